@@ -1,0 +1,60 @@
+"""A checkpoint under other tensor names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.header import TensorInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class AlignedCheckpoint:
+    """A view of a checkpoint in which each tensor bears the donor's name.
+
+    Args:
+        checkpoint: Where the tensors are.
+        stored: The donor's name to the name in `checkpoint`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, stored: Mapping[str, str]) -> None:
+        self.checkpoint, self.stored = checkpoint, stored
+        self.tensors: Mapping[str, TensorInfo] = {
+            name: checkpoint.tensors[own] for name, own in stored.items()
+        }
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.checkpoint.name
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the Hub, where it comes from there."""
+        return self.checkpoint.revision
+
+    @property
+    def config(self) -> Config:
+        """The parsed `config.json`."""
+        return self.checkpoint.config
+
+    @property
+    def folder(self) -> Path | None:
+        """Where config and tokenizer files lie."""
+        return self.checkpoint.folder
+
+    def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
+        self.checkpoint.read(self.stored[name], start, stop, out)
+
+    def identity(self) -> object:
+        """That of the checkpoint, with the names."""
+        return [self.checkpoint.identity(), sorted(self.stored.items())]
+
+    def fetch(self) -> AlignedCheckpoint:
+        """The same view of the checkpoint with its data at hand."""
+        return AlignedCheckpoint(self.checkpoint.fetch(), self.stored)

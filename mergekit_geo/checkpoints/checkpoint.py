@@ -1,0 +1,195 @@
+"""What a checkpoint is to the rest of the library, and the one that lies in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from io import FileIO
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_tensors
+from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Config = dict[str, Any]
+
+
+@runtime_checkable
+class Checkpoint(Protocol):
+    """Named tensors that can be read a stretch at a time."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the Hub, where it comes from there."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor's dtype and shape."""
+
+    @property
+    def config(self) -> Config:
+        """The parsed `config.json`; empty where there is none."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where config and tokenizer files lie; None for one in memory."""
+
+    def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
+
+    def identity(self) -> object:
+        """A JSON value that changes when the weights do (without reading them all)."""
+
+    def fetch(self) -> Checkpoint:
+        """The same checkpoint with its data at hand: downloads what is not here yet."""
+
+
+class FolderCheckpoint:
+    """A checkpoint in a folder: safetensors files, read by position.
+
+    Args:
+        folder: Holds `config.json` and the weights.
+        name: What the user calls it; the folder's path by default.
+        revision: Commit of the Hub that the folder is a snapshot of.
+
+    Raises:
+        NotFoundError: No such folder.
+        UnsupportedError: Pickled or quantised weights, or an adapter.
+        FormatError: The files contradict themselves.
+    """
+
+    def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
+        self.folder: Path | None = folder
+        self.name, self.revision = name or str(folder), revision
+        refuse_unreadable(self.name, {p.name for p in list_files(folder, self.name)})
+        self.config = read_config(folder)
+        refuse_quantised(self.name, self.config)
+        self._entries = read_tensors(folder)
+        self.tensors: Mapping[str, TensorInfo] = {n: e[0] for n, e in self._entries.items()}
+        self._files: dict[Path, FileIO] = {}
+        self._opening = Lock()
+
+    def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
+        from mergekit_geo.checkpoints.staging import fill
+
+        info, place = self._entries[name]
+        fill(self._file(place.path), place.offset, info.dtype, start, out[: stop - start])
+
+    def identity(self) -> object:
+        """Per file its path, size, time of change and a hash of its header."""
+        paths = sorted({place.path for _, place in self._entries.values()})
+        return [_file_identity(path) for path in paths]
+
+    def fetch(self) -> FolderCheckpoint:
+        """Itself: the data is here."""
+        return self
+
+    def _file(self, path: Path) -> FileIO:
+        with self._opening:
+            if path not in self._files:
+                self._files[path] = FileIO(path)
+            return self._files[path]
+
+
+def list_files(folder: Path, name: str) -> list[Path]:
+    """The files of a folder.
+
+    Raises:
+        NotFoundError: No such folder.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise NotFoundError(f"no such folder: {error.strerror}", where=name) from error
+
+
+def read_config(folder: Path) -> Config:
+    """The parsed `config.json`, `{}` if there is none.
+
+    Raises:
+        FormatError: It is not a JSON object.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text("utf-8"))
+        if not isinstance(config, dict):
+            raise TypeError("not an object")
+    except (ValueError, TypeError) as error:
+        raise FormatError(f"not a sound JSON configuration: {error}", where=str(path)) from error
+    return config
+
+
+def refuse_unreadable(name: str, files: set[str]) -> None:
+    """Refuse a file list that holds no safetensors weights.
+
+    Raises:
+        UnsupportedError: The weights are pickled, or an adapter without its base.
+        FormatError: There are no weights at all.
+    """
+    if "adapter_config.json" in files and not files & {SINGLE, INDEX}:
+        raise UnsupportedError(
+            "this is an adapter, not a whole model",
+            where=name,
+            remedy="merge it into its base first: peft's merge_and_unload(), then save_pretrained",
+        )
+    if any(file.endswith(".safetensors") or file == INDEX for file in files):
+        return
+    if pickled := sorted(f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))):
+        raise UnsupportedError(
+            f"the weights are pickled ({pickled[0]}), and a pickle can run any code when loaded; "
+            "expected safetensors",
+            where=name,
+            remedy=f"convert it if you trust it: {conversion_command(name)}",
+        )
+    raise FormatError(
+        "no safetensors file in it", where=name, remedy=f"expected {SINGLE} or {INDEX}"
+    )
+
+
+def conversion_command(name: str) -> str:
+    """The command that turns a pickled checkpoint into a safetensors one."""
+    target = f"{Path(name).name}-safetensors"
+    code = (
+        "import json, sys, transformers as t; s, d = sys.argv[1:]; "
+        "c = t.AutoConfig.from_pretrained(s); "
+        "getattr(t, c.architectures[0]).from_pretrained(s, use_safetensors=False)"
+        ".save_pretrained(d); t.AutoTokenizer.from_pretrained(s).save_pretrained(d)"
+    )
+    return f'python -c "{code}" {name} {target}'
+
+
+def refuse_quantised(name: str, config: Config) -> None:
+    """Refuse a configuration of packed weights.
+
+    Raises:
+        UnsupportedError: `quantization_config` is set.
+    """
+    if found := config.get("quantization_config"):
+        method = found.get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
+        raise UnsupportedError(
+            f"the weights are quantised ({method}), and packed integers cannot be averaged",
+            where=name,
+            remedy="use the unquantised model; quantise after merging",
+        )
+
+
+def _file_identity(path: Path) -> list[object]:
+    real = path.resolve()
+    status = real.stat()
+    with real.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        digest = hashlib.sha256(file.read(length)).hexdigest()
+    return [str(real), status.st_size, status.st_mtime_ns, digest]

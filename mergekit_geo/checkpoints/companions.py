@@ -1,0 +1,56 @@
+"""The files beside the weights: configuration, tokenizer, chat template, code.
+
+They go from the donor to an output byte for byte; resaving them through transformers would
+change them, and raises on some generation configurations.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from fnmatch import fnmatch
+from pathlib import Path
+
+from mergekit_geo.checkpoints.checkpoint import Config
+
+PATTERNS = (
+    "config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    "additional_chat_templates/*", "processor_config.json", "preprocessor_config.json",
+    "video_preprocessor_config.json", "*.model", "*.py",
+)  # fmt: skip
+"""What is copied from the donor, as glob patterns."""
+
+DTYPE_KEYS = ("dtype", "torch_dtype")
+
+
+def companion_files(folder: Path) -> list[Path]:
+    """The companions of a checkpoint's folder, as paths relative to it, sorted."""
+    inside = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(p for p in inside if any(fnmatch(p.as_posix(), pattern) for pattern in PATTERNS))
+
+
+def copy_companions(donor: Path, out: Path, dtype: str | None = None) -> None:
+    """Copy the donor's companions into `out`, byte for byte.
+
+    Args:
+        donor: Folder of the checkpoint they come from.
+        out: Folder they go to.
+        dtype: The weights' dtype in torch's spelling, such as `bfloat16`, where it is not the
+            donor's: the one thing that is changed, in `config.json`.
+    """
+    for relative in companion_files(donor):
+        (out / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(donor / relative, out / relative)
+    if dtype is not None and (out / "config.json").is_file():
+        config = json.loads((out / "config.json").read_text("utf-8"))
+        write_config(out, config, dtype)
+
+
+def write_config(out: Path, config: Config, dtype: str | None = None) -> None:
+    """Write `config.json`, stating `dtype` if it is given."""
+    if dtype is not None:
+        stated = [key for key in DTYPE_KEYS if key in config] or [DTYPE_KEYS[0]]
+        config = {**config, **dict.fromkeys(stated, dtype)}
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    (out / "config.json").write_text(text, "utf-8")

@@ -1,0 +1,262 @@
+"""Preflight: do these checkpoints belong together? Answered from headers and configurations.
+
+Ordinary differences between checkpoints of one architecture are understood (old prefixes, a tied
+head stored in one only, buffers that models recompute), and what was done is noted. Everything
+else is found here, all at once, before anything is downloaded or written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from mergekit_geo.checkpoints.aligned import AlignedCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.naming import COUNTERS, Schema, schema_of
+from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
+from mergekit_geo.errors import IncompatibleError
+
+Names = dict[str, str]
+"""Canonical name to stored name."""
+
+SILENT = frozenset(
+    {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "architectures"}
+)
+"""Configuration keys that do not change what the weights mean."""
+
+
+@dataclass
+class Preflight:
+    """What comparing checkpoints found.
+
+    Attributes:
+        anchors: The checkpoints under the donor's tensor names.
+        notes: Ordinary differences, and what was done about them.
+        warnings: Differences that the user should know of.
+        problems: Why they cannot be merged; empty if they can.
+    """
+
+    anchors: list[AlignedCheckpoint] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    ties: list[tuple[Checkpoint, str, str]] = field(default_factory=list)
+
+    def fetch(self) -> tuple[Checkpoint, ...]:
+        """The anchors with their data at hand, after the checks that need data.
+
+        Raises:
+            IncompatibleError: Something is wrong.
+            HubError: A download failed.
+        """
+        self.require()
+        anchors = tuple(anchor.fetch() for anchor in self.anchors)
+        self.problems += _differing_integers(anchors)
+        self.problems += [p for tie in self.ties for p in _loose_tie(*tie)]
+        self.require()
+        return anchors
+
+    def require(self) -> None:
+        """Raise if there are problems.
+
+        Raises:
+            IncompatibleError: With all of them.
+        """
+        if self.problems:
+            raise IncompatibleError(
+                self.problems, remedy="merge fine-tunes of one base; `geo-merge check` compares"
+            )
+
+
+def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
+    """Compare checkpoints with the first of them, the donor."""
+    found = Preflight()
+    _compare_configs(checkpoints, found)
+    if found.problems:
+        return found
+    names = _align_names(checkpoints, found)
+    _compare_tensors(checkpoints, names, found)
+    problems, warnings = compare_vocabularies(checkpoints)
+    found.problems += problems
+    found.warnings += warnings
+    if not found.problems:
+        found.anchors = [
+            AlignedCheckpoint(checkpoint, {stored: own[name] for name, stored in names[0].items()})
+            for checkpoint, own in zip(checkpoints, names, strict=True)
+        ]
+    return found
+
+
+def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> None:
+    donor, *others = [c for c in checkpoints if c.config] or [checkpoints[0]]
+    for other in others:
+        mine, theirs = _architecture(donor), _architecture(other)
+        if mine != theirs:
+            found.problems.append(
+                f"different architectures: {donor.name} is {mine}, {other.name} is {theirs}"
+            )
+            continue
+        for key in sorted((donor.config.keys() | other.config.keys()) - SILENT):
+            ours, own = donor.config.get(key), other.config.get(key)
+            if ours != own and key in donor.config and key in other.config:
+                found.warnings.append(
+                    f"config.json: {key} is {ours!r} in {donor.name} and {own!r} in {other.name}; "
+                    "the output has the first model's"
+                )
+
+
+def _architecture(checkpoint: Checkpoint) -> str:
+    names = checkpoint.config.get("architectures") or [checkpoint.config.get("model_type", "?")]
+    return ", ".join(map(str, names))
+
+
+def _align_names(checkpoints: Sequence[Checkpoint], found: Preflight) -> list[Names]:
+    """Canonical to stored names, per checkpoint."""
+    stored = [set(checkpoint.tensors) for checkpoint in checkpoints]
+    if all(names == stored[0] for names in stored):
+        return [{name: name for name in checkpoint.tensors} for checkpoint in checkpoints]
+    schemas = [schema_of(checkpoint.config) for checkpoint in checkpoints]
+    names = [_canonical(c, s, found) for c, s in zip(checkpoints, schemas, strict=True)]
+    _resolve_ties(checkpoints, schemas, names, found)
+    _drop_superfluous(checkpoints, schemas, names, found)
+    return names
+
+
+def _canonical(checkpoint: Checkpoint, schema: Schema, found: Preflight) -> Names:
+    names: Names = {}
+    renamed = 0
+    for stored in checkpoint.tensors:
+        name = schema.canonical(stored)
+        if name in names:
+            found.problems.append(
+                f"{checkpoint.name}: {names[name]!r} and {stored!r} are both loaded as {name!r}"
+            )
+        names[name] = stored
+        renamed += name != stored
+    if renamed:
+        example = next(f"{s} -> {n}" for n, s in names.items() if n != s)
+        found.notes.append(
+            f"{checkpoint.name}: {renamed} tensors matched by their loaded names ({example})"
+        )
+    return names
+
+
+def _resolve_ties(
+    checkpoints: Sequence[Checkpoint], schemas: list[Schema], names: list[Names], found: Preflight
+) -> None:
+    """Leave out tied tensors that only some checkpoints store: their sources say the same."""
+    targets = {target for schema in schemas for target in schema.ties}
+    partial = {t for t in targets if any(t in n for n in names) and not all(t in n for n in names)}
+    for target in sorted(partial):
+        for checkpoint, schema, own in zip(checkpoints, schemas, names, strict=True):
+            source = schema.ties.get(target)
+            if target not in own or source is None:
+                continue
+            if source in own:
+                found.ties.append((checkpoint, own[target], own[source]))
+            else:
+                own[source] = own[target]
+            del own[target]
+            found.notes.append(f"{checkpoint.name}: {target} is tied to {source}, left out")
+
+
+def _drop_superfluous(
+    checkpoints: Sequence[Checkpoint], schemas: list[Schema], names: list[Names], found: Preflight
+) -> None:
+    """Leave out what only some checkpoints store and no model needs."""
+    common = set.intersection(*(set(n) for n in names))
+    for checkpoint, schema, own in zip(checkpoints, schemas, names, strict=True):
+        extra = [n for n in own if n not in common and schema.is_superfluous(n)]
+        for name in extra:
+            del own[name]
+        if extra:
+            found.notes.append(
+                f"{checkpoint.name}: {len(extra)} buffers that are not in every model left out "
+                f"({extra[0]})"
+            )
+
+
+def _compare_tensors(
+    checkpoints: Sequence[Checkpoint], names: list[Names], found: Preflight
+) -> None:
+    donor, mine = checkpoints[0], names[0]
+    for checkpoint, own in zip(checkpoints[1:], names[1:], strict=True):
+        for name in sorted(mine.keys() | own.keys()):
+            if name not in own or name not in mine:
+                holder, lacking = (donor, checkpoint) if name in mine else (checkpoint, donor)
+                found.problems.append(f"{name} is in {holder.name} and not in {lacking.name}")
+                continue
+            infos = donor.tensors[mine[name]], checkpoint.tensors[own[name]]
+            if problem := _difference(name, infos, donor, checkpoint):
+                found.problems.append(problem)
+
+
+def _difference(
+    name: str, infos: tuple[TensorInfo, TensorInfo], donor: Checkpoint, other: Checkpoint
+) -> str | None:
+    mine, theirs = infos
+    if mine.shape != theirs.shape:
+        cause = _cause(mine.shape, theirs.shape, donor, other)
+        return (
+            f"{name} is {list(mine.shape)} in {donor.name} and {list(theirs.shape)} in "
+            f"{other.name}: {cause}"
+        )
+    if mine.is_float != theirs.is_float or (not mine.is_float and mine.dtype != theirs.dtype):
+        return f"{name} is {mine.dtype} in {donor.name} and {theirs.dtype} in {other.name}"
+    return None
+
+
+def _cause(
+    mine: tuple[int, ...], theirs: tuple[int, ...], donor: Checkpoint, other: Checkpoint
+) -> str:
+    sizes = [checkpoint.config.get("vocab_size") for checkpoint in (donor, other)]
+    rows = [shape[0] if shape else None for shape in (mine, theirs)]
+    if mine[1:] == theirs[1:] and sizes[0] != sizes[1] and rows == sizes:
+        return "different vocabularies (was one resized for added tokens?)"
+    return "models of different sizes"
+
+
+def _differing_integers(anchors: Sequence[Checkpoint]) -> list[str]:
+    """Integer and boolean tensors, counters apart, must be equal."""
+    donor = anchors[0]
+    names = [
+        name
+        for name, info in donor.tensors.items()
+        if not info.is_float and name.rpartition(".")[2] not in COUNTERS
+    ]
+    return [
+        f"{name} holds integers that differ between {donor.name} and {other.name}"
+        for name in names
+        for other in anchors[1:]
+        if not _equal(donor, name, other, name)
+    ]
+
+
+def _loose_tie(checkpoint: Checkpoint, target: str, source: str) -> list[str]:
+    here = checkpoint.fetch()
+    if _equal(here, target, here, source):
+        return []
+    return [
+        f"{checkpoint.name} stores its own {target} although its configuration ties it to {source}"
+    ]
+
+
+def _equal(first: Checkpoint, name: str, second: Checkpoint, other: str) -> bool:
+    """Whether two tensors hold the same bits, compared a stretch at a time."""
+    import torch
+
+    from mergekit_geo.checkpoints.staging import TORCH_DTYPES, byte_view
+
+    info, length = first.tensors[name], 1 << 20
+    if info != second.tensors[other]:
+        return False
+    pair = torch.empty((2, min(length, info.count)), dtype=TORCH_DTYPES[info.dtype])
+    for start in range(0, info.count, length):
+        stop = min(start + length, info.count)
+        first.read(name, start, stop, pair[0])
+        second.read(other, start, stop, pair[1])
+        mine, theirs = (byte_view(row[: stop - start]).tobytes() for row in pair.unbind(0))
+        if mine != theirs:
+            return False
+    return True

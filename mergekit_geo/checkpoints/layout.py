@@ -1,0 +1,109 @@
+"""Where every tensor of an output will lie: shards, headers, offsets, before a byte is written."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
+from mergekit_geo.checkpoints.index import INDEX, SINGLE
+from mergekit_geo.errors import ArgumentError
+
+ALIGNMENT = 8
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of an output.
+
+    Attributes:
+        file: Its name.
+        header: Its first bytes, length included.
+        offsets: Byte position of each tensor in the file.
+        nbytes: Size of the whole file.
+    """
+
+    file: str
+    header: bytes
+    offsets: dict[str, int]
+    nbytes: int
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `5GB`, `500MB` or `2GiB`.
+
+    Raises:
+        ArgumentError: It is no size.
+
+    Example:
+        >>> parse_size("5GB"), parse_size("1.5 KiB")
+        (5000000000, 1536)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
+        raise ArgumentError(f"{text!r} is not a size", remedy="write it like 5GB, 500MB or 2GiB")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def plan_shards(tensors: Mapping[str, TensorInfo], most: int) -> list[Shard]:
+    """Split tensors, in their order, into files of at most `most` bytes of data.
+
+    A tensor larger than that has a file of its own.
+
+    Example:
+        >>> row = TensorInfo("F32", (4,))
+        >>> [shard.file for shard in plan_shards({"a": row, "b": row}, 16)]
+        ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
+    """
+    groups: list[dict[str, TensorInfo]] = [{}]
+    filled = 0
+    for name, info in tensors.items():
+        if groups[-1] and filled + info.nbytes > most:
+            groups.append({})
+            filled = 0
+        groups[-1][name] = info
+        filled += info.nbytes
+    total = len(groups)
+    names = [f"model-{i + 1:05}-of-{total:05}.safetensors" if total > 1 else SINGLE
+             for i in range(total)]  # fmt: skip
+    return [_shard(name, group) for name, group in zip(names, groups, strict=True)]
+
+
+def index_file(shards: list[Shard], tensors: Mapping[str, TensorInfo]) -> tuple[str, str] | None:
+    """Name and text of the index, None for a single file."""
+    if len(shards) == 1:
+        return None
+    weight_map = {name: shard.file for shard in shards for name in shard.offsets}
+    total = sum(info.nbytes for info in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return INDEX, json.dumps(index, indent=2) + "\n"
+
+
+def _shard(file: str, tensors: Mapping[str, TensorInfo]) -> Shard:
+    widest_first = sorted(tensors, key=lambda name: -ITEM_BYTES[tensors[name].dtype])
+    positions: dict[str, int] = {}
+    end = 0
+    for name in widest_first:
+        positions[name] = end
+        end += tensors[name].nbytes
+    header = _header(tensors, positions)
+    offsets = {name: len(header) + position for name, position in positions.items()}
+    return Shard(file, header, offsets, len(header) + end)
+
+
+def _header(tensors: Mapping[str, TensorInfo], positions: Mapping[str, int]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    for name, begin in positions.items():
+        info = tensors[name]
+        entries[name] = {
+            "dtype": info.dtype,
+            "shape": list(info.shape),
+            "data_offsets": [begin, begin + info.nbytes],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    padded = text + b" " * (-len(text) % ALIGNMENT)
+    return struct.pack("<Q", len(padded)) + padded

@@ -1,0 +1,85 @@
+"""A module or a state dict as a checkpoint, without a copy."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+class MemoryCheckpoint:
+    """Tensors that live in memory.
+
+    Tied weights (two names, one storage) are listed once, under the first name.
+
+    Args:
+        state: Name to tensor.
+        name: What the user calls it.
+        config: The transformers configuration as a dict, where there is one.
+
+    Raises:
+        UnsupportedError: A tensor's dtype is none that can be merged.
+
+    Example:
+        >>> import torch
+        >>> MemoryCheckpoint({"w": torch.ones(2, 3)}, "a").tensors["w"].shape
+        (2, 3)
+    """
+
+    folder: Path | None = None
+    revision: str | None = None
+
+    def __init__(self, state: Mapping[str, Tensor], name: str, config: Config | None = None):
+        self.name, self.config = name, config or {}
+        self._state = {key: tensor.detach() for key, tensor in _without_ties(state).items()}
+        self.tensors: Mapping[str, TensorInfo] = {
+            key: _info(name, key, tensor) for key, tensor in self._state.items()
+        }
+
+    @classmethod
+    def of_module(cls, module: Module, name: str) -> MemoryCheckpoint:
+        """The parameters and persistent buffers of a module."""
+        config: Any = getattr(module, "config", None)
+        as_dict = config.to_dict() if hasattr(config, "to_dict") else None
+        return cls(module.state_dict(), name, as_dict)
+
+    def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
+        out[: stop - start].copy_(self._state[name].reshape(-1)[start:stop])
+
+    def identity(self) -> object:
+        """Never the same twice: nothing tells whether memory has changed."""
+        return uuid.uuid4().hex
+
+    def fetch(self) -> MemoryCheckpoint:
+        """Itself: the data is here."""
+        return self
+
+
+def _without_ties(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    seen: set[object] = set()
+    kept: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.device)
+        if tensor.numel() and place in seen:
+            continue
+        seen.add(place)
+        kept[key] = tensor
+    return kept
+
+
+def _info(name: str, key: str, tensor: Tensor) -> TensorInfo:
+    from mergekit_geo.checkpoints.staging import DTYPE_NAMES
+
+    if tensor.dtype not in DTYPE_NAMES:
+        raise UnsupportedError(f"tensor {key!r} is {tensor.dtype}", where=name)
+    return TensorInfo(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape))

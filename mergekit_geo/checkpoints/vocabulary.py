@@ -1,0 +1,110 @@
+"""Whether checkpoints mean the same tokens by the same rows of their embeddings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.errors import FormatError
+
+Vocabulary = dict[str, int]
+
+
+def compare_vocabularies(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], list[str]]:
+    """Problems and warnings from comparing every tokenizer with the first checkpoint's.
+
+    A token with two ids, or an id with two tokens, is a problem. Tokens that one side lacks, and
+    differences in anything else (merges, templates, settings), are warnings.
+    """
+    problems: list[str] = []
+    warnings: list[str] = []
+    folders = [(c.name, c.folder) for c in checkpoints if c.folder is not None]
+    for name, folder in folders[1:]:
+        first_name, first = folders[0]
+        found = _compare(first, folder)
+        problems += [f"{p} (in {first_name} and in {name})" for p in found[0]]
+        warnings += [f"{w} (in {first_name} and in {name})" for w in found[1]]
+    return problems, warnings
+
+
+def _compare(first: Path, other: Path) -> tuple[list[str], list[str]]:
+    differing = [f for f in _tokenizer_files(first, other) if not _same_bytes(first / f, other / f)]
+    if not differing:
+        return [], []
+    mine, theirs = read_vocabulary(first), read_vocabulary(other)
+    if mine is None or theirs is None:
+        missing = "the tokenizers cannot be compared: one has no readable vocabulary"
+        return [], ([missing] if mine is not theirs else [])
+    if problem := _conflict(mine, theirs):
+        return [problem], []
+    return [], _gentle_differences(mine, theirs, differing)
+
+
+def _gentle_differences(mine: Vocabulary, theirs: Vocabulary, differing: list[str]) -> list[str]:
+    warnings = [f"{file} differs; the output has the first model's" for file in differing]
+    if extra := len(theirs.keys() ^ mine.keys()):
+        warnings.append(f"{extra} tokens are in one vocabulary only")
+    return warnings
+
+
+def _conflict(mine: Vocabulary, theirs: Vocabulary) -> str | None:
+    moved = sorted(token for token in mine.keys() & theirs.keys() if mine[token] != theirs[token])
+    tokens = {index: token for token, index in mine.items()}
+    renamed = sorted(t for t, i in theirs.items() if tokens.get(i, t) != t)
+    if moved:
+        token = moved[0]
+        example = f"{token!r} is {mine[token]} and {theirs[token]}"
+    elif renamed:
+        index = theirs[renamed[0]]
+        example = f"{index} is {tokens[index]!r} and {renamed[0]!r}"
+    else:
+        return None
+    count = len({*moved, *renamed})
+    return f"the tokenizers map tokens to other ids: {example}; {count} tokens are affected"
+
+
+def read_vocabulary(folder: Path) -> Vocabulary | None:
+    """Token to id, from whatever form the tokenizer is saved in; None if there is none to read.
+
+    Raises:
+        FormatError: A tokenizer file is damaged.
+    """
+    for file, read in (("tokenizer.json", _fast), ("vocab.json", _plain), ("vocab.txt", _lines)):
+        path = folder / file
+        if path.is_file():
+            try:
+                return read(path)
+            except Exception as error:  # the tokenizers library raises bare Exception
+                raise FormatError(f"not a sound tokenizer: {error}", where=str(path)) from error
+    return None
+
+
+def _fast(path: Path) -> Vocabulary:
+    from tokenizers import Tokenizer
+
+    vocabulary: Vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
+    return vocabulary
+
+
+def _plain(path: Path) -> Vocabulary:
+    vocabulary: Vocabulary = json.loads(path.read_text("utf-8"))
+    added = path.with_name("added_tokens.json")
+    return {**vocabulary, **(json.loads(added.read_text("utf-8")) if added.is_file() else {})}
+
+
+def _lines(path: Path) -> Vocabulary:
+    return {token: index for index, token in enumerate(path.read_text("utf-8").splitlines())}
+
+
+def _tokenizer_files(*folders: Path) -> list[str]:
+    patterns = ("tokenizer*", "vocab*", "merges.txt", "*token*.json", "chat_template*", "*.model")
+    found = {path.name for folder in folders for p in patterns for path in folder.glob(p)}
+    return sorted(found)
+
+
+def _same_bytes(first: Path, second: Path) -> bool:
+    if not (first.is_file() and second.is_file()):
+        return first.is_file() == second.is_file()
+    return first.read_bytes() == second.read_bytes()

@@ -1,0 +1,173 @@
+"""An output folder that appears whole or not at all.
+
+Work goes to `OUT.partial`, which becomes `OUT` by one rename. An old `OUT` stays in place until
+then and is exchanged for the new one in one step where the system can.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from mergekit_geo.checkpoints.journal import FILE, Journal
+from mergekit_geo.errors import OutputError, OutputExistsError
+
+MARK = "merge.json"
+"""Every output holds this file: only folders that do are ever replaced."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+class Workspace:
+    """The folder in which an output is made.
+
+    Args:
+        out: Where the output will be.
+        identity: A JSON value naming recipe and inputs; an earlier unfinished run of the same
+            work is taken up again.
+        overwrite: Replace an output that is there.
+        fsync: Flush to the disk before the output appears, and before work counts as finished.
+
+    Attributes:
+        folder: Where to write, `OUT.partial`.
+        finished: Records of the tensors that an earlier run has written.
+        restarted: Whether unfinished work of another recipe or of changed inputs was thrown away.
+
+    Raises:
+        OutputExistsError: `out` is there, or is no output of ours.
+        OutputError: Another run is writing it, or the folder cannot be made.
+    """
+
+    def __init__(
+        self, out: Path, identity: object, *, overwrite: bool = False, fsync: bool = True
+    ) -> None:
+        self.out, self.overwrite, self.fsync = out, overwrite, fsync
+        check_output(out, overwrite=overwrite)
+        self.folder = out.with_name(out.name + ".partial")
+        _make(self.folder)
+        self._lock = _lock(self.folder)
+        known = Journal(self.folder, [identity, None if fsync else _boot()])
+        self.journal, self.restarted = known, known.is_other
+        self.finished = known.finished
+        if not self.finished:
+            self._clear()
+
+    def publish(self) -> None:
+        """Make the folder appear as `out`."""
+        if self.fsync:
+            _flush_tree(self.folder)
+        self.journal.remove()
+        if self.out.exists():
+            _exchange(self.folder, self.out)
+            shutil.rmtree(self.folder)
+        else:
+            self.folder.rename(self.out)
+        if self.fsync:
+            _flush(self.out.parent)
+        os.close(self._lock)
+
+    def leave(self) -> None:
+        """Stop; what is finished stays for the next run."""
+        self.journal.close()
+        os.close(self._lock)
+
+    def discard(self) -> None:
+        """Stop, and remove what was written."""
+        self.leave()
+        shutil.rmtree(self.folder)
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name != FILE:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def check_output(out: Path, inputs: Iterable[Path] = (), *, overwrite: bool = False) -> None:
+    """Refuse a place for an output where it would do harm.
+
+    Raises:
+        OutputExistsError: It is there and may not be replaced.
+        OutputError: It lies inside an input, or an input inside it.
+    """
+    target = out.absolute().resolve()
+    for folder in inputs:
+        source = folder.resolve()
+        if target == source or source in target.parents or target in source.parents:
+            raise OutputError(
+                f"the output would touch the input {folder}",
+                where=str(out),
+                remedy="choose a folder outside every input",
+            )
+    if not out.exists() and not out.is_symlink():
+        return
+    if not overwrite:
+        raise OutputExistsError(
+            "the output exists", where=str(out), remedy="--overwrite replaces it when all is done"
+        )
+    if not (out / MARK).is_file() or out.is_symlink():
+        raise OutputExistsError(
+            f"this is no output of geo-merge (it has no {MARK}), so it is not replaced",
+            where=str(out),
+            remedy="remove it yourself, or choose another -o",
+        )
+
+
+def _make(folder: Path) -> None:
+    ours = any((folder / mark).exists() for mark in (FILE, MARK))
+    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputExistsError(
+            "in the way, and not made by geo-merge", where=str(folder), remedy="move it away"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot be made: {error.strerror}", where=str(folder)) from error
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise OutputError("another run is writing this output", where=str(folder)) from error
+    return descriptor
+
+
+def _boot() -> str:
+    """Changes when the machine starts anew, after which unflushed data cannot be trusted."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.is_file() else "unknown"
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders in one step; in two where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None:
+        paths = os.fsencode(new), os.fsencode(old)
+        if rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
+            return
+        if ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(ctypes.get_errno(), "renameat2", str(old))
+    aside = old.with_name(old.name + ".old")
+    old.rename(aside)
+    new.rename(old)
+    aside.rename(new)
+
+
+def _flush_tree(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,123 @@
+"""Tensors written by position into preallocated safetensors files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.layout import Shard
+from mergekit_geo.errors import DiskFullError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class ShardWriter:
+    """Preallocates the files of an output and writes elements at their place.
+
+    `write` may be called from several threads.
+
+    Args:
+        folder: Where the files go; files of the right size are kept, so that a run can resume.
+        shards: From `plan_shards`.
+
+    Raises:
+        DiskFullError: The disk, a quota or a limit does not hold them.
+    """
+
+    def __init__(self, folder: Path, shards: list[Shard]) -> None:
+        self.folder, self.shards = folder, shards
+        self._check_space()
+        self._files: dict[str, int] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        for shard in shards:
+            descriptor = self._files[shard.file] = self._create(shard)
+            for name, offset in shard.offsets.items():
+                self._places[name] = (descriptor, offset)
+
+    def write(self, name: str, start: int, values: Tensor) -> None:
+        """Store `values`, 1-D in the output dtype, as the elements from `start` on."""
+        from mergekit_geo.checkpoints.staging import byte_view
+
+        descriptor, offset = self._places[name]
+        view, position = byte_view(values), offset + start * values.element_size()
+        with self._told_when_full():
+            while view:
+                written = os.pwrite(descriptor, view, position)
+                view, position = view[written:], position + written
+
+    def flush(self) -> None:
+        """Return when everything written is on the disk."""
+        for descriptor in self._files.values():
+            os.fsync(descriptor)
+
+    def close(self) -> None:
+        """Close the files."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    def _create(self, shard: Shard) -> int:
+        path = self.folder / shard.file
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        with self._told_when_full():
+            _allocate(descriptor, shard.nbytes)
+            os.pwrite(descriptor, shard.header, 0)
+        return descriptor
+
+    def _check_space(self) -> None:
+        present = sum(_size(self.folder / shard.file) for shard in self.shards)
+        needed = sum(shard.nbytes for shard in self.shards) - present
+        if needed > shutil.disk_usage(self.folder).free:
+            raise self._full(None)
+
+    @contextmanager
+    def _told_when_full(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in FULL:
+                raise self._full(error) from error
+            raise
+
+    def _full(self, error: OSError | None) -> DiskFullError:
+        needed = sum(shard.nbytes for shard in self.shards)
+        free = shutil.disk_usage(self.folder).free
+        reason = error.strerror if error else "not enough space"
+        return DiskFullError(
+            f"{reason}: the output needs {in_gigabytes(needed)}, "
+            f"and {in_gigabytes(free)} are free there",
+            where=str(self.folder.parent),
+            remedy="free some space, or write to another disk with -o",
+        )
+
+
+def in_gigabytes(count: int) -> str:
+    """Bytes for people.
+
+    >>> in_gigabytes(2_200_000_000), in_gigabytes(1_500)
+    ('2.20 GB', '0.002 MB')
+    """
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.3f} MB"  # noqa: PLR2004
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _allocate(descriptor: int, nbytes: int) -> None:
+    """Reserve the space now rather than fail in the middle, where the platform can."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, nbytes)
+        except OSError as error:
+            if error.errno in FULL:
+                raise
+    os.ftruncate(descriptor, nbytes)

@@ -1,0 +1,109 @@
+"""Every error that a user can meet.
+
+GeoError
+├── ArgumentError            a setting that cannot be meant (also a ValueError)
+├── CheckpointError          an input cannot be used
+│   ├── NotFoundError        no such folder, repository or revision
+│   ├── HubError             the Hub could not be asked
+│   ├── FormatError          the files contradict themselves
+│   └── UnsupportedError     readable by others, refused here, with the way out
+├── IncompatibleError        the inputs do not belong together; holds every problem found
+├── NonFiniteError           NaN or infinity in an input
+├── AntipodalError           no unique shortest arc between two tensors
+├── DataError                evaluation data is missing or unusable
+└── OutputError              the output cannot be written
+    ├── OutputExistsError
+    └── DiskFullError
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class GeoError(Exception):
+    """An error with its remedy.
+
+    Args:
+        message: What was expected and what was found.
+        where: The model, file or tensor concerned.
+        remedy: The call or change that mends it.
+    """
+
+    def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:
+        self.message, self.where, self.remedy = message, where, remedy
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        cure = f" ({self.remedy})" if self.remedy else ""
+        return f"{place}{self.message}{cure}"
+
+
+class ArgumentError(GeoError, ValueError):
+    """A setting that cannot be meant."""
+
+
+class CheckpointError(GeoError):
+    """An input cannot be used."""
+
+
+class NotFoundError(CheckpointError):
+    """No such folder, repository or revision."""
+
+
+class HubError(CheckpointError):
+    """The Hub could not be asked."""
+
+
+class FormatError(CheckpointError):
+    """The files of a checkpoint contradict themselves."""
+
+
+class UnsupportedError(CheckpointError):
+    """A checkpoint that others can read and that is refused here."""
+
+
+class IncompatibleError(GeoError):
+    """The inputs do not belong together.
+
+    Args:
+        problems: Every problem found, one line each.
+        remedy: What to do.
+    """
+
+    shown = 10
+
+    def __init__(self, problems: Sequence[str], *, remedy: str = "") -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = [f"  - {problem}" for problem in self.problems[: self.shown]]
+        if count > self.shown:
+            lines.append(f"  ... and {count - self.shown} more (`geo-merge check --json` has all)")
+        noun = "problem" if count == 1 else "problems"
+        message = "\n".join([f"the models cannot be merged, {count} {noun}:", *lines])
+        super().__init__(message, remedy=remedy)
+
+
+class NonFiniteError(GeoError):
+    """NaN or infinity in an input."""
+
+
+class AntipodalError(GeoError):
+    """No unique shortest arc between two tensors."""
+
+
+class DataError(GeoError):
+    """Evaluation data is missing or unusable."""
+
+
+class OutputError(GeoError):
+    """The output cannot be written."""
+
+
+class OutputExistsError(OutputError):
+    """The output is there already."""
+
+
+class DiskFullError(OutputError):
+    """The disk, a quota or a file size limit does not hold the output."""

@@ -1,0 +1,76 @@
+"""Weighted soup: the same coefficients for every tensor (Wortsman 2022)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.rule import Coefficients
+
+
+@dataclass(frozen=True)
+class Linear:
+    """sum_i w_i a_i.
+
+    Attributes:
+        weights: One per anchor, used as they are.
+        branch: What the coefficients are called in the record.
+
+    Example:
+        >>> Linear((0.25, 0.75)).coefficients(None).values
+        (0.25, 0.75)
+    """
+
+    weights: tuple[float, ...]
+    branch: str = "linear"
+    name: str = "linear"
+    needs_gram: bool = False
+
+    @property
+    def convex(self) -> tuple[float, ...]:
+        """The weights' positive parts, normalised."""
+        positive = [max(weight, 0.0) for weight in self.weights]
+        return tuple(weight / sum(positive) for weight in positive)
+
+    def coefficients(self, gram: Gram | None) -> Coefficients:
+        """The weights, whatever the tensor."""
+        return Coefficients(self.weights, self.branch)
+
+
+def check_weights(count: int, weights: Sequence[float] | None) -> tuple[float, ...]:
+    """One finite weight per model; equal ones by default.
+
+    Raises:
+        ArgumentError: Their number is not the models', or one is not a number.
+    """
+    if weights is None:
+        return (1.0,) * count
+    if len(weights) != count:
+        raise ArgumentError(
+            f"{len(weights)} weights for {count} models", remedy="give one weight per model"
+        )
+    if wrong := [weight for weight in weights if not math.isfinite(weight)]:
+        raise ArgumentError(f"weights must be numbers, found {wrong[0]}")
+    return tuple(float(weight) for weight in weights)
+
+
+def normalized(weights: Sequence[float]) -> tuple[float, ...]:
+    """The weights divided by their sum.
+
+    Raises:
+        ArgumentError: They sum to zero.
+
+    Example:
+        >>> normalized([1, 1, 2])
+        (0.25, 0.25, 0.5)
+    """
+    total = math.fsum(weights)
+    if abs(total) <= 1e-12 * max(map(abs, weights)):
+        raise ArgumentError(
+            f"the weights {', '.join(f'{w:g}' for w in weights)} sum to zero",
+            remedy="change them, or use them as they are with --no-normalize",
+        )
+    return tuple(weight / total for weight in weights)

@@ -1,0 +1,1 @@
+"""From anchors and a rule to merged tensors: the two kernels, and the stream to disk."""

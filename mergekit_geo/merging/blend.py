@@ -1,0 +1,71 @@
+"""A merged model as a point in weight space: anchors, and a rule that weighs them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.geometry.rule import Rule
+
+STATISTICS = ("running_mean", "running_var")
+"""Last parts of the names of float buffers, which take convex weights."""
+
+
+class Role(Enum):
+    """How a tensor takes part in a merge."""
+
+    PARAMETER = "parameter"
+    STATISTIC = "statistic"
+    DONATED = "donated"
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Anchors and a rule.
+
+    Attributes:
+        anchors: Checkpoints with the same tensor names and shapes; the first is the donor of
+            what is not averaged (integers, configuration, tokenizer).
+        rule: Gives each parameter its coefficients.
+        dtype: Of every float tensor in the output, as safetensors names it; the donor's if None.
+    """
+
+    anchors: tuple[Checkpoint, ...]
+    rule: Rule
+    dtype: str | None = None
+
+    @property
+    def donor(self) -> Checkpoint:
+        """The first anchor."""
+        return self.anchors[0]
+
+    def infos(self, name: str) -> list[TensorInfo]:
+        """What each anchor's header says of a tensor."""
+        return [anchor.tensors[name] for anchor in self.anchors]
+
+    def output_info(self, name: str) -> TensorInfo:
+        """Dtype and shape of a tensor in the output."""
+        info = self.donor.tensors[name]
+        if self.dtype is None or not info.is_float:
+            return info
+        return TensorInfo(self.dtype, info.shape)
+
+    def outputs(self) -> dict[str, TensorInfo]:
+        """Every tensor of the output, in the donor's order."""
+        return {name: self.output_info(name) for name in self.donor.tensors}
+
+    def role(self, name: str) -> Role:
+        """Parameters follow the rule, statistics stay convex, integers are the donor's."""
+        if not self.donor.tensors[name].is_float:
+            return Role.DONATED
+        last = name.rpartition(".")[2]
+        return Role.STATISTIC if last in STATISTICS else Role.PARAMETER
+
+    def rule_for(self, name: str) -> Rule:
+        """The rule, or its convex weights for a statistic."""
+        if self.role(name) is Role.STATISTIC:
+            return Linear(self.rule.convex, branch="linear: statistic")
+        return self.rule

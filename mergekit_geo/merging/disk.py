@@ -1,0 +1,105 @@
+"""A blend streamed to shards in a workspace, taken up where an earlier run stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mergekit_geo.checkpoints.layout import Shard, index_file, plan_shards
+from mergekit_geo.checkpoints.workspace import Workspace
+from mergekit_geo.checkpoints.writer import ShardWriter
+from mergekit_geo.errors import DiskFullError
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.stream import stream
+from mergekit_geo.merging.tensor import TensorRecord
+
+FLUSH_BYTES = 1 << 30
+"""Data between two flushes; at most so much is merged again after a power cut."""
+
+
+def write_blend(
+    blend: Blend,
+    workspace: Workspace,
+    max_shard_bytes: int,
+    *,
+    device: str = "cpu",
+    allow_nonfinite: bool = False,
+    advance: Callable[[int], None] = lambda count: None,
+) -> dict[str, TensorRecord]:
+    """Stream a blend to safetensors files in the workspace.
+
+    Args:
+        blend: Anchors and rule.
+        workspace: Holds the files and the journal.
+        max_shard_bytes: Most bytes of data in a file.
+        device: Where the arithmetic happens.
+        allow_nonfinite: Go on over NaN and infinity.
+        advance: Called with numbers of elements done.
+
+    Returns:
+        What was done, for every tensor, in the donor's order.
+
+    Raises:
+        DiskFullError: The files do not fit.
+        GeoError: As `stream` raises.
+    """
+    outputs = blend.outputs()
+    shards = plan_shards(outputs, max_shard_bytes)
+    earlier = _finished(workspace, shards)
+    advance(sum(outputs[name].count for name in earlier))
+    try:
+        writer = ShardWriter(workspace.folder, shards)
+    except DiskFullError:
+        if not earlier:
+            workspace.discard()
+        raise
+    ledger = _Ledger(blend, workspace, writer)
+    try:
+        records = stream(
+            blend,
+            writer,
+            skip=earlier,
+            device=device,
+            allow_nonfinite=allow_nonfinite,
+            finished=ledger.add,
+            advance=advance,
+        )
+        ledger.settle()
+    finally:
+        writer.close()
+    if index := index_file(shards, outputs):
+        (workspace.folder / index[0]).write_text(index[1], "utf-8")
+    return {name: (earlier | records)[name] for name in outputs}
+
+
+def _finished(workspace: Workspace, shards: list[Shard]) -> dict[str, TensorRecord]:
+    """What an earlier run wrote, if its files are all there."""
+    paths = [(workspace.folder / shard.file, shard.nbytes) for shard in shards]
+    if not all(path.is_file() and path.stat().st_size == nbytes for path, nbytes in paths):
+        return {}
+    return {name: TensorRecord.from_json(raw) for name, raw in workspace.finished.items()}
+
+
+class _Ledger:
+    """Writes finished tensors to the journal, but only after their data is as safe as asked."""
+
+    def __init__(self, blend: Blend, workspace: Workspace, writer: ShardWriter) -> None:
+        self.outputs = blend.outputs()
+        self.workspace, self.writer = workspace, writer
+        self._waiting: dict[str, TensorRecord] = {}
+        self._bytes = 0
+
+    def add(self, name: str, record: TensorRecord) -> None:
+        self._waiting[name] = record
+        self._bytes += self.outputs[name].nbytes
+        if not self.workspace.fsync or self._bytes > FLUSH_BYTES:
+            self.settle()
+
+    def settle(self) -> None:
+        if self.workspace.fsync:
+            self.writer.flush()
+        for name, record in self._waiting.items():
+            self.workspace.journal.add(name, record.to_json())
+        if self.workspace.fsync:
+            self.workspace.journal.flush()
+        self._waiting.clear()
+        self._bytes = 0
