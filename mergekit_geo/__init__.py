@@ -1,1 +1,51 @@
-"""x."""
+"""Merge neural-network checkpoints with evidence.
+
+>>> import mergekit_geo as geo
+>>> geo.soup.__name__
+'soup'
+
+The public names are imported when they are first used: `import mergekit_geo` loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mergekit_geo.errors import GeoError as GeoError
+    from mergekit_geo.merging.settings import Output as Output
+    from mergekit_geo.objectives.settings import Compute as Compute
+    from mergekit_geo.objectives.settings import EvalData as EvalData
+    from mergekit_geo.workflows.check import CheckResult as CheckResult
+    from mergekit_geo.workflows.check import check as check
+    from mergekit_geo.workflows.merge import MergeResult as MergeResult
+    from mergekit_geo.workflows.slerp import slerp as slerp
+    from mergekit_geo.workflows.soup import soup as soup
+
+_HOMES = {
+    "CheckResult": "workflows.check",
+    "Compute": "objectives.settings",
+    "EvalData": "objectives.settings",
+    "GeoError": "errors",
+    "MergeResult": "workflows.merge",
+    "Output": "merging.settings",
+    "check": "workflows.check",
+    "slerp": "workflows.slerp",
+    "soup": "workflows.soup",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -47,6 +47,11 @@ class AlignedCheckpoint:
         """Where config and tokenizer files lie."""
         return self.checkpoint.folder
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its data can be read without a download."""
+        return self.checkpoint.is_here
+
     def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
         self.checkpoint.read(self.stored[name], start, stop, out)

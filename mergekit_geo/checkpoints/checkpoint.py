@@ -44,6 +44,10 @@ class Checkpoint(Protocol):
     def folder(self) -> Path | None:
         """Where config and tokenizer files lie; None for one in memory."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its data can be read without a download."""
+
     def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
 
@@ -67,6 +71,8 @@ class FolderCheckpoint:
         UnsupportedError: Pickled or quantised weights, or an adapter.
         FormatError: The files contradict themselves.
     """
+
+    is_here = True
 
     def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
         self.folder: Path | None = folder

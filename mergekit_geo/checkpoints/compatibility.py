@@ -51,11 +51,15 @@ class Preflight:
             HubError: A download failed.
         """
         self.require()
-        anchors = tuple(anchor.fetch() for anchor in self.anchors)
-        self.problems += _differing_integers(anchors)
-        self.problems += [p for tie in self.ties for p in _loose_tie(*tie)]
+        self.anchors = [anchor.fetch() for anchor in self.anchors]
+        self.compare_values()
         self.require()
-        return anchors
+        return tuple(self.anchors)
+
+    def compare_values(self) -> None:
+        """Make the checks that need data: integers are equal, tied tensors are the same."""
+        self.problems += _differing_integers(self.anchors)
+        self.problems += [p for tie in self.ties for p in _loose_tie(*tie)]
 
     def require(self) -> None:
         """Raise if there are problems.

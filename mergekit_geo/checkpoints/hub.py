@@ -46,6 +46,8 @@ class HubCheckpoint:
         CheckpointError: It cannot be used.
     """
 
+    is_here = False
+
     def __init__(self, name: str, repo: str, sha: str) -> None:
         self.name, self.repo = name, repo
         self.revision: str | None = sha

@@ -37,6 +37,7 @@ class MemoryCheckpoint:
 
     folder: Path | None = None
     revision: str | None = None
+    is_here = True
 
     def __init__(self, state: Mapping[str, Tensor], name: str, config: Config | None = None):
         self.name, self.config = name, config or {}

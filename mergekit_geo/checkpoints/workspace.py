@@ -50,7 +50,7 @@ class Workspace:
         check_output(out, overwrite=overwrite)
         self.folder = out.with_name(out.name + ".partial")
         _make(self.folder)
-        self._lock = _lock(self.folder)
+        self._lock: int | None = _lock(self.folder)
         known = Journal(self.folder, [identity, None if fsync else _boot()])
         self.journal, self.restarted = known, known.is_other
         self.finished = known.finished
@@ -69,12 +69,14 @@ class Workspace:
             self.folder.rename(self.out)
         if self.fsync:
             _flush(self.out.parent)
-        os.close(self._lock)
+        self.leave()
 
     def leave(self) -> None:
-        """Stop; what is finished stays for the next run."""
+        """Stop; what is finished stays for the next run. Does nothing the second time."""
         self.journal.close()
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def discard(self) -> None:
         """Stop, and remove what was written."""

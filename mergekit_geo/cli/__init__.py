@@ -1,0 +1,1 @@
+"""The `geo-merge` command: parse, call one workflow, print. No logic."""

@@ -1,0 +1,220 @@
+"""Options that several commands share: same flag, same meaning, everywhere.
+
+A group of options is a dataclass; `takes` gives a command all options of a group, and hands it the
+filled dataclass as `options`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.merging.settings import Output
+from mergekit_geo.objectives.settings import BUILTIN, Compute, EvalData
+
+DATA, COMPUTE, OUTPUT, TALK = "Evaluation data", "Compute", "Output", "Talking"
+
+
+class Dtype(StrEnum):
+    """Dtypes of the output."""
+
+    FLOAT64 = "float64"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class ComputeDtype(StrEnum):
+    """Dtypes of the arithmetic."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Sharpness(StrEnum):
+    """How much of the sharpness report is made."""
+
+    OFF = "off"
+    QUICK = "quick"
+    FULL = "full"
+
+
+class OnAntipodal(StrEnum):
+    """What to do with opposite tensors."""
+
+    ERROR = "error"
+    LINEAR = "linear"
+
+
+def _option(*names: str, panel: str, text: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel)
+
+
+Models = Annotated[
+    list[str],
+    typer.Argument(metavar="MODEL...", help="Folders, org/name, or org/name@revision."),
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How a command talks."""
+
+    json: Annotated[bool, _option("--json", panel=TALK, text="One JSON document on stdout.")] = (
+        False
+    )
+    quiet: Annotated[bool, _option("--quiet", panel=TALK, text="No progress, no remarks.")] = False
+    debug: Annotated[bool, _option("--debug", panel=TALK, text="Tracebacks of errors.")] = False
+
+
+@dataclass(frozen=True)
+class Ending(Talk):
+    """How a merge is written and measured."""
+
+    dtype: Annotated[
+        Dtype | None,
+        _option("--dtype", panel=OUTPUT, text="Of the output; the first model's by default."),
+    ] = None
+    max_shard_size: Annotated[
+        str, _option("--max-shard-size", panel=OUTPUT, text="Such as 5GB or 500MB.")
+    ] = "5GB"
+    overwrite: Annotated[
+        bool,
+        _option("--overwrite", panel=OUTPUT, text="Replace an output when the new one is whole."),
+    ] = False
+    no_fsync: Annotated[
+        bool, _option("--no-fsync", panel=OUTPUT, text="Leave flushing to the system: faster.")
+    ] = False
+    allow_nonfinite: Annotated[
+        bool, _option("--allow-nonfinite", panel=OUTPUT, text="Merge over NaN and infinity.")
+    ] = False
+    source: Annotated[
+        str, _option("--data", panel=DATA, text=f"{BUILTIN}, or a .txt or .jsonl file.")
+    ] = BUILTIN
+    text_column: Annotated[
+        str, _option("--text-column", panel=DATA, text="Key of the text in a .jsonl row.")
+    ] = "text"
+    max_examples: Annotated[
+        int | None, _option("--max-examples", panel=DATA, text="At most so many windows.")
+    ] = None
+    seq_len: Annotated[
+        int | None,
+        _option("--seq-len", panel=DATA, text="Tokens in a window; the context, up to 512."),
+    ] = None
+    batch_size: Annotated[
+        int | None, _option("--batch-size", panel=DATA, text="Windows at once.")
+    ] = None
+    seed: Annotated[int, _option("--seed", panel=DATA, text="Of samples and intervals.")] = 0
+    no_eval: Annotated[bool, _option("--no-eval", panel=DATA, text="Measure no loss.")] = False
+    sharpness: Annotated[
+        Sharpness, _option("--sharpness", panel=DATA, text="Accepted; not measured yet.")
+    ] = Sharpness.OFF
+    device: Annotated[
+        str | None, _option("--device", panel=COMPUTE, text="Such as cpu or cuda.")
+    ] = None
+    compute_dtype: Annotated[
+        ComputeDtype | None, _option("--compute-dtype", panel=COMPUTE, text="Of the evaluation.")
+    ] = None
+    budget: Annotated[
+        float, _option("--budget", panel=COMPUTE, text="Minutes of evaluation; 0 is no limit.")
+    ] = 10.0
+    trust_remote_code: Annotated[
+        bool,
+        _option("--trust-remote-code", panel=COMPUTE, text="Run code that comes with a model."),
+    ] = False
+
+    def settings(self) -> dict[str, Any]:
+        """As the workflows take them.
+
+        Raises:
+            ArgumentError: A setting that cannot be meant.
+        """
+        data = EvalData(
+            source=self.source,
+            text_column=self.text_column,
+            max_examples=self.max_examples,
+            seq_len=self.seq_len,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+        compute = Compute(
+            device=self.device,
+            dtype=self.compute_dtype and self.compute_dtype.value,
+            budget=self.budget,
+            trust_remote_code=self.trust_remote_code,
+        )
+        output = Output(
+            dtype=self.dtype and self.dtype.value,
+            max_shard_size=self.max_shard_size,
+            overwrite=self.overwrite,
+            fsync=not self.no_fsync,
+            allow_nonfinite=self.allow_nonfinite,
+            device=self.device or "cpu",
+        )
+        return {
+            "data": None if self.no_eval else data,
+            "compute": compute,
+            "output": output,
+            "sharpness": self.sharpness.value,
+        }
+
+
+def takes(group: type[Talk]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a group; it gets them as one argument, `options`."""
+    hints = get_type_hints(group, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]  # fmt: skip
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        own = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in signature.parameters.values()
+            if parameter.name != "options"
+        ]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            options = group(**{field.name: given.pop(field.name) for field in fields(group)})
+            command(options=options, **given)
+
+        run.__signature__ = signature.replace(parameters=[*own, *shared])  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
+        return run
+
+    return decorate
+
+
+def parse_weights(text: str | None) -> list[float] | None:
+    """Weights written like `.5,.3,.2`.
+
+    Raises:
+        ArgumentError: One is not a number.
+
+    Example:
+        >>> parse_weights(".5, .3,.2")
+        [0.5, 0.3, 0.2]
+    """
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ArgumentError(
+            f"weights must be numbers, found {text!r}", remedy="write them like .5,.3,.2"
+        ) from error

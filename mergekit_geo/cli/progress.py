@@ -1,0 +1,67 @@
+"""Progress on stderr: bars on a terminal, plain remarks elsewhere."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mergekit_geo.progress import Progress as Told
+from mergekit_geo.progress import Silent
+
+
+def console_progress(*, quiet: bool) -> Told:
+    """What shows progress on stderr, or nothing."""
+    import os
+
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if quiet:
+        return Silent()
+    return _Bars(console) if console.is_terminal else _Remarks(console)
+
+
+class _Remarks(Silent):
+    """Only what is said."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        """Print it."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+class _Bars(_Remarks):
+    """One bar at a time."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+        )
+        self.bars = Progress(*columns, console=console, transient=True)
+        self.current: TaskID | None = None
+
+    def phase(self, title: str, total: int) -> None:
+        """Replace the bar."""
+        self._end()
+        self.bars.start()
+        self.current = self.bars.add_task(title, total=total)
+
+    def advance(self, count: int) -> None:
+        """Move the bar, and take it away at its end."""
+        if self.current is None:
+            return
+        self.bars.advance(self.current, count)
+        if self.bars.finished:
+            self._end()
+
+    def _end(self) -> None:
+        if self.current is not None:
+            self.bars.remove_task(self.current)
+            self.current = None
+            self.bars.stop()

@@ -1,0 +1,94 @@
+"""One run of a command: where its progress, results and errors go, and its exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from mergekit_geo.errors import GeoError
+
+if TYPE_CHECKING:
+    from mergekit_geo.cli.options import Talk
+    from mergekit_geo.progress import Progress
+    from mergekit_geo.reports.schema import Report
+
+FAILED, INTERRUPTED = 1, 130
+
+
+class Session:
+    """How a command talks.
+
+    Args:
+        command: Its name.
+        talk: JSON or tables, quiet or not.
+    """
+
+    def __init__(self, command: str, talk: Talk) -> None:
+        self.command, self.as_json, self.quiet = command, talk.json, talk.quiet
+
+    def progress(self) -> Progress:
+        """What a workflow is to tell."""
+        from mergekit_geo.cli.progress import console_progress
+
+        return console_progress(quiet=self.quiet)
+
+    def show(self, report: Report) -> None:
+        """The result, on stdout; warnings, on stderr."""
+        if self.as_json:
+            typer.echo(report.to_json(), nl=False)
+            return
+        from mergekit_geo.cli.tables import print_report
+
+        print_report(report)
+
+    def fail(self, error: Exception) -> None:
+        """One clear line on stderr, or the error as JSON on stdout."""
+        known = error if isinstance(error, GeoError) else _unexpected(error)
+        if self.as_json:
+            from mergekit_geo.reports.schema import ErrorEntry, Report
+
+            entry = ErrorEntry(
+                type=type(error).__name__,
+                message=known.message,
+                where=known.where,
+                remedy=known.remedy,
+            )
+            typer.echo(
+                Report(command=self.command, status="error", error=entry).to_json(), nl=False
+            )
+        typer.echo(f"geo-merge {self.command}: {known}", err=True)
+
+
+@contextmanager
+def session(command: str, talk: Talk) -> Iterator[Session]:
+    """Turn errors into lines and exit codes.
+
+    Raises:
+        typer.Exit: 1 after an error, 130 after an interrupt.
+    """
+    current = Session(command, talk)
+    try:
+        yield current
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing is lost, the same command goes on from here", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except typer.Exit:
+        raise
+    except Exception as error:
+        current.fail(error)
+        if talk.debug:
+            raise
+        raise typer.Exit(FAILED) from None
+    finally:
+        sys.stdout.flush()
+
+
+def _unexpected(error: Exception) -> GeoError:
+    return GeoError(
+        f"{type(error).__name__}: {error}",
+        remedy="this should not happen: --debug shows where it did, please report it",
+    )

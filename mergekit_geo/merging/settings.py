@@ -1,0 +1,43 @@
+"""Settings of an output, checked where they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mergekit_geo.checkpoints.layout import parse_size
+from mergekit_geo.errors import ArgumentError
+
+DTYPES = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+"""Output dtypes as torch names them, to the names of the safetensors format."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a merged checkpoint is written.
+
+    Attributes:
+        dtype: Of every float tensor: `float64`, `float32`, `bfloat16`, `float16`; the first
+            model's own if None.
+        max_shard_size: Most data in a file, such as `5GB`.
+        overwrite: Replace an output that is there, when the new one is whole.
+        fsync: Flush to the disk before the output appears.
+        allow_nonfinite: Merge models that hold NaN or infinity.
+        device: Where the arithmetic of the merge happens.
+    """
+
+    dtype: str | None = None
+    max_shard_size: str = "5GB"
+    overwrite: bool = False
+    fsync: bool = True
+    allow_nonfinite: bool = False
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        parse_size(self.max_shard_size)
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise ArgumentError(f"dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
+
+    @property
+    def stored_dtype(self) -> str | None:
+        """The dtype as the safetensors format names it."""
+        return None if self.dtype is None else DTYPES[self.dtype]

@@ -1,0 +1,115 @@
+"""Loading a checkpoint into the class that its configuration names, and nothing less."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.errors import FormatError
+from mergekit_geo.objectives.settings import Compute
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def is_causal_lm(config: Config) -> bool:
+    """Whether the architecture is a causal language model.
+
+    Example:
+        >>> is_causal_lm({"architectures": ["LlamaForCausalLM"]})
+        True
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    names = config.get("architectures") or [""]
+    return names[0] in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+
+
+def load_tokenizer(folder: Path, compute: Compute) -> PreTrainedTokenizerBase | None:
+    """The tokenizer in a checkpoint's folder, None where there is none."""
+    from transformers import AutoTokenizer
+
+    if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
+        return None
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        folder, trust_remote_code=compute.trust_remote_code
+    )
+    return tokenizer
+
+
+def load_model(
+    source: Path | tuple[Config, Mapping[str, Tensor]], compute: Compute
+) -> PreTrainedModel:
+    """A model in evaluation mode.
+
+    Args:
+        source: A checkpoint's folder, or a configuration and the stored tensors by name.
+        compute: Device and dtype. More than one accelerator is used where one is too small.
+
+    Raises:
+        FormatError: The checkpoint lacks weights of its architecture: transformers would fill the
+            gaps at random and say nothing.
+    """
+    import torch
+
+    device = compute.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    placement: dict[str, Any] = {"device_map": "auto"} if device == "cuda" else {}
+    options = {"dtype": _dtype(compute, device), "output_loading_info": True, **placement}
+    with quiet_transformers():
+        model, info = _from_pretrained(source, compute, options)
+    if missing := sorted(info["missing_keys"]):
+        raise FormatError(
+            f"{len(missing)} tensors of the architecture are missing ({missing[0]})",
+            where=str(source) if isinstance(source, Path) else "merged model",
+        )
+    placed: PreTrainedModel = (model if placement else model.to(device)).eval()
+    return placed
+
+
+def _from_pretrained(
+    source: Path | tuple[Config, Mapping[str, Tensor]], compute: Compute, options: dict[str, Any]
+) -> Any:
+    import transformers
+
+    if not isinstance(source, Path):
+        config, state = transformers.AutoConfig.for_model(**source[0]), dict(source[1])
+        architecture: Any = getattr(transformers, source[0]["architectures"][0])
+        return architecture.from_pretrained(None, config=config, state_dict=state, **options)
+    architecture = transformers.AutoModelForCausalLM
+    if not compute.trust_remote_code:
+        names = transformers.AutoConfig.from_pretrained(source).architectures or [""]
+        architecture = getattr(transformers, names[0], architecture)
+    return architecture.from_pretrained(
+        source, trust_remote_code=compute.trust_remote_code, **options
+    )
+
+
+def _dtype(compute: Compute, device: str) -> torch.dtype | str:
+    import torch
+
+    if compute.dtype is not None:
+        dtype: torch.dtype = getattr(torch, compute.dtype)
+        return dtype
+    return torch.float32 if device == "cpu" else "auto"
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' own progress bars and remarks."""
+    from transformers.utils import logging as untyped
+
+    logging: Any = untyped
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""What was measured, typed and versioned, and the pages drawn from it."""

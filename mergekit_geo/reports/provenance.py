@@ -1,0 +1,45 @@
+"""Where numbers come from: versions, times, inputs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.reports.schema import ModelEntry, Provenance
+
+LIBRARIES = ("mergekit_geo", "torch", "transformers", "safetensors", "huggingface_hub", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the libraries that matter."""
+    return {"python": python_version(), **{name: _version(name) for name in LIBRARIES}}
+
+
+def provenance(
+    began: float, device: str | None = None, dtype: str | None = None, attention: str | None = None
+) -> Provenance:
+    """Provenance of work that began at `began` (seconds since 1970) and ends now."""
+    return Provenance(
+        versions=versions(),
+        started=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        seconds=round(time.time() - began, 3),
+        device=device,
+        dtype=dtype,
+        attention=attention,
+    )
+
+
+def model_entry(checkpoint: Checkpoint) -> ModelEntry:
+    """How a report names an input."""
+    parameters = sum(info.count for info in checkpoint.tensors.values() if info.is_float)
+    return ModelEntry(name=checkpoint.name, revision=checkpoint.revision, parameters=parameters)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,242 @@
+"""The form of `report.json` and of every command's `--json`, version 1.
+
+The top level is the same for every command; `result` is the command's own. A number that could not
+be measured is null, and `not_measured` says why and how to get it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    """A part of a report: immutable, and with no keys but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelEntry(Part):
+    """One input.
+
+    Attributes:
+        name: What the user called it.
+        revision: Commit of the Hub, where it comes from there.
+        parameters: Number of elements of its float tensors.
+    """
+
+    name: str
+    revision: str | None
+    parameters: int
+
+
+class LossEntry(Part):
+    """Loss of one model.
+
+    Attributes:
+        model: Its name.
+        role: Whether it went in or came out.
+        loss: Mean negative log-likelihood per token, in nats.
+        low: Lower end of the 95 % interval (documents resampled); null with too few documents.
+        high: Upper end.
+        perplexity: exp(loss).
+    """
+
+    model: str
+    role: Literal["parent", "output"]
+    loss: float
+    low: float | None
+    high: float | None
+    perplexity: float
+
+
+class DifferenceEntry(Part):
+    """Loss of the output minus that of a parent, on the same examples.
+
+    Attributes:
+        model: The parent.
+        value: Difference in nats per token; negative means that the output is better.
+        low: Lower end of the paired 95 % interval; null with too few documents.
+        high: Upper end.
+        significant: Whether the interval leaves zero out.
+    """
+
+    model: str
+    value: float
+    low: float | None
+    high: float | None
+    significant: bool | None
+
+
+class PairGeometry(Part):
+    """How two anchors lie to each other.
+
+    Attributes:
+        first: Index of one model.
+        second: Index of the other.
+        cosine: Cosine similarity; null where a norm is zero.
+        angle: In radians; null where a norm is zero.
+        distance: Euclidean.
+    """
+
+    first: int
+    second: int
+    cosine: float | None
+    angle: float | None
+    distance: float
+
+
+class LayerGeometry(Part):
+    """Norms and pairs over the parameters of one layer.
+
+    Attributes:
+        layer: Common beginning of the tensors' names.
+        parameters: Number of elements.
+        norms: Euclidean norm, per model.
+        pairs: Every pair of models.
+    """
+
+    layer: str
+    parameters: int
+    norms: list[float]
+    pairs: list[PairGeometry]
+
+
+class Geometry(Part):
+    """Where the anchors lie in weight space, as a whole and layer by layer."""
+
+    total: LayerGeometry
+    layers: list[LayerGeometry]
+
+
+class MergeCoefficients(Part):
+    """How the anchors were combined; `merge.json` has it tensor by tensor.
+
+    Attributes:
+        method: Such as `linear` or `slerp`.
+        weights: Convex weights per model (for SLERP, 1 - t and t).
+        branches: How many tensors took which branch.
+    """
+
+    method: str
+    weights: list[float]
+    branches: dict[str, int]
+
+
+class MergeMeasurements(Part):
+    """Result of a merge."""
+
+    coefficients: MergeCoefficients
+    losses: list[LossEntry]
+    differences: list[DifferenceEntry]
+    barriers: list[Any]
+    sharpness: list[Any]
+    geometry: Geometry | None
+
+
+class CheckMeasurements(Part):
+    """Result of a check.
+
+    Attributes:
+        compatible: Whether the models can be merged.
+        tensors: Number of tensors of the first model.
+        notes: Ordinary differences, and what a merge does about them.
+        problems: Why they cannot be merged.
+    """
+
+    compatible: bool
+    tensors: int
+    notes: list[str]
+    problems: list[str]
+
+
+class DataEntry(Part):
+    """What loss was measured on.
+
+    Attributes:
+        source: File or built-in text.
+        digest: SHA-256 of the documents.
+        documents: How many documents the examples are from.
+        examples: How many token windows were measured.
+        available: How many there were.
+        tokens: How many tokens were predicted, per model.
+        seq_len: Tokens in a full window.
+        seed: Of the sample and the bootstrap.
+    """
+
+    source: str
+    digest: str
+    documents: int
+    examples: int
+    available: int
+    tokens: int
+    seq_len: int
+    seed: int
+
+
+class NotMeasured(Part):
+    """Something a report could hold and does not.
+
+    Attributes:
+        what: Key of the result, such as `losses`.
+        why: The reason.
+        command: The command that measures it, empty where there is none yet.
+    """
+
+    what: str
+    why: str
+    command: str = ""
+
+
+class Provenance(Part):
+    """Where the numbers come from.
+
+    Attributes:
+        versions: Of the libraries.
+        started: UTC, ISO 8601.
+        seconds: Wall time.
+        device: Of the arithmetic of the evaluation.
+        dtype: Likewise.
+        attention: transformers' name of the attention backend.
+    """
+
+    versions: dict[str, str]
+    started: str
+    seconds: float
+    device: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
+
+
+class ErrorEntry(Part):
+    """Why a command failed."""
+
+    type: str
+    message: str
+    where: str
+    remedy: str
+
+
+class Report(Part):
+    """The top level, the same for every command."""
+
+    schema_version: int = SCHEMA_VERSION
+    command: str
+    status: Literal["done", "error"] = "done"
+    output: str | None = None
+    models: list[ModelEntry] = []
+    settings: dict[str, Any] = {}
+    data: DataEntry | None = None
+    result: MergeMeasurements | CheckMeasurements | None = None
+    warnings: list[str] = []
+    not_measured: list[NotMeasured] = []
+    provenance: Provenance | None = None
+    error: ErrorEntry | None = None
+
+    def to_json(self) -> str:
+        """As it is written to `report.json`."""
+        leave_out = {"error"} if self.error is None else set()
+        return self.model_dump_json(indent=2, exclude=leave_out) + "\n"

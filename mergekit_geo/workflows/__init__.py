@@ -1,0 +1,1 @@
+"""One file per command: the public functions, composed of the rooms below."""

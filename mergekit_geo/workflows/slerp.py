@@ -1,0 +1,62 @@
+"""`geo.slerp`: two models along the arc between them, or the Karcher mean of more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.geometry.sphere import Antipodal, slerp_or_karcher
+from mergekit_geo.merging.settings import Output
+from mergekit_geo.objectives.settings import Compute, EvalData
+from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.workflows.merge import MergeResult, Request, merge
+from mergekit_geo.workflows.soup import BUILTIN_TEXT
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+
+
+def slerp(
+    models: Sequence[Model],
+    out: str | Path | None = None,
+    *,
+    t: float | None = None,
+    weights: Sequence[float] | None = None,
+    antipodal: Antipodal = "error",
+    output: Output = Output(),
+    data: EvalData | None = BUILTIN_TEXT,
+    compute: Compute = Compute(),
+    sharpness: str = "off",
+    progress: Progress | None = None,
+) -> MergeResult:
+    """Merge on the sphere, tensor by tensor, and measure parents and output on the same text.
+
+    Args:
+        models: Two or more folders, Hub ids, modules or state dicts; the first is the donor.
+        out: Folder to write; None keeps the result in memory.
+        t: Position between two models, 0.5 if None.
+        weights: One per model, for three or more; equal ones if None.
+        antipodal: What to do with opposite tensors: `error` or `linear`.
+        output: How the checkpoint is written.
+        data: What loss is measured on; None measures none.
+        compute: How models are run.
+        sharpness: `off`; this version measures none.
+        progress: Told what is going on.
+
+    Raises:
+        ArgumentError: A setting that cannot be meant.
+        GeoError: With the reason and the remedy; nothing is half-written.
+
+    Example:
+        >>> import torch
+        >>> a, b = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 1.0])}
+        >>> slerp([a, b], t=0.5, data=None).state["w"]
+        tensor([0.7071, 0.7071])
+    """
+    rule = slerp_or_karcher(len(models), t, weights, antipodal)
+    settings = {"t": t, "weights": list(rule.convex), "antipodal": antipodal}
+    request = Request("slerp", rule, settings, output, data, compute, sharpness)
+    checkpoints = [open_checkpoint(model, i) for i, model in enumerate(models)]
+    return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())

@@ -1,0 +1,123 @@
+"""Train the demo: a small Llama on CPython's documentation, and three fine-tunes of it.
+
+Real text, real training, seeded. Held-out topics are never seen; the tokenizer is trained on the
+training topics as well. What is there already is kept.
+
+Usage: python scripts/demo_models.py DIR
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from mergekit_geo.objectives.text import builtin_documents
+
+VOCABULARY, CONTEXT, BATCH = 1024, 64, 32
+BASE_STEPS, BASE_RATE = 400, 3e-3
+TUNE_STEPS, TUNE_RATE = 150, 2e-3
+FINE_TUNES = {"a": 1, "b": 2, "c": 3}
+END_OF_TEXT = "<|endoftext|>"
+
+
+def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE of 1024 tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=END_OF_TEXT
+    )
+
+
+def token_stream(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Tensor:
+    """All training text as one row of ids."""
+    ids = [tokenizer(text, verbose=False)["input_ids"] + [tokenizer.eos_token_id] for text in texts]
+    return torch.tensor([token for row in ids for token in row])
+
+
+def new_model(seed: int) -> LlamaForCausalLM:
+    """A Llama of 0.86 M parameters."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=304,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train(
+    model: LlamaForCausalLM, stream: Tensor, steps: int, rate: float, seed: int
+) -> LlamaForCausalLM:
+    """AdamW on random windows, with a short warm-up and a cosine down to a tenth."""
+    draw = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    model.train()
+    for _ in range(steps):
+        starts = torch.randint(len(stream) - CONTEXT, (BATCH,), generator=draw)
+        ids = torch.stack([stream[start : start + CONTEXT] for start in starts])
+        model(input_ids=ids, labels=ids).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+def _rate(step: int, steps: int) -> float:
+    warm_up = min(1.0, (step + 1) / 20)
+    return warm_up * (0.1 + 0.9 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def make(folder: Path) -> None:
+    """Train what is not there yet."""
+    texts = [document.text for document in builtin_documents("train")]
+    tokenizer = train_tokenizer(texts)
+    stream = token_stream(tokenizer, texts)
+    if not (folder / "base").exists():
+        _save(
+            train(new_model(0), stream, BASE_STEPS, BASE_RATE, seed=0), tokenizer, folder / "base"
+        )
+    for name, seed in FINE_TUNES.items():
+        if not (folder / name).exists():
+            base = LlamaForCausalLM.from_pretrained(folder / "base")
+            tuned = train(base, stream, TUNE_STEPS, TUNE_RATE, seed=seed)
+            _save(tuned, tokenizer, folder / name)
+
+
+def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Save whole or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    partial.rename(folder)
+    print(f"trained {folder}", flush=True)
+
+
+if __name__ == "__main__":
+    began = time.perf_counter()
+    make(Path(sys.argv[1]))
+    print(f"demo models ready in {time.perf_counter() - began:.0f} s")
