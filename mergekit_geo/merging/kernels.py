@@ -44,7 +44,10 @@ def combine(rows_kn: Tensor, coefficients: Sequence[float], out_n: Tensor) -> No
     (first, factor), *rest = used
     torch.mul(first, factor, out=out_n)
     for row, factor in rest:
-        out_n.add_(row, alpha=factor)
+        if out_n.dtype == torch.float64:  # two roundings, as the naive sum has: no fused multiply
+            out_n.add_(row * factor)
+        else:
+            out_n.add_(row, alpha=factor)
 
 
 def gram_(rows_kn: Tensor) -> Gram:

@@ -1,0 +1,267 @@
+"""The command line against a Hub: what it downloads, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import mergekit_geo as geo
+from tests.checkpoints.hub_server import Hub, serve_hub
+
+CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 8}
+HEADER_REQUEST = 100_001
+"""Bytes of a file's beginning that the hub client asks for, hoping to get the header with it."""
+
+LARGE = 2000
+"""Rows that make a file larger than a header request."""
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serve_hub() as served:
+        yield served
+
+
+@pytest.fixture
+def cli(hub: Hub, tmp_path: Path) -> Cli:
+    """`geo-merge` in a folder of its own, with an empty cache."""
+    return command_line(hub, tmp_path)
+
+
+@dataclass
+class Merge:
+    """A soup of `org/a` and `org/b`, made once for several tests."""
+
+    hub: Hub
+    cli: Cli
+    shas: list[str]
+    folders: list[Path]
+    out: Path
+
+
+@pytest.fixture(scope="module")
+def merge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merge]:
+    home = tmp_path_factory.mktemp("merge")
+    folders = [add_clutter(make_model(home / "models" / name)) for name in "ab"]
+    with serve_hub() as served:
+        shas = [served.publish(f"org/{folder.name}", folder) for folder in folders]
+        cli = command_line(served, home)
+        succeeded(soup(cli, "org/a", "org/b"))
+        yield Merge(served, cli, shas, folders, home / "out")
+
+
+def test_a_soup_of_hub_models_is_the_soup_of_their_folders(merge: Merge, tmp_path: Path) -> None:
+    geo.soup(merge.folders, tmp_path / "local", data=None)
+    for file in ("model.safetensors", "config.json", "generation_config.json"):
+        assert (merge.out / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
+
+
+def test_the_report_states_the_commits(merge: Merge) -> None:
+    models = json.loads((merge.out / "report.json").read_text())["models"]
+    assert [model["name"] for model in models] == ["org/a", "org/b"]
+    assert [model["revision"] for model in models] == merge.shas
+
+
+def test_only_weights_and_companions_are_downloaded(merge: Merge) -> None:
+    for repo in ("org/a", "org/b"):
+        needed = {"config.json", "generation_config.json", "model.safetensors"}
+        assert merge.hub.sent(repo).keys() == needed
+
+
+def test_what_was_downloaded_serves_offline(merge: Merge) -> None:
+    asked = len(merge.hub.requests)
+    models = ["org/a", f"org/a@{merge.shas[0]}", "org/b"]
+    result = succeeded(merge.cli("check", *models, "--json", HF_HUB_OFFLINE="1"))
+    assert revisions(result) == [merge.shas[0], *merge.shas]
+    assert len(merge.hub.requests) == asked
+
+
+def test_offline_without_a_cache_asks_nobody(hub: Hub, cli: Cli, tmp_path: Path) -> None:
+    hub.publish("org/a", make_model(tmp_path / "models" / "a"))
+    failed(
+        cli("check", "org/a", "org/a", HF_HUB_OFFLINE="1"),
+        r"org/a: no folder \S+, and org/a is not in the cache \(.*unset HF_HUB_OFFLINE.*\)",
+    )
+    assert hub.requests == []
+
+
+def test_a_revision_is_a_branch_or_a_commit(hub: Hub, cli: Cli, tmp_path: Path) -> None:
+    old = hub.publish("org/a", make_model(tmp_path / "old"), branch="v1.0")
+    new = hub.publish("org/a", make_model(tmp_path / "new"))
+    result = succeeded(cli("check", "org/a@v1.0", f"org/a@{old}", "org/a", "--json"))
+    assert revisions(result) == [old, old, new]
+
+
+def test_shards_are_downloaded_by_their_index(hub: Hub, cli: Cli, tmp_path: Path) -> None:
+    whole = [make_model(tmp_path / "whole" / name) for name in "ab"]
+    for folder in whole:
+        hub.publish(f"org/{folder.name}", add_clutter(shard(folder, tmp_path / folder.name)))
+    succeeded(soup(cli, "org/a", "org/b"))
+    geo.soup(whole, tmp_path / "local", data=None)
+    weights = [tmp_path / out / "model.safetensors" for out in ("out", "local")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    sent = {file for file in hub.sent("org/b") if "safetensors" in file}
+    assert sent == {"model.safetensors.index.json", *(shard_name(i) for i in (1, 2))}
+
+
+def test_incompatible_models_cost_only_their_headers(hub: Hub, cli: Cli, tmp_path: Path) -> None:
+    for name, rows in {"a": LARGE, "b": LARGE + 1}.items():
+        hub.publish(f"org/{name}", make_model(tmp_path / name, rows=rows))
+    message = rf"the models cannot be merged, 2 problems:.*v is \[{LARGE}, 16\] in org/a and .*"
+    failed(soup(cli, "org/a", "org/b"), message)
+    for repo in ("org/a", "org/b"):
+        assert 0 < hub.sent(repo)["model.safetensors"] <= HEADER_REQUEST
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("org/none", r"no folder \S+none, and no repository org/none at http://\S+ \(check the .*"),
+        ("org/a@v9", r"org/a has no revision 'v9'"),
+        ("org/gated", r"access to this repository is restricted \(accept its terms at http://.*"),
+        ("org/pickled", r"the weights are pickled \(pytorch_model\.bin\), .* \(convert it if you "
+         r"trust it: python -c \".*\" org/pickled pickled-safetensors\)"),
+    ],
+    ids=["unknown", "no such revision", "gated", "pickled"],
+)  # fmt: skip
+def test_what_cannot_be_had_is_one_clear_line(
+    model: str, message: str, hub: Hub, cli: Cli, tmp_path: Path
+) -> None:
+    hub.publish("org/a", make_model(tmp_path / "a"))
+    hub.publish("org/gated", make_model(tmp_path / "gated"), gated=True)
+    hub.publish("org/pickled", pickled(make_model(tmp_path / "pickled")))
+    failed(cli("check", model, "org/a"), rf"{model}: {message}")
+    assert not hub.sent(model)
+
+
+def test_no_network_is_one_clear_line(cli: Cli) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen: connections are refused
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        result = cli("check", "org/a", "org/b", HF_ENDPOINT=endpoint)
+    failed(
+        result,
+        rf"org/a: no folder \S+, and {endpoint} could not be asked for org/a: .*refused "
+        r"\(check the network; HF_HUB_OFFLINE=1 uses what is in the cache\)",
+    )
+
+
+def test_a_lost_download_leaves_nothing_and_can_be_repeated(
+    hub: Hub, cli: Cli, tmp_path: Path
+) -> None:
+    for name in "ab":
+        hub.publish(f"org/{name}", make_model(tmp_path / "models" / name, rows=LARGE))
+    hub.cuts["org/b/model.safetensors"] = ["reset"]
+    failed(soup(cli, "org/a", "org/b"), r".*org/b: .*Connection reset.* \(check the network.*")
+    assert not list(tmp_path.glob("out*"))
+
+    before = hub.sent("org/a")["model.safetensors"]
+    # This time the connection ends early, and the hub client itself tries again.
+    hub.cuts["org/b/model.safetensors"] = ["end"]
+    succeeded(soup(cli, "org/a", "org/b"))
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert not hub.cuts["org/b/model.safetensors"]
+    assert hub.sent("org/a")["model.safetensors"] - before <= HEADER_REQUEST
+
+
+def command_line(hub: Hub, folder: Path) -> Cli:
+    """`geo-merge` as a process in `folder`; keyword arguments are environment variables."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    settings = {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(folder / "home"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "mergekit_geo", *arguments],
+            cwd=folder,
+            env={**inherited, **settings, **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def soup(cli: Cli, *models: str) -> subprocess.CompletedProcess[str]:
+    return cli("soup", *models, "-o", "out", "--no-eval", "--no-fsync", "--quiet")
+
+
+def succeeded(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def failed(result: subprocess.CompletedProcess[str], message: str) -> None:
+    """The command failed, and `message` is all that it said."""
+    assert (result.returncode, result.stdout) == (1, ""), result.stderr
+    said = result.stderr.rstrip("\n")
+    assert re.fullmatch(rf"geo-merge \w+: {message}", said, re.DOTALL), said
+
+
+def revisions(result: subprocess.CompletedProcess[str]) -> list[str]:
+    return [model["revision"] for model in json.loads(result.stdout)["models"]]
+
+
+def make_model(folder: Path, rows: int = 8) -> Path:
+    """A model of two tensors, seeded by the folder's name."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(sum(folder.name.encode()))
+    tensors = {name: torch.randn(rows, 16, generator=generator) for name in ("v", "w")}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def add_clutter(folder: Path) -> Path:
+    """What repositories hold besides the model; of it only the generation settings are wanted."""
+    (folder / "generation_config.json").write_text('{"max_length": 20}')
+    (folder / "original").mkdir()
+    for unwanted in ("pytorch_model.bin", "README.md", "original/consolidated.00.pth"):
+        (folder / unwanted).write_bytes(b"unwanted" * 1000)
+    return folder
+
+
+def shard_name(number: int) -> str:
+    return f"model-0000{number}-of-00002.safetensors"
+
+
+def shard(whole: Path, folder: Path) -> Path:
+    """The same model with a shard per tensor."""
+    from safetensors.torch import load_file
+
+    folder.mkdir()
+    weight_map = {}
+    for number, (name, tensor) in enumerate(load_file(whole / "model.safetensors").items(), 1):
+        weight_map[name] = shard_name(number)
+        save_file({name: tensor}, folder / shard_name(number), {"format": "pt"})
+    index = {"metadata": {"total_size": 1024}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "config.json").write_bytes((whole / "config.json").read_bytes())
+    return folder
+
+
+def pickled(folder: Path) -> Path:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    return folder

@@ -1,0 +1,160 @@
+"""Shards, journal and workspace: an output appears whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mergekit_geo.checkpoints.companions import companion_files, copy_companions
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.journal import Journal
+from mergekit_geo.checkpoints.layout import index_file, parse_size, plan_shards
+from mergekit_geo.checkpoints.staging import DTYPE_NAMES
+from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
+from mergekit_geo.checkpoints.writer import ShardWriter
+from mergekit_geo.errors import ArgumentError, DiskFullError, OutputError, OutputExistsError
+from tests.checkpoints.test_reading import EVERY_DTYPE
+
+INFOS = {
+    name: TensorInfo(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape))
+    for name, tensor in EVERY_DTYPE.items()
+}
+
+
+@pytest.mark.parametrize("most", [30, 10**9])
+def test_shards_are_read_back_by_the_official_library(tmp_path: Path, most: int) -> None:
+    shards = plan_shards(INFOS, most)
+    writer = ShardWriter(tmp_path, shards)
+    for name, tensor in EVERY_DTYPE.items():
+        half = tensor.numel() // 2
+        writer.write(name, half, tensor.flatten()[half:].contiguous())
+        writer.write(name, 0, tensor.flatten()[:half].contiguous())
+    writer.close()
+    found = {k: v for shard in shards for k, v in load_file(tmp_path / shard.file).items()}
+    assert found.keys() == EVERY_DTYPE.keys()
+    assert all(found[name].equal(tensor) for name, tensor in EVERY_DTYPE.items())
+
+
+def test_index_names_every_tensor() -> None:
+    shards = plan_shards(INFOS, 30)
+    named = index_file(shards, INFOS)
+    assert named is not None
+    assert json.loads(named[1])["weight_map"].keys() == INFOS.keys()
+    assert index_file(plan_shards(INFOS, 10**9), INFOS) is None
+
+
+@pytest.mark.parametrize("text", ["", "5", "five", "-1GB", "0GB", "3XB"])
+def test_sizes(text: str) -> None:
+    if text == "5":
+        assert parse_size(text) == 5
+        return
+    with pytest.raises(ArgumentError, match="is not a size"):
+        parse_size(text)
+
+
+def test_full_disk_names_the_space(tmp_path: Path) -> None:
+    huge = plan_shards({"w": TensorInfo("F32", (10**15,))}, 10**16)
+    with pytest.raises(DiskFullError, match=r"the output needs 4000000.00 GB, and .* are free"):
+        ShardWriter(tmp_path, huge)
+
+
+def test_journal_goes_on_after_a_torn_line(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, ["work"])
+    journal.add("a", 1)
+    journal.close()
+    with journal.path.open("a") as file:
+        file.write('{"tensor": "b", "rec')
+    again = Journal(tmp_path, ["work"])
+    assert again.finished == {"a": 1}
+    again.add("b", 2)
+    again.close()
+    assert Journal(tmp_path, ["work"]).finished == {"a": 1, "b": 2}
+
+
+def test_journal_of_other_work_is_forgotten(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, ["work"])
+    journal.add("a", 1)
+    journal.close()
+    other = Journal(tmp_path, ["other"])
+    assert other.is_other
+    assert other.finished == {}
+
+
+def make_output(out: Path, text: str, *, overwrite: bool = False) -> None:
+    workspace = Workspace(out, [text], overwrite=overwrite)
+    (workspace.folder / MARK).write_text(text)
+    workspace.publish()
+
+
+def test_output_appears_by_rename_and_leaves_nothing_else(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "deep" / "out", ["work"])
+    (workspace.folder / MARK).write_text("new")
+    assert not workspace.out.exists()
+    workspace.publish()
+    assert [path.name for path in workspace.out.iterdir()] == [MARK]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_old_output_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    make_output(tmp_path / "out", "old")
+    workspace = Workspace(tmp_path / "out", ["work"], overwrite=True)
+    (workspace.folder / MARK).write_text("new")
+    assert (tmp_path / "out" / MARK).read_text() == "old"
+    workspace.publish()
+    assert (tmp_path / "out" / MARK).read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_existing_output_is_an_error(tmp_path: Path) -> None:
+    make_output(tmp_path / "out", "old")
+    with pytest.raises(OutputExistsError, match=r"the output exists \(--overwrite"):
+        Workspace(tmp_path / "out", ["work"])
+
+
+def test_only_own_outputs_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(OutputExistsError, match="no output of geo-merge"):
+        check_output(tmp_path / "precious", overwrite=True)
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.tex").touch()
+    with pytest.raises(OutputExistsError, match="in the way, and not made by geo-merge"):
+        Workspace(tmp_path / "out", ["work"])
+
+
+@pytest.mark.parametrize("place", ["model", "model/out", "."])
+def test_output_and_inputs_stay_apart(tmp_path: Path, place: str) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(OutputError, match="would touch the input"):
+        check_output(tmp_path / place, [tmp_path / "model"], overwrite=True)
+
+
+def test_two_runs_do_not_share_a_workspace(tmp_path: Path) -> None:
+    first = Workspace(tmp_path / "out", ["work"])
+    with pytest.raises(OutputError, match="another run is writing"):
+        Workspace(tmp_path / "out", ["work"])
+    first.leave()
+    Workspace(tmp_path / "out", ["work"]).leave()
+
+
+def test_companions_are_copied_to_the_byte(tmp_path: Path) -> None:
+    donor, out = tmp_path / "donor", tmp_path / "out"
+    (donor / "additional_chat_templates").mkdir(parents=True)
+    out.mkdir()
+    files = ["config.json", "tokenizer.json", "vocab.txt", "additional_chat_templates/rag.jinja"]
+    for file in files:
+        (donor / file).write_bytes(b'{ "dtype":"float32",  "odd" : 1}')
+    (donor / "README.md").write_text("not a companion")
+    assert [path.as_posix() for path in companion_files(donor)] == sorted(files)
+    copy_companions(donor, out)
+    assert all((out / f).read_bytes() == (donor / f).read_bytes() for f in files)
+    copy_companions(donor, out, "bfloat16")
+    assert json.loads((out / "config.json").read_text()) == {"dtype": "bfloat16", "odd": 1}
+
+
+def test_unwritten_tensor_is_still_a_sound_file(tmp_path: Path) -> None:
+    """Preallocated and headed: a resumed run can trust the sizes."""
+    shards = plan_shards({"w": TensorInfo("F32", (3,))}, 100)
+    ShardWriter(tmp_path, shards).close()
+    assert load_file(tmp_path / shards[0].file)["w"].equal(torch.zeros(3))

@@ -1,0 +1,109 @@
+"""Small real models that several tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+ROOT = Path(__file__).parent.parent
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": 8,
+    "hidden_size": 4,
+}
+
+Save = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _calm() -> None:
+    """Two test processes share two cores."""
+    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Save:
+    """Write a checkpoint folder of the given tensors."""
+
+    def write(
+        name: str,
+        state: Mapping[str, Tensor] | None = None,
+        config: Mapping[str, object] | None = None,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        tensors = dict(random_state(name) if state is None else state)
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "config.json").write_text(json.dumps({**LLAMA, **(config or {})}))
+        return folder
+
+    return write
+
+
+def random_state(seed: object) -> dict[str, Tensor]:
+    """A few tensors, different for every seed."""
+    draw = torch.Generator().manual_seed(sum(str(seed).encode()))
+    return {
+        "model.embed_tokens.weight": torch.randn(8, 4, generator=draw),
+        "model.layers.0.mlp.up_proj.weight": torch.randn(6, 4, generator=draw),
+        "model.norm.weight": torch.randn(4, generator=draw),
+    }
+
+
+@pytest.fixture(scope="session")
+def demo_script() -> ModuleType:
+    """scripts/demo_models.py as a module."""
+    return load_script("demo_models")
+
+
+def load_script(name: str) -> ModuleType:
+    """A file of scripts/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def family(tmp_path_factory: pytest.TempPathFactory, demo_script: ModuleType) -> Path:
+    """A folder with a briefly trained Llama and three fine-tunes: base, a, b, c."""
+    folder = tmp_path_factory.mktemp("family")
+    demo_script.BASE_STEPS, demo_script.TUNE_STEPS, demo_script.BATCH = 30, 12, 8
+    demo_script.make(folder)
+    return folder
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def geo_merge(tmp_path: Path) -> Run:
+    """Run the command in a process of its own, in an empty folder."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "mergekit_geo", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            cwd=tmp_path,
+            check=False,
+            **options,  # type: ignore[call-overload]
+        )
+
+    return run
