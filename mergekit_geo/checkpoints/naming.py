@@ -7,6 +7,7 @@ transformers to be imported.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
 
@@ -51,21 +52,33 @@ class Schema:
 
 
 def schema_of(config: Config) -> Schema:
-    """The schema of a configuration's architecture, made without memory for its weights."""
+    """The schema of a configuration's architecture, made without memory for its weights.
+
+    An architecture that transformers does not know, or cannot make, has an empty one.
+    """
     names = config.get("architectures") or []
     if not names:
         return Schema()
-    import torch
     import transformers
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming
 
     architecture = getattr(transformers, names[0], None)
     if architecture is None:
         return Schema()
-    parsed = transformers.AutoConfig.for_model(**config)
+    try:
+        return _schema(architecture, transformers.AutoConfig.for_model(**config))
+    except (ImportError, KeyError, RuntimeError, TypeError, ValueError):
+        return (
+            Schema()
+        )  # a configuration that no model can be made of: names are compared as stored
+
+
+def _schema(architecture: Any, config: Any) -> Schema:
+    import torch
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming
+
     with torch.device("meta"):
-        model = architecture(parsed)
+        model = architecture(config)
     renamings = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
     return Schema(
         dict(model.state_dict()),

@@ -27,6 +27,7 @@ class Rule(Protocol):
     Attributes:
         name: The field's name of the method.
         needs_gram: Whether the coefficients depend on the tensors; if not, one pass is enough.
+        weights: One per anchor, as the method applies them.
         convex: Weights >= 0 that sum to one, for tensors that must stay between the anchors
             (a running variance must stay a variance).
     """
@@ -38,6 +39,10 @@ class Rule(Protocol):
     @property
     def needs_gram(self) -> bool:
         """Whether `coefficients` looks at the Gram matrix."""
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """One per anchor, as the method applies them."""
 
     @property
     def convex(self) -> tuple[float, ...]:

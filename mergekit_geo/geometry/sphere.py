@@ -51,9 +51,14 @@ class Slerp:
             raise ArgumentError(f"t must lie in [0, 1], found {self.t:g}")
 
     @property
-    def convex(self) -> tuple[float, ...]:
+    def weights(self) -> tuple[float, ...]:
         """(1 - t, t)."""
         return (1 - self.t, self.t)
+
+    @property
+    def convex(self) -> tuple[float, ...]:
+        """(1 - t, t)."""
+        return self.weights
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
         """Sines of the parts of the angle over the sine of the whole."""
@@ -130,9 +135,7 @@ def slerp_or_karcher(
         raise ArgumentError(
             f"--t is for two models, found {count}", remedy="give --weights .5,.3,.2"
         )
-    checked = check_weights(count, weights)
-    normalized(checked)
-    return Karcher(checked, antipodal)
+    return Karcher(normalized(check_weights(count, weights)), antipodal)
 
 
 def karcher_mean(cosines_kk: Matrix, weights_k: Matrix, steps: int = 200) -> Matrix | None:

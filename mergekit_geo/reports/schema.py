@@ -117,7 +117,7 @@ class MergeCoefficients(Part):
 
     Attributes:
         method: Such as `linear` or `slerp`.
-        weights: Convex weights per model (for SLERP, 1 - t and t).
+        weights: One per model, as applied (for SLERP, 1 - t and t).
         branches: How many tensors took which branch.
     """
 

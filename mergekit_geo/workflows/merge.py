@@ -292,7 +292,7 @@ def _measurements(
     return MergeMeasurements(
         coefficients=MergeCoefficients(
             method=rule.name,
-            weights=list(rule.convex),
+            weights=list(rule.weights),
             branches=dict(Counter(record.branch for record in records.values())),
         ),
         losses=losses.losses,

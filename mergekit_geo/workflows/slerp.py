@@ -56,7 +56,7 @@ def slerp(
         tensor([0.7071, 0.7071])
     """
     rule = slerp_or_karcher(len(models), t, weights, antipodal)
-    settings = {"t": t, "weights": list(rule.convex), "antipodal": antipodal}
+    settings = {"t": t, "weights": list(rule.weights), "antipodal": antipodal}
     request = Request("slerp", rule, settings, output, data, compute, sharpness)
     checkpoints = [open_checkpoint(model, i) for i, model in enumerate(models)]
     return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())

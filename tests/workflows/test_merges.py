@@ -1,0 +1,242 @@
+"""geo.soup, geo.slerp and geo.check on real checkpoints and in memory."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import mergekit_geo as geo
+from mergekit_geo.errors import ArgumentError, DataError, IncompatibleError, OutputError
+from mergekit_geo.objectives.text import builtin_documents
+from mergekit_geo.reports.schema import Report
+from tests.conftest import Save
+
+FAST = geo.Output(fsync=False)
+
+
+@pytest.fixture(scope="module")
+def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.MergeResult:
+    out = tmp_path_factory.mktemp("merged") / "soup"
+    models = [family / name for name in "abc"]
+    return geo.soup(models, out, output=FAST, data=geo.EvalData(max_examples=120))
+
+
+def naive_losses(folder: Path, most: int) -> tuple[float, int]:
+    """Token-weighted mean loss by transformers itself, window by window."""
+    from mergekit_geo.objectives.windows import cut_windows, sample
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    windows = sample(cut_windows(builtin_documents("held-out"), tokenizer, 64), most, 0)
+    total = tokens = 0.0
+    for window in windows:
+        ids = torch.tensor([window.tokens])
+        with torch.no_grad():
+            total += model(input_ids=ids, labels=ids).loss.item() * window.predicted
+        tokens += window.predicted
+    return total / tokens, int(tokens)
+
+
+def test_output_loads_without_a_missing_or_unexpected_key(merged: geo.MergeResult) -> None:
+    _, info = AutoModelForCausalLM.from_pretrained(merged.out, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+def test_weights_are_the_mean(merged: geo.MergeResult, family: Path) -> None:
+    assert merged.out is not None
+    parents = [load_file(family / name / "model.safetensors") for name in "abc"]
+    for name, tensor in load_file(merged.out / "model.safetensors").items():
+        mean = sum(parent[name].double() for parent in parents) / 3
+        assert isinstance(mean, torch.Tensor)
+        torch.testing.assert_close(tensor, mean.float(), rtol=2e-7, atol=1e-9)
+
+
+def test_reported_loss_is_recomputed_independently(merged: geo.MergeResult, family: Path) -> None:
+    assert merged.out is not None
+    first, *_, last = merged.measurements.losses
+    for entry, folder in ((first, family / "a"), (last, merged.out)):
+        loss, tokens = naive_losses(folder, 120)
+        assert entry.loss == pytest.approx(loss, abs=1e-4)
+        assert entry.perplexity == pytest.approx(math.exp(loss), rel=1e-3)
+        assert merged.report.data is not None
+        assert merged.report.data.tokens == tokens
+
+
+def test_soup_of_fine_tunes_is_not_worse_than_the_worst_parent(merged: geo.MergeResult) -> None:
+    *parents, output = (entry.loss for entry in merged.measurements.losses)
+    assert output <= max(parents)
+
+
+def test_report_is_what_was_returned(merged: geo.MergeResult) -> None:
+    assert merged.out is not None
+    written = Report.model_validate_json((merged.out / "report.json").read_text())
+    assert written == merged.report
+    keys = json.loads((merged.out / "report.json").read_text())
+    pinned = (
+        "schema_version command status output models settings data result warnings not_measured"
+    )
+    assert {*pinned.split(), "provenance"} == keys.keys()
+    assert set(keys["result"]) == {
+        "coefficients", "losses", "differences", "barriers", "sharpness", "geometry"
+    }  # fmt: skip
+
+
+def test_everything_that_an_output_holds(merged: geo.MergeResult, family: Path) -> None:
+    assert merged.out is not None
+    for file in ("config.json", "tokenizer.json", "generation_config.json"):
+        assert (merged.out / file).read_bytes() == (family / "a" / file).read_bytes()
+    recipe = json.loads((merged.out / "merge.json").read_text())
+    assert recipe["method"] == "linear"
+    branches = {entry["branch"] for entry in recipe["tensors"].values()}
+    assert branches == {"linear"}
+    card = (merged.out / "README.md").read_text()
+    assert "tags:\n- merge\n" in card
+    assert f"{merged.measurements.losses[-1].perplexity:.4g}" in card
+
+
+def test_geometry_is_that_of_the_models(merged: geo.MergeResult, family: Path) -> None:
+    geometry = merged.measurements.geometry
+    assert geometry is not None
+    a, b = (load_file(family / name / "model.safetensors") for name in "ab")
+    flat_a, flat_b = (torch.cat([s[n].double().flatten() for n in a]) for s in (a, b))
+    pair = geometry.total.pairs[0]
+    assert pair.distance == pytest.approx((flat_a - flat_b).norm().item(), rel=1e-6)
+    assert pair.cosine == pytest.approx(
+        torch.nn.functional.cosine_similarity(flat_a, flat_b, dim=0).item(), rel=1e-6
+    )
+    assert geometry.total.parameters == flat_a.numel()
+    layers = {layer.layer: layer for layer in geometry.layers}
+    assert "model.layers.3" in layers
+    squares = sum(layer.norms[0] ** 2 for layer in geometry.layers)
+    assert geometry.total.norms[0] == pytest.approx(math.sqrt(squares))
+
+
+def test_result_prints_well(merged: geo.MergeResult) -> None:
+    text = str(merged)
+    assert text.startswith("linear of ")
+    assert "output" in text
+
+
+def test_slerp_in_memory_has_the_losses_too(family: Path) -> None:
+    found = geo.slerp([family / "a", family / "b"], t=0.4, data=geo.EvalData(max_examples=40))
+    assert found.out is None
+    assert found.state is not None
+    assert len(found.measurements.losses) == 3
+    a, b = (load_file(family / name / "model.safetensors") for name in "ab")
+    name = "model.layers.0.mlp.up_proj.weight"
+    x, y = a[name].double().flatten(), b[name].double().flatten()
+    theta = torch.arccos(x @ y / (x.norm() * y.norm()))
+    expected = (torch.sin(0.6 * theta) * x + torch.sin(0.4 * theta) * y) / torch.sin(theta)
+    torch.testing.assert_close(found.state[name].flatten(), expected.float(), rtol=1e-6, atol=1e-8)
+
+
+def test_three_models_make_a_karcher_mean(family: Path) -> None:
+    found = geo.slerp([family / name for name in "abc"], data=None)
+    assert found.measurements.coefficients.method == "karcher"
+    assert found.measurements.coefficients.branches == {"karcher": 38}
+
+
+def test_modules_and_state_dicts_are_models() -> None:
+    one, two = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    found = geo.soup([one, two.state_dict()], weights=[3, 1])
+    assert found.state is not None
+    expected = 0.75 * one.weight + 0.25 * two.weight
+    torch.testing.assert_close(found.state["weight"], expected.detach())
+    assert "tokenizer" in found.report.not_measured[0].why
+
+
+def test_module_is_written_with_its_config(family: Path, tmp_path: Path) -> None:
+    models = [AutoModelForCausalLM.from_pretrained(family / name) for name in "ab"]
+    geo.soup(models, tmp_path / "out", output=FAST)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    mean = (models[0].lm_head.weight + models[1].lm_head.weight) / 2
+    torch.testing.assert_close(again.lm_head.weight, mean)
+
+
+def test_what_is_not_measured_is_listed(save: Save, tmp_path: Path) -> None:
+    config = {"architectures": ["BertForMaskedLM"], "model_type": "bert"}
+    found = geo.soup([save("a", config=config), save("b", config=config)], tmp_path / "out")
+    missing = found.report.not_measured
+    assert [item.what for item in missing] == ["losses", "barriers", "sharpness"]
+    assert "this is BertForMaskedLM" in missing[0].why
+    assert missing[0].command.startswith("geo-merge soup ")
+
+
+def test_failed_evaluation_loses_no_weights(save: Save, tmp_path: Path) -> None:
+    """These folders have no tokenizer, so that nothing can be measured."""
+    found = geo.soup([save("a"), save("b")], tmp_path / "out", output=FAST)
+    assert "no tokenizer beside the weights" in found.report.not_measured[0].why
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_loss_that_is_not_a_number_is_no_loss(family: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in (family / "a").iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    from safetensors.torch import save_file
+
+    state = load_file(broken / "model.safetensors")
+    state["model.norm.weight"][0] = torch.nan
+    save_file(state, broken / "model.safetensors", metadata={"format": "pt"})
+    found = geo.soup(
+        [broken, family / "b"], tmp_path / "out", output=geo.Output(allow_nonfinite=True)
+    )
+    assert "the loss is not a number" in found.report.not_measured[0].why
+    assert any("1 elements of" in warning for warning in found.report.warnings)
+
+
+def test_sharded_output_in_another_dtype(family: Path, tmp_path: Path) -> None:
+    output = geo.Output(dtype="bfloat16", max_shard_size="700KB", fsync=False)
+    geo.soup([family / "a", family / "b"], tmp_path / "out", output=output, data=None)
+    assert len(list((tmp_path / "out").glob("model-*.safetensors"))) == 3
+    again, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert again.dtype == torch.bfloat16
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+
+
+def test_check_agrees_with_merge(family: Path, save: Save) -> None:
+    assert geo.check([family / "a", family / "b"]).compatible
+    found = geo.check([family / "a", save("tiny")])
+    assert not found.compatible
+    assert "cannot be merged" in str(found)
+    with pytest.raises(IncompatibleError, match="cannot be merged"):
+        geo.soup([family / "a", save("tiny2")], data=None)
+
+
+def test_bad_arguments(save: Save, tmp_path: Path) -> None:
+    a, b = save("a"), save("b")
+    with pytest.raises(ArgumentError, match="no models to merge"):
+        geo.soup([])
+    with pytest.raises(ArgumentError, match="nothing to compare: 1 model"):
+        geo.check([a])
+    with pytest.raises(ArgumentError, match="sum to zero"):
+        geo.soup([a, b], weights=[1, -1])
+    with pytest.raises(ArgumentError, match="expected one of float64"):
+        geo.Output(dtype="int8")
+    with pytest.raises(ArgumentError, match="sharpness 'loud'"):
+        geo.soup([a, b], sharpness="loud")
+    with pytest.raises(DataError, match="no such file"):
+        geo.soup([a, b], tmp_path / "out", data=geo.EvalData("missing.txt"))
+    with pytest.raises(OutputError, match="would touch the input"):
+        geo.soup([a, b], a / "out", data=None)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_negative_weight_is_allowed_with_a_warning(save: Save) -> None:
+    found = geo.soup([save("a"), save("b")], weights=[1.5, -0.5], data=None)
+    assert found.report.warnings == ["weight -0.5 is negative"]
+    assert found.measurements.coefficients.weights == [1.5, -0.5]
+
+
+def test_unnormalised_weights() -> None:
+    states = [{"w": torch.ones(3)}, {"w": torch.ones(3)}]
+    found = geo.soup(states, weights=[1, 1], normalize=False, data=None)
+    assert found.state is not None
+    assert found.state["w"].tolist() == [2, 2, 2]
