@@ -66,10 +66,8 @@ def schema_of(config: Config) -> Schema:
         return Schema()
     try:
         return _schema(architecture, transformers.AutoConfig.for_model(**config))
-    except (ImportError, KeyError, RuntimeError, TypeError, ValueError):
-        return (
-            Schema()
-        )  # a configuration that no model can be made of: names are compared as stored
+    except Exception:  # whatever a model's own code raises: names are then compared as stored
+        return Schema()
 
 
 def _schema(architecture: Any, config: Any) -> Schema:

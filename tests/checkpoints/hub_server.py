@@ -1,4 +1,4 @@
-"""A small Hugging Face Hub on the loopback: folders as repositories, and a record of what it sent."""
+"""A small Hugging Face Hub on the loopback: folders as repositories, a record of what it sent."""
 
 from __future__ import annotations
 
