@@ -157,6 +157,7 @@ class Evaluator:
         """Time one batch, tell the cost, and take a smaller sample where it is too much."""
         full = [w for w in self.windows if len(w.tokens) == self.seq_len] or self.windows
         batch = full[: self.batch_size]
+        measure(model, batch[:1], 1)  # the first forward pass of a process is slower
         began = time.perf_counter()
         measure(model, batch, self.batch_size)
         each = (time.perf_counter() - began) / sum(w.predicted for w in batch)

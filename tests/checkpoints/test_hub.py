@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import mergekit_geo as geo
 from tests.checkpoints.hub_server import Hub, serve_hub
@@ -43,7 +43,7 @@ def cli(hub: Hub, tmp_path: Path) -> Cli:
 
 @dataclass
 class Merge:
-    """A soup of `org/a` and `org/b`, made once for several tests."""
+    """A soup of `org/a`, in one file, and `org/b`, in shards; made once for several tests."""
 
     hub: Hub
     cli: Cli
@@ -55,9 +55,9 @@ class Merge:
 @pytest.fixture(scope="module")
 def merge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Merge]:
     home = tmp_path_factory.mktemp("merge")
-    folders = [add_clutter(make_model(home / "models" / name)) for name in "ab"]
+    folders = [make_model(home / "a"), shard(make_model(home / "whole"), home / "b")]
     with serve_hub() as served:
-        shas = [served.publish(f"org/{folder.name}", folder) for folder in folders]
+        shas = [served.publish(f"org/{f.name}", add_clutter(f)) for f in folders]
         cli = command_line(served, home)
         succeeded(soup(cli, "org/a", "org/b"))
         yield Merge(served, cli, shas, folders, home / "out")
@@ -76,9 +76,10 @@ def test_the_report_states_the_commits(merge: Merge) -> None:
 
 
 def test_only_weights_and_companions_are_downloaded(merge: Merge) -> None:
-    for repo in ("org/a", "org/b"):
-        needed = {"config.json", "generation_config.json", "model.safetensors"}
-        assert merge.hub.sent(repo).keys() == needed
+    companions = {"config.json", "generation_config.json"}
+    shards = {"model.safetensors.index.json", shard_name(1), shard_name(2)}
+    assert merge.hub.sent("org/a").keys() == companions | {"model.safetensors"}
+    assert merge.hub.sent("org/b").keys() == companions | shards
 
 
 def test_what_was_downloaded_serves_offline(merge: Merge) -> None:
@@ -103,18 +104,6 @@ def test_a_revision_is_a_branch_or_a_commit(hub: Hub, cli: Cli, tmp_path: Path) 
     new = hub.publish("org/a", make_model(tmp_path / "new"))
     result = succeeded(cli("check", "org/a@v1.0", f"org/a@{old}", "org/a", "--json"))
     assert revisions(result) == [old, old, new]
-
-
-def test_shards_are_downloaded_by_their_index(hub: Hub, cli: Cli, tmp_path: Path) -> None:
-    whole = [make_model(tmp_path / "whole" / name) for name in "ab"]
-    for folder in whole:
-        hub.publish(f"org/{folder.name}", add_clutter(shard(folder, tmp_path / folder.name)))
-    succeeded(soup(cli, "org/a", "org/b"))
-    geo.soup(whole, tmp_path / "local", data=None)
-    weights = [tmp_path / out / "model.safetensors" for out in ("out", "local")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
-    sent = {file for file in hub.sent("org/b") if "safetensors" in file}
-    assert sent == {"model.safetensors.index.json", *(shard_name(i) for i in (1, 2))}
 
 
 def test_incompatible_models_cost_only_their_headers(hub: Hub, cli: Cli, tmp_path: Path) -> None:
@@ -249,8 +238,6 @@ def shard_name(number: int) -> str:
 
 def shard(whole: Path, folder: Path) -> Path:
     """The same model with a shard per tensor."""
-    from safetensors.torch import load_file
-
     folder.mkdir()
     weight_map = {}
     for number, (name, tensor) in enumerate(load_file(whole / "model.safetensors").items(), 1):
