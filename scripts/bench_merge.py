@@ -189,6 +189,11 @@ class Work:
 # Models
 
 
+def make_models(seeds: dict[Path, int], size: Size) -> None:
+    for folder, seed in seeds.items():
+        make_model(folder, size, seed)
+
+
 def make_model(folder: Path, size: Size, seed: int) -> None:
     """Write a checkpoint, whole or not at all: the base, common to all seeds, plus noise."""
     unfinished = folder.with_name(folder.name + ".partial")
@@ -227,7 +232,7 @@ def blocks(shapes: dict[str, tuple[int, ...]], numbers: Tensor, seed: int) -> It
         for begin in range(0, prod(shape), BLOCK):
             count = min(BLOCK, prod(shape) - begin)
             position += 1
-            base, noise = (position * 104_729) % BLOCK, ((position + seed) * 1_299_709) % BLOCK
+            base, noise = (position * 104_729) % BLOCK, ((position + 1 + seed) * 1_299_709) % BLOCK
             values = numbers[noise : noise + count] * NOISE
             values.add_(numbers[base : base + count], alpha=SPREAD)
             yield (values + 1 if len(shape) == 1 else values).to(torch.bfloat16)
@@ -255,8 +260,8 @@ def models_of(size: Size, work: Path, *, keep: bool) -> Iterator[list[Path]]:
     missing = [folder for folder in folders if not folder.exists()]
     began = time.perf_counter()
     try:
-        for folder in missing:
-            in_child(make_model, folder, size, folders.index(folder) + 1)
+        if missing:
+            in_child(make_models, {folder: folders.index(folder) for folder in missing}, size)
         say(f"{size.count:,} parameters, {len(missing)} of {MODELS} models made", began)
         for folder in folders:
             read(folder / "model.safetensors")
@@ -457,7 +462,7 @@ def memory_rows(work: Path, runs: Path, *, keep: bool) -> list[list[str]]:
     small, large = (memory_works(label, work, runs, keep=keep) for label in (SMALL, LARGE))
     rows = [work.cells() for work in [*small, *large]]
     for less, more in zip(small, large, strict=True):
-        added = f"{more.result.rss - less.result.rss:+.0f}"
+        added = f"{round(more.result.rss - less.result.rss):+d}"
         rows.append([f"{more.name} less {SMALL} B", "", "", added, "", ""])
     return rows
 
@@ -554,7 +559,8 @@ def main() -> None:
         rows = [work.cells() for work in works]
         if options.memory:
             rows += memory_rows(work, Path(runs), keep=keep)
-    print(f"{MODELS} x {size.count:,} parameters, medians of {options.repeats} rounds:\n")
+    rounds = f"{options.repeats} rounds" + (f" (mergekit: {peer_rounds})" if peer else "")
+    print(f"{MODELS} x {size.count:,} parameters, medians of {rounds}:\n")
     print_table(rows)
     print(f"\n{versions(peer)}")
 

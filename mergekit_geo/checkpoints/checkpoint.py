@@ -167,14 +167,15 @@ def refuse_unreadable(name: str, files: set[str]) -> None:
 
 def conversion_command(name: str) -> str:
     """The command that turns a pickled checkpoint into a safetensors one."""
-    target = f"{Path(name).name}-safetensors"
+    source, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    target = f"{Path(source).name}-safetensors"
     code = (
-        "import json, sys, transformers as t; s, d = sys.argv[1:]; "
-        "c = t.AutoConfig.from_pretrained(s); "
-        "getattr(t, c.architectures[0]).from_pretrained(s, use_safetensors=False)"
-        ".save_pretrained(d); t.AutoTokenizer.from_pretrained(s).save_pretrained(d)"
+        "import sys, transformers as t; s, d, *r = sys.argv[1:]; k = {'revision': r[0]} if r else "
+        "{}; c = t.AutoConfig.from_pretrained(s, **k); "
+        "getattr(t, c.architectures[0]).from_pretrained(s, use_safetensors=False, **k)"
+        ".save_pretrained(d); t.AutoTokenizer.from_pretrained(s, **k).save_pretrained(d)"
     )
-    return f'python -c "{code}" {name} {target}'
+    return f'python -c "{code}" {source} {target} {revision}'.rstrip()
 
 
 def refuse_quantised(name: str, config: Config) -> None:

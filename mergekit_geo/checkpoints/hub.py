@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -16,6 +17,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
+    SafetensorsParsingError,
 )
 
 from mergekit_geo.checkpoints.checkpoint import (
@@ -27,8 +29,8 @@ from mergekit_geo.checkpoints.checkpoint import (
 )
 from mergekit_geo.checkpoints.companions import PATTERNS
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
-from mergekit_geo.checkpoints.index import INDEX
-from mergekit_geo.errors import GeoError, HubError, NotFoundError
+from mergekit_geo.checkpoints.index import INDEX, weight_files
+from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +42,8 @@ class HubCheckpoint:
     Args:
         name: What the user calls it.
         repo: `org/name`.
-        sha: The commit; a branch could move between two looks at it.
+        revision: Branch, tag or commit; None is the main branch.
+        names: Every file of the repository.
 
     Raises:
         CheckpointError: It cannot be used.
@@ -48,19 +51,27 @@ class HubCheckpoint:
 
     is_here = False
 
-    def __init__(self, name: str, repo: str, sha: str) -> None:
+    def __init__(self, name: str, repo: str, revision: str | None, names: set[str]) -> None:
         self.name, self.repo = name, repo
-        self.revision: str | None = sha
-        folder = Path(snapshot_download(repo, revision=sha, allow_patterns=list(PATTERNS)))
+        # Asked by the user's revision, so that the cache remembers what it meant: offline mode
+        # needs that. From here on only the commit counts; a branch could move meanwhile.
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*PATTERNS, INDEX]))
+        self.revision: str | None = folder.name
         self.folder: Path | None = folder
         self.config = read_config(folder)
         refuse_quantised(name, self.config)
-        headers = HfApi().get_safetensors_metadata(repo, revision=sha).files_metadata
-        self.files = sorted(headers)
+        self.files = weight_files(names, folder, name)
+        with ThreadPoolExecutor(8) as pool:
+            headers = list(pool.map(self._header, self.files))
         self.tensors: Mapping[str, TensorInfo] = {
-            tensor: tensor_info(tensor, raw.dtype, raw.shape, name)
-            for file in self.files
-            for tensor, raw in headers[file].tensors.items()
+            tensor: info for header in headers for tensor, info in header.items()
+        }
+
+    def _header(self, file: str) -> dict[str, TensorInfo]:
+        found = HfApi().parse_safetensors_file_metadata(self.repo, file, revision=self.revision)
+        return {
+            tensor: tensor_info(tensor, raw.dtype, raw.shape, self.name)
+            for tensor, raw in found.tensors.items()
         }
 
     def read(self, name: str, start: int, stop: int, out: Tensor) -> NoReturn:
@@ -75,7 +86,7 @@ class HubCheckpoint:
         """Download the weights, and only the files that hold them.
 
         Raises:
-            HubError: The download failed; what has arrived is kept for the next try.
+            HubError: The download failed; files that are whole are kept for the next try.
         """
         with _translated(self.name, self.repo, self.revision):
             folder = snapshot_download(
@@ -96,11 +107,23 @@ def open_on_hub(name: str, repo: str, revision: str | None) -> Checkpoint:
     """
     with _translated(name, repo, revision):
         if constants.HF_HUB_OFFLINE:
-            folder = Path(snapshot_download(repo, revision=revision, local_files_only=True))
-            return FolderCheckpoint(folder, name, folder.name)
+            return _in_cache(name, repo, revision)
         info = HfApi().model_info(repo, revision=revision)
-        refuse_unreadable(name, {sibling.rfilename for sibling in info.siblings or ()})
-        return HubCheckpoint(name, repo, str(info.sha))
+        names = {sibling.rfilename for sibling in info.siblings or ()}
+        refuse_unreadable(name, names)
+        return HubCheckpoint(name, repo, revision, names)
+
+
+def _in_cache(name: str, repo: str, revision: str | None) -> FolderCheckpoint:
+    # Without patterns, huggingface-hub 2 calls a snapshot incomplete that lacks any file of the
+    # repository, such as its README; `FolderCheckpoint` looks for the weights itself.
+    found = snapshot_download(
+        repo, revision=revision, local_files_only=True, allow_patterns=list(PATTERNS)
+    )
+    folder = Path(found)
+    if not any(folder.glob("*.safetensors")):
+        raise LocalEntryNotFoundError(f"the weights of {repo} are not in the cache")
+    return FolderCheckpoint(folder, name, folder.name)
 
 
 @contextmanager
@@ -154,6 +177,18 @@ def _no_answer(name: str, repo: str, _: str | None, error: Exception) -> GeoErro
     )
 
 
+def _unsound(name: str, _: str, __: str | None, error: Exception) -> GeoError:
+    return FormatError(f"not a sound safetensors file: {error}", where=name)
+
+
+def _no_cache(name: str, repo: str, _: str | None, error: Exception) -> GeoError:
+    return HubError(
+        f"{repo} could not be stored in {constants.HF_HUB_CACHE}: {error}",
+        where=name,
+        remedy="make room there, or set HF_HOME to another folder",
+    )
+
+
 def _network_errors() -> tuple[type[Exception], ...]:
     try:
         import httpx2 as httpx  # huggingface-hub 2
@@ -171,4 +206,6 @@ _TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Trans
     ((LocalEntryNotFoundError, OfflineModeIsEnabled), _not_cached),
     ((HfHubHTTPError, *_network_errors()), _no_answer),
     (HFValidationError, _no_repository),
+    (SafetensorsParsingError, _unsound),
+    (OSError, _no_cache),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from mergekit_geo.checkpoints.header import Entries, read_header
@@ -18,18 +19,40 @@ def read_tensors(folder: Path) -> Entries:
     Raises:
         FormatError: A file is unsound, or the index contradicts the shards.
     """
-    if (folder / INDEX).is_file():
-        return _indexed(folder, read_index(folder / INDEX))
-    if (folder / SINGLE).is_file():
-        return read_header(folder / SINGLE)
-    loose = sorted(folder.glob("*.safetensors"))
-    if len(loose) == 1:
-        return read_header(loose[0])
-    raise FormatError(
-        f"{len(loose)} safetensors files and no {INDEX} to say which belong to the model",
-        where=str(folder),
-        remedy="save the model again with save_pretrained, which writes the index",
-    )
+    files = weight_files({path.name for path in folder.iterdir()}, folder, str(folder))
+    if files == [SINGLE] or not (folder / INDEX).is_file():
+        return read_header(folder / files[0])
+    return _indexed(folder, read_index(folder / INDEX))
+
+
+def weight_files(names: Collection[str], folder: Path, where: str) -> list[str]:
+    """Which of a checkpoint's files hold its tensors; the same choice as transformers'.
+
+    Args:
+        names: All its files, as paths relative to its folder.
+        folder: Holds the index, if there is one.
+        where: What the user calls it.
+
+    Raises:
+        FormatError: It cannot be told, or a shard is missing.
+    """
+    loose = sorted(n for n in names if n.endswith(".safetensors") and "/" not in n)
+    if SINGLE in names or (INDEX not in names and len(loose) == 1):
+        return [SINGLE] if SINGLE in names else loose
+    if INDEX not in names:
+        raise FormatError(
+            f"{len(loose)} safetensors files and no {INDEX} to say which belong to the model",
+            where=where,
+            remedy="save the model again with save_pretrained, which writes the index",
+        )
+    shards = sorted(set(read_index(folder / INDEX).values()))
+    if absent := [shard for shard in shards if shard not in names]:
+        raise FormatError(
+            f"the index names the shard {absent[0]}, which is missing",
+            where=where,
+            remedy="download the checkpoint again",
+        )
+    return shards
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -64,7 +87,7 @@ def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _indexed(folder: Path, weight_map: dict[str, str]) -> Entries:
     entries: Entries = {}
     for shard in sorted(set(weight_map.values())):
-        found = _shard(folder, shard)
+        found = read_header(folder / shard)
         if twins := sorted(found.keys() & entries.keys()):
             raise FormatError(f"tensor {twins[0]!r} is in two shards", where=str(folder))
         if absent := sorted(n for n, s in weight_map.items() if s == shard and n not in found):
@@ -75,13 +98,3 @@ def _indexed(folder: Path, weight_map: dict[str, str]) -> Entries:
             )
         entries |= found
     return entries
-
-
-def _shard(folder: Path, shard: str) -> Entries:
-    if not (folder / shard).is_file():
-        raise FormatError(
-            f"the index names the shard {shard}, which is missing",
-            where=str(folder),
-            remedy="download the checkpoint again",
-        )
-    return read_header(folder / shard)

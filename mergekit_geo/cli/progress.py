@@ -11,11 +11,7 @@ from mergekit_geo.progress import Silent
 
 def console_progress(*, quiet: bool) -> Told:
     """What shows progress on stderr, or nothing."""
-    import os
-
     console = Console(stderr=True, highlight=False)
-    if quiet or not console.is_terminal:
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if quiet:
         return Silent()
     return _Bars(console) if console.is_terminal else _Remarks(console)

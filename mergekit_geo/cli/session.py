@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ class Session:
 
     def __init__(self, command: str, talk: Talk) -> None:
         self.command, self.as_json, self.quiet = command, talk.json, talk.quiet
+        if talk.quiet or not sys.stderr.isatty():
+            # Read by the hub client when it is imported, which no command has done yet.
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
     def progress(self) -> Progress:
         """What a workflow is to tell."""

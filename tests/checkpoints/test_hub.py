@@ -124,8 +124,9 @@ def test_incompatible_models_cost_only_their_headers(hub: Hub, cli: Cli, tmp_pat
         ("org/gated", r"access to this repository is restricted \(accept its terms at http://.*"),
         ("org/pickled", r"the weights are pickled \(pytorch_model\.bin\), .* \(convert it if you "
          r"trust it: python -c \".*\" org/pickled pickled-safetensors\)"),
+        ("org/torn", r"the index names the shard model-00002-of-00002\.safetensors, which is .*"),
     ],
-    ids=["unknown", "no such revision", "gated", "pickled"],
+    ids=["unknown", "no such revision", "gated", "pickled", "shard missing"],
 )  # fmt: skip
 def test_what_cannot_be_had_is_one_clear_line(
     model: str, message: str, hub: Hub, cli: Cli, tmp_path: Path
@@ -133,8 +134,11 @@ def test_what_cannot_be_had_is_one_clear_line(
     hub.publish("org/a", make_model(tmp_path / "a"))
     hub.publish("org/gated", make_model(tmp_path / "gated"), gated=True)
     hub.publish("org/pickled", pickled(make_model(tmp_path / "pickled")))
+    torn = shard(make_model(tmp_path / "whole"), tmp_path / "torn")
+    (torn / shard_name(2)).unlink()
+    hub.publish("org/torn", torn)
     failed(cli("check", model, "org/a"), rf"{model}: {message}")
-    assert not hub.sent(model)
+    assert not [file for file in hub.sent(model) if file.endswith((".safetensors", ".bin"))]
 
 
 def test_no_network_is_one_clear_line(cli: Cli) -> None:
