@@ -44,6 +44,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mergekit_geo.geometry.rule import Rule
+
     Command = Sequence[str | Path]
 
 MODELS = 3
@@ -220,7 +222,7 @@ def write_weights(path: Path, shapes: dict[str, tuple[int, ...]], seed: int) -> 
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(raw)) + raw)
         for values in blocks(shapes, numbers, seed):
-            file.write(values.view(torch.uint8).numpy())
+            file.write(values.view(torch.uint8).numpy().data)
 
 
 def blocks(shapes: dict[str, tuple[int, ...]], numbers: Tensor, seed: int) -> Iterator[Tensor]:
@@ -336,8 +338,12 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Measurement:
     from mergekit_geo.merging.disk import write_blend
 
     equal = (1 / len(models),) * len(models)
-    rule = {"linear": Linear(equal), "slerp": Slerp(0.5), "karcher": Karcher(equal)}[name]
-    blend = Blend(preflight([open_checkpoint(model) for model in models]).fetch(), rule)
+    rules: dict[str, Rule] = {
+        "linear": Linear(equal),
+        "slerp": Slerp(0.5),
+        "karcher": Karcher(equal),
+    }
+    blend = Blend(preflight([open_checkpoint(model) for model in models]).fetch(), rules[name])
     workspace = Workspace(out, name, fsync=False)
     began, cpu = time.perf_counter(), time.process_time()
     write_blend(blend, workspace, SHARD_BYTES)
@@ -436,14 +442,14 @@ class Bench:
     def _run_ours(self, command: str, count: int, *flags: str) -> Callable[[], Measurement]:
         out = self.runs / "ours"
         program = Path(sys.executable).with_name("geo-merge")
-        line = [program, command, *self.models[:count], "-o", out, *flags]
+        line: list[str | Path] = [program, command, *self.models[:count], "-o", out, *flags]
         return partial(measure_output, out, line)
 
     def _run_theirs(self, method: str, *after: Command) -> Callable[[], Measurement]:
         assert self.peer
         out, recipe = self.runs / "theirs", self.runs / f"{method}.yaml"
         recipe.write_text(json.dumps(self.recipe(method)))
-        line = [self.peer.with_name("mergekit-yaml"), recipe, out, "--quiet"]
+        line: list[str | Path] = [self.peer.with_name("mergekit-yaml"), recipe, out, "--quiet"]
         return partial(measure_output, out, line, *after)
 
     def recipe(self, method: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.tensor import Sink, TensorMerger, TensorRecord
 
 MOST_WORKERS = 16
+TICK = 0.1
+"""Seconds between two looks at how far the workers are."""
 
 
 class MemorySink:
@@ -76,17 +79,16 @@ def stream(
     team = _Team(blend, sink, names, device, allow_nonfinite)
     records: dict[str, TensorRecord] = {}
     with _one_torch_thread_each(), team.at_work(workers or _core_count()):
-        for event in team.events(len(names)):
-            if isinstance(event, int):
-                advance(event)
-            else:
-                records[event[0]] = event[1]
-                finished(*event)
+        while len(records) < len(names):
+            for name, record in team.news():
+                records[name] = record
+                finished(name, record)
+            advance(team.progress())
     return records
 
 
 class _Team:
-    """Threads that take names from one queue and put what happens on another."""
+    """Threads that take names from one queue and put what became of them on another."""
 
     def __init__(
         self, blend: Blend, sink: Sink, names: list[str], device: str, allow_nonfinite: bool
@@ -97,13 +99,14 @@ class _Team:
         self.todo: queue.SimpleQueue[str] = queue.SimpleQueue()
         for name in names:
             self.todo.put(name)
-        self.done: queue.SimpleQueue[int | tuple[str, TensorRecord] | BaseException] = (
-            queue.SimpleQueue()
-        )
+        self.done: queue.SimpleQueue[tuple[str, TensorRecord] | BaseException] = queue.SimpleQueue()
+        self.counts: list[int] = []
+        self.told = 0
 
     @contextmanager
     def at_work(self, workers: int) -> Iterator[None]:
-        threads = [threading.Thread(target=self._work) for _ in range(workers)]
+        self.counts = [0] * workers
+        threads = [threading.Thread(target=self._work, args=(i,)) for i in range(workers)]
         for thread in threads:
             thread.start()
         try:
@@ -113,21 +116,32 @@ class _Team:
             for thread in threads:
                 thread.join()
 
-    def events(self, count: int) -> Iterator[int | tuple[str, TensorRecord]]:
-        while count:
-            event = self.done.get()
-            if isinstance(event, BaseException):
-                raise event
-            count -= isinstance(event, tuple)
-            yield event
+    def news(self) -> Iterator[tuple[str, TensorRecord]]:
+        """Finished tensors, after a short wait for the first.
 
-    def _work(self) -> None:
+        The calling thread sleeps in between: waking for every stretch would take the interpreter's
+        lock from the workers.
+        """
+        with suppress(queue.Empty):
+            event = self.done.get(timeout=TICK)
+            while True:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+                event = self.done.get_nowait()
+
+    def progress(self) -> int:
+        """Elements done since the last call."""
+        before, self.told = self.told, sum(self.counts)
+        return self.told - before
+
+    def _work(self, index: int) -> None:
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)
         merger = TensorMerger(
             self.blend,
             self.sink,
-            self._advance,
+            partial(self._advance, index),
             self.device,
             allow_nonfinite=self.allow_nonfinite,
         )
@@ -140,8 +154,8 @@ class _Team:
         except BaseException as error:  # handed to the calling thread
             self.done.put(error)
 
-    def _advance(self, count: int) -> None:
-        self.done.put(count)
+    def _advance(self, index: int, count: int) -> None:
+        self.counts[index] += count
         if self.stopped.is_set():
             raise _StoppedError
 

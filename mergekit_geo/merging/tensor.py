@@ -126,7 +126,12 @@ class TensorMerger:
         return TensorRecord("copied")
 
     def _gram(self, name: str, dtype: torch.dtype | None = None) -> Gram:
-        return self._sum(gram_(rows) for _, rows in self._stretches(name, dtype))
+        return self._sum(self._gram_stretches(name, dtype))
+
+    def _gram_stretches(self, name: str, dtype: torch.dtype | None) -> Iterator[Gram]:
+        for _, rows in self._stretches(name, dtype):
+            yield gram_(rows)
+            self.advance(rows.shape[1])
 
     def _sum(self, parts: Iterable[Gram]) -> Gram:
         size = len(self.blend.anchors)
