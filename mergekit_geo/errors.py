@@ -79,7 +79,7 @@ class IncompatibleError(GeoError):
         count = len(self.problems)
         lines = [f"  - {problem}" for problem in self.problems[: self.shown]]
         if count > self.shown:
-            lines.append(f"  ... and {count - self.shown} more (`geo-merge check --json` has all)")
+            lines.append(f"  ... and {count - self.shown} more (--json has all)")
         noun = "problem" if count == 1 else "problems"
         message = "\n".join([f"the models cannot be merged, {count} {noun}:", *lines])
         super().__init__(message, remedy=remedy)

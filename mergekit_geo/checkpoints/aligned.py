@@ -48,6 +48,11 @@ class AlignedCheckpoint:
         return self.checkpoint.folder
 
     @property
+    def ties(self) -> Mapping[str, str]:
+        """Names in memory that share another name's tensor, and that name."""
+        return self.checkpoint.ties
+
+    @property
     def is_here(self) -> bool:
         """Whether its data can be read without a download."""
         return self.checkpoint.is_here

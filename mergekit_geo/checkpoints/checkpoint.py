@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
@@ -45,6 +46,10 @@ class Checkpoint(Protocol):
         """Where config and tokenizer files lie; None for one in memory."""
 
     @property
+    def ties(self) -> Mapping[str, str]:
+        """Names in memory that share another name's tensor, and that name."""
+
+    @property
     def is_here(self) -> bool:
         """Whether its data can be read without a download."""
 
@@ -73,6 +78,7 @@ class FolderCheckpoint:
     """
 
     is_here = True
+    ties: Mapping[str, str] = {}
 
     def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
         self.folder: Path | None = folder
@@ -135,6 +141,8 @@ def read_config(folder: Path) -> Config:
             raise TypeError("not an object")
     except (ValueError, TypeError) as error:
         raise FormatError(f"not a sound JSON configuration: {error}", where=str(path)) from error
+    if isinstance(config.get("architectures"), str):
+        config["architectures"] = [config["architectures"]]
     return config
 
 
@@ -175,7 +183,7 @@ def conversion_command(name: str) -> str:
         "getattr(t, c.architectures[0]).from_pretrained(s, use_safetensors=False, **k)"
         ".save_pretrained(d); t.AutoTokenizer.from_pretrained(s, **k).save_pretrained(d)"
     )
-    return f'python -c "{code}" {source} {target} {revision}'.rstrip()
+    return f'python -c "{code}" {shlex.join(filter(None, [source, target, revision]))}'
 
 
 def refuse_quantised(name: str, config: Config) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from fnmatch import fnmatch
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
@@ -17,7 +16,8 @@ PATTERNS = (
     "config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
     "additional_chat_templates/*", "processor_config.json", "preprocessor_config.json",
-    "video_preprocessor_config.json", "*.model", "*.py",
+    "video_preprocessor_config.json", "normalizer.json", "bpe.codes", "*.model", "*.spm",
+    "*.tiktoken", "*.py",
 )  # fmt: skip
 """What is copied from the donor, as glob patterns."""
 
@@ -26,8 +26,8 @@ DTYPE_KEYS = ("dtype", "torch_dtype")
 
 def companion_files(folder: Path) -> list[Path]:
     """The companions of a checkpoint's folder, as paths relative to it, sorted."""
-    inside = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(p for p in inside if any(fnmatch(p.as_posix(), pattern) for pattern in PATTERNS))
+    found = {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path.relative_to(folder) for path in found)
 
 
 def copy_companions(donor: Path, out: Path, dtype: str | None = None) -> None:

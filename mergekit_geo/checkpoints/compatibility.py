@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from mergekit_geo.checkpoints.aligned import AlignedCheckpoint
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.header import TensorInfo
-from mergekit_geo.checkpoints.naming import COUNTERS, Schema, schema_of
+from mergekit_geo.checkpoints.naming import Schema, is_counter, schema_of
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
 
@@ -86,7 +86,7 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     found.warnings += warnings
     if not found.problems:
         found.anchors = [
-            AlignedCheckpoint(checkpoint, {stored: own[name] for name, stored in names[0].items()})
+            AlignedCheckpoint(checkpoint, {s: own[n] for n, s in names[0].items() if n in own})
             for checkpoint, own in zip(checkpoints, names, strict=True)
         ]
     return found
@@ -168,10 +168,11 @@ def _resolve_ties(
 def _drop_superfluous(
     checkpoints: Sequence[Checkpoint], schemas: list[Schema], names: list[Names], found: Preflight
 ) -> None:
-    """Leave out what only some checkpoints store and no model needs."""
+    """Leave out what only some checkpoints store and no model needs; counters are the donor's."""
     common = set.intersection(*(set(n) for n in names))
     for checkpoint, schema, own in zip(checkpoints, schemas, names, strict=True):
-        extra = [n for n in own if n not in common and schema.is_superfluous(n)]
+        kept = common | {n for n in own if own is names[0] and is_counter(n)}
+        extra = [n for n in own if n not in kept and schema.is_superfluous(n)]
         for name in extra:
             del own[name]
         if extra:
@@ -186,7 +187,7 @@ def _compare_tensors(
 ) -> None:
     donor, mine = checkpoints[0], names[0]
     for checkpoint, own in zip(checkpoints[1:], names[1:], strict=True):
-        for name in sorted(mine.keys() | own.keys()):
+        for name in sorted(n for n in mine.keys() | own.keys() if not is_counter(n)):
             if name not in own or name not in mine:
                 holder, lacking = (donor, checkpoint) if name in mine else (checkpoint, donor)
                 found.problems.append(f"{name} is in {holder.name} and not in {lacking.name}")
@@ -225,9 +226,7 @@ def _differing_integers(anchors: Sequence[Checkpoint]) -> list[str]:
     """Integer and boolean tensors, counters apart, must be equal."""
     donor = anchors[0]
     names = [
-        name
-        for name, info in donor.tensors.items()
-        if not info.is_float and name.rpartition(".")[2] not in COUNTERS
+        name for name, info in donor.tensors.items() if not info.is_float and not is_counter(name)
     ]
     return [
         f"{name} holds integers that differ between {donor.name} and {other.name}"

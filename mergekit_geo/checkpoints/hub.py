@@ -50,6 +50,7 @@ class HubCheckpoint:
     """
 
     is_here = False
+    ties: Mapping[str, str] = {}
 
     def __init__(self, name: str, repo: str, revision: str | None, names: set[str]) -> None:
         self.name, self.repo = name, repo

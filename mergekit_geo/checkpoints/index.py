@@ -63,7 +63,9 @@ def read_index(path: Path) -> dict[str, str]:
     """
     try:
         weight_map = json.loads(path.read_text("utf-8"), object_pairs_hook=_no_twins)["weight_map"]
-    except (ValueError, KeyError, TypeError) as error:
+        if not all(isinstance(shard, str) for shard in weight_map.values()):
+            raise TypeError("a shard's name is not a string")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"not a sound index: {error}", where=str(path)) from error
     for shard in set(weight_map.values()):
         if PurePosixPath(shard).name != shard or "\\" in shard or shard in ("", ".", ".."):
@@ -86,11 +88,14 @@ def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _indexed(folder: Path, weight_map: dict[str, str]) -> Entries:
     entries: Entries = {}
-    for shard in sorted(set(weight_map.values())):
+    placed: dict[str, list[str]] = {}
+    for name, shard in weight_map.items():
+        placed.setdefault(shard, []).append(name)
+    for shard in sorted(placed):
         found = read_header(folder / shard)
         if twins := sorted(found.keys() & entries.keys()):
             raise FormatError(f"tensor {twins[0]!r} is in two shards", where=str(folder))
-        if absent := sorted(n for n, s in weight_map.items() if s == shard and n not in found):
+        if absent := sorted(name for name in placed[shard] if name not in found):
             raise FormatError(
                 f"the index places {absent[0]!r} in {shard}, which does not hold it "
                 f"({len(absent)} such tensors)",

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 FILE = "journal.jsonl"
+FRESH = "journal.new"
+"""The journal while it is written anew; a kill can leave it behind."""
 
 
 class Journal:
@@ -57,7 +59,7 @@ class Journal:
         self._file.close()
 
     def _rewrite(self, lines: list[Any]) -> None:
-        fresh = self.path.with_suffix(".new")
+        fresh = self.path.with_name(FRESH)
         fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
         fresh.replace(self.path)
 

@@ -1,4 +1,4 @@
-"""A module or a state dict as a checkpoint, without a copy."""
+"""A module or a state dict as a checkpoint, without a copy of what lies contiguous."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.header import TensorInfo
-from mergekit_geo.errors import UnsupportedError
+from mergekit_geo.errors import ArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,7 @@ class MemoryCheckpoint:
         config: The transformers configuration as a dict, where there is one.
 
     Raises:
+        ArgumentError: Something in it is no tensor.
         UnsupportedError: A tensor's dtype is none that can be merged.
 
     Example:
@@ -41,7 +42,13 @@ class MemoryCheckpoint:
 
     def __init__(self, state: Mapping[str, Tensor], name: str, config: Config | None = None):
         self.name, self.config = name, config or {}
-        self._state = {key: tensor.detach() for key, tensor in _without_ties(state).items()}
+        _refuse_others(state, name)
+        self.ties = _ties(state)
+        self._state = {
+            key: tensor.detach().contiguous()
+            for key, tensor in state.items()
+            if key not in self.ties
+        }
         self.tensors: Mapping[str, TensorInfo] = {
             key: _info(name, key, tensor) for key, tensor in self._state.items()
         }
@@ -51,6 +58,8 @@ class MemoryCheckpoint:
         """The parameters and persistent buffers of a module."""
         config: Any = getattr(module, "config", None)
         as_dict = config.to_dict() if hasattr(config, "to_dict") else None
+        if as_dict is not None and not as_dict.get("architectures"):
+            as_dict["architectures"] = [type(module).__name__]  # as save_pretrained does
         return cls(module.state_dict(), name, as_dict)
 
     def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
@@ -66,16 +75,25 @@ class MemoryCheckpoint:
         return self
 
 
-def _without_ties(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    seen: set[object] = set()
-    kept: dict[str, Tensor] = {}
+def _refuse_others(state: Mapping[str, Tensor], name: str) -> None:
+    for key, tensor in state.items():
+        if not hasattr(tensor, "data_ptr"):
+            raise ArgumentError(
+                f"expected a tensor under {key!r}, found a {type(tensor).__name__}",
+                where=name,
+                remedy="give a flat state dict",
+            )
+
+
+def _ties(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Names whose tensor an earlier name has too, and that name."""
+    first: dict[object, str] = {}
+    ties = {}
     for key, tensor in state.items():
         place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.device)
-        if tensor.numel() and place in seen:
-            continue
-        seen.add(place)
-        kept[key] = tensor
-    return kept
+        if tensor.numel() and first.setdefault(place, key) != key:
+            ties[key] = first[place]
+    return ties
 
 
 def _info(name: str, key: str, tensor: Tensor) -> TensorInfo:

@@ -18,6 +18,16 @@ COUNTERS = ("num_batches_tracked",)
 """Last parts of the names of counters, which come from the donor."""
 
 
+def is_counter(name: str) -> bool:
+    """Whether a tensor counts steps.
+
+    Example:
+        >>> is_counter("layer1.bn.num_batches_tracked")
+        True
+    """
+    return name.rpartition(".")[2] in COUNTERS
+
+
 @dataclass(frozen=True)
 class Schema:
     """What an architecture calls its tensors.
@@ -46,7 +56,7 @@ class Schema:
     def is_superfluous(self, name: str) -> bool:
         """Whether a model works without this stored tensor."""
         last = name.rpartition(".")[2]
-        if last in RECOMPUTED or last in COUNTERS:
+        if last in RECOMPUTED or is_counter(name):
             return True
         return last == "bias" and bool(self.expected) and name not in self.expected
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
-from mergekit_geo.errors import NotFoundError
+from mergekit_geo.errors import ArgumentError, NotFoundError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
+def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:
+    """The checkpoint of each model, as `open_checkpoint`.
+
+    Raises:
+        ArgumentError: One model instead of a list of them.
+    """
+    if isinstance(models, str | Path | Mapping):
+        raise ArgumentError("expected a list of models, found one", remedy="write [a, b]")
+    return [open_checkpoint(model, position) for position, model in enumerate(models)]
+
+
 def open_checkpoint(model: Model, position: int = 0) -> Checkpoint:
     """The checkpoint that `model` names, its headers read and none of its data.
 
@@ -30,6 +41,7 @@ def open_checkpoint(model: Model, position: int = 0) -> Checkpoint:
         position: Its place among the inputs, to name objects that have no name.
 
     Raises:
+        ArgumentError: Nothing that could be a model.
         NotFoundError: Neither a folder nor a Hub id.
         HubError: The Hub could not be asked.
         CheckpointError: It cannot be used.
@@ -40,6 +52,11 @@ def open_checkpoint(model: Model, position: int = 0) -> Checkpoint:
         return MemoryCheckpoint(model, f"model {position + 1} (in memory)")
     if isinstance(model, Checkpoint):
         return model
+    if not hasattr(model, "state_dict"):
+        raise ArgumentError(
+            f"model {position + 1} is a {type(model).__name__}",
+            remedy="give a folder, a Hub id, a module or a state dict",
+        )
     return MemoryCheckpoint.of_module(model, f"model {position + 1} (in memory)")
 
 

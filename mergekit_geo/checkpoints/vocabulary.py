@@ -35,8 +35,8 @@ def _compare(first: Path, other: Path) -> tuple[list[str], list[str]]:
         return [], []
     mine, theirs = read_vocabulary(first), read_vocabulary(other)
     if mine is None or theirs is None:
-        missing = "the tokenizers cannot be compared: one has no readable vocabulary"
-        return [], ([missing] if mine is not theirs else [])
+        missing = "the tokenizers cannot be compared: no vocabulary to read"
+        return [], [missing]
     if problem := _conflict(mine, theirs):
         return [problem], []
     return [], _gentle_differences(mine, theirs, differing)
@@ -78,7 +78,18 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
                 return read(path)
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise FormatError(f"not a sound tokenizer: {error}", where=str(path)) from error
-    return None
+    return _converted(folder) if any(folder.glob("*.model")) else None
+
+
+def _converted(folder: Path) -> Vocabulary | None:
+    """What transformers makes of a SentencePiece or other model; None where it cannot."""
+    from transformers import AutoTokenizer
+
+    try:
+        vocabulary: Vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+    except Exception:  # its converters raise anything, and need packages that may be missing
+        return None
+    return vocabulary
 
 
 def _fast(path: Path) -> Vocabulary:
@@ -95,7 +106,9 @@ def _plain(path: Path) -> Vocabulary:
 
 
 def _lines(path: Path) -> Vocabulary:
-    return {token: index for index, token in enumerate(path.read_text("utf-8").splitlines())}
+    return {
+        token: index for index, token in enumerate(path.read_text("utf-8").rstrip("\n").split("\n"))
+    }
 
 
 def _tokenizer_files(*folders: Path) -> list[str]:

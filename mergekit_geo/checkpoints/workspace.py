@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from mergekit_geo.checkpoints.journal import FILE, Journal
+from mergekit_geo.checkpoints.journal import FILE, FRESH, Journal
 from mergekit_geo.errors import OutputError, OutputExistsError
 
 MARK = "merge.json"
@@ -46,25 +46,34 @@ class Workspace:
     def __init__(
         self, out: Path, identity: object, *, overwrite: bool = False, fsync: bool = True
     ) -> None:
-        self.out, self.overwrite, self.fsync = out, overwrite, fsync
         check_output(out, overwrite=overwrite)
-        self.folder = out.with_name(out.name + ".partial")
+        self.out, self.overwrite, self.fsync = out.resolve(), overwrite, fsync
+        self.folder = partial_of(out)
         _make(self.folder)
         self._lock: int | None = _lock(self.folder)
-        known = Journal(self.folder, [identity, None if fsync else _boot()])
-        self.journal, self.restarted = known, known.is_other
-        self.finished = known.finished
-        if not self.finished:
-            self._clear()
+        try:
+            known = Journal(self.folder, [identity, None if fsync else _boot()])
+            self.journal, self.restarted = known, known.is_other
+            self.finished = known.finished
+            if not self.finished:
+                self._clear()
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     def publish(self) -> None:
-        """Make the folder appear as `out`."""
+        """Make the folder appear as `out`.
+
+        Raises:
+            OutputExistsError: Something else has come to be there in the meantime.
+        """
+        check_output(self.out, overwrite=self.overwrite)
         if self.fsync:
             _flush_tree(self.folder)
         self.journal.remove()
         if self.out.exists():
             _exchange(self.folder, self.out)
-            shutil.rmtree(self.folder)
+            _remove(self.folder)
         else:
             self.folder.rename(self.out)
         if self.fsync:
@@ -96,10 +105,10 @@ def check_output(out: Path, inputs: Iterable[Path] = (), *, overwrite: bool = Fa
         OutputExistsError: It is there and may not be replaced.
         OutputError: It lies inside an input, or an input inside it.
     """
-    target = out.absolute().resolve()
+    targets = out.absolute().resolve(), partial_of(out).resolve()
     for folder in inputs:
         source = folder.resolve()
-        if target == source or source in target.parents or target in source.parents:
+        if any(t == source or source in t.parents or t in source.parents for t in targets):
             raise OutputError(
                 f"the output would touch the input {folder}",
                 where=str(out),
@@ -119,8 +128,14 @@ def check_output(out: Path, inputs: Iterable[Path] = (), *, overwrite: bool = Fa
         )
 
 
+def partial_of(out: Path) -> Path:
+    """Where an output is made."""
+    full = out.resolve()
+    return full.with_name(full.name + ".partial")
+
+
 def _make(folder: Path) -> None:
-    ours = any((folder / mark).exists() for mark in (FILE, MARK))
+    ours = any((folder / mark).exists() for mark in (FILE, FRESH, MARK))
     if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputExistsError(
             "in the way, and not made by geo-merge", where=str(folder), remedy="move it away"
@@ -135,9 +150,13 @@ def _lock(folder: Path) -> int:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise BlockingIOError  # it was published between opening and locking
     except OSError as error:
         os.close(descriptor)
-        raise OutputError("another run is writing this output", where=str(folder)) from error
+        busy = isinstance(error, BlockingIOError | FileNotFoundError)
+        message = "another run is writing this output" if busy else f"cannot be locked: {error}"
+        raise OutputError(message, where=str(folder)) from error
     return descriptor
 
 
@@ -160,6 +179,13 @@ def _exchange(new: Path, old: Path) -> None:
     old.rename(aside)
     new.rename(old)
     aside.rename(new)
+
+
+def _remove(folder: Path) -> None:
+    """Remove an output, its mark last: a kill in between leaves a folder known as ours."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == MARK):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    folder.rmdir()
 
 
 def _flush_tree(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.layout import Shard
-from mergekit_geo.errors import DiskFullError
+from mergekit_geo.errors import DiskFullError, OutputError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,10 +37,14 @@ class ShardWriter:
         self._check_space()
         self._files: dict[str, int] = {}
         self._places: dict[str, tuple[int, int]] = {}
-        for shard in shards:
-            descriptor = self._files[shard.file] = self._create(shard)
-            for name, offset in shard.offsets.items():
-                self._places[name] = (descriptor, offset)
+        try:
+            for shard in shards:
+                descriptor = self._create(shard)
+                for name, offset in shard.offsets.items():
+                    self._places[name] = (descriptor, offset)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, name: str, start: int, values: Tensor) -> None:
         """Store `values`, 1-D in the output dtype, as the elements from `start` on."""
@@ -67,6 +71,7 @@ class ShardWriter:
     def _create(self, shard: Shard) -> int:
         path = self.folder / shard.file
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._files[shard.file] = descriptor
         with self._told_when_full():
             _allocate(descriptor, shard.nbytes)
             os.pwrite(descriptor, shard.header, 0)
@@ -89,14 +94,34 @@ class ShardWriter:
 
     def _full(self, error: OSError | None) -> DiskFullError:
         needed = sum(shard.nbytes for shard in self.shards)
-        free = shutil.disk_usage(self.folder).free
-        reason = error.strerror if error else "not enough space"
-        return DiskFullError(
-            f"{reason}: the output needs {in_gigabytes(needed)}, "
-            f"and {in_gigabytes(free)} are free there",
-            where=str(self.folder.parent),
-            remedy="free some space, or write to another disk with -o",
-        )
+        return disk_full(error, self.folder.parent, needed)
+
+
+def disk_full(error: OSError | None, folder: Path, needed: int) -> DiskFullError:
+    """The error of an output of `needed` bytes that `folder` does not hold."""
+    reason = error.strerror if error else "not enough space"
+    return DiskFullError(
+        f"{reason}: the output needs {in_gigabytes(needed)}, "
+        f"and {in_gigabytes(shutil.disk_usage(folder).free)} are free there",
+        where=str(folder),
+        remedy="free some space, or write to another disk with -o",
+    )
+
+
+@contextmanager
+def output_errors(folder: Path, needed: int) -> Iterator[None]:
+    """Turn what the system says while an output is written into our errors.
+
+    Raises:
+        DiskFullError: The disk, a quota or a limit does not hold it.
+        OutputError: It cannot be written for another reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(error, folder, needed) from error
+        raise OutputError(str(error), where=str(folder)) from error
 
 
 def in_gigabytes(count: int) -> str:

@@ -90,7 +90,7 @@ def slerp(
 @app.command()
 @takes(Talk)
 def check(options: Talk, models: Models) -> None:
-    """Tell whether models can be merged, from their headers alone."""
+    """Tell whether models can be merged, without downloading weights."""
     with session("check", options) as current:
         from mergekit_geo.workflows.check import check as run
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mergekit_geo.progress import Progress as Told
 from mergekit_geo.progress import Silent
 
 
-def console_progress(*, quiet: bool) -> Told:
+def console_progress(*, quiet: bool) -> Shown:
     """What shows progress on stderr, or nothing."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, emoji=False)
     if quiet:
-        return Silent()
+        return Shown()
     return _Bars(console) if console.is_terminal else _Remarks(console)
 
 
-class _Remarks(Silent):
+class Shown(Silent):
+    """Progress that a command ends, so that no bar and no hidden cursor is left behind."""
+
+    def close(self) -> None:
+        """Take everything off the terminal."""
+
+
+class _Remarks(Shown):
     """Only what is said."""
 
     def __init__(self, console: Console) -> None:
@@ -44,7 +50,7 @@ class _Bars(_Remarks):
 
     def phase(self, title: str, total: int) -> None:
         """Replace the bar."""
-        self._end()
+        self.close()
         self.bars.start()
         self.current = self.bars.add_task(title, total=total)
 
@@ -54,9 +60,10 @@ class _Bars(_Remarks):
             return
         self.bars.advance(self.current, count)
         if self.bars.finished:
-            self._end()
+            self.close()
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """Take the bar away."""
         if self.current is not None:
             self.bars.remove_task(self.current)
             self.current = None

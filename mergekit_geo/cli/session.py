@@ -14,7 +14,7 @@ from mergekit_geo.errors import GeoError
 
 if TYPE_CHECKING:
     from mergekit_geo.cli.options import Talk
-    from mergekit_geo.progress import Progress
+    from mergekit_geo.cli.progress import Shown
     from mergekit_geo.reports.schema import Report
 
 FAILED, INTERRUPTED = 1, 130
@@ -30,15 +30,22 @@ class Session:
 
     def __init__(self, command: str, talk: Talk) -> None:
         self.command, self.as_json, self.quiet = command, talk.json, talk.quiet
+        self._shown: Shown | None = None
         if talk.quiet or not sys.stderr.isatty():
             # Read by the hub client when it is imported, which no command has done yet.
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-    def progress(self) -> Progress:
+    def progress(self) -> Shown:
         """What a workflow is to tell."""
         from mergekit_geo.cli.progress import console_progress
 
-        return console_progress(quiet=self.quiet)
+        self._shown = console_progress(quiet=self.quiet)
+        return self._shown
+
+    def end_progress(self) -> None:
+        """Leave the terminal as it was."""
+        if self._shown is not None:
+            self._shown.close()
 
     def show(self, report: Report) -> None:
         """The result, on stdout; warnings, on stderr."""
@@ -60,11 +67,12 @@ class Session:
                 message=known.message,
                 where=known.where,
                 remedy=known.remedy,
+                problems=list(getattr(error, "problems", ())),
             )
             typer.echo(
                 Report(command=self.command, status="error", error=entry).to_json(), nl=False
             )
-        typer.echo(f"geo-merge {self.command}: {known}", err=True)
+        typer.echo(printable(f"geo-merge {self.command}: {known}"), err=True)
 
 
 @contextmanager
@@ -76,9 +84,12 @@ def session(command: str, talk: Talk) -> Iterator[Session]:
     """
     current = Session(command, talk)
     try:
-        yield current
+        try:
+            yield current
+        finally:
+            current.end_progress()
     except KeyboardInterrupt:
-        typer.echo("interrupted: nothing is lost, the same command goes on from here", err=True)
+        typer.echo("interrupted: nothing is half-written, and the same command goes on", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except typer.Exit:
         raise
@@ -89,6 +100,16 @@ def session(command: str, talk: Talk) -> Iterator[Session]:
         raise typer.Exit(FAILED) from None
     finally:
         sys.stdout.flush()
+
+
+def printable(text: str) -> str:
+    r"""Text from a checkpoint without power over the terminal.
+
+    Example:
+        >>> printable("a\x1b[31m")
+        'a\\x1b[31m'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _unexpected(error: Exception) -> GeoError:

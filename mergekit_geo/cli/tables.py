@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mergekit_geo.cli.session import printable
 from mergekit_geo.reports.schema import (
     CheckMeasurements,
     Geometry,
@@ -22,12 +23,12 @@ WIDE = 160
 
 def print_report(report: Report) -> None:
     """Tables and verdict on stdout, warnings on stderr."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
     for warning in report.warnings:
-        errors.print(f"warning: {warning}", markup=False)
-    console = Console(highlight=False)
+        errors.print(printable(f"warning: {warning}"), markup=False)
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=WIDE)
+        console = Console(highlight=False, emoji=False, width=WIDE)
     if isinstance(report.result, MergeMeasurements):
         _print_merge(console, report, report.result)
     elif isinstance(report.result, CheckMeasurements):
@@ -72,9 +73,9 @@ def _geometry_table(report: Report, geometry: Geometry) -> Table:
 
 def _print_check(console: Console, report: Report, result: CheckMeasurements) -> None:
     for note in result.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(printable(f"note: {note}"), markup=False)
     for problem in result.problems[:10]:
-        console.print(f"problem: {problem}", markup=False)
+        console.print(printable(f"problem: {problem}"), markup=False)
     if len(result.problems) > 10:  # noqa: PLR2004
         console.print(f"... and {len(result.problems) - 10} more (--json has all)", markup=False)
     names = ", ".join(model.name for model in report.models)

@@ -31,8 +31,10 @@ class Linear:
 
     @property
     def convex(self) -> tuple[float, ...]:
-        """The weights' positive parts, normalised."""
+        """The weights' positive parts, normalised; equal ones where no weight is positive."""
         positive = [max(weight, 0.0) for weight in self.weights]
+        if not any(positive):
+            positive = [1.0] * len(positive)
         return tuple(weight / sum(positive) for weight in positive)
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
@@ -67,10 +69,13 @@ def normalized(weights: Sequence[float]) -> tuple[float, ...]:
         >>> normalized([1, 1, 2])
         (0.25, 0.25, 0.5)
     """
-    total = math.fsum(weights)
+    try:
+        total = math.fsum(weights)
+    except OverflowError as error:
+        raise ArgumentError("the weights are too large to be summed") from error
     if abs(total) <= 1e-12 * max(map(abs, weights)):
         raise ArgumentError(
             f"the weights {', '.join(f'{w:g}' for w in weights)} sum to zero",
-            remedy="change them, or use them as they are with --no-normalize",
+            remedy="change them; a soup can use them as they are with --no-normalize",
         )
     return tuple(weight / total for weight in weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -69,3 +70,11 @@ class Blend:
         if self.role(name) is Role.STATISTIC:
             return Linear(self.rule.convex, branch="linear: statistic")
         return self.rule
+
+    def work(self, names: Iterable[str] | None = None) -> int:
+        """Elements to be gone through, twice where the rule looks at them first; all by default."""
+        outputs = self.outputs() if names is None else {n: self.output_info(n) for n in names}
+        return sum(
+            info.count * (2 if info.is_float and self.rule_for(name).needs_gram else 1)
+            for name, info in outputs.items()
+        )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
+from contextlib import suppress
 
 from mergekit_geo.checkpoints.layout import Shard, index_file, plan_shards
 from mergekit_geo.checkpoints.workspace import Workspace
@@ -42,10 +44,11 @@ def write_blend(
         DiskFullError: The files do not fit.
         GeoError: As `stream` raises.
     """
+    allow_many_files()
     outputs = blend.outputs()
     shards = plan_shards(outputs, max_shard_bytes)
     earlier = _finished(workspace, shards)
-    advance(sum(outputs[name].count for name in earlier))
+    advance(blend.work(earlier))
     try:
         writer = ShardWriter(workspace.folder, shards)
     except DiskFullError:
@@ -68,7 +71,15 @@ def write_blend(
         writer.close()
     if index := index_file(shards, outputs):
         (workspace.folder / index[0]).write_text(index[1], "utf-8")
-    return {name: (earlier | records)[name] for name in outputs}
+    done = earlier | records
+    return {name: done[name] for name in outputs}
+
+
+def allow_many_files() -> None:
+    """Lift the soft limit on open files: every shard of every model stays open."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _finished(workspace: Workspace, shards: list[Shard]) -> dict[str, TensorRecord]:

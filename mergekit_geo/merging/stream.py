@@ -114,7 +114,7 @@ class _Team:
         finally:
             self.stopped.set()
             for thread in threads:
-                thread.join()
+                _join(thread)
 
     def news(self) -> Iterator[tuple[str, TensorRecord]]:
         """Finished tensors, after a short wait for the first.
@@ -158,6 +158,13 @@ class _Team:
         self.counts[index] += count
         if self.stopped.is_set():
             raise _StoppedError
+
+
+def _join(thread: threading.Thread) -> None:
+    """Wait even through a second Ctrl-C: what the thread writes to is closed afterwards."""
+    while thread.is_alive():
+        with suppress(KeyboardInterrupt):
+            thread.join()
 
 
 class _StoppedError(Exception):

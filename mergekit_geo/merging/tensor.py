@@ -17,6 +17,9 @@ from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
 from mergekit_geo.merging.kernels import accumulation_dtype, combine, count_nonfinite, gram_
 
+NEARLY_OPPOSITE = 3.1
+"""Angle in radians beyond which float32 products cannot tell opposite tensors (error 1e-3)."""
+
 ROW_BYTES = 1 << 20
 """Bytes of one anchor's stretch in the accumulation dtype. Two workers' rows of three anchors then
 stay in a shared cache of 8 MiB; shorter stretches spend their time on the interpreter's lock."""
@@ -99,6 +102,8 @@ class TensorMerger:
         rule = self.blend.rule_for(name)
         if rule.needs_gram:
             gram, counts = self._checked(name, self._gram(name))
+            if gram is not None and gram.angles.max() > NEARLY_OPPOSITE:
+                gram = self._gram(name, torch.float64)
             coefficients = self._coefficients(name, rule, gram)
             self._write(name, coefficients.values)
         else:
@@ -160,16 +165,24 @@ class TensorMerger:
             self._results[target] = torch.empty(ROW_BYTES // 4, dtype=target)
         result = self._results[target][: values.numel()]
         result.copy_(values)
-        if dtype == "F16" and not self.allow_nonfinite and not torch.isfinite(result).all():
-            self._refuse_overflow(name, values)
+        if self._can_overflow(name, dtype) and not torch.isfinite(result).all():
+            self._refuse_overflow(name, values, target)
         return result
 
-    def _refuse_overflow(self, name: str, values: Tensor) -> None:
+    def _can_overflow(self, name: str, dtype: str) -> bool:
+        """Whether sums of finite elements may not fit the output dtype."""
+        if self.allow_nonfinite:
+            return False
+        wide = any(info.dtype == "F64" for info in self.blend.infos(name))
+        return dtype == "F16" or (wide and dtype != "F64")
+
+    def _refuse_overflow(self, name: str, values: Tensor, target: torch.dtype) -> None:
         if torch.isfinite(values).all():
             raise NonFiniteError(
-                f"values up to {values.abs().max().item():.3g} do not fit float16 (65504)",
+                f"values up to {values.abs().max().item():.3g} do not fit {target} "
+                f"({torch.finfo(target).max:.3g})",
                 where=f"tensor {name}",
-                remedy="--dtype bfloat16, or --allow-nonfinite to keep the infinities",
+                remedy="choose a wider --dtype, or --allow-nonfinite to keep the infinities",
             )
 
     def _stretches(

@@ -172,7 +172,9 @@ class Evaluator:
         )
 
     def _shrink(self, share: float) -> None:
-        most = max(self.batch_size, int(len(self.windows) * share))
+        most = min(len(self.windows), max(self.batch_size, int(len(self.windows) * share)))
+        if most == len(self.windows):
+            return
         self.warnings.append(
             f"measured on {most} of {len(self.windows)} windows to stay within "
             f"{self.compute.budget:g} minutes; --budget 0 measures all"

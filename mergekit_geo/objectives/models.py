@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.errors import FormatError
+from mergekit_geo.checkpoints.checkpoint import Config, FolderCheckpoint
+from mergekit_geo.checkpoints.writer import in_gigabytes
+from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.objectives.settings import Compute
 
 if TYPE_CHECKING:
@@ -54,10 +55,13 @@ def load_model(
     Raises:
         FormatError: The checkpoint lacks weights of its architecture: transformers would fill the
             gaps at random and say nothing.
+        DataError: It does not fit into memory.
     """
     import torch
 
     device = compute.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        _check_memory(source, compute)
     placement: dict[str, Any] = {"device_map": "auto"} if device == "cuda" else {}
     options = {"dtype": _dtype(compute, device), "output_loading_info": True, **placement}
     with quiet_transformers():
@@ -69,6 +73,24 @@ def load_model(
         )
     placed: PreTrainedModel = (model if placement else model.to(device)).eval()
     return placed
+
+
+def _check_memory(source: Path | tuple[Config, Mapping[str, Tensor]], compute: Compute) -> None:
+    """Refuse a model that does not fit: the system would kill the process without a word."""
+    import psutil
+
+    if isinstance(source, Path):
+        count = sum(info.count for info in FolderCheckpoint(source).tensors.values())
+    else:
+        count = sum(tensor.numel() for tensor in source[1].values())
+    needed = count * (4 if compute.dtype in (None, "float32") else 2)
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"running the model needs {in_gigabytes(needed)} of memory, "
+            f"and {in_gigabytes(free)} are free",
+            remedy="--compute-dtype bfloat16 halves it; or measure on a larger machine",
+        )
 
 
 def _from_pretrained(

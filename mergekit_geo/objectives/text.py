@@ -115,7 +115,7 @@ def _runs(text: str) -> set[str]:
 def _read_txt(path: Path, _: str) -> list[Document]:
     """Blank lines separate documents."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 text: {error.reason}", where=str(path)) from error
     return [Document(f"{path.name}:{i + 1}", part) for i, part in enumerate(_paragraphs(text))]
@@ -124,7 +124,8 @@ def _read_txt(path: Path, _: str) -> list[Document]:
 def _read_jsonl(path: Path, column: str) -> list[Document]:
     """Every row is a document."""
     documents = []
-    for number, line in enumerate(path.read_text("utf-8", errors="replace").splitlines(), start=1):
+    text = path.read_text("utf-8-sig", errors="replace")
+    for number, line in enumerate(text.split("\n"), start=1):  # a string may hold U+2028
         if line.strip():
             documents.append(Document(f"{path.name}:{number}", _cell(path, number, line, column)))
     return documents

@@ -212,12 +212,21 @@ class Provenance(Part):
 
 
 class ErrorEntry(Part):
-    """Why a command failed."""
+    """Why a command failed.
+
+    Attributes:
+        type: Name of the exception.
+        message: What was expected and what was found.
+        where: The model, file or tensor concerned.
+        remedy: What mends it.
+        problems: Every incompatibility, where that is why.
+    """
 
     type: str
     message: str
     where: str
     remedy: str
+    problems: list[str] = []
 
 
 class Report(Part):

@@ -48,6 +48,8 @@ def verdict(report: Report) -> str:
             f"The output is better than every parent: {-best.value:.4f} nats below the best, "
             f"{best.model}."
         )
+    if best.significant is None:
+        return "Too few documents to tell the output from the best parent."
     if not best.significant:
         return f"No significant difference from the best parent, {best.model}."
     side = "better" if best.value < 0 else "worse"

@@ -1,4 +1,4 @@
-"""`geo.check`: do these models belong together? From headers and configurations alone."""
+"""`geo.check`: do these models belong together? Answered without downloading weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import CheckMeasurements, Report
@@ -63,7 +63,7 @@ def check(models: Sequence[Model]) -> CheckResult:
     if len(models) < 2:  # noqa: PLR2004
         raise ArgumentError(f"nothing to compare: {len(models)} model", remedy="name at least two")
     began = time.time()
-    checkpoints = [open_checkpoint(model, i) for i, model in enumerate(models)]
+    checkpoints = open_checkpoints(models)
     found = preflight(checkpoints)
     if found.anchors and all(checkpoint.is_here for checkpoint in checkpoints):
         found.compare_values()

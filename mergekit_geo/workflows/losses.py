@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.errors import GeoError
 from mergekit_geo.objectives.settings import Compute, EvalData
 from mergekit_geo.objectives.text import Document, load_documents
 from mergekit_geo.progress import Progress
@@ -98,7 +97,7 @@ def measure_losses(
         return LossReport(reason=plan.reason)
     try:
         return _measure(plan, parents, output, data, compute, progress)
-    except (GeoError, OSError, RuntimeError, ValueError, ImportError, MemoryError) as error:
+    except Exception as error:  # a model's and a tokenizer's own code raise anything
         return LossReport(reason=f"{type(error).__name__}: {error}")
 
 

@@ -6,22 +6,24 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.companions import copy_companions, write_config
+from mergekit_geo.checkpoints.companions import companion_files, copy_companions, write_config
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
-from mergekit_geo.errors import ArgumentError
+from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.errors import AntipodalError, ArgumentError, NonFiniteError
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.settings import DTYPES, Output
 from mergekit_geo.objectives.settings import Compute, EvalData
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.card import model_card
+from mergekit_geo.reports.command import command_line
 from mergekit_geo.reports.layers import summarize
 from mergekit_geo.reports.provenance import model_entry, provenance, versions
 from mergekit_geo.reports.schema import (
@@ -78,6 +80,7 @@ class Request:
         command: `soup` or `slerp`.
         rule: The merge rule.
         settings: The command's own settings, for the record.
+        flags: The same as flags of the command.
         output: How it is written.
         data: What loss is measured on; None measures none.
         compute: How models are run.
@@ -88,6 +91,7 @@ class Request:
     command: str
     rule: Rule
     settings: dict[str, Any]
+    flags: Sequence[str]
     output: Output
     data: EvalData | None
     compute: Compute
@@ -181,9 +185,16 @@ class _Draft:
             "alignment": self.notes,
         }
 
+    def command_line(self, out: Path) -> str:
+        """The command that makes the same merge again, and measures it."""
+        request = self.request
+        names = [anchor.name for anchor in self.blend.anchors]
+        words = [request.command, *names, "-o", str(out), *request.flags]
+        output = replace(request.output, overwrite=True)
+        return command_line(words, output, *([request.data] if request.data else []))
+
     def not_measured(self, losses: LossReport, out: Path | None) -> list[NotMeasured]:
-        names = " ".join(anchor.name for anchor in self.blend.anchors)
-        again = f"geo-merge {self.request.command} {names} -o {out} --overwrite" if out else ""
+        again = self.command_line(out) if out and self.blend.donor.folder else ""
         missing = [NotMeasured(what="barriers", why="this version measures none")]
         missing += [NotMeasured(what="sharpness", why="this version measures none")]
         if losses.reason:
@@ -196,7 +207,7 @@ def _in_memory(draft: _Draft, progress: Progress) -> MergeResult:
 
     output = draft.request.output
     sink = MemorySink(draft.blend)
-    progress.phase("merging", _elements(draft.blend))
+    progress.phase("merging", draft.blend.work())
     records = stream(
         draft.blend,
         sink,
@@ -204,11 +215,25 @@ def _in_memory(draft: _Draft, progress: Progress) -> MergeResult:
         allow_nonfinite=output.allow_nonfinite,
         advance=progress.advance,
     )
-    losses = draft.measure((draft.blend.donor.config, sink.state), progress)
-    return MergeResult(draft.report(records, losses, None), state=sink.state)
+    donor = draft.blend.donor
+    losses = draft.measure((donor.config, sink.state), progress)
+    tied = {alias: sink.state[name] for alias, name in donor.ties.items()}
+    return MergeResult(draft.report(records, losses, None), state={**sink.state, **tied})
 
 
 def _on_disk(draft: _Draft, out: Path, progress: Progress) -> MergeResult:
+    with output_errors(out.absolute().parent, _output_bytes(draft.blend)):
+        return _written(draft, out, progress)
+
+
+def _output_bytes(blend: Blend) -> int:
+    folder = blend.donor.folder
+    beside = [folder / file for file in companion_files(folder)] if folder else []
+    weights = sum(info.nbytes for info in blend.outputs().values())
+    return weights + sum(path.stat().st_size for path in beside)
+
+
+def _written(draft: _Draft, out: Path, progress: Progress) -> MergeResult:
     from mergekit_geo.merging.disk import write_blend
     from mergekit_geo.merging.stream import check_device
 
@@ -217,7 +242,7 @@ def _on_disk(draft: _Draft, out: Path, progress: Progress) -> MergeResult:
     workspace = Workspace(out, _identity(draft), overwrite=output.overwrite, fsync=output.fsync)
     _tell_of_earlier_run(draft, workspace)
     try:
-        progress.phase("merging", _elements(draft.blend))
+        progress.phase("merging", draft.blend.work())
         records = write_blend(
             draft.blend,
             workspace,
@@ -233,6 +258,9 @@ def _on_disk(draft: _Draft, out: Path, progress: Progress) -> MergeResult:
         (workspace.folder / "report.json").write_text(report.to_json(), "utf-8")
         (workspace.folder / "README.md").write_text(model_card(report), "utf-8")
         workspace.publish()
+    except (AntipodalError, NonFiniteError):  # no other run could use what is there
+        workspace.discard()
+        raise
     finally:
         workspace.leave()
     return MergeResult(report, out=out)
@@ -254,14 +282,6 @@ def _tell_of_earlier_run(draft: _Draft, workspace: Workspace) -> None:
         )
     elif workspace.finished:
         draft.notes.append(f"resumed: {len(workspace.finished)} tensors were written already")
-
-
-def _elements(blend: Blend) -> int:
-    """Elements to be gone through, twice where the rule looks at them first."""
-    return sum(
-        info.count * (2 if info.is_float and blend.rule_for(name).needs_gram else 1)
-        for name, info in blend.outputs().items()
-    )
 
 
 def _write_companions(blend: Blend, folder: Path) -> None:

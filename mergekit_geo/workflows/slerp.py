@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.geometry.sphere import Antipodal, slerp_or_karcher
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import Compute, EvalData
@@ -57,6 +57,9 @@ def slerp(
     """
     rule = slerp_or_karcher(len(models), t, weights, antipodal)
     settings = {"t": t, "weights": list(rule.weights), "antipodal": antipodal}
-    request = Request("slerp", rule, settings, output, data, compute, sharpness)
-    checkpoints = [open_checkpoint(model, i) for i, model in enumerate(models)]
+    flags = [] if t is None else [f"--t={t}"]
+    flags += [] if weights is None else [f"--weights={','.join(map(repr, weights))}"]
+    flags += [] if antipodal == "error" else [f"--antipodal={antipodal}"]
+    request = Request("slerp", rule, settings, flags, output, data, compute, sharpness)
+    checkpoints = open_checkpoints(models)
     return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())

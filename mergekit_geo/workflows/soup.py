@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
 from mergekit_geo.merging.settings import Output
@@ -58,12 +58,14 @@ def soup(
     """
     if not models:
         raise ArgumentError("no models to merge", remedy="name at least one")
+    checkpoints = open_checkpoints(models)
     checked = check_weights(len(models), weights)
     used = normalized(checked) if normalize else checked
     negative = tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0)
+    flags = [] if weights is None else [f"--weights={','.join(map(repr, checked))}"]
+    flags += [] if normalize else ["--no-normalize"]
+    settings = {"weights": list(checked), "normalize": normalize}
     request = Request(
-        "soup", Linear(used), {"weights": list(checked), "normalize": normalize}, output, data,
-        compute, sharpness, negative,
-    )  # fmt: skip
-    checkpoints = [open_checkpoint(model, i) for i, model in enumerate(models)]
+        "soup", Linear(used), settings, flags, output, data, compute, sharpness, negative
+    )
     return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())

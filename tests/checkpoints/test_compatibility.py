@@ -216,3 +216,19 @@ def test_other_tokenizer_differences_are_warnings(save: Save) -> None:
     assert found.problems == []
     assert any("chat_template.jinja differs" in warning for warning in found.warnings)
     assert any("1 tokens are in one vocabulary only" in warning for warning in found.warnings)
+
+
+def test_tokenizers_that_cannot_be_read_are_a_warning(save: Save) -> None:
+    a, b = save("a"), save("b")
+    (a / "tokenizer.model").write_bytes(b"one")
+    (b / "tokenizer.model").write_bytes(b"two")
+    assert any("tokenizers cannot be compared" in warning for warning in compare(a, b).warnings)
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_counters_are_the_donor_s(save: Save, order: tuple[str, str]) -> None:
+    counter = {"bn.num_batches_tracked": torch.tensor(7)}
+    folders = {"a": save("a", {**random_state("a"), **counter}), "b": save("b")}
+    found = compare(folders[order[0]], folders[order[1]])
+    assert found.problems == []
+    assert ("bn.num_batches_tracked" in found.fetch()[0].tensors) == (order[0] == "a")

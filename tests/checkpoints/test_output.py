@@ -158,3 +158,36 @@ def test_unwritten_tensor_is_still_a_sound_file(tmp_path: Path) -> None:
     shards = plan_shards({"w": TensorInfo("F32", (3,))}, 100)
     ShardWriter(tmp_path, shards).close()
     assert load_file(tmp_path / shards[0].file)["w"].equal(torch.zeros(3))
+
+
+def test_input_named_like_the_workspace_is_safe(tmp_path: Path) -> None:
+    make_output(tmp_path / "m.partial", "precious")
+    with pytest.raises(OutputError, match="would touch the input"):
+        check_output(tmp_path / "m", [tmp_path / "m.partial"])
+
+
+def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "out", ["work"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").touch()
+    with pytest.raises(OutputExistsError, match="the output exists"):
+        workspace.publish()
+    workspace.leave()
+    assert (tmp_path / "out" / "precious.txt").exists()
+
+
+@pytest.mark.parametrize("left", ["journal.new", MARK])
+def test_kill_before_the_journal_or_after_the_exchange_does_not_block(
+    tmp_path: Path, left: str
+) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / left).touch()
+    make_output(tmp_path / "out", "new")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [MARK]
+
+
+def test_companions_do_not_cross_folders(tmp_path: Path) -> None:
+    for file in ("src/z.py", "checkpoint-1/big.model", "tokenizer.json"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    assert [path.as_posix() for path in companion_files(tmp_path)] == ["tokenizer.json"]

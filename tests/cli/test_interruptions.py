@@ -63,7 +63,7 @@ def test_stopped_run_goes_on_to_the_same_bytes(
     assert not out.exists()
     assert code == (130 if stop == signal.SIGINT else -stop)
     if stop == signal.SIGINT:
-        assert "interrupted: nothing is lost, the same command goes on from here" in stderr
+        assert "interrupted: nothing is half-written, and the same command goes on" in stderr
     subprocess.run(command(models, out), check=True, capture_output=True)
     report = (out / "report.json").read_text()
     assert '"resumed: ' in report

@@ -207,8 +207,10 @@ def test_large_values_are_not_mistaken_for_infinities() -> None:
 
 
 def test_overflow_of_the_output_dtype_is_refused() -> None:
-    with pytest.raises(NonFiniteError, match="1e\\+06 do not fit float16"):
+    with pytest.raises(NonFiniteError, match=r"1e\+06 do not fit torch\.float16 \(6\.55e\+04\)"):
         run([{"w": torch.tensor([1e6])}], Linear((1.0,)), dtype="F16")
+    with pytest.raises(NonFiniteError, match=r"do not fit torch\.float32"):
+        run([{"w": torch.tensor([1e300], dtype=torch.float64)}], Linear((1.0,)), dtype="F32")
 
 
 def test_antipodal_tensor_is_named() -> None:
@@ -221,3 +223,17 @@ def test_antipodal_tensor_is_named() -> None:
 def test_unknown_device() -> None:
     with pytest.raises(ArgumentError, match="device 'gpu7' cannot be used"):
         run(draws(torch.float32), RULES[0], device="gpu7")
+
+
+@pytest.mark.parametrize("factor", [-1, -2, -0.5])
+def test_opposite_half_precision_tensors_are_told_apart_from_an_arc(factor: float) -> None:
+    """float32 products leave an angle error of 1e-3 near pi, and coefficients of thousands."""
+    first = draws(torch.bfloat16)[0]["w"]
+    with pytest.raises(AntipodalError, match="no unique arc"):
+        run([{"w": first}, {"w": first * factor}], Slerp(0.5))
+
+
+def test_weights_without_a_positive_one_leave_statistics_in_the_middle() -> None:
+    states = [{"bn.running_var": torch.tensor([v])} for v in (1.0, 3.0)]
+    merged, _ = run(states, Linear((0.0, -1.0)))
+    assert merged["bn.running_var"].item() == 2

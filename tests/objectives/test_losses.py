@@ -164,3 +164,23 @@ def test_too_few_documents_have_no_interval() -> None:
     few = losses(np.arange(4.0), np.ones(4))
     assert mean_loss(few).low is None
     assert mean_loss(few).is_significant is None
+
+
+def test_model_larger_than_memory_is_not_loaded(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system would kill the process without a word."""
+    from types import SimpleNamespace
+
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))
+    with pytest.raises(DataError, match=r"needs 3\.445 MB of memory, and 1\.000 MB are free"):
+        load_model(family / "a", CPU)
+
+
+def test_too_small_a_sample_is_not_called_shrunk(family: Path) -> None:
+    evaluator = Evaluator(
+        builtin_documents("held-out"), family / "a", {}, EvalData(max_examples=3),
+        Compute(device="cpu", budget=1e-6), models=1,
+    )  # fmt: skip
+    evaluator.measure("a", family / "a")
+    assert evaluator.result().warnings == []

@@ -73,3 +73,10 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str) -> N
 def test_missing_file() -> None:
     with pytest.raises(DataError, match=r"nowhere\.txt: no such file"):
         load_documents(EvalData("nowhere.txt"))
+
+
+def test_rows_may_hold_any_character(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    text = "one\u2028still one\u0085"
+    path.write_text(f'\ufeff{{"text": "{text}"}}\n')
+    assert [d.text for d in load_documents(EvalData(str(path)))] == [text]

@@ -240,3 +240,49 @@ def test_unnormalised_weights() -> None:
     found = geo.soup(states, weights=[1, 1], normalize=False, data=None)
     assert found.state is not None
     assert found.state["w"].tolist() == [2, 2, 2]
+
+
+def test_tied_module_takes_its_soup_back(family: Path) -> None:
+    models = [AutoModelForCausalLM.from_pretrained(family / name) for name in "ab"]
+    found = geo.soup(models)
+    assert found.state is not None
+    models[0].load_state_dict(found.state)
+
+
+def test_command_that_measures_makes_the_same_merge(save: Save, tmp_path: Path) -> None:
+    found = geo.soup(
+        [save("a b"), save("c")], tmp_path / "out", weights=[0.9, 0.1], normalize=False,
+        output=geo.Output(dtype="float16", fsync=False), data=None,
+    )  # fmt: skip
+    command = found.report.not_measured[0].command
+    assert command == (
+        f"geo-merge soup '{tmp_path}/a b' {tmp_path}/c -o {tmp_path}/out --weights=0.9,0.1 "
+        "--no-normalize --dtype=float16 --overwrite --no-fsync"
+    )
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="expected a list of models, found one"):
+        geo.soup("one")
+    with pytest.raises(ArgumentError, match="model 1 is a int"):
+        geo.soup([3])  # type: ignore[list-item]
+    with pytest.raises(ArgumentError, match="expected a tensor under 'w', found a dict"):
+        geo.soup([{"w": {}}])  # type: ignore[dict-item]
+
+
+def test_tokenizer_that_fails_loses_no_weights(family: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for path in (family / name).iterdir():
+            (tmp_path / name / path.name).write_bytes(path.read_bytes())
+        (tmp_path / name / "tokenizer.json").write_text("{}")
+    found = geo.soup([tmp_path / "a", tmp_path / "b"], tmp_path / "out", output=FAST)
+    assert found.report.not_measured[0].what == "losses"
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_refused_merge_leaves_nothing(save: Save, tmp_path: Path) -> None:
+    bad = save("bad", {"w": torch.tensor([1.0, torch.nan])})
+    with pytest.raises(geo.GeoError, match="NaN or infinite"):
+        geo.soup([save("good", {"w": torch.ones(2)}), bad], tmp_path / "out", data=None)
+    assert not (tmp_path / "out.partial").exists()
