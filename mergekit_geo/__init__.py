@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mergekit_geo.objectives.settings import EvalData as EvalData
     from mergekit_geo.workflows.check import CheckResult as CheckResult
     from mergekit_geo.workflows.check import check as check
-    from mergekit_geo.workflows.merge import MergeResult as MergeResult
+    from mergekit_geo.workflows.result import MergeResult as MergeResult
     from mergekit_geo.workflows.slerp import slerp as slerp
     from mergekit_geo.workflows.soup import soup as soup
 
@@ -28,7 +28,7 @@ _HOMES = {
     "Compute": "objectives.settings",
     "EvalData": "objectives.settings",
     "GeoError": "errors",
-    "MergeResult": "workflows.merge",
+    "MergeResult": "workflows.result",
     "Output": "merging.settings",
     "check": "workflows.check",
     "slerp": "workflows.slerp",

@@ -32,9 +32,14 @@ def provenance(
     )
 
 
+def count_parameters(checkpoint: Checkpoint) -> int:
+    """Number of elements of a checkpoint's float tensors."""
+    return sum(info.count for info in checkpoint.tensors.values() if info.is_float)
+
+
 def model_entry(checkpoint: Checkpoint) -> ModelEntry:
     """How a report names an input."""
-    parameters = sum(info.count for info in checkpoint.tensors.values() if info.is_float)
+    parameters = count_parameters(checkpoint)
     return ModelEntry(name=checkpoint.name, revision=checkpoint.revision, parameters=parameters)
 
 

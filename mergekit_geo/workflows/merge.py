@@ -4,105 +4,29 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.companions import companion_files, copy_companions, write_config
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
 from mergekit_geo.checkpoints.writer import output_errors
-from mergekit_geo.errors import AntipodalError, ArgumentError, NonFiniteError
-from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.errors import AntipodalError, NonFiniteError
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.settings import DTYPES, Output
-from mergekit_geo.objectives.settings import Compute, EvalData
+from mergekit_geo.merging.settings import DTYPES
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.card import model_card
-from mergekit_geo.reports.command import command_line
-from mergekit_geo.reports.layers import summarize
-from mergekit_geo.reports.provenance import model_entry, provenance, versions
-from mergekit_geo.reports.schema import (
-    MergeCoefficients,
-    MergeMeasurements,
-    NotMeasured,
-    Report,
-)
-from mergekit_geo.reports.tables import loss_rows, verdict
-from mergekit_geo.workflows.losses import LossPlan, LossReport, measure_losses, plan_losses
+from mergekit_geo.reports.provenance import count_parameters, model_entry, versions
+from mergekit_geo.workflows.draft import Draft
+from mergekit_geo.workflows.losses import plan_losses
+from mergekit_geo.workflows.request import Request
+from mergekit_geo.workflows.result import MergeResult
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mergekit_geo.merging.tensor import TensorRecord
-
-SHARPNESS = ("off", "quick", "full")
-
-
-@dataclass(frozen=True)
-class MergeResult:
-    """A merged model and the evidence for it.
-
-    Attributes:
-        report: Every number; `report.json` holds the same.
-        out: The output folder, None where the result is kept in memory.
-        state: The merged tensors by stored name, None where they are in `out`.
-    """
-
-    report: Report
-    out: Path | None = None
-    state: dict[str, Tensor] | None = None
-
-    @property
-    def measurements(self) -> MergeMeasurements:
-        """The result part of the report."""
-        assert isinstance(self.report.result, MergeMeasurements)
-        return self.report.result
-
-    def __str__(self) -> str:
-        place = f"-> {self.out}" if self.out else "in memory"
-        models = ", ".join(model.name for model in self.report.models)
-        lines = [f"{self.measurements.coefficients.method} of {models} {place}"]
-        lines += ["  ".join(row) for row in loss_rows(self.report)]
-        lines += [text for text in [verdict(self.report)] if text]
-        return "\n".join(lines)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A merge as asked for.
-
-    Attributes:
-        command: `soup` or `slerp`.
-        rule: The merge rule.
-        settings: The command's own settings, for the record.
-        flags: The same as flags of the command.
-        output: How it is written.
-        data: What loss is measured on; None measures none.
-        compute: How models are run.
-        sharpness: `off`, `quick` or `full`.
-        warnings: What the user should know of the settings.
-    """
-
-    command: str
-    rule: Rule
-    settings: dict[str, Any]
-    flags: Sequence[str]
-    output: Output
-    data: EvalData | None
-    compute: Compute
-    sharpness: str = "off"
-    warnings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.sharpness not in SHARPNESS:
-            raise ArgumentError(
-                f"sharpness {self.sharpness!r}: expected one of {', '.join(SHARPNESS)}"
-            )
 
 
 def merge(
@@ -120,89 +44,15 @@ def merge(
         inputs = [c.folder for c in checkpoints if c.folder is not None]
         check_output(out, inputs, overwrite=request.output.overwrite)
     plan = plan_losses(checkpoints, request.data)
-    progress.say(f"{len(checkpoints)} models, {sum_parameters(checkpoints[0]):,} parameters each")
+    progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     blend = Blend(found.fetch(), request.rule, request.output.stored_dtype)
-    draft = _Draft(request, blend, plan, [*request.warnings, *found.warnings], found.notes, began)
+    draft = Draft(request, blend, plan, [*request.warnings, *found.warnings], found.notes, began)
     if out is None:
         return _in_memory(draft, progress)
     return _on_disk(draft, out, progress)
 
 
-def sum_parameters(checkpoint: Checkpoint) -> int:
-    """Number of elements of a checkpoint's float tensors."""
-    return sum(info.count for info in checkpoint.tensors.values() if info.is_float)
-
-
-@dataclass
-class _Draft:
-    """A merge under way."""
-
-    request: Request
-    blend: Blend
-    plan: LossPlan
-    warnings: list[str]
-    notes: list[str]
-    began: float
-
-    def measure(
-        self, output: Path | tuple[Config, dict[str, Tensor]], progress: Progress
-    ) -> LossReport:
-        return measure_losses(
-            self.plan,
-            self.blend.anchors,
-            output,
-            self.request.data,
-            self.request.compute,
-            progress,
-        )
-
-    def report(
-        self, records: dict[str, TensorRecord], losses: LossReport, out: Path | None
-    ) -> Report:
-        request = self.request
-        entries = [model_entry(anchor) for anchor in self.blend.anchors]
-        return Report(
-            command=request.command,
-            output=str(out) if out else None,
-            models=entries,
-            settings=self.settings(),
-            data=losses.data,
-            result=_measurements(request.rule, records, losses),
-            warnings=[*self.warnings, *losses.warnings, *_nonfinite(self.blend, records)],
-            not_measured=self.not_measured(losses, out),
-            provenance=provenance(self.began, losses.device, losses.dtype, losses.attention),
-        )
-
-    def settings(self) -> dict[str, Any]:
-        request = self.request
-        data = asdict(request.data) if request.data else None
-        return {
-            **request.settings,
-            "output": asdict(request.output),
-            "data": data,
-            "compute": asdict(request.compute),
-            "sharpness": request.sharpness,
-            "alignment": self.notes,
-        }
-
-    def command_line(self, out: Path) -> str:
-        """The command that makes the same merge again, and measures it."""
-        request = self.request
-        names = [anchor.name for anchor in self.blend.anchors]
-        words = [request.command, *names, "-o", str(out), *request.flags]
-        output = replace(request.output, overwrite=True)
-        return command_line(words, output, *([request.data] if request.data else []))
-
-    def not_measured(self, losses: LossReport, out: Path | None) -> list[NotMeasured]:
-        again = self.command_line(out) if out and self.blend.donor.folder else ""
-        missing = [NotMeasured(what="barriers", why="this version measures none")]
-        missing += [NotMeasured(what="sharpness", why="this version measures none")]
-        if losses.reason:
-            missing.insert(0, NotMeasured(what="losses", why=losses.reason, command=again))
-        return missing
-
-
-def _in_memory(draft: _Draft, progress: Progress) -> MergeResult:
+def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
     from mergekit_geo.merging.stream import MemorySink, stream
 
     output = draft.request.output
@@ -221,7 +71,7 @@ def _in_memory(draft: _Draft, progress: Progress) -> MergeResult:
     return MergeResult(draft.report(records, losses, None), state={**sink.state, **tied})
 
 
-def _on_disk(draft: _Draft, out: Path, progress: Progress) -> MergeResult:
+def _on_disk(draft: Draft, out: Path, progress: Progress) -> MergeResult:
     with output_errors(out.absolute().parent, _output_bytes(draft.blend)):
         return _written(draft, out, progress)
 
@@ -233,7 +83,7 @@ def _output_bytes(blend: Blend) -> int:
     return weights + sum(path.stat().st_size for path in beside)
 
 
-def _written(draft: _Draft, out: Path, progress: Progress) -> MergeResult:
+def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
     from mergekit_geo.merging.disk import write_blend
     from mergekit_geo.merging.stream import check_device
 
@@ -266,7 +116,7 @@ def _written(draft: _Draft, out: Path, progress: Progress) -> MergeResult:
     return MergeResult(report, out=out)
 
 
-def _identity(draft: _Draft) -> list[Any]:
+def _identity(draft: Draft) -> list[Any]:
     """All that the merged bytes depend on."""
     output, blend = draft.request.output, draft.blend
     anchors = [anchor.identity() for anchor in blend.anchors]
@@ -274,7 +124,7 @@ def _identity(draft: _Draft) -> list[Any]:
     return [versions()["mergekit_geo"], repr(blend.rule), numbers, anchors]
 
 
-def _tell_of_earlier_run(draft: _Draft, workspace: Workspace) -> None:
+def _tell_of_earlier_run(draft: Draft, workspace: Workspace) -> None:
     if workspace.restarted:
         draft.warnings.append(
             f"{workspace.folder} held unfinished work of another recipe or of inputs that have "
@@ -292,7 +142,7 @@ def _write_companions(blend: Blend, folder: Path) -> None:
         write_config(folder, blend.donor.config, dtype)
 
 
-def _write_recipe(draft: _Draft, records: dict[str, TensorRecord], folder: Path) -> None:
+def _write_recipe(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> None:
     recipe = {
         "method": draft.request.rule.name,
         "settings": draft.settings(),
@@ -304,29 +154,3 @@ def _write_recipe(draft: _Draft, records: dict[str, TensorRecord], folder: Path)
         },
     }
     (folder / MARK).write_text(json.dumps(recipe, indent=1) + "\n", "utf-8")
-
-
-def _measurements(
-    rule: Rule, records: dict[str, TensorRecord], losses: LossReport
-) -> MergeMeasurements:
-    return MergeMeasurements(
-        coefficients=MergeCoefficients(
-            method=rule.name,
-            weights=list(rule.weights),
-            branches=dict(Counter(record.branch for record in records.values())),
-        ),
-        losses=losses.losses,
-        differences=losses.differences,
-        barriers=[],
-        sharpness=[],
-        geometry=summarize({n: r.gram for n, r in records.items() if r.gram is not None}),
-    )
-
-
-def _nonfinite(blend: Blend, records: dict[str, TensorRecord]) -> list[str]:
-    return [
-        f"{name}: {count} elements of {anchor.name} are NaN or infinite"
-        for name, record in records.items()
-        for anchor, count in zip(blend.anchors, record.nonfinite, strict=False)
-        if count
-    ]

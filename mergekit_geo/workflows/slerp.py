@@ -11,7 +11,9 @@ from mergekit_geo.geometry.sphere import Antipodal, slerp_or_karcher
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import Compute, EvalData
 from mergekit_geo.progress import Progress, Silent
-from mergekit_geo.workflows.merge import MergeResult, Request, merge
+from mergekit_geo.workflows.merge import merge
+from mergekit_geo.workflows.request import Request
+from mergekit_geo.workflows.result import MergeResult
 from mergekit_geo.workflows.soup import BUILTIN_TEXT
 
 if TYPE_CHECKING:

@@ -12,7 +12,9 @@ from mergekit_geo.geometry.linear import Linear, check_weights, normalized
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import Compute, EvalData
 from mergekit_geo.progress import Progress, Silent
-from mergekit_geo.workflows.merge import MergeResult, Request, merge
+from mergekit_geo.workflows.merge import merge
+from mergekit_geo.workflows.request import Request
+from mergekit_geo.workflows.result import MergeResult
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model

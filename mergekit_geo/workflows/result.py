@@ -1,0 +1,42 @@
+"""What a merge returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.reports.schema import MergeMeasurements, Report
+from mergekit_geo.reports.tables import loss_rows, verdict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A merged model and the evidence for it.
+
+    Attributes:
+        report: Every number; `report.json` holds the same.
+        out: The output folder, None where the result is kept in memory.
+        state: The merged tensors by stored name, None where they are in `out`.
+    """
+
+    report: Report
+    out: Path | None = None
+    state: dict[str, Tensor] | None = None
+
+    @property
+    def measurements(self) -> MergeMeasurements:
+        """The result part of the report."""
+        assert isinstance(self.report.result, MergeMeasurements)
+        return self.report.result
+
+    def __str__(self) -> str:
+        place = f"-> {self.out}" if self.out else "in memory"
+        models = ", ".join(model.name for model in self.report.models)
+        lines = [f"{self.measurements.coefficients.method} of {models} {place}"]
+        lines += ["  ".join(row) for row in loss_rows(self.report)]
+        lines += [text for text in [verdict(self.report)] if text]
+        return "\n".join(lines)
