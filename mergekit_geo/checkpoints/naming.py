@@ -11,7 +11,7 @@ from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
 
-RECOMPUTED = ("position_ids", "inv_freq", "masked_bias", "embed_positions_buffer")
+RECOMPUTED = ("position_ids", "inv_freq", "masked_bias")
 """Last parts of the names of buffers that models make anew and old checkpoints still hold."""
 
 COUNTERS = ("num_batches_tracked",)

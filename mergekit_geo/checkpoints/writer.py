@@ -30,10 +30,12 @@ class ShardWriter:
 
     Raises:
         DiskFullError: The disk, a quota or a limit does not hold them.
+        OutputError: They cannot be written for another reason.
     """
 
     def __init__(self, folder: Path, shards: list[Shard]) -> None:
         self.folder, self.shards = folder, shards
+        self._needed = sum(shard.nbytes for shard in shards)
         self._check_space()
         self._files: dict[str, int] = {}
         self._places: dict[str, tuple[int, int]] = {}
@@ -52,7 +54,7 @@ class ShardWriter:
 
         descriptor, offset = self._places[name]
         view, position = byte_view(values), offset + start * values.element_size()
-        with self._told_when_full():
+        with output_errors(self.folder.parent, self._needed):
             while view:
                 written = os.pwrite(descriptor, view, position)
                 view, position = view[written:], position + written
@@ -72,29 +74,15 @@ class ShardWriter:
         path = self.folder / shard.file
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         self._files[shard.file] = descriptor
-        with self._told_when_full():
+        with output_errors(self.folder.parent, self._needed):
             _allocate(descriptor, shard.nbytes)
             os.pwrite(descriptor, shard.header, 0)
         return descriptor
 
     def _check_space(self) -> None:
         present = sum(_size(self.folder / shard.file) for shard in self.shards)
-        needed = sum(shard.nbytes for shard in self.shards) - present
-        if needed > shutil.disk_usage(self.folder).free:
-            raise self._full(None)
-
-    @contextmanager
-    def _told_when_full(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in FULL:
-                raise self._full(error) from error
-            raise
-
-    def _full(self, error: OSError | None) -> DiskFullError:
-        needed = sum(shard.nbytes for shard in self.shards)
-        return disk_full(error, self.folder.parent, needed)
+        if self._needed - present > shutil.disk_usage(self.folder).free:
+            raise disk_full(None, self.folder.parent, self._needed)
 
 
 def disk_full(error: OSError | None, folder: Path, needed: int) -> DiskFullError:
