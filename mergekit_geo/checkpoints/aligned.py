@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import TensorInfo
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mergekit_geo.checkpoints.reading import Bytes
 
 
 class AlignedCheckpoint:
@@ -57,8 +54,8 @@ class AlignedCheckpoint:
         """Whether its data can be read without a download."""
         return self.checkpoint.is_here
 
-    def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
         self.checkpoint.read(self.stored[name], start, stop, out)
 
     def identity(self) -> object:

@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_tensors
+from mergekit_geo.checkpoints.reading import Bytes, read_into
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Config = dict[str, Any]
 
@@ -53,8 +51,8 @@ class Checkpoint(Protocol):
     def is_here(self) -> bool:
         """Whether its data can be read without a download."""
 
-    def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
 
     def identity(self) -> object:
         """A JSON value that changes when the weights do (without reading them all)."""
@@ -91,12 +89,12 @@ class FolderCheckpoint:
         self._files: dict[Path, FileIO] = {}
         self._opening = Lock()
 
-    def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
-        from mergekit_geo.checkpoints.staging import fill
-
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
         info, place = self._entries[name]
-        fill(self._file(place.path), place.offset, info.dtype, start, out[: stop - start])
+        size = ITEM_BYTES[info.dtype]
+        position = place.offset + start * size
+        read_into(self._file(place.path), position, out[: (stop - start) * size])
 
     def identity(self) -> object:
         """Per file its path, size, time of change and a hash of its header."""

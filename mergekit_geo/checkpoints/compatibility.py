@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from mergekit_geo.checkpoints.aligned import AlignedCheckpoint
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.naming import Schema, is_counter, schema_of
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
@@ -247,19 +249,16 @@ def _loose_tie(checkpoint: Checkpoint, target: str, source: str) -> list[str]:
 
 def _equal(first: Checkpoint, name: str, second: Checkpoint, other: str) -> bool:
     """Whether two tensors hold the same bits, compared a stretch at a time."""
-    import torch
-
-    from mergekit_geo.checkpoints.staging import TORCH_DTYPES, byte_view
-
     info, length = first.tensors[name], 1 << 20
     if info != second.tensors[other]:
         return False
-    pair = torch.empty((2, min(length, info.count)), dtype=TORCH_DTYPES[info.dtype])
+    size = ITEM_BYTES[info.dtype]
+    mine, theirs = np.empty((2, min(length, info.count) * size), np.uint8)
     for start in range(0, info.count, length):
         stop = min(start + length, info.count)
-        first.read(name, start, stop, pair[0])
-        second.read(other, start, stop, pair[1])
-        mine, theirs = (byte_view(row[: stop - start]).tobytes() for row in pair.unbind(0))
-        if mine != theirs:
+        first.read(name, start, stop, mine)
+        second.read(other, start, stop, theirs)
+        used = (stop - start) * size
+        if not np.array_equal(mine[:used], theirs[:used]):
             return False
     return True

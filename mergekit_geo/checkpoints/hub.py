@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
@@ -30,10 +30,8 @@ from mergekit_geo.checkpoints.checkpoint import (
 from mergekit_geo.checkpoints.companions import PATTERNS
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
 from mergekit_geo.checkpoints.index import INDEX, weight_files
+from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class HubCheckpoint:
@@ -75,7 +73,7 @@ class HubCheckpoint:
             for tensor, raw in found.tensors.items()
         }
 
-    def read(self, name: str, start: int, stop: int, out: Tensor) -> NoReturn:
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> NoReturn:
         """Nothing can be read before `fetch`."""
         raise AssertionError("fetch() the checkpoint before reading it")
 

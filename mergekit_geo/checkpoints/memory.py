@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import ArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -62,9 +63,12 @@ class MemoryCheckpoint:
             as_dict["architectures"] = [type(module).__name__]  # as save_pretrained does
         return cls(module.state_dict(), name, as_dict)
 
-    def read(self, name: str, start: int, stop: int, out: Tensor) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, in `out`'s dtype."""
-        out[: stop - start].copy_(self._state[name].reshape(-1)[start:stop])
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
+        from mergekit_geo.checkpoints.in_torch import bytes_of
+
+        data = bytes_of(self._state[name].view(-1)[start:stop].cpu())
+        out[: len(data)] = data
 
     def identity(self) -> object:
         """Never the same twice: nothing tells whether memory has changed."""
@@ -97,7 +101,7 @@ def _ties(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _info(name: str, key: str, tensor: Tensor) -> TensorInfo:
-    from mergekit_geo.checkpoints.staging import DTYPE_NAMES
+    from mergekit_geo.checkpoints.in_torch import DTYPE_NAMES
 
     if tensor.dtype not in DTYPE_NAMES:
         raise UnsupportedError(f"tensor {key!r} is {tensor.dtype}", where=name)

@@ -8,13 +8,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.layout import Shard
+from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import DiskFullError, OutputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -48,16 +45,14 @@ class ShardWriter:
             self.close()
             raise
 
-    def write(self, name: str, start: int, values: Tensor) -> None:
-        """Store `values`, 1-D in the output dtype, as the elements from `start` on."""
-        from mergekit_geo.checkpoints.staging import byte_view
-
+    def write(self, name: str, position: int, data: Bytes) -> None:
+        """Store `data` from byte `position` of a tensor on."""
         descriptor, offset = self._places[name]
-        view, position = byte_view(values), offset + start * values.element_size()
+        view, place = data.data, offset + position
         with output_errors(self.folder.parent, self._needed):
             while view:
-                written = os.pwrite(descriptor, view, position)
-                view, position = view[written:], position + written
+                written = os.pwrite(descriptor, view, place)
+                view, place = view[written:], place + written
 
     def flush(self) -> None:
         """Return when everything written is on the disk."""

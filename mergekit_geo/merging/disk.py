@@ -11,6 +11,7 @@ from mergekit_geo.checkpoints.workspace import Workspace
 from mergekit_geo.checkpoints.writer import ShardWriter
 from mergekit_geo.errors import DiskFullError
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
 
@@ -23,7 +24,7 @@ def write_blend(
     workspace: Workspace,
     max_shard_bytes: int,
     *,
-    device: str = "cpu",
+    kernel: Kernel | None = None,
     allow_nonfinite: bool = False,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, TensorRecord]:
@@ -33,7 +34,7 @@ def write_blend(
         blend: Anchors and rule.
         workspace: Holds the files and the journal.
         max_shard_bytes: Most bytes of data in a file.
-        device: Where the arithmetic happens.
+        kernel: Does the arithmetic; the fastest on the CPU by default.
         allow_nonfinite: Go on over NaN and infinity.
         advance: Called with numbers of elements done.
 
@@ -61,7 +62,7 @@ def write_blend(
             blend,
             writer,
             skip=earlier,
-            device=device,
+            kernel=kernel,
             allow_nonfinite=allow_nonfinite,
             finished=ledger.add,
             advance=advance,

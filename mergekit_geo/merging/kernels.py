@@ -1,75 +1,94 @@
-"""The two kernels that all merging is made of: combine and gram, on one stretch of k anchors."""
+"""The two kernels that all merging is made of, and where they can run.
+
+Both take k stretches of stored elements, of any float dtypes. `combine` sums them, each times its
+coefficient, in float64, and rounds once; `gram` gives the inner products of their differences.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.geometry.gram import Gram
 
-HALVES = frozenset({"F16", "BF16"})
+EXPONENTS: dict[str, np.unsignedinteger[Any]] = {
+    "BF16": np.uint16(0x7F80),
+    "F16": np.uint16(0x7C00),
+    "F32": np.uint32(0x7F800000),
+    "F64": np.uint64(0x7FF0000000000000),
+}
+"""The bits of the exponent: all of them set in NaN and infinity alone."""
 
 
-def accumulation_dtype(infos: Sequence[TensorInfo]) -> torch.dtype:
-    """float32 where every anchor is a half, float64 otherwise."""
-    halves = all(info.dtype in HALVES for info in infos)
-    return torch.float32 if halves else torch.float64
+@dataclass(frozen=True)
+class Stretch:
+    """Elements that follow each other in one tensor.
 
-
-def combine(rows_kn: Tensor, coefficients: Sequence[float], out_n: Tensor) -> None:
-    """Sum the rows, each times its coefficient, in the rows' dtype.
-
-    Zero coefficients are left out, so that an end of a path is its anchor to the bit, and the
-    first product starts the sum, so that negative zeros survive.
-
-    Args:
-        rows_kn: (k, n), one anchor a row.
-        coefficients: k factors.
-        out_n: (n,), overwritten.
-
-    Example:
-        >>> out = torch.empty(2)
-        >>> combine(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), (0.5, 0.5), out)
-        >>> out
-        tensor([2., 3.])
+    Attributes:
+        data: Their bytes.
+        dtype: `F16`, `BF16`, `F32` or `F64`.
     """
-    used = [(row, c) for row, c in zip(rows_kn.unbind(0), coefficients, strict=True) if c != 0]
-    if not used:
-        out_n.zero_()
-        return
-    (first, factor), *rest = used
-    torch.mul(first, factor, out=out_n)
-    for row, factor in rest:
-        if out_n.dtype == torch.float64:  # two roundings, as the naive sum has: no fused multiply
-            out_n.add_(row * factor)
-        else:
-            out_n.add_(row, alpha=factor)
+
+    data: Bytes
+    dtype: str
+
+    @property
+    def count(self) -> int:
+        """Number of elements."""
+        return len(self.data) // EXPONENTS[self.dtype].itemsize
+
+    @property
+    def nonfinite(self) -> int:
+        """How many elements are NaN or infinite.
+
+        >>> Stretch(np.array([1.0, np.nan, np.inf]).view(np.uint8), "F64").nonfinite
+        2
+        """
+        mask = EXPONENTS[self.dtype]
+        return int(np.count_nonzero((self.data.view(mask.dtype) & mask) == mask))
 
 
-def gram_(rows_kn: Tensor) -> Gram:
-    """Inner products of k rows, which are overwritten by their differences from the first.
+class Kernel(Protocol):
+    """Something that can run the two kernels; used by several threads at a time."""
 
-    Args:
-        rows_kn: (k, n) in float32 or float64. Products are summed in that dtype over this
-            stretch, and in float64 over stretches.
+    @property
+    def workers(self) -> int:
+        """How many threads it keeps busy."""
 
-    Example:
-        >>> gram_(torch.tensor([[3.0, 4.0], [4.0, 3.0]])).distances[0, 1].item()
-        1.4142135623730951
+    def gram(self, anchors: Sequence[Stretch]) -> Gram:
+        """Inner products of k stretches, in float64."""
+
+    def combine(
+        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
+    ) -> None:
+        """Overwrite `out` with the sum of k stretches, each times its coefficient.
+
+        Summed in float64, in order, and rounded once to `out`'s dtype. Zero coefficients are left
+        out, so that an end of a path is its anchor to the bit; the first product starts the sum,
+        so that negative zeros survive.
+        """
+
+    def combine_and_gram(
+        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
+    ) -> Gram:
+        """Both at once."""
+
+
+def kernel_for(device: str) -> Kernel:
+    """The fastest kernel here: compiled code on the CPU where it was built, or else torch.
+
+    Raises:
+        ArgumentError: torch has no such device.
     """
-    rows_kn[1:].sub_(rows_kn[0])
-    rows = rows_kn.unbind(0)
-    products = np.zeros((len(rows), len(rows)))
-    for i, row in enumerate(rows):
-        for j, other in enumerate(rows[: i + 1]):
-            products[i, j] = products[j, i] = torch.dot(row, other).item()
-    return Gram(products, rows_kn.shape[1])
+    if device == "cpu":
+        from mergekit_geo.merging.native import NativeKernel
 
+        if NativeKernel.is_built():
+            return NativeKernel()
+    from mergekit_geo.merging.torch_kernel import TorchKernel
 
-def count_nonfinite(rows_kn: Tensor) -> Tensor:
-    """How many NaN or infinite elements each of k rows has: (k,) int64."""
-    return (~torch.isfinite(rows_kn)).sum(dim=1)
+    return TorchKernel(device)

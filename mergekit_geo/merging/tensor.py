@@ -7,29 +7,31 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from mergekit_geo.checkpoints.staging import TORCH_DTYPES
+from mergekit_geo.checkpoints.header import ITEM_BYTES
+from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import AntipodalError, NonFiniteError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
-from mergekit_geo.merging.kernels import accumulation_dtype, combine, count_nonfinite, gram_
+from mergekit_geo.merging.kernels import Kernel, Stretch
 
-NEARLY_OPPOSITE = 3.1
-"""Angle in radians beyond which float32 products cannot tell opposite tensors (error 1e-3)."""
+STRETCH = 1 << 18
+"""Elements of a stretch. Shorter ones spend their time on the interpreter's lock; longer ones
+leave the cache."""
 
-ROW_BYTES = 1 << 20
-"""Bytes of one anchor's stretch in the accumulation dtype. Two workers' rows of three anchors then
-stay in a shared cache of 8 MiB; shorter stretches spend their time on the interpreter's lock."""
+WIDEST = 8
+"""Bytes of the largest element."""
+
+LARGEST = {"F16": 65504.0, "BF16": 3.39e38, "F32": 3.4e38, "F64": 1.8e308}
+"""The largest finite number of each dtype."""
 
 
 class Sink(Protocol):
     """Where merged elements go."""
 
-    def write(self, name: str, start: int, values: Tensor) -> None:
-        """Store `values` as the elements from `start` on of the flattened tensor."""
+    def write(self, name: str, position: int, data: Bytes) -> None:
+        """Store `data` from byte `position` of the tensor on."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class TensorMerger:
     Args:
         blend: What is merged.
         sink: Where it goes.
+        kernel: Does the arithmetic.
         advance: Called with the number of elements done, after each stretch.
-        device: Where the arithmetic happens.
         allow_nonfinite: Go on over NaN and infinity.
     """
 
@@ -80,15 +82,15 @@ class TensorMerger:
         self,
         blend: Blend,
         sink: Sink,
+        kernel: Kernel,
         advance: Callable[[int], None],
-        device: str = "cpu",
         *,
         allow_nonfinite: bool = False,
     ) -> None:
-        self.blend, self.sink, self.advance = blend, sink, advance
-        self.device, self.allow_nonfinite = device, allow_nonfinite
-        self._rows: dict[torch.dtype, Tensor] = {}
-        self._results: dict[torch.dtype, Tensor] = {}
+        self.blend, self.sink, self.kernel, self.advance = blend, sink, kernel, advance
+        self.allow_nonfinite = allow_nonfinite
+        # One row an anchor and one for the result; pages that narrow dtypes leave alone cost none.
+        self._rows = np.empty((len(blend.anchors) + 1, STRETCH * WIDEST), np.uint8)
 
     def merge(self, name: str) -> TensorRecord:
         """Merge one tensor into the sink.
@@ -102,13 +104,11 @@ class TensorMerger:
         rule = self.blend.rule_for(name)
         if rule.needs_gram:
             gram, counts = self._checked(name, self._gram(name))
-            if gram is not None and gram.angles.max() > NEARLY_OPPOSITE:
-                gram = self._gram(name, torch.float64)
             coefficients = self._coefficients(name, rule, gram)
             self._write(name, coefficients.values)
         else:
             coefficients = rule.coefficients(None)
-            gram, counts = self._checked(name, self._write(name, coefficients.values, measure=True))
+            gram, counts = self._checked(name, self._write_and_gram(name, coefficients.values))
         return TensorRecord(coefficients.branch, coefficients.values, gram, counts)
 
     def _coefficients(self, name: str, rule: Rule, gram: Gram | None) -> Coefficients:
@@ -122,105 +122,106 @@ class TensorMerger:
 
     def _donate(self, name: str) -> TensorRecord:
         info = self.blend.donor.tensors[name]
-        stretch = torch.empty(min(ROW_BYTES, info.count), dtype=TORCH_DTYPES[info.dtype])
-        for start in range(0, info.count, ROW_BYTES):
-            stop = min(start + ROW_BYTES, info.count)
-            self.blend.donor.read(name, start, stop, stretch)
-            self.sink.write(name, start, stretch[: stop - start])
+        size = ITEM_BYTES[info.dtype]
+        for start, stop in _stretches(info.count):
+            data = self._rows[0, : (stop - start) * size]
+            self.blend.donor.read(name, start, stop, data)
+            self.sink.write(name, start * size, data)
             self.advance(stop - start)
         return TensorRecord("copied")
 
-    def _gram(self, name: str, dtype: torch.dtype | None = None) -> Gram:
-        return self._sum(self._gram_stretches(name, dtype))
+    def _gram(self, name: str) -> Gram:
+        return self._sum(self._grams(name))
 
-    def _gram_stretches(self, name: str, dtype: torch.dtype | None) -> Iterator[Gram]:
-        for _, rows in self._stretches(name, dtype):
-            yield gram_(rows)
-            self.advance(rows.shape[1])
+    def _grams(self, name: str) -> Iterator[Gram]:
+        for _, anchors in self._read(name):
+            yield self.kernel.gram(anchors)
+            self.advance(anchors[0].count)
+
+    def _write(self, name: str, coefficients: Sequence[float]) -> None:
+        for start, anchors in self._read(name):
+            out = self._result(name, anchors[0].count)
+            self.kernel.combine(anchors, coefficients, out)
+            self._store(name, start, anchors, coefficients, out)
+
+    def _write_and_gram(self, name: str, coefficients: Sequence[float]) -> Gram:
+        return self._sum(self._write_and_grams(name, coefficients))
+
+    def _write_and_grams(self, name: str, coefficients: Sequence[float]) -> Iterator[Gram]:
+        for start, anchors in self._read(name):
+            out = self._result(name, anchors[0].count)
+            yield self.kernel.combine_and_gram(anchors, coefficients, out)
+            self._store(name, start, anchors, coefficients, out)
 
     def _sum(self, parts: Iterable[Gram]) -> Gram:
         size = len(self.blend.anchors)
         return sum(parts, start=Gram(np.zeros((size, size)), 0))
 
-    def _write(self, name: str, coefficients: Sequence[float], *, measure: bool = False) -> Gram:
-        """Combine, round and store every stretch; with `measure`, take the Gram on the way."""
-        return self._sum(self._write_stretches(name, coefficients, measure))
+    def _read(self, name: str) -> Iterator[tuple[int, list[Stretch]]]:
+        """Start and k stretches of the anchors, until the tensor is through; buffers are reused."""
+        infos = self.blend.infos(name)
+        for start, stop in _stretches(infos[0].count):
+            anchors = []
+            for anchor, info, row in zip(self.blend.anchors, infos, self._rows, strict=False):
+                data = row[: (stop - start) * ITEM_BYTES[info.dtype]]
+                anchor.read(name, start, stop, data)
+                anchors.append(Stretch(data, info.dtype))
+            yield start, anchors
 
-    def _write_stretches(
-        self, name: str, coefficients: Sequence[float], measure: bool
-    ) -> Iterator[Gram]:
-        info = self.blend.output_info(name)
-        for start, rows in self._stretches(name):
-            size = rows.shape[1]
-            out = self._buffer(rows.dtype)[-1, :size]
-            combine(rows, coefficients, out)
-            self.sink.write(name, start, self._rounded(name, out, info.dtype))
-            if measure:
-                yield gram_(rows)
-            self.advance(size)
+    def _result(self, name: str, count: int, dtype: str | None = None) -> Stretch:
+        """Room for the result, in the output's dtype by default."""
+        dtype = dtype or self.blend.output_info(name).dtype
+        return Stretch(self._rows[-1, : count * ITEM_BYTES[dtype]], dtype)
 
-    def _rounded(self, name: str, values: Tensor, dtype: str) -> Tensor:
-        target = TORCH_DTYPES[dtype]
-        if target not in self._results:
-            self._results[target] = torch.empty(ROW_BYTES // 4, dtype=target)
-        result = self._results[target][: values.numel()]
-        result.copy_(values)
-        if self._can_overflow(name, dtype) and not torch.isfinite(result).all():
-            self._refuse_overflow(name, values, target)
-        return result
+    def _store(
+        self,
+        name: str,
+        start: int,
+        anchors: Sequence[Stretch],
+        coefficients: Sequence[float],
+        out: Stretch,
+    ) -> None:
+        if self._can_overflow(anchors, out.dtype) and out.nonfinite:
+            self._refuse_overflow(name, anchors, coefficients, out.dtype)
+        self.sink.write(name, start * ITEM_BYTES[out.dtype], out.data)
+        self.advance(out.count)
 
-    def _can_overflow(self, name: str, dtype: str) -> bool:
+    def _can_overflow(self, anchors: Sequence[Stretch], dtype: str) -> bool:
         """Whether sums of finite elements may not fit the output dtype."""
         if self.allow_nonfinite:
             return False
-        wide = any(info.dtype == "F64" for info in self.blend.infos(name))
+        wide = any(anchor.dtype == "F64" for anchor in anchors)
         return dtype == "F16" or (wide and dtype != "F64")
 
-    def _refuse_overflow(self, name: str, values: Tensor, target: torch.dtype) -> None:
-        if torch.isfinite(values).all():
+    def _refuse_overflow(
+        self, name: str, anchors: Sequence[Stretch], coefficients: Sequence[float], dtype: str
+    ) -> None:
+        wide = self._result(name, anchors[0].count, "F64")
+        self.kernel.combine(anchors, coefficients, wide)
+        if not wide.nonfinite:
+            largest = np.abs(wide.data.view(np.float64)).max()
             raise NonFiniteError(
-                f"values up to {values.abs().max().item():.3g} do not fit {target} "
-                f"({torch.finfo(target).max:.3g})",
+                f"values up to {largest:.3g} do not fit {dtype} ({LARGEST[dtype]:.3g})",
                 where=f"tensor {name}",
                 remedy="choose a wider --dtype, or --allow-nonfinite to keep the infinities",
             )
 
-    def _stretches(
-        self, name: str, dtype: torch.dtype | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Start and (k, n) rows of every stretch of a tensor; the rows are reused."""
-        infos = self.blend.infos(name)
-        buffer = self._buffer(dtype or accumulation_dtype(infos))
-        count, length = infos[0].count, buffer.shape[1]
-        for start in range(0, count, length):
-            stop = min(start + length, count)
-            rows = buffer[:-1, : stop - start]
-            for anchor, row in zip(self.blend.anchors, rows.unbind(0), strict=True):
-                anchor.read(name, start, stop, row)
-            yield start, rows
-
-    def _buffer(self, dtype: torch.dtype) -> Tensor:
-        """One row an anchor, and a last one for their combination: (k + 1, n)."""
-        if dtype not in self._rows:
-            shape = (len(self.blend.anchors) + 1, ROW_BYTES // dtype.itemsize)
-            self._rows[dtype] = torch.empty(shape, dtype=dtype, device=self.device)
-        return self._rows[dtype]
-
     def _checked(self, name: str, gram: Gram) -> tuple[Gram | None, tuple[int, ...]]:
         """The Gram matrix, or None with the counts of what is not finite.
 
-        Squares can overflow float32 where the values are fine: then float64 decides.
+        Products of halves can overflow float32 where the values are fine: then float64 decides.
         """
         if gram.is_finite:
             return gram, ()
-        counts = sum(count_nonfinite(rows) for _, rows in self._stretches(name))
-        assert isinstance(counts, Tensor)
-        if not counts.any():
-            wide = self._gram(name, torch.float64)
+        counts = [0] * len(self.blend.anchors)
+        for _, anchors in self._read(name):
+            counts = [n + anchor.nonfinite for n, anchor in zip(counts, anchors, strict=True)]
+        if not any(counts):
+            wide = self._gram(name)
             return (wide if wide.is_finite else None), ()
         if not self.allow_nonfinite:
-            self._refuse_nonfinite(name, counts.tolist())
-        return None, tuple(counts.tolist())
+            self._refuse_nonfinite(name, counts)
+        return None, tuple(counts)
 
     def _refuse_nonfinite(self, name: str, counts: list[int]) -> None:
         found = [
@@ -233,3 +234,9 @@ class TensorMerger:
             where=f"tensor {name}",
             remedy="leave that model out, or --allow-nonfinite to merge all the same",
         )
+
+
+def _stretches(count: int) -> Iterator[tuple[int, int]]:
+    """Start and stop of every stretch of a tensor."""
+    for start in range(0, count, STRETCH):
+        yield start, min(start + STRETCH, count)

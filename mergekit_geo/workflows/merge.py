@@ -53,7 +53,9 @@ def merge(
 
 
 def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
-    from mergekit_geo.merging.stream import MemorySink, stream
+    from mergekit_geo.merging.kernels import kernel_for
+    from mergekit_geo.merging.memory import MemorySink
+    from mergekit_geo.merging.stream import stream
 
     output = draft.request.output
     sink = MemorySink(draft.blend)
@@ -61,7 +63,7 @@ def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
     records = stream(
         draft.blend,
         sink,
-        device=output.device,
+        kernel=kernel_for(output.device),
         allow_nonfinite=output.allow_nonfinite,
         advance=progress.advance,
     )
@@ -85,10 +87,10 @@ def _output_bytes(blend: Blend) -> int:
 
 def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
     from mergekit_geo.merging.disk import write_blend
-    from mergekit_geo.merging.stream import check_device
+    from mergekit_geo.merging.kernels import kernel_for
 
     output = draft.request.output
-    check_device(output.device)
+    kernel = kernel_for(output.device)
     workspace = Workspace(out, _identity(draft), overwrite=output.overwrite, fsync=output.fsync)
     _tell_of_earlier_run(draft, workspace)
     try:
@@ -97,7 +99,7 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
             draft.blend,
             workspace,
             parse_size(output.max_shard_size),
-            device=output.device,
+            kernel=kernel,
             allow_nonfinite=output.allow_nonfinite,
             advance=progress.advance,
         )

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
+from mergekit_geo.checkpoints.in_torch import bytes_of
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import IncompatibleError
@@ -135,7 +136,7 @@ def test_only_the_head_of_a_tie_is_stored(tmp_path: Path) -> None:
     found = compare(a, b)
     assert found.problems == []
     out = torch.empty(16 * 8)
-    found.fetch()[1].read("model.embed_tokens.weight", 0, 16 * 8, out)
+    found.fetch()[1].read("model.embed_tokens.weight", 0, 16 * 8, bytes_of(out))
     head = load_file(b / "model.safetensors")["lm_head.weight"]
     assert out.equal(head.flatten())
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -259,6 +261,16 @@ def test_command_that_measures_makes_the_same_merge(save: Save, tmp_path: Path) 
         f"geo-merge soup '{tmp_path}/a b' {tmp_path}/c -o {tmp_path}/out --weights=0.9,0.1 "
         "--no-normalize --dtype=float16 --overwrite --no-fsync"
     )
+
+
+def test_merge_without_evaluation_loads_no_torch(family: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, mergekit_geo as g; f, out = sys.argv[1:]; "
+        "g.soup([f + '/a', f + '/b'], out, data=None); print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(family), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_what_is_no_model_is_refused() -> None:

@@ -1,0 +1,28 @@
+"""Between the safetensors format and torch: names of dtypes, and the bytes of a tensor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mergekit_geo.checkpoints.reading import Bytes
+
+TORCH_DTYPES = {
+    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "U16": torch.uint16,
+    "I16": torch.int16, "U32": torch.uint32, "I32": torch.int32, "U64": torch.uint64,
+    "I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32,
+    "F64": torch.float64,
+}  # fmt: skip
+"""Each dtype of the safetensors format as torch has it."""
+
+DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+
+
+def bytes_of(tensor: Tensor) -> Bytes:
+    """The bytes of a contiguous CPU tensor, shared with it.
+
+    >>> bytes_of(torch.tensor([1, 2], dtype=torch.int16)).tolist()
+    [1, 0, 2, 0]
+    """
+    data: Bytes = tensor.reshape(-1).view(torch.uint8).numpy()
+    return data

@@ -1,0 +1,44 @@
+"""Bytes of a file, read by position into a buffer that is kept.
+
+Mapping whole files would count every page touched as resident; this holds memory constant.
+"""
+
+from __future__ import annotations
+
+import os
+from io import FileIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_geo.errors import FormatError
+
+Bytes = NDArray[np.uint8]
+"""One-dimensional and contiguous: what tensors are made of while they are on their way."""
+
+
+def read_into(file: FileIO, position: int, out: Bytes) -> None:
+    """Fill `out` with the bytes from `position` on.
+
+    Raises:
+        FormatError: The file ends before that.
+    """
+    done = 0
+    while done < len(out):
+        count = _pread_into(file, out[done:], position + done)
+        if count == 0:
+            raise FormatError("the file ended before its tensors did", where=str(file.name))
+        done += count
+
+
+if hasattr(os, "preadv"):
+
+    def _pread_into(file: FileIO, out: Bytes, position: int) -> int:
+        return os.preadv(file.fileno(), [out.data], position)
+
+else:  # macOS and Windows
+
+    def _pread_into(file: FileIO, out: Bytes, position: int) -> int:
+        with FileIO(file.name) as own:
+            own.seek(position)
+            return own.readinto(out.data)

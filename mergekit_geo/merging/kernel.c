@@ -1,0 +1,237 @@
+/* The two kernels that all merging is made of, combine and gram, in one pass over memory.
+ *
+ * Everything happens on blocks that stay in the first cache: stored elements are widened to
+ * float64, combined, rounded once to the output dtype, and their inner products taken on the way.
+ * Where halves become halves, float32 does the same twice as fast, and a block in which it might
+ * not be exact enough is combined again in float64.
+ * Sums have a fixed order and no fused multiplications, so the result is the same on every machine.
+ * No Python here: the caller hands over addresses, and other threads run meanwhile.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BLOCK 256 /* elements */
+#define LANES 16  /* sums that a dot product keeps apart; divides BLOCK */
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
+#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define FOR_EVERY_CPU
+#endif
+
+enum dtype { BF16, F16, F32, F64 };
+
+static const size_t ITEM_BYTES[] = {2, 2, 4, 8};
+
+/* Conversions */
+
+INLINE uint32_t bits_of(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+INLINE float float_of(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+INLINE float magnitude(float value) { return float_of(bits_of(value) & 0x7fffffff); }
+
+/* To 16 bits of mantissa, odd where bits were lost: rounding that to fewer bits is then as if it
+ * were the first rounding. It fits a float32. */
+INLINE float round_to_odd(double value) {
+    const uint64_t last = UINT64_C(1) << 36;
+    uint64_t bits, lost;
+    memcpy(&bits, &value, sizeof bits);
+    lost = bits & (last - 1);
+    bits = (bits - lost) | ((lost + last - 1) & last);
+    memcpy(&value, &bits, sizeof value);
+    return (float)value;
+}
+
+INLINE uint32_t to_bf16(float odd) {
+    uint32_t bits = bits_of(odd);
+    uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return odd != odd ? bits >> 16 | 0x40 : rounded; /* a NaN stays one */
+}
+
+INLINE float of_bf16(uint32_t stored) { return float_of(stored << 16); }
+
+/* Below 2^-14 a half is a multiple of 2^-24: added to 0.5, the sum's last bit is just that. */
+INLINE uint32_t to_f16(float odd) {
+    const uint32_t rebias = 112u << 23, smallest_normal = 113u << 23, infinity = 0x7c00;
+    uint32_t bits = bits_of(odd) & 0x7fffffff, sign = bits_of(odd) >> 16 & 0x8000;
+    uint32_t normal = (bits - rebias + 0xfff + (bits >> 13 & 1)) >> 13;
+    uint32_t subnormal = bits_of(float_of(bits) + 0.5f) - bits_of(0.5f);
+    uint32_t finite = bits < smallest_normal ? subnormal : normal;
+    uint32_t capped = bits > rebias + (31u << 23) || finite > infinity ? infinity : finite;
+    return sign | (odd != odd ? 0x7e00 : capped);
+}
+
+INLINE float of_f16(uint32_t stored) {
+    uint32_t rest = stored & 0x7fff, sign = (stored & 0x8000) << 16;
+    uint32_t no_number = rest >= 0x7c00 ? 0x7f800000 : 0;
+    float normal = float_of(((rest << 13) + (112u << 23)) | no_number);
+    float subnormal = (float)(int32_t)rest * 0x1p-24f;
+    return float_of(sign | bits_of(rest < 0x400 ? subnormal : normal));
+}
+
+INLINE void widen(const void *stored, enum dtype dtype, size_t n, double *restrict out) {
+    const uint16_t *halves = stored;
+    const float *floats = stored;
+    if (dtype == BF16)
+        for (size_t i = 0; i < n; i++) out[i] = of_bf16(halves[i]);
+    else if (dtype == F16)
+        for (size_t i = 0; i < n; i++) out[i] = of_f16(halves[i]);
+    else if (dtype == F32)
+        for (size_t i = 0; i < n; i++) out[i] = floats[i];
+    else
+        memcpy(out, stored, n * sizeof *out);
+}
+
+INLINE void narrow(const double *restrict values, enum dtype dtype, size_t n, void *restrict out) {
+    uint16_t *restrict halves = out;
+    float *restrict floats = out, odd[BLOCK];
+    if (dtype == BF16 || dtype == F16)
+        for (size_t i = 0; i < n; i++) odd[i] = round_to_odd(values[i]);
+    if (dtype == BF16)
+        for (size_t i = 0; i < n; i++) halves[i] = to_bf16(odd[i]);
+    else if (dtype == F16)
+        for (size_t i = 0; i < n; i++) halves[i] = to_f16(odd[i]);
+    else if (dtype == F32)
+        for (size_t i = 0; i < n; i++) floats[i] = (float)values[i];
+    else
+        memcpy(out, values, n * sizeof *values);
+}
+
+INLINE void widen_half(const uint16_t *stored, enum dtype dtype, size_t n, float *restrict out) {
+    if (dtype == BF16)
+        for (size_t i = 0; i < n; i++) out[i] = of_bf16(stored[i]);
+    else
+        for (size_t i = 0; i < n; i++) out[i] = of_f16(stored[i]);
+}
+
+/* The kernels, on a block of k rows */
+
+/* Zero coefficients are left out, so that an end of a path is its anchor to the bit, and the first
+ * product starts the sum, so that negative zeros survive. */
+INLINE void combine(const double *rows, const double *coefficients, size_t k, size_t n,
+                    double *restrict out) {
+    int begun = 0;
+    for (size_t j = 0; j < k; j++) {
+        const double c = coefficients[j], *row = rows + j * BLOCK;
+        if (c == 0) continue;
+        for (size_t i = 0; begun && i < n; i++) out[i] += c * row[i];
+        for (size_t i = 0; !begun && i < n; i++) out[i] = c * row[i];
+        begun = 1;
+    }
+    if (!begun) memset(out, 0, n * sizeof *out);
+}
+
+/* The same on floats, with the sum of the terms' sizes: the rounding errors are a share of that. */
+INLINE void combine_half(const float *rows, const double *coefficients, size_t k, size_t n,
+                         float *restrict out, float *restrict size) {
+    int begun = 0;
+    memset(size, 0, n * sizeof *size);
+    for (size_t j = 0; j < k; j++) {
+        const float c = (float)coefficients[j], *row = rows + j * BLOCK;
+        if (c == 0) continue;
+        for (size_t i = 0; begun && i < n; i++) out[i] += c * row[i];
+        for (size_t i = 0; !begun && i < n; i++) out[i] = c * row[i];
+        for (size_t i = 0; i < n; i++) size[i] += magnitude(c * row[i]);
+        begun = 1;
+    }
+    if (!begun) memset(out, 0, n * sizeof *out);
+}
+
+/* Rounds, and tells whether every error was below an eighth of the unit in the last place. The
+ * error of a sum is at most (k + 1) 2^-24 of its size, its unit at least 2^-bits of its value. */
+INLINE int narrow_half(const float *restrict sums, const float *restrict size, size_t k, size_t n,
+                       enum dtype dtype, uint16_t *restrict out) {
+    const float share = (float)(k + 1) * (dtype == BF16 ? 0x1p-13f : 0x1p-10f);
+    uint32_t doubt = 0;
+    if (dtype == BF16)
+        for (size_t i = 0; i < n; i++) out[i] = to_bf16(sums[i]);
+    else
+        for (size_t i = 0; i < n; i++) out[i] = to_f16(sums[i]);
+    for (size_t i = 0; i < n; i++) doubt |= !(size[i] * share <= magnitude(sums[i]));
+    return !doubt;
+}
+
+/* Inner products of (a0, a1 - a0, ...) added to the lower triangle of `gram`, for either type. The
+ * rows become those differences, with zeros up to a whole number of lanes. */
+#define DEFINE_ADD_PRODUCTS(name, real)                                                            \
+    INLINE void name(real *rows, size_t k, size_t n, double *gram) {                               \
+        const size_t padded = (n + LANES - 1) / LANES * LANES;                                     \
+        for (size_t j = k; j-- > 0;) {                                                             \
+            real *row = rows + j * BLOCK;                                                          \
+            for (size_t i = 0; j > 0 && i < n; i++) row[i] -= rows[i];                             \
+            for (size_t i = n; i < padded; i++) row[i] = 0;                                        \
+        }                                                                                          \
+        for (size_t a = 0; a < k; a++)                                                             \
+            for (size_t b = 0; b <= a; b++) {                                                      \
+                const real *x = rows + a * BLOCK, *y = rows + b * BLOCK;                           \
+                real sums[LANES] = {0};                                                            \
+                double total = 0;                                                                  \
+                for (size_t i = 0; i < padded; i += LANES)                                         \
+                    for (size_t l = 0; l < LANES; l++) sums[l] += x[i + l] * y[i + l];             \
+                for (size_t l = 0; l < LANES; l++) total += sums[l];                               \
+                gram[a * k + b] += total;                                                          \
+            }                                                                                      \
+    }
+
+DEFINE_ADD_PRODUCTS(add_products, double)
+DEFINE_ADD_PRODUCTS(add_products_of_halves, float)
+
+/* Whether float32 may combine: halves into halves, and no factor near the ends of its range. */
+INLINE int all_halves(size_t k, const int *dtypes, const double *coefficients, int out_dtype) {
+    int halves = out_dtype == BF16 || out_dtype == F16;
+    for (size_t j = 0; j < k; j++) {
+        const double c = coefficients[j], size = c < 0 ? -c : c;
+        halves &= dtypes[j] == BF16 || dtypes[j] == F16;
+        halves &= c == 0 || (0x1p-60 < size && size < 0x1p60);
+    }
+    return halves;
+}
+
+/* k stretches of n elements each. `out` takes their combination, unless NULL; `gram`, (k, k) and
+ * zero before, the lower triangle of the inner products of (a0, a1 - a0, ...), unless NULL; with
+ * halves in and out, their products within a block are those of float32.
+ * Returns 0, or 1 if there is no memory for k blocks. */
+FOR_EVERY_CPU
+int merge(size_t k, size_t n, const void *const *stored, const int *dtypes,
+          const double *coefficients, void *out, int out_dtype, double *gram) {
+    const int halves = out && all_halves(k, dtypes, coefficients, out_dtype);
+    double *rows = malloc((k + 1) * BLOCK * sizeof *rows), *sum = rows + k * BLOCK;
+    float *half_rows = (float *)rows, half_sum[BLOCK], size[BLOCK];
+    if (!rows) return 1;
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const size_t count = n - start < BLOCK ? n - start : BLOCK;
+        char *to = (char *)out + start * ITEM_BYTES[out_dtype];
+        if (halves) {
+            for (size_t j = 0; j < k; j++)
+                widen_half((const uint16_t *)stored[j] + start, dtypes[j], count,
+                           half_rows + j * BLOCK);
+            combine_half(half_rows, coefficients, k, count, half_sum, size);
+            const int sure = narrow_half(half_sum, size, k, count, out_dtype, (uint16_t *)to);
+            if (gram) add_products_of_halves(half_rows, k, count, gram);
+            if (sure) continue;
+        }
+        for (size_t j = 0; j < k; j++)
+            widen((const char *)stored[j] + start * ITEM_BYTES[dtypes[j]], dtypes[j], count,
+                  rows + j * BLOCK);
+        if (out) {
+            combine(rows, coefficients, k, count, sum);
+            narrow(sum, out_dtype, count, to);
+        }
+        if (gram && !halves) add_products(rows, k, count, gram);
+    }
+    free(rows);
+    return 0;
+}

@@ -1,0 +1,88 @@
+"""The kernels as compiled code (`kernel.c`), called without the interpreter's lock."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.merging.cores import core_count
+from mergekit_geo.merging.kernels import Stretch
+
+LIBRARY = Path(__file__).with_name("_kernel.so")
+"""Made from `kernel.c` when the package is installed; absent where there was no compiler."""
+
+CODES = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
+
+
+class NativeKernel:
+    """The kernels on the CPU: one pass over memory, the same bits on every machine."""
+
+    def __init__(self) -> None:
+        self.workers = core_count()
+        self._merge = _library().merge
+
+    @staticmethod
+    def is_built() -> bool:
+        """Whether the library is there and can be loaded."""
+        try:
+            return bool(_library())
+        except OSError:
+            return False
+
+    def gram(self, anchors: Sequence[Stretch]) -> Gram:
+        """Inner products of k stretches."""
+        gram = np.zeros((len(anchors), len(anchors)))
+        self._run(anchors, None, None, gram)
+        return _symmetric(gram, anchors[0].count)
+
+    def combine(
+        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
+    ) -> None:
+        """Overwrite `out` with the sum of k stretches, each times its coefficient."""
+        self._run(anchors, coefficients, out, None)
+
+    def combine_and_gram(
+        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
+    ) -> Gram:
+        """Both in one pass."""
+        gram = np.zeros((len(anchors), len(anchors)))
+        self._run(anchors, coefficients, out, gram)
+        return _symmetric(gram, anchors[0].count)
+
+    def _run(
+        self,
+        anchors: Sequence[Stretch],
+        coefficients: Sequence[float] | None,
+        out: Stretch | None,
+        gram: np.ndarray[tuple[int, int], np.dtype[np.float64]] | None,
+    ) -> None:
+        k = len(anchors)
+        failed = self._merge(
+            k,
+            anchors[0].count,
+            (ctypes.c_void_p * k)(*(anchor.data.ctypes.data for anchor in anchors)),
+            (ctypes.c_int * k)(*(CODES[anchor.dtype] for anchor in anchors)),
+            None if coefficients is None else (ctypes.c_double * k)(*coefficients),
+            None if out is None else out.data.ctypes.data,
+            0 if out is None else CODES[out.dtype],
+            None if gram is None else gram.ctypes.data,
+        )
+        if failed:
+            raise MemoryError(f"no memory for blocks of {k} models")
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(LIBRARY))
+    pointer, size, code = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    library.merge.argtypes = [size, size, pointer, pointer, pointer, pointer, code, pointer]
+    return library
+
+
+def _symmetric(lower: np.ndarray[tuple[int, int], np.dtype[np.float64]], count: int) -> Gram:
+    return Gram(np.tril(lower) + np.tril(lower, -1).T, count)
