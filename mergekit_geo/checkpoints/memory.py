@@ -38,6 +38,7 @@ class MemoryCheckpoint:
     """
 
     folder: Path | None = None
+    module: Module | None = None
     revision: str | None = None
     is_here = True
 
@@ -61,7 +62,14 @@ class MemoryCheckpoint:
         as_dict = config.to_dict() if hasattr(config, "to_dict") else None
         if as_dict is not None and not as_dict.get("architectures"):
             as_dict["architectures"] = [type(module).__name__]  # as save_pretrained does
-        return cls(module.state_dict(), name, as_dict)
+        found = cls(module.state_dict(), name, as_dict)
+        found.module = module
+        return found
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """The tensors, tied ones once."""
+        return self._state
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""

@@ -10,25 +10,12 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.checkpoint import Config, FolderCheckpoint
 from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.errors import DataError, FormatError
-from mergekit_geo.objectives.settings import Compute
+from mergekit_geo.live.settings import Compute
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-def is_causal_lm(config: Config) -> bool:
-    """Whether the architecture is a causal language model.
-
-    Example:
-        >>> is_causal_lm({"architectures": ["LlamaForCausalLM"]})
-        True
-    """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    names = config.get("architectures") or [""]
-    return names[0] in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
 
 
 def load_tokenizer(folder: Path, compute: Compute) -> PreTrainedTokenizerBase | None:
@@ -102,13 +89,23 @@ def _from_pretrained(
         config, state = transformers.AutoConfig.for_model(**source[0]), dict(source[1])
         architecture: Any = getattr(transformers, source[0]["architectures"][0])
         return architecture.from_pretrained(None, config=config, state_dict=state, **options)
-    architecture = transformers.AutoModelForCausalLM
-    if not compute.trust_remote_code:
-        names = transformers.AutoConfig.from_pretrained(source).architectures or [""]
-        architecture = getattr(transformers, names[0], architecture)
+    remote = {"trust_remote_code": compute.trust_remote_code}
+    config = transformers.AutoConfig.from_pretrained(source, **remote)
+    name = (config.architectures or [""])[0]
+    known = getattr(transformers, name, None)
+    architecture = known or _remote_class(config, name) or transformers.AutoModelForCausalLM
     return architecture.from_pretrained(
         source, trust_remote_code=compute.trust_remote_code, **options
     )
+
+
+def _remote_class(config: Any, name: str) -> Any:
+    """The auto class for which a model's own code declares its architecture."""
+    import transformers
+
+    auto_map = getattr(config, "auto_map", None) or {}
+    found = (auto for auto, place in auto_map.items() if str(place).rpartition(".")[2] == name)
+    return getattr(transformers, next(found, ""), None)
 
 
 def _dtype(compute: Compute, device: str) -> torch.dtype | str:

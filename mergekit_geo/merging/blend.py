@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -32,11 +32,13 @@ class Blend:
             what is not averaged (integers, configuration, tokenizer).
         rule: Gives each parameter its coefficients.
         dtype: Of every float tensor in the output, as safetensors names it; the donor's if None.
+        rules: By tensor, where one has a rule of its own.
     """
 
     anchors: tuple[Checkpoint, ...]
     rule: Rule
     dtype: str | None = None
+    rules: Mapping[str, Rule] = field(default_factory=dict)
 
     @property
     def donor(self) -> Checkpoint:
@@ -67,9 +69,10 @@ class Blend:
 
     def rule_for(self, name: str) -> Rule:
         """The rule, or its convex weights for a statistic."""
+        rule = self.rules.get(name, self.rule)
         if self.role(name) is Role.STATISTIC:
-            return Linear(self.rule.convex, branch="linear: statistic")
-        return self.rule
+            return Linear(rule.convex, branch="linear: statistic")
+        return rule
 
     def work(self, names: Iterable[str] | None = None) -> int:
         """Elements to be gone through, twice where the rule looks at them first; all by default."""

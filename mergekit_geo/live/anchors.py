@@ -1,0 +1,80 @@
+"""Anchors kept in memory, for paths along which they are read again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
+from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.errors import ArgumentError
+
+MODES = ("auto", "on", "off")
+SHARE = 0.25
+"""Most of the free memory that anchors take by themselves."""
+
+
+class HeldCheckpoint:
+    """A checkpoint whose bytes are all in memory.
+
+    Args:
+        checkpoint: Read once, whole.
+    """
+
+    is_here = True
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.name, self.revision = checkpoint.name, checkpoint.revision
+        self.config: Config = checkpoint.config
+        self.folder: Path | None = checkpoint.folder
+        self.ties: Mapping[str, str] = checkpoint.ties
+        self.tensors: Mapping[str, TensorInfo] = checkpoint.tensors
+        self._identity = checkpoint.identity()
+        self._data = {name: _whole(checkpoint, name) for name in checkpoint.tensors}
+
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
+        size = ITEM_BYTES[self.tensors[name].dtype]
+        out[: (stop - start) * size] = self._data[name][start * size : stop * size]
+
+    def identity(self) -> object:
+        """That of the checkpoint when it was read."""
+        return self._identity
+
+    def fetch(self) -> HeldCheckpoint:
+        """Itself: the data is here."""
+        return self
+
+
+def hold(anchors: Sequence[Checkpoint], mode: str = "auto") -> tuple[Checkpoint, ...]:
+    """The anchors, in memory if asked for or if they are small beside what is free.
+
+    Args:
+        anchors: Checkpoints whose data is here.
+        mode: `auto`, `on` or `off`.
+
+    Raises:
+        ArgumentError: Another mode.
+    """
+    if mode not in MODES:
+        raise ArgumentError(f"anchors-in-memory {mode!r}: expected one of {', '.join(MODES)}")
+    if mode == "off" or (mode == "auto" and not _fit(anchors)):
+        return tuple(anchors)
+    return tuple(HeldCheckpoint(a) if a.folder is not None else a for a in anchors)
+
+
+def _fit(anchors: Sequence[Checkpoint]) -> bool:
+    import psutil
+
+    needed = sum(info.nbytes for anchor in anchors for info in anchor.tensors.values())
+    return bool(needed < SHARE * psutil.virtual_memory().available)
+
+
+def _whole(checkpoint: Checkpoint, name: str) -> Bytes:
+    info = checkpoint.tensors[name]
+    data = np.empty(info.nbytes, np.uint8)
+    checkpoint.read(name, 0, info.count, data)
+    return data
