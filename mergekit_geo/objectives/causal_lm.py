@@ -1,99 +1,189 @@
-"""Next-token loss of a causal language model, one number a window."""
+"""Next-token prediction: windows of text, or conversations whose assistant's tokens count."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import Module, functional
 
-from mergekit_geo.objectives.windows import Window
+from mergekit_geo.errors import DataError
+from mergekit_geo.objectives.columns import find_column
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.task import BatchLosses, Example, Rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedTokenizerBase
 
 LOGIT_ELEMENTS = 1 << 25
 """Most logits of a batch by default: 128 MiB in float32."""
 
+MOST_AT_ONCE = 32
+IGNORED = -100
+"""The label of a position that does not count, as torch and transformers have it."""
 
-@dataclass(frozen=True)
-class Losses:
-    """Losses of one model, per example and in the examples' order.
-
-    Attributes:
-        loss: (n,) mean negative log-likelihood of an example's tokens, in nats.
-        weight: (n,) predicted tokens of each example.
-        document: (n,) index of the document each example is from.
-    """
-
-    loss: NDArray[np.float64]
-    weight: NDArray[np.float64]
-    document: NDArray[np.int64]
-
-    @cached_property
-    def mean(self) -> float:
-        """Mean loss per token, in nats."""
-        return float(self.weight @ self.loss / self.weight.sum())
+TEXT = ("text", "content", "document", "article", "sentence", "body", "prompt")
+CHAT = ("messages", "conversations", "conversation")
 
 
-def default_batch_size(seq_len: int, vocab_size: int) -> int:
-    """How many windows keep the logits small.
-
-    Example:
-        >>> default_batch_size(512, 32_000), default_batch_size(512, 128_000)
-        (2, 1)
-    """
-    return max(1, min(32, LOGIT_ELEMENTS // (seq_len * vocab_size)))
-
-
-def measure(
-    model: PreTrainedModel,
-    windows: Sequence[Window],
-    batch_size: int,
-    done: Callable[[int], None] = lambda tokens: None,
-) -> Losses:
-    """The loss of every window, in order.
+class CausalLM:
+    """Loss of every token given those before it.
 
     Args:
-        model: In evaluation mode.
-        windows: What to measure on.
-        batch_size: Windows run together; windows of like length are, so that little is padded.
-        done: Called with the number of predicted tokens after each batch.
+        tokenizer: Of the models.
+        seq_len: Tokens in a window, begin-of-sequence included.
+        vocabulary: Size of the logits.
+        data: Names of the columns, and which tokens of a conversation count.
     """
-    weight = np.array([window.predicted for window in windows], dtype=np.float64)
-    loss = np.empty(len(windows))
-    longest_first = np.argsort(-weight, kind="stable")
-    for start in range(0, len(windows), batch_size):
-        rows = longest_first[start : start + batch_size]
-        loss[rows] = _batch_losses(model, [windows[i] for i in rows])
-        done(int(weight[rows].sum()))
-    return Losses(loss, weight, np.array([window.document for window in windows]))
+
+    name, unit, metric = "causal-lm", "token", "next-token accuracy"
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, seq_len: int, vocabulary: int, data: EvalData
+    ) -> None:
+        self.tokenizer, self.seq_len, self.vocabulary = tokenizer, seq_len, vocabulary
+        self.data = data
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """Windows of every row that do not overlap; the last of each may be shorter.
+
+        Raises:
+            DataError: No row has two tokens, or no token of it counts.
+        """
+        asked = self.data.text_column
+        column = find_column(rows, asked, (*CHAT, *TEXT), "text", "--text-column")
+        found = []
+        for document, cells in enumerate(rows.cells):
+            ids, counted = self._tokens(cells[column], rows.names[document], rows.source)
+            found += _windows(document, ids, counted, self._prefix, self.seq_len)
+        if not found:
+            raise DataError("the text is too short: no document has two tokens", where=rows.source)
+        return found
+
+    def batch_size(self, examples: Sequence[Example]) -> int:
+        """How many windows keep the logits small."""
+        longest = max(example.size for example in examples)
+        return max(1, min(MOST_AT_ONCE, LOGIT_ELEMENTS // (longest * self.vocabulary)))
+
+    def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Ids, attention mask and labels (-100 where a token does not count): (b, length) each."""
+        return pad(
+            [example.fields for example in examples],
+            {"input_ids": 0, "attention_mask": 0, "labels": IGNORED},
+        )
+
+    def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
+        """Mean negative log-likelihood of each window's tokens, in nats."""
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        logits = model(**inputs, use_cache=False).logits
+        return token_losses(logits[:, :-1], batch["labels"][:, 1:])
+
+    @property
+    def _prefix(self) -> list[int]:
+        added, begin = self.tokenizer("")["input_ids"], self.tokenizer.bos_token_id
+        return [begin] if begin is not None and added[:1] == [begin] else []
+
+    def _tokens(self, cell: Any, name: str, source: str) -> tuple[list[int], list[bool]]:
+        if isinstance(cell, str):
+            ids = self.tokenizer(cell, add_special_tokens=False, verbose=False)["input_ids"]
+            return ids, [True] * len(ids)
+        if isinstance(cell, Sequence) and all(isinstance(part, Mapping) for part in cell):
+            return conversation(self.tokenizer, cell, only_assistant=self.data.loss_on != "all")
+        raise DataError(f"{name} has neither text nor messages", where=source)
 
 
-@torch.no_grad()
-def _batch_losses(model: PreTrainedModel, windows: Sequence[Window]) -> NDArray[np.float64]:
-    ids, mask = _padded(windows)
-    ids, mask = ids.to(model.device), mask.to(model.device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    losses = [
-        functional.cross_entropy(row[: w.predicted].float(), target[1 : w.predicted + 1]).double()
-        for row, target, w in zip(logits, ids, windows, strict=True)
-    ]
-    return np.asarray(torch.stack(losses).cpu().numpy())
+def conversation(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    only_assistant: bool,
+) -> tuple[list[int], list[bool]]:
+    """Token ids of a conversation by the model's chat template, and which of them count.
+
+    Raises:
+        DataError: No chat template, or one that changes earlier turns when a turn is added.
+    """
+    if not tokenizer.chat_template:
+        raise DataError(
+            "the data holds messages, and the tokenizer has no chat template",
+            remedy="give data with a text column, or a model with a chat template",
+        )
+    ids = _render(tokenizer, messages)
+    counted = [not only_assistant] * len(ids)
+    if only_assistant:
+        for turn, message in enumerate(messages):
+            if message.get("role") == "assistant":
+                before = _render(tokenizer, messages[:turn], add_generation_prompt=True)
+                after = _render(tokenizer, messages[: turn + 1])
+                if ids[: len(after)] != after or after[: len(before)] != before:
+                    raise DataError(
+                        "the chat template rewrites earlier turns, so the assistant's tokens "
+                        "cannot be told apart",
+                        remedy="--loss-on all counts every token",
+                    )
+                counted[len(before) : len(after)] = [True] * (len(after) - len(before))
+    return ids, counted
 
 
-def _padded(windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
-    """Ids and mask, padded on the right to the longest: (batch, length) each."""
-    length = max(len(window.tokens) for window in windows)
-    ids = torch.zeros((len(windows), length), dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, window in enumerate(windows):
-        ids[row, : len(window.tokens)] = torch.tensor(window.tokens)
-        mask[row, : len(window.tokens)] = 1
-    return ids, mask
+def _render(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], **options: Any
+) -> list[int]:
+    turns = [dict(message) for message in messages]
+    text = tokenizer.apply_chat_template(turns, tokenize=False, **options)
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids
+
+
+def _windows(
+    document: int, ids: list[int], counted: list[bool], prefix: list[int], length: int
+) -> list[Example]:
+    found = []
+    step = length - len(prefix)
+    for start in range(0, len(ids), step):
+        own = [*prefix, *ids[start : start + step]]
+        counts = [*([False] * len(prefix)), *counted[start : start + step]]
+        weight = sum(counts[1:])
+        if weight > 0:
+            labels = [token if count else IGNORED for token, count in zip(own, counts, strict=True)]
+            fields = {"input_ids": own, "attention_mask": [1] * len(own), "labels": labels}
+            found.append(Example(document, len(own), weight, fields))
+    return found
+
+
+def pad(
+    fields: Sequence[Mapping[str, Sequence[int]]], fillers: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Lists of unequal length as one (b, longest) tensor a name, filled on the right.
+
+    Example:
+        >>> pad([{"x": [1, 2]}, {"x": [3]}], {"x": 0})["x"].tolist()
+        [[1, 2], [3, 0]]
+    """
+    padded = {}
+    for name, filler in fillers.items():
+        rows = [row[name] for row in fields]
+        longest = max(map(len, rows))
+        padded[name] = torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
+    return padded
+
+
+def token_losses(logits_blv: Tensor, labels_bl: Tensor) -> BatchLosses:
+    """Mean loss and share of right answers over each row's counted tokens.
+
+    Args:
+        logits_blv: Scores for each position's label.
+        labels_bl: -100 where a position does not count.
+    """
+    rows = [_row(row, labels) for row, labels in zip(logits_blv, labels_bl, strict=True)]
+    loss, score = zip(*rows, strict=True)
+    return BatchLosses(torch.stack(loss), torch.stack(score))
+
+
+def _row(logits_lv: Tensor, labels_l: Tensor) -> tuple[Tensor, Tensor]:
+    """One row at a time: float32 logits of a whole batch could be larger than the model."""
+    counted = labels_l != IGNORED
+    logits, labels = logits_lv[counted].float(), labels_l[counted]
+    right = (logits.argmax(dim=-1) == labels).float().mean()
+    return functional.cross_entropy(logits, labels), right

@@ -1,182 +1,179 @@
-"""Several models on the same examples, within a budget told in advance."""
+"""Models measured on the same examples, within a budget told in advance."""
 
 from __future__ import annotations
 
-import gc
 import math
+import random
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.errors import DataError
-from mergekit_geo.objectives.causal_lm import Losses, default_batch_size, measure
-from mergekit_geo.objectives.models import load_model, load_tokenizer
-from mergekit_geo.objectives.settings import Compute, EvalData
-from mergekit_geo.objectives.text import Document, digest
-from mergekit_geo.objectives.windows import cut_windows, sample
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.losses import Indices, Losses
+from mergekit_geo.objectives.objective import Objective, TaskObjective, digest, document_keys
+from mergekit_geo.objectives.rows import load_rows
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.task import Example
+from mergekit_geo.objectives.tasks import make_task, task_name
 from mergekit_geo.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-    Source = Path | tuple[Config, Mapping[str, Tensor]]
-
-DEFAULT_CONTEXT = 512
+    from torch.nn import Module
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Losses of several models on the same examples.
+class Sample:
+    """An objective, and what it was made of.
 
     Attributes:
-        losses: Per model, in the order measured.
-        examples: How many windows were measured, and `available` how many there were.
-        tokens: How many tokens were predicted per model.
-        documents: How many documents they are from.
-        seq_len: Tokens in a full window.
-        data_digest: SHA-256 of the documents.
-        device: Where the models ran.
-        dtype: Of the arithmetic.
-        attention: transformers' name of the attention backend.
-        warnings: What was left out, and why.
+        objective: On the examples that are measured.
+        available: How many examples there were.
+        notes: What was guessed about the data.
     """
 
-    losses: list[Losses]
-    examples: int
+    objective: TaskObjective
     available: int
-    tokens: int
-    documents: int
-    seq_len: int
-    data_digest: str
-    device: str
-    dtype: str
-    attention: str
-    warnings: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the documents."""
+        return digest(self.objective.documents)
 
 
-def context_length(config: Config, asked: int | None) -> int:
-    """Tokens in a window: what was asked for, else the model's context up to 512.
+def prepare(data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
+    """Read data, and make of it what the architecture is measured on.
+
+    Args:
+        data: Which data, and how much of it.
+        folder: With the tokenizer or image processor.
+        config: Of the architecture.
+        compute: Whether code that comes with a model may run.
 
     Raises:
-        DataError: More was asked for than the model can take.
+        DataError: The data is missing or unusable, or the architecture has no such task.
     """
-    most = config.get("max_position_embeddings") or config.get("n_positions")
-    if asked is None:
-        return min(DEFAULT_CONTEXT, most or DEFAULT_CONTEXT)
-    if most is not None and asked > most:
-        raise DataError(
-            f"windows of {asked} tokens are longer than the model's context of {most}",
-            remedy=f"--seq-len {most} or less",
-        )
-    return asked
+    rows = load_rows(data)
+    task = make_task(task_name(config, data.task), folder, config, data, compute)
+    examples = task.examples(rows)
+    kept = draw(examples, data.max_examples, data.seed)
+    size = data.batch_size or task.batch_size(kept)
+    objective = TaskObjective(task, kept, document_keys(rows), size)
+    return Sample(objective, len(examples), tuple(rows.notes))
+
+
+def draw(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
+    """At most `most` examples, drawn without replacement, in their order.
+
+    Example:
+        >>> draw([Example(d, 1, 1, {}) for d in range(9)], 2, seed=0)[1].document
+        8
+    """
+    if most is None or most >= len(examples):
+        return list(examples)
+    chosen = random.Random(seed).sample(range(len(examples)), most)
+    return [examples[i] for i in sorted(chosen)]
 
 
 class Evaluator:
-    """Measures one model after another on the same windows of text.
+    """Measures one model after another on an objective.
 
     Args:
-        documents: Texts.
-        donor: Folder with the tokenizer, and the configuration that bounds the windows.
-        config: The parsed configuration.
-        data: Sample size, window length, batch size, seed.
-        compute: Device, dtype, budget.
-        models: How many models will be measured, for the estimate of the cost.
+        objective: The examples.
+        compute: The budget.
+        evaluations: How many measurements are to come, for the estimate of the cost.
+        seed: Of the sample where the budget asks for a smaller one.
         progress: Told of the cost and of each batch.
-
-    Raises:
-        DataError: No tokenizer, or the text is too short.
     """
 
     def __init__(
         self,
-        documents: Sequence[Document],
-        donor: Path,
-        config: Config,
-        data: EvalData,
+        objective: Objective,
         compute: Compute,
         *,
-        models: int,
+        evaluations: int,
+        seed: int = 0,
         progress: Progress | None = None,
     ) -> None:
-        self.documents, self.compute, self.data, self.models = documents, compute, data, models
-        self.progress = progress or Silent()
-        tokenizer = load_tokenizer(donor, compute)
-        if tokenizer is None:
-            raise DataError("no tokenizer beside the weights", where=str(donor))
-        self.seq_len = context_length(config, data.seq_len)
-        windows = cut_windows(documents, tokenizer, self.seq_len)
-        self.available = len(windows)
-        self.windows = sample(windows, data.max_examples, data.seed)
-        vocabulary = int(config.get("vocab_size") or len(tokenizer))
-        self.batch_size = data.batch_size or default_batch_size(self.seq_len, vocabulary)
-        self.losses: list[Losses] = []
+        self.objective, self.compute, self.seed = objective, compute, seed
+        self.evaluations, self.progress = evaluations, progress or Silent()
         self.warnings: list[str] = []
-        self._run_with = ("", "", "")
+        self._fitted = False
 
-    def measure(self, name: str, source: Source) -> Losses:
-        """Load a model, measure it, let it go.
+    def measure(self, name: str, model: Module, examples: Indices | None = None) -> Losses:
+        """Loss of a model on all examples, or on some.
 
         Raises:
-            DataError: Its loss is not a number.
+            DataError: It is not a number.
         """
-        model = load_model(source, self.compute)
-        dtype = str(model.dtype).removeprefix("torch.")
-        self._run_with = (str(model.device), dtype, model.config._attn_implementation or "")
-        if not self.losses:
-            self._fit_budget(model)
-        self.progress.phase(f"loss of {name}", sum(w.predicted for w in self.windows))
-        found = measure(model, self.windows, self.batch_size, self.progress.advance)
-        del model
-        gc.collect()
+        self.fit(model)
+        found = self.measure_any(name, model, examples)
         if not math.isfinite(found.mean):
             raise DataError("the loss is not a number", where=name)
-        self.losses.append(found)
         return found
 
-    def result(self) -> Evaluation:
-        """All that was measured."""
-        return Evaluation(
-            losses=self.losses,
-            examples=len(self.windows),
-            available=self.available,
-            tokens=sum(window.predicted for window in self.windows),
-            documents=len({window.document for window in self.windows}),
-            seq_len=self.seq_len,
-            data_digest=digest(list(self.documents)),
-            device=self._run_with[0],
-            dtype=self._run_with[1],
-            attention=self._run_with[2],
-            warnings=self.warnings,
-        )
+    def measure_any(self, name: str, model: Module, examples: Indices | None = None) -> Losses:
+        """The same, whatever the loss turns out to be."""
+        objective = self.objective
+        if examples is not None and isinstance(objective, TaskObjective):
+            objective = objective.of(examples)
+        self.progress.phase(f"loss of {name}", int(objective.cost))
+        found = objective.measure(model, self.progress.advance)
+        if examples is None or objective is not self.objective:
+            return found
+        return found.take(examples)
 
-    def _fit_budget(self, model: PreTrainedModel) -> None:
-        """Time one batch, tell the cost, and take a smaller sample where it is too much."""
-        full = [w for w in self.windows if len(w.tokens) == self.seq_len] or self.windows
-        batch = full[: self.batch_size]
-        measure(model, batch[:1], 1)  # the first forward pass of a process is slower
-        began = time.perf_counter()
-        measure(model, batch, self.batch_size)
-        each = (time.perf_counter() - began) / sum(w.predicted for w in batch)
-        tokens = sum(window.predicted for window in self.windows)
-        seconds = each * tokens * self.models
+    def fit(self, model: Module, settle: Callable[[int], int] = lambda count: count) -> None:
+        """Before the first measurement: time a batch, tell the cost, shrink the sample if need be.
+
+        Args:
+            model: Any of those to come.
+            settle: From the number of examples that the budget allows to the number taken.
+        """
+        if self._fitted or not isinstance(self.objective, TaskObjective):
+            return
+        self._fitted = True
+        count = len(self.objective.kept)
+        seconds = _seconds_each(self.objective, model) * self.evaluations
         limit = self.compute.budget * 60
-        if limit and seconds > limit:
-            self._shrink(limit / seconds)
+        most = int(count * limit / seconds) if limit and seconds > limit else count
+        self._shrink(self.objective, min(count, settle(max(self.objective.batch_size, most))))
+        expected = seconds * len(self.objective.kept) / count
         self.progress.say(
-            f"measuring {self.models} models on {len(self.windows)} windows of up to "
-            f"{self.seq_len} tokens: about {min(seconds, limit or seconds):.0f} s"
+            f"{self.evaluations} measurements on {len(self.objective.kept)} examples: "
+            f"about {expected:.0f} s"
         )
 
-    def _shrink(self, share: float) -> None:
-        most = min(len(self.windows), max(self.batch_size, int(len(self.windows) * share)))
-        if most == len(self.windows):
+    def _shrink(self, objective: TaskObjective, most: int) -> None:
+        count = len(objective.kept)
+        if most == count:
             return
         self.warnings.append(
-            f"measured on {most} of {len(self.windows)} windows to stay within "
+            f"measured on {most} of {count} examples to stay within "
             f"{self.compute.budget:g} minutes; --budget 0 measures all"
         )
-        self.windows = sample(self.windows, most, self.data.seed)
+        self.objective = replace(objective, kept=draw(objective.kept, most, self.seed))
+
+
+def _seconds_each(objective: TaskObjective, model: Module) -> float:
+    """What one measurement will take, from one batch of typical length."""
+    batches = objective.batches()
+    rows = batches[len(batches) // 2]
+    objective.of(rows[:1]).measure(model)  # the first forward pass of a process is slower
+    timings = []
+    for _ in range(2):  # what else the machine does at the moment is not of the model
+        began = time.perf_counter()
+        objective.of(rows).measure(model)
+        timings.append(time.perf_counter() - began)
+    return float(min(timings) / sum(objective.kept[i].size for i in rows) * objective.cost)
+
+
+def everything(losses: Losses) -> Indices:
+    """Indices of all examples."""
+    return np.arange(len(losses.loss))

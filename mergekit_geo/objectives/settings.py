@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mergekit_geo.errors import ArgumentError
 
 BUILTIN = "builtin:python-docs"
-COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
+LOSS_ON = ("assistant", "all")
 
 
 @dataclass(frozen=True)
@@ -15,20 +15,38 @@ class EvalData:
     """What to measure loss on.
 
     Attributes:
-        source: `builtin:python-docs`, or a `.txt` or `.jsonl` file.
-        text_column: The key of the text in a `.jsonl` row.
-        max_examples: Measure at most so many token windows, a seeded sample; all if None.
+        source: `builtin:python-docs`, by default too; a `.txt`, `.jsonl`, `.json`, `.csv` or
+            `.parquet` file; a folder saved by datasets; or a dataset on the Hub.
+        text_column: Column of the text or messages; guessed from the usual names if None.
+        max_examples: Measure at most so many examples, a seeded sample; all if None.
         seq_len: Tokens in a window; the model's context up to 512 if None.
-        batch_size: Windows in a batch; chosen from the vocabulary's size if None.
-        seed: Of the sample and the bootstrap.
+        batch_size: Examples in a batch; chosen by the task if None.
+        seed: Of the sample, the split into halves and the intervals.
+        config: Configuration of a dataset on the Hub.
+        split: Split of a dataset; of several, `validation`, `test` or `train` if None.
+        task: Such as `causal-lm`; that of the architecture if None.
+        label_column: Column of the labels or targets; guessed if None.
+        image_column: Column of the images; guessed if None.
+        loss_on: Which tokens of a conversation count, `assistant` or `all`.
     """
 
-    source: str = BUILTIN
-    text_column: str = "text"
+    source: str = ""
+    text_column: str | None = None
     max_examples: int | None = None
     seq_len: int | None = None
     batch_size: int | None = None
     seed: int = 0
+    config: str | None = None
+    split: str | None = None
+    task: str | None = None
+    label_column: str | None = None
+    image_column: str | None = None
+    loss_on: str = "assistant"
+
+    @property
+    def origin(self) -> str:
+        """Where the data is from, by default or by name."""
+        return self.source or BUILTIN
 
     def __post_init__(self) -> None:
         for name, least in (("max_examples", 1), ("seq_len", 2), ("batch_size", 1)):
@@ -37,29 +55,5 @@ class EvalData:
                 raise ArgumentError(
                     f"{name.replace('_', '-')} must be at least {least}, found {value}"
                 )
-
-
-@dataclass(frozen=True)
-class Compute:
-    """How models are run.
-
-    Attributes:
-        device: Such as `cpu` or `cuda`; the accelerator if there is one when None.
-        dtype: Of the arithmetic: `float32`, `bfloat16`, `float16`. None is float32 on a CPU and the
-            checkpoint's own on an accelerator.
-        budget: Minutes that all evaluation of one command may take; 0 is no limit.
-        trust_remote_code: Run code that comes with a checkpoint.
-    """
-
-    device: str | None = None
-    dtype: str | None = None
-    budget: float = 10.0
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        if self.dtype is not None and self.dtype not in COMPUTE_DTYPES:
-            raise ArgumentError(
-                f"compute dtype {self.dtype!r}: expected one of {', '.join(COMPUTE_DTYPES)}"
-            )
-        if not self.budget >= 0:
-            raise ArgumentError(f"the budget is in minutes, found {self.budget:g}")
+        if self.loss_on not in LOSS_ON:
+            raise ArgumentError(f"loss-on {self.loss_on!r}: expected one of {', '.join(LOSS_ON)}")

@@ -1,16 +1,15 @@
-"""How sure a difference of two losses is, from the same examples under both models."""
+"""How sure a mean over documents is, and a difference of two from the same examples."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mergekit_geo.objectives.causal_lm import Losses
+from mergekit_geo.objectives.losses import Floats, Indices, Losses
 
 FEWEST_DOCUMENTS = 5
-RESAMPLES = 9999
 LEVEL = 0.95
 
 
@@ -20,9 +19,10 @@ class Estimate:
 
     Attributes:
         value: The estimate.
-        low: Lower end of its 95 % interval; None with too few documents for one.
+        low: Lower end of its 95 % interval; None with too few documents for one, or where a value
+            is not finite.
         high: Upper end.
-        documents: How many documents were resampled.
+        documents: How many documents it rests on.
     """
 
     value: float
@@ -38,52 +38,83 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
-def mean_loss(losses: Losses, seed: int = 0) -> Estimate:
+def mean_loss(losses: Losses) -> Estimate:
     """Mean loss per token with its interval."""
-    return _bootstrap(losses, losses.loss, seed)
+    return estimate(losses.loss, losses.weight, losses.document)
 
 
-def paired_difference(first: Losses, second: Losses, seed: int = 0) -> Estimate:
+def paired_difference(first: Losses, second: Losses) -> Estimate:
     """Mean loss of the first minus that of the second, on the same examples.
-
-    Documents are resampled, not windows: windows of one document are alike.
 
     Args:
         first: Losses of one model.
         second: Losses of the other, same examples in the same order.
-        seed: Of the resampling.
     """
     assert np.array_equal(first.document, second.document), "not the same examples"
-    return _bootstrap(first, first.loss - second.loss, seed)
+    return estimate(first.loss - second.loss, first.weight, first.document)
 
 
-def _bootstrap(losses: Losses, values: NDArray[np.float64], seed: int) -> Estimate:
-    """BCa bootstrap (Efron 1987) of the token-weighted mean of `values` over documents."""
-    _, index = np.unique(losses.document, return_inverse=True)
-    weights = np.bincount(index, losses.weight).astype(np.float64)
-    sums = np.bincount(index, losses.weight * values).astype(np.float64)
-    count, value = len(weights), float(sums.sum() / weights.sum())
-    if count < FEWEST_DOCUMENTS:
+def estimate(values: Floats, weights: Floats, document: Indices) -> Estimate:
+    """Weighted mean of one number an example, with an interval over documents.
+
+    Documents are the independent units, not windows: windows of one document are alike. The error
+    is the jackknife's over documents (Tukey 1958), the interval Student's with the degrees of
+    freedom of Bell and McCaffrey (2002), fewer where a few long documents outweigh the others.
+    Chosen by coverage on made-up documents (`scripts/coverage.py`): 93-97 % with 5 to 200 of them,
+    where, with 5 to 50, n - 1 degrees of freedom cover 90-94 %, BCa (Efron 1987) 80-94 % and the
+    bootstrap-t 91-95 % with wider intervals.
+
+    Args:
+        values: (n,) number of each example.
+        weights: (n,) what each counts, such as its tokens.
+        document: (n,) index of the document each is from, from 0; numbers may be left out.
+
+    Example:
+        >>> found = estimate(np.array([1.0, 2, 3, 4, 5]), np.ones(5), np.arange(5))
+        >>> found.value, round(found.low, 2), round(found.high, 2)
+        (3.0, 1.04, 4.96)
+    """
+    totals, sums = _per_document(weights, document), _per_document(weights * values, document)
+    totals, sums = totals[totals > 0], sums[totals > 0]
+    count, value = len(totals), float(sums.sum() / totals.sum())
+    if not math.isfinite(value) or count < FEWEST_DOCUMENTS:
         return Estimate(value, None, None, count)
-    if np.ptp(sums / weights) == 0:
-        return Estimate(value, value, value, count)
-    low, high = _interval(sums, weights, seed)
-    return Estimate(value, low, high, count)
+    if np.ptp(values) == 0:
+        same = float(values[0])
+        return Estimate(same, same, same, count)
+    margin = _margin(totals, sums)
+    return Estimate(value, value - margin, value + margin, count)
 
 
-def _interval(
-    sums: NDArray[np.float64], weights: NDArray[np.float64], seed: int
-) -> tuple[float, float]:
-    from scipy.stats import bootstrap
+def _per_document(values: Floats, document: Indices) -> Floats:
+    return np.asarray(np.bincount(document, values), dtype=np.float64)
 
-    found = bootstrap(
-        (sums, weights),
-        lambda s, w, axis: s.sum(axis=axis) / w.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+
+def _margin(totals: Floats, sums: Floats) -> float:
+    """Half the interval, from the weight of each document and its weighted sum."""
+    from scipy.special import stdtrit
+
+    without = (sums.sum() - sums) / (totals.sum() - totals)
+    shift = without - sums.sum() / totals.sum()
+    error = math.sqrt((1 - 1 / len(totals)) * (shift @ shift))
+    quantile = stdtrit(degrees_of_freedom(totals / totals.sum()), (1 + LEVEL) / 2)
+    return error * float(quantile)
+
+
+def degrees_of_freedom(shares: Floats) -> float:
+    """Of the error of a weighted mean: Satterthwaite's, for values whose variance is 1 / weight.
+
+    Those of Bell and McCaffrey (2002), with their bias-reduced variance: the squared residuals
+    times shares^2 / (1 - shares).
+
+    Args:
+        shares: (n,) of the documents in the whole weight; they sum to one.
+
+    Example:
+        >>> round(degrees_of_freedom(np.full(5, 0.2)), 9)
+        4.0
+        >>> round(degrees_of_freedom(np.array([0.8, 0.05, 0.05, 0.05, 0.05])), 2)
+        1.39
+    """
+    terms = shares**2 / (1 - shares)
+    return float(1 / (shares @ shares + terms.sum() ** 2 - terms @ terms))

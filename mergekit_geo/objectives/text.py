@@ -1,6 +1,6 @@
-"""Documents: the built-in English text, or a user's file.
+"""The built-in English text.
 
-The built-in text is the documentation that ships in every CPython (`pydoc_data.topics`). Its topics
+It is the documentation that ships in every CPython (`pydoc_data.topics`). Its topics
 quote one another: 40 % of their paragraphs stand in two or more, so paragraphs are kept once, the
 split is by topic, and a held-out paragraph that shares 48 characters with the training topics is
 dropped.
@@ -9,15 +9,10 @@ dropped.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal
-
-from mergekit_geo.errors import DataError
-from mergekit_geo.objectives.settings import BUILTIN, EvalData
 
 Split = Literal["train", "held-out"]
 SHARED_RUN = 48
@@ -30,37 +25,6 @@ class Document:
 
     name: str
     text: str
-
-
-def load_documents(data: EvalData) -> list[Document]:
-    """The documents that `data` names; the held-out half of the built-in text.
-
-    Raises:
-        DataError: Missing, empty, or without the column.
-    """
-    if data.source == BUILTIN:
-        return builtin_documents("held-out")
-    path = Path(data.source).expanduser()
-    if not path.is_file():
-        raise DataError(
-            "no such file", where=data.source, remedy=f"give a .txt or .jsonl file, or {BUILTIN}"
-        )
-    if path.suffix not in _READERS:
-        raise DataError(
-            f"expected one of {', '.join(_READERS)}", where=data.source, remedy="convert it"
-        )
-    documents = [d for d in _READERS[path.suffix](path, data.text_column) if d.text.strip()]
-    if not documents:
-        raise DataError("no text in it", where=data.source)
-    return documents
-
-
-def digest(documents: list[Document]) -> str:
-    """SHA-256 of names and texts, in order."""
-    total = hashlib.sha256()
-    for document in documents:
-        total.update(json.dumps([document.name, document.text]).encode())
-    return total.hexdigest()
 
 
 @lru_cache(maxsize=2)
@@ -110,41 +74,3 @@ def _paragraphs(text: str) -> list[str]:
 def _runs(text: str) -> set[str]:
     flat = " ".join(text.split())
     return {flat[i : i + SHARED_RUN] for i in range(len(flat) - SHARED_RUN + 1)}
-
-
-def _read_txt(path: Path, _: str) -> list[Document]:
-    """Blank lines separate documents."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8 text: {error.reason}", where=str(path)) from error
-    return [Document(f"{path.name}:{i + 1}", part) for i, part in enumerate(_paragraphs(text))]
-
-
-def _read_jsonl(path: Path, column: str) -> list[Document]:
-    """Every row is a document."""
-    documents = []
-    text = path.read_text("utf-8-sig", errors="replace")
-    for number, line in enumerate(text.split("\n"), start=1):  # a string may hold U+2028
-        if line.strip():
-            documents.append(Document(f"{path.name}:{number}", _cell(path, number, line, column)))
-    return documents
-
-
-def _cell(path: Path, number: int, line: str, column: str) -> str:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"line {number} is not JSON: {error}", where=str(path)) from error
-    if not isinstance(row, dict) or not isinstance(row.get(column), str):
-        columns = sorted(row) if isinstance(row, dict) else []
-        raise DataError(
-            f"line {number} has no text in column {column!r}; its columns are "
-            f"{', '.join(columns) or 'none'}",
-            where=str(path),
-            remedy="name the column with --text-column",
-        )
-    return str(row[column])
-
-
-_READERS = {".txt": _read_txt, ".jsonl": _read_jsonl}

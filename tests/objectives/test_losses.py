@@ -1,32 +1,54 @@
-"""Windows, per-example losses and intervals, against independent computations."""
+"""Examples, per-example losses, halves and budgets, against independent computations."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mergekit_geo.errors import ArgumentError, DataError, FormatError
-from mergekit_geo.objectives.causal_lm import Losses, measure
-from mergekit_geo.objectives.evaluation import Evaluator, context_length
-from mergekit_geo.objectives.models import is_causal_lm, load_model, load_tokenizer
-from mergekit_geo.objectives.settings import Compute, EvalData
-from mergekit_geo.objectives.statistics import mean_loss, paired_difference
-from mergekit_geo.objectives.text import Document, builtin_documents
-from mergekit_geo.objectives.windows import Window, cut_windows, sample
+from mergekit_geo.live.models import load_model, load_tokenizer
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.causal_lm import CausalLM
+from mergekit_geo.objectives.context import context_length
+from mergekit_geo.objectives.evaluation import Evaluator, Sample, draw, prepare
+from mergekit_geo.objectives.halves import Halves
+from mergekit_geo.objectives.kept import KeptLosses
+from mergekit_geo.objectives.losses import Answers, Losses
+from mergekit_geo.objectives.objective import FunctionObjective, TaskObjective
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.task import Example, Rows
+from mergekit_geo.objectives.text import builtin_documents
 
 CPU = Compute(device="cpu")
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 64, "vocab_size": 1024
+}  # fmt: skip
+
+
+def text_rows(texts: Sequence[str]) -> Rows:
+    return Rows([{"text": text} for text in texts], [str(i) for i in range(len(texts))], "test")
+
+
+def task(folder: Path, seq_len: int = 64, **data: object) -> CausalLM:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return CausalLM(tokenizer, seq_len, 1024, EvalData(**data))  # type: ignore[arg-type]
+
+
+def held_out(family: Path, **data: object) -> Sample:
+    return prepare(EvalData(**data), family / "a", CONFIG, CPU)  # type: ignore[arg-type]
 
 
 def test_windows_are_the_text_in_order(family: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(family / "a")
-    documents = builtin_documents("held-out")[:3]
-    windows = cut_windows(documents, tokenizer, 64)
-    assert all(2 <= len(window.tokens) <= 64 for window in windows)
-    for index, document in enumerate(documents):
-        ids = [token for w in windows if w.document == index for token in w.tokens]
-        whole = tokenizer(document.text)["input_ids"]
+    own = task(family / "a")
+    texts = [document.text for document in builtin_documents("held-out")[:3]]
+    windows = own.examples(text_rows(texts))
+    assert all(2 <= window.size <= 64 for window in windows)
+    for index, text in enumerate(texts):
+        ids = [i for w in windows if w.document == index for i in w.fields["input_ids"]]
+        whole = own.tokenizer(text)["input_ids"]
         assert ids == whole[: len(ids)]
         assert len(whole) - len(ids) <= 1  # a last lone token predicts nothing
 
@@ -34,53 +56,130 @@ def test_windows_are_the_text_in_order(family: Path) -> None:
 def test_begin_of_sequence_starts_every_window_of_a_model_that_wants_it(family: Path) -> None:
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = AutoTokenizer.from_pretrained(family / "a")
+    own = task(family / "a", 16)
+    tokenizer = own.tokenizer
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
     tokenizer.bos_token = "<|endoftext|>"
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
     )
-    windows = cut_windows(builtin_documents("held-out")[:1], tokenizer, 16)
-    assert {window.tokens[0] for window in windows} == {0}
-    assert max(len(window.tokens) for window in windows) == 16
+    windows = own.examples(text_rows([builtin_documents("held-out")[0].text]))
+    assert {window.fields["input_ids"][0] for window in windows} == {0}
+    assert max(window.size for window in windows) == 16
 
 
 def test_too_short_a_text(family: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(family / "a")
     with pytest.raises(DataError, match="no document has two tokens"):
-        cut_windows([Document("x", "a")], tokenizer, 64)
+        task(family / "a").examples(text_rows(["a"]))
+
+
+CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+ASK = "{% if add_generation_prompt %}<assistant>{% endif %}"
+TALK = [
+    {"role": "user", "content": "two and two"},
+    {"role": "assistant", "content": "four"},
+    {"role": "user", "content": "and one"},
+    {"role": "assistant", "content": "five"},
+]
+
+
+def test_only_the_assistant_s_tokens_count(family: Path) -> None:
+    own = task(family / "a")
+    own.tokenizer.chat_template = CHAT + ASK
+    rows = Rows([{"messages": TALK}], ["1"], "test")
+    (window,) = own.examples(rows)
+    counted = [token for token in window.fields["labels"] if token != -100]
+    assert own.tokenizer.decode(counted) == "four\nfive\n"
+    assert window.weight == len(counted)
+    (everything,) = task_with(own, loss_on="all").examples(rows)
+    assert everything.weight == everything.size - 1
+
+
+def task_with(own: CausalLM, **data: object) -> CausalLM:
+    return CausalLM(own.tokenizer, own.seq_len, own.vocabulary, EvalData(**data))  # type: ignore[arg-type]
+
+
+def test_chat_templates_that_cannot_be_used(family: Path) -> None:
+    own = task(family / "a")
+    rows = Rows([{"messages": TALK}], ["1"], "test")
+    with pytest.raises(DataError, match="the tokenizer has no chat template"):
+        own.examples(rows)
+    own.tokenizer.chat_template = "{{ messages | length }}" + CHAT + ASK
+    with pytest.raises(DataError, match="rewrites earlier turns"):
+        own.examples(rows)
+    own.tokenizer.chat_template = CHAT
+    with pytest.raises(DataError, match="1 has neither text nor messages"):
+        own.examples(Rows([{"text": 3}], ["1"], "test"))
 
 
 def test_sample_is_seeded_and_in_order() -> None:
-    windows = [Window((1, 2), i) for i in range(50)]
-    chosen = sample(windows, 10, seed=3)
-    assert chosen == sample(windows, 10, seed=3) != sample(windows, 10, seed=4)
-    assert [w.document for w in chosen] == sorted(w.document for w in chosen)
-    assert sample(windows, 99, seed=0) == windows
+    examples = [Example(i, 1, 1, {}) for i in range(50)]
+    chosen = draw(examples, 10, seed=3)
+    assert chosen == draw(examples, 10, seed=3) != draw(examples, 10, seed=4)
+    assert [e.document for e in chosen] == sorted(e.document for e in chosen)
+    assert draw(examples, 99, seed=0) == examples
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_losses_are_those_transformers_computes_one_by_one(family: Path, batch_size: int) -> None:
     model = LlamaForCausalLM.from_pretrained(family / "a").eval()
-    tokenizer = AutoTokenizer.from_pretrained(family / "a")
-    windows = cut_windows(builtin_documents("held-out")[:4], tokenizer, 48)[-20:]
-    losses = measure(model, windows, batch_size)
+    texts = [document.text for document in builtin_documents("held-out")[:4]]
+    own = task(family / "a", 48)
+    windows = own.examples(text_rows(texts))[-20:]
+    losses = TaskObjective(own, windows, ["key"] * 4, batch_size).measure(model)
     for window, loss, weight in zip(windows, losses.loss, losses.weight, strict=True):
-        ids = torch.tensor([window.tokens])
+        ids = torch.tensor([window.fields["input_ids"]])
         with torch.no_grad():
             expected = model(input_ids=ids, labels=ids).loss.item()
         assert loss == pytest.approx(expected, abs=1e-5)
-        assert weight == len(window.tokens) - 1
+        assert weight == window.size - 1
+    with torch.no_grad():
+        right = model(input_ids=ids).logits[0, :-1].argmax(-1) == ids[0, 1:]
+    assert losses.score is not None
+    assert losses.score[-1] == pytest.approx(right.float().mean().item())
+
+
+def test_memory_that_does_not_hold_a_batch_is_asked_for_less(
+    family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = LlamaForCausalLM.from_pretrained(family / "a").eval()
+    own = task(family / "a")
+    windows = own.examples(text_rows([builtin_documents("held-out")[0].text]))[:8]
+    expected = TaskObjective(own, windows, ["key"], 8).measure(model)
+    whole = own.losses
+
+    def small(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> object:
+        if len(batch["input_ids"]) > 2:
+            raise torch.OutOfMemoryError
+        return whole(model, batch)
+
+    monkeypatch.setattr(own, "losses", small)
+    found = TaskObjective(own, windows, ["key"], 8).measure(model)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-5)
 
 
 def test_budget_takes_a_smaller_sample_and_says_so(family: Path) -> None:
+    sample = held_out(family, batch_size=2)
     evaluator = Evaluator(
-        builtin_documents("held-out"), family / "a", {"max_position_embeddings": 64},
-        EvalData(batch_size=2), Compute(device="cpu", budget=1e-6), models=1,
-    )  # fmt: skip
-    evaluator.measure("a", family / "a")
-    found = evaluator.result()
-    assert found.examples == 2 < found.available
-    assert "--budget 0 measures all" in found.warnings[0]
+        sample.objective, Compute(device="cpu", budget=1e-6), evaluations=1, seed=0
+    )
+    found = evaluator.measure("a", load_model(family / "a", CPU))
+    assert len(found.loss) == 2 < sample.available
+    assert "--budget 0 measures all" in evaluator.warnings[0]
+
+
+def test_an_interrupted_run_s_sample_is_kept(family: Path, tmp_path: Path) -> None:
+    evaluator = Evaluator(held_out(family).objective, CPU, evaluations=1)
+    evaluator.fit(load_model(family / "a", CPU), settle=lambda count: 3)
+    assert isinstance(evaluator.objective, TaskObjective)
+    assert len(evaluator.objective.kept) == 3
+
+
+def test_too_small_a_sample_is_not_called_shrunk(family: Path) -> None:
+    sample = held_out(family, max_examples=3)
+    evaluator = Evaluator(sample.objective, Compute(device="cpu", budget=1e-6), evaluations=1)
+    evaluator.measure("a", load_model(family / "a", CPU))
+    assert evaluator.warnings == []
 
 
 def test_window_longer_than_the_context() -> None:
@@ -92,6 +191,8 @@ def test_window_longer_than_the_context() -> None:
 def test_settings_are_checked_where_they_are_made(name: str) -> None:
     with pytest.raises(ArgumentError, match=f"{name.replace('_', '-')} must be at least"):
         EvalData(**{name: 0})
+    with pytest.raises(ArgumentError, match="loss-on 'user': expected one of assistant, all"):
+        EvalData(loss_on="user")
     with pytest.raises(ArgumentError, match="expected one of float32"):
         Compute(dtype="int8")
     with pytest.raises(ArgumentError, match="the budget is in minutes"):
@@ -110,12 +211,53 @@ def test_gaps_are_not_filled_at_random(family: Path, tmp_path: Path) -> None:
         load_model(tmp_path, CPU)
 
 
-def test_architecture_and_tokenizer_are_found(family: Path, tmp_path: Path) -> None:
-    assert is_causal_lm({"architectures": ["GPT2LMHeadModel"]})
-    assert not is_causal_lm({"architectures": ["BertForMaskedLM"]})
-    assert not is_causal_lm({})
+def test_tokenizer_is_found(family: Path, tmp_path: Path) -> None:
     assert load_tokenizer(tmp_path, CPU) is None
     assert load_tokenizer(family / "a", CPU) is not None
+
+
+def linear_loss(model: torch.nn.Module, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+    found = model(batch).square().mean(dim=1)
+    return {"loss": found, "score": (found < 1).float()}
+
+
+def test_any_function_is_an_objective() -> None:
+    model, batches = torch.nn.Linear(3, 2), [torch.ones(4, 3), torch.zeros(2, 3)]
+    found = FunctionObjective(linear_loss, batches).measure(model)
+    expected = torch.cat([model(batch).square().mean(dim=1) for batch in batches])
+    np.testing.assert_allclose(found.loss, expected.detach().double().numpy(), rtol=1e-6)
+    assert found.document.tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.score is not None
+    plain = FunctionObjective(lambda m, b: m(b).sum(dim=1), batches).measure(model)
+    assert plain.score is None
+
+
+def test_functions_that_give_no_losses_are_refused() -> None:
+    model, batches = torch.nn.Linear(3, 2), [torch.ones(4, 3)]
+    with pytest.raises(DataError, match=r"'loss' of shape \[\]; expected one number an example"):
+        FunctionObjective(lambda m, b: m(b).sum(), batches).measure(model)
+    with pytest.raises(DataError, match=r"gave \['nll'\]; expected a tensor, or a mapping"):
+        FunctionObjective(lambda m, b: {"nll": m(b)}, batches).measure(model)
+    with pytest.raises(DataError, match="the loader gives no batches"):
+        FunctionObjective(linear_loss, []).measure(model)
+
+
+def test_halves_share_no_document_and_go_by_content() -> None:
+    found = losses(np.arange(40.0), np.ones(40))
+    keys = [f"text {i}" for i in range(40)]
+    halves = Halves.of(found, keys, seed=0)
+    chosen, reported = (set(found.document[rows]) for rows in (halves.selection, halves.report))
+    assert chosen.isdisjoint(reported)
+    assert len(chosen | reported) == 40
+    twin = Halves.of(found, ["same"] * 20 + keys[20:], seed=0)
+    assert len({bool(np.isin(i, twin.selection)) for i in range(40)}) == 1  # copies stay together
+    assert set(Halves.of(found, keys, seed=1).report) != set(halves.report)
+
+
+def test_too_few_documents_for_halves() -> None:
+    few = losses(np.arange(8.0), np.ones(8))
+    with pytest.raises(DataError, match=r"expected at least \d+ in each"):
+        Halves.of(few, [str(i) for i in range(8)], seed=0)
 
 
 def losses(per_document: np.ndarray, weights: np.ndarray) -> Losses:
@@ -124,46 +266,22 @@ def losses(per_document: np.ndarray, weights: np.ndarray) -> Losses:
     return Losses(np.repeat(per_document, 2), np.repeat(weights, 2), document)
 
 
-def test_difference_is_token_weighted_and_paired() -> None:
-    draw = np.random.default_rng(0)
-    base, weights = draw.normal(3, 1, size=30), draw.uniform(10, 100, size=30)
-    gap = draw.normal(0.1, 0.05, size=30)
-    found = paired_difference(losses(base + gap, weights), losses(base, weights))
-    assert found.value == pytest.approx(weights @ gap / weights.sum())
-    assert found.low is not None
-    assert found.high is not None
-    assert 0 < found.low < found.value < found.high
-    assert found.is_significant
-    alone = mean_loss(losses(base, weights))
-    assert alone.high is not None
-    assert alone.low is not None
-    assert alone.high - alone.low > 5 * (found.high - found.low)
-
-
-def test_interval_covers_the_truth_as_often_as_it_says() -> None:
-    """Short; the full study over 2,000 repetitions belongs to a benchmark."""
-    draw = np.random.default_rng(1)
-    covered = 0
-    for _ in range(100):
-        weights = draw.uniform(50, 150, size=40)
-        gap = draw.normal(0.1, 0.2, size=40)
-        found = paired_difference(losses(gap, weights), losses(np.zeros(40), weights))
-        assert found.low is not None
-        assert found.high is not None
-        covered += found.low <= 0.1 <= found.high
-    assert 87 <= covered <= 100
-
-
-def test_same_model_twice_has_no_difference() -> None:
-    some = losses(np.arange(8.0), np.ones(8))
-    found = paired_difference(some, some)
-    assert (found.value, found.low, found.high, found.is_significant) == (0, 0, 0, False)
-
-
-def test_too_few_documents_have_no_interval() -> None:
-    few = losses(np.arange(4.0), np.ones(4))
-    assert mean_loss(few).low is None
-    assert mean_loss(few).is_significant is None
+def test_kept_losses_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    answers = Answers(np.array([0, 1]), np.array([2, 1]), np.array([2, 0]))
+    some = Losses(np.array([1.0, 2]), np.ones(2), np.arange(2), np.array([1.0, 0]), answers)
+    KeptLosses(["work"]).put("point", some)
+    found = KeptLosses(["work"]).get("point")
+    assert found is not None
+    assert found.loss.tolist() == [1, 2]
+    assert found.answers is not None
+    assert found.answers.macro_f1 == answers.macro_f1
+    assert KeptLosses(["work"]).get("elsewhere") is None
+    assert KeptLosses(["other"]).get("point") is None
+    assert KeptLosses(["work"]).count(7) == KeptLosses(["work"]).count(9) == 7
+    for path in KeptLosses(["work"]).folder.glob("*.npz"):
+        path.write_bytes(path.read_bytes()[:40])
+    assert KeptLosses(["work"]).get("point") is None  # torn
 
 
 def test_model_larger_than_memory_is_not_loaded(
@@ -175,12 +293,3 @@ def test_model_larger_than_memory_is_not_loaded(
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))
     with pytest.raises(DataError, match=r"needs 3\.445 MB of memory, and 1\.000 MB are free"):
         load_model(family / "a", CPU)
-
-
-def test_too_small_a_sample_is_not_called_shrunk(family: Path) -> None:
-    evaluator = Evaluator(
-        builtin_documents("held-out"), family / "a", {}, EvalData(max_examples=3),
-        Compute(device="cpu", budget=1e-6), models=1,
-    )  # fmt: skip
-    evaluator.measure("a", family / "a")
-    assert evaluator.result().warnings == []

@@ -1,0 +1,130 @@
+"""Rows of the datasets library: a folder that it saved, or a dataset on the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.errors import DataError
+from mergekit_geo.objectives.row import Row
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.task import Rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SPLITS = ("validation", "test", "train")
+"""Taken if there are several and none is asked for, best first."""
+
+
+def saved_rows(folder: Path, data: EvalData) -> Rows:
+    """Rows of a folder that `save_to_disk` wrote.
+
+    Raises:
+        DataError: Not such a folder, or no such split in it.
+    """
+    datasets = _library(data)
+    try:
+        found = datasets.load_from_disk(str(folder))
+    except FileNotFoundError as error:
+        raise DataError(
+            "not a folder saved by datasets",
+            where=data.origin,
+            remedy="give a file, or save the dataset with its save_to_disk",
+        ) from error
+    except IndexError as error:  # datasets cannot read a table that it saved without rows
+        raise DataError("no documents in it", where=data.origin) from error
+    return _rows_of(found, data)
+
+
+def hub_rows(data: EvalData) -> Rows:
+    """Rows of a dataset on the Hub, downloaded into the cache that datasets keeps.
+
+    Raises:
+        DataError: No network, or no such dataset, configuration or split.
+    """
+    datasets = _library(data)
+    try:
+        found = datasets.load_dataset(data.origin, data.config)
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise DataError(
+            f"no such file, and no such dataset on the Hub: {error}",
+            where=data.origin,
+            remedy="a private or gated dataset needs `hf auth login`",
+        ) from error
+    except ConnectionError as error:
+        raise DataError(
+            f"no such file, and the Hub could not be asked for a dataset: {error}",
+            where=data.origin,
+            remedy="give a file, or a folder saved with save_to_disk",
+        ) from error
+    except (datasets.exceptions.DatasetsError, ValueError, RuntimeError, OSError) as error:
+        raise DataError(
+            f"the dataset cannot be read: {error}",
+            where=data.origin,
+            remedy="--data-config names one of its configurations",
+        ) from error
+    return _rows_of(found, data)
+
+
+class _Lazy(Sequence[Row]):
+    """Rows that are read from the table when they are asked for."""
+
+    def __init__(self, table: Dataset, names: Sequence[str], source: str) -> None:
+        self.table, self.names, self.source = table, names, source
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: Any) -> Any:
+        return Row(self.table[index], self.names[index], self.source)
+
+
+def _rows_of(found: Any, data: EvalData) -> Rows:
+    notes: list[str] = []
+    split, table = _chosen(found, data, notes)
+    names = [f"{split}:{number}" for number in range(1, len(table) + 1)]
+    return Rows(_Lazy(_undecoded(table), names, data.origin), names, data.origin, notes)
+
+
+def _chosen(found: Any, data: EvalData, notes: list[str]) -> tuple[str, Dataset]:
+    splits = dict(found) if isinstance(found, dict) else {str(found.split or "all"): found}
+    names = ", ".join(splits)
+    if data.split is not None and data.split not in splits:
+        raise DataError(
+            f"no split {data.split!r}; its splits are {names}",
+            where=data.origin,
+            remedy="name one of them with --split",
+        )
+    usual = [name for name in (*SPLITS, *splits) if name in splits]
+    if data.split is None and len(splits) > 1 and usual[0] not in SPLITS:
+        raise DataError(
+            f"several splits: {names}", where=data.origin, remedy="name one of them with --split"
+        )
+    name = data.split or usual[0]
+    if data.split is None and len(splits) > 1:
+        notes.append(f"split {name!r} is taken, of {names}")
+    return name, splits[name]
+
+
+def _undecoded(table: Dataset) -> Dataset:
+    """Images as the bytes they are stored in: decoded when used, and hashed without that."""
+    from datasets import Image
+
+    for name, feature in table.features.items():
+        if isinstance(feature, Image):
+            table = table.cast_column(name, Image(decode=False))
+    return table
+
+
+def _library(data: EvalData) -> Any:
+    try:
+        import datasets
+    except ImportError as error:
+        raise DataError(
+            "reading a dataset needs the datasets library",
+            where=data.origin,
+            remedy="pip install datasets",
+        ) from error
+    return datasets

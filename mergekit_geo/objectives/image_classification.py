@@ -1,0 +1,167 @@
+"""Pictures to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import Module
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.errors import DataError
+from mergekit_geo.live.models import quiet_transformers
+from mergekit_geo.objectives.causal_lm import MOST_AT_ONCE
+from mergekit_geo.objectives.columns import find_column
+from mergekit_geo.objectives.images import as_given, channels_first, decode_image
+from mergekit_geo.objectives.labels import LABEL, LabelMap
+from mergekit_geo.objectives.problem_types import class_losses
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.task import BatchLosses, Example, Rows
+
+READY = "pixel_values"
+"""A column of this name holds what the model takes."""
+
+RESIZE = "resize them, or put the model's preprocessor_config.json beside its weights"
+IMAGE = ("image", "img", READY, "picture")
+
+
+class ImageClassification:
+    """Loss of a picture's class.
+
+    Args:
+        config: Names the labels and, if it does, the channels and size of a picture.
+        data: Names of the columns.
+        folder: Of the model, with its image processor if it has one.
+    """
+
+    name, unit, metric = "image-classification", "example", "accuracy"
+
+    def __init__(self, config: Config, data: EvalData, folder: Path | None = None) -> None:
+        self.labels, self.data = LabelMap.of(config), data
+        self.channels: int | None = config.get("num_channels")
+        self.size = _pair(config.get("image_size"))
+        self.processor, self.note = load_processor(folder)
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """One a row; pictures are read when a batch of them is made, the first one now as well.
+
+        Raises:
+            DataError: A column is missing, a label is not one of the model's, or the first picture
+                does not suit the model.
+        """
+        column = find_column(rows, self.data.image_column, IMAGE, "image", "--image-column")
+        label = find_column(rows, self.data.label_column, LABEL, "label", "--label-column")
+        rows.notes.extend([self.note] if self.note else [])
+        found = []
+        for row, name in enumerate(rows.names):
+            target = self.labels.index(rows.cells[row][label], name, rows.source)
+            fields = {"rows": rows, "column": column, "target": target}
+            found.append(Example(row, 1, 1, fields))
+        self._pixels(found[0])
+        return found
+
+    def batch_size(self, examples: Sequence[Example]) -> int:
+        """The logits are few."""
+        return MOST_AT_ONCE
+
+    def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Pixel values (b, channels, height, width) and classes (b,).
+
+        Raises:
+            DataError: A picture does not suit the model, or they are of several sizes.
+        """
+        pixels = [self._pixels(example) for example in examples]
+        _check_alike(examples, pixels)
+        targets = torch.tensor([example.fields["target"] for example in examples])
+        return {"pixel_values": torch.from_numpy(np.stack(pixels)), "target": targets}
+
+    def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
+        """Cross entropy of each picture, in nats."""
+        dtype = next(model.parameters()).dtype
+        logits = model(pixel_values=batch["pixel_values"].to(dtype)).logits
+        return class_losses(logits, batch["target"])
+
+    def _pixels(self, example: Example) -> NDArray[np.float32]:
+        """A picture as channels × height × width, as the model takes it."""
+        rows, column = example.fields["rows"], example.fields["column"]
+        try:
+            cell = rows.cells[example.document][column]
+            image = decode_image(cell, Path(rows.source).expanduser().parent)
+            image = channels_first(image, self.channels, prefer_first=column == READY)
+            pixels = self._processed(image, ready=column == READY)
+            self._check_size(pixels)
+        except DataError as error:
+            where = f"{rows.source}: {rows.names[example.document]}"
+            raise DataError(error.message, where=where, remedy=error.remedy) from error
+        return pixels
+
+    def _processed(self, image: NDArray[Any], *, ready: bool) -> NDArray[np.float32]:
+        """Through the processor what it is made for: whole numbers up to 255."""
+        whole = image.dtype.kind in "iu" and image.min() >= 0 and image.max() <= 255  # noqa: PLR2004
+        if self.processor is None or ready or not whole:
+            return as_given(image)
+        picture = image.astype(np.uint8).transpose(1, 2, 0)
+        done = self.processor(
+            images=[picture], return_tensors="pt", input_data_format="channels_last"
+        )
+        return np.asarray(done["pixel_values"][0].numpy(), dtype=np.float32)
+
+    def _check_size(self, pixels: NDArray[np.float32]) -> None:
+        if self.size is not None and pixels.shape[1:] != self.size:
+            raise DataError(
+                f"the model takes pictures of {_times(self.size)}, "
+                f"found {_times(pixels.shape[1:])}",
+                remedy=RESIZE,
+            )
+
+
+def load_processor(folder: Path | None) -> tuple[Any, str]:
+    """The image processor in a checkpoint's folder, and a note where it cannot be used.
+
+    Args:
+        folder: Of the checkpoint.
+
+    Returns:
+        None and no note where there is none; None and a note where it does not load.
+    """
+    if folder is None or not (folder / "preprocessor_config.json").is_file():
+        return None, ""
+    import transformers
+
+    auto: Any = transformers.AutoImageProcessor
+    try:
+        with quiet_transformers():
+            return auto.from_pretrained(folder), ""
+    except (ImportError, ValueError, OSError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return None, f"the image processor does not load, so values are taken as given: {reason}"
+
+
+def _check_alike(examples: Sequence[Example], pixels: Sequence[NDArray[np.float32]]) -> None:
+    for example, found in zip(examples, pixels, strict=True):
+        if found.shape != pixels[0].shape:
+            rows = example.fields["rows"]
+            raise DataError(
+                f"pictures of several sizes: {_times(pixels[0].shape[1:])} and, in "
+                f"{rows.names[example.document]}, {_times(found.shape[1:])}",
+                where=rows.source,
+                remedy=RESIZE,
+            )
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    """Height and width; None where the configuration has no size that is fixed."""
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Sequence) and len(size) == 2:  # noqa: PLR2004
+        return int(size[0]), int(size[1])
+    return None
+
+
+def _times(size: Sequence[int]) -> str:
+    return " × ".join(map(str, size))

@@ -1,0 +1,93 @@
+"""Losses already measured, kept in the user's cache, so that a long measurement can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_geo.objectives.losses import Answers, Losses
+
+OPTIONAL = ("score", "example", "target", "predicted")
+
+
+class KeptLosses:
+    """One file a point, in a folder named after all that the numbers depend on.
+
+    Args:
+        work: A JSON value that changes when the numbers would.
+    """
+
+    def __init__(self, work: object) -> None:
+        key = hashlib.sha256(json.dumps(work, sort_keys=True, default=repr).encode()).hexdigest()
+        self.folder = cache_folder() / key[:32]
+
+    def get(self, point: str) -> Losses | None:
+        """What was measured at a point, None if nothing was or the file is torn."""
+        try:
+            with np.load(self._path(point)) as found:
+                return _losses({name: found[name] for name in found.files})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def put(self, point: str, losses: Losses) -> None:
+        """Keep what was measured; whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(point)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        with fresh.open("wb") as file:
+            np.savez(file, allow_pickle=False, **_arrays(losses))
+        fresh.replace(path)
+
+    def count(self, asked: int) -> int:
+        """How many examples an interrupted run had settled on; `asked`, and kept, if none had.
+
+        A budget's estimate differs from run to run, and other examples would be other numbers.
+        """
+        path = self.folder / "examples"
+        if path.is_file():
+            return int(path.read_text("utf-8"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(asked), "utf-8")
+        return asked
+
+    def _path(self, point: str) -> Path:
+        return self.folder / f"{hashlib.sha256(point.encode()).hexdigest()[:32]}.npz"
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/mergekit_geo`, or the same under `~/.cache`."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "mergekit_geo"
+
+
+def _arrays(losses: Losses) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "loss": losses.loss,
+        "weight": losses.weight,
+        "document": losses.document,
+    }
+    if losses.score is not None:
+        arrays["score"] = losses.score
+    if losses.answers is not None:
+        arrays |= {name: getattr(losses.answers, name) for name in OPTIONAL[1:]}
+    return arrays
+
+
+def _losses(arrays: dict[str, NDArray[Any]]) -> Losses:
+    answers = None
+    if "target" in arrays:
+        answers = Answers(arrays["example"], arrays["target"], arrays["predicted"])
+    return Losses(
+        arrays["loss"],
+        arrays["weight"],
+        arrays["document"],
+        arrays.get("score"),
+        answers,
+    )

@@ -1,0 +1,93 @@
+"""Losses of one model, one number an example, and what can be asked of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a classifier said, label by label; an example may have several (m labels in all).
+
+    Attributes:
+        example: (m,) index of the example.
+        target: (m,) true class.
+        predicted: (m,) class of the largest logit.
+    """
+
+    example: Indices
+    target: Indices
+    predicted: Indices
+
+    @cached_property
+    def macro_f1(self) -> float:
+        """Unweighted mean over the true classes of 2 hits / (true + predicted).
+
+        Example:
+            >>> labels = np.array([0, 0, 0, 1])
+            >>> Answers(np.arange(4), labels, np.zeros(4, np.int64)).macro_f1
+            0.42857142857142855
+        """
+        count = int(max(self.target.max(), self.predicted.max())) + 1
+        true = np.bincount(self.target, minlength=count)
+        said = np.bincount(self.predicted, minlength=count)
+        hits = np.bincount(self.target[self.target == self.predicted], minlength=count)
+        present = true > 0
+        return float((2 * hits[present] / (true[present] + said[present])).mean())
+
+    def take(self, examples: Indices) -> Answers:
+        """Those of some examples, which are numbered anew in the order given."""
+        place = np.full(int(self.example.max(initial=-1)) + 1, -1)
+        known = examples[examples < len(place)]
+        place[known] = np.arange(len(examples))[examples < len(place)]
+        kept = place[self.example] >= 0
+        return Answers(place[self.example[kept]], self.target[kept], self.predicted[kept])
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of one model, per example and in the examples' order (n examples).
+
+    Attributes:
+        loss: (n,) mean loss of an example's tokens (or of the example), in nats for classes and
+            tokens, squared error for regression.
+        weight: (n,) what an example counts: its predicted tokens, or 1.
+        document: (n,) index of the document each example is from.
+        score: (n,) share of right answers of each example; None where the task has none.
+        answers: The answers themselves, for classifiers.
+    """
+
+    loss: Floats
+    weight: Floats
+    document: Indices
+    score: Floats | None = None
+    answers: Answers | None = None
+
+    @cached_property
+    def mean(self) -> float:
+        """Mean loss per token (or example)."""
+        return float(self.weight @ self.loss / self.weight.sum())
+
+    @cached_property
+    def accuracy(self) -> float | None:
+        """Share of right answers, weighted as the loss is."""
+        if self.score is None:
+            return None
+        return float(self.weight @ self.score / self.weight.sum())
+
+    def take(self, examples: Indices) -> Losses:
+        """Those of some examples, in the order given."""
+        return Losses(
+            self.loss[examples],
+            self.weight[examples],
+            self.document[examples],
+            None if self.score is None else self.score[examples],
+            None if self.answers is None else self.answers.take(examples),
+        )

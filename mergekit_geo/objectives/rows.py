@@ -1,0 +1,54 @@
+"""The rows that a source names: built-in text, a file, a saved dataset, or one on the Hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mergekit_geo.errors import DataError
+from mergekit_geo.objectives.dataset_rows import hub_rows, saved_rows
+from mergekit_geo.objectives.files import READERS, read_file
+from mergekit_geo.objectives.row import Row
+from mergekit_geo.objectives.settings import BUILTIN, EvalData
+from mergekit_geo.objectives.task import Rows
+from mergekit_geo.objectives.text import builtin_documents
+
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def load_rows(data: EvalData) -> Rows:
+    """The rows that `data` names; the held-out half of the built-in text is a row a topic.
+
+    Raises:
+        DataError: Missing, empty, or unreadable.
+    """
+    rows = _read(data)
+    if len(rows.cells) == 0:
+        raise DataError("no documents in it", where=data.origin)
+    return rows
+
+
+def _read(data: EvalData) -> Rows:
+    path = Path(data.origin).expanduser()
+    if data.origin == BUILTIN:
+        cells = [Row({"text": d.text}, d.name, BUILTIN) for d in builtin_documents("held-out")]
+        return _without_splits(cells, data)
+    if path.is_file():
+        return _without_splits(read_file(path), data)
+    if path.is_dir():
+        return saved_rows(path, data)
+    if path.suffix.lower() in READERS or not HUB_NAME.fullmatch(data.origin):
+        raise DataError(
+            "no such file",
+            where=data.origin,
+            remedy=f"give a {', '.join(READERS)} file, a folder saved by datasets, a dataset on "
+            f"the Hub as org/name, or {BUILTIN}",
+        )
+    return hub_rows(data)
+
+
+def _without_splits(cells: list[Row], data: EvalData) -> Rows:
+    rows = Rows(cells, [row.name for row in cells], data.origin)
+    if data.split is not None or data.config is not None:
+        rows.notes.append("a split or configuration is for datasets, and not used here")
+    return rows

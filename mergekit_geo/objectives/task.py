@@ -1,0 +1,103 @@
+"""What a task is: from rows of data to examples, and from a batch of them to losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Data as it was read.
+
+    Attributes:
+        cells: Column to value, one mapping a row. A row is a document.
+        names: What each row is called, such as `file.jsonl:3`.
+        source: Where they are from, for messages.
+        notes: What was guessed.
+    """
+
+    cells: Sequence[Mapping[str, Any]]
+    names: Sequence[str]
+    source: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in the first row's order."""
+        return list(self.cells[0]) if self.cells else []
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a model is given at once.
+
+    Attributes:
+        document: Index of the row it is from.
+        size: Length in tokens, by which batches are bucketed; 1 where all are alike.
+        weight: How many tokens (or examples) its loss is the mean of.
+        fields: What the task's `batch` makes tensors of.
+    """
+
+    document: int
+    size: int
+    weight: float
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BatchLosses:
+    """Results for a batch of b examples, differentiable where gradients are on.
+
+    Attributes:
+        loss: (b,) mean loss of each example's tokens, float32.
+        score: (b,) share of right answers, None where the task has none.
+        owner: (m,) index in the batch of each answer, None without answers.
+        target: (m,) true class.
+        predicted: (m,) class said.
+    """
+
+    loss: Tensor
+    score: Tensor | None = None
+    owner: Tensor | None = None
+    target: Tensor | None = None
+    predicted: Tensor | None = None
+
+
+class Task(Protocol):
+    """How loss is measured for one kind of model."""
+
+    @property
+    def name(self) -> str:
+        """As `--task` has it, such as `causal-lm`."""
+
+    @property
+    def unit(self) -> str:
+        """What weights count: `token`, `label` or `example`."""
+
+    @property
+    def metric(self) -> str:
+        """What the score is called, such as `accuracy`; empty where there is none."""
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """Examples of all rows, in order.
+
+        Raises:
+            DataError: A column is missing, a label out of range, or the text too short.
+        """
+
+    def batch_size(self, examples: Sequence[Example]) -> int:
+        """How many examples are run at once unless the user says so."""
+
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        """Tensors on the CPU, padded to the longest."""
+
+    def losses(self, model: Module, batch: Batch) -> BatchLosses:
+        """Losses of a batch that is on the model's device."""
