@@ -1,0 +1,166 @@
+"""Learned soup: coefficients found by gradient (Wortsman 2022, appendix I).
+
+d loss / d coefficient_j = <gradient, a_j>: one ordinary gradient and k streamed inner products,
+where the published code holds all models in memory at once. The coefficients of each group of
+tensors are a softmax of free numbers, so they stay on the simplex, where a constant in the inner
+products does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mergekit_geo.checkpoints.header import ITEM_BYTES
+from mergekit_geo.checkpoints.in_torch import bytes_of
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.live.blend import InPlace
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.groups import group_of
+from mergekit_geo.merging.kernels import Kernel, Stretch
+
+STRETCH = 1 << 18
+Weights = dict[str, NDArray[np.float64]]
+"""Group of tensors to (k,) coefficients."""
+
+
+@dataclass(frozen=True)
+class LearnedSoup:
+    """What was found.
+
+    Attributes:
+        weights: Coefficients by group.
+        losses: Of the batch of each step.
+    """
+
+    weights: Weights
+    losses: tuple[float, ...]
+
+
+def learn(
+    live: InPlace,
+    blend: Blend,
+    loss_of: Callable[[int], Tensor],
+    *,
+    granularity: str = "model",
+    steps: int = 50,
+    learning_rate: float = 0.1,
+    advance: Callable[[int], None] = lambda step: None,
+) -> LearnedSoup:
+    """Minimise a loss over soups of a blend's anchors, from the uniform one on, with Adam.
+
+    Args:
+        live: Holds the model; its gradients are used and cleared.
+        blend: The anchors.
+        loss_of: Differentiable loss of the model on the batch of a step.
+        granularity: `model`, `layer` or `tensor` share coefficients.
+        steps: Of the optimiser.
+        learning_rate: On the free numbers.
+        advance: Told of each step.
+    """
+    names = [name for name in blend.donor.tensors if blend.donor.tensors[name].is_float]
+    groups = sorted({group_of(name, granularity) for name in names})
+    free = torch.zeros(len(groups), len(blend.anchors), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([free], lr=learning_rate)
+    losses = []
+    for step in range(steps):
+        weights = _by_group(groups, free)
+        live.put(soup_of(blend, weights, granularity))
+        losses.append(_backward(live, loss_of, step))
+        slopes = _slopes(live, blend, names, granularity, groups)
+        optimizer.zero_grad()
+        torch.softmax(free, dim=1).backward(torch.from_numpy(slopes))  # type: ignore[no-untyped-call]
+        optimizer.step()
+        advance(1)
+    return LearnedSoup(_by_group(groups, free), tuple(losses))
+
+
+def soup_of(blend: Blend, weights: Weights, granularity: str) -> Blend:
+    """The blend with the coefficients of each tensor's group; others get the groups' mean."""
+    mean = Linear(tuple(np.mean(list(weights.values()), axis=0).tolist()))
+    rules = {
+        name: Linear(tuple(weights[group].tolist()))
+        for name in blend.donor.tensors
+        if (group := group_of(name, granularity)) in weights
+    }
+    return replace(blend, rule=mean, rules=rules)
+
+
+def _by_group(groups: Sequence[str], free: Tensor) -> Weights:
+    shares = torch.softmax(free.detach(), dim=1).numpy()
+    return dict(zip(groups, shares, strict=True))
+
+
+def _backward(live: InPlace, loss_of: Callable[[int], Tensor], step: int) -> float:
+    live.model.zero_grad(set_to_none=True)
+    with torch.enable_grad():
+        loss = loss_of(step)
+        loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
+
+
+def _slopes(
+    live: InPlace, blend: Blend, names: Sequence[str], granularity: str, groups: Sequence[str]
+) -> NDArray[np.float64]:
+    """D loss / d coefficient for each group and anchor: (groups, k)."""
+    gradients = {
+        stored: tensor.grad
+        for stored, tensor in parameters_of(live).items()
+        if tensor.grad is not None
+    }
+    place = {group: index for index, group in enumerate(groups)}
+    total = np.zeros((len(groups), len(blend.anchors)))
+    wanted = [name for name in names if name in gradients]
+    with ThreadPoolExecutor(live.kernel.workers) as pool:
+        products = pool.map(
+            lambda name: inner_products(blend, name, gradients[name], live.kernel), wanted
+        )
+        for name, product in zip(wanted, products, strict=True):
+            total[place[group_of(name, granularity)]] += product
+    live.model.zero_grad(set_to_none=True)
+    return total
+
+
+def parameters_of(live: InPlace) -> Mapping[str, torch.nn.Parameter]:
+    """Stored name to the module's own parameter."""
+    own = dict(live.model.named_parameters(remove_duplicate=False))
+    return {stored: own[name] for stored, name in live.names.items() if name in own}
+
+
+def inner_products(
+    blend: Blend, name: str, gradient: Tensor, kernel: Kernel
+) -> NDArray[np.float64]:
+    """<gradient, a_j> for every anchor, up to one constant for all: (k,).
+
+    Args:
+        blend: The anchors, read a stretch at a time.
+        name: Of the tensor.
+        gradient: Of its shape.
+        kernel: Does the arithmetic, in float64.
+    """
+    total = np.zeros(len(blend.anchors))
+    flat = gradient.detach().reshape(-1)
+    for start, anchors in _stretches(blend, name):
+        piece = flat[start : start + anchors[0].count].float().cpu().contiguous()
+        gram = kernel.gram([Stretch(bytes_of(piece), "F32"), *anchors])
+        total += gram.differences[0, 1:]  # <g, a_j - g>: the constant is |g|^2
+    return total
+
+
+def _stretches(blend: Blend, name: str) -> Iterator[tuple[int, list[Stretch]]]:
+    infos = blend.infos(name)
+    rows = np.empty((len(infos), min(STRETCH, infos[0].count) * 8), np.uint8)
+    for start in range(0, infos[0].count, STRETCH):
+        stop = min(start + STRETCH, infos[0].count)
+        anchors = []
+        for anchor, info, row in zip(blend.anchors, infos, rows, strict=True):
+            data = row[: (stop - start) * ITEM_BYTES[info.dtype]]
+            anchor.read(name, start, stop, data)
+            anchors.append(Stretch(data, info.dtype))
+        yield start, anchors

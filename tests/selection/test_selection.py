@@ -1,0 +1,171 @@
+"""Greedy, line search and learned soups, against truths of the field and naive references."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.live.blend import InPlace
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.kernels import kernel_for
+from mergekit_geo.selection.greedy import Members, greedy
+from mergekit_geo.selection.learned import inner_products, learn, soup_of
+from mergekit_geo.selection.line_search import line_search
+
+LOSSES = st.lists(st.floats(0.1, 9), min_size=1, max_size=6)
+
+
+def naive_greedy(losses: list[float], points: np.ndarray) -> set[int]:
+    """Algorithm 1 of Wortsman 2022, written from the paper; strict as the published code."""
+    order = np.argsort(losses, kind="stable")
+    soup = [int(order[0])]
+    best = losses[order[0]]
+    for i in order[1:]:
+        trial = float(np.square(points[[*soup, i]].mean(axis=0)).sum())
+        if trial < best:
+            soup.append(int(i))
+            best = trial
+    return set(soup)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 7))
+def test_greedy_is_the_published_algorithm(seed: int, count: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(count, 3))
+    losses = [float(np.square(point).sum()) for point in points]
+
+    def loss_of(members: Members) -> float:
+        return float(np.square(points[list(members)].mean(axis=0)).sum())
+
+    found = greedy(losses, loss_of)
+    assert set(found.members) == naive_greedy(losses, points)
+    assert sum(found.weights(count)) == pytest.approx(1)
+    assert found.steps[0].loss == min(losses)
+    with_replacement = greedy(losses, loss_of, with_replacement=True)
+    for soup in (found, with_replacement):
+        assert min(step.loss for step in soup.steps if step.kept) <= min(losses)
+
+
+@given(LOSSES)
+def test_greedy_is_never_worse_than_the_best(losses: list[float]) -> None:
+    found = greedy(losses, lambda members: 10.0)
+    assert found.members == (int(np.argmin(losses)),)
+
+
+def test_a_soup_that_is_only_as_good_is_not_taken() -> None:
+    assert greedy([1.0, 1.0], lambda members: 1.0).members == (0,)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.13, 0.5, 0.77, 1.0])
+def test_line_search_finds_the_bottom(place: float) -> None:
+    calls = []
+
+    def loss_of(t: float) -> float:
+        calls.append(t)
+        return abs(t - place) ** 1.5 + 3
+
+    found = line_search(loss_of)
+    assert found.t == pytest.approx(place, abs=0.02)
+    assert len(calls) <= 16
+    assert found.loss == min(loss for _, loss in found.tried)
+
+
+class Two(nn.Module):
+    """Two layers, so that groups differ."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x).tanh())
+
+
+def anchors(count: int) -> tuple[MemoryCheckpoint, ...]:
+    return tuple(MemoryCheckpoint.of_module(Two(seed), f"m{seed}") for seed in range(count))
+
+
+def test_inner_products_are_those_of_whole_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mergekit_geo.selection.learned.STRETCH", 5)
+    models = anchors(4)
+    blend = Blend(models, Linear((0.25,) * 4))
+    gradient = torch.randn(4, 3)
+    found = inner_products(blend, "first.weight", gradient, kernel_for("cpu"))
+    whole = np.array([float((gradient * m.state["first.weight"]).sum()) for m in models])
+    np.testing.assert_allclose(found - found[0], whole - whole[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("granularity", ["model", "layer", "tensor"])
+def test_learned_soup_follows_the_gradient_of_the_coefficients(granularity: str) -> None:
+    """Against autograd through an explicit sum of all models in memory."""
+    models = anchors(3)
+    blend = Blend(models, Linear((1 / 3,) * 3))
+    module = Two(9)
+    live = InPlace(module, {name: name for name in module.state_dict()})
+    x, y = torch.randn(32, 3), torch.randn(32, 1)
+
+    def loss_of(step: int) -> torch.Tensor:
+        return nn.functional.mse_loss(module(x), y)
+
+    found = learn(live, blend, loss_of, granularity=granularity, steps=15)
+    groups = sorted(found.weights)
+    free = torch.zeros(len(groups), 3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([free], lr=0.1)
+    naive = []
+    for _ in range(15):
+        shares = torch.softmax(free, dim=1)
+        weights = {group: shares[i] for i, group in enumerate(groups)}
+        state = {
+            name: sum(
+                w * m.state[name].double()
+                for w, m in zip(weights[group(name, granularity)], models, strict=True)
+            ).float()
+            for name in module.state_dict()
+        }
+        loss = nn.functional.mse_loss(torch.func.functional_call(Two(0), state, (x,)), y)
+        naive.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    np.testing.assert_allclose(found.losses, naive, rtol=2e-4)
+    assert found.losses[-1] < found.losses[0]
+    for i, name in enumerate(groups):
+        np.testing.assert_allclose(
+            found.weights[name], torch.softmax(free, dim=1)[i].detach().numpy(), atol=2e-3
+        )
+
+
+def group(name: str, granularity: str) -> str:
+    parts = {"model": "", "layer": name.rpartition(".")[0], "tensor": name}
+    return parts[granularity]
+
+
+def test_soup_of_groups_gives_each_tensor_its_own_coefficients() -> None:
+    blend = Blend(anchors(2), Linear((0.5, 0.5)))
+    weights = {"first": np.array([1.0, 0.0]), "second": np.array([0.25, 0.75])}
+    soup = soup_of(blend, weights, "layer")
+    assert soup.rule_for("first.weight").weights == (1, 0)
+    assert soup.rule_for("second.bias").weights == (0.25, 0.75)
+    assert soup.rule.weights == (0.625, 0.375)
+
+
+def test_learned_soup_of_folders(family: Path) -> None:
+    from mergekit_geo.checkpoints.reference import open_checkpoint
+    from mergekit_geo.live.open import open_live
+    from mergekit_geo.live.settings import Compute
+
+    blend = Blend(tuple(open_checkpoint(family / name) for name in "abc"), Linear((1 / 3,) * 3))
+    live = open_live(blend, Compute(device="cpu"))
+    assert isinstance(live, InPlace)
+    ids = torch.randint(0, 1000, (2, 32), generator=torch.Generator().manual_seed(0))
+    found = learn(live, blend, lambda step: live.model(input_ids=ids, labels=ids).loss, steps=3)
+    (weights,) = found.weights.values()
+    assert weights.sum() == pytest.approx(1)
+    assert (weights > 0).all()
+    assert all(parameter.grad is None for parameter in live.model.parameters())
