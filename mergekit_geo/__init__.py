@@ -14,22 +14,30 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mergekit_geo.errors import GeoError as GeoError
+    from mergekit_geo.live.settings import Compute as Compute
     from mergekit_geo.merging.settings import Output as Output
-    from mergekit_geo.objectives.settings import Compute as Compute
+    from mergekit_geo.objectives.objective import FunctionObjective as FunctionObjective
     from mergekit_geo.objectives.settings import EvalData as EvalData
+    from mergekit_geo.workflows.barrier import BarrierResult as BarrierResult
+    from mergekit_geo.workflows.barrier import barrier as barrier
     from mergekit_geo.workflows.check import CheckResult as CheckResult
     from mergekit_geo.workflows.check import check as check
+    from mergekit_geo.workflows.choose import Choosing as Choosing
     from mergekit_geo.workflows.result import MergeResult as MergeResult
     from mergekit_geo.workflows.slerp import slerp as slerp
     from mergekit_geo.workflows.soup import soup as soup
 
 _HOMES = {
+    "BarrierResult": "workflows.barrier",
     "CheckResult": "workflows.check",
-    "Compute": "objectives.settings",
+    "Choosing": "workflows.choose",
+    "Compute": "live.settings",
     "EvalData": "objectives.settings",
+    "FunctionObjective": "objectives.objective",
     "GeoError": "errors",
     "MergeResult": "workflows.result",
     "Output": "merging.settings",
+    "barrier": "workflows.barrier",
     "check": "workflows.check",
     "slerp": "workflows.slerp",
     "soup": "workflows.soup",

@@ -1,4 +1,4 @@
-"""Train the demo: a small Llama on CPython's documentation, and three fine-tunes of it.
+"""Train the demo: a small Llama on CPython's documentation, three fine-tunes of it, and a stranger.
 
 Real text, real training, seeded. Held-out topics are never seen; the tokenizer is trained on the
 training topics as well. What is there already is kept.
@@ -24,6 +24,8 @@ VOCABULARY, CONTEXT, BATCH = 1024, 64, 32
 BASE_STEPS, BASE_RATE = 400, 3e-3
 TUNE_STEPS, TUNE_RATE = 150, 2e-3
 FINE_TUNES = {"a": 1, "b": 2, "c": 3}
+STRANGER, STRANGER_SEED = "independent", 11
+"""Initialised and trained apart from the others, on the same text."""
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -106,6 +108,11 @@ def make(folder: Path) -> None:
             base = LlamaForCausalLM.from_pretrained(folder / "base")
             tuned = train(base, stream, TUNE_STEPS, TUNE_RATE, seed=seed)
             _save(tuned, tokenizer, folder / name)
+    if not (folder / STRANGER).exists():
+        apart = new_model(STRANGER_SEED)
+        _save(
+            train(apart, stream, BASE_STEPS, BASE_RATE, STRANGER_SEED), tokenizer, folder / STRANGER
+        )
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

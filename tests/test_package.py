@@ -9,8 +9,8 @@ import pytest
 import mergekit_geo
 
 EXPORTED = [
-    "CheckResult", "Compute", "EvalData", "GeoError", "MergeResult", "Output", "check", "slerp",
-    "soup",
+    "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "FunctionObjective",
+    "GeoError", "MergeResult", "Output", "barrier", "check", "slerp", "soup",
 ]  # fmt: skip
 
 

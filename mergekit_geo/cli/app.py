@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mergekit_geo.cli.options import (
+    Along,
     Ending,
+    Granularity,
+    Measuring,
+    Method,
     Models,
     OnAntipodal,
     Out,
+    Pick,
     Talk,
     parse_weights,
     takes,
@@ -41,9 +47,29 @@ def soup(
     no_normalize: Annotated[
         bool, typer.Option("--no-normalize", help="Use the weights as they are.")
     ] = False,
+    method: Annotated[
+        Method, typer.Option(help="greedy and learned choose by loss.")
+    ] = Method.UNIFORM,
+    with_replacement: Annotated[
+        bool, typer.Option("--with-replacement", help="Greedy may add a model again.")
+    ] = False,
+    granularity: Annotated[
+        Granularity, typer.Option(help="What shares a learned coefficient.")
+    ] = Granularity.MODEL,
+    steps: Annotated[int, typer.Option(help="Of a learned soup's optimiser.")] = 50,
+    along: Annotated[
+        Along | None, typer.Option(help="Take a point of a path between two models.")
+    ] = None,
+    pick: Annotated[
+        Pick | None, typer.Option(help="Which point of the path; best by loss if not said.")
+    ] = None,
+    basin: Annotated[
+        bool, typer.Option("--basin", help="Leave out models that a barrier parts from the rest.")
+    ] = False,
 ) -> None:
-    """Average models: the weighted soup."""
+    """Average models: the weighted soup, or the one that loss chooses."""
     with session("soup", options) as current:
+        from mergekit_geo.workflows.choose import Choosing
         from mergekit_geo.workflows.soup import soup as run
 
         result = run(
@@ -51,10 +77,20 @@ def soup(
             out,
             weights=parse_weights(weights),
             normalize=not no_normalize,
+            choosing=Choosing(
+                method=method.value,
+                with_replacement=with_replacement,
+                granularity=granularity.value,
+                steps=steps,
+                along=along and along.value,
+                pick=pick and pick.value,
+                basin=basin,
+            ),
             progress=current.progress(),
             **options.settings(),
         )
         current.show(result.report)
+        current.gate(options.require is None or not result.is_worse)
 
 
 @app.command()
@@ -85,6 +121,43 @@ def slerp(
             **options.settings(),
         )
         current.show(result.report)
+        current.gate(options.require is None or not result.is_worse)
+
+
+@app.command()
+@takes(Measuring)
+def barrier(
+    options: Measuring,
+    models: Models,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for report and pictures.")
+    ] = None,
+    along: Annotated[
+        list[Along] | None, typer.Option(help="Kind of path; may be given again. linear if not.")
+    ] = None,
+    points: Annotated[int, typer.Option(help="Even points before the maximum is sought.")] = 11,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output folder.")
+    ] = False,
+    fail_above: Annotated[
+        float | None, typer.Option(help="Exit 3 if a barrier is significantly higher than this.")
+    ] = None,
+) -> None:
+    """Measure the loss on the way between models."""
+    with session("barrier", options) as current:
+        from mergekit_geo.workflows.barrier import barrier as run
+
+        result = run(
+            models,
+            out,
+            along=[kind.value for kind in along or [Along.LINEAR]],
+            points=points,
+            overwrite=overwrite,
+            progress=current.progress(),
+            **options.settings(),
+        )
+        current.show(result.report)
+        current.gate(fail_above is None or not result.exceeds(fail_above))
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
-from mergekit_geo.objectives.settings import BUILTIN, Compute, EvalData
+from mergekit_geo.objectives.settings import BUILTIN, EvalData
 
 DATA, COMPUTE, OUTPUT, TALK = "Evaluation data", "Compute", "Output", "Talking"
 
@@ -46,6 +47,58 @@ class Sharpness(StrEnum):
     OFF = "off"
     QUICK = "quick"
     FULL = "full"
+
+
+class Along(StrEnum):
+    """Kinds of path."""
+
+    LINEAR = "linear"
+    SLERP = "slerp"
+
+
+class Pick(StrEnum):
+    """Points of a path."""
+
+    BEST = "best"
+    MIDPOINT = "midpoint"
+
+
+class Method(StrEnum):
+    """How a soup's weights come about."""
+
+    UNIFORM = "uniform"
+    WEIGHTED = "weighted"
+    GREEDY = "greedy"
+    LEARNED = "learned"
+
+
+class Granularity(StrEnum):
+    """What shares a learned coefficient."""
+
+    MODEL = "model"
+    LAYER = "layer"
+    TENSOR = "tensor"
+
+
+class LossOn(StrEnum):
+    """Which tokens of a conversation count."""
+
+    ASSISTANT = "assistant"
+    ALL = "all"
+
+
+class AnchorsInMemory(StrEnum):
+    """Whether parents are kept in memory while a model moves between them."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class Gate(StrEnum):
+    """What an output must hold, or the command exits 3."""
+
+    NOT_WORSE = "not-worse"
 
 
 class OnAntipodal(StrEnum):
@@ -78,7 +131,114 @@ class Talk:
 
 
 @dataclass(frozen=True)
-class Ending(Talk):
+class Measuring(Talk):
+    """What loss is measured on, and how models are run."""
+
+    source: Annotated[
+        str,
+        _option(
+            "--data",
+            panel=DATA,
+            text=f"{BUILTIN}; a .txt, .jsonl, .json, .csv or .parquet file; a folder saved by "
+            "datasets; or a dataset on the Hub.",
+        ),
+    ] = ""
+    data_config: Annotated[
+        str | None, _option("--data-config", panel=DATA, text="Configuration of a Hub dataset.")
+    ] = None
+    split: Annotated[
+        str | None, _option("--split", panel=DATA, text="Of a dataset; validation by default.")
+    ] = None
+    task: Annotated[
+        str | None,
+        _option("--task", panel=DATA, text="Such as causal-lm; the architecture's by default."),
+    ] = None
+    text_column: Annotated[
+        str | None, _option("--text-column", panel=DATA, text="Of text or messages; guessed.")
+    ] = None
+    label_column: Annotated[
+        str | None, _option("--label-column", panel=DATA, text="Of labels or targets; guessed.")
+    ] = None
+    image_column: Annotated[
+        str | None, _option("--image-column", panel=DATA, text="Of images; guessed.")
+    ] = None
+    loss_on: Annotated[
+        LossOn, _option("--loss-on", panel=DATA, text="Which tokens of a conversation count.")
+    ] = LossOn.ASSISTANT
+    max_examples: Annotated[
+        int | None, _option("--max-examples", panel=DATA, text="At most so many examples.")
+    ] = None
+    seq_len: Annotated[
+        int | None,
+        _option("--seq-len", panel=DATA, text="Tokens in a window; the context, up to 512."),
+    ] = None
+    batch_size: Annotated[
+        int | None, _option("--batch-size", panel=DATA, text="Examples at once.")
+    ] = None
+    seed: Annotated[
+        int, _option("--seed", panel=DATA, text="Of samples, halves and intervals.")
+    ] = 0
+    train_data: Annotated[
+        str | None,
+        _option("--train-data", panel=DATA, text="Training data, for BatchNorm statistics."),
+    ] = None
+    device: Annotated[
+        str | None, _option("--device", panel=COMPUTE, text="Such as cpu or cuda.")
+    ] = None
+    compute_dtype: Annotated[
+        ComputeDtype | None, _option("--compute-dtype", panel=COMPUTE, text="Of the evaluation.")
+    ] = None
+    budget: Annotated[
+        float, _option("--budget", panel=COMPUTE, text="Minutes of evaluation; 0 is no limit.")
+    ] = 10.0
+    anchors_in_memory: Annotated[
+        AnchorsInMemory,
+        _option("--anchors-in-memory", panel=COMPUTE, text="Keep parents in memory on a path."),
+    ] = AnchorsInMemory.AUTO
+    trust_remote_code: Annotated[
+        bool,
+        _option("--trust-remote-code", panel=COMPUTE, text="Run code that comes with a model."),
+    ] = False
+
+    def settings(self) -> dict[str, Any]:
+        """As the workflows take them.
+
+        Raises:
+            ArgumentError: A setting that cannot be meant.
+        """
+        train = replace(self.data(), source=self.train_data) if self.train_data else None
+        return {"data": self.data(), "train_data": train, "compute": self.compute()}
+
+    def data(self) -> EvalData:
+        """Evaluation data."""
+        return EvalData(
+            source=self.source,
+            config=self.data_config,
+            split=self.split,
+            task=self.task,
+            text_column=self.text_column,
+            label_column=self.label_column,
+            image_column=self.image_column,
+            loss_on=self.loss_on.value,
+            max_examples=self.max_examples,
+            seq_len=self.seq_len,
+            batch_size=self.batch_size,
+            seed=self.seed,
+        )
+
+    def compute(self) -> Compute:
+        """How models are run."""
+        return Compute(
+            device=self.device,
+            dtype=self.compute_dtype and self.compute_dtype.value,
+            budget=self.budget,
+            trust_remote_code=self.trust_remote_code,
+            anchors_in_memory=self.anchors_in_memory.value,
+        )
+
+
+@dataclass(frozen=True)
+class Ending(Measuring):
     """How a merge is written and measured."""
 
     dtype: Annotated[
@@ -98,40 +258,14 @@ class Ending(Talk):
     allow_nonfinite: Annotated[
         bool, _option("--allow-nonfinite", panel=OUTPUT, text="Merge over NaN and infinity.")
     ] = False
-    source: Annotated[
-        str, _option("--data", panel=DATA, text=f"{BUILTIN}, or a .txt or .jsonl file.")
-    ] = BUILTIN
-    text_column: Annotated[
-        str, _option("--text-column", panel=DATA, text="Key of the text in a .jsonl row.")
-    ] = "text"
-    max_examples: Annotated[
-        int | None, _option("--max-examples", panel=DATA, text="At most so many windows.")
-    ] = None
-    seq_len: Annotated[
-        int | None,
-        _option("--seq-len", panel=DATA, text="Tokens in a window; the context, up to 512."),
-    ] = None
-    batch_size: Annotated[
-        int | None, _option("--batch-size", panel=DATA, text="Windows at once.")
-    ] = None
-    seed: Annotated[int, _option("--seed", panel=DATA, text="Of samples and intervals.")] = 0
     no_eval: Annotated[bool, _option("--no-eval", panel=DATA, text="Measure no loss.")] = False
     sharpness: Annotated[
         Sharpness, _option("--sharpness", panel=DATA, text="Accepted; not measured yet.")
     ] = Sharpness.OFF
-    device: Annotated[
-        str | None, _option("--device", panel=COMPUTE, text="Such as cpu or cuda.")
+    require: Annotated[
+        Gate | None,
+        _option("--require", panel=OUTPUT, text="not-worse: exit 3 if worse than a parent."),
     ] = None
-    compute_dtype: Annotated[
-        ComputeDtype | None, _option("--compute-dtype", panel=COMPUTE, text="Of the evaluation.")
-    ] = None
-    budget: Annotated[
-        float, _option("--budget", panel=COMPUTE, text="Minutes of evaluation; 0 is no limit.")
-    ] = 10.0
-    trust_remote_code: Annotated[
-        bool,
-        _option("--trust-remote-code", panel=COMPUTE, text="Run code that comes with a model."),
-    ] = False
 
     def settings(self) -> dict[str, Any]:
         """As the workflows take them.
@@ -139,20 +273,6 @@ class Ending(Talk):
         Raises:
             ArgumentError: A setting that cannot be meant.
         """
-        data = EvalData(
-            source=self.source,
-            text_column=self.text_column,
-            max_examples=self.max_examples,
-            seq_len=self.seq_len,
-            batch_size=self.batch_size,
-            seed=self.seed,
-        )
-        compute = Compute(
-            device=self.device,
-            dtype=self.compute_dtype and self.compute_dtype.value,
-            budget=self.budget,
-            trust_remote_code=self.trust_remote_code,
-        )
         output = Output(
             dtype=self.dtype and self.dtype.value,
             max_shard_size=self.max_shard_size,
@@ -161,12 +281,8 @@ class Ending(Talk):
             allow_nonfinite=self.allow_nonfinite,
             device=self.device or "cpu",
         )
-        return {
-            "data": None if self.no_eval else data,
-            "compute": compute,
-            "output": output,
-            "sharpness": self.sharpness.value,
-        }
+        found = super().settings() | {"output": output, "sharpness": self.sharpness.value}
+        return found | {"data": None} if self.no_eval else found
 
 
 def takes(group: type[Talk]) -> Callable[[Callable[..., None]], Callable[..., None]]:

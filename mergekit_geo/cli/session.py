@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mergekit_geo.cli.progress import Shown
     from mergekit_geo.reports.schema import Report
 
-FAILED, INTERRUPTED = 1, 130
+FAILED, GATE, INTERRUPTED = 1, 3, 130
 
 
 class Session:
@@ -55,6 +55,15 @@ class Session:
         from mergekit_geo.cli.tables import print_report
 
         print_report(report)
+
+    def gate(self, holds: bool) -> None:
+        """Exit 3, after everything is shown, where what was asked for does not hold.
+
+        Raises:
+            typer.Exit: It does not hold.
+        """
+        if not holds:
+            raise typer.Exit(GATE)
 
     def fail(self, error: Exception) -> None:
         """One clear line on stderr, or the error as JSON on stdout."""

@@ -11,12 +11,22 @@ from rich.text import Text
 
 from mergekit_geo.cli.session import printable
 from mergekit_geo.reports.schema import (
+    BarrierMeasurements,
     CheckMeasurements,
+    DataEntry,
     Geometry,
     MergeMeasurements,
     Report,
+    SelectionEntry,
 )
-from mergekit_geo.reports.tables import loss_rows, verdict
+from mergekit_geo.reports.tables import (
+    BARRIER_HEAD,
+    barrier_rows,
+    describe_data,
+    loss_table,
+    model_table,
+    verdict,
+)
 
 WIDE = 160
 
@@ -31,6 +41,8 @@ def print_report(report: Report) -> None:
         console = Console(highlight=False, emoji=False, width=WIDE)
     if isinstance(report.result, MergeMeasurements):
         _print_merge(console, report, report.result)
+    elif isinstance(report.result, BarrierMeasurements):
+        _print_barriers(console, report, report.result)
     elif isinstance(report.result, CheckMeasurements):
         _print_check(console, report, report.result)
 
@@ -39,22 +51,55 @@ def _print_merge(console: Console, report: Report, result: MergeMeasurements) ->
     if result.geometry is not None and len(report.models) > 1:
         console.print(_geometry_table(report, result.geometry))
     if report.data is not None:
-        data = report.data
+        _print_notes(console, report.data)
         console.print(
-            f"loss on {data.source}: {data.tokens} tokens, {data.examples} windows, "
-            f"{data.documents} documents; [..] 95 % intervals over documents, paired in the last "
-            "column",
+            f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents, paired "
+            "in the last column",
             markup=False,
         )
-        head = ("model", "loss, nats per token", "perplexity", "output minus it")
-        console.print(_table(head, loss_rows(report)))
-        console.print(verdict(report), markup=False)
+        console.print(_table(*loss_table(report)))
+    if result.selection is not None:
+        console.print(printable(_selection(result.selection)), markup=False)
+    if result.barriers:
+        console.print(_table(BARRIER_HEAD, barrier_rows(result.barriers)))
+    if text := verdict(report):
+        console.print(printable(text), markup=False)
     branches = ", ".join(f"{count} {name}" for name, count in result.coefficients.branches.items())
     console.print(f"tensors: {branches}", markup=False)
     for item in report.not_measured:
         command = f"; {item.command}" if item.command else ""
         console.print(f"not measured: {item.what} ({item.why}{command})", markup=False)
     console.print(f"written to {report.output}", markup=False)
+
+
+def _print_barriers(console: Console, report: Report, result: BarrierMeasurements) -> None:
+    assert report.data is not None
+    _print_notes(console, report.data)
+    console.print(
+        f"measured on {describe_data(report.data)}; t of the maximum chosen on the other half; "
+        "[..] 95 % intervals over documents",
+        markup=False,
+    )
+    console.print(_table(*model_table(result.losses, report.data)))
+    console.print(_table(BARRIER_HEAD, barrier_rows(result.pairs)))
+    for entry in result.pairs:
+        line = f"{entry.first} to {entry.second}, {entry.along}: {entry.verdict}"
+        console.print(printable(line), markup=False)
+    if len(report.models) > 2:  # noqa: PLR2004
+        for number, basin in enumerate(result.basins, start=1):
+            console.print(printable(f"basin {number}: {', '.join(basin)}"), markup=False)
+    if report.output:
+        console.print(f"written to {report.output}", markup=False)
+
+
+def _selection(entry: SelectionEntry) -> str:
+    lines = [f"chosen on {entry.documents} other documents, {entry.method}: {entry.chosen}"]
+    return "\n".join([*lines, *(f"left out: {text}" for text in entry.left_out)])
+
+
+def _print_notes(console: Console, data: DataEntry) -> None:
+    for note in data.notes:
+        console.print(printable(f"note: {note}"), markup=False)
 
 
 def _geometry_table(report: Report, geometry: Geometry) -> Table:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from mergekit_geo.reports.schema import MergeMeasurements, ModelEntry, Report
-from mergekit_geo.reports.tables import loss_rows
+from mergekit_geo.reports.tables import BARRIER_HEAD, barrier_rows, describe_data, loss_table
 
 HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@.+)?")
 
@@ -25,6 +25,7 @@ def model_card(report: Report) -> str:
         "[mergekit_geo](https://pypi.org/project/mergekit_geo).",
         _parents(report.models, report.result.coefficients.weights),
         _losses(report),
+        _barriers(report.result),
         *(f"Not measured: {item.what}: {_escape(item.why)}." for item in report.not_measured),
         "`merge.json` holds the recipe tensor by tensor, `report.json` every number.",
     ]
@@ -58,17 +59,21 @@ def _parents(models: Sequence[ModelEntry], weights: Sequence[float]) -> str:
 
 
 def _losses(report: Report) -> str:
-    rows = loss_rows(report)
+    head, rows = loss_table(report)
     if not rows or report.data is None:
         return ""
-    data = report.data
     about = (
-        f"Next-token loss in nats per token on {_escape(data.source)}: {data.tokens} tokens in "
-        f"{data.examples} windows of up to {data.seq_len} from {data.documents} documents. "
-        "Intervals are 95 %, documents resampled; the last column is paired."
+        f"Measured on {_escape(describe_data(report.data))}. Intervals are 95 % over documents; "
+        "the last column is paired."
     )
-    head = ("model", "loss", "perplexity", "output minus it")
-    return about + "\n\n" + _table(head, [(_escape(r[0]), *r[1:]) for r in rows])
+    return about + "\n\n" + _table(head, [(_escape(row[0]), *row[1:]) for row in rows])
+
+
+def _barriers(result: MergeMeasurements) -> str:
+    if not result.barriers:
+        return ""
+    rows = [(_escape(r[0]), _escape(r[1]), *r[2:]) for r in barrier_rows(result.barriers)]
+    return "Loss barriers between the parents:\n\n" + _table(BARRIER_HEAD, rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SPELT = {"source": "data", "fsync": "no-fsync"}
+SPELT = {"source": "data", "config": "data-config", "fsync": "no-fsync"}
 """Settings whose flag has another name."""
 
 

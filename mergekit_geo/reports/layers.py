@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.merging.groups import layer_of
 from mergekit_geo.reports.schema import Geometry, LayerGeometry, PairGeometry
-
-NUMBERED = re.compile(r"(.*?\.)?(layers?|h|blocks?|stages|encoder|decoder)\.\d+(?=\.)")
-
-
-def layer_of(tensor: str) -> str:
-    """The layer a tensor belongs to.
-
-    Example:
-        >>> layer_of("model.layers.7.mlp.up_proj.weight"), layer_of("lm_head.weight")
-        ('model.layers.7', 'lm_head')
-    """
-    found = NUMBERED.match(tensor)
-    return found[0] if found else tensor.rpartition(".")[0] or tensor
 
 
 def summarize(grams: Mapping[str, Gram]) -> Geometry | None:

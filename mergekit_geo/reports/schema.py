@@ -38,19 +38,23 @@ class LossEntry(Part):
 
     Attributes:
         model: Its name.
-        role: Whether it went in or came out.
-        loss: Mean negative log-likelihood per token, in nats.
-        low: Lower end of the 95 % interval (documents resampled); null with too few documents.
+        role: Whether it went in, came out, or stands beside for comparison.
+        loss: Mean per token (or example), in nats; squared error for regression.
+        low: Lower end of the 95 % interval over documents; null with too few.
         high: Upper end.
-        perplexity: exp(loss).
+        perplexity: exp(loss), for language models.
+        metric: The task's metric, such as accuracy; null where it has none.
+        macro_f1: For classifiers.
     """
 
     model: str
-    role: Literal["parent", "output"]
+    role: Literal["parent", "output", "reference"]
     loss: float
     low: float | None
     high: float | None
-    perplexity: float
+    perplexity: float | None = None
+    metric: float | None = None
+    macro_f1: float | None = None
 
 
 class DifferenceEntry(Part):
@@ -126,15 +130,99 @@ class MergeCoefficients(Part):
     branches: dict[str, int]
 
 
+class EstimateEntry(Part):
+    """A number and its 95 % interval over documents; null ends with too few of them.
+
+    The value is null where the loss is not a number.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class BarrierEntry(Part):
+    """Loss along a path between two models.
+
+    Attributes:
+        first: The model at t = 0.
+        second: The model at t = 1.
+        along: Kind of path, such as `linear`.
+        t: Positions measured, in order.
+        loss: At each, on the report half; null where it is not a number.
+        metric: The task's metric at each; null where the task has none.
+        barrier: Largest loss above the chord between the ends (Entezari 2021).
+        barrier_mean: The same above the mean of the ends (Frankle 2020).
+        error_barrier: Largest error (1 - metric) above the chord.
+        t_max: Where the barrier is highest, found on the selection half.
+        path_max: Largest loss on the path.
+        path_mean: Mean loss over t.
+        significant: Whether the barrier's interval lies above zero; null without an interval.
+        verdict: The same in words.
+    """
+
+    first: str
+    second: str
+    along: str
+    t: list[float]
+    loss: list[float | None]
+    metric: list[float | None] | None
+    barrier: EstimateEntry
+    barrier_mean: EstimateEntry
+    error_barrier: EstimateEntry | None
+    t_max: float | None
+    path_max: float | None
+    path_mean: float | None
+    significant: bool | None
+    verdict: str
+
+
+class BarrierMeasurements(Part):
+    """Result of a barrier measurement.
+
+    Attributes:
+        pairs: Every pair of models, along every path asked for.
+        matrix: Barrier between models i and j along the first path; 0 where it is not significant.
+        basins: Models that are connected, largest basin first.
+        threshold: Barriers below this connect, in nats.
+        losses: Of the models themselves, on the report half.
+    """
+
+    pairs: list[BarrierEntry]
+    matrix: list[list[float | None]]
+    basins: list[list[str]]
+    threshold: float
+    losses: list[LossEntry]
+
+
+class SelectionEntry(Part):
+    """What was chosen by loss, on the selection half.
+
+    Attributes:
+        method: Such as `greedy`, `learned` or `best along linear`.
+        chosen: The choice in words.
+        documents: How many documents it was chosen on.
+        steps: What was tried, and its loss there.
+        left_out: Models outside the largest basin, and why.
+    """
+
+    method: str
+    chosen: str
+    documents: int
+    steps: list[tuple[str, float]]
+    left_out: list[str] = []
+
+
 class MergeMeasurements(Part):
     """Result of a merge."""
 
     coefficients: MergeCoefficients
     losses: list[LossEntry]
     differences: list[DifferenceEntry]
-    barriers: list[Any]
+    barriers: list[BarrierEntry]
     sharpness: list[Any]
     geometry: Geometry | None
+    selection: SelectionEntry | None = None
 
 
 class CheckMeasurements(Part):
@@ -160,11 +248,16 @@ class DataEntry(Part):
         source: File or built-in text.
         digest: SHA-256 of the documents.
         documents: How many documents the examples are from.
-        examples: How many token windows were measured.
+        examples: How many examples were measured.
         available: How many there were.
-        tokens: How many tokens were predicted, per model.
+        tokens: How many tokens (or labels, or examples) were predicted, per model.
         seq_len: Tokens in a full window.
-        seed: Of the sample and the bootstrap.
+        seed: Of the sample, the halves and the intervals.
+        task: Such as `causal-lm`.
+        unit: What is counted: `token`, `label` or `example`.
+        metric: What the task's metric is called.
+        half: `report` where something was chosen on the other half.
+        notes: What was guessed about the data.
     """
 
     source: str
@@ -175,6 +268,11 @@ class DataEntry(Part):
     tokens: int
     seq_len: int
     seed: int
+    task: str = ""
+    unit: str = "token"
+    metric: str = ""
+    half: Literal["", "report"] = ""
+    notes: list[str] = []
 
 
 class NotMeasured(Part):
@@ -239,7 +337,7 @@ class Report(Part):
     models: list[ModelEntry] = []
     settings: dict[str, Any] = {}
     data: DataEntry | None = None
-    result: MergeMeasurements | CheckMeasurements | None = None
+    result: MergeMeasurements | BarrierMeasurements | CheckMeasurements | None = None
     warnings: list[str] = []
     not_measured: list[NotMeasured] = []
     provenance: Provenance | None = None

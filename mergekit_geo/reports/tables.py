@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-from mergekit_geo.reports.schema import DifferenceEntry, LossEntry, MergeMeasurements, Report
+from collections.abc import Sequence
+
+from mergekit_geo.reports.schema import (
+    BarrierEntry,
+    DataEntry,
+    DifferenceEntry,
+    EstimateEntry,
+    LossEntry,
+    MergeMeasurements,
+    Report,
+)
 
 
-def loss_rows(report: Report) -> list[tuple[str, str, str, str]]:
-    """Model, loss, perplexity, and the output's difference from it, one row a model."""
-    if not isinstance(report.result, MergeMeasurements):
-        return []
-    differences = {entry.model: entry for entry in report.result.differences}
+def loss_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: model, loss, what else the task has, and the output's difference from it."""
+    if not isinstance(report.result, MergeMeasurements) or report.data is None:
+        return [], []
+    result = report.result
+    head, rows = model_table(result.losses, report.data)
+    differences = {entry.model: entry for entry in result.differences}
+    for row, entry in zip(rows, result.losses, strict=True):
+        row.append("" if entry.role == "output" else _difference(differences.get(entry.model)))
+    return [*head, "output minus it"], rows
+
+
+def model_table(losses: Sequence[LossEntry], data: DataEntry) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of models alone; columns that hold nothing are left out."""
+    columns = {
+        "model": [entry.model for entry in losses],
+        _loss_name(data): [with_interval(entry) for entry in losses],
+        "perplexity": [_number(entry.perplexity, ".4g") for entry in losses],
+        data.metric or "score": [_number(entry.metric, ".4f") for entry in losses],
+        "macro-F1": [_number(entry.macro_f1, ".4f") for entry in losses],
+    }
+    kept = {name: cells for name, cells in columns.items() if any(cells)}
+    return list(kept), [list(row) for row in zip(*kept.values(), strict=True)]
+
+
+def barrier_rows(entries: Sequence[BarrierEntry]) -> list[list[str]]:
+    """Models, kind of path, barrier with its interval, and where it is highest."""
     return [
-        (
-            entry.model,
-            with_interval(entry),
-            f"{entry.perplexity:.4g}",
-            _difference(differences.get(entry.model)) if entry.role == "parent" else "",
-        )
-        for entry in report.result.losses
+        [
+            entry.first,
+            entry.second,
+            entry.along,
+            estimate(entry.barrier),
+            _number(entry.t_max, ".3f"),
+        ]
+        for entry in entries
     ]
+
+
+BARRIER_HEAD = ["from", "to", "along", "barrier", "at t"]
+
+
+def describe_data(data: DataEntry) -> str:
+    """What was measured on, in a line."""
+    half = " of the report half" if data.half else ""
+    unit = f"{data.tokens} {data.unit}s, " if data.unit != "example" else ""
+    return f"{data.source}: {unit}{data.examples} examples, {data.documents} documents{half}"
 
 
 def with_interval(entry: LossEntry) -> str:
@@ -28,24 +71,37 @@ def with_interval(entry: LossEntry) -> str:
     return f"{entry.loss:.4f} [{entry.low:.4f}, {entry.high:.4f}]"
 
 
+def estimate(found: EstimateEntry | DifferenceEntry) -> str:
+    """A signed number and its interval for people."""
+    if found.value is None:
+        return "not a number"
+    if found.low is None:
+        return f"{found.value:+.4f}"
+    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+
+
 def _difference(entry: DifferenceEntry | None) -> str:
-    if entry is None:
-        return ""
-    if entry.low is None:
-        return f"{entry.value:+.4f}"
-    return f"{entry.value:+.4f} [{entry.low:+.4f}, {entry.high:+.4f}]"
+    return "" if entry is None else estimate(entry)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _loss_name(data: DataEntry) -> str:
+    return f"loss per {data.unit}"
 
 
 def verdict(report: Report) -> str:
     """What the losses say, in words; empty where none were measured."""
     if not isinstance(report.result, MergeMeasurements) or not report.result.differences:
         return ""
-    differences = report.result.differences
     losses = {entry.model: entry.loss for entry in report.result.losses if entry.role == "parent"}
+    differences = [entry for entry in report.result.differences if entry.model in losses]
     best = min(differences, key=lambda entry: losses[entry.model])
     if all(entry.significant and entry.value < 0 for entry in differences):
         return (
-            f"The output is better than every parent: {-best.value:.4f} nats below the best, "
+            f"The output is better than every parent: {-best.value:.4f} below the best, "
             f"{best.model}."
         )
     if best.significant is None:
@@ -53,6 +109,9 @@ def verdict(report: Report) -> str:
     if not best.significant:
         return f"No significant difference from the best parent, {best.model}."
     side = "better" if best.value < 0 else "worse"
-    return (
-        f"The output is {side} than the best parent, {best.model}, by {abs(best.value):.4f} nats."
-    )
+    return f"The output is {side} than the best parent, {best.model}, by {abs(best.value):.4f}."
+
+
+def is_worse(report: Report) -> bool:
+    """Whether the output is significantly worse than the best parent."""
+    return "is worse than the best parent" in verdict(report)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.command import command_line
 from mergekit_geo.reports.layers import summarize
@@ -20,7 +20,10 @@ from mergekit_geo.reports.schema import (
     NotMeasured,
     Report,
 )
-from mergekit_geo.workflows.losses import LossPlan, LossReport, measure_losses
+from mergekit_geo.workflows.choose import Chosen
+from mergekit_geo.workflows.evidence import evidence
+from mergekit_geo.workflows.losses import LossPlan, LossReport
+from mergekit_geo.workflows.measuring import Ground
 from mergekit_geo.workflows.request import Request
 
 if TYPE_CHECKING:
@@ -40,6 +43,8 @@ class Draft:
         warnings: What the user should know so far.
         notes: Ordinary differences, and what was done about them.
         began: When, in seconds since 1970.
+        chosen: The point, and what it was chosen on.
+        ground: Where that was measured, if it was.
     """
 
     request: Request
@@ -48,17 +53,23 @@ class Draft:
     warnings: list[str]
     notes: list[str]
     began: float
+    chosen: Chosen
+    ground: Ground | None = None
 
     def measure(
         self, output: Path | tuple[Config, dict[str, Tensor]], progress: Progress
     ) -> LossReport:
         """Losses of the parents and of the output, or why there are none."""
-        return measure_losses(
-            self.plan,
+        request = self.request
+        return evidence(
             self.blend.anchors,
             output,
-            self.request.data,
-            self.request.compute,
+            self.plan,
+            request.data,
+            request.train_data,
+            request.compute,
+            self.chosen,
+            self.ground,
             progress,
         )
 
@@ -74,7 +85,7 @@ class Draft:
             models=entries,
             settings=self.settings(),
             data=losses.data,
-            result=_measurements(request.rule, records, losses),
+            result=_measurements(self.chosen, records, losses),
             warnings=[*self.warnings, *losses.warnings, *_nonfinite(self.blend, records)],
             not_measured=self.not_measured(losses, out),
             provenance=provenance(self.began, losses.device, losses.dtype, losses.attention),
@@ -83,12 +94,13 @@ class Draft:
     def settings(self) -> dict[str, Any]:
         """What was asked for, as JSON keeps it."""
         request = self.request
-        data = asdict(request.data) if request.data else None
+        data = asdict(request.data) if isinstance(request.data, EvalData) else None
         return {
             **request.settings,
             "output": asdict(request.output),
             "data": data,
             "compute": asdict(request.compute),
+            "train_data": request.train_data and asdict(request.train_data),
             "sharpness": request.sharpness,
             "alignment": self.notes,
         }
@@ -99,32 +111,41 @@ class Draft:
         names = [anchor.name for anchor in self.blend.anchors]
         words = [request.command, *names, "-o", str(out), *request.flags]
         output = replace(request.output, overwrite=True)
-        return command_line(words, output, *([request.data] if request.data else []))
+        data = [request.data] if isinstance(request.data, EvalData) else []
+        return command_line(words, output, *data)
 
     def not_measured(self, losses: LossReport, out: Path | None) -> list[NotMeasured]:
         """What a report could hold and this one does not."""
         again = self.command_line(out) if out and self.blend.donor.folder else ""
-        missing = [NotMeasured(what="barriers", why="this version measures none")]
-        missing += [NotMeasured(what="sharpness", why="this version measures none")]
+        missing = [NotMeasured(what="sharpness", why="this version measures none")]
+        if not losses.barriers and len(self.blend.anchors) > 1:
+            missing.insert(0, self._no_barriers(losses))
         if losses.reason:
             missing.insert(0, NotMeasured(what="losses", why=losses.reason, command=again))
         return missing
 
+    def _no_barriers(self, losses: LossReport) -> NotMeasured:
+        why = losses.reason or "more than four parents, or too few documents for two halves"
+        names = [anchor.name for anchor in self.blend.anchors]
+        command = command_line(["barrier", *names]) if self.blend.donor.folder else ""
+        return NotMeasured(what="barriers", why=why, command=command)
+
 
 def _measurements(
-    rule: Rule, records: dict[str, TensorRecord], losses: LossReport
+    chosen: Chosen, records: dict[str, TensorRecord], losses: LossReport
 ) -> MergeMeasurements:
     return MergeMeasurements(
         coefficients=MergeCoefficients(
-            method=rule.name,
-            weights=list(rule.weights),
+            method=chosen.rule.name,
+            weights=list(chosen.rule.weights),
             branches=dict(Counter(record.branch for record in records.values())),
         ),
         losses=losses.losses,
         differences=losses.differences,
-        barriers=[],
+        barriers=losses.barriers,
         sharpness=[],
         geometry=summarize({n: r.gram for n, r in records.items() if r.gram is not None}),
+        selection=chosen.entry,
     )
 
 

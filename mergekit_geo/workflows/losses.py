@@ -5,20 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.objectives.settings import Compute, EvalData
-from mergekit_geo.objectives.text import Document, load_documents
-from mergekit_geo.progress import Progress
-from mergekit_geo.reports.schema import DataEntry, DifferenceEntry, LossEntry
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.errors import DataError
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.settings import BUILTIN, EvalData
+from mergekit_geo.reports.schema import BarrierEntry, DataEntry, DifferenceEntry, LossEntry
 
 if TYPE_CHECKING:
-    from mergekit_geo.objectives.causal_lm import Losses
-    from mergekit_geo.objectives.evaluation import Evaluation, Source
+    from torch.nn import Module
 
+    from mergekit_geo.objectives.evaluation import Sample
+    from mergekit_geo.objectives.losses import Losses
+    from mergekit_geo.objectives.objective import FunctionObjective, Objective
+
+    Data = EvalData | FunctionObjective | None
+
+Role = Literal["parent", "output", "reference"]
 OUTPUT = "output"
 LARGEST_EXPONENT = 700.0
+TEXT_TASKS = ("causal-lm", "masked-lm")
+"""Tasks that the built-in text can measure."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,13 @@ class LossPlan:
     """What is going to be measured.
 
     Attributes:
-        documents: The texts; empty if nothing is measured.
+        objective: The examples; None if nothing is measured.
+        sample: What they were made of, if from data.
         reason: Why nothing is measured.
     """
 
-    documents: list[Document] = field(default_factory=list)
+    objective: Objective | None = None
+    sample: Sample | None = None
     reason: str = ""
 
 
@@ -46,6 +57,7 @@ class LossReport:
         dtype: Of the arithmetic.
         attention: The attention backend.
         warnings: What was left out.
+        barriers: Between the parents.
         reason: Why nothing was measured; empty if it was.
     """
 
@@ -56,10 +68,11 @@ class LossReport:
     dtype: str | None = None
     attention: str | None = None
     warnings: list[str] = field(default_factory=list)
+    barriers: list[BarrierEntry] = field(default_factory=list)
     reason: str = ""
 
 
-def plan_losses(checkpoints: Sequence[Checkpoint], data: EvalData | None) -> LossPlan:
+def plan_losses(checkpoints: Sequence[Checkpoint], data: Data, compute: Compute) -> LossPlan:
     """Find out, before anything is merged, whether loss can be measured and on what.
 
     Raises:
@@ -67,91 +80,125 @@ def plan_losses(checkpoints: Sequence[Checkpoint], data: EvalData | None) -> Los
     """
     if data is None:
         return LossPlan(reason="evaluation was turned off")
-    if any(checkpoint.folder is None for checkpoint in checkpoints):
+    if not isinstance(data, EvalData):
+        return LossPlan(objective=data)
+    if checkpoints[0].folder is None:
         return LossPlan(reason="a model in memory comes without its tokenizer")
-    config = checkpoints[0].config
-    documents = load_documents(data)
-    from mergekit_geo.objectives.evaluation import context_length
-    from mergekit_geo.objectives.models import is_causal_lm
-
-    if not is_causal_lm(config):
-        kind = (config.get("architectures") or ["a checkpoint without config.json"])[0]
-        return LossPlan(reason=f"loss is measured for causal language models, and this is {kind}")
-    context_length(config, data.seq_len)
-    return LossPlan(documents)
-
-
-def measure_losses(
-    plan: LossPlan,
-    parents: Sequence[Checkpoint],
-    output: Source,
-    data: EvalData | None,
-    compute: Compute,
-    progress: Progress,
-) -> LossReport:
-    """Measure parents and output on the same examples.
-
-    A failure is a reason in the report, not an error: the merged weights are there already.
-    """
-    if data is None or plan.reason:
-        return LossReport(reason=plan.reason)
     try:
-        return _measure(plan, parents, output, data, compute, progress)
-    except Exception as error:  # a model's and a tokenizer's own code raise anything
-        return LossReport(reason=f"{type(error).__name__}: {error}")
+        return _planned(checkpoints[0].folder, checkpoints[0].config, data, compute)
+    except Exception as error:  # a tokenizer's own code raises anything
+        if isinstance(error, DataError) and (data.source or data.task or data.seq_len):
+            raise
+        return LossPlan(reason=f"{type(error).__name__}: {error}")
 
 
-def _measure(
-    plan: LossPlan,
-    parents: Sequence[Checkpoint],
-    output: Source,
-    data: EvalData,
-    compute: Compute,
-    progress: Progress,
+def _planned(folder: Path, config: Config, data: EvalData, compute: Compute) -> LossPlan:
+    from mergekit_geo.objectives.evaluation import prepare
+    from mergekit_geo.objectives.tasks import task_name
+
+    name = task_name(config, data.task)
+    if data.origin == BUILTIN and name not in TEXT_TASKS:
+        raise DataError(f"{name} cannot be measured on the built-in text", remedy="--data of yours")
+    sample = prepare(data, folder, config, compute)
+    return LossPlan(sample.objective, sample)
+
+
+def report_losses(
+    models: Sequence[tuple[str, Role, Losses]],
+    data: Data,
+    sample: Sample | None,
+    warnings: Sequence[str],
+    module: Module,
+    *,
+    half: Literal["", "report"] = "",
+    barriers: Sequence[BarrierEntry] = (),
 ) -> LossReport:
-    from mergekit_geo.objectives.evaluation import Evaluator
+    """Losses as a report has them.
 
-    folders = [parent.folder for parent in parents if parent.folder is not None]
-    evaluator = Evaluator(
-        plan.documents,
-        folders[0],
-        parents[0].config,
-        data,
-        compute,
-        models=len(folders) + 1,
-        progress=progress,
-    )
-    for parent, folder in zip(parents, folders, strict=True):
-        evaluator.measure(parent.name, folder)
-    evaluator.measure(OUTPUT, output)
-    return _report(evaluator.result(), [parent.name for parent in parents], data)
-
-
-def _report(evaluation: Evaluation, parents: list[str], data: EvalData) -> LossReport:
-    *before, after = evaluation.losses
+    Args:
+        models: Name, role and losses of each, the output last; it is compared with all others.
+        data: As asked for.
+        sample: What the objective was made of.
+        warnings: What was left out.
+        module: Any of them, for where it ran.
+        half: Whether these are the losses on the report half alone.
+        barriers: Between the parents.
+    """
+    *others, (_, _, output) = models
+    documents = len(set(output.document.tolist()))
+    place = run_with(module)
     return LossReport(
-        losses=[
-            *(_loss(n, x, data.seed) for n, x in zip(parents, before, strict=True)),
-            _loss(OUTPUT, after, data.seed, is_output=True),
-        ],
-        differences=[
-            _difference(name, after, x, data.seed) for name, x in zip(parents, before, strict=True)
-        ],
-        data=DataEntry(
-            source=data.source,
-            digest=evaluation.data_digest,
-            documents=evaluation.documents,
-            examples=evaluation.examples,
-            available=evaluation.available,
-            tokens=evaluation.tokens,
-            seq_len=evaluation.seq_len,
-            seed=data.seed,
-        ),
-        device=evaluation.device,
-        dtype=evaluation.dtype,
-        attention=evaluation.attention,
-        warnings=[*evaluation.warnings, *_too_few(evaluation.documents)],
+        losses=[loss_entry(name, role, found, sample) for name, role, found in models],
+        differences=[difference(name, output, found) for name, _, found in others],
+        data=data_entry(data, sample, output, half),
+        device=place[0],
+        dtype=place[1],
+        attention=place[2],
+        warnings=[*warnings, *_too_few(documents)],
+        barriers=list(barriers),
     )
+
+
+def data_entry(
+    data: Data, sample: Sample | None, losses: Losses, half: Literal["", "report"] = ""
+) -> DataEntry:
+    """What loss was measured on."""
+    documents = len(set(losses.document.tolist()))
+    shared = {
+        "documents": documents,
+        "examples": len(losses.loss),
+        "tokens": int(losses.weight.sum()),
+        "half": half,
+    }
+    if sample is None or not isinstance(data, EvalData):
+        return DataEntry(
+            source="a function of the caller's",
+            digest="",
+            available=len(losses.loss),
+            seed=0,
+            seq_len=0,
+            **shared,
+        )
+    task = sample.objective.task
+    return DataEntry(
+        source=data.origin,
+        digest=sample.digest,
+        available=sample.available,
+        seq_len=max(example.size for example in sample.objective.kept),
+        seed=data.seed,
+        task=task.name,
+        unit=task.unit,
+        metric=task.metric,
+        notes=list(sample.notes),
+        **shared,
+    )
+
+
+def loss_entry(name: str, role: Role, losses: Losses, sample: Sample | None) -> LossEntry:
+    """One model's loss, its metric, and how sure they are."""
+    from mergekit_geo.objectives.statistics import mean_loss
+
+    found = mean_loss(losses)
+    task = sample.objective.task.name if sample else ""
+    perplexity = math.exp(min(found.value, LARGEST_EXPONENT)) if task == "causal-lm" else None
+    return LossEntry(
+        model=name,
+        role=role,
+        loss=found.value,
+        low=found.low,
+        high=found.high,
+        perplexity=perplexity,
+        metric=losses.accuracy,
+        macro_f1=losses.answers.macro_f1 if losses.answers else None,
+    )
+
+
+def run_with(module: Module) -> tuple[str, str, str]:
+    """Device, dtype and attention backend of a module."""
+    parameter = next(module.parameters())
+    config = getattr(module, "config", None)
+    dtype = str(parameter.dtype).removeprefix("torch.")
+    return str(parameter.device), dtype, getattr(config, "_attn_implementation", None) or ""
 
 
 def _too_few(documents: int) -> list[str]:
@@ -165,24 +212,11 @@ def _too_few(documents: int) -> list[str]:
     ]
 
 
-def _loss(name: str, losses: Losses, seed: int, *, is_output: bool = False) -> LossEntry:
-    from mergekit_geo.objectives.statistics import mean_loss
-
-    found = mean_loss(losses, seed)
-    return LossEntry(
-        model=name,
-        role="output" if is_output else "parent",
-        loss=found.value,
-        low=found.low,
-        high=found.high,
-        perplexity=math.exp(min(found.value, LARGEST_EXPONENT)),
-    )
-
-
-def _difference(name: str, output: Losses, parent: Losses, seed: int) -> DifferenceEntry:
+def difference(name: str, output: Losses, other: Losses) -> DifferenceEntry:
+    """The output's loss minus another's, on the same examples."""
     from mergekit_geo.objectives.statistics import paired_difference
 
-    found = paired_difference(output, parent, seed)
+    found = paired_difference(output, other)
     return DifferenceEntry(
         model=name,
         value=found.value,

@@ -14,19 +14,28 @@ from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
 from mergekit_geo.checkpoints.writer import output_errors
-from mergekit_geo.errors import AntipodalError, NonFiniteError
+from mergekit_geo.errors import AntipodalError, ArgumentError, NonFiniteError
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.settings import DTYPES
+from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.card import model_card
 from mergekit_geo.reports.provenance import count_parameters, model_entry, versions
+from mergekit_geo.workflows.choose import Chosen, choose, evaluations
 from mergekit_geo.workflows.draft import Draft
-from mergekit_geo.workflows.losses import plan_losses
+from mergekit_geo.workflows.losses import LossPlan, plan_losses
+from mergekit_geo.workflows.measuring import Ground, make_ground
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
 if TYPE_CHECKING:
     from mergekit_geo.merging.tensor import TensorRecord
+
+
+NO_STATISTICS = (
+    "the model has BatchNorm, and the average of running statistics is that of no model: give "
+    "--train-data to estimate them anew"
+)
 
 
 def merge(
@@ -43,13 +52,44 @@ def merge(
     if out is not None:
         inputs = [c.folder for c in checkpoints if c.folder is not None]
         check_output(out, inputs, overwrite=request.output.overwrite)
-    plan = plan_losses(checkpoints, request.data)
+    plan = plan_losses(checkpoints, request.data, request.compute)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
-    blend = Blend(found.fetch(), request.rule, request.output.stored_dtype)
-    draft = Draft(request, blend, plan, [*request.warnings, *found.warnings], found.notes, began)
+    anchors = found.fetch()
+    chosen, ground = _chosen(anchors, request, plan, progress)
+    blend = Blend(anchors, chosen.rule, request.output.stored_dtype, chosen.rules)
+    warnings = [*request.warnings, *found.warnings]
+    draft = Draft(request, blend, plan, warnings, found.notes, began, chosen, ground)
     if out is None:
         return _in_memory(draft, progress)
     return _on_disk(draft, out, progress)
+
+
+def _chosen(
+    anchors: Sequence[Checkpoint], request: Request, plan: LossPlan, progress: Progress
+) -> tuple[Chosen, Ground | None]:
+    """The point asked for, or the one that loss chooses, and where that was measured."""
+    choosing = request.choosing
+    if not choosing.by_loss:
+        return Chosen(request.rule), None
+    data = request.data
+    if isinstance(data, EvalData) and not data.source:
+        raise ArgumentError(
+            "a model chosen by loss would be tuned to the built-in text",
+            remedy=f"give --data of yours, or say --data {data.origin}",
+        )
+    ground = make_ground(
+        anchors,
+        plan,
+        data,
+        request.train_data,
+        request.compute,
+        progress,
+        evaluations=evaluations(choosing, len(anchors)) + 2 * len(anchors),
+        resumable=True,
+        refresh_models=False,
+    )
+    seed = data.seed if isinstance(data, EvalData) else 0
+    return choose(choosing, request.rule.weights, ground, progress, seed), ground
 
 
 def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
@@ -104,6 +144,7 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
             advance=progress.advance,
         )
         _write_companions(draft.blend, workspace.folder)
+        _write_statistics(draft, workspace.folder)
         _write_recipe(draft, records, workspace.folder)
         losses = draft.measure(workspace.folder, progress)
         report = draft.report(records, losses, out)
@@ -123,7 +164,8 @@ def _identity(draft: Draft) -> list[Any]:
     output, blend = draft.request.output, draft.blend
     anchors = [anchor.identity() for anchor in blend.anchors]
     numbers = [output.dtype, output.max_shard_size, output.allow_nonfinite, output.device]
-    return [versions()["mergekit_geo"], repr(blend.rule), numbers, anchors]
+    rules = [repr(blend.rule), repr(sorted(blend.rules.items()))]
+    return [versions()["mergekit_geo"], rules, numbers, anchors]
 
 
 def _tell_of_earlier_run(draft: Draft, workspace: Workspace) -> None:
@@ -144,9 +186,23 @@ def _write_companions(blend: Blend, folder: Path) -> None:
         write_config(folder, blend.donor.config, dtype)
 
 
+def _write_statistics(draft: Draft, folder: Path) -> None:
+    """BatchNorm statistics anew, where there are some and data to estimate them on."""
+    from mergekit_geo.workflows.statistics import has_statistics, rewrite_statistics
+
+    if not has_statistics(draft.blend.donor.tensors):
+        return
+    request = draft.request
+    if request.train_data is None:
+        draft.warnings.append(NO_STATISTICS)
+        return
+    count = rewrite_statistics(folder, request.train_data, request.compute)
+    draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
+
+
 def _write_recipe(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> None:
     recipe = {
-        "method": draft.request.rule.name,
+        "method": draft.chosen.rule.name,
         "settings": draft.settings(),
         "models": [model_entry(anchor).model_dump() for anchor in draft.blend.anchors],
         "versions": versions(),

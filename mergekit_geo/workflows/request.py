@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
-from mergekit_geo.objectives.settings import Compute, EvalData
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.workflows.choose import Choosing
+
+if TYPE_CHECKING:
+    from mergekit_geo.workflows.losses import Data
 
 SHARPNESS = ("off", "quick", "full")
 
@@ -25,6 +30,8 @@ class Request:
         flags: The same as flags of the command.
         output: How it is written.
         data: What loss is measured on; None measures none.
+        train_data: What BatchNorm statistics are estimated on.
+        choosing: How the point is chosen, where it is chosen by loss.
         compute: How models are run.
         sharpness: `off`, `quick` or `full`.
         warnings: What the user should know of the settings.
@@ -35,10 +42,12 @@ class Request:
     settings: dict[str, Any]
     flags: Sequence[str]
     output: Output
-    data: EvalData | None
+    data: Data
     compute: Compute
     sharpness: str = "off"
     warnings: tuple[str, ...] = ()
+    train_data: EvalData | None = None
+    choosing: Choosing = Choosing()
 
     def __post_init__(self) -> None:
         if self.sharpness not in SHARPNESS:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.reports.schema import MergeMeasurements, Report
-from mergekit_geo.reports.tables import loss_rows, verdict
+from mergekit_geo.reports.tables import is_worse, loss_table, verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,10 +33,15 @@ class MergeResult:
         assert isinstance(self.report.result, MergeMeasurements)
         return self.report.result
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the output is significantly worse than its best parent."""
+        return is_worse(self.report)
+
     def __str__(self) -> str:
         place = f"-> {self.out}" if self.out else "in memory"
         models = ", ".join(model.name for model in self.report.models)
         lines = [f"{self.measurements.coefficients.method} of {models} {place}"]
-        lines += ["  ".join(row) for row in loss_rows(self.report)]
+        lines += ["  ".join(row) for row in loss_table(self.report)[1]]
         lines += [text for text in [verdict(self.report)] if text]
         return "\n".join(lines)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.geometry.sphere import Antipodal, slerp_or_karcher
+from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
-from mergekit_geo.objectives.settings import Compute, EvalData
+from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.workflows.merge import merge
 from mergekit_geo.workflows.request import Request
@@ -18,6 +19,7 @@ from mergekit_geo.workflows.soup import BUILTIN_TEXT
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.workflows.losses import Data
 
 
 def slerp(
@@ -28,7 +30,8 @@ def slerp(
     weights: Sequence[float] | None = None,
     antipodal: Antipodal = "error",
     output: Output = Output(),
-    data: EvalData | None = BUILTIN_TEXT,
+    data: Data = BUILTIN_TEXT,
+    train_data: EvalData | None = None,
     compute: Compute = Compute(),
     sharpness: str = "off",
     progress: Progress | None = None,
@@ -43,6 +46,7 @@ def slerp(
         antipodal: What to do with opposite tensors: `error` or `linear`.
         output: How the checkpoint is written.
         data: What loss is measured on; None measures none.
+        train_data: What BatchNorm statistics are estimated on, where a model has some.
         compute: How models are run.
         sharpness: `off`; this version measures none.
         progress: Told what is going on.
@@ -62,6 +66,8 @@ def slerp(
     flags = [] if t is None else [f"--t={t}"]
     flags += [] if weights is None else [f"--weights={','.join(map(repr, weights))}"]
     flags += [] if antipodal == "error" else [f"--antipodal={antipodal}"]
-    request = Request("slerp", rule, settings, flags, output, data, compute, sharpness)
+    request = Request(
+        "slerp", rule, settings, flags, output, data, compute, sharpness, (), train_data
+    )
     checkpoints = open_checkpoints(models)
     return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
+from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
-from mergekit_geo.objectives.settings import Compute, EvalData
+from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.reports.command import changed_flags
+from mergekit_geo.workflows.choose import Choosing, midpoint
 from mergekit_geo.workflows.merge import merge
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.workflows.losses import Data
 
 BUILTIN_TEXT = EvalData()
 
@@ -28,8 +33,10 @@ def soup(
     *,
     weights: Sequence[float] | None = None,
     normalize: bool = True,
+    choosing: Choosing = Choosing(),
     output: Output = Output(),
-    data: EvalData | None = BUILTIN_TEXT,
+    data: Data = BUILTIN_TEXT,
+    train_data: EvalData | None = None,
     compute: Compute = Compute(),
     sharpness: str = "off",
     progress: Progress | None = None,
@@ -42,8 +49,10 @@ def soup(
         out: Folder to write; None keeps the result in memory.
         weights: One per model; equal ones if None.
         normalize: Divide the weights by their sum.
+        choosing: How the point is chosen, where it is chosen by loss.
         output: How the checkpoint is written.
-        data: What loss is measured on; None measures none.
+        data: What loss is measured on; None measures none. Choosing by loss wants it named.
+        train_data: What BatchNorm statistics are estimated on, where a model has some.
         compute: How models are run.
         sharpness: `off`; this version measures none.
         progress: Told what is going on.
@@ -66,8 +75,18 @@ def soup(
     negative = tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0)
     flags = [] if weights is None else [f"--weights={','.join(map(repr, checked))}"]
     flags += [] if normalize else ["--no-normalize"]
-    settings = {"weights": list(checked), "normalize": normalize}
+    settings = {"weights": list(checked), "normalize": normalize, **asdict(choosing)}
     request = Request(
-        "soup", Linear(used), settings, flags, output, data, compute, sharpness, negative
+        "soup",
+        Linear(used) if choosing.along is None else midpoint(choosing, len(models)),
+        settings,
+        [*flags, *changed_flags(choosing)],
+        output,
+        data,
+        compute,
+        sharpness,
+        negative,
+        train_data,
+        choosing,
     )
     return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())

@@ -33,7 +33,7 @@ def test_soup_from_the_shell(family: Path, tmp_path: Path, geo_merge: Run) -> No
     assert done.returncode == 0, done.stderr
     assert "output minus it" in done.stdout
     assert "38 linear" in done.stdout
-    assert "measuring 4 models on 60 windows" in done.stderr
+    assert "13 measurements on 60 examples" in done.stderr
     assert (tmp_path / "out" / "report.json").is_file()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -29,17 +30,18 @@ def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.MergeR
 
 def naive_losses(folder: Path, most: int) -> tuple[float, int]:
     """Token-weighted mean loss by transformers itself, window by window."""
-    from mergekit_geo.objectives.windows import cut_windows, sample
-
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    windows = sample(cut_windows(builtin_documents("held-out"), tokenizer, 64), most, 0)
+    texts = [tokenizer(document.text)["input_ids"] for document in builtin_documents("held-out")]
+    windows = [text[i : i + 64] for text in texts for i in range(0, len(text), 64)]
+    windows = [window for window in windows if len(window) > 1]
+    chosen = sorted(random.Random(0).sample(range(len(windows)), most))
     total = tokens = 0.0
-    for window in windows:
-        ids = torch.tensor([window.tokens])
+    for window in (windows[i] for i in chosen):
+        ids = torch.tensor([window])
         with torch.no_grad():
-            total += model(input_ids=ids, labels=ids).loss.item() * window.predicted
-        tokens += window.predicted
+            total += model(input_ids=ids, labels=ids).loss.item() * (len(window) - 1)
+        tokens += len(window) - 1
     return total / tokens, int(tokens)
 
 
@@ -83,7 +85,7 @@ def test_report_is_what_was_returned(merged: geo.MergeResult) -> None:
     )
     assert {*pinned.split(), "provenance"} == keys.keys()
     assert set(keys["result"]) == {
-        "coefficients", "losses", "differences", "barriers", "sharpness", "geometry"
+        "coefficients", "losses", "differences", "barriers", "sharpness", "geometry", "selection"
     }  # fmt: skip
 
 
@@ -160,17 +162,19 @@ def test_module_is_written_with_its_config(family: Path, tmp_path: Path) -> None
 
 
 def test_what_is_not_measured_is_listed(save: Save, tmp_path: Path) -> None:
-    config = {"architectures": ["BertForMaskedLM"], "model_type": "bert"}
+    config = {"architectures": ["ViTForImageClassification"], "model_type": "vit"}
     found = geo.soup([save("a", config=config), save("b", config=config)], tmp_path / "out")
     missing = found.report.not_measured
     assert [item.what for item in missing] == ["losses", "barriers", "sharpness"]
-    assert "this is BertForMaskedLM" in missing[0].why
+    assert "image-classification cannot be measured on the built-in text" in missing[0].why
     assert missing[0].command.startswith("geo-merge soup ")
 
 
 def test_failed_evaluation_loses_no_weights(save: Save, tmp_path: Path) -> None:
     """These folders have no tokenizer, so that nothing can be measured."""
-    found = geo.soup([save("a"), save("b")], tmp_path / "out", output=FAST)
+    config = {"num_attention_heads": 1, "num_key_value_heads": 1}
+    models = [save(name, config=config) for name in "ab"]
+    found = geo.soup(models, tmp_path / "out", output=FAST)
     assert "no tokenizer beside the weights" in found.report.not_measured[0].why
     assert (tmp_path / "out" / "model.safetensors").is_file()
 

@@ -1,0 +1,130 @@
+"""Pictures of a report, drawn from it and from nothing else; and CSV of what they show."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.reports.schema import BarrierEntry, BarrierMeasurements
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED = "#1b1b1b", "#8a8a8a"
+COLOURS = ("#0b6e99", "#c2571a", "#4c8c2b", "#8b4a9c", "#b8860b", "#a8324a", "#3b6f6f", "#5a5a9c")
+FORMATS = ("png", "svg")
+DPI = 150
+
+
+def write_barriers(entries: Sequence[BarrierEntry], folder: Path) -> None:
+    """Curves as `barrier.png`, `.svg` and `.csv` in a folder that is there."""
+    _save(barrier_figure(entries), folder / "barrier")
+    (folder / "barrier.csv").write_text(barrier_csv(entries), "utf-8")
+
+
+def write_matrix(measured: BarrierMeasurements, folder: Path) -> None:
+    """The heat map of all pairs as `matrix.png` and `.svg`."""
+    _save(matrix_figure(measured), folder / "matrix")
+
+
+def barrier_figure(entries: Sequence[BarrierEntry]) -> Figure:
+    """Loss along every path, its ends, the chord between them, and the barrier's interval."""
+    figure, axes = _figure(7.0, 4.2)
+    for colour, entry in zip(_colours(len(entries)), entries, strict=True):
+        _curve(axes, entry, colour)
+    axes.set_xlabel("t")
+    axes.set_ylabel("loss")
+    axes.set_xlim(-0.02, 1.02)
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    return figure
+
+
+def matrix_figure(measured: BarrierMeasurements) -> Figure:
+    """Barrier of every pair."""
+    names = [_short(entry.model) for entry in measured.losses]
+    side = 1.6 + 0.8 * len(names)
+    figure, axes = _figure(side + 1.2, side)
+    heights = [[math.nan if x is None else x for x in row] for row in measured.matrix]
+    image = axes.imshow(heights, cmap="magma_r", vmin=0)
+    most = max(x or 0.0 for row in measured.matrix for x in row) or 1.0
+    for i, row in enumerate(heights):
+        for j, value in enumerate(row):
+            shade = "white" if value > most / 2 else INK
+            axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=shade, fontsize=8)
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="barrier")
+    return figure
+
+
+def barrier_csv(entries: Sequence[BarrierEntry]) -> str:
+    """One row a point: first, second, along, t, loss, metric."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["first", "second", "along", "t", "loss", "metric"])
+    for entry in entries:
+        metric = entry.metric or [None] * len(entry.t)
+        for t, loss, score in zip(entry.t, entry.loss, metric, strict=True):
+            writer.writerow([entry.first, entry.second, entry.along, t, loss, score])
+    return text.getvalue()
+
+
+def _curve(axes: Axes, entry: BarrierEntry, colour: str) -> None:
+    points = [(t, x) for t, x in zip(entry.t, entry.loss, strict=True) if x is not None]
+    ts, losses = zip(*points, strict=True)
+    label = f"{_short(entry.first)} to {_short(entry.second)}, {entry.along}"
+    axes.plot(ts, losses, "-o", color=colour, markersize=3, linewidth=1.6, label=label)
+    ends = [ts[0], ts[-1]], [losses[0], losses[-1]]
+    axes.plot(*ends, "--", color=colour, linewidth=0.9, alpha=0.6)
+    axes.plot(*ends, "s", color=colour, markersize=6)
+    barrier = entry.barrier
+    if barrier.low is not None and barrier.high is not None and entry.t_max is not None:
+        chord = (1 - entry.t_max) * losses[0] + entry.t_max * losses[-1]
+        axes.vlines(
+            entry.t_max,
+            chord + barrier.low,
+            chord + barrier.high,
+            color=colour,
+            linewidth=5,
+            alpha=0.25,
+        )
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(visible=True, color=MUTED, alpha=0.2, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _save(figure: Figure, stem: Path) -> None:
+    for form in FORMATS:
+        figure.savefig(
+            stem.with_suffix(f".{form}"), dpi=DPI, metadata=_undated(form), bbox_inches="tight"
+        )
+
+
+def _undated(form: str) -> dict[str, None] | None:
+    """Without the time of day, so that the same numbers give the same file."""
+    return {"Date": None} if form == "svg" else None
+
+
+def _colours(count: int) -> list[str]:
+    return (list(COLOURS) * math.ceil(count / len(COLOURS)))[:count]
+
+
+def _short(name: str) -> str:
+    """A model's name without folders; matplotlib reads `$` as mathematics."""
+    return (name.rstrip("/").rpartition("/")[2] or name).replace("$", r"\$")

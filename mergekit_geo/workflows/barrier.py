@@ -1,0 +1,333 @@
+"""`geo.barrier`: the loss on the way between models."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.errors import ArgumentError, OutputExistsError
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.reports.provenance import model_entry, provenance
+from mergekit_geo.reports.schema import (
+    BarrierEntry,
+    BarrierMeasurements,
+    EstimateEntry,
+    LossEntry,
+    Report,
+)
+from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
+from mergekit_geo.workflows.measuring import Ground, make_ground
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.connectivity.barrier import Barrier
+    from mergekit_geo.connectivity.basins import Basins
+    from mergekit_geo.connectivity.profile import Profile
+    from mergekit_geo.connectivity.walk import Walk
+    from mergekit_geo.objectives.evaluation import Sample
+    from mergekit_geo.objectives.halves import Halves
+    from mergekit_geo.objectives.losses import Losses
+    from mergekit_geo.objectives.statistics import Estimate
+    from mergekit_geo.workflows.losses import Data
+
+BUILTIN_TEXT = EvalData()
+LINEAR = ("linear",)
+MOST_POINTS = 20
+PAIR = 2
+CONNECTED = 0.02
+"""Barriers below this share of the models' mean loss connect (Frankle 2020 takes 2 % of error)."""
+
+
+@dataclass(frozen=True)
+class BarrierResult:
+    """What lies between models.
+
+    Attributes:
+        report: Every number.
+        out: The folder with report and pictures, None where none was asked for.
+    """
+
+    report: Report
+    out: Path | None = None
+
+    @property
+    def measurements(self) -> BarrierMeasurements:
+        """The result part of the report."""
+        assert isinstance(self.report.result, BarrierMeasurements)
+        return self.report.result
+
+    def exceeds(self, limit: float) -> bool:
+        """Whether some barrier is higher than a limit: its interval's lower end, if it has one.
+
+        A path on which no loss could be measured counts as too high.
+        """
+        heights = [
+            pair.barrier.value if pair.barrier.low is None else pair.barrier.low
+            for pair in self.measurements.pairs
+        ]
+        return any(height is None or height > limit for height in heights)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{pair.first} to {pair.second}, {pair.along}: {pair.verdict}"
+            for pair in self.measurements.pairs
+        )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A path between two models, measured.
+
+    Attributes:
+        first: Index of the model at t = 0.
+        second: Index of the model at t = 1.
+        along: Kind of path.
+        profile: Losses along it.
+        barrier: What they say.
+    """
+
+    first: int
+    second: int
+    along: str
+    profile: Profile
+    barrier: Barrier
+
+
+def barrier(
+    models: Sequence[Model],
+    out: str | Path | None = None,
+    *,
+    along: Sequence[str] = LINEAR,
+    points: int = 11,
+    overwrite: bool = False,
+    data: Data = BUILTIN_TEXT,
+    train_data: EvalData | None = None,
+    compute: Compute = Compute(),
+    progress: Progress | None = None,
+) -> BarrierResult:
+    """Measure the loss along paths between every two models (Entezari 2021, Frankle 2020).
+
+    The t of a barrier is found on one half of the documents and its height measured on the other.
+    Finished points are kept in the user's cache: an interrupted measurement goes on.
+
+    Args:
+        models: Two or more folders, Hub ids, or modules.
+        out: Folder for `report.json`, pictures and CSV; None writes nothing.
+        along: Kinds of path: `linear`, `slerp`.
+        points: Even positions measured before the maximum is sought.
+        overwrite: Replace an output folder.
+        data: What loss is measured on.
+        train_data: What BatchNorm statistics are estimated on at every point.
+        compute: How models are run.
+        progress: Told what is going on.
+
+    Raises:
+        ArgumentError: Fewer than two models, or no such path.
+        DataError: Nothing to measure on, or too few documents for an interval.
+        GeoError: With the reason and the remedy.
+    """
+    began, told = time.time(), progress or Silent()
+    _check(models, along, points)
+    folder = _free(out, overwrite=overwrite)
+    checkpoints = open_checkpoints(models)
+    found = preflight(checkpoints)
+    found.require()
+    plan = plan_losses(checkpoints, data, compute)
+    count = len(checkpoints)
+    pairs = count * (count - 1) // 2 * len(along)
+    ground = make_ground(
+        found.fetch(), plan, data, train_data, compute, told,
+        evaluations=count + pairs * (max(points, MOST_POINTS) - PAIR), resumable=True,
+    )  # fmt: skip
+    if ground.walk.kept is not None:
+        told.say(f"finished points are kept in {ground.walk.kept.folder}")
+    seed = data.seed if isinstance(data, EvalData) else 0
+    measured = _measure(ground, seed, along, points, plan.sample)
+    halves = ground.halves(seed)
+    place = run_with(ground.walk.live.model)
+    report = Report(
+        command="barrier",
+        output=str(folder) if folder else None,
+        models=[model_entry(checkpoint) for checkpoint in checkpoints],
+        settings={
+            "along": list(along),
+            "points": points,
+            "data": asdict(data) if isinstance(data, EvalData) else None,
+            "train_data": train_data and asdict(train_data),
+            "compute": asdict(compute),
+            "alignment": found.notes,
+        },
+        data=data_entry(data, plan.sample, ground.walk.at_model(0).take(halves.report), "report"),
+        result=measured,
+        warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
+        provenance=provenance(began, *place),
+    )
+    if folder is not None:
+        _write(report, measured, folder)
+    return BarrierResult(report, folder)
+
+
+def measure_pairs(
+    walk: Walk, halves: Halves, along: Sequence[str], *, points: int, most: int
+) -> list[Pair]:
+    """The profile and the barrier of every pair of a walk's models, along every kind of path.
+
+    Args:
+        walk: Where losses are measured.
+        halves: What the maximum is sought on, and what it is reported on.
+        along: Kinds of path.
+        points: Even positions.
+        most: Positions in all.
+    """
+    from mergekit_geo.connectivity.barrier import barrier as heights_of
+    from mergekit_geo.connectivity.profile import trace
+
+    found = []
+    count = len(walk.anchors)
+    for i, j in combinations(range(count), PAIR):
+        for kind in along:
+            profile = trace(
+                lambda t, i=i, j=j, kind=kind: walk.between(i, j, kind, t),  # type: ignore[misc]
+                lambda losses: halves,
+                points=points,
+                most=max(points, most),
+            )
+            found.append(Pair(i, j, kind, profile, heights_of(profile)))
+    return found
+
+
+def threshold_of(losses: Sequence[float]) -> float:
+    """Barriers below this connect: 2 % of the models' mean loss."""
+    return CONNECTED * abs(sum(losses) / len(losses))
+
+
+def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
+    """A path as the report has it: the curve on the report half, heights with intervals."""
+    loss, error = pair.barrier.loss, pair.barrier.error
+    reported = [x.take(pair.profile.halves.report) for x in pair.profile.measured.values()]
+    scores = [x.accuracy for x in reported if x.accuracy is not None]
+    return BarrierEntry(
+        first=walk.anchors[pair.first].name,
+        second=walk.anchors[pair.second].name,
+        along=pair.along,
+        t=pair.profile.t.tolist(),
+        loss=[_finite(x.mean) for x in reported],
+        metric=[_finite(score) for score in scores] or None,
+        barrier=_estimate(loss.barrier.estimate),
+        barrier_mean=_estimate(loss.barrier_mean.estimate),
+        error_barrier=None if error is None else _estimate(error.barrier.estimate),
+        t_max=_finite(loss.barrier.t),
+        path_max=_finite(loss.path_max.estimate.value),
+        path_mean=_finite(loss.path_mean.value),
+        significant=loss.barrier.estimate.is_significant,
+        verdict=pair.barrier.sentence(),
+    )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _measure(
+    ground: Ground, seed: int, along: Sequence[str], points: int, sample: Sample | None
+) -> BarrierMeasurements:
+    walk = ground.walk
+    models = [walk.at_model(i) for i in range(len(walk.anchors))]
+    halves = ground.halves(seed)
+    pairs = measure_pairs(walk, halves, along, points=points, most=MOST_POINTS)
+    reported = [found.take(halves.report) for found in models]
+    limit = threshold_of([found.mean for found in reported])
+    first = [pair for pair in pairs if pair.along == along[0]]
+    found = basins_of(walk, first, [losses.mean for losses in reported])
+    groups = sorted(found.all, key=lambda group: group != found.largest)
+    return BarrierMeasurements(
+        pairs=[barrier_entry(walk, pair) for pair in pairs],
+        matrix=[[_finite(x) for x in row] for row in _matrix(len(models), first)],
+        basins=[[walk.anchors[i].name for i in group] for group in groups],
+        threshold=limit,
+        losses=_entries(walk, reported, sample),
+    )
+
+
+def basins_of(walk: Walk, pairs: Sequence[Pair], losses: Sequence[float]) -> Basins:
+    """Which models are connected, by the barriers between them.
+
+    Args:
+        walk: Whose models they are.
+        pairs: Every pair of them, along one kind of path.
+        losses: Of the models.
+    """
+    from mergekit_geo.connectivity.basins import basins
+
+    return basins(np.array(_matrix(len(losses), pairs)), losses, threshold_of(losses))
+
+
+def _entries(walk: Walk, reported: Sequence[Losses], sample: Sample | None) -> list[LossEntry]:
+    return [
+        loss_entry(anchor.name, "parent", found, sample)
+        for anchor, found in zip(walk.anchors, reported, strict=True)
+    ]
+
+
+def _matrix(count: int, pairs: Sequence[Pair]) -> list[list[float]]:
+    matrix = [[0.0] * count for _ in range(count)]
+    for pair in pairs:
+        height = pair.barrier.height
+        matrix[pair.first][pair.second] = matrix[pair.second][pair.first] = height
+    return matrix
+
+
+def _estimate(found: Estimate) -> EstimateEntry:
+    low, high = (None if end is None else _finite(end) for end in (found.low, found.high))
+    return EstimateEntry(value=_finite(found.value), low=low, high=high)
+
+
+def _check(models: Sequence[Model], along: Sequence[str], points: int) -> None:
+    from mergekit_geo.connectivity.paths import path
+
+    if len(models) < PAIR:
+        raise ArgumentError(f"nothing lies between {len(models)} model", remedy="name at least two")
+    if points < PAIR + 1:
+        raise ArgumentError(f"a path needs at least 3 points, found {points}")
+    for kind in along:
+        path(kind)
+
+
+def _free(out: str | Path | None, *, overwrite: bool) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.exists() and not (overwrite and (folder / "report.json").is_file()):
+        raise OutputExistsError(
+            "the output folder exists", where=str(folder),
+            remedy="--overwrite replaces an earlier report; or give another folder",
+        )  # fmt: skip
+    return folder
+
+
+def _write(report: Report, measured: BarrierMeasurements, folder: Path) -> None:
+    """Report, curves and matrix, whole or not at all."""
+    from mergekit_geo.reports.figures import write_barriers, write_matrix
+
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    (partial / "figures").mkdir(parents=True)
+    (partial / "report.json").write_text(report.to_json(), "utf-8")
+    write_barriers(measured.pairs, partial / "figures")
+    if len(measured.losses) > PAIR:
+        write_matrix(measured, partial / "figures")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)

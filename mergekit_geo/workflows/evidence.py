@@ -1,0 +1,147 @@
+"""What a merge is measured by: its parents, itself, and the barriers between the parents."""
+
+from __future__ import annotations
+
+import gc
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.errors import DataError
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.progress import Progress
+from mergekit_geo.workflows.choose import Chosen
+from mergekit_geo.workflows.losses import OUTPUT, LossPlan, LossReport, Role, report_losses
+from mergekit_geo.workflows.measuring import Ground, make_ground
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+    from torch.nn import Module
+
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.objectives.losses import Losses
+    from mergekit_geo.reports.schema import BarrierEntry
+    from mergekit_geo.workflows.losses import Data
+
+    Output = Path | tuple[Config, dict[str, Tensor]]
+    Measured = list[tuple[str, Role, Losses]]
+
+MOST_PARENTS = 4
+"""Merges of more are not measured for barriers on the way."""
+
+INNER_POINTS = 3
+
+
+def evidence(
+    anchors: Sequence[Checkpoint],
+    output: Output,
+    plan: LossPlan,
+    data: Data,
+    train_data: EvalData | None,
+    compute: Compute,
+    chosen: Chosen,
+    ground: Ground | None,
+    progress: Progress,
+) -> LossReport:
+    """Measure parents, output and barriers on the same examples.
+
+    A failure is a reason in the report, not an error: the merged weights are there already.
+    """
+    if plan.objective is None:
+        return LossReport(reason=plan.reason)
+    try:
+        count = len(anchors)
+        pairs = count * (count - 1) // 2 if count <= MOST_PARENTS else 0
+        ground = ground or make_ground(
+            anchors,
+            plan,
+            data,
+            train_data,
+            compute,
+            progress,
+            evaluations=count + 1 + INNER_POINTS * pairs,
+            refresh_models=False,
+        )
+        return _measured(anchors, output, plan, data, compute, chosen, ground)
+    except Exception as error:  # a model's and a tokenizer's own code raise anything
+        return LossReport(reason=f"{type(error).__name__}: {error}")
+
+
+def _measured(
+    anchors: Sequence[Checkpoint],
+    output: Output,
+    plan: LossPlan,
+    data: Data,
+    compute: Compute,
+    chosen: Chosen,
+    ground: Ground,
+) -> LossReport:
+    models: Measured = [
+        (anchor.name, "parent", ground.walk.at_model(i)) for i, anchor in enumerate(anchors)
+    ]
+    models += _references(ground, chosen)
+    barriers, warnings = _barriers(ground, chosen, data)
+    ground.walk.leave()
+    module = _open(output, anchors[0], compute)
+    models.append((OUTPUT, "output", ground.walk.evaluator.measure_any(OUTPUT, module)))
+    if chosen.halves is not None:
+        rows = chosen.halves.report
+        models = [(name, role, found.take(rows)) for name, role, found in models]
+    for name, _, found in models:
+        if not math.isfinite(found.mean):
+            raise DataError("the loss is not a number", where=name)
+    return report_losses(
+        models,
+        data,
+        plan.sample,
+        [*ground.walk.evaluator.warnings, *ground.warnings, *warnings],
+        module,
+        half="" if chosen.halves is None else "report",
+        barriers=barriers,
+    )
+
+
+def _references(ground: Ground, chosen: Chosen) -> Measured:
+    """The uniform soup, where something else was chosen by loss."""
+    from mergekit_geo.merging.blend import Blend
+
+    if chosen.entry is None:
+        return []
+    count = len(ground.walk.anchors)
+    uniform = Blend(tuple(ground.walk.anchors), Linear((1 / count,) * count))
+    key = f"soup {list(range(count))}"
+    return [("uniform soup", "reference", ground.walk.at("uniform soup", uniform, key))]
+
+
+def _barriers(ground: Ground, chosen: Chosen, data: Data) -> tuple[list[BarrierEntry], list[str]]:
+    """Between every two parents, at a few points of the line."""
+    from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
+
+    walk = ground.walk
+    if not 1 < len(walk.anchors) <= MOST_PARENTS:
+        return [], []
+    seed = data.seed if isinstance(data, EvalData) else 0
+    try:
+        halves = chosen.halves or ground.halves(seed)
+    except DataError as error:
+        return [], [f"no barrier between the parents: {error}"]
+    points = INNER_POINTS + 2
+    pairs = measure_pairs(walk, halves, ("linear",), points=points, most=points)
+    return [barrier_entry(walk, pair) for pair in pairs], []
+
+
+def _open(output: Output, donor: Checkpoint, compute: Compute) -> Module:
+    from mergekit_geo.live.models import load_model
+    from mergekit_geo.live.open import load_result
+
+    gc.collect()
+    return (
+        load_model(output, compute)
+        if isinstance(output, Path)
+        else load_result(donor, output[1], compute)
+    )

@@ -1,0 +1,171 @@
+"""What every command that measures along paths sets up: data, a live module, an evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.errors import DataError
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.progress import Progress
+from mergekit_geo.workflows.losses import LossPlan
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from mergekit_geo.connectivity.walk import Walk
+    from mergekit_geo.objectives.halves import Halves
+    from mergekit_geo.objectives.kept import KeptLosses
+    from mergekit_geo.objectives.objective import Objective, TaskObjective
+    from mergekit_geo.workflows.losses import Data
+
+BATCH_NORM_EXAMPLES = 2048
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where losses are measured.
+
+    Attributes:
+        walk: Takes a module from point to point.
+        warnings: What the user should know.
+    """
+
+    walk: Walk
+    warnings: tuple[str, ...]
+
+    @property
+    def objective(self) -> Objective:
+        """On the examples that are measured."""
+        return self.walk.evaluator.objective
+
+    def halves(self, seed: int) -> Halves:
+        """What chooses, and what reports.
+
+        Raises:
+            DataError: Too few documents for both.
+        """
+        from mergekit_geo.objectives.halves import Halves
+
+        return Halves.of(self.walk.at_model(0), self.objective.documents, seed)
+
+
+def make_ground(
+    anchors: Sequence[Checkpoint],
+    plan: LossPlan,
+    data: Data,
+    train_data: EvalData | None,
+    compute: Compute,
+    progress: Progress,
+    *,
+    evaluations: int,
+    resumable: bool = False,
+    refresh_models: bool = True,
+) -> Ground:
+    """Load a module, and get ready to measure it anywhere between the anchors.
+
+    Args:
+        anchors: Checkpoints whose data is here, under the same names.
+        plan: What is measured.
+        data: The same as asked for.
+        train_data: For BatchNorm statistics.
+        compute: How models are run.
+        progress: Told of the cost.
+        evaluations: How many measurements are to come.
+        resumable: Keep finished points in the user's cache.
+        refresh_models: Estimate BatchNorm statistics anew at the models themselves, too.
+
+    Raises:
+        DataError: Nothing can be measured.
+    """
+    from mergekit_geo.connectivity.walk import Walk
+    from mergekit_geo.geometry.linear import Linear
+    from mergekit_geo.live.anchors import hold
+    from mergekit_geo.live.open import open_live
+    from mergekit_geo.merging.blend import Blend
+    from mergekit_geo.objectives.evaluation import Evaluator
+
+    if plan.objective is None:
+        raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
+    held = hold(anchors, compute.anchors_in_memory)
+    first = Blend((held[0],), Linear((1.0,)))
+    live = open_live(first, compute)
+    live.put(first)
+    seed = data.seed if isinstance(data, EvalData) else 0
+    evaluator = Evaluator(
+        plan.objective, compute, evaluations=evaluations, seed=seed, progress=progress
+    )
+    kept = _kept(anchors, plan, data, train_data, compute) if resumable else None
+    evaluator.fit(live.model, settle=kept.count if kept else lambda count: count)
+    refresh, warnings = _refresher(live.model, anchors[0], train_data, compute)
+    walk = Walk(held, live, evaluator, refresh, refresh_models, kept)
+    return Ground(walk, tuple(warnings))
+
+
+def _kept(
+    anchors: Sequence[Checkpoint],
+    plan: LossPlan,
+    data: Data,
+    train: EvalData | None,
+    compute: Compute,
+) -> KeptLosses | None:
+    """The store of finished points; None where nothing tells whether the models have changed."""
+    from mergekit_geo.objectives.kept import KeptLosses
+    from mergekit_geo.reports.provenance import versions
+
+    if plan.sample is None or not isinstance(data, EvalData):
+        return None
+    if any(anchor.folder is None for anchor in anchors):
+        return None
+    run = replace(compute, budget=0.0, anchors_in_memory="auto")
+    return KeptLosses(
+        [
+            [anchor.identity() for anchor in anchors],
+            plan.sample.digest,
+            asdict(data),
+            train and asdict(train),
+            asdict(run),
+            versions(),
+        ]
+    )
+
+
+def _refresher(
+    model: Module, donor: Checkpoint, train_data: EvalData | None, compute: Compute
+) -> tuple[Callable[[Module], object], list[str]]:
+    """What is done to the module after each move, and a warning where it should be and is not."""
+    from mergekit_geo.live.batch_norm import batch_norms, reestimate
+
+    if not batch_norms(model):
+        return (lambda module: None), []
+    if train_data is None or donor.folder is None:
+        return (lambda module: None), [
+            "the model has BatchNorm, and the average of running statistics is that of no model: "
+            "give --train-data to estimate them anew at every point"
+        ]
+    objective = _training(train_data, donor.folder, donor.config, compute)
+    batches = objective.batches()
+    return (lambda module: reestimate(module, batches, objective.losses_of)), []
+
+
+def estimate_statistics(
+    module: Module, folder: Path, config: Config, train_data: EvalData, compute: Compute
+) -> int:
+    """Replace a module's BatchNorm statistics by those of training data; returns the batches."""
+    from mergekit_geo.live.batch_norm import reestimate
+
+    objective = _training(train_data, folder, config, compute)
+    return reestimate(module, objective.batches(), objective.losses_of)
+
+
+def _training(
+    train_data: EvalData, folder: Path, config: Config, compute: Compute
+) -> TaskObjective:
+    from mergekit_geo.objectives.evaluation import prepare
+
+    most = train_data.max_examples or BATCH_NORM_EXAMPLES
+    return prepare(replace(train_data, max_examples=most), folder, config, compute).objective

@@ -1,0 +1,104 @@
+"""BatchNorm statistics of a merge, estimated anew on training data and written over the average."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Config, FolderCheckpoint
+from mergekit_geo.checkpoints.index import read_tensors
+from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.merging.blend import STATISTICS
+from mergekit_geo.objectives.settings import EvalData
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+def has_statistics(names: object) -> bool:
+    """Whether tensors of these names include running statistics.
+
+    Example:
+        >>> has_statistics(["layer1.bn.running_mean"]), has_statistics(["lm_head.weight"])
+        (True, False)
+    """
+    assert hasattr(names, "__iter__")
+    return any(str(name).rpartition(".")[2] in STATISTICS for name in names)
+
+
+def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> int:
+    """Estimate the running statistics of a checkpoint that is not published yet, in place.
+
+    Args:
+        folder: With weights, configuration and image processor.
+        train_data: What they are estimated on.
+        compute: How the model is run.
+
+    Returns:
+        Number of batches.
+
+    Raises:
+        DataError: The training data is missing or unusable.
+        OutputError: The file cannot be written.
+    """
+    from mergekit_geo.live.blend import module_names
+    from mergekit_geo.live.models import load_model
+    from mergekit_geo.workflows.measuring import estimate_statistics
+
+    checkpoint = FolderCheckpoint(folder)
+    module = load_model(folder, compute)
+    count = estimate_statistics(module, folder, checkpoint.config, train_data, compute)
+    names = module_names(module, checkpoint) or {}
+    state = module.state_dict()
+    with output_errors(folder, 0):
+        for name, tensor in _statistics(names, state):
+            _overwrite(folder, name, tensor)
+    return count
+
+
+def refresh_state(
+    module: Module,
+    state: dict[str, Tensor],
+    donor: Path,
+    config: Config,
+    train_data: EvalData,
+    compute: Compute,
+) -> None:
+    """The same for a merge in memory.
+
+    Args:
+        module: The merge, as it runs.
+        state: Its tensors, whose statistics are overwritten.
+        donor: Folder with the image processor or tokenizer.
+        config: Of the architecture.
+        train_data: What they are estimated on.
+        compute: How models are run.
+    """
+    from mergekit_geo.workflows.measuring import estimate_statistics
+
+    estimate_statistics(module, donor, config, train_data, compute)
+    own = module.state_dict()
+    for name, tensor in _statistics({name: name for name in state if name in own}, own):
+        state[name].copy_(tensor)
+
+
+def _statistics(names: dict[str, str], state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for stored, own in names.items():
+        if stored.rpartition(".")[2] in STATISTICS:
+            yield stored, state[own]
+
+
+def _overwrite(folder: Path, name: str, tensor: Tensor) -> None:
+    from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES, bytes_of
+
+    info, place = read_tensors(folder)[name]
+    data = bytes_of(tensor.detach().cpu().to(TORCH_DTYPES[info.dtype]).contiguous())
+    descriptor = os.open(place.path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, data.data, place.offset)
+    finally:
+        os.close(descriptor)
