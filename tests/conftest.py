@@ -28,8 +28,9 @@ Save = Callable[..., Path]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _calm() -> None:
-    """Two test processes share two cores."""
+def _calm(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Two test processes share two cores; nothing is kept in the user's cache."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 

@@ -21,6 +21,7 @@ from mergekit_geo.cli.options import (
     parse_weights,
     takes,
 )
+from mergekit_geo.cli.processes import relaunch
 from mergekit_geo.cli.session import FAILED, session
 
 app = typer.Typer(
@@ -142,8 +143,12 @@ def barrier(
     fail_above: Annotated[
         float | None, typer.Option(help="Exit 3 if a barrier is significantly higher than this.")
     ] = None,
+    num_processes: Annotated[
+        int, typer.Option(help="Share the examples among so many processes.")
+    ] = 1,
 ) -> None:
     """Measure the loss on the way between models."""
+    relaunch(num_processes)
     with session("barrier", options) as current:
         from mergekit_geo.workflows.barrier import barrier as run
 

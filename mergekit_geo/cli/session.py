@@ -29,7 +29,9 @@ class Session:
     """
 
     def __init__(self, command: str, talk: Talk) -> None:
-        self.command, self.as_json, self.quiet = command, talk.json, talk.quiet
+        self.command, self.as_json = command, talk.json
+        self.is_first = os.environ.get("RANK", "0") == "0"
+        self.quiet = talk.quiet or not self.is_first
         self._shown: Shown | None = None
         if talk.quiet or not sys.stderr.isatty():
             # Read by the hub client when it is imported, which no command has done yet.
@@ -48,7 +50,9 @@ class Session:
             self._shown.close()
 
     def show(self, report: Report) -> None:
-        """The result, on stdout; warnings, on stderr."""
+        """The result, on stdout; warnings, on stderr; by the first of several processes."""
+        if not self.is_first:
+            return
         if self.as_json:
             typer.echo(report.to_json(), nl=False)
             return
@@ -67,6 +71,8 @@ class Session:
 
     def fail(self, error: Exception) -> None:
         """One clear line on stderr, or the error as JSON on stdout."""
+        if not self.is_first:
+            return
         known = error if isinstance(error, GeoError) else _unexpected(error)
         if self.as_json:
             from mergekit_geo.reports.schema import ErrorEntry, Report

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.checkpoint import Config, FolderCheckpoint
 from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.errors import DataError, FormatError
+from mergekit_geo.live.distributed import local_device
 from mergekit_geo.live.settings import Compute
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def load_model(
     """
     import torch
 
-    device = compute.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = local_device(compute.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device == "cpu":
         _check_memory(source, compute)
     placement: dict[str, Any] = {"device_map": "auto"} if device == "cuda" else {}

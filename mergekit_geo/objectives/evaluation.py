@@ -14,6 +14,7 @@ import numpy as np
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.errors import DataError
+from mergekit_geo.live.distributed import agreed
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.losses import Indices, Losses
 from mergekit_geo.objectives.objective import Objective, TaskObjective, digest, document_keys
@@ -140,10 +141,12 @@ class Evaluator:
             return
         self._fitted = True
         count = len(self.objective.kept)
-        seconds = _seconds_each(self.objective, model) * self.evaluations
+        seconds = agreed(_seconds_each(self.objective, model) * self.evaluations)
         limit = self.compute.budget * 60
         most = int(count * limit / seconds) if limit and seconds > limit else count
-        self._shrink(self.objective, min(count, settle(max(self.objective.batch_size, most))))
+        self._shrink(
+            self.objective, min(count, agreed(settle(max(self.objective.batch_size, most))))
+        )
         expected = seconds * len(self.objective.kept) / count
         self.progress.say(
             f"{self.evaluations} measurements on {len(self.objective.kept)} examples: "

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_geo.live.distributed import is_first
 from mergekit_geo.objectives.losses import Answers, Losses
 
 OPTIONAL = ("score", "example", "target", "predicted")
@@ -37,7 +38,9 @@ class KeptLosses:
             return None
 
     def put(self, point: str, losses: Losses) -> None:
-        """Keep what was measured; whole or not at all."""
+        """Keep what was measured; whole or not at all, and by the first process alone."""
+        if not is_first():
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(point)
         fresh = path.with_suffix(f".{os.getpid()}")

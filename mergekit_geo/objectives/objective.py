@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mergekit_geo.errors import DataError
-from mergekit_geo.objectives.distributed import gathered, world
+from mergekit_geo.live.distributed import gathered, world
 from mergekit_geo.objectives.losses import Answers, Floats, Indices, Losses
 from mergekit_geo.objectives.task import BatchLosses, Example, Rows, Task
 

@@ -16,6 +16,7 @@ import numpy as np
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.errors import ArgumentError, OutputExistsError
+from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
@@ -174,7 +175,7 @@ def barrier(
         warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
         provenance=provenance(began, *place),
     )
-    if folder is not None:
+    if folder is not None and is_first():
         _write(report, measured, folder)
     return BarrierResult(report, folder)
 

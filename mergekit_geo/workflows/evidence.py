@@ -65,6 +65,7 @@ def evidence(
             compute,
             progress,
             evaluations=count + 1 + INNER_POINTS * pairs,
+            resumable=True,
             refresh_models=False,
         )
         return _measured(anchors, output, plan, data, compute, chosen, ground)

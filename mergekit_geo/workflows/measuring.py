@@ -99,7 +99,8 @@ def make_ground(
     evaluator = Evaluator(
         plan.objective, compute, evaluations=evaluations, seed=seed, progress=progress
     )
-    kept = _kept(anchors, plan, data, train_data, compute) if resumable else None
+    plans = [evaluations, refresh_models]
+    kept = _kept(anchors, plan, data, train_data, compute, plans) if resumable else None
     evaluator.fit(live.model, settle=kept.count if kept else lambda count: count)
     refresh, warnings = _refresher(live.model, anchors[0], train_data, compute)
     walk = Walk(held, live, evaluator, refresh, refresh_models, kept)
@@ -112,6 +113,7 @@ def _kept(
     data: Data,
     train: EvalData | None,
     compute: Compute,
+    plans: object,
 ) -> KeptLosses | None:
     """The store of finished points; None where nothing tells whether the models have changed."""
     from mergekit_geo.objectives.kept import KeptLosses
@@ -121,7 +123,7 @@ def _kept(
         return None
     if any(anchor.folder is None for anchor in anchors):
         return None
-    run = replace(compute, budget=0.0, anchors_in_memory="auto")
+    run = replace(compute, anchors_in_memory="auto")
     return KeptLosses(
         [
             [anchor.identity() for anchor in anchors],
@@ -129,6 +131,7 @@ def _kept(
             asdict(data),
             train and asdict(train),
             asdict(run),
+            plans,
             versions(),
         ]
     )

@@ -15,6 +15,7 @@ from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.errors import AntipodalError, ArgumentError, NonFiniteError
+from mergekit_geo.live.distributed import world
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.settings import DTYPES
 from mergekit_geo.objectives.settings import EvalData
@@ -46,6 +47,10 @@ def merge(
     Raises:
         GeoError: With the reason and the remedy; nothing is half-written.
     """
+    if world()[1] > 1:
+        raise ArgumentError(
+            "a merge is made by one process", remedy="run it without torchrun or accelerate launch"
+        )
     began = time.time()
     found = preflight(checkpoints)
     found.require()
