@@ -1,9 +1,9 @@
-"""Train the demo: a small Llama on CPython's documentation, three fine-tunes of it, and a stranger.
+"""Train the demo: a small Llama on CPython's documentation, three fine-tunes, and a stranger.
 
 Real text, real training, seeded. Held-out topics are never seen; the tokenizer is trained on the
 training topics as well. What is there already is kept.
 
-Usage: python scripts/demo_models.py DIR
+Usage: python scripts/demo_models.py DIR [NAME ...]   # all by default; a fine-tune needs `base`
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +27,8 @@ TUNE_STEPS, TUNE_RATE = 150, 2e-3
 FINE_TUNES = {"a": 1, "b": 2, "c": 3}
 STRANGER, STRANGER_SEED = "independent", 11
 """Initialised and trained apart from the others, on the same text."""
+
+NAMES = ("base", *FINE_TUNES, STRANGER)
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -94,25 +97,22 @@ def _rate(step: int, steps: int) -> float:
     return warm_up * (0.1 + 0.9 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, names: Sequence[str] = NAMES) -> None:
     """Train what is not there yet."""
     texts = [document.text for document in builtin_documents("train")]
     tokenizer = train_tokenizer(texts)
     stream = token_stream(tokenizer, texts)
-    if not (folder / "base").exists():
-        _save(
-            train(new_model(0), stream, BASE_STEPS, BASE_RATE, seed=0), tokenizer, folder / "base"
-        )
-    for name, seed in FINE_TUNES.items():
+    for name in names:
         if not (folder / name).exists():
-            base = LlamaForCausalLM.from_pretrained(folder / "base")
-            tuned = train(base, stream, TUNE_STEPS, TUNE_RATE, seed=seed)
-            _save(tuned, tokenizer, folder / name)
-    if not (folder / STRANGER).exists():
-        apart = new_model(STRANGER_SEED)
-        _save(
-            train(apart, stream, BASE_STEPS, BASE_RATE, STRANGER_SEED), tokenizer, folder / STRANGER
-        )
+            _save(_trained(name, stream, folder / "base"), tokenizer, folder / name)
+
+
+def _trained(name: str, stream: Tensor, base: Path) -> LlamaForCausalLM:
+    if name in FINE_TUNES:
+        tuned = LlamaForCausalLM.from_pretrained(base)
+        return train(tuned, stream, TUNE_STEPS, TUNE_RATE, FINE_TUNES[name])
+    seed = STRANGER_SEED if name == STRANGER else 0
+    return train(new_model(seed), stream, BASE_STEPS, BASE_RATE, seed)
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -126,5 +126,5 @@ def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
 
 if __name__ == "__main__":
     began = time.perf_counter()
-    make(Path(sys.argv[1]))
+    make(Path(sys.argv[1]), sys.argv[2:] or NAMES)
     print(f"demo models ready in {time.perf_counter() - began:.0f} s")

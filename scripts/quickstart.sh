@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
-# Set up, train three fine-tunes of a small Llama on real text (once), and merge them with evidence.
+# Set up, train small Llamas on real text (once), merge them with evidence, and look between them.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH" TOKENIZERS_PARALLELISM=false
 models=(demo/a demo/b demo/c)
 
-if [ ! -d demo/c ]; then
-  echo "== training a small Llama and three fine-tunes of it (about three minutes, once)"
+# One thread each: so small a model gains nothing from two, and two processes share the cores.
+export OMP_NUM_THREADS=1
+if [ ! -d demo/c ] || [ ! -d demo/independent ]; then
+  echo "== training a small Llama, three fine-tunes of it, and a stranger (about three minutes, once)"
   mkdir -p demo
-  python scripts/demo_models.py demo
+  python scripts/demo_models.py demo independent & stranger=$!
+  python scripts/demo_models.py demo base a b c
+  wait "$stranger"
 fi
 
 echo; echo "== geo-merge check ${models[*]}"
 geo-merge check "${models[@]}"
-# Both at once, one thread each: most of the time of so small a merge is importing transformers.
-export OMP_NUM_THREADS=1
+# Both at once: most of the time of so small a merge is importing transformers.
 geo-merge slerp demo/a demo/b -o demo/slerp --overwrite > demo/slerp.log 2>&1 & slerp=$!
 echo; echo "== geo-merge soup ${models[*]} -o demo/soup --overwrite"
 geo-merge soup "${models[@]}" -o demo/soup --overwrite
@@ -23,6 +26,8 @@ echo; echo "== geo-merge slerp demo/a demo/b -o demo/slerp --overwrite"
 status=0; wait "$slerp" || status=$?
 cat demo/slerp.log
 [ "$status" = 0 ]
+echo; echo "== geo-merge barrier demo/a demo/b demo/independent -o demo/barrier --overwrite"
+geo-merge barrier demo/a demo/b demo/independent -o demo/barrier --overwrite
 
 cat <<'END'
 
@@ -30,11 +35,14 @@ cat <<'END'
 demo/soup/README.md    the model card: parents, recipe, losses
 demo/soup/report.json  every number, with intervals, geometry layer by layer, provenance
 demo/soup/merge.json   the recipe, tensor by tensor
+demo/barrier/figures/barrier.png   a wall between strangers, and none between fine-tunes
 
 == What to try next (first: source .venv/bin/activate)
 geo-merge soup demo/a demo/b demo/c --weights .5,.3,.2 -o demo/weighted
 geo-merge slerp demo/a demo/b demo/c -o demo/karcher
 geo-merge soup demo/base demo/a -o demo/half-way      a soup that is worse than its best parent: see what the tool says
+geo-merge soup demo/a demo/b demo/c demo/independent --basin --data builtin:python-docs -o demo/basin
+geo-merge soup demo/a demo/b demo/c --method learned --data builtin:python-docs -o demo/learned
 geo-merge soup org/name-1 org/name-2 -o merged        models of the Hugging Face Hub
 geo-merge soup --help
 END

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.errors import DataError
+from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import BUILTIN, EvalData
 from mergekit_geo.reports.schema import BarrierEntry, DataEntry, DifferenceEntry, LossEntry
@@ -87,7 +87,7 @@ def plan_losses(checkpoints: Sequence[Checkpoint], data: Data, compute: Compute)
     try:
         return _planned(checkpoints[0].folder, checkpoints[0].config, data, compute)
     except Exception as error:  # a tokenizer's own code raises anything
-        if isinstance(error, DataError) and (data.source or data.task or data.seq_len):
+        if isinstance(error, GeoError) and (data.source or data.task or data.seq_len):
             raise
         return LossPlan(reason=f"{type(error).__name__}: {error}")
 
