@@ -232,9 +232,13 @@ def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
         t_max=_finite(loss.barrier.t),
         path_max=_finite(loss.path_max.estimate.value),
         path_mean=_finite(loss.path_mean.value),
-        significant=loss.barrier.estimate.is_significant,
+        significant=_above_zero(loss.barrier.estimate),
         verdict=pair.barrier.sentence(),
     )
+
+
+def _above_zero(found: Estimate) -> bool | None:
+    return None if found.low is None else found.low > 0
 
 
 def _finite(value: float) -> float | None:
