@@ -20,9 +20,6 @@ STRETCH = 1 << 18
 """Elements of a stretch. Shorter ones spend their time on the interpreter's lock; longer ones
 leave the cache."""
 
-WIDEST = 8
-"""Bytes of the largest element."""
-
 LARGEST = {"F16": 65504.0, "BF16": 3.39e38, "F32": 3.4e38, "F64": 1.8e308}
 """The largest finite number of each dtype."""
 
@@ -89,8 +86,8 @@ class TensorMerger:
     ) -> None:
         self.blend, self.sink, self.kernel, self.advance = blend, sink, kernel, advance
         self.allow_nonfinite = allow_nonfinite
-        # One row an anchor and one for the result; pages that narrow dtypes leave alone cost none.
-        self._rows = np.empty((len(blend.anchors) + 1, STRETCH * WIDEST), np.uint8)
+        size = STRETCH * blend.widest
+        self._rows = np.empty((len(blend.anchors) + 1, size), np.uint8)  # the last for results
 
     def merge(self, name: str) -> TensorRecord:
         """Merge one tensor into the sink.
@@ -168,9 +165,9 @@ class TensorMerger:
                 anchors.append(Stretch(data, info.dtype))
             yield start, anchors
 
-    def _result(self, name: str, count: int, dtype: str | None = None) -> Stretch:
-        """Room for the result, in the output's dtype by default."""
-        dtype = dtype or self.blend.output_info(name).dtype
+    def _result(self, name: str, count: int) -> Stretch:
+        """Room for the result."""
+        dtype = self.blend.output_info(name).dtype
         return Stretch(self._rows[-1, : count * ITEM_BYTES[dtype]], dtype)
 
     def _store(
@@ -196,7 +193,7 @@ class TensorMerger:
     def _refuse_overflow(
         self, name: str, anchors: Sequence[Stretch], coefficients: Sequence[float], dtype: str
     ) -> None:
-        wide = self._result(name, anchors[0].count, "F64")
+        wide = Stretch(np.empty(anchors[0].count * 8, np.uint8), "F64")
         self.kernel.combine(anchors, coefficients, wide)
         if not wide.nonfinite:
             largest = np.abs(wide.data.view(np.float64)).max()

@@ -8,7 +8,7 @@ products does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -146,21 +146,15 @@ def inner_products(
     """
     total = np.zeros(len(blend.anchors))
     flat = gradient.detach().reshape(-1)
-    for start, anchors in _stretches(blend, name):
-        piece = flat[start : start + anchors[0].count].float().cpu().contiguous()
-        gram = kernel.gram([Stretch(bytes_of(piece), "F32"), *anchors])
-        total += gram.differences[0, 1:]  # <g, a_j - g>: the constant is |g|^2
-    return total
-
-
-def _stretches(blend: Blend, name: str) -> Iterator[tuple[int, list[Stretch]]]:
     infos = blend.infos(name)
-    rows = np.empty((len(infos), min(STRETCH, infos[0].count) * 8), np.uint8)
-    for start in range(0, infos[0].count, STRETCH):
-        stop = min(start + STRETCH, infos[0].count)
-        anchors = []
-        for anchor, info, row in zip(blend.anchors, infos, rows, strict=True):
-            data = row[: (stop - start) * ITEM_BYTES[info.dtype]]
+    widest = max(ITEM_BYTES[info.dtype] for info in infos)
+    row = np.empty(min(STRETCH, len(flat)) * widest, np.uint8)  # one anchor at a time
+    for start in range(0, len(flat), STRETCH):
+        piece = flat[start : start + STRETCH].float().cpu().contiguous()
+        slope, stop = Stretch(bytes_of(piece), "F32"), start + len(piece)
+        for j, (anchor, info) in enumerate(zip(blend.anchors, infos, strict=True)):
+            data = row[: len(piece) * ITEM_BYTES[info.dtype]]
             anchor.read(name, start, stop, data)
-            anchors.append(Stretch(data, info.dtype))
-        yield start, anchors
+            gram = kernel.gram([slope, Stretch(data, info.dtype)])
+            total[j] += gram.differences[0, 1]  # <g, a_j - g>: the constant is |g|^2
+    return total

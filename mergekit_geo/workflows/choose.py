@@ -62,6 +62,8 @@ class Choosing:
             raise ArgumentError("--pick takes a point of a path", remedy="--along linear or slerp")
         if self.along is not None and self.method in {"greedy", "learned"}:
             raise ArgumentError(f"--along and --method {self.method} are two ways to choose")
+        if self.along is not None and self.basin:
+            raise ArgumentError("--basin may leave a model out, and a path needs both")
 
     @property
     def by_loss(self) -> bool:
@@ -187,6 +189,8 @@ class _Search:
         if choosing.method == "learned":
             return self._learned(members)
         kept = [w if i in members else 0.0 for i, w in enumerate(self.weights)]
+        if not sum(kept):
+            raise ArgumentError("the weights of the largest basin sum to zero")
         rule = Linear(tuple(w / sum(kept) for w in kept))
         text = ", ".join(self.names[i] for i in members)
         return rule, {}, "largest basin", text, []
