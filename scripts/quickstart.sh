@@ -18,16 +18,24 @@ fi
 
 echo; echo "== geo-merge check ${models[*]}"
 geo-merge check "${models[@]}"
-# Both at once: most of the time of so small a merge is importing transformers.
-geo-merge slerp demo/a demo/b -o demo/slerp --overwrite > demo/slerp.log 2>&1 & slerp=$!
+# At once: most of the time of so small a merge is importing transformers.
+logged() { # NAME COMMAND...: run in the background, keep what it says
+  local log="demo/$1.log"; shift
+  "$@" > "$log" 2>&1
+}
+logged slerp geo-merge slerp demo/a demo/b -o demo/slerp --overwrite & slerp=$!
+logged barrier geo-merge barrier demo/a demo/b demo/independent -o demo/barrier --overwrite & barrier=$!
+show() { # PROCESS NAME: wait for a background command and say what it said
+  local status=0; wait "$1" || status=$?
+  cat "demo/$2.log"
+  return "$status"
+}
 echo; echo "== geo-merge soup ${models[*]} -o demo/soup --overwrite"
 geo-merge soup "${models[@]}" -o demo/soup --overwrite
 echo; echo "== geo-merge slerp demo/a demo/b -o demo/slerp --overwrite"
-status=0; wait "$slerp" || status=$?
-cat demo/slerp.log
-[ "$status" = 0 ]
+show "$slerp" slerp
 echo; echo "== geo-merge barrier demo/a demo/b demo/independent -o demo/barrier --overwrite"
-geo-merge barrier demo/a demo/b demo/independent -o demo/barrier --overwrite
+show "$barrier" barrier
 
 cat <<'END'
 

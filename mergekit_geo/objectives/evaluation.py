@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -130,28 +130,34 @@ class Evaluator:
             return found
         return found.take(examples)
 
-    def fit(self, model: Module, settle: Callable[[int], int] = lambda count: count) -> None:
+    def fit(self, model: Module) -> None:
         """Before the first measurement: time a batch, tell the cost, shrink the sample if need be.
 
         Args:
             model: Any of those to come.
-            settle: From the number of examples that the budget allows to the number taken.
         """
         if self._fitted or not isinstance(self.objective, TaskObjective):
             return
-        self._fitted = True
         count = len(self.objective.kept)
         seconds = agreed(_seconds_each(self.objective, model) * self.evaluations)
         limit = self.compute.budget * 60
         most = int(count * limit / seconds) if limit and seconds > limit else count
-        self._shrink(
-            self.objective, min(count, agreed(settle(max(self.objective.batch_size, most))))
-        )
-        expected = seconds * len(self.objective.kept) / count
+        self.take(min(count, max(self.objective.batch_size, most)))
+        expected = seconds * self.count / count
         self.progress.say(
-            f"{self.evaluations} measurements on {len(self.objective.kept)} examples: "
-            f"about {expected:.0f} s"
+            f"{self.evaluations} measurements on {self.count} examples: about {expected:.0f} s"
         )
+
+    @property
+    def count(self) -> int:
+        """How many examples are measured; 0 where only the measurement tells."""
+        return len(self.objective.kept) if isinstance(self.objective, TaskObjective) else 0
+
+    def take(self, count: int) -> None:
+        """Settle on so many of the examples: the budget is not asked again."""
+        self._fitted = True
+        if isinstance(self.objective, TaskObjective):
+            self._shrink(self.objective, count)
 
     def _shrink(self, objective: TaskObjective, most: int) -> None:
         count = len(objective.kept)

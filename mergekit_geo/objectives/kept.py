@@ -48,17 +48,20 @@ class KeptLosses:
             np.savez(file, allow_pickle=False, **_arrays(losses))
         fresh.replace(path)
 
-    def count(self, asked: int) -> int:
-        """How many examples an interrupted run had settled on; `asked`, and kept, if none had.
+    @property
+    def settled(self) -> int | None:
+        """How many examples an earlier run had settled on, None if none had.
 
         A budget's estimate differs from run to run, and other examples would be other numbers.
         """
         path = self.folder / "examples"
-        if path.is_file():
-            return int(path.read_text("utf-8"))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(str(asked), "utf-8")
-        return asked
+        return int(path.read_text("utf-8")) if path.is_file() else None
+
+    def settle(self, count: int) -> None:
+        """Let later runs take as many examples."""
+        if is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / "examples").write_text(str(count), "utf-8")
 
     def _path(self, point: str) -> Path:
         return self.folder / f"{hashlib.sha256(point.encode()).hexdigest()[:32]}.npz"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.errors import DataError
+from mergekit_geo.live.distributed import agreed
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.connectivity.walk import Walk
+    from mergekit_geo.objectives.evaluation import Evaluator
     from mergekit_geo.objectives.halves import Halves
     from mergekit_geo.objectives.kept import KeptLosses
     from mergekit_geo.objectives.objective import Objective, TaskObjective
@@ -101,10 +103,21 @@ def make_ground(
     )
     plans = [evaluations, refresh_models]
     kept = _kept(anchors, plan, data, train_data, compute, plans) if resumable else None
-    evaluator.fit(live.model, settle=kept.count if kept else lambda count: count)
+    _settle(evaluator, kept, live.model)
     refresh, warnings = _refresher(live.model, anchors[0], train_data, compute)
     walk = Walk(held, live, evaluator, refresh, refresh_models, kept)
     return Ground(walk, tuple(warnings))
+
+
+def _settle(evaluator: Evaluator, kept: KeptLosses | None, model: Module) -> None:
+    """As many examples as an earlier run of the same took, or as the budget allows."""
+    settled = agreed(kept.settled if kept else None)
+    if settled is None:
+        evaluator.fit(model)
+    else:
+        evaluator.take(settled)
+    if kept and settled is None:
+        kept.settle(evaluator.count)
 
 
 def _kept(

@@ -170,9 +170,9 @@ def test_budget_takes_a_smaller_sample_and_says_so(family: Path) -> None:
 
 def test_an_interrupted_run_s_sample_is_kept(family: Path, tmp_path: Path) -> None:
     evaluator = Evaluator(held_out(family).objective, CPU, evaluations=1)
-    evaluator.fit(load_model(family / "a", CPU), settle=lambda count: 3)
-    assert isinstance(evaluator.objective, TaskObjective)
-    assert len(evaluator.objective.kept) == 3
+    evaluator.take(3)
+    found = evaluator.measure("a", load_model(family / "a", CPU))
+    assert len(found.loss) == evaluator.count == 3
 
 
 def test_too_small_a_sample_is_not_called_shrunk(family: Path) -> None:
@@ -278,7 +278,9 @@ def test_kept_losses_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.answers.macro_f1 == answers.macro_f1
     assert KeptLosses(["work"]).get("elsewhere") is None
     assert KeptLosses(["other"]).get("point") is None
-    assert KeptLosses(["work"]).count(7) == KeptLosses(["work"]).count(9) == 7
+    assert KeptLosses(["work"]).settled is None
+    KeptLosses(["work"]).settle(7)
+    assert KeptLosses(["work"]).settled == 7
     for path in KeptLosses(["work"]).folder.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:40])
     assert KeptLosses(["work"]).get("point") is None  # torn

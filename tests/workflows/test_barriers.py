@@ -63,7 +63,7 @@ def test_barrier_is_within_two_percent_of_a_dense_grid_and_off_centre() -> None:
     scale = torch.cat(list(wells().loader))  # type: ignore[arg-type]
 
     def mean(t: float) -> float:
-        return float(two_wells(Point((1 - t) * -1.0 + t * 1.15), scale).mean())
+        return two_wells(Point((1 - t) * -1.0 + t * 1.15), scale).mean().item()
 
     excess = [mean(t) - (1 - t) * mean(0) - t * mean(1) for t in grid]
     assert pair.t_max == pytest.approx(grid[int(np.argmax(excess))], abs=0.03)
