@@ -19,13 +19,17 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.connectivity.walk import Walk
-    from mergekit_geo.objectives.evaluation import Evaluator
+    from mergekit_geo.objectives.evaluation import Evaluator, Sample
     from mergekit_geo.objectives.halves import Halves
     from mergekit_geo.objectives.kept import KeptLosses
-    from mergekit_geo.objectives.objective import Objective, TaskObjective
+    from mergekit_geo.objectives.objective import Objective
     from mergekit_geo.workflows.losses import Data
 
 BATCH_NORM_EXAMPLES = 2048
+NO_STATISTICS = (
+    "the model has BatchNorm, and the average of running statistics is that of no model: give "
+    "--train-data to estimate them anew"
+)
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,11 @@ def make_ground(
     evaluator = Evaluator(
         plan.objective, compute, evaluations=evaluations, seed=seed, progress=progress
     )
-    plans = [evaluations, refresh_models]
-    kept = _kept(anchors, plan, data, train_data, compute, plans) if resumable else None
+    training, warnings = _training_for(live.model, anchors[0], train_data, compute)
+    plans = [evaluations, refresh_models, training and training.digest]
+    kept = _kept(anchors, plan, data, compute, plans) if resumable else None
     _settle(evaluator, kept, live.model)
-    refresh, warnings = _refresher(live.model, anchors[0], train_data, compute)
+    refresh = _refresher(training)
     walk = Walk(held, live, evaluator, refresh, refresh_models, kept)
     return Ground(walk, tuple(warnings))
 
@@ -124,7 +129,6 @@ def _kept(
     anchors: Sequence[Checkpoint],
     plan: LossPlan,
     data: Data,
-    train: EvalData | None,
     compute: Compute,
     plans: object,
 ) -> KeptLosses | None:
@@ -142,7 +146,6 @@ def _kept(
             [anchor.identity() for anchor in anchors],
             plan.sample.digest,
             asdict(data),
-            train and asdict(train),
             asdict(run),
             plans,
             versions(),
@@ -150,22 +153,27 @@ def _kept(
     )
 
 
-def _refresher(
+def _training_for(
     model: Module, donor: Checkpoint, train_data: EvalData | None, compute: Compute
-) -> tuple[Callable[[Module], object], list[str]]:
-    """What is done to the module after each move, and a warning where it should be and is not."""
-    from mergekit_geo.live.batch_norm import batch_norms, reestimate
+) -> tuple[Sample | None, list[str]]:
+    """What BatchNorm statistics are estimated on; a warning where they should be and are not."""
+    from mergekit_geo.live.batch_norm import batch_norms
 
     if not batch_norms(model):
-        return (lambda module: None), []
+        return None, []
     if train_data is None or donor.folder is None:
-        return (lambda module: None), [
-            "the model has BatchNorm, and the average of running statistics is that of no model: "
-            "give --train-data to estimate them anew at every point"
-        ]
-    objective = _training(train_data, donor.folder, donor.config, compute)
-    batches = objective.batches()
-    return (lambda module: reestimate(module, batches, objective.losses_of)), []
+        return None, [f"{NO_STATISTICS} at every point"]
+    return _training(train_data, donor.folder, donor.config, compute), []
+
+
+def _refresher(training: Sample | None) -> Callable[[Module], object]:
+    """What is done to the module after each move."""
+    from mergekit_geo.live.batch_norm import reestimate
+
+    if training is None:
+        return lambda module: None
+    objective, batches = training.objective, training.objective.batches()
+    return lambda module: reestimate(module, batches, objective.losses_of)
 
 
 def estimate_statistics(
@@ -174,14 +182,12 @@ def estimate_statistics(
     """Replace a module's BatchNorm statistics by those of training data; returns the batches."""
     from mergekit_geo.live.batch_norm import reestimate
 
-    objective = _training(train_data, folder, config, compute)
+    objective = _training(train_data, folder, config, compute).objective
     return reestimate(module, objective.batches(), objective.losses_of)
 
 
-def _training(
-    train_data: EvalData, folder: Path, config: Config, compute: Compute
-) -> TaskObjective:
+def _training(train_data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
     from mergekit_geo.objectives.evaluation import prepare
 
     most = train_data.max_examples or BATCH_NORM_EXAMPLES
-    return prepare(replace(train_data, max_examples=most), folder, config, compute).objective
+    return prepare(replace(train_data, max_examples=most), folder, config, compute)

@@ -25,18 +25,14 @@ from mergekit_geo.reports.provenance import count_parameters, model_entry, versi
 from mergekit_geo.workflows.choose import Chosen, choose, evaluations
 from mergekit_geo.workflows.draft import Draft
 from mergekit_geo.workflows.losses import LossPlan, plan_losses
-from mergekit_geo.workflows.measuring import Ground, make_ground
+from mergekit_geo.workflows.measuring import NO_STATISTICS, Ground, make_ground
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mergekit_geo.merging.tensor import TensorRecord
-
-
-NO_STATISTICS = (
-    "the model has BatchNorm, and the average of running statistics is that of no model: give "
-    "--train-data to estimate them anew"
-)
 
 
 def merge(
@@ -113,6 +109,7 @@ def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
         advance=progress.advance,
     )
     donor = draft.blend.donor
+    _refresh_statistics(draft, sink.state)
     losses = draft.measure((donor.config, sink.state), progress)
     tied = {alias: sink.state[name] for alias, name in donor.ties.items()}
     return MergeResult(draft.report(records, losses, None), state={**sink.state, **tied})
@@ -193,16 +190,36 @@ def _write_companions(blend: Blend, folder: Path) -> None:
 
 def _write_statistics(draft: Draft, folder: Path) -> None:
     """BatchNorm statistics anew, where there are some and data to estimate them on."""
-    from mergekit_geo.workflows.statistics import has_statistics, rewrite_statistics
+    from mergekit_geo.workflows.statistics import rewrite_statistics
+
+    if _wants_statistics(draft):
+        train_data = draft.request.train_data
+        assert train_data is not None
+        count = rewrite_statistics(folder, train_data, draft.request.compute)
+        draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
+
+
+def _refresh_statistics(draft: Draft, state: dict[str, Tensor]) -> None:
+    """The same for a merge in memory."""
+    from mergekit_geo.workflows.statistics import refresh_state
+
+    if _wants_statistics(draft):
+        train_data = draft.request.train_data
+        assert train_data is not None
+        count = refresh_state(draft.blend.donor, state, train_data, draft.request.compute)
+        draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
+
+
+def _wants_statistics(draft: Draft) -> bool:
+    """Whether there are running statistics, and something to estimate them on."""
+    from mergekit_geo.workflows.statistics import has_statistics
 
     if not has_statistics(draft.blend.donor.tensors):
-        return
-    request = draft.request
-    if request.train_data is None:
+        return False
+    if draft.request.train_data is None or draft.blend.donor.folder is None:
         draft.warnings.append(NO_STATISTICS)
-        return
-    count = rewrite_statistics(folder, request.train_data, request.compute)
-    draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
+        return False
+    return True
 
 
 def _write_recipe(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> None:

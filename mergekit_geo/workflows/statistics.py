@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.checkpoint import Config, FolderCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint
 from mergekit_geo.checkpoints.index import read_tensors
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.live.settings import Compute
@@ -16,7 +16,6 @@ from mergekit_geo.objectives.settings import EvalData
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
 
 
 def has_statistics(names: object) -> bool:
@@ -61,29 +60,34 @@ def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> 
 
 
 def refresh_state(
-    module: Module,
-    state: dict[str, Tensor],
-    donor: Path,
-    config: Config,
-    train_data: EvalData,
-    compute: Compute,
-) -> None:
+    donor: Checkpoint, state: dict[str, Tensor], train_data: EvalData, compute: Compute
+) -> int:
     """The same for a merge in memory.
 
     Args:
-        module: The merge, as it runs.
-        state: Its tensors, whose statistics are overwritten.
-        donor: Folder with the image processor or tokenizer.
-        config: Of the architecture.
+        donor: In a folder with the image processor or tokenizer.
+        state: The merged tensors, whose statistics are overwritten.
         train_data: What they are estimated on.
-        compute: How models are run.
+        compute: How the model is run.
+
+    Returns:
+        Number of batches.
+
+    Raises:
+        DataError: The training data is missing or unusable.
     """
+    from mergekit_geo.live.blend import module_names
+    from mergekit_geo.live.open import load_result
     from mergekit_geo.workflows.measuring import estimate_statistics
 
-    estimate_statistics(module, donor, config, train_data, compute)
-    own = module.state_dict()
-    for name, tensor in _statistics({name: name for name in state if name in own}, own):
+    assert donor.folder is not None
+    # The module may share its tensors with `state`, whose counters are the donor's and stay so.
+    own = {name: t if t.is_floating_point() else t.clone() for name, t in state.items()}
+    module = load_result(donor, own, compute)
+    count = estimate_statistics(module, donor.folder, donor.config, train_data, compute)
+    for name, tensor in _statistics(module_names(module, donor) or {}, module.state_dict()):
         state[name].copy_(tensor)
+    return count
 
 
 def _statistics(names: dict[str, str], state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -1,0 +1,433 @@
+"""Soups that loss chooses, and the evidence beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from typer.testing import CliRunner
+
+import mergekit_geo as geo
+from mergekit_geo.cli.app import app
+from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.reports.schema import LossEntry, SelectionEntry
+
+FAST = geo.Output(fsync=False)
+BUILTIN = "builtin:python-docs"
+NAMED = geo.EvalData(source=BUILTIN, max_examples=150, seq_len=16)
+"""Said outright, or nothing may be chosen on it; short windows, so that it is fast."""
+
+FEW = ("--max-examples", 150, "--seq-len", 16)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What one test has measured of the same models, the next need not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("chosen")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def models(family: Path) -> list[Path]:
+    return [family / name for name in "abc"]
+
+
+@pytest.fixture(scope="module")
+def uniform(models: list[Path]) -> geo.MergeResult:
+    return geo.soup(models, data=NAMED)
+
+
+@pytest.fixture(scope="module")
+def noisy(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model a with noise as large as three times each tensor's spread."""
+    folder = tmp_path_factory.mktemp("noisy")
+    for path in (family / "a").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    draw = torch.Generator().manual_seed(0)
+    state = {
+        name: tensor + torch.randn(tensor.shape, generator=draw) * tensor.std() * 3
+        for name, tensor in load_file(folder / "model.safetensors").items()
+        if tensor.numel() > 1
+    }
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def greedy(models: list[Path]) -> geo.MergeResult:
+    return choose(models, method="greedy")
+
+
+def choose(models: list[Path], out: Path | None = None, **how: Any) -> geo.MergeResult:
+    return geo.soup(models, out, choosing=geo.Choosing(**how), output=FAST, data=NAMED)
+
+
+def entry_of(found: geo.MergeResult) -> SelectionEntry:
+    assert found.measurements.selection is not None
+    return found.measurements.selection
+
+
+def losses_of(found: geo.MergeResult, role: str) -> list[LossEntry]:
+    return [entry for entry in found.measurements.losses if entry.role == role]
+
+
+def check_halves(found: geo.MergeResult, uniform: geo.MergeResult) -> None:
+    """Chosen on one half, reported on the other, with the uniform soup beside."""
+    data, everything = found.report.data, uniform.report.data
+    assert data is not None
+    assert everything is not None
+    assert (data.half, everything.half) == ("report", "")
+    assert data.documents < everything.documents
+    assert data.documents + entry_of(found).documents == everything.documents
+    assert data.examples < everything.examples
+    (reference,) = losses_of(found, "reference")
+    assert reference.model == "uniform soup"
+    assert len(losses_of(found, "output")) == 1
+    beside = [entry.model for entry in found.measurements.losses[:-1]]
+    assert [entry.model for entry in found.measurements.differences] == beside
+
+
+# --- greedy
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_greedy_is_no_worse_than_the_best_single(
+    models: list[Path], uniform: geo.MergeResult, greedy: geo.MergeResult, again: bool
+) -> None:
+    found = choose(models, method="greedy", with_replacement=True) if again else greedy
+    entry = entry_of(found)
+    check_halves(found, uniform)
+    assert entry.method == "greedy"
+    losses: dict[str, float] = {}
+    for title, loss in entry.steps:
+        losses.setdefault(title, loss)
+    best_single, lowest = entry.steps[0], min(losses.values())
+    assert best_single[0] in map(str, models)
+    assert losses[entry.chosen] == lowest <= best_single[1]
+    members = entry.chosen.split(" + ")
+    if not again:
+        assert len(entry.steps) == 3
+        assert len(set(members)) == len(members)
+    shares = [members.count(str(model)) / len(members) for model in models]
+    assert found.measurements.coefficients.weights == pytest.approx(shares)
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_greedy_merges_what_it_chose(models: list[Path], greedy: geo.MergeResult) -> None:
+    assert greedy.state is not None
+    weights = greedy.measurements.coefficients.weights
+    parents = [load_file(model / "model.safetensors") for model in models]
+    for name in parents[0]:
+        expected = torch.stack([w * p[name] for w, p in zip(weights, parents, strict=True)]).sum(0)
+        torch.testing.assert_close(greedy.state[name], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_losses_in_the_report_are_of_the_report_half(greedy: geo.MergeResult) -> None:
+    """The half that chose is another one: the best single's loss differs between them."""
+    name, chosen_on = entry_of(greedy).steps[0]
+    (reported,) = (entry for entry in losses_of(greedy, "parent") if entry.model == name)
+    assert reported.loss != pytest.approx(chosen_on, abs=1e-6)
+
+
+# --- learned
+
+
+@pytest.mark.parametrize("granularity", ["model", "layer"])
+def test_learned_is_no_worse_than_uniform(
+    models: list[Path],
+    noisy: Path,
+    uniform: geo.MergeResult,
+    tmp_path: Path,
+    granularity: str,
+) -> None:
+    out, models = tmp_path / "out", [*models[:2], noisy]
+    found = choose(models, out, method="learned", granularity=granularity, steps=8)
+    entry = entry_of(found)
+    check_halves(found, uniform)
+    (_, before), (_, after) = entry.steps
+    assert [title for title, _ in entry.steps] == ["uniform soup", "learned soup"]
+    assert after < before, "the third is noise: less of it must help"
+    assert entry.method == f"learned by {granularity}"
+    weights = found.measurements.coefficients.weights
+    assert sum(weights) == pytest.approx(1)
+    assert 0 <= weights[2] < 0.3 < min(weights[:2])
+    tensors = json.loads((out / "merge.json").read_text())["tensors"]
+    merged = load_file(out / "model.safetensors")
+    parents = [load_file(model / "model.safetensors") for model in models]
+    for name, tensor in merged.items():
+        shares = tensors[name]["coefficients"]
+        assert sum(shares) == pytest.approx(1)
+        assert min(shares) >= 0
+        expected = torch.stack([w * p[name] for w, p in zip(shares, parents, strict=True)]).sum(0)
+        torch.testing.assert_close(tensor, expected, rtol=1e-5, atol=1e-6)
+    layers = {
+        number: {tuple(t["coefficients"]) for name, t in tensors.items() if f"s.{number}." in name}
+        for number in range(4)
+    }
+    assert all(len(found) == 1 for found in layers.values())
+    if granularity == "model":
+        assert {tuple(t["coefficients"]) for t in tensors.values()} == {tuple(weights)}
+    else:
+        assert len(set.union(*layers.values())) == 4
+
+
+def test_learned_that_does_not_help_is_the_uniform_soup(models: list[Path]) -> None:
+    found = choose(models[:2], method="learned", steps=0)
+    assert entry_of(found).chosen == "the uniform soup: learning did not help"
+    assert found.measurements.coefficients.weights == [0.5, 0.5]
+
+
+def test_learned_needs_gradients_of_a_task() -> None:
+    objective = wells()
+    with pytest.raises(DataError, match="a learned soup needs gradients of a task") as caught:
+        geo.soup([Point(-1.0), Point(1.0)], data=objective, choosing=geo.Choosing(method="learned"))
+    assert caught.value.remedy == "--method greedy needs neither"
+
+
+# --- along
+
+
+@pytest.mark.parametrize("along", ["linear", "slerp"])
+def test_best_of_a_path(models: list[Path], uniform: geo.MergeResult, along: str) -> None:
+    found = choose(models[:2], along=along, pick="best")
+    entry = entry_of(found)
+    check_halves(found, uniform)
+    assert entry.method == f"best along {along}"
+    tried = {float(title.removeprefix("t = ")): loss for title, loss in entry.steps}
+    assert {0.0, 0.5, 1.0} <= tried.keys()
+    assert 3 < len(entry.steps) <= 16
+    best = float(entry.chosen.removeprefix("t = "))
+    assert tried[best] == min(tried.values())
+    coefficients = found.measurements.coefficients
+    assert coefficients.method == along
+    assert coefficients.weights == pytest.approx([1 - best, best], abs=1e-4)
+
+
+@pytest.mark.parametrize("along", ["linear", "slerp"])
+def test_midpoint_of_a_path_is_not_chosen_by_loss(models: list[Path], along: str) -> None:
+    found = choose(models[:2], along=along, pick="midpoint")
+    assert found.measurements.selection is None
+    assert found.measurements.coefficients.weights == [0.5, 0.5]
+    assert found.measurements.coefficients.method == along
+    assert found.report.data is not None
+    assert found.report.data.half == ""
+    assert losses_of(found, "reference") == []
+    unmeasured = geo.soup(
+        models[:2], data=None, choosing=geo.Choosing(along=along, pick="midpoint")
+    )
+    assert found.state is not None
+    assert unmeasured.state is not None
+    assert all(torch.equal(found.state[name], t) for name, t in unmeasured.state.items())
+
+
+def test_best_of_a_path_is_the_default_pick(models: list[Path]) -> None:
+    assert geo.Choosing(along="linear").picks_best
+    assert entry_of(choose(models[:2], along="linear")) == entry_of(
+        choose(models[:2], along="linear", pick="best")
+    )
+
+
+# --- basins
+
+
+class Point(nn.Module):
+    """One weight."""
+
+    def __init__(self, place: float) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([place]))
+
+
+def two_wells(model: nn.Module, scale: torch.Tensor) -> torch.Tensor:
+    """1 + scale (w^2 - 1)^2: wells at -1 and 1, a barrier between them."""
+    assert isinstance(model, Point)
+    return 1 + scale * (model.w.square() - 1).square()
+
+
+def wells(count: int = 60) -> geo.FunctionObjective:
+    scale = torch.rand(count, generator=torch.Generator().manual_seed(0)) + 1.5
+    return geo.FunctionObjective(two_wells, [scale[: count // 2], scale[count // 2 :]])
+
+
+POINTS = (0.9, -1.0, 1.05, 1.1)
+"""The second is alone in its well."""
+
+
+def test_models_outside_the_basin_are_left_out() -> None:
+    models = [Point(place) for place in POINTS]
+    found = geo.soup(models, data=wells(), choosing=geo.Choosing(basin=True))
+    entry = entry_of(found)
+    names = [model.name for model in found.report.models]
+    assert entry.method == "largest basin"
+    assert entry.chosen == ", ".join(names[i] for i in (0, 2, 3))
+    (left_out,) = entry.left_out
+    assert left_out == f"{names[1]}: a barrier parts it from {entry.chosen}"
+    weights = found.measurements.coefficients.weights
+    assert weights == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
+    assert found.state is not None
+    assert found.state["w"].item() == pytest.approx((0.9 + 1.05 + 1.1) / 3)
+    (reference,) = losses_of(found, "reference")
+    assert losses_of(found, "output")[0].loss < reference.loss
+    assert found.report.data is not None
+    assert found.report.data.half == "report"
+    assert found.report.data.examples + entry.documents == 60
+
+
+def test_weights_within_a_basin_keep_their_proportions() -> None:
+    models = [Point(place) for place in POINTS]
+    found = geo.soup(models, weights=[2, 5, 1, 1], data=wells(), choosing=geo.Choosing(basin=True))
+    assert found.measurements.coefficients.weights == pytest.approx([0.5, 0, 0.25, 0.25])
+
+
+def test_weights_that_are_zero_in_the_basin_are_refused() -> None:
+    models = [Point(place) for place in POINTS]
+    with pytest.raises(ArgumentError, match="the weights of the largest basin sum to zero"):
+        geo.soup(models, weights=[0, 1, 0, 0], data=wells(), choosing=geo.Choosing(basin=True))
+
+
+def test_greedy_within_a_basin_tries_no_other() -> None:
+    models = [Point(place) for place in (0.8, -1.0, 1.3, 1.25)]
+    found = geo.soup(models, data=wells(), choosing=geo.Choosing(method="greedy", basin=True))
+    entry = entry_of(found)
+    outsider = found.report.models[1].name
+    assert [text.partition(":")[0] for text in entry.left_out] == [outsider]
+    assert len(entry.steps) == 3
+    assert not any(outsider in title.split(" + ") for title, _ in entry.steps)
+    assert found.measurements.coefficients.weights[1] == 0
+    assert dict(entry.steps)[entry.chosen] == min(loss for _, loss in entry.steps)
+
+
+def test_fine_tunes_are_in_one_basin(models: list[Path]) -> None:
+    found = choose(models, basin=True)
+    assert entry_of(found).left_out == []
+    assert found.measurements.coefficients.weights == pytest.approx([1 / 3] * 3)
+
+
+# --- the command line
+
+
+def invoke(*words: object) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(app, [*map(str, words), "--json", "--quiet", "--no-fsync"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_gate_on_an_output_that_is_worse(models: list[Path], noisy: Path, tmp_path: Path) -> None:
+    words = ["soup", models[0], noisy, "--weights", "0.5,0.5", *FEW]
+    code, report = invoke(*words, "-o", tmp_path / "gated", "--require", "not-worse")
+    assert code == 3
+    first = report["result"]["differences"][0]
+    assert first["significant"]
+    assert first["value"] > 0
+    assert (tmp_path / "gated" / "report.json").is_file(), "what was asked for is there to look at"
+    assert invoke(*words, "-o", tmp_path / "free")[0] == 0
+
+
+def test_gate_on_an_output_that_is_not_worse(models: list[Path], tmp_path: Path) -> None:
+    words = ["soup", *models[:2], "-o", tmp_path / "out", *FEW]
+    assert invoke(*words, "--require", "not-worse")[0] == 0
+
+
+def test_choosing_from_the_shell(models: list[Path], noisy: Path, tmp_path: Path) -> None:
+    """Greedy leaves the noise out, so that nothing is worse than the best parent."""
+    words = ["soup", models[0], noisy, models[1], "-o", tmp_path / "out", "--data", BUILTIN]
+    words += [*FEW, "--method", "greedy", "--require", "not-worse"]
+    code, report = invoke(*words)
+    assert code == 0
+    assert report["result"]["coefficients"]["weights"][1] == 0
+    assert report["settings"]["method"] == "greedy"
+    assert report["result"]["selection"]["method"] == "greedy"
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    recipe = json.loads((tmp_path / "out" / "merge.json").read_text())
+    assert recipe["settings"]["method"] == "greedy"
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize(
+    "how", [{"method": "greedy"}, {"method": "learned"}, {"basin": True}, {"along": "slerp"}]
+)
+def test_nothing_is_chosen_on_text_that_nobody_named(
+    models: list[Path], tmp_path: Path, how: dict[str, Any]
+) -> None:
+    with pytest.raises(ArgumentError, match="would be tuned to the built-in text") as caught:
+        geo.soup(models[:2], tmp_path / "out", choosing=geo.Choosing(**how))
+    assert caught.value.remedy == f"give --data of yours, or say --data {BUILTIN}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_chosen_without_evaluation(models: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="loss cannot be measured: evaluation was turned off"):
+        geo.soup(models, tmp_path / "out", data=None, choosing=geo.Choosing(method="greedy"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_chosen_on_too_few_documents(models: list[Path], tmp_path: Path) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text("\n\n".join(f"document number {i} of the few there are" for i in range(6)))
+    with pytest.raises(DataError, match="expected at least 5 in each"):
+        geo.soup(models, data=geo.EvalData(str(few)), choosing=geo.Choosing(method="greedy"))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"method": "fisher"}, "method 'fisher': expected one of uniform, weighted, greedy"),
+        ({"granularity": "head"}, "granularity 'head': expected one of model, layer, tensor"),
+        ({"pick": "best"}, "--pick takes a point of a path"),
+        ({"along": "linear", "pick": "worst"}, "pick 'worst': expected one of best, midpoint"),
+        ({"along": "linear", "method": "greedy"}, "--along and --method greedy are two ways"),
+        ({"along": "slerp", "method": "learned"}, "--along and --method learned are two ways"),
+        ({"along": "slerp", "basin": True}, "--basin may leave a model out, and a path needs both"),
+    ],
+)
+def test_settings_that_cannot_be_meant(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        geo.Choosing(**how)
+
+
+@pytest.mark.parametrize("pick", ["best", "midpoint"])
+def test_paths_that_there_are_not(models: list[Path], pick: str) -> None:
+    with pytest.raises(ArgumentError, match="a path lies between two models, and there are 3"):
+        choose(models, along="linear", pick=pick)
+    with pytest.raises(ArgumentError, match="along 'geodesic': expected one of linear, slerp"):
+        choose(models[:2], along="geodesic", pick=pick)
+
+
+def test_bad_settings_on_the_command_line(models: list[Path], tmp_path: Path) -> None:
+    code, report = invoke("soup", *models[:2], "-o", tmp_path / "out", "--pick", "best")
+    assert code == 1
+    assert report["error"]["type"] == "ArgumentError"
+    assert report["error"]["remedy"] == "--along linear or slerp"
+
+
+# --- barriers between the parents
+
+
+def test_every_merge_carries_the_barriers_of_its_parents(
+    uniform: geo.MergeResult, greedy: geo.MergeResult
+) -> None:
+    barriers = uniform.measurements.barriers
+    named = [(Path(entry.first).name, Path(entry.second).name) for entry in barriers]
+    assert named == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert all(entry.along == "linear" and len(entry.t) == 5 for entry in barriers)
+    assert all(entry.barrier.low is not None and entry.verdict for entry in barriers)
+    assert "barriers" not in [item.what for item in uniform.report.not_measured]
+    chosen = greedy.measurements.barriers
+    assert [entry.barrier for entry in chosen] == [entry.barrier for entry in barriers]
+
+
+def test_without_evaluation_no_barriers(models: list[Path], tmp_path: Path) -> None:
+    code, report = invoke("soup", *models, "-o", tmp_path / "out", "--no-eval")
+    assert code == 0
+    missing = {item["what"]: item for item in report["not_measured"]}
+    assert missing["barriers"]["why"] == "evaluation was turned off"
+    assert missing["barriers"]["command"] == "geo-merge barrier " + " ".join(map(str, models))
+    assert report["result"]["barriers"] == []
