@@ -91,7 +91,7 @@ def soup(
             **options.settings(),
         )
         current.show(result.report)
-        current.gate(options.require is None or not result.is_worse)
+        current.gate(options.require is None or result.is_not_worse)
 
 
 @app.command()
@@ -122,7 +122,7 @@ def slerp(
             **options.settings(),
         )
         current.show(result.report)
-        current.gate(options.require is None or not result.is_worse)
+        current.gate(options.require is None or result.is_not_worse)
 
 
 @app.command()

@@ -112,6 +112,7 @@ def verdict(report: Report) -> str:
     return f"The output is {side} than the best parent, {best.model}, by {abs(best.value):.4f}."
 
 
-def is_worse(report: Report) -> bool:
-    """Whether the output is significantly worse than the best parent."""
-    return "is worse than the best parent" in verdict(report)
+def is_not_worse(report: Report) -> bool:
+    """Whether losses tell that the output is not significantly worse than the best parent."""
+    text = verdict(report)
+    return bool(text) and not text.startswith("Too few") and " is worse than " not in text

@@ -50,6 +50,9 @@ PAIR = 2
 CONNECTED = 0.02
 """Barriers below this share of the models' mean loss connect (Frankle 2020 takes 2 % of error)."""
 
+LEAST_THRESHOLD = 1e-6
+"""For losses of zero."""
+
 
 @dataclass(frozen=True)
 class BarrierResult:
@@ -211,7 +214,7 @@ def measure_pairs(
 
 def threshold_of(losses: Sequence[float]) -> float:
     """Barriers below this connect: 2 % of the models' mean loss."""
-    return CONNECTED * abs(sum(losses) / len(losses))
+    return max(CONNECTED * abs(sum(losses) / len(losses)), LEAST_THRESHOLD)
 
 
 def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:

@@ -111,8 +111,7 @@ class Draft:
         names = [anchor.name for anchor in self.blend.anchors]
         words = [request.command, *names, "-o", str(out), *request.flags]
         output = replace(request.output, overwrite=True)
-        data = [request.data] if isinstance(request.data, EvalData) else []
-        return command_line(words, output, *data)
+        return command_line([*words, *self._train_flags()], output, *self._data_flags())
 
     def not_measured(self, losses: LossReport, out: Path | None) -> list[NotMeasured]:
         """What a report could hold and this one does not."""
@@ -124,10 +123,18 @@ class Draft:
             missing.insert(0, NotMeasured(what="losses", why=losses.reason, command=again))
         return missing
 
+    def _data_flags(self) -> list[EvalData]:
+        return [self.request.data] if isinstance(self.request.data, EvalData) else []
+
+    def _train_flags(self) -> list[str]:
+        train = self.request.train_data
+        return [f"--train-data={train.origin}"] if train else []
+
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         why = losses.reason or "more than four parents, or too few documents for two halves"
         names = [anchor.name for anchor in self.blend.anchors]
-        command = command_line(["barrier", *names]) if self.blend.donor.folder else ""
+        words = ["barrier", *names, *self._train_flags()]
+        command = command_line(words, *self._data_flags()) if self.blend.donor.folder else ""
         return NotMeasured(what="barriers", why=why, command=command)
 
 

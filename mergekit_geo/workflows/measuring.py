@@ -106,7 +106,8 @@ def make_ground(
         plan.objective, compute, evaluations=evaluations, seed=seed, progress=progress
     )
     training, warnings = _training_for(live.model, anchors[0], train_data, compute)
-    plans = [evaluations, refresh_models, training and training.digest]
+    train = train_data and asdict(train_data)
+    plans = [evaluations, refresh_models, train, training and training.digest]
     kept = _kept(anchors, plan, data, compute, plans) if resumable else None
     _settle(evaluator, kept, live.model)
     refresh = _refresher(training)

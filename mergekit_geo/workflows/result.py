@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.reports.schema import MergeMeasurements, Report
-from mergekit_geo.reports.tables import is_worse, loss_table, verdict
+from mergekit_geo.reports.tables import is_not_worse, loss_table, verdict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,9 +34,12 @@ class MergeResult:
         return self.report.result
 
     @property
-    def is_worse(self) -> bool:
-        """Whether the output is significantly worse than its best parent."""
-        return is_worse(self.report)
+    def is_not_worse(self) -> bool:
+        """Whether losses tell that the output is not significantly worse than its best parent.
+
+        False where nothing was measured, or on too few documents to tell.
+        """
+        return is_not_worse(self.report)
 
     def __str__(self) -> str:
         place = f"-> {self.out}" if self.out else "in memory"

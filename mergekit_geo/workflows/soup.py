@@ -69,6 +69,7 @@ def soup(
     """
     if not models:
         raise ArgumentError("no models to merge", remedy="name at least one")
+    _check_weights_are_used(choosing, weights, normalize=normalize)
     checkpoints = open_checkpoints(models)
     checked = check_weights(len(models), weights)
     used = normalized(checked) if normalize else checked
@@ -90,3 +91,18 @@ def soup(
         choosing,
     )
     return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())
+
+
+def _check_weights_are_used(
+    choosing: Choosing, weights: Sequence[float] | None, *, normalize: bool
+) -> None:
+    """Refuse weights that another setting would silently replace."""
+    if choosing.method == "weighted" and weights is None:
+        raise ArgumentError("a weighted soup needs weights", remedy="--weights .5,.3,.2")
+    chosen = choosing.along or (choosing.method in {"greedy", "learned"} and choosing.method)
+    if weights is not None and chosen:
+        raise ArgumentError(
+            f"weights are given, and {chosen} finds its own", remedy="leave --weights out"
+        )
+    if choosing.basin and not normalize:
+        raise ArgumentError("a soup of one basin is normalised", remedy="leave --no-normalize out")

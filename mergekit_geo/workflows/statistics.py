@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint
 from mergekit_geo.checkpoints.index import read_tensors
 from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.blend import STATISTICS
 from mergekit_geo.objectives.settings import EvalData
@@ -51,7 +52,7 @@ def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> 
     checkpoint = FolderCheckpoint(folder)
     module = load_model(folder, compute)
     count = estimate_statistics(module, folder, checkpoint.config, train_data, compute)
-    names = module_names(module, checkpoint) or {}
+    names = _known(module_names(module, checkpoint))
     state = module.state_dict()
     with output_errors(folder, 0):
         for name, tensor in _statistics(names, state):
@@ -85,9 +86,19 @@ def refresh_state(
     own = {name: t if t.is_floating_point() else t.clone() for name, t in state.items()}
     module = load_result(donor, own, compute)
     count = estimate_statistics(module, donor.folder, donor.config, train_data, compute)
-    for name, tensor in _statistics(module_names(module, donor) or {}, module.state_dict()):
+    for name, tensor in _statistics(_known(module_names(module, donor)), module.state_dict()):
         state[name].copy_(tensor)
     return count
+
+
+def _known(names: dict[str, str] | None) -> dict[str, str]:
+    if names is None:
+        raise UnsupportedError(
+            "the module's tensors are not those that are stored: its BatchNorm statistics cannot "
+            "be written back",
+            remedy="leave --train-data out",
+        )
+    return names
 
 
 def _statistics(names: dict[str, str], state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -431,3 +431,21 @@ def test_without_evaluation_no_barriers(models: list[Path], tmp_path: Path) -> N
     assert missing["barriers"]["why"] == "evaluation was turned off"
     assert missing["barriers"]["command"] == "geo-merge barrier " + " ".join(map(str, models))
     assert report["result"]["barriers"] == []
+
+
+def test_weights_that_would_be_ignored_are_refused(family: Path) -> None:
+    models = [family / "a", family / "b"]
+    with pytest.raises(ArgumentError, match="weights are given, and greedy finds its own"):
+        geo.soup(models, weights=[1, 2], choosing=geo.Choosing(method="greedy"))
+    with pytest.raises(ArgumentError, match="weights are given, and slerp finds its own"):
+        geo.soup(models, weights=[1, 2], choosing=geo.Choosing(along="slerp"))
+    with pytest.raises(ArgumentError, match="a weighted soup needs weights"):
+        geo.soup(models, choosing=geo.Choosing(method="weighted"))
+    with pytest.raises(ArgumentError, match="a soup of one basin is normalised"):
+        geo.soup(models, normalize=False, choosing=geo.Choosing(basin=True))
+
+
+def test_gate_does_not_hold_where_nothing_was_measured(family: Path, tmp_path: Path) -> None:
+    words = ["soup", str(family / "a"), str(family / "b"), "-o", str(tmp_path / "out"), "--no-eval"]
+    done = CliRunner().invoke(app, [*words, "--require", "not-worse"])
+    assert done.exit_code == 3
