@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Item = TypeVar("Item")
 
@@ -39,6 +42,17 @@ def gathered(items: list[Item]) -> list[Item]:
 
     found: list[Item] = gather_object(items)
     return found
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over all processes, on each of them; in place where it can be."""
+    if world()[1] == 1:
+        return tensor
+    from accelerate import PartialState
+    from accelerate.utils import reduce
+
+    total: Tensor = reduce(tensor.to(PartialState().device), "sum")
+    return total.to(tensor.device)
 
 
 def agreed(item: Item) -> Item:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     PerExample = Tensor | Mapping[str, Tensor]
     LossFunction = Callable[[Module, Any], PerExample]
+    Piece = Callable[[Module], tuple[Tensor, Tensor]]
 
 
 class Objective(Protocol):
@@ -37,6 +39,9 @@ class Objective(Protocol):
 
     def measure(self, model: Module, advance: Callable[[int], None] = ...) -> Losses:
         """Loss of every example, in order, without gradients."""
+
+    def pieces(self) -> list[Piece]:
+        """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,14 @@ class TaskObjective:
         batch = self.task.batch([self.kept[i] for i in rows])
         device = next(model.parameters()).device
         return self.task.losses(model, {name: t.to(device) for name, t in batch.items()})
+
+    def pieces(self) -> list[Piece]:
+        """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
+        return [partial(self._piece, rows) for rows in self.batches()]
+
+    def _piece(self, rows: Indices, model: Module) -> tuple[Tensor, Tensor]:
+        loss = self.losses_of(model, rows).loss
+        return loss, torch.tensor([self.kept[i].weight for i in rows]).to(loss)
 
     @torch.no_grad()
     def measure(self, model: Module, advance: Callable[[int], None] = lambda units: None) -> Losses:
@@ -128,6 +141,14 @@ class FunctionObjective:
     def documents(self) -> Sequence[str]:
         """Every example is a document of its own, known by its place."""
         return _Places()
+
+    def pieces(self) -> list[Piece]:
+        """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
+        return [partial(self._piece, batch) for batch in self.loader]
+
+    def _piece(self, batch: Any, model: Module) -> tuple[Tensor, Tensor]:
+        columns = _columns(self.function(model, batch))
+        return columns["loss"], columns.get("weight", torch.ones_like(columns["loss"]))
 
     @torch.no_grad()
     def measure(self, model: Module, advance: Callable[[int], None] = lambda units: None) -> Losses:
@@ -236,6 +257,10 @@ def _floats(tensor: Tensor) -> Floats:
 
 
 def _per_example(found: PerExample) -> dict[str, Floats]:
+    return {name: _floats(tensor) for name, tensor in _columns(found).items()}
+
+
+def _columns(found: PerExample) -> dict[str, Tensor]:
     columns = {"loss": found} if isinstance(found, torch.Tensor) else dict(found)
     wrong = columns.keys() - {"loss", "weight", "score"}
     if "loss" not in columns or wrong:
@@ -251,4 +276,4 @@ def _per_example(found: PerExample) -> dict[str, Floats]:
                 "number an example, (b,)",
                 remedy="reduction='none'",
             )
-    return {name: _floats(tensor) for name, tensor in columns.items()}
+    return columns

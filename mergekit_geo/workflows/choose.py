@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mergekit_geo.live.blend import InPlace
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.objectives.halves import Halves
-    from mergekit_geo.objectives.losses import Indices
     from mergekit_geo.objectives.objective import TaskObjective
     from mergekit_geo.progress import Progress
     from mergekit_geo.selection.learned import Weights
@@ -284,23 +283,13 @@ def _check(name: str, value: str, known: Sequence[str]) -> None:
         raise ArgumentError(f"{name} {value!r}: expected one of {', '.join(known)}")
 
 
-def _mixed(batches: Sequence[Indices]) -> list[Indices]:
-    """Long and short batches in turn, the same way every time."""
-    order = list(batches)
-    random.Random(0).shuffle(order)
-    return order
-
-
 def _batch_loss(part: TaskObjective, live: InPlace) -> Callable[[int], Tensor]:
-    """The loss per token of the batch of a step, differentiable."""
-    import torch
-
-    batches = _mixed(part.batches())
+    """The loss per token of the batch of a step, differentiable; long and short ones in turn."""
+    pieces = part.pieces()
+    random.Random(0).shuffle(pieces)
 
     def loss_of(step: int) -> Tensor:
-        rows = batches[step % len(batches)]
-        loss = part.losses_of(live.model, rows).loss
-        weight = torch.tensor([part.kept[i].weight for i in rows]).to(loss.device, loss.dtype)
+        loss, weight = pieces[step % len(pieces)](live.model)
         return (loss @ weight) / weight.sum()
 
     return loss_of

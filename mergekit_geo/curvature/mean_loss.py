@@ -1,0 +1,93 @@
+"""The mean loss of a module on fixed examples, as a function of its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from mergekit_geo.curvature.weights import Weights
+from mergekit_geo.errors import DataError
+from mergekit_geo.live.distributed import gathered, summed, world
+
+if TYPE_CHECKING:
+    from mergekit_geo.objectives.objective import Piece
+
+
+class MeanLoss:
+    """L(θ) = Σ w_i l_i / Σ w_i over all examples, batch by batch; processes share the batches.
+
+    Args:
+        model: In evaluation mode; only its trainable parameters are moved.
+        pieces: The batches, from `Objective.pieces`.
+        spend: Told of the cost of every batch, in gradients of it.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        pieces: Sequence[Piece],
+        spend: Callable[[float], None] = lambda gradients: None,
+    ) -> None:
+        self.model, self.pieces, self.spend = model, pieces, spend
+        self.weights = Weights(model)
+
+    def part(self, first: int, step: int) -> MeanLoss:
+        """The same on every so manieth batch."""
+        return MeanLoss(self.model, self.pieces[first::step], self.spend)
+
+    @torch.no_grad()
+    def value(self) -> float:
+        """The mean loss; it may be infinite or no number."""
+        loss, weight = 0.0, 0.0
+        for losses, weights in self.batches():
+            loss += float(losses.double() @ weights.double())
+            weight += float(weights.sum())
+            self.spend(1 / 3)
+        totals = gathered([(loss, weight)])
+        return sum(loss for loss, _ in totals) / sum(weight for _, weight in totals)
+
+    def gradient(self) -> tuple[float, Tensor]:
+        """The mean loss and its gradient: (n,).
+
+        Raises:
+            DataError: The loss is not a number.
+        """
+        loss, weight, total = 0.0, 0.0, self.weights.zeros()
+        for losses, weights in self.batches():
+            summed_loss = losses.to(self.weights.dtype) @ weights.to(self.weights.dtype)
+            self.add(total, self.differentiate(summed_loss))
+            loss += float(summed_loss.detach())
+            weight += float(weights.sum())
+            self.spend(1.0)
+        return self._mean(loss, weight, total)
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Losses and weights of this process's batches."""
+        rank, size = world()
+        for piece in self.pieces[rank::size]:
+            yield piece(self.model)
+
+    def differentiate(self, scalar: Tensor, *, again: bool = False) -> Sequence[Tensor]:
+        """Gradient with respect to every parameter; zeros where it does not depend on one."""
+        return torch.autograd.grad(
+            scalar, self.weights.parameters, create_graph=again, materialize_grads=True
+        )
+
+    @torch.no_grad()
+    def add(self, total: Tensor, parts: Iterable[Tensor]) -> None:
+        """Add a gradient to a vector."""
+        for view, part in zip(self.weights.views(total), parts, strict=True):
+            view.add_(part.to(view.device))
+
+    def _mean(self, loss: float, weight: float, total: Tensor) -> tuple[float, Tensor]:
+        totals = gathered([(loss, weight)])
+        weight = sum(weight for _, weight in totals)
+        mean = sum(loss for loss, _ in totals) / weight
+        if not math.isfinite(mean):
+            raise DataError("the loss is not a number")
+        return mean, summed(total).div_(weight)
