@@ -1,4 +1,4 @@
-"""Losses already measured, kept in the user's cache, so that a long measurement can go on."""
+"""What has been measured already, kept in the user's cache, so that a long measurement goes on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from mergekit_geo.objectives.losses import Answers, Losses
 OPTIONAL = ("score", "example", "target", "predicted")
 
 
-class KeptLosses:
-    """One file a point, in a folder named after all that the numbers depend on.
+class Kept:
+    """A folder named after all that the numbers in it depend on.
 
     Args:
         work: A JSON value that changes when the numbers would.
@@ -28,25 +29,6 @@ class KeptLosses:
     def __init__(self, work: object) -> None:
         key = hashlib.sha256(json.dumps(work, sort_keys=True, default=repr).encode()).hexdigest()
         self.folder = cache_folder() / key[:32]
-
-    def get(self, point: str) -> Losses | None:
-        """What was measured at a point, None if nothing was or the file is torn."""
-        try:
-            with np.load(self._path(point)) as found:
-                return _losses({name: found[name] for name in found.files})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-
-    def put(self, point: str, losses: Losses) -> None:
-        """Keep what was measured; whole or not at all, and by the first process alone."""
-        if not is_first():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(point)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        with fresh.open("wb") as file:
-            np.savez(file, allow_pickle=False, **_arrays(losses))
-        fresh.replace(path)
 
     @property
     def settled(self) -> int | None:
@@ -63,8 +45,38 @@ class KeptLosses:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / "examples").write_text(str(count), "utf-8")
 
-    def _path(self, point: str) -> Path:
-        return self.folder / f"{hashlib.sha256(point.encode()).hexdigest()[:32]}.npz"
+    def path(self, point: str, suffix: str) -> Path:
+        """The file of a point."""
+        return self.folder / f"{hashlib.sha256(point.encode()).hexdigest()[:32]}{suffix}"
+
+    def write(self, path: Path, fill: Callable[[BinaryIO], object]) -> None:
+        """Write a file whole or not at all, by the first process alone."""
+        if not is_first():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        with fresh.open("wb") as file:
+            fill(file)
+        fresh.replace(path)
+
+
+class KeptLosses(Kept):
+    """Losses at points of weight space, one file a point."""
+
+    def get(self, point: str) -> Losses | None:
+        """What was measured at a point, None if nothing was or the file is torn."""
+        try:
+            with np.load(self.path(point, ".npz")) as found:
+                return _losses({name: found[name] for name in found.files})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def put(self, point: str, losses: Losses) -> None:
+        """Keep what was measured."""
+        self.write(
+            self.path(point, ".npz"),
+            lambda file: np.savez(file, allow_pickle=False, **_arrays(losses)),
+        )
 
 
 def cache_folder() -> Path:

@@ -23,12 +23,14 @@ class Estimate:
             is not finite.
         high: Upper end.
         documents: How many documents it rests on.
+        error: Standard error; None where there is no interval.
     """
 
     value: float
     low: float | None
     high: float | None
     documents: int
+    error: float | None = None
 
     @property
     def is_significant(self) -> bool | None:
@@ -81,24 +83,28 @@ def estimate(values: Floats, weights: Floats, document: Indices) -> Estimate:
         return Estimate(value, None, None, count)
     if np.ptp(values) == 0:
         same = float(values[0])
-        return Estimate(same, same, same, count)
-    margin = _margin(totals, sums)
-    return Estimate(value, value - margin, value + margin, count)
+        return Estimate(same, same, same, count, 0.0)
+    error = _error(totals, sums)
+    margin = error * _quantile(totals)
+    return Estimate(value, value - margin, value + margin, count, error)
 
 
 def _per_document(values: Floats, document: Indices) -> Floats:
     return np.asarray(np.bincount(document, values), dtype=np.float64)
 
 
-def _margin(totals: Floats, sums: Floats) -> float:
-    """Half the interval, from the weight of each document and its weighted sum."""
-    from scipy.special import stdtrit
-
+def _error(totals: Floats, sums: Floats) -> float:
+    """The jackknife's, from the weight of each document and its weighted sum."""
     without = (sums.sum() - sums) / (totals.sum() - totals)
     shift = without - sums.sum() / totals.sum()
-    error = math.sqrt((1 - 1 / len(totals)) * (shift @ shift))
-    quantile = stdtrit(degrees_of_freedom(totals / totals.sum()), (1 + LEVEL) / 2)
-    return error * float(quantile)
+    return math.sqrt((1 - 1 / len(totals)) * (shift @ shift))
+
+
+def _quantile(totals: Floats) -> float:
+    """Standard errors in half an interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees_of_freedom(totals / totals.sum()), (1 + LEVEL) / 2))
 
 
 def degrees_of_freedom(shares: Floats) -> float:

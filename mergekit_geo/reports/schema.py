@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from mergekit_geo.reports.part import Part
+from mergekit_geo.reports.sharpness import SharpnessEntry, SharpnessMeasurements
 
 SCHEMA_VERSION = 1
-
-
-class Part(BaseModel):
-    """A part of a report: immutable, and with no keys but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ModelEntry(Part):
@@ -220,7 +215,7 @@ class MergeMeasurements(Part):
     losses: list[LossEntry]
     differences: list[DifferenceEntry]
     barriers: list[BarrierEntry]
-    sharpness: list[Any]
+    sharpness: list[SharpnessEntry]
     geometry: Geometry | None
     selection: SelectionEntry | None = None
 
@@ -337,7 +332,9 @@ class Report(Part):
     models: list[ModelEntry] = []
     settings: dict[str, Any] = {}
     data: DataEntry | None = None
-    result: MergeMeasurements | BarrierMeasurements | CheckMeasurements | None = None
+    result: (
+        MergeMeasurements | BarrierMeasurements | SharpnessMeasurements | CheckMeasurements | None
+    ) = None
     warnings: list[str] = []
     not_measured: list[NotMeasured] = []
     provenance: Provenance | None = None

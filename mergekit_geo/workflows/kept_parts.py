@@ -1,0 +1,47 @@
+"""Parts of a report that are measured once, and kept for a later run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from mergekit_geo.live.distributed import agreed
+from mergekit_geo.objectives.kept import Kept
+from mergekit_geo.reports.part import Part
+
+Found = TypeVar("Found", bound=Part)
+
+
+class KeptParts(Kept):
+    """One JSON file a part."""
+
+    def get(self, name: str, kind: type[Found]) -> Found | None:
+        """A finished part, None where there is none or its file is torn; all processes agree."""
+        try:
+            found: Found | None = kind.model_validate_json(self.path(name, ".json").read_bytes())
+        except (OSError, ValidationError):
+            found = None
+        return agreed(found)
+
+    def recall(self, name: str, kind: type[Found], make: Callable[[], Found]) -> Found:
+        """A finished part; the first time, it is made."""
+        found = self.get(name, kind)
+        if found is None:
+            found = make()
+            text = found.model_dump_json().encode()
+            self.write(self.path(name, ".json"), lambda file: file.write(text))
+        return found
+
+
+class Unkept:
+    """Keeps nothing: where nothing tells whether a model has changed."""
+
+    def get(self, name: str, kind: type[Found]) -> Found | None:
+        """Nothing."""
+        return None
+
+    def recall(self, name: str, kind: type[Found], make: Callable[[], Found]) -> Found:
+        """Made anew."""
+        return make()
