@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mergekit_geo.curvature.levels import Radii as Radii
     from mergekit_geo.errors import GeoError as GeoError
     from mergekit_geo.live.settings import Compute as Compute
     from mergekit_geo.merging.settings import Output as Output
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.check import check as check
     from mergekit_geo.workflows.choose import Choosing as Choosing
     from mergekit_geo.workflows.result import MergeResult as MergeResult
+    from mergekit_geo.workflows.sharpness import SharpnessResult as SharpnessResult
+    from mergekit_geo.workflows.sharpness import sharpness as sharpness
     from mergekit_geo.workflows.slerp import slerp as slerp
     from mergekit_geo.workflows.soup import soup as soup
 
@@ -37,8 +40,11 @@ _HOMES = {
     "GeoError": "errors",
     "MergeResult": "workflows.result",
     "Output": "merging.settings",
+    "Radii": "curvature.levels",
+    "SharpnessResult": "workflows.sharpness",
     "barrier": "workflows.barrier",
     "check": "workflows.check",
+    "sharpness": "workflows.sharpness",
     "slerp": "workflows.slerp",
     "soup": "workflows.soup",
 }

@@ -43,6 +43,7 @@ cat <<'END'
 demo/soup/README.md    the model card: parents, recipe, losses
 demo/soup/report.json  every number, with intervals, geometry layer by layer, provenance
 demo/soup/merge.json   the recipe, tensor by tensor
+demo/soup/figures/sharpness.png    how curved the loss is where parents and soup stand
 demo/barrier/figures/barrier.png   a wall between strangers, and none between fine-tunes
 
 == What to try next (first: source .venv/bin/activate)
@@ -51,6 +52,7 @@ geo-merge slerp demo/a demo/b demo/c -o demo/karcher
 geo-merge soup demo/base demo/a -o demo/half-way      a soup that is worse than its best parent: see what the tool says
 geo-merge soup demo/a demo/b demo/c demo/independent --basin --data builtin:python-docs -o demo/basin
 geo-merge soup demo/a demo/b demo/c --method learned --data builtin:python-docs -o demo/learned
+geo-merge sharpness demo/soup demo/independent --level full -o demo/sharpness      (minutes)
 geo-merge soup org/name-1 org/name-2 -o merged        models of the Hugging Face Hub
 geo-merge soup --help
 END

@@ -10,7 +10,8 @@ import mergekit_geo
 
 EXPORTED = [
     "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "FunctionObjective",
-    "GeoError", "MergeResult", "Output", "barrier", "check", "slerp", "soup",
+    "GeoError", "MergeResult", "Output", "Radii", "SharpnessResult", "barrier", "check",
+    "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from mergekit_geo.cli.options import (
     Along,
     Ending,
     Granularity,
+    Level,
     Measuring,
     Method,
     Models,
@@ -163,6 +164,45 @@ def barrier(
         )
         current.show(result.report)
         current.gate(fail_above is None or not result.exceeds(fail_above))
+
+
+@app.command()
+@takes(Measuring)
+def sharpness(
+    options: Measuring,
+    models: Models,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for report and pictures.")
+    ] = None,
+    level: Annotated[
+        Level, typer.Option(help="full adds trace, spectrum, λ_min and ascents.")
+    ] = Level.QUICK,
+    rho: Annotated[float, typer.Option(help="Radius of SAM's ball in weight space.")] = 0.05,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an output folder.")
+    ] = False,
+    num_processes: Annotated[
+        int, typer.Option(help="Share the examples among so many processes.")
+    ] = 1,
+) -> None:
+    """Measure how curved the loss is where models stand."""
+    relaunch(num_processes)
+    with session("sharpness", options) as current:
+        from mergekit_geo.curvature.levels import Radii
+        from mergekit_geo.workflows.sharpness import sharpness as run
+
+        settings = options.settings()
+        settings.pop("train_data")
+        result = run(
+            models,
+            out,
+            level=level.value,
+            radii=Radii(rho=rho),
+            overwrite=overwrite,
+            progress=current.progress(),
+            **settings,
+        )
+        current.show(result.report)
 
 
 @app.command()

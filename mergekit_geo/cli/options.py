@@ -49,6 +49,13 @@ class Sharpness(StrEnum):
     FULL = "full"
 
 
+class Level(StrEnum):
+    """How much sharpness is measured."""
+
+    QUICK = "quick"
+    FULL = "full"
+
+
 class Along(StrEnum):
     """Kinds of path."""
 
@@ -260,8 +267,8 @@ class Ending(Measuring):
     ] = False
     no_eval: Annotated[bool, _option("--no-eval", panel=DATA, text="Measure no loss.")] = False
     sharpness: Annotated[
-        Sharpness, _option("--sharpness", panel=DATA, text="Accepted; not measured yet.")
-    ] = Sharpness.OFF
+        Sharpness, _option("--sharpness", panel=DATA, text="Of parents and output: how much.")
+    ] = Sharpness.QUICK
     require: Annotated[
         Gate | None,
         _option("--require", panel=OUTPUT, text="not-worse: exit 3 if worse than a parent."),

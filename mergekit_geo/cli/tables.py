@@ -19,12 +19,15 @@ from mergekit_geo.reports.schema import (
     Report,
     SelectionEntry,
 )
+from mergekit_geo.reports.sharpness import CAVEATS, SharpnessEntry, SharpnessMeasurements
 from mergekit_geo.reports.tables import (
     BARRIER_HEAD,
     barrier_rows,
     describe_data,
+    describe_sharpness,
     loss_table,
     model_table,
+    sharpness_table,
     verdict,
 )
 
@@ -43,6 +46,10 @@ def print_report(report: Report) -> None:
         _print_merge(console, report, report.result)
     elif isinstance(report.result, BarrierMeasurements):
         _print_barriers(console, report, report.result)
+    elif isinstance(report.result, SharpnessMeasurements):
+        _print_sharpness(console, report, report.result.sharpness)
+        if report.output:
+            console.print(f"written to {report.output}", markup=False)
     elif isinstance(report.result, CheckMeasurements):
         _print_check(console, report, report.result)
 
@@ -64,12 +71,25 @@ def _print_merge(console: Console, report: Report, result: MergeMeasurements) ->
         console.print(_table(BARRIER_HEAD, barrier_rows(result.barriers)))
     if text := verdict(report):
         console.print(printable(text), markup=False)
+    if result.sharpness:
+        _print_sharpness(console, report, result.sharpness)
     branches = ", ".join(f"{count} {name}" for name, count in result.coefficients.branches.items())
     console.print(f"tensors: {branches}", markup=False)
     for item in report.not_measured:
         command = f"; {item.command}" if item.command else ""
         console.print(f"not measured: {item.what} ({item.why}{command})", markup=False)
     console.print(f"written to {report.output}", markup=False)
+
+
+def _print_sharpness(console: Console, report: Report, entries: Sequence[SharpnessEntry]) -> None:
+    unit = report.data.unit if report.data else "example"
+    for line in describe_sharpness(entries, unit):
+        console.print(printable(line), markup=False)
+    console.print(_table(*sharpness_table(entries)))
+    for entry in entries:
+        console.print(printable(f"{entry.model}: {entry.stationarity.sentence}"), markup=False)
+    for caveat in CAVEATS:
+        console.print(f"note: {caveat}", markup=False)
 
 
 def _print_barriers(console: Console, report: Report, result: BarrierMeasurements) -> None:

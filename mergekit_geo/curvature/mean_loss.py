@@ -45,7 +45,7 @@ class MeanLoss:
         """The mean loss; it may be infinite or no number."""
         loss, weight = 0.0, 0.0
         for losses, weights in self.batches():
-            loss += float(losses.double() @ weights.double())
+            loss += _summed_loss(losses, weights)
             weight += float(weights.sum())
             self.spend(1 / 3)
         totals = gathered([(loss, weight)])
@@ -57,14 +57,23 @@ class MeanLoss:
         Raises:
             DataError: The loss is not a number.
         """
+        loss, weight, total = self.sums()
+        return loss / weight, total.div_(weight)
+
+    def sums(self) -> tuple[float, float, Tensor]:
+        """Before they are divided: the summed loss, the summed weight, the summed gradient (n,).
+
+        Raises:
+            DataError: The loss is not a number.
+        """
         loss, weight, total = 0.0, 0.0, self.weights.zeros()
         for losses, weights in self.batches():
-            summed_loss = losses.to(self.weights.dtype) @ weights.to(self.weights.dtype)
-            self.add(total, self.differentiate(summed_loss))
-            loss += float(summed_loss.detach())
+            scalar = losses.to(self.weights.dtype) @ weights.to(self.weights.dtype)
+            self.add(total, self.differentiate(scalar))
+            loss += _summed_loss(losses, weights)
             weight += float(weights.sum())
             self.spend(1.0)
-        return self._mean(loss, weight, total)
+        return self._over_processes(loss, weight, total)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Losses and weights of this process's batches."""
@@ -84,10 +93,16 @@ class MeanLoss:
         for view, part in zip(self.weights.views(total), parts, strict=True):
             view.add_(part.to(view.device))
 
-    def _mean(self, loss: float, weight: float, total: Tensor) -> tuple[float, Tensor]:
+    def _over_processes(
+        self, loss: float, weight: float, total: Tensor
+    ) -> tuple[float, float, Tensor]:
         totals = gathered([(loss, weight)])
-        weight = sum(weight for _, weight in totals)
-        mean = sum(loss for loss, _ in totals) / weight
-        if not math.isfinite(mean):
+        loss = sum(loss for loss, _ in totals)
+        if not math.isfinite(loss):
             raise DataError("the loss is not a number")
-        return mean, summed(total).div_(weight)
+        return loss, sum(weight for _, weight in totals), summed(total)
+
+
+def _summed_loss(losses: Tensor, weights: Tensor) -> float:
+    """The same with and without gradients, so that a rise of nothing is zero."""
+    return float(losses.detach().double() @ weights.double())

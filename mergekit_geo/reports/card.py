@@ -6,7 +6,15 @@ import re
 from collections.abc import Sequence
 
 from mergekit_geo.reports.schema import MergeMeasurements, ModelEntry, Report
-from mergekit_geo.reports.tables import BARRIER_HEAD, barrier_rows, describe_data, loss_table
+from mergekit_geo.reports.sharpness import CAVEATS
+from mergekit_geo.reports.tables import (
+    BARRIER_HEAD,
+    barrier_rows,
+    describe_data,
+    describe_sharpness,
+    loss_table,
+    sharpness_table,
+)
 
 HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@.+)?")
 
@@ -26,6 +34,7 @@ def model_card(report: Report) -> str:
         _parents(report.models, report.result.coefficients.weights),
         _losses(report),
         _barriers(report.result),
+        _sharpness(report),
         *(f"Not measured: {item.what}: {_escape(item.why)}." for item in report.not_measured),
         "`merge.json` holds the recipe tensor by tensor, `report.json` every number.",
     ]
@@ -74,6 +83,25 @@ def _barriers(result: MergeMeasurements) -> str:
         return ""
     rows = [(_escape(r[0]), _escape(r[1]), *r[2:]) for r in barrier_rows(result.barriers)]
     return "Loss barriers between the parents:\n\n" + _table(BARRIER_HEAD, rows)
+
+
+def _sharpness(report: Report) -> str:
+    assert isinstance(report.result, MergeMeasurements)
+    entries = report.result.sharpness
+    if not entries:
+        return ""
+    lines = describe_sharpness(entries, report.data.unit if report.data else "example")
+    head, rows = sharpness_table(entries)
+    verdicts = [f"- {_escape(e.model)}: {_escape(e.stationarity.sentence)}" for e in entries]
+    return "\n\n".join(
+        [
+            "## Sharpness",
+            _escape(lines[0]),
+            _table([_escape(name) for name in head], [(_escape(r[0]), *r[1:]) for r in rows]),
+            "\n".join(verdicts + [f"- {_escape(line)}" for line in lines[1:]]),
+            "\n".join(f"> {_escape(caveat)}" for caveat in CAVEATS),
+        ]
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,10 +6,13 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.reports.measures import MEASURES, Measure
 from mergekit_geo.reports.schema import BarrierEntry, BarrierMeasurements
+from mergekit_geo.reports.sharpness import SharpnessEntry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +33,75 @@ def write_barriers(entries: Sequence[BarrierEntry], folder: Path) -> None:
 def write_matrix(measured: BarrierMeasurements, folder: Path) -> None:
     """The heat map of all pairs as `matrix.png` and `.svg`."""
     _save(matrix_figure(measured), folder / "matrix")
+
+
+def write_sharpness(entries: Sequence[SharpnessEntry], folder: Path) -> None:
+    """Models side by side as `sharpness.png` and `.svg`, spectra as `spectrum.png` and `.svg`."""
+    _save(sharpness_figure(entries), folder / "sharpness")
+    measured = [entry for entry in entries if entry.spectrum is not None]
+    if measured:
+        _save(spectrum_figure(measured), folder / "spectrum")
+
+
+def sharpness_figure(entries: Sequence[SharpnessEntry]) -> Figure:
+    """Every measure that all models have, side by side: bars, with errors where they are known."""
+    from matplotlib.figure import Figure
+
+    panels = [panel for panel in map(_panel, repeat(entries), MEASURES) if panel]
+    columns = min(len(panels), 4)
+    rows = math.ceil(len(panels) / columns)
+    height = 0.9 + 0.32 * len(entries)
+    figure = Figure(figsize=(2.6 * columns + 1.2, height * rows), layout="constrained")
+    names = [_short(entry.model) for entry in entries]
+    for index, (title, values, errors) in enumerate(panels):
+        axes = _plain(figure.add_subplot(rows, columns, index + 1))
+        colours = [INK if entry.role == "output" else COLOURS[0] for entry in entries]
+        axes.barh(names, values, xerr=errors, color=colours, ecolor=MUTED, height=0.6)
+        axes.invert_yaxis()
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.locator_params(axis="x", nbins=4)
+        if index % columns:
+            axes.set_yticklabels([])
+    return figure
+
+
+def spectrum_figure(entries: Sequence[SharpnessEntry]) -> Figure:
+    """How many eigenvalues lie above each value, with the band over the probes."""
+    figure, axes = _figure(7.0, 4.2)
+    for colour, entry in zip(_colours(len(entries)), entries, strict=True):
+        found = entry.spectrum
+        assert found is not None
+        axes.step(found.eigenvalues, found.cumulative, where="post", color=colour, linewidth=1.6,
+                  label=_short(entry.model))  # fmt: skip
+        if found.low is not None and found.high is not None:
+            axes.fill_between(
+                found.eigenvalues, found.low, found.high, step="post", color=colour, alpha=0.2
+            )
+    axes.set_xscale("symlog", linthresh=_linear_up_to(entries))
+    axes.set_xlabel("eigenvalue of the Hessian")
+    axes.set_ylabel("share of eigenvalues up to it")
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    return figure
+
+
+def _linear_up_to(entries: Sequence[SharpnessEntry]) -> float:
+    """Eigenvalues below a thousandth of the largest are not told apart."""
+    largest = max(abs(entry.extremes.largest.value) for entry in entries)
+    return max(largest * 1e-3, 1e-12)
+
+
+Panel = tuple[str, list[float], list[float] | None]
+
+
+def _panel(entries: Sequence[SharpnessEntry], measure: Measure) -> Panel | None:
+    """Title, values and errors; None where some model lacks the measure."""
+    values = [measure.value(entry) for entry in entries]
+    errors = [measure.error(entry) for entry in entries]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    sure = [error for error in errors if error is not None]
+    return measure.title, known, sure if len(sure) == len(values) else None
 
 
 def barrier_figure(entries: Sequence[BarrierEntry]) -> Figure:
@@ -101,12 +173,15 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
+    return figure, _plain(figure.add_subplot())
+
+
+def _plain(axes: Axes) -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(visible=True, color=MUTED, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
-    return figure, axes
+    return axes
 
 
 def _save(figure: Figure, stem: Path) -> None:

@@ -9,8 +9,8 @@ from mergekit_geo.reports.part import Part
 CAVEATS = (
     "λ_max changes under rescalings of the weights that leave the function alone (Dinh 2017).",
     "Averaging shrinks the weights and the confidence, so the sharpness of a merge moves for "
-    "trivial reasons: compare with its parents, and with the adaptive measures, which do not "
-    "see such rescalings.",
+    "trivial reasons: compare with its parents, and with the adaptive measures of the full level, "
+    "which do not see such rescalings.",
     "Sharpness does not in general predict how a model generalises (Andriushchenko 2023).",
     "λ_max is biased up on small samples: its value on half of the sample shows how much. SAM "
     "sharpness is a lower bound of the largest rise within rho.",
@@ -21,6 +21,11 @@ class SlopeEntry(Part):
     """Loss and gradient where a model stands, and norms without which the rest misleads.
 
     Attributes:
+        examples: Size of the sample.
+        tokens: How many tokens (or labels, or examples) its losses are of.
+        documents: How many documents they are from.
+        parameters: How many are trainable.
+        dtype: Of the arithmetic.
         loss: Mean on the sample.
         loss_error: Its standard error over documents; null with too few of them.
         gradient_norm: Euclidean norm of the sample's gradient; biased up by noise.
@@ -32,6 +37,11 @@ class SlopeEntry(Part):
         one_step: SAM sharpness of one gradient step.
     """
 
+    examples: int
+    tokens: int
+    documents: int
+    parameters: int
+    dtype: str
     loss: float
     loss_error: float | None
     gradient_norm: float
@@ -130,6 +140,18 @@ class TraceEntry(Part):
     method: str
 
 
+class ProbeEntry(Part):
+    """What one probe of the spectrum found; kept, and not in a report.
+
+    Attributes:
+        nodes: Eigenvalues of its tridiagonal matrix.
+        weights: Of each; they sum to one.
+    """
+
+    nodes: list[float]
+    weights: list[float]
+
+
 class SpectrumEntry(Part):
     """Distribution of the Hessian's eigenvalues, by stochastic Lanczos quadrature.
 
@@ -169,14 +191,10 @@ class SharpnessEntry(Part):
         model: Its name.
         role: Whether it went in, came out, or stands by itself.
         level: `quick` or `full`.
-        examples: Size of the sample.
-        tokens: How many tokens (or labels, or examples) its losses are of.
-        documents: How many documents they are from.
-        dtype: Of the arithmetic.
         rho: Radius of SAM's ball, Euclidean.
         adaptive_rho: Radius of the adaptive ball, in units of the weights.
         noise: Of the adaptive average, relative to each weight.
-        slope: Loss, gradient, norms.
+        slope: Sample, loss, gradient, norms.
         extremes: λ_max and λ_min.
         sam_sharpness: The largest rise found within rho.
         ascent: Adaptive measures; null at the quick level.
@@ -189,10 +207,6 @@ class SharpnessEntry(Part):
     model: str
     role: Literal["parent", "output", "model"]
     level: Literal["quick", "full"]
-    examples: int
-    tokens: int
-    documents: int
-    dtype: str
     rho: float
     adaptive_rho: float
     noise: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mergekit_geo.reports.measures import MEASURES
 from mergekit_geo.reports.schema import (
     BarrierEntry,
     DataEntry,
@@ -13,6 +14,7 @@ from mergekit_geo.reports.schema import (
     MergeMeasurements,
     Report,
 )
+from mergekit_geo.reports.sharpness import SharpnessEntry
 
 
 def loss_table(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -53,6 +55,54 @@ def barrier_rows(entries: Sequence[BarrierEntry]) -> list[list[str]]:
         for entry in entries
     ]
 
+
+def sharpness_table(entries: Sequence[SharpnessEntry]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: model, and every measure that some model has."""
+    columns = {"model": [entry.model for entry in entries]}
+    columns |= {m.title: [m.text(entry) for entry in entries] for m in MEASURES}
+    kept = {name: cells for name, cells in columns.items() if any(cells)}
+    return list(kept), [list(row) for row in zip(*kept.values(), strict=True)]
+
+
+def describe_sharpness(entries: Sequence[SharpnessEntry], unit: str) -> list[str]:
+    """How sharpness was measured, in lines; the models share sample and settings."""
+    first = entries[0]
+    slope, extremes = first.slope, first.extremes
+    count = "" if unit == "example" else f"{slope.tokens} {unit}s, "
+    lines = [
+        f"sharpness ({first.level}) on {count}{slope.examples} examples, {slope.documents} "
+        f"documents, {slope.dtype}, {extremes.method}; ± residual of an eigenvalue, standard error "
+        f"of a trace or mean; SAM sharpness within {first.rho:g} (a lower bound)"
+    ]
+    if first.level == "full":
+        lines.append(
+            f"adaptive: worst within {first.adaptive_rho:g} of |θ| (a lower bound), mean under "
+            f"noise of {first.noise:g} |θ|"
+        )
+    return [*lines, *_remarks(entries)]
+
+
+def _remarks(entries: Sequence[SharpnessEntry]) -> list[str]:
+    """What a reader of the numbers must know of single models."""
+    remarks = []
+    for entry in entries:
+        extremes = entry.extremes
+        if not extremes.largest.converged:
+            remarks.append(f"{entry.model}: λ_max has not converged in {extremes.steps} steps")
+        if extremes.smallest and not extremes.smallest.converged:
+            remarks.append(f"{entry.model}: λ_min has not converged in {extremes.steps} steps")
+        if extremes.reason:
+            remarks.append(f"{entry.model}: {extremes.method}: {extremes.reason}")
+        if extremes.step_error is not None and extremes.step_error > ROUGH:
+            remarks.append(
+                f"{entry.model}: half the step of the differences changes λ_max by "
+                f"{extremes.step_error:.0%}: --level full takes exact products"
+            )
+    return remarks
+
+
+ROUGH = 0.01
+"""Relative change of an eigenvalue under half the step that is worth a remark."""
 
 BARRIER_HEAD = ["from", "to", "along", "barrier", "at t"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import numpy as np
 
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.errors import ArgumentError, OutputExistsError
+from mergekit_geo.errors import ArgumentError
 from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
@@ -28,6 +27,7 @@ from mergekit_geo.reports.schema import (
     LossEntry,
     Report,
 )
+from mergekit_geo.workflows.folder import free_folder, write_folder
 from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.workflows.measuring import Ground, make_ground
 
@@ -144,7 +144,7 @@ def barrier(
     """
     began, told = time.time(), progress or Silent()
     _check(models, along, points)
-    folder = _free(out, overwrite=overwrite)
+    folder = free_folder(out, overwrite=overwrite)
     checkpoints = open_checkpoints(models)
     found = preflight(checkpoints)
     found.require()
@@ -179,7 +179,7 @@ def barrier(
         provenance=provenance(began, *place),
     )
     if folder is not None and is_first():
-        _write(report, measured, folder)
+        write_folder(report, folder, lambda figures: _draw(measured, figures))
     return BarrierResult(report, folder)
 
 
@@ -314,28 +314,10 @@ def _check(models: Sequence[Model], along: Sequence[str], points: int) -> None:
         path(kind)
 
 
-def _free(out: str | Path | None, *, overwrite: bool) -> Path | None:
-    if out is None:
-        return None
-    folder = Path(out)
-    if folder.exists() and not (overwrite and (folder / "report.json").is_file()):
-        raise OutputExistsError(
-            "the output folder exists", where=str(folder),
-            remedy="--overwrite replaces an earlier report; or give another folder",
-        )  # fmt: skip
-    return folder
-
-
-def _write(report: Report, measured: BarrierMeasurements, folder: Path) -> None:
-    """Report, curves and matrix, whole or not at all."""
+def _draw(measured: BarrierMeasurements, folder: Path) -> None:
+    """Curves, and the matrix of three or more."""
     from mergekit_geo.reports.figures import write_barriers, write_matrix
 
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "figures").mkdir(parents=True)
-    (partial / "report.json").write_text(report.to_json(), "utf-8")
-    write_barriers(measured.pairs, partial / "figures")
+    write_barriers(measured.pairs, folder)
     if len(measured.losses) > PAIR:
-        write_matrix(measured, partial / "figures")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+        write_matrix(measured, folder)

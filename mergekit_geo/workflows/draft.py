@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from mergekit_geo.reports.schema import (
     Report,
 )
 from mergekit_geo.workflows.choose import Chosen
-from mergekit_geo.workflows.evidence import evidence
+from mergekit_geo.workflows.evidence import evidence, sharpness_evidence
 from mergekit_geo.workflows.losses import LossPlan, LossReport
 from mergekit_geo.workflows.measuring import Ground
 from mergekit_geo.workflows.request import Request
@@ -30,6 +31,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.merging.tensor import TensorRecord
+    from mergekit_geo.workflows.flatness import SharpnessReport
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a merge was measured by.
+
+    Attributes:
+        losses: Of parents and output, and the barriers between the parents.
+        sharpness: Of parents and output.
+    """
+
+    losses: LossReport
+    sharpness: SharpnessReport
 
 
 @dataclass
@@ -58,11 +73,11 @@ class Draft:
 
     def measure(
         self, output: Path | tuple[Config, dict[str, Tensor]], progress: Progress
-    ) -> LossReport:
-        """Losses of the parents and of the output, or why there are none."""
-        request = self.request
-        return evidence(
-            self.blend.anchors,
+    ) -> Evidence:
+        """Losses and sharpness of the parents and of the output, or why there are none."""
+        request, anchors, began = self.request, self.blend.anchors, time.monotonic()
+        losses = evidence(
+            anchors,
             output,
             self.plan,
             request.data,
@@ -72,12 +87,24 @@ class Draft:
             self.ground,
             progress,
         )
+        self.ground = None  # the module that was measured makes room
+        limit = request.compute.budget * 60
+        left = max(limit - (time.monotonic() - began), 1.0) if limit else 0.0
+        sharpness = sharpness_evidence(
+            anchors,
+            output,
+            self.plan,
+            request.data,
+            request.compute,
+            request.sharpness,
+            left,
+            progress,
+        )
+        return Evidence(losses, sharpness)
 
-    def report(
-        self, records: dict[str, TensorRecord], losses: LossReport, out: Path | None
-    ) -> Report:
+    def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
         """All that is known at the end."""
-        request = self.request
+        request, losses, sharpness = self.request, found.losses, found.sharpness
         entries = [model_entry(anchor) for anchor in self.blend.anchors]
         return Report(
             command=request.command,
@@ -85,9 +112,14 @@ class Draft:
             models=entries,
             settings=self.settings(),
             data=losses.data,
-            result=_measurements(self.chosen, records, losses),
-            warnings=[*self.warnings, *losses.warnings, *_nonfinite(self.blend, records)],
-            not_measured=self.not_measured(losses, out),
+            result=_measurements(self.chosen, records, found),
+            warnings=[
+                *self.warnings,
+                *losses.warnings,
+                *sharpness.warnings,
+                *_nonfinite(self.blend, records),
+            ],
+            not_measured=self.not_measured(found, out),
             provenance=provenance(self.began, losses.device, losses.dtype, losses.attention),
         )
 
@@ -113,15 +145,25 @@ class Draft:
         output = replace(request.output, overwrite=True)
         return command_line([*words, *self._train_flags()], output, *self._data_flags())
 
-    def not_measured(self, losses: LossReport, out: Path | None) -> list[NotMeasured]:
+    def not_measured(self, found: Evidence, out: Path | None) -> list[NotMeasured]:
         """What a report could hold and this one does not."""
-        again = self.command_line(out) if out and self.blend.donor.folder else ""
-        missing = [NotMeasured(what="sharpness", why="this version measures none")]
-        if not losses.barriers and len(self.blend.anchors) > 1:
-            missing.insert(0, self._no_barriers(losses))
+        losses, missing = found.losses, []
         if losses.reason:
-            missing.insert(0, NotMeasured(what="losses", why=losses.reason, command=again))
+            again = self.command_line(out) if out and self.blend.donor.folder else ""
+            missing.append(NotMeasured(what="losses", why=losses.reason, command=again))
+        if not losses.barriers and len(self.blend.anchors) > 1:
+            missing.append(self._no_barriers(losses))
+        if found.sharpness.reason:
+            missing.append(self._no_sharpness(found.sharpness, out))
         return missing
+
+    def _no_sharpness(self, sharpness: SharpnessReport, out: Path | None) -> NotMeasured:
+        names = [anchor.name for anchor in self.blend.anchors]
+        words = ["sharpness", *names, str(out), "--budget=0"]
+        command = (
+            command_line(words, *self._data_flags()) if out and self.blend.donor.folder else ""
+        )
+        return NotMeasured(what="sharpness", why=sharpness.reason, command=command)
 
     def _data_flags(self) -> list[EvalData]:
         return [self.request.data] if isinstance(self.request.data, EvalData) else []
@@ -139,8 +181,9 @@ class Draft:
 
 
 def _measurements(
-    chosen: Chosen, records: dict[str, TensorRecord], losses: LossReport
+    chosen: Chosen, records: dict[str, TensorRecord], found: Evidence
 ) -> MergeMeasurements:
+    losses = found.losses
     return MergeMeasurements(
         coefficients=MergeCoefficients(
             method=chosen.rule.name,
@@ -150,7 +193,7 @@ def _measurements(
         losses=losses.losses,
         differences=losses.differences,
         barriers=losses.barriers,
-        sharpness=[],
+        sharpness=found.sharpness.entries,
         geometry=summarize({n: r.gram for n, r in records.items() if r.gram is not None}),
         selection=chosen.entry,
     )

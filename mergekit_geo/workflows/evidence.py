@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.objectives.losses import Losses
     from mergekit_geo.reports.schema import BarrierEntry
+    from mergekit_geo.workflows.flatness import SharpnessReport, Subject
     from mergekit_geo.workflows.losses import Data
 
     Output = Path | tuple[Config, dict[str, Tensor]]
@@ -71,6 +73,54 @@ def evidence(
         return _measured(anchors, output, plan, data, compute, chosen, ground)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
         return LossReport(reason=f"{type(error).__name__}: {error}")
+
+
+def sharpness_evidence(
+    anchors: Sequence[Checkpoint],
+    output: Output,
+    plan: LossPlan,
+    data: Data,
+    compute: Compute,
+    level: str,
+    left: float,
+    progress: Progress,
+) -> SharpnessReport:
+    """Measure how curved the loss is at parents and output, on the same examples.
+
+    A failure is a reason in the report, not an error: the merged weights are there already.
+
+    Args:
+        anchors: The parents.
+        output: A folder, or configuration and tensors.
+        plan: What loss is measured on.
+        data: The same as asked for.
+        compute: How models are run.
+        level: `off`, `quick` or `full`.
+        left: Seconds that may be spent; 0 is no limit.
+        progress: Told of the cost.
+    """
+    from mergekit_geo.curvature.levels import Radii, level_of
+    from mergekit_geo.workflows.flatness import SharpnessReport, measure_sharpness, subject
+
+    if level == "off" or plan.objective is None:
+        return SharpnessReport(reason=plan.reason or "it was turned off")
+    subjects = [subject(anchor, "parent", compute) for anchor in anchors]
+    subjects.append(_output_subject(output, anchors[0], compute))
+    try:
+        return measure_sharpness(
+            subjects, plan, data, level_of(level), Radii(), compute, progress, left=left
+        )
+    except Exception as error:  # a model's own code raises anything
+        return SharpnessReport(reason=f"{type(error).__name__}: {error}")
+
+
+def _output_subject(output: Output, donor: Checkpoint, compute: Compute) -> Subject:
+    from mergekit_geo.checkpoints.content import content_digest
+    from mergekit_geo.workflows.flatness import Subject
+
+    digest = content_digest(output) if isinstance(output, Path) else ""
+    wide = replace(compute, dtype="float32")
+    return Subject(OUTPUT, "output", lambda: _open(output, donor, wide).float(), digest)
 
 
 def _measured(

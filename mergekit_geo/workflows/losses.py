@@ -144,17 +144,32 @@ def data_entry(
 ) -> DataEntry:
     """What loss was measured on."""
     documents = len(set(losses.document.tolist()))
-    shared = {
-        "documents": documents,
-        "examples": len(losses.loss),
-        "tokens": int(losses.weight.sum()),
-        "half": half,
-    }
+    return source_entry(
+        data,
+        sample,
+        documents=documents,
+        examples=len(losses.loss),
+        tokens=int(losses.weight.sum()),
+        half=half,
+    )
+
+
+def source_entry(
+    data: Data,
+    sample: Sample | None,
+    *,
+    documents: int,
+    examples: int,
+    tokens: int,
+    half: Literal["", "report"] = "",
+) -> DataEntry:
+    """The same from the counts alone."""
+    shared = {"documents": documents, "examples": examples, "tokens": tokens, "half": half}
     if sample is None or not isinstance(data, EvalData):
         return DataEntry(
             source="a function of the caller's",
             digest="",
-            available=len(losses.loss),
+            available=examples,
             seed=0,
             seq_len=0,
             **shared,

@@ -22,6 +22,7 @@ from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.card import model_card
 from mergekit_geo.reports.provenance import count_parameters, model_entry, versions
+from mergekit_geo.reports.schema import MergeMeasurements
 from mergekit_geo.workflows.choose import Chosen, choose, evaluations
 from mergekit_geo.workflows.draft import Draft
 from mergekit_geo.workflows.losses import LossPlan, plan_losses
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.merging.tensor import TensorRecord
+    from mergekit_geo.reports.schema import Report
 
 
 def merge(
@@ -110,9 +112,9 @@ def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
     )
     donor = draft.blend.donor
     _refresh_statistics(draft, sink.state)
-    losses = draft.measure((donor.config, sink.state), progress)
+    found = draft.measure((donor.config, sink.state), progress)
     tied = {alias: sink.state[name] for alias, name in donor.ties.items()}
-    return MergeResult(draft.report(records, losses, None), state={**sink.state, **tied})
+    return MergeResult(draft.report(records, found, None), state={**sink.state, **tied})
 
 
 def _on_disk(draft: Draft, out: Path, progress: Progress) -> MergeResult:
@@ -148,9 +150,9 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
         _write_companions(draft.blend, workspace.folder)
         _write_statistics(draft, workspace.folder)
         _write_recipe(draft, records, workspace.folder)
-        losses = draft.measure(workspace.folder, progress)
-        report = draft.report(records, losses, out)
+        report = draft.report(records, draft.measure(workspace.folder, progress), out)
         (workspace.folder / "report.json").write_text(report.to_json(), "utf-8")
+        _draw(report, workspace.folder)
         (workspace.folder / "README.md").write_text(model_card(report), "utf-8")
         workspace.publish()
     except (AntipodalError, NonFiniteError):  # no other run could use what is there
@@ -159,6 +161,16 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
     finally:
         workspace.leave()
     return MergeResult(report, out=out)
+
+
+def _draw(report: Report, folder: Path) -> None:
+    """Pictures of what was measured."""
+    assert isinstance(report.result, MergeMeasurements)
+    if report.result.sharpness:
+        from mergekit_geo.reports.figures import write_sharpness
+
+        (folder / "figures").mkdir(exist_ok=True)
+        write_sharpness(report.result.sharpness, folder / "figures")
 
 
 def _identity(draft: Draft) -> list[Any]:

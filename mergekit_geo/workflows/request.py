@@ -44,7 +44,7 @@ class Request:
     output: Output
     data: Data
     compute: Compute
-    sharpness: str = "off"
+    sharpness: str = "quick"
     warnings: tuple[str, ...] = ()
     train_data: EvalData | None = None
     choosing: Choosing = Choosing()

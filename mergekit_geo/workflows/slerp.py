@@ -33,7 +33,7 @@ def slerp(
     data: Data = BUILTIN_TEXT,
     train_data: EvalData | None = None,
     compute: Compute = Compute(),
-    sharpness: str = "off",
+    sharpness: str = "quick",
     progress: Progress | None = None,
 ) -> MergeResult:
     """Merge on the sphere, tensor by tensor, and measure parents and output on the same text.
@@ -48,7 +48,7 @@ def slerp(
         data: What loss is measured on; None measures none.
         train_data: What BatchNorm statistics are estimated on, where a model has some.
         compute: How models are run.
-        sharpness: `off`; this version measures none.
+        sharpness: Of parents and output: `off`, `quick` or `full`, as in `geo.sharpness`.
         progress: Told what is going on.
 
     Raises:

@@ -38,7 +38,7 @@ def soup(
     data: Data = BUILTIN_TEXT,
     train_data: EvalData | None = None,
     compute: Compute = Compute(),
-    sharpness: str = "off",
+    sharpness: str = "quick",
     progress: Progress | None = None,
 ) -> MergeResult:
     """Average models (Wortsman 2022), and measure parents and soup on the same text.
@@ -54,7 +54,7 @@ def soup(
         data: What loss is measured on; None measures none. Choosing by loss wants it named.
         train_data: What BatchNorm statistics are estimated on, where a model has some.
         compute: How models are run.
-        sharpness: `off`; this version measures none.
+        sharpness: Of parents and output: `off`, `quick` or `full`, as in `geo.sharpness`.
         progress: Told what is going on.
 
     Raises:

@@ -1,0 +1,153 @@
+"""Distribution of a symmetric operator's eigenvalues, by stochastic Lanczos quadrature.
+
+The Ritz values of a random start, weighted by its share in each Ritz vector, are the Gauss
+quadrature of that start's spectral measure (Golub and Welsch 1969), whose mean over the starts is
+the distribution of the eigenvalues (Ubaru, Chen and Saad 2017; for networks Ghorbani 2019). It is
+drawn as a cumulative: that needs no smoothing, which would hide how little is known.
+
+Axes: m nodes of a quadrature, p points of the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mergekit_geo.curvature.lanczos import Floats, Product, lanczos, random_start
+from mergekit_geo.errors import ArgumentError
+
+LEVEL = 0.95
+SAME = 1e-6
+"""Distance of two nodes on one eigenvalue, at most, relative to the largest."""
+
+
+@dataclass(frozen=True)
+class Quadrature:
+    """What one random start tells of the distribution.
+
+    Attributes:
+        nodes: (m,) Ritz values, ascending.
+        weights: (m,) share of the eigenvalues each stands for, with sum 1.
+    """
+
+    nodes: Floats
+    weights: Floats
+
+    @property
+    def mean(self) -> float:
+        """Mean eigenvalue: x^T A x of the start, as in Hutchinson (1990)."""
+        return float(self.nodes @ self.weights)
+
+    def cumulative(self, eigenvalues: Floats) -> Floats:
+        """Share of the eigenvalues up to each of these: (p,)."""
+        below = np.searchsorted(self.nodes, eigenvalues, side="right")
+        return np.concatenate(([0.0], np.cumsum(self.weights)))[below]
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The cumulative distribution of the eigenvalues.
+
+    Attributes:
+        eigenvalues: (p,) positions, ascending, from the smallest node to the largest.
+        cumulative: (p,) share of the eigenvalues up to each, mean over the probes. It is a step
+            function, right at the nodes to about half a step.
+        low: (p,) lower end of its pointwise 95 % band (Student's t over the probes), within [0, 1];
+            None with a single probe.
+        high: (p,) upper end.
+        trace: Sum of the eigenvalues that the probes imply, as rough as Hutchinson's with a product
+            for each: see `xtrace`.
+        probes: Number of random starts.
+        steps: Of Lanczos: the most nodes of a probe.
+    """
+
+    eigenvalues: Floats
+    cumulative: Floats
+    low: Floats | None
+    high: Floats | None
+    trace: float
+    probes: int
+    steps: int
+
+
+def probe(product: Product, size: int, dtype: torch.dtype, steps: int, seed: int) -> Quadrature:
+    """The quadrature of one random start.
+
+    Args:
+        product: The operator.
+        size: n.
+        dtype: Of its vectors, float32 or float64.
+        steps: Of Lanczos: so many products, and so many vectors of memory.
+        seed: Of the start; another one for each probe.
+
+    Raises:
+        ArgumentError: No steps.
+        DataError: A product is not finite.
+
+    Example:
+        >>> diagonal = torch.tensor([1.0, 1.0, 4.0])
+        >>> probe(lambda vector: diagonal * vector, 3, torch.float32, 3, seed=0).nodes.round(5)
+        array([1., 4.])
+    """
+    krylov = lanczos(product, random_start(size, dtype, seed), steps)
+    return Quadrature(krylov.values, krylov.weights)
+
+
+def spectrum(quadratures: Sequence[Quadrature], size: int, points: int = 101) -> Spectrum:
+    """The distribution that several probes tell of.
+
+    Args:
+        quadratures: Of different seeds.
+        size: n.
+        points: Of the grid, at most.
+
+    Raises:
+        ArgumentError: No quadrature, or a grid without its two ends.
+
+    Example:
+        >>> halves = Quadrature(np.array([1.0, 3.0]), np.array([0.5, 0.5]))
+        >>> found = spectrum([halves, halves], size=4)
+        >>> found.eigenvalues.tolist(), found.cumulative.tolist(), found.trace
+        ([1.0, 3.0], [0.5, 1.0], 8.0)
+    """
+    if not quadratures:
+        raise ArgumentError("a spectrum of no probes: expected at least 1")
+    eigenvalues = _grid(np.concatenate([one.nodes for one in quadratures]), points)
+    rows = np.stack([one.cumulative(eigenvalues) for one in quadratures])
+    low, high = _band(rows)
+    mean = float(np.mean([one.mean for one in quadratures]))
+    steps = max(len(one.nodes) for one in quadratures)
+    return Spectrum(eigenvalues, rows.mean(axis=0), low, high, size * mean, len(quadratures), steps)
+
+
+def _grid(nodes: Floats, points: int) -> Floats:
+    """Every so manieth node, and both ends: (p,).
+
+    Nodes lie dense where eigenvalues do, and each probe has one on every outlier, so with no fewer
+    points than steps both are seen. Nodes on one eigenvalue differ by rounding: the upper one is
+    drawn, so that the step of the cumulative is whole.
+    """
+    if points < 2:  # noqa: PLR2004
+        raise ArgumentError(f"a grid of {points} points: expected at least 2")
+    ordered = np.sort(nodes)
+    apart = np.diff(ordered) > SAME * np.abs(ordered).max()
+    upper = ordered[np.append(apart, True)]
+    ranks = np.linspace(0, len(ordered) - 1, points).round().astype(int)
+    return np.unique(upper[np.searchsorted(upper, ordered[ranks])])
+
+
+def _band(rows: Floats) -> tuple[Floats, Floats] | tuple[None, None]:
+    """Ends of the mean's interval over probes (rows, p); nothing with fewer than two rows."""
+    from scipy.special import stdtrit
+
+    count = len(rows)
+    if count < 2:  # noqa: PLR2004
+        return None, None
+    quantile = float(stdtrit(count - 1, (1 + LEVEL) / 2))
+    margin = quantile * rows.std(axis=0, ddof=1) / math.sqrt(count)
+    mean = rows.mean(axis=0)
+    return np.maximum(mean - margin, 0.0), np.minimum(mean + margin, 1.0)

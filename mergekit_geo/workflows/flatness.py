@@ -1,0 +1,280 @@
+"""Sharpness of several models on the same examples, within a budget told in advance."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mergekit_geo.errors import DataError
+from mergekit_geo.live.distributed import agreed, world
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.progress import Progress
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.curvature.levels import Level, Radii
+    from mergekit_geo.objectives.objective import Objective, TaskObjective
+    from mergekit_geo.reports.sharpness import SharpnessEntry
+    from mergekit_geo.workflows.losses import Data, LossPlan
+    from mergekit_geo.workflows.survey import Survey
+
+FEWEST_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to measure.
+
+    Attributes:
+        name: What the user calls it.
+        role: What it is in the report.
+        load: Gives its module, in evaluation mode and at least float32.
+        digest: Of its weights; empty where nothing tells whether they have changed.
+    """
+
+    name: str
+    role: Literal["parent", "output", "model"]
+    load: Callable[[], Module]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What sharpness is measured on.
+
+    Attributes:
+        measured: Examples of the report half, or all where it is too small.
+        held_out: As many others; None where there are none.
+    """
+
+    measured: Objective
+    held_out: Objective | None = None
+
+    @property
+    def count(self) -> int:
+        """Examples; batches of a function of the caller's."""
+        from mergekit_geo.objectives.objective import TaskObjective
+
+        if isinstance(self.measured, TaskObjective):
+            return len(self.measured.kept)
+        return len(self.measured.pieces())
+
+
+@dataclass(frozen=True)
+class SharpnessReport:
+    """What was measured.
+
+    Attributes:
+        entries: Every model.
+        warnings: What was left out.
+        reason: Why nothing was measured; empty if it was.
+    """
+
+    entries: list[SharpnessEntry] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+def subject(checkpoint: Checkpoint, role: Literal["parent", "model"], compute: Compute) -> Subject:
+    """A checkpoint whose data is here, to be measured in float32 whatever it is stored in."""
+    from mergekit_geo.checkpoints.content import content_digest
+    from mergekit_geo.live.open import open_module
+
+    folder, wide = checkpoint.folder, replace(compute, dtype="float32")
+    return Subject(
+        checkpoint.name,
+        role,
+        lambda: open_module(checkpoint, wide).float(),
+        content_digest(folder) if folder else "",
+    )
+
+
+def measure_sharpness(
+    subjects: Sequence[Subject],
+    plan: LossPlan,
+    data: Data,
+    level: Level,
+    radii: Radii,
+    compute: Compute,
+    progress: Progress,
+    *,
+    most: int | None = None,
+    left: float = 0.0,
+) -> SharpnessReport:
+    """Measure models one after another.
+
+    Args:
+        subjects: The models.
+        plan: All examples that there are.
+        data: The same as asked for.
+        level: How much is measured.
+        radii: How far the loss is looked at.
+        compute: How models are run.
+        progress: Told of the cost.
+        most: Examples of the sample; the level's number if None.
+        left: Seconds that may be spent; 0 is no limit.
+
+    Raises:
+        DataError: Too few examples, or the budget holds none of it.
+    """
+    from mergekit_geo.objectives.kept import Kept
+    from mergekit_geo.reports.provenance import versions
+
+    assert plan.objective is not None
+    seed = data.seed if isinstance(data, EvalData) else 0
+    asked = asdict(data) if isinstance(data, EvalData) else None
+    work = [plan.sample and plan.sample.digest, asked, compute.device, versions()]
+    sample = make_sample(plan.objective, most or level.examples, seed)
+    settled = Kept([work, [s.digest for s in subjects], str(level), compute.budget, sample.count])
+    runner = _Runner(subjects, level, radii, progress, seed, work)
+    count = agreed(settled.settled) or runner.affordable(sample, left)
+    settled.settle(count)
+    if count == sample.count:
+        return SharpnessReport([runner.entry(s, sample) for s in subjects])
+    warning = (
+        f"sharpness measured on {count} of {sample.count} examples to stay within the budget; "
+        "--budget 0 measures all"
+    )
+    sample = make_sample(plan.objective, count, seed)
+    return SharpnessReport([runner.entry(s, sample) for s in subjects], [warning])
+
+
+def make_sample(objective: Objective, most: int, seed: int) -> Sample:
+    """Examples of the report half, in small batches; a function of the caller's as it is.
+
+    Args:
+        objective: All examples that there are.
+        most: How many are taken.
+        seed: Of the halves and of the sample.
+
+    Raises:
+        DataError: Too few examples.
+    """
+    from mergekit_geo.objectives.halves import chooses
+    from mergekit_geo.objectives.objective import TaskObjective
+
+    if not isinstance(objective, TaskObjective):
+        return Sample(objective)
+    other = [chooses(objective.documents[e.document], seed) for e in objective.kept]
+    report = [i for i, chosen in enumerate(other) if not chosen]
+    selection = [i for i, chosen in enumerate(other) if chosen]
+    if min(len(report), len(selection)) < FEWEST_EXAMPLES:
+        return Sample(_drawn(objective, range(len(other)), most, seed))
+    return Sample(_drawn(objective, report, most, seed), _drawn(objective, selection, most, seed))
+
+
+def _drawn(objective: TaskObjective, rows: Sequence[int], most: int, seed: int) -> TaskObjective:
+    from mergekit_geo.curvature.levels import GROUPS
+
+    count = min(most, len(rows))
+    if count < FEWEST_EXAMPLES:
+        raise DataError(
+            f"sharpness needs at least {FEWEST_EXAMPLES} examples, found {count}",
+            remedy="give more data, or a larger --max-examples",
+        )
+    chosen = np.array(sorted(random.Random(seed).sample(rows, count)))
+    size = min(objective.batch_size, math.ceil(count / GROUPS))
+    return replace(objective.of(chosen), batch_size=size)
+
+
+class _Runner:
+    """Measures subjects on a sample, whatever its size turns out to be."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        level: Level,
+        radii: Radii,
+        progress: Progress,
+        seed: int,
+        work: Sequence[object],
+    ) -> None:
+        self.subjects, self.level, self.radii = subjects, level, radii
+        self.progress, self.seed, self.work = progress, seed, work
+        self._loaded: dict[str, Module] = {}
+
+    def affordable(self, sample: Sample, left: float) -> int:
+        """How many examples the time left holds; tells the cost.
+
+        Raises:
+            DataError: Too few.
+        """
+        pending = [s for s in self.subjects if not self._survey(s, sample).is_finished]
+        if not pending:
+            return sample.count
+        self._loaded[pending[0].name] = pending[0].load()
+        each = agreed(seconds_each(sample.measured, self._loaded[pending[0].name]))
+        seconds = each * self.level.gradients * len(pending)
+        count = sample.count if not left else min(sample.count, int(sample.count * left / seconds))
+        if count < min(FEWEST_EXAMPLES, sample.count):
+            raise DataError(
+                f"sharpness ({self.level.name}) of {len(pending)} models would take "
+                f"{seconds / 60:.0f} minutes, and {left / 60:.1f} are left",
+                remedy="--budget 0 sets no limit",
+            )
+        self.progress.say(
+            f"sharpness ({self.level.name}) of {len(pending)} models on {count} examples: "
+            f"at most {seconds * count / sample.count:.0f} s"
+        )
+        return count
+
+    def entry(self, subject: Subject, sample: Sample) -> SharpnessEntry:
+        """All of a subject's measures."""
+        pieces = len(sample.measured.pieces())
+        spent = _Spent(self.progress, f"sharpness of {subject.name}", self.level, pieces)
+        survey = self._survey(subject, sample, spent)
+        return survey.entry(subject.name, subject.role, lambda: spent.batches / pieces)
+
+    def _survey(self, subject: Subject, sample: Sample, spent: _Spent | None = None) -> Survey:
+        from mergekit_geo.workflows.kept_parts import KeptParts, Unkept
+        from mergekit_geo.workflows.survey import Survey
+
+        known = [*self.work, subject.digest, sample.count, self.seed]
+        return Survey(
+            lambda: self._loaded.pop(subject.name, None) or subject.load(),
+            sample.measured,
+            sample.held_out,
+            self.level,
+            self.radii,
+            KeptParts(known) if subject.digest else Unkept(),
+            self.seed,
+            spent or (lambda gradients: None),
+        )
+
+
+class _Spent:
+    """Counts the cost of a subject, and tells it."""
+
+    def __init__(self, progress: Progress, title: str, level: Level, pieces: int) -> None:
+        self.progress, self.title, self.total = progress, title, int(level.gradients * pieces)
+        self.batches, self._told = 0.0, 0
+
+    def __call__(self, gradients: float) -> None:
+        if not self.batches:
+            self.progress.phase(self.title, self.total)
+        self.batches += gradients
+        self.progress.advance(int(self.batches) - self._told)
+        self._told = int(self.batches)
+
+
+def seconds_each(objective: Objective, model: Module) -> float:
+    """What one gradient of the sample will take, from a batch of typical length."""
+    from mergekit_geo.curvature.mean_loss import MeanLoss
+
+    pieces = objective.pieces()
+    middle = MeanLoss(model, pieces[len(pieces) // 2 :][:1])
+    timings = []
+    for _ in range(3):  # the first is slower, and what else the machine does is not of the model
+        began = time.perf_counter()
+        middle.gradient()
+        timings.append(time.perf_counter() - began)
+    return min(timings) * len(pieces) / world()[1]

@@ -1,0 +1,149 @@
+"""`geo.sharpness`: how curved the loss is where models stand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.curvature.levels import Radii, level_of
+from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.live.distributed import is_first
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.reports.provenance import model_entry, provenance
+from mergekit_geo.reports.schema import DataEntry, Report
+from mergekit_geo.reports.sharpness import SharpnessEntry, SharpnessMeasurements, SlopeEntry
+from mergekit_geo.workflows.flatness import measure_sharpness, subject
+from mergekit_geo.workflows.folder import free_folder, write_folder
+from mergekit_geo.workflows.losses import plan_losses, source_entry
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.objectives.evaluation import Sample
+    from mergekit_geo.workflows.losses import Data
+
+BUILTIN_TEXT = EvalData()
+
+
+@dataclass(frozen=True)
+class SharpnessResult:
+    """How curved the loss is where models stand.
+
+    Attributes:
+        report: Every number.
+        out: The folder with report and pictures, None where none was asked for.
+    """
+
+    report: Report
+    out: Path | None = None
+
+    @property
+    def measurements(self) -> list[SharpnessEntry]:
+        """One entry a model, in the order given."""
+        assert isinstance(self.report.result, SharpnessMeasurements)
+        return self.report.result.sharpness
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{entry.model}: λ_max {entry.extremes.largest.value:.4g}, "
+            f"{entry.stationarity.sentence}"
+            for entry in self.measurements
+        )
+
+
+def sharpness(
+    models: Model | Sequence[Model],
+    out: str | Path | None = None,
+    *,
+    level: str = "quick",
+    radii: Radii = Radii(),
+    overwrite: bool = False,
+    data: Data = BUILTIN_TEXT,
+    compute: Compute = Compute(),
+    progress: Progress | None = None,
+) -> SharpnessResult:
+    """Measure the curvature of the loss at models, all on the same examples, in float32.
+
+    Finished parts are kept in the user's cache: an interrupted measurement goes on.
+
+    Args:
+        models: One or more folders, Hub ids, or modules.
+        out: Folder for `report.json` and pictures; None writes nothing.
+        level: `quick`: λ_max, SAM sharpness of one step, norms. `full`: also λ_min, trace,
+            spectrum, adaptive measures and projected ascent, at some forty times the cost.
+        radii: How far from a model the loss is looked at.
+        overwrite: Replace an output folder.
+        data: What loss is measured on; `max_examples` is the size of the sample, 64 or 128 if None.
+        compute: How models are run; the arithmetic is float32 whatever its dtype says.
+        progress: Told what is going on.
+
+    Raises:
+        ArgumentError: No models, no such level, or a radius that is not positive.
+        DataError: Nothing to measure on, too few examples, or a loss that is not a number.
+        GeoError: With the reason and the remedy.
+    """
+    began, told, depth = time.time(), progress or Silent(), level_of(level)
+    folder = free_folder(out, overwrite=overwrite)
+    anchors, warnings = _opened(models)
+    everything = replace(data, max_examples=None) if isinstance(data, EvalData) else data
+    plan = plan_losses(anchors, everything, compute)
+    if plan.objective is None:
+        raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
+    found = measure_sharpness(
+        [subject(anchor, "model", compute) for anchor in anchors],
+        plan,
+        everything,
+        depth,
+        radii,
+        compute,
+        told,
+        most=data.max_examples if isinstance(data, EvalData) else None,
+        left=compute.budget * 60,
+    )
+    report = Report(
+        command="sharpness",
+        output=str(folder) if folder else None,
+        models=[model_entry(anchor) for anchor in anchors],
+        settings={
+            "level": level,
+            "radii": asdict(radii),
+            "data": asdict(data) if isinstance(data, EvalData) else None,
+            "compute": asdict(compute),
+        },
+        data=_data_entry(data, plan.sample, found.entries[0].slope),
+        result=SharpnessMeasurements(sharpness=found.entries),
+        warnings=[*warnings, *found.warnings],
+        provenance=provenance(began, compute.device or "", "float32", ""),
+    )
+    if folder is not None and is_first():
+        from mergekit_geo.reports.figures import write_sharpness
+
+        write_folder(report, folder, lambda figures: write_sharpness(found.entries, figures))
+    return SharpnessResult(report, folder)
+
+
+def _opened(models: Model | Sequence[Model]) -> tuple[Sequence[Checkpoint], list[str]]:
+    """Checkpoints whose data is here, and what the user should know of them."""
+    several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
+    if not several:
+        raise ArgumentError("no models to measure", remedy="name at least one")
+    found = preflight(open_checkpoints(several))
+    found.require()
+    return found.fetch(), found.warnings
+
+
+def _data_entry(data: Data, sample: Sample | None, slope: SlopeEntry) -> DataEntry:
+    return source_entry(
+        data,
+        sample,
+        documents=slope.documents,
+        examples=slope.examples,
+        tokens=slope.tokens,
+    )
