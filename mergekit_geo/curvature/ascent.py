@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mergekit_geo.curvature.levels import check_rho
 from mergekit_geo.curvature.mean_loss import MeanLoss
+from mergekit_geo.curvature.vectors import norm
 from mergekit_geo.errors import DataError
 
 STEPS, RESTARTS = 20, 2
@@ -27,7 +28,6 @@ on 17 problems (parabolas; a network on digits at three radii), as the shortfall
 rules on the mean and on the worst problem: from 2 rho shrinking 0.6 % and 9 %; constant 2 rho 6 %
 and 95 %; 2 rho halved when a step failed 2 % and 30 %.
 """
-STRETCH = 1 << 18
 
 
 def one_step(
@@ -128,17 +128,6 @@ def projected_ascent(
         start = ball.random(draw) if start is None else start
         best, start = _highest(best, _climb(ball, start, steps)), None
     return best - at
-
-
-def inner(first: Tensor, second: Tensor) -> float:
-    """<a, b> of two vectors (n,), summed in float64: torch sums 1e8 float32 1 % wrong."""
-    pieces = zip(torch.split(first, STRETCH), torch.split(second, STRETCH), strict=True)
-    return math.fsum(float(a.double() @ b.double()) for a, b in pieces)
-
-
-def norm(vector: Tensor) -> float:
-    """||v||_2 of a vector (n,), summed in float64."""
-    return math.sqrt(inner(vector, vector))
 
 
 @dataclass(frozen=True)

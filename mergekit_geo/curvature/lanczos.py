@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mergekit_geo.curvature.vectors import Floats, norm, orthogonalise
 from mergekit_geo.errors import ArgumentError, DataError
 
-STRETCH = 1 << 14
 ROUNDING = 10.0
 """Of a product, in units of the dtype's precision: what is left below this is nothing."""
 
@@ -32,7 +32,6 @@ FEWEST = 3
 ENDS = {"largest": [-1], "both": [0, -1]}
 """Which of the ascending Ritz values are meant."""
 
-Floats = NDArray[np.float64]
 Product = Callable[[Tensor], Tensor]
 """v to A v, both (n,) of one dtype, A symmetric. The result may be overwritten."""
 
@@ -85,6 +84,15 @@ class Krylov:
         """Share of the start in each Ritz vector, with sum 1: (m,)."""
         return np.asarray(self._ritz[1][0] ** 2)
 
+    def converged(self, tolerance: float) -> NDArray[np.bool_]:
+        """Whether each residual is small beside the largest value in size: (m,).
+
+        That of the largest value is compared with this value itself.
+        """
+        allowed = np.full(len(self.values), tolerance * np.abs(self.values).max())
+        allowed[-1] = tolerance * abs(self.values[-1])
+        return np.asarray(self.residuals <= allowed)
+
     def vector(self, index: int) -> Tensor:
         """Ritz vector of a value, of norm 1: (n,).
 
@@ -113,10 +121,11 @@ def never(krylov: Krylov) -> bool:
 
 
 def extremes_converged(tolerance: float, ends: str = "largest") -> Stop:
-    """A rule that stops where the residual of each end is within tolerance times its value.
+    """A rule that stops where the residual of each end is small.
 
     Args:
-        tolerance: Relative to the Ritz value.
+        tolerance: Of the largest, relative to it; of the smallest, which may lie near 0, relative
+            to the largest in size.
         ends: `largest` eigenvalue, or `both` the largest and the smallest.
 
     Raises:
@@ -128,8 +137,7 @@ def extremes_converged(tolerance: float, ends: str = "largest") -> Stop:
         raise ArgumentError(f"the tolerance is {tolerance}: expected a number above 0")
 
     def stop(krylov: Krylov) -> bool:
-        allowed = tolerance * np.abs(krylov.values)
-        converged = (krylov.residuals <= allowed)[ENDS[ends]].all()
+        converged = krylov.converged(tolerance)[ENDS[ends]].all()
         return len(krylov.values) >= FEWEST and bool(converged)
 
     return stop
@@ -232,39 +240,3 @@ def multiply(product: Product, vector: Tensor) -> Tensor:
     if not math.isfinite(norm(found)):
         raise DataError("the loss is not a number where its curvature is asked for")
     return found.clone() if found.data_ptr() == vector.data_ptr() else found
-
-
-def orthogonalise(basis_mn: Tensor, vector: Tensor) -> Floats:
-    """Take a span out of a vector, in place, by two passes of classical Gram-Schmidt.
-
-    Args:
-        basis_mn: (m, n) orthonormal rows.
-        vector: (n,); what is left of it is orthogonal to the rows.
-
-    Returns:
-        (m,) coordinates of what was taken out.
-    """
-    total = np.zeros(len(basis_mn))
-    for _ in range(2):
-        found = coordinates(basis_mn, vector)
-        for part in _stretches(len(vector)):
-            vector[part] -= torch.from_numpy(found) @ basis_mn[:, part].double()
-        total += found
-    return total
-
-
-def coordinates(basis_mn: Tensor, vector: Tensor) -> Floats:
-    """Inner product of each row (m, n) with a vector (n,), summed in float64: (m,)."""
-    total = torch.zeros(len(basis_mn), dtype=torch.float64)
-    for part in _stretches(len(vector)):
-        total += basis_mn[:, part].double() @ vector[part].double()
-    return total.numpy()
-
-
-def norm(vector: Tensor) -> float:
-    """Euclidean norm, summed in float64."""
-    return math.sqrt(float(coordinates(vector[None], vector)[0]))
-
-
-def _stretches(size: int) -> Iterator[slice]:
-    return (slice(first, first + STRETCH) for first in range(0, size, STRETCH))

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mergekit_geo.curvature.lanczos import Floats, Product, lanczos, random_start
+from mergekit_geo.curvature.lanczos import Product, lanczos, random_start
+from mergekit_geo.curvature.vectors import Floats
 from mergekit_geo.errors import ArgumentError
 
 LEVEL = 0.95

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mergekit_geo.curvature.ascent import inner, norm
 from mergekit_geo.curvature.levels import GROUPS
 from mergekit_geo.curvature.mean_loss import MeanLoss
+from mergekit_geo.curvature.vectors import inner, norm
 
 Floats = NDArray[np.float64]
 

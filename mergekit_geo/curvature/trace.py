@@ -17,15 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mergekit_geo.curvature.lanczos import (
-    Floats,
-    Product,
-    coordinates,
-    multiply,
-    norm,
-    orthogonalise,
-    rounding,
-)
+from mergekit_geo.curvature.lanczos import Product, multiply, rounding
+from mergekit_geo.curvature.vectors import Floats, coordinates, norm, orthogonalise
 from mergekit_geo.errors import ArgumentError
 
 FEWEST_PRODUCTS = 4

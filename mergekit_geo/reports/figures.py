@@ -56,12 +56,12 @@ def sharpness_figure(entries: Sequence[SharpnessEntry]) -> Figure:
     for index, (title, values, errors) in enumerate(panels):
         axes = _plain(figure.add_subplot(rows, columns, index + 1))
         colours = [INK if entry.role == "output" else COLOURS[0] for entry in entries]
-        axes.barh(names, values, xerr=errors, color=colours, ecolor=MUTED, height=0.6)
+        places = range(len(names))  # two models may have one short name
+        axes.barh(places, values, xerr=errors, color=colours, ecolor=MUTED, height=0.6)
+        axes.set_yticks(places, [] if index % columns else names)
         axes.invert_yaxis()
         axes.set_title(title, fontsize=9, loc="left")
         axes.locator_params(axis="x", nbins=4)
-        if index % columns:
-            axes.set_yticklabels([])
     return figure
 
 

@@ -25,7 +25,9 @@ class SlopeEntry(Part):
         tokens: How many tokens (or labels, or examples) its losses are of.
         documents: How many documents they are from.
         parameters: How many are trainable.
-        dtype: Of the arithmetic.
+        device: Of the arithmetic.
+        dtype: Likewise.
+        attention: transformers' name of the attention backend.
         loss: Mean on the sample.
         loss_error: Its standard error over documents; null with too few of them.
         gradient_norm: Euclidean norm of the sample's gradient; biased up by noise.
@@ -41,7 +43,9 @@ class SlopeEntry(Part):
     tokens: int
     documents: int
     parameters: int
+    device: str
     dtype: str
+    attention: str
     loss: float
     loss_error: float | None
     gradient_norm: float
@@ -58,7 +62,7 @@ class EigenvalueEntry(Part):
     Attributes:
         value: The Ritz value.
         residual: Some eigenvalue lies within this of it.
-        converged: Whether the residual is below the tolerance.
+        converged: Whether the residual is at most 1e-3 of the value (of λ_max, for λ_min).
         half: The same on every other batch; null where that was not measured.
     """
 
@@ -131,7 +135,7 @@ class TraceEntry(Part):
         value: The estimate.
         standard_error: Over the random vectors.
         products: Hessian-vector products taken.
-        method: `XTrace` (Epperly 2024) or `Hutchinson`.
+        method: `XTrace` (Epperly 2024), `Hutchinson`, or `exact` for a few parameters.
     """
 
     value: float

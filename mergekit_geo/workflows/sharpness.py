@@ -107,6 +107,7 @@ def sharpness(
         most=data.max_examples if isinstance(data, EvalData) else None,
         left=compute.budget * 60,
     )
+    slope = found.entries[0].slope
     report = Report(
         command="sharpness",
         output=str(folder) if folder else None,
@@ -117,10 +118,10 @@ def sharpness(
             "data": asdict(data) if isinstance(data, EvalData) else None,
             "compute": asdict(compute),
         },
-        data=_data_entry(data, plan.sample, found.entries[0].slope),
+        data=_data_entry(data, plan.sample, slope),
         result=SharpnessMeasurements(sharpness=found.entries),
         warnings=[*warnings, *found.warnings],
-        provenance=provenance(began, compute.device or "", "float32", ""),
+        provenance=provenance(began, slope.device, slope.dtype, slope.attention),
     )
     if folder is not None and is_first():
         from mergekit_geo.reports.figures import write_sharpness

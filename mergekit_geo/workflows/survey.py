@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from mergekit_geo.curvature.adaptive import average_sharpness
-from mergekit_geo.curvature.ascent import along, norm, one_step, projected_ascent
+from mergekit_geo.curvature.ascent import along, one_step, projected_ascent
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import Krylov, extremes_converged, lanczos, random_start
 from mergekit_geo.curvature.levels import DIFFERENCES, EVALUATION, Level, Radii
@@ -21,6 +21,7 @@ from mergekit_geo.curvature.norms import LogitNorm
 from mergekit_geo.curvature.spectrum import Quadrature, probe, spectrum
 from mergekit_geo.curvature.stationarity import GroupGradients, escape, verdict
 from mergekit_geo.curvature.trace import hutchinson, xtrace
+from mergekit_geo.curvature.vectors import norm
 from mergekit_geo.objectives.statistics import mean_loss
 from mergekit_geo.reports.part import Part
 from mergekit_geo.reports.sharpness import (
@@ -35,6 +36,7 @@ from mergekit_geo.reports.sharpness import (
     StationarityEntry,
     TraceEntry,
 )
+from mergekit_geo.workflows.losses import run_with
 
 if TYPE_CHECKING:
     from mergekit_geo.objectives.objective import Objective
@@ -146,12 +148,15 @@ class Survey:
         with logits.of(loss.model):
             losses = self.objective.measure(loss.model)
         self.spend(EVALUATION * len(loss.pieces))
+        device, dtype, attention = run_with(loss.model)
         return SlopeEntry(
             examples=len(losses.loss),
             tokens=int(losses.weight.sum()),
             documents=len(np.unique(losses.document)),
             parameters=loss.weights.size,
-            dtype=str(loss.weights.dtype).removeprefix("torch."),
+            device=device,
+            dtype=dtype,
+            attention=attention,
             loss=groups.loss,
             loss_error=mean_loss(losses).error,
             gradient_norm=groups.norm,
@@ -320,9 +325,8 @@ def _largest_rise(
 
 def _eigenvalue(found: Krylov, index: int, half: float | None = None) -> EigenvalueEntry:
     value, residual = float(found.values[index]), float(found.residuals[index])
-    return EigenvalueEntry(
-        value=value, residual=residual, converged=residual <= TOLERANCE * abs(value), half=half
-    )
+    converged = bool(found.converged(TOLERANCE)[index])
+    return EigenvalueEntry(value=value, residual=residual, converged=converged, half=half)
 
 
 def _stationarity(slope: SlopeEntry, extremes: ExtremesEntry) -> StationarityEntry:

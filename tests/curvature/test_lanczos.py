@@ -5,42 +5,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
-from torch.func import grad, jacrev
-from torch.nn.functional import cross_entropy
 
 from mergekit_geo.curvature.lanczos import (
     Krylov,
     Product,
-    coordinates,
     extremes_converged,
     lanczos,
-    norm,
     random_start,
 )
+from mergekit_geo.curvature.vectors import coordinates, norm
 from mergekit_geo.errors import ArgumentError, DataError
-
-
-@pytest.fixture(scope="module")
-def digits() -> Tensor:
-    """Hessian (650, 650) of softmax regression on digits, with 1e-4 |θ|^2 / 2, at its minimum."""
-    data = load_digits()
-    inputs, labels = torch.tensor(data.data / 16), torch.tensor(data.target)
-
-    def loss(theta: Tensor) -> Tensor:
-        logits = inputs @ theta[:640].view(64, 10) + theta[640:]
-        return cross_entropy(logits, labels) + 1e-4 / 2 * theta.square().sum()
-
-    def closure() -> Tensor:
-        theta.grad = torch.autograd.grad(loss(theta), theta)[0]
-        return loss(theta)
-
-    theta = torch.zeros(650, dtype=torch.float64, requires_grad=True)
-    options = {"max_iter": 1000, "tolerance_change": 0, "history_size": 50}
-    torch.optim.LBFGS([theta], line_search_fn="strong_wolfe", **options).step(closure)
-    assert theta.grad.norm() < 1e-6
-    return jacrev(grad(loss))(theta.detach())
 
 
 def by(matrix: Tensor) -> Product:
@@ -127,13 +102,13 @@ def test_two_vectors_are_enough_for_the_largest_eigenvalue(digits: Tensor) -> No
 
 @pytest.mark.parametrize("ends", ["largest", "both"])
 def test_stops_where_the_ends_are_right_to_the_tolerance(ends: str) -> None:
-    matrix = symmetric(120, seed=3)
+    matrix = symmetric(120, seed=3) + 3  # one eigenvalue near 360: that end is found first
     true = torch.linalg.eigvalsh(matrix).numpy()
     found = lanczos(by(matrix), start(matrix), 120, stop=extremes_converged(1e-3, ends))
     before = lanczos(by(matrix), start(matrix), len(found.values) - 1)
     indices = [-1] if ends == "largest" else [0, -1]
     np.testing.assert_allclose(found.values[indices], true[indices], rtol=1e-3)
-    assert (found.residuals <= 1e-3 * np.abs(found.values))[indices].all()
+    assert (found.residuals <= 1e-3 * np.abs(found.values).max())[indices].all()
     assert not (before.residuals <= 1e-3 * np.abs(before.values))[indices].all()
 
 

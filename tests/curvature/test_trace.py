@@ -5,35 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
-from torch.func import grad, jacrev
-from torch.nn.functional import cross_entropy
 
 from mergekit_geo.curvature.lanczos import Product
 from mergekit_geo.curvature.trace import Trace, hutchinson, xtrace
 from mergekit_geo.errors import ArgumentError, DataError
-
-
-@pytest.fixture(scope="module")
-def digits() -> Tensor:
-    """Hessian (650, 650) of softmax regression on digits, with 1e-4 |θ|^2 / 2, at its minimum."""
-    data = load_digits()
-    inputs, labels = torch.tensor(data.data / 16), torch.tensor(data.target)
-
-    def loss(theta: Tensor) -> Tensor:
-        logits = inputs @ theta[:640].view(64, 10) + theta[640:]
-        return cross_entropy(logits, labels) + 1e-4 / 2 * theta.square().sum()
-
-    def closure() -> Tensor:
-        theta.grad = torch.autograd.grad(loss(theta), theta)[0]
-        return loss(theta)
-
-    theta = torch.zeros(650, dtype=torch.float64, requires_grad=True)
-    options = {"max_iter": 1000, "tolerance_change": 0, "history_size": 50}
-    torch.optim.LBFGS([theta], line_search_fn="strong_wolfe", **options).step(closure)
-    assert theta.grad.norm() < 1e-6
-    return jacrev(grad(loss))(theta.detach())
 
 
 def by(matrix: Tensor) -> Product:
@@ -112,7 +88,7 @@ def test_xtrace_is_the_papers_estimator(digits: Tensor, kind: str, products: int
 
 def test_trace_of_a_trained_model(digits: Tensor) -> None:
     true = float(digits.trace())
-    found = [xtrace_of(digits, 99, seed) for seed in range(60)]
+    found = [xtrace_of(digits, 99, seed) for seed in range(40)]
     errors = np.array([abs(trace.value - true) for trace in found])
     told = np.array([trace.standard_error for trace in found])
     assert np.median(errors) < 0.002 * true
@@ -123,7 +99,7 @@ def test_trace_of_a_trained_model(digits: Tensor) -> None:
 
 @pytest.mark.parametrize("products", [30, 60, 98])
 def test_xtrace_errs_less_than_a_third_of_hutchinson(digits: Tensor, products: int) -> None:
-    seeds = range(15)
+    seeds = range(9)
     ours = [xtrace_of(digits, products, seed).standard_error for seed in seeds]
     plain = [hutchinson_of(digits, products, seed).standard_error for seed in seeds]
     assert np.median(ours) < np.median(plain) / 3
@@ -132,9 +108,9 @@ def test_xtrace_errs_less_than_a_third_of_hutchinson(digits: Tensor, products: i
 def test_hutchinson_has_the_variance_that_is_known(digits: Tensor) -> None:
     off_diagonal = digits - digits.diag().diag()
     expected = math.sqrt(2 / 40) * float(off_diagonal.norm())
-    found = [hutchinson_of(digits, 40, seed) for seed in range(100)]
+    found = [hutchinson_of(digits, 40, seed) for seed in range(60)]
     values = np.array([trace.value for trace in found])
-    assert abs(values.mean() - float(digits.trace())) < 3 * expected / 10
+    assert abs(values.mean() - float(digits.trace())) < 3 * expected / math.sqrt(60)
     assert values.std(ddof=1) == pytest.approx(expected, rel=0.25)
     told = np.mean([trace.standard_error**2 for trace in found])
     assert math.sqrt(told) == pytest.approx(expected, rel=0.1)
@@ -143,7 +119,7 @@ def test_hutchinson_has_the_variance_that_is_known(digits: Tensor) -> None:
 
 def test_xtrace_has_no_bias() -> None:
     matrix = symmetric(20, seed=2) + 3 * torch.eye(20, dtype=torch.float64)
-    values = np.array([xtrace_of(matrix, 8, seed).value for seed in range(500)])
+    values = np.array([xtrace_of(matrix, 8, seed).value for seed in range(250)])
     error = values.std(ddof=1) / math.sqrt(len(values))
     assert abs(values.mean() - float(matrix.trace())) < 3 * error
 
@@ -167,7 +143,7 @@ def test_multiple_of_the_identity_is_exact(estimate) -> None:
 @pytest.mark.parametrize("shift", [-30.0, 0.5])
 def test_shifted_operator_keeps_an_honest_error(digits: Tensor, shift: float) -> None:
     matrix = digits + shift * torch.eye(650, dtype=torch.float64)
-    found = [xtrace_of(matrix, 60, seed) for seed in range(30)]
+    found = [xtrace_of(matrix, 60, seed) for seed in range(15)]
     true = float(matrix.trace())
     assert np.mean([abs(one.value - true) < 3 * one.standard_error for one in found]) > 0.9
 

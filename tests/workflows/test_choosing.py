@@ -23,7 +23,7 @@ BUILTIN = "builtin:python-docs"
 NAMED = geo.EvalData(source=BUILTIN, max_examples=150, seq_len=16)
 """Said outright, or nothing may be chosen on it; short windows, so that it is fast."""
 
-FEW = ("--max-examples", 150, "--seq-len", 16)
+FEW = ("--max-examples", 150, "--seq-len", 16, "--sharpness", "off")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +41,7 @@ def models(family: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def uniform(models: list[Path]) -> geo.MergeResult:
-    return geo.soup(models, data=NAMED)
+    return geo.soup(models, data=NAMED, sharpness="off")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def greedy(models: list[Path]) -> geo.MergeResult:
 
 
 def choose(models: list[Path], out: Path | None = None, **how: Any) -> geo.MergeResult:
-    return geo.soup(models, out, choosing=geo.Choosing(**how), output=FAST, data=NAMED)
+    return geo.soup(
+        models, out, choosing=geo.Choosing(**how), output=FAST, data=NAMED, sharpness="off"
+    )
 
 
 def entry_of(found: geo.MergeResult) -> SelectionEntry:
@@ -262,7 +264,7 @@ POINTS = (0.9, -1.0, 1.05, 1.1)
 
 def test_models_outside_the_basin_are_left_out() -> None:
     models = [Point(place) for place in POINTS]
-    found = geo.soup(models, data=wells(), choosing=geo.Choosing(basin=True))
+    found = geo.soup(models, data=wells(), choosing=geo.Choosing(basin=True), sharpness="off")
     entry = entry_of(found)
     names = [model.name for model in found.report.models]
     assert entry.method == "largest basin"
@@ -282,19 +284,33 @@ def test_models_outside_the_basin_are_left_out() -> None:
 
 def test_weights_within_a_basin_keep_their_proportions() -> None:
     models = [Point(place) for place in POINTS]
-    found = geo.soup(models, weights=[2, 5, 1, 1], data=wells(), choosing=geo.Choosing(basin=True))
+    found = geo.soup(
+        models,
+        weights=[2, 5, 1, 1],
+        data=wells(),
+        choosing=geo.Choosing(basin=True),
+        sharpness="off",
+    )
     assert found.measurements.coefficients.weights == pytest.approx([0.5, 0, 0.25, 0.25])
 
 
 def test_weights_that_are_zero_in_the_basin_are_refused() -> None:
     models = [Point(place) for place in POINTS]
     with pytest.raises(ArgumentError, match="the weights of the largest basin sum to zero"):
-        geo.soup(models, weights=[0, 1, 0, 0], data=wells(), choosing=geo.Choosing(basin=True))
+        geo.soup(
+            models,
+            weights=[0, 1, 0, 0],
+            data=wells(),
+            choosing=geo.Choosing(basin=True),
+            sharpness="off",
+        )
 
 
 def test_greedy_within_a_basin_tries_no_other() -> None:
     models = [Point(place) for place in (0.8, -1.0, 1.3, 1.25)]
-    found = geo.soup(models, data=wells(), choosing=geo.Choosing(method="greedy", basin=True))
+    found = geo.soup(
+        models, data=wells(), choosing=geo.Choosing(method="greedy", basin=True), sharpness="off"
+    )
     entry = entry_of(found)
     outsider = found.report.models[1].name
     assert [text.partition(":")[0] for text in entry.left_out] == [outsider]
@@ -442,7 +458,7 @@ def test_weights_that_would_be_ignored_are_refused(family: Path) -> None:
     with pytest.raises(ArgumentError, match="a weighted soup needs weights"):
         geo.soup(models, choosing=geo.Choosing(method="weighted"))
     with pytest.raises(ArgumentError, match="a soup of one basin is normalised"):
-        geo.soup(models, normalize=False, choosing=geo.Choosing(basin=True))
+        geo.soup(models, normalize=False, choosing=geo.Choosing(basin=True), sharpness="off")
 
 
 def test_gate_does_not_hold_where_nothing_was_measured(family: Path, tmp_path: Path) -> None:

@@ -139,7 +139,14 @@ def soups(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 
     def soup(kind: str, out: str, train_data: geo.EvalData | None = None) -> geo.MergeResult:
         models = digits.models(f"{kind}-a", f"{kind}-b")
-        return geo.soup(models, folder / out, output=FAST, data=digits.held, train_data=train_data)
+        return geo.soup(
+            models,
+            folder / out,
+            output=FAST,
+            data=digits.held,
+            train_data=train_data,
+            sharpness="off",
+        )
 
     return {
         "vit": soup("vit", "vit"),
@@ -285,7 +292,7 @@ def test_statistics_of_a_soup_in_memory(soups: dict[str, geo.MergeResult], digit
     models = digits.models("resnet-a", "resnet-b")
     plain = geo.soup(models, data=None)
     assert any("the model has BatchNorm" in text for text in plain.report.warnings)
-    found = geo.soup(models, data=digits.held, train_data=digits.train)
+    found = geo.soup(models, data=digits.held, train_data=digits.train, sharpness="off")
     assert found.state is not None
     for name, tensor in state_of(soups["refreshed"]).items():
         torch.testing.assert_close(found.state[name], tensor, rtol=1e-4, atol=1e-5)
@@ -363,3 +370,31 @@ def test_barrier_of_resnets_on_the_command_line(digits: Digits, tmp_path: Path) 
     (pair,) = report["result"]["pairs"]
     assert not (pair["significant"] and pair["barrier"]["value"] > 0.5)
     assert (tmp_path / "out" / "figures" / "barrier.png").is_file()
+
+
+def test_sharpness_of_a_vit_is_that_of_its_hessian(digits: Digits, tmp_path: Path) -> None:
+    """Twelve images, too few for two halves, so that all are measured."""
+    lines = (digits.folder / "held.jsonl").read_text().splitlines()[:12]
+    (tmp_path / "few.jsonl").write_text("\n".join(lines))
+    data = geo.EvalData(str(tmp_path / "few.jsonl"))
+    (entry,) = geo.sharpness(digits.folder / "vit-a", data=data).measurements
+    model = AutoModelForImageClassification.from_pretrained(
+        digits.folder / "vit-a", attn_implementation="eager"
+    )
+    images, labels = digits.pixels(slice(TRAINED, TRAINED + 12))
+    names = [name for name, _ in model.named_parameters()]
+
+    def loss_of(*parameters: torch.Tensor) -> torch.Tensor:
+        own = dict(zip(names, parameters, strict=True))
+        found = torch.func.functional_call(model, own, kwargs={"pixel_values": images})
+        return nn.functional.cross_entropy(found.logits, labels)
+
+    vectors = tuple(torch.randn(p.shape) for p in model.parameters())
+    for _ in range(60):  # power iteration, shifted so that the largest is also largest in size
+        norm = torch.sqrt(sum((v**2).sum() for v in vectors))
+        vectors = tuple(v / norm for v in vectors)
+        _, products = torch.autograd.functional.hvp(loss_of, tuple(model.parameters()), vectors)
+        value = sum((v * h).sum() for v, h in zip(vectors, products, strict=True)).item()
+        vectors = tuple(h + 0.2 * value * v for v, h in zip(vectors, products, strict=True))
+    assert entry.extremes.largest.value == pytest.approx(value, rel=3e-3)
+    assert entry.slope.tokens == entry.slope.examples == 12

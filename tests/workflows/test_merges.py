@@ -25,7 +25,8 @@ FAST = geo.Output(fsync=False)
 def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.MergeResult:
     out = tmp_path_factory.mktemp("merged") / "soup"
     models = [family / name for name in "abc"]
-    return geo.soup(models, out, output=FAST, data=geo.EvalData(max_examples=120))
+    data = geo.EvalData(max_examples=120)
+    return geo.soup(models, out, output=FAST, data=data, sharpness="off")
 
 
 def naive_losses(folder: Path, most: int) -> tuple[float, int]:
@@ -126,7 +127,8 @@ def test_result_prints_well(merged: geo.MergeResult) -> None:
 
 
 def test_slerp_in_memory_has_the_losses_too(family: Path) -> None:
-    found = geo.slerp([family / "a", family / "b"], t=0.4, data=geo.EvalData(max_examples=40))
+    data = geo.EvalData(max_examples=40)
+    found = geo.slerp([family / "a", family / "b"], t=0.4, data=data, sharpness="off")
     assert found.out is None
     assert found.state is not None
     assert len(found.measurements.losses) == 3
