@@ -19,7 +19,7 @@ import typer
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
-from mergekit_geo.objectives.settings import BUILTIN, EvalData
+from mergekit_geo.objectives.settings import BUILTIN, TRAIN, EvalData
 
 DATA, COMPUTE, OUTPUT, TALK = "Evaluation data", "Compute", "Output", "Talking"
 
@@ -213,8 +213,13 @@ class Measuring(Talk):
         Raises:
             ArgumentError: A setting that cannot be meant.
         """
-        train = replace(self.data(), source=self.train_data) if self.train_data else None
-        return {"data": self.data(), "train_data": train, "compute": self.compute()}
+        return {"data": self.data(), "train_data": self.training(), "compute": self.compute()}
+
+    def training(self) -> EvalData | None:
+        """Training data: read as evaluation data is, from the split that is for training."""
+        if not self.train_data:
+            return None
+        return replace(self.data(), source=self.train_data, split=TRAIN, max_examples=None)
 
     def data(self) -> EvalData:
         """Evaluation data."""

@@ -9,7 +9,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.objectives.dataset_rows import hub_rows, saved_rows
 from mergekit_geo.objectives.files import READERS, read_file
 from mergekit_geo.objectives.row import Row
-from mergekit_geo.objectives.settings import BUILTIN, EvalData
+from mergekit_geo.objectives.settings import BUILTIN, TRAIN, EvalData
 from mergekit_geo.objectives.task import Rows
 from mergekit_geo.objectives.text import builtin_documents
 
@@ -17,7 +17,7 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def load_rows(data: EvalData) -> Rows:
-    """The rows that `data` names; the held-out half of the built-in text is a row a topic.
+    """The rows that `data` names; of the built-in text a row a topic, held out unless split=train.
 
     Raises:
         DataError: Missing, empty, or unreadable.
@@ -31,7 +31,8 @@ def load_rows(data: EvalData) -> Rows:
 def _read(data: EvalData) -> Rows:
     path = Path(data.origin).expanduser()
     if data.origin == BUILTIN:
-        cells = [Row({"text": d.text}, d.name, BUILTIN) for d in builtin_documents("held-out")]
+        documents = builtin_documents("train" if data.split == TRAIN else "held-out")
+        cells = [Row({"text": d.text}, d.name, BUILTIN) for d in documents]
         return _without_splits(cells, data)
     if path.is_file():
         return _without_splits(read_file(path), data)
@@ -49,6 +50,6 @@ def _read(data: EvalData) -> Rows:
 
 def _without_splits(cells: list[Row], data: EvalData) -> Rows:
     rows = Rows(cells, [row.name for row in cells], data.origin)
-    if data.split is not None or data.config is not None:
+    if data.split not in {None, TRAIN} or data.config is not None:
         rows.notes.append("a split or configuration is for datasets, and not used here")
     return rows

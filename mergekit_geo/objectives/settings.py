@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mergekit_geo.errors import ArgumentError
 
 BUILTIN = "builtin:python-docs"
+TRAIN = "train"
 LOSS_ON = ("assistant", "all")
 
 
@@ -23,7 +24,8 @@ class EvalData:
         batch_size: Examples in a batch; chosen by the task if None.
         seed: Of the sample, the split into halves and the intervals.
         config: Configuration of a dataset on the Hub.
-        split: Split of a dataset; of several, `validation`, `test` or `train` if None.
+        split: Split of a dataset; of several, `validation`, `test` or `train` if None. Of the
+            built-in text `train` is what is not held out.
         task: Such as `causal-lm`; that of the architecture if None.
         label_column: Column of the labels or targets; guessed if None.
         image_column: Column of the images; guessed if None.

@@ -1,0 +1,118 @@
+"""Curves between two models through fitted bends, as coefficients over ends and bends.
+
+The anchors of a curve are its two ends, then its bends in order. Every point is a convex
+combination of them, so running statistics stay statistics and ends are exact.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.linear import Linear
+
+Weights = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Bezier:
+    """A Bezier curve of degree bends + 1 (Garipov 2018, eq. 4, for one bend).
+
+    Attributes:
+        bends: Number of control points between the ends.
+
+    Example:
+        >>> Bezier(1).weights(0.5)
+        (0.25, 0.25, 0.5)
+    """
+
+    bends: int
+    kind = "bezier"
+
+    def weights(self, t: float) -> Weights:
+        """Bernstein weights of first end, last end, bends: they sum to 1."""
+        degree = self.bends + 1
+        terms = [
+            math.comb(degree, j) * (1 - t) ** (degree - j) * t**j for j in range(degree + 1)
+        ]
+        return (terms[0], terms[-1], *terms[1:-1])
+
+
+@dataclass(frozen=True)
+class Polygon:
+    """A chain of straight pieces through the bends (Garipov 2018, eq. 3), each as long in t.
+
+    Attributes:
+        places: t of each bend, ascending, within (0, 1).
+
+    Example:
+        >>> Polygon.even(1).weights(0.25)
+        (0.5, 0.0, 0.5)
+    """
+
+    places: tuple[float, ...]
+    kind = "polygon"
+
+    @classmethod
+    def even(cls, bends: int) -> Polygon:
+        """Bends at even distances in t."""
+        return cls(tuple((j + 1) / (bends + 1) for j in range(bends)))
+
+    @property
+    def bends(self) -> int:
+        """Number of corners."""
+        return len(self.places)
+
+    def weights(self, t: float) -> Weights:
+        """Hat functions of first end, last end, bends: at most two are not 0."""
+        corners = (0.0, *self.places, 1.0)
+        found = [0.0] * len(corners)
+        for j, (left, right) in enumerate(pairwise(corners)):
+            if left <= t <= right:
+                share = (t - left) / (right - left)
+                found[j], found[j + 1] = 1 - share, share
+                break
+        return (found[0], found[-1], *found[1:-1])
+
+
+Curve = Bezier | Polygon
+
+
+def curve_of(kind: str, bends: int) -> Curve:
+    """A curve by its kind.
+
+    Raises:
+        ArgumentError: No such kind, or no bend.
+    """
+    if bends < 1:
+        raise ArgumentError(f"a curve has at least one bend, found {bends}")
+    if kind == "bezier":
+        return Bezier(bends)
+    if kind == "polygon":
+        return Polygon.even(bends)
+    raise ArgumentError(f"kind {kind!r}: expected one of bezier, polygon")
+
+
+def rule_at(curve: Curve, t: float) -> Linear:
+    """The point of a curve at t, as a rule over ends and bends.
+
+    Raises:
+        ArgumentError: t lies outside [0, 1].
+
+    Example:
+        >>> rule_at(Bezier(1), 0.0).weights
+        (1.0, 0.0, 0.0)
+    """
+    if not 0 <= t <= 1:
+        raise ArgumentError(f"t must lie in [0, 1], found {t:g}")
+    return Linear(curve.weights(t), branch=curve.kind, name=curve.kind)
+
+
+def start_weights(curve: Curve) -> list[tuple[float, float]]:
+    """Where on the segment each bend starts, as weights of the two ends."""
+    if isinstance(curve, Polygon):
+        return [(1 - t, t) for t in curve.places]
+    places = [(j + 1) / (curve.bends + 1) for j in range(curve.bends)]
+    return [(1 - t, t) for t in places]
