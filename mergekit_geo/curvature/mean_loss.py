@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from mergekit_geo.curvature.weights import Weights
 from mergekit_geo.errors import DataError
 from mergekit_geo.live.distributed import gathered, summed, world
+from mergekit_geo.live.weights import Weights
 
 if TYPE_CHECKING:
     from mergekit_geo.objectives.objective import Piece

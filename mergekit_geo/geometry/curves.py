@@ -34,9 +34,7 @@ class Bezier:
     def weights(self, t: float) -> Weights:
         """Bernstein weights of first end, last end, bends: they sum to 1."""
         degree = self.bends + 1
-        terms = [
-            math.comb(degree, j) * (1 - t) ** (degree - j) * t**j for j in range(degree + 1)
-        ]
+        terms = [math.comb(degree, j) * (1 - t) ** (degree - j) * t**j for j in range(degree + 1)]
         return (terms[0], terms[-1], *terms[1:-1])
 
 

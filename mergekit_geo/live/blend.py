@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES
@@ -55,6 +55,11 @@ class InPlace:
         self.kernel = kernel or kernel_for("cpu")
         state = tensors_of(model)
         self._targets = {stored: state[name].view(-1) for stored, name in names.items()}
+
+    def parameters(self) -> dict[str, Parameter]:
+        """Stored name to the module's own parameter."""
+        own = dict(self.model.named_parameters(remove_duplicate=False))
+        return {stored: own[name] for stored, name in self.names.items() if name in own}
 
     def put(self, blend: Blend) -> None:
         """Give the module the weights of a blend."""

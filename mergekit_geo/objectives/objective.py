@@ -79,9 +79,10 @@ class TaskObjective:
 
     def pieces(self) -> list[Piece]:
         """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
-        return [partial(self._piece, rows) for rows in self.batches()]
+        return [partial(self.piece, rows) for rows in self.batches()]
 
-    def _piece(self, rows: Indices, model: Module) -> tuple[Tensor, Tensor]:
+    def piece(self, rows: Indices, model: Module) -> tuple[Tensor, Tensor]:
+        """Losses and weights of some examples, (b,) each, differentiable."""
         loss = self.losses_of(model, rows).loss
         return loss, torch.tensor([self.kept[i].weight for i in rows]).to(loss)
 

@@ -8,7 +8,7 @@ products does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -111,7 +111,7 @@ def _slopes(
     """D loss / d coefficient for each group and anchor: (groups, k)."""
     gradients = {
         stored: tensor.grad
-        for stored, tensor in parameters_of(live).items()
+        for stored, tensor in live.parameters().items()
         if tensor.grad is not None
     }
     place = {group: index for index, group in enumerate(groups)}
@@ -125,12 +125,6 @@ def _slopes(
             total[place[group_of(name, granularity)]] += product
     live.model.zero_grad(set_to_none=True)
     return total
-
-
-def parameters_of(live: InPlace) -> Mapping[str, torch.nn.Parameter]:
-    """Stored name to the module's own parameter."""
-    own = dict(live.model.named_parameters(remove_duplicate=False))
-    return {stored: own[name] for stored, name in live.names.items() if name in own}
 
 
 def inner_products(

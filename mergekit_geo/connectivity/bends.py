@@ -1,0 +1,93 @@
+"""Bends of a curve that are being fitted: float32 vectors that are anchors at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.errors import UnsupportedError
+from mergekit_geo.geometry.curves import Curve, start_weights
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.live.blend import InPlace
+from mergekit_geo.live.weights import Weights
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.memory import MemorySink
+from mergekit_geo.merging.stream import stream
+
+FLOAT32 = "F32"
+
+
+class Bends:
+    """The bends of a curve between two models.
+
+    Parameters are trained and lie in one flat vector a bend, in the module's order; buffers stay
+    where they were on the segment.
+
+    Args:
+        ends: The two models.
+        curve: How many bends there are, and where they start.
+        live: The module that runs along the curve.
+
+    Attributes:
+        vectors: (n,) each, on the module's device.
+
+    Raises:
+        UnsupportedError: A trainable parameter of the module is not stored under its own name.
+    """
+
+    def __init__(self, ends: Sequence[Checkpoint], curve: Curve, live: InPlace) -> None:
+        self.ends, self.curve = tuple(ends), curve
+        self.weights = Weights(live.model)
+        device = self.weights.parameters[0].device
+        self.vectors = [self.weights.zeros().to(device) for _ in range(curve.bends)]
+        places = _places(live, self.weights)
+        self.anchors = tuple(
+            _on_segment(self.ends, weights, self.weights.views(vector), places, f"bend {i + 1}")
+            for i, (vector, weights) in enumerate(
+                zip(self.vectors, start_weights(curve), strict=True)
+            )
+        )
+
+    def at(self, rule: Linear) -> Blend:
+        """A point of the curve, in float32."""
+        return Blend((*self.ends, *self.anchors), rule, FLOAT32)
+
+    def states(self) -> list[Mapping[str, Tensor]]:
+        """Stored name to tensor of each bend, as it is now."""
+        return [anchor.state for anchor in self.anchors]
+
+
+def _places(live: InPlace, weights: Weights) -> dict[str, int]:
+    """Stored name of each trainable parameter, and its number."""
+    number = {id(parameter): i for i, parameter in enumerate(weights.parameters)}
+    found = {
+        stored: number[id(parameter)]
+        for stored, parameter in live.parameters().items()
+        if id(parameter) in number
+    }
+    if len(set(found.values())) < len(number):
+        raise UnsupportedError("the module trains parameters that the checkpoints do not hold")
+    return found
+
+
+def _on_segment(
+    ends: tuple[Checkpoint, ...],
+    weights: tuple[float, float],
+    views: Sequence[Tensor],
+    places: Mapping[str, int],
+    name: str,
+) -> MemoryCheckpoint:
+    """A bend on the straight line; its parameters share memory with its vector."""
+    blend = Blend(ends, Linear(weights), FLOAT32)
+    sink = MemorySink(blend)
+    stream(blend, sink)
+    state = {key: t for key, t in sink.state.items() if blend.donor.tensors[key].is_float}
+    with torch.no_grad():
+        for key, number in places.items():
+            views[number].copy_(state[key].view(views[number].shape))
+            state[key] = views[number]
+    return MemoryCheckpoint(state, name)
