@@ -1,31 +1,71 @@
-"""Kinds of path between two models, by name: a rule for every position t in [0, 1]."""
+"""Paths between two models: a rule for every position t in [0, 1], and bends it may go through."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.curves import Curve, rule_at
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.geometry.sphere import Slerp
+from mergekit_geo.merging.blend import Blend
 
-KINDS: dict[str, Callable[[float], Rule]] = {
-    "linear": lambda t: Linear((1 - t, t)),
-    "slerp": lambda t: Slerp(t, "linear"),
+
+@dataclass(frozen=True)
+class Route:
+    """A way from one model to another.
+
+    Attributes:
+        name: Kind of path.
+        rule: Weighs the ends and the bends at t.
+        bends: Anchors between the ends.
+        key: What its points are known by; changes when the bends do.
+    """
+
+    name: str
+    rule: Callable[[float], Rule]
+    bends: tuple[Checkpoint, ...] = ()
+    key: str = ""
+
+    def at(self, ends: Sequence[Checkpoint], t: float) -> Blend:
+        """The point at t of the way between two models."""
+        return Blend((*ends, *self.bends), self.rule(t))
+
+
+KINDS = {
+    "linear": Route("linear", lambda t: Linear((1 - t, t)), key="linear"),
+    "slerp": Route("slerp", lambda t: Slerp(t, "linear"), key="slerp"),
 }
-"""A new kind is one line here."""
+"""A new kind that needs no fitting is one line here."""
+
+FITTED = ("bezier", "polygon")
+"""Kinds that are fitted first."""
 
 
-def path(kind: str) -> Callable[[float], Rule]:
-    """The rule of a kind of path at each position.
+def path(kind: str) -> Route:
+    """A way that needs no fitting.
 
     Raises:
         ArgumentError: No such kind.
 
     Example:
-        >>> path("linear")(0.25).weights
+        >>> path("linear").rule(0.25).weights
         (0.75, 0.25)
     """
     if kind not in KINDS:
         raise ArgumentError(f"along {kind!r}: expected one of {', '.join(KINDS)}")
     return KINDS[kind]
+
+
+def fitted(curve: Curve, bends: Sequence[Checkpoint], digest: str) -> Route:
+    """The way through fitted bends.
+
+    Args:
+        curve: How the bends are gone through.
+        bends: In order.
+        digest: Of their values.
+    """
+    return Route(curve.kind, lambda t: rule_at(curve, t), tuple(bends), f"{curve} {digest}")

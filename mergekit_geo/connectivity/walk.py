@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.connectivity.paths import path
+from mergekit_geo.connectivity.paths import Route
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.live.blend import Live
 from mergekit_geo.merging.blend import Blend
@@ -54,14 +54,14 @@ class Walk:
         blend = Blend((self.anchors[index],), Linear((1.0,)))
         return self.at(self.anchors[index].name, blend, f"model {index}")
 
-    def between(self, first: int, second: int, kind: str, t: float) -> Losses:
+    def between(self, first: int, second: int, route: Route, t: float) -> Losses:
         """Losses on a path between two models."""
         if t in (0.0, 1.0):
             return self.at_model(second if t else first)
         pair = (self.anchors[first], self.anchors[second])
-        title = f"{pair[0].name} to {pair[1].name}, {kind}, t = {t:.3f}"
-        key = f"{kind} {first} {second} {t!r}"
-        return self.at(title, Blend(pair, path(kind)(t)), key)
+        title = f"{pair[0].name} to {pair[1].name}, {route.name}, t = {t:.3f}"
+        key = f"{route.key} {first} {second} {t!r}"
+        return self.at(title, route.at(pair, t), key)
 
     def at(self, title: str, blend: Blend, key: str) -> Losses:
         """Losses at any blend of the models.

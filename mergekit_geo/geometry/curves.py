@@ -10,7 +10,10 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
+
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 
 Weights = tuple[float, ...]
@@ -114,3 +117,23 @@ def start_weights(curve: Curve) -> list[tuple[float, float]]:
         return [(1 - t, t) for t in curve.places]
     places = [(j + 1) / (curve.bends + 1) for j in range(curve.bends)]
     return [(1 - t, t) for t in places]
+
+
+def length_ratio(curve: Curve, gram: Gram, pieces: int = 1000) -> float:
+    """Length of a curve over the distance of its ends, which must not be equal.
+
+    Args:
+        curve: Over ends and bends.
+        gram: Of first end, last end, bends.
+        pieces: Chords that the length is summed over.
+
+    Example:
+        >>> corner = Gram.of(np.array([[0.0, 0.0], [2.0, 0.0], [1.0, 1.0]]))
+        >>> round(length_ratio(Polygon.even(1), corner), 6)
+        1.414214
+    """
+    points = np.array([curve.weights(i / pieces) for i in range(pieces + 1)])
+    steps = np.diff(points, axis=0)[:, 1:]
+    products = gram.differences[1:, 1:]
+    squares = np.einsum("pi,ij,pj->p", steps, products, steps)
+    return float(np.sqrt(np.maximum(squares, 0.0)).sum() / gram.distances[0, 1])

@@ -10,8 +10,9 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.reports.losses import BarrierEntry
 from mergekit_geo.reports.measures import MEASURES, Measure
-from mergekit_geo.reports.schema import BarrierEntry, BarrierMeasurements
+from mergekit_geo.reports.schema import BarrierMeasurements
 from mergekit_geo.reports.sharpness import SharpnessEntry
 
 if TYPE_CHECKING:

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mergekit_geo.reports.losses import BarrierEntry, EstimateEntry, LossEntry
 from mergekit_geo.reports.measures import MEASURES
-from mergekit_geo.reports.schema import (
-    BarrierEntry,
-    DataEntry,
-    DifferenceEntry,
-    EstimateEntry,
-    LossEntry,
-    MergeMeasurements,
-    Report,
-)
+from mergekit_geo.reports.schema import DataEntry, DifferenceEntry, MergeMeasurements, Report
 from mergekit_geo.reports.sharpness import SharpnessEntry
 
 

@@ -19,14 +19,9 @@ from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.reports.losses import BarrierEntry, EstimateEntry, LossEntry
 from mergekit_geo.reports.provenance import model_entry, provenance
-from mergekit_geo.reports.schema import (
-    BarrierEntry,
-    BarrierMeasurements,
-    EstimateEntry,
-    LossEntry,
-    Report,
-)
+from mergekit_geo.reports.schema import BarrierMeasurements, Report
 from mergekit_geo.workflows.folder import free_folder, write_folder
 from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.workflows.measuring import Ground, make_ground
@@ -35,6 +30,7 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.barrier import Barrier
     from mergekit_geo.connectivity.basins import Basins
+    from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.connectivity.profile import Profile
     from mergekit_geo.connectivity.walk import Walk
     from mergekit_geo.objectives.evaluation import Sample
@@ -143,7 +139,7 @@ def barrier(
         GeoError: With the reason and the remedy.
     """
     began, told = time.time(), progress or Silent()
-    _check(models, along, points)
+    routes = _routes(models, along, points)
     folder = free_folder(out, overwrite=overwrite)
     checkpoints = open_checkpoints(models)
     found = preflight(checkpoints)
@@ -158,7 +154,7 @@ def barrier(
     if ground.walk.kept is not None:
         told.say(f"finished points are kept in {ground.walk.kept.folder}")
     seed = data.seed if isinstance(data, EvalData) else 0
-    measured = _measure(ground, seed, along, points, plan.sample)
+    measured = _measure(ground, seed, routes, points, plan.sample)
     halves = ground.halves(seed)
     place = run_with(ground.walk.live.model)
     report = Report(
@@ -184,14 +180,14 @@ def barrier(
 
 
 def measure_pairs(
-    walk: Walk, halves: Halves, along: Sequence[str], *, points: int, most: int
+    walk: Walk, halves: Halves, along: Sequence[Route], *, points: int, most: int
 ) -> list[Pair]:
     """The profile and the barrier of every pair of a walk's models, along every kind of path.
 
     Args:
         walk: Where losses are measured.
         halves: What the maximum is sought on, and what it is reported on.
-        along: Kinds of path.
+        along: Paths.
         points: Even positions.
         most: Positions in all.
     """
@@ -201,14 +197,14 @@ def measure_pairs(
     found = []
     count = len(walk.anchors)
     for i, j in combinations(range(count), PAIR):
-        for kind in along:
+        for route in along:
             profile = trace(
-                lambda t, i=i, j=j, kind=kind: walk.between(i, j, kind, t),  # type: ignore[misc]
+                lambda t, i=i, j=j, route=route: walk.between(i, j, route, t),  # type: ignore[misc]
                 lambda losses: halves,
                 points=points,
                 most=max(points, most),
             )
-            found.append(Pair(i, j, kind, profile, heights_of(profile)))
+            found.append(Pair(i, j, route.name, profile, heights_of(profile)))
     return found
 
 
@@ -250,7 +246,7 @@ def _finite(value: float) -> float | None:
 
 
 def _measure(
-    ground: Ground, seed: int, along: Sequence[str], points: int, sample: Sample | None
+    ground: Ground, seed: int, along: Sequence[Route], points: int, sample: Sample | None
 ) -> BarrierMeasurements:
     walk = ground.walk
     models = [walk.at_model(i) for i in range(len(walk.anchors))]
@@ -258,7 +254,7 @@ def _measure(
     pairs = measure_pairs(walk, halves, along, points=points, most=MOST_POINTS)
     reported = [found.take(halves.report) for found in models]
     limit = threshold_of([found.mean for found in reported])
-    first = [pair for pair in pairs if pair.along == along[0]]
+    first = [pair for pair in pairs if pair.along == along[0].name]
     found = basins_of(walk, first, [losses.mean for losses in reported])
     groups = sorted(found.all, key=lambda group: group != found.largest)
     return BarrierMeasurements(
@@ -303,15 +299,15 @@ def _estimate(found: Estimate) -> EstimateEntry:
     return EstimateEntry(value=_finite(found.value), low=low, high=high)
 
 
-def _check(models: Sequence[Model], along: Sequence[str], points: int) -> None:
-    from mergekit_geo.connectivity.paths import path
+def _routes(models: Sequence[Model], along: Sequence[str], points: int) -> list[Route]:
+    """Every kind of path that is asked for, or the fitted one in a folder."""
+    from mergekit_geo.workflows.path_folder import named_route
 
     if len(models) < PAIR:
         raise ArgumentError(f"nothing lies between {len(models)} model", remedy="name at least two")
     if points < PAIR + 1:
         raise ArgumentError(f"a path needs at least 3 points, found {points}")
-    for kind in along:
-        path(kind)
+    return [named_route(name, models) for name in along]
 
 
 def _draw(measured: BarrierMeasurements, folder: Path) -> None:

@@ -102,7 +102,7 @@ def midpoint(choosing: Choosing, count: int) -> Rule:
 
     if count != PAIR:
         raise ArgumentError(f"a path lies between two models, and there are {count}")
-    return path(choosing.along or "linear")(MIDPOINT)
+    return path(choosing.along or "linear").rule(MIDPOINT)
 
 
 def evaluations(choosing: Choosing, count: int) -> int:
@@ -166,10 +166,11 @@ class _Search:
         everyone = list(range(len(self.names)))
         if not self.choosing.basin:
             return everyone, []
+        from mergekit_geo.connectivity.paths import path
         from mergekit_geo.workflows.barrier import basins_of, measure_pairs
 
         walk = self.ground.walk
-        pairs = measure_pairs(walk, self.halves, ("linear",), points=5, most=5)
+        pairs = measure_pairs(walk, self.halves, (path("linear"),), points=5, most=5)
         losses = [walk.at_model(i).take(self.halves.selection).mean for i in everyone]
         largest = basins_of(walk, pairs, losses).largest
         left_out = [
@@ -230,13 +231,13 @@ class _Search:
         from mergekit_geo.connectivity.paths import path
         from mergekit_geo.selection.line_search import line_search
 
-        kind = self.choosing.along or "linear"
-        rule_at = path(kind)
+        route = path(self.choosing.along or "linear")
         found = line_search(
-            lambda t: self.ground.walk.between(0, 1, kind, t).take(self.halves.selection).mean
+            lambda t: self.ground.walk.between(0, 1, route, t).take(self.halves.selection).mean
         )
         steps = [(f"t = {t:.4f}", loss) for t, loss in found.tried]
-        return rule_at(found.t), {}, f"best along {kind}", f"t = {found.t:.4f}", steps
+        text = f"t = {found.t:.4f}"
+        return route.rule(found.t), {}, f"best along {route.name}", text, steps
 
     def _learned(self, members: Sequence[int]) -> Found:
         from mergekit_geo.live.blend import InPlace

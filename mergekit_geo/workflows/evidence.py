@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.objectives.losses import Losses
-    from mergekit_geo.reports.schema import BarrierEntry
+    from mergekit_geo.reports.losses import BarrierEntry
     from mergekit_geo.workflows.flatness import SharpnessReport, Subject
     from mergekit_geo.workflows.losses import Data
 
@@ -171,6 +171,7 @@ def _references(ground: Ground, chosen: Chosen) -> Measured:
 
 def _barriers(ground: Ground, chosen: Chosen, data: Data) -> tuple[list[BarrierEntry], list[str]]:
     """Between every two parents, at a few points of the line."""
+    from mergekit_geo.connectivity.paths import path
     from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
 
     walk = ground.walk
@@ -182,7 +183,7 @@ def _barriers(ground: Ground, chosen: Chosen, data: Data) -> tuple[list[BarrierE
     except DataError as error:
         return [], [f"no barrier between the parents: {error}"]
     points = INNER_POINTS + 2
-    pairs = measure_pairs(walk, halves, ("linear",), points=points, most=points)
+    pairs = measure_pairs(walk, halves, (path("linear"),), points=points, most=points)
     return [barrier_entry(walk, pair) for pair in pairs], []
 
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.reports.schema import LossEntry, SelectionEntry
+from mergekit_geo.reports.losses import LossEntry
+from mergekit_geo.reports.schema import SelectionEntry
 
 FAST = geo.Output(fsync=False)
 BUILTIN = "builtin:python-docs"

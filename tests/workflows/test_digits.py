@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
-from mergekit_geo.reports.schema import BarrierEntry
+from mergekit_geo.reports.losses import BarrierEntry
 
 FAST = geo.Output(fsync=False)
 TRAINED, TOLD, CLASSES = 1200, 400, 10

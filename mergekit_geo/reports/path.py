@@ -1,0 +1,72 @@
+"""How a report, and `path.json`, tell of a fitted path."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from mergekit_geo.reports.losses import BarrierEntry, LossEntry
+from mergekit_geo.reports.part import Part
+
+PATH_VERSION = 1
+
+
+class EndEntry(Part):
+    """A model at an end of a path.
+
+    Attributes:
+        name: What the user called it.
+        revision: Commit of the Hub, where it comes from there.
+        digest: SHA-256 of configuration and weights; empty for a model in memory.
+    """
+
+    name: str
+    revision: str | None
+    digest: str
+
+
+class PathMeasurements(Part):
+    """Result of fitting a path.
+
+    Attributes:
+        kind: `bezier` or `polygon`.
+        bends: Number of bends.
+        steps: Of the fit that was kept.
+        seed: Of it.
+        history: Step, and the highest held-out loss on the way there, on the selection half.
+        straight: Loss along the segment between the ends.
+        fitted: Loss along the path.
+        removed: Share of the segment's barrier that the path avoids; null where there is none.
+        length_ratio: Length of the path over the distance of its ends.
+        lowest_t: Where the loss is lowest, chosen on the selection half.
+        losses: Of the ends, on the report half.
+    """
+
+    kind: Literal["bezier", "polygon"]
+    bends: int
+    steps: int
+    seed: int
+    history: list[tuple[int, float]]
+    straight: BarrierEntry
+    fitted: BarrierEntry
+    removed: float | None
+    length_ratio: float
+    lowest_t: float
+    losses: list[LossEntry]
+
+
+class PathRecord(Part):
+    """`path.json`.
+
+    Attributes:
+        path_version: Of this form.
+        ends: The models at t = 0 and t = 1.
+        bends_digest: SHA-256 of `bends.safetensors`.
+        settings: Of the fit.
+        measured: What was found.
+    """
+
+    path_version: int = PATH_VERSION
+    ends: list[EndEntry]
+    bends_digest: str
+    settings: dict[str, Any]
+    measured: PathMeasurements

@@ -1,0 +1,108 @@
+"""An unfinished fit on disk: it goes on to the same result after a kill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.live.distributed import is_first
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergekit_geo.connectivity.fit import Fit
+
+STATE = "fit.safetensors"
+
+
+class FitState:
+    """One file in the unfinished output's folder, written whole or not at all.
+
+    Args:
+        folder: Of the unfinished output; None keeps nothing.
+        identity: A JSON value that changes when the fit would.
+    """
+
+    def __init__(self, folder: Path | None, identity: object) -> None:
+        self.folder = folder
+        self.identity = json.dumps(identity, sort_keys=True, default=repr)
+
+    def save(self, fit: Fit, best: list[Tensor], notes: dict[str, Any]) -> None:
+        """Keep bends, optimizer, the best bends so far, and what belongs to them.
+
+        Raises:
+            DiskFullError: The disk does not hold it; the state before is still there.
+            OutputError: It cannot be written for another reason.
+        """
+        from safetensors.torch import save_file
+
+        if self.folder is None or not is_first():
+            return
+        tensors = {f"bend.{i}": v.detach().cpu() for i, v in enumerate(fit.bends.vectors)}
+        tensors |= {f"best.{i}": v.detach().cpu() for i, v in enumerate(best)}
+        tensors |= _optimizer_tensors(fit)
+        metadata = {"identity": self.identity, "notes": json.dumps(notes), "done": str(fit.done)}
+        with output_errors(self.folder.absolute().parent, sum(t.nbytes for t in tensors.values())):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            fresh = self.folder / f"{STATE}.new"
+            save_file({name: t.clone() for name, t in tensors.items()}, fresh, metadata)
+            fresh.replace(self.folder / STATE)
+
+    def notes(self) -> dict[str, Any] | None:
+        """What was kept beside the tensors; None where there is nothing, or another fit's."""
+        found = self._metadata()
+        if found is None or found.get("identity") != self.identity:
+            return None
+        notes: dict[str, Any] = json.loads(found["notes"])
+        return notes
+
+    def restore(self, fit: Fit) -> list[Tensor]:
+        """Put a fit where it was; returns the best bends so far."""
+        from safetensors.torch import load_file
+
+        assert self.folder is not None
+        tensors = load_file(self.folder / STATE)
+        for i, vector in enumerate(fit.bends.vectors):
+            vector.copy_(tensors[f"bend.{i}"])
+        _restore_optimizer(fit, tensors)
+        found = self._metadata()
+        assert found is not None
+        fit.done = int(found["done"])
+        return [tensors[f"best.{i}"].to(v.device) for i, v in enumerate(fit.bends.vectors)]
+
+    def _metadata(self) -> dict[str, str] | None:
+        from safetensors import SafetensorError, safe_open
+
+        if self.folder is None or not (self.folder / STATE).is_file():
+            return None
+        try:
+            with safe_open(self.folder / STATE, framework="pt") as file:
+                metadata: dict[str, str] = file.metadata()
+                return metadata
+        except (SafetensorError, OSError):
+            return None
+
+
+def _optimizer_tensors(fit: Fit) -> dict[str, Tensor]:
+    """Such as `optimizer.0.exp_avg`."""
+    import torch
+
+    state = fit.optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{i}.{name}": torch.as_tensor(value).detach().cpu()
+        for i, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _restore_optimizer(fit: Fit, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = tensor
+    whole = fit.optimizer.state_dict()
+    fit.optimizer.load_state_dict({**whole, "state": state})

@@ -1,0 +1,186 @@
+"""Fits from one seed after another, watched on held-out examples, kept while they run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mergekit_geo.connectivity.bends import Bends
+from mergekit_geo.connectivity.fit import Fit
+from mergekit_geo.connectivity.settings import Fitting
+from mergekit_geo.errors import DataError, UnsupportedError
+from mergekit_geo.geometry.curves import curve_of, rule_at
+from mergekit_geo.live.blend import InPlace
+from mergekit_geo.objectives.objective import TaskObjective
+from mergekit_geo.objectives.shuffled import Shuffled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergekit_geo.objectives.halves import Halves
+    from mergekit_geo.objectives.objective import Objective
+    from mergekit_geo.progress import Progress
+    from mergekit_geo.workflows.fit_state import FitState
+    from mergekit_geo.workflows.measuring import Ground
+
+WATCHED = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
+"""Places on the curve where the held-out loss is looked at while it is fitted."""
+WATCHED_EXAMPLES = 64
+EVERY = 50
+"""Steps between two looks; what is fitted is kept as often."""
+MOST_STEPS, PATIENCE, GAIN = 2000, 4, 0.002
+"""Without a number of steps: the fit ends when so many looks in turn gain no such share."""
+
+
+@dataclass
+class Found:
+    """The best curve so far.
+
+    Attributes:
+        vectors: Its bends.
+        highest: Highest held-out loss seen on it.
+        seed: Of its fit.
+        steps: It has been fitted for.
+        history: Step and highest loss of the fit that is under way.
+        best_history: The same of the fit that was best.
+    """
+
+    vectors: list[Tensor] = field(default_factory=list)
+    highest: float = math.inf
+    seed: int = 0
+    steps: int = 0
+    history: list[tuple[int, float]] = field(default_factory=list)
+    best_history: list[tuple[int, float]] = field(default_factory=list)
+
+    def notes(self, restart: int) -> dict[str, Any]:
+        """All but the vectors, as JSON keeps it."""
+        own = {key: value for key, value in vars(self).items() if key != "vectors"}
+        return {"restart": restart, **own}
+
+
+class CurveSearch:
+    """Fits curves between two models and keeps the best.
+
+    Args:
+        ground: Where losses are measured; its module is the one that is trained.
+        training: What is fitted on.
+        fitting: How.
+        halves: The best is chosen on the selection half.
+        seed: Of the first fit.
+        state: Where an unfinished fit is kept.
+        progress: Told of steps and of what is seen.
+
+    Raises:
+        UnsupportedError: Disk and memory names of the weights differ.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        training: Objective,
+        fitting: Fitting,
+        halves: Halves,
+        seed: int,
+        state: FitState,
+        progress: Progress,
+    ) -> None:
+        live = ground.walk.live
+        if not isinstance(live, InPlace):
+            raise UnsupportedError(
+                "a path needs gradients in the space of the stored weights, and this "
+                "architecture stores its weights under other names than it runs with"
+            )
+        self.ground, self.live, self.training, self.fitting = ground, live, training, fitting
+        self.seed, self.state, self.progress = seed, state, progress
+        self.curve = curve_of(fitting.kind, fitting.bends)
+        self.rows = halves.selection[:: max(1, len(halves.selection) // WATCHED_EXAMPLES)]
+        self.found = Found()
+
+    def run(self) -> Bends:
+        """The bends of the best fit.
+
+        Raises:
+            DataError: The loss is not a number; what was fitted before that is kept.
+        """
+        notes = self.state.notes()
+        first = 0
+        if notes is not None:
+            first = int(notes.pop("restart"))
+            self.found = Found(vectors=[], **notes)
+        for restart in range(first, self.fitting.restarts):
+            bends = self._fit(restart, resume=notes is not None and restart == first)
+        for vector, best in zip(bends.vectors, self.found.vectors, strict=True):
+            vector.copy_(best)
+        return bends
+
+    def _fit(self, restart: int, *, resume: bool) -> Bends:
+        seed = self.seed + restart
+        bends = Bends(self.ground.walk.anchors, self.curve, self.live)
+        batches = Shuffled(self.training, self.fitting.batch_size, seed)
+        fit = Fit(bends, self.live, batches, self.fitting, seed)
+        self.progress.phase(f"fitting a path (seed {seed})", self.fitting.steps or MOST_STEPS)
+        if resume:
+            self.found.vectors = self.state.restore(fit)
+            self.progress.advance(fit.done)
+        else:
+            self.found.history = []
+            self._look(fit, restart, math.nan)
+        while not self._is_finished(fit):
+            loss = self._step(fit, restart)
+            if fit.done % EVERY == 0 or fit.done == self.fitting.steps:
+                self._look(fit, restart, loss)
+        fit.release()
+        return bends
+
+    def _step(self, fit: Fit, restart: int) -> float:
+        try:
+            loss = fit.step()
+        except DataError:
+            self.state.save(fit, self.found.vectors, self.found.notes(restart))
+            raise
+        self.progress.advance(1)
+        return loss
+
+    def _is_finished(self, fit: Fit) -> bool:
+        if self.fitting.steps is not None:
+            return fit.done >= self.fitting.steps
+        seen = [highest for _, highest in self.found.history]
+        best = int(np.argmin(seen))
+        recent = len(seen) - 1 - best
+        return fit.done >= MOST_STEPS or recent >= PATIENCE or self._stands_still(seen)
+
+    def _stands_still(self, seen: list[float]) -> bool:
+        if len(seen) <= PATIENCE:
+            return False
+        return seen[-1 - PATIENCE] - min(seen[-PATIENCE:]) < GAIN * abs(seen[-1 - PATIENCE])
+
+    def _look(self, fit: Fit, restart: int, loss: float) -> None:
+        """Measure the curve, keep it if it is the best, and keep the state."""
+        highest = max(self._losses(fit.bends))
+        found = self.found
+        found.history.append((fit.done, highest))
+        if highest < found.highest or not found.vectors:
+            found.vectors = [vector.clone() for vector in fit.bends.vectors]
+            found.highest, found.seed, found.steps = highest, fit.seed, fit.done
+            found.best_history = list(found.history)
+        self.state.save(fit, found.vectors, found.notes(restart))
+        told = "" if math.isnan(loss) else f"training loss {loss:.4f}, "
+        self.progress.say(f"step {fit.done}: {told}highest held-out loss on the path {highest:.4f}")
+
+    def _losses(self, bends: Bends) -> list[float]:
+        walk = self.ground.walk
+        found = []
+        for t in WATCHED:
+            self.live.put(bends.at(rule_at(self.curve, t)))
+            walk.refresh(self.live.model)
+            found.append(self._mean())
+        return found
+
+    def _mean(self) -> float:
+        objective: Objective = self.ground.objective
+        if isinstance(objective, TaskObjective):
+            return objective.of(self.rows).measure(self.live.model).mean
+        return objective.measure(self.live.model).take(self.rows).mean

@@ -1,0 +1,308 @@
+"""`geo.fit_path`: a curve of low loss between two models."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.connectivity.paths import path
+from mergekit_geo.connectivity.settings import Fitting
+from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError
+from mergekit_geo.geometry.curves import length_ratio
+from mergekit_geo.live.distributed import is_first
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.merging.blend import Role
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.reports.path import PathMeasurements, PathRecord
+from mergekit_geo.reports.provenance import model_entry, provenance, versions
+from mergekit_geo.reports.schema import Report
+from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
+from mergekit_geo.workflows.fit_state import STATE, FitState
+from mergekit_geo.workflows.fitting import CurveSearch, Found
+from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
+from mergekit_geo.workflows.measuring import Ground, make_ground
+from mergekit_geo.workflows.path_folder import BENDS, RECORD, end_entry, save_bends
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.reading import Bytes
+    from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.connectivity.bends import Bends
+    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.geometry.gram import Gram
+    from mergekit_geo.merging.blend import Blend
+    from mergekit_geo.objectives.evaluation import Sample
+    from mergekit_geo.objectives.halves import Halves
+    from mergekit_geo.objectives.objective import Objective
+    from mergekit_geo.reports.losses import BarrierEntry
+    from mergekit_geo.workflows.barrier import Pair
+    from mergekit_geo.workflows.losses import Data
+
+BUILTIN_TEXT = EvalData()
+PAIR = 2
+MOST_POINTS = 20
+
+
+@dataclass(frozen=True)
+class PathResult:
+    """A fitted path.
+
+    Attributes:
+        report: Every number.
+        out: Its folder, None where the path is kept in memory.
+        route: The way itself.
+    """
+
+    report: Report
+    out: Path | None
+    route: Route
+
+    @property
+    def measurements(self) -> PathMeasurements:
+        """The result part of the report."""
+        assert isinstance(self.report.result, PathMeasurements)
+        return self.report.result
+
+    def __str__(self) -> str:
+        found = self.measurements
+        return (
+            f"straight: {found.straight.verdict}\n{found.kind}, {found.steps} steps: "
+            f"{found.fitted.verdict}"
+        )
+
+
+def fit_path(
+    models: Sequence[Model],
+    out: str | Path | None = None,
+    *,
+    train_data: Data,
+    fitting: Fitting = Fitting(),
+    seed: int = 0,
+    overwrite: bool = False,
+    data: Data = BUILTIN_TEXT,
+    compute: Compute = Compute(),
+    progress: Progress | None = None,
+) -> PathResult:
+    """Fit a curve of low loss between two models (Garipov 2018), and measure it.
+
+    The best fit is chosen on the selection half of the held-out data; barriers are reported from
+    the other. An interrupted fit into a folder goes on where it was, to the same result.
+
+    Args:
+        models: Two folders, Hub ids, or modules.
+        out: Folder of the path; None keeps it in memory.
+        train_data: What the curve is fitted on, always training data.
+        fitting: How.
+        seed: Of the first fit.
+        overwrite: Replace an earlier path.
+        data: Held-out data.
+        compute: How models are run; the fit is float32, under bfloat16 autocast if asked for.
+        progress: Told what is going on.
+
+    Raises:
+        ArgumentError: Not two models, or equal ones.
+        DataError: No training data, nothing to measure on, or a loss that is not a number.
+        GeoError: With the reason and the remedy.
+    """
+    began, told = time.time(), progress or Silent()
+    if len(models) != PAIR:
+        raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
+    if train_data is None:
+        raise DataError("no training data to fit a path on", remedy="--train-data FILE")
+    folder = free_path(out, overwrite=overwrite)
+    found = preflight(open_checkpoints(models))
+    found.require()
+    wide = replace(compute, dtype="float32")
+    ends = found.fetch()
+    plan = plan_losses(ends, data, wide)
+    _refuse_equal(ends)
+    training = training_objective(train_data, ends[0], wide)
+    batch_norm = train_data if isinstance(train_data, EvalData) else None
+    ground = make_ground(
+        ends, plan, data, batch_norm, wide, told, evaluations=2 + 2 * MOST_POINTS, resumable=True
+    )
+    halves = ground.halves(data.seed if isinstance(data, EvalData) else 0)
+    settings = _settings(fitting, seed, data, train_data, compute)
+    partial = None if folder is None else folder.with_name(folder.name + ".partial")
+    identity = [versions(), settings, [end.identity() for end in ends], ground.walk.evaluator.count]
+    search = CurveSearch(ground, training, fitting, halves, seed, FitState(partial, identity), told)
+    bends = search.run()
+    route = route_of(bends)
+    measured = _measured(ground, halves, route, bends, search.found, plan.sample)
+    report = Report(
+        command="path",
+        output=str(folder) if folder else None,
+        models=[model_entry(end) for end in ends],
+        settings=settings,
+        data=data_entry(data, plan.sample, ground.walk.at_model(0).take(halves.report), "report"),
+        result=measured,
+        warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
+        provenance=provenance(began, *run_with(ground.walk.live.model)),
+    )
+    if folder is not None and partial is not None and is_first():
+        _write(report, bends, ends, partial, folder)
+    return PathResult(report, folder, route)
+
+
+def free_path(out: str | Path | None, *, overwrite: bool) -> Path | None:
+    """Where a path may be written.
+
+    Raises:
+        OutputExistsError: Something is there, and it may not or cannot be replaced.
+    """
+    if out is None:
+        return None
+    folder = Path(out)
+    if folder.exists() and not (overwrite and (folder / RECORD).is_file()):
+        raise OutputExistsError(
+            "the output folder exists",
+            where=str(folder),
+            remedy="--overwrite replaces an earlier path; or give another folder",
+        )
+    return folder
+
+
+def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) -> Objective:
+    """What is fitted on.
+
+    Raises:
+        DataError: It is missing or unusable.
+    """
+    from mergekit_geo.objectives.evaluation import prepare
+
+    if not isinstance(train_data, EvalData):
+        assert train_data is not None
+        return train_data
+    if donor.folder is None:
+        raise DataError(
+            "a model in memory comes without its tokenizer",
+            remedy="give a FunctionObjective of training batches",
+        )
+    return prepare(train_data, donor.folder, donor.config, compute).objective
+
+
+def route_of(bends: Bends) -> Route:
+    """The way through bends that were just fitted."""
+    from mergekit_geo.connectivity.paths import fitted
+
+    digest = hashlib.sha256()
+    for vector in bends.vectors:
+        digest.update(vector.cpu().numpy().tobytes())
+    return fitted(bends.curve, bends.anchors, digest.hexdigest())
+
+
+def _refuse_equal(ends: Sequence[Checkpoint]) -> None:
+    gram = _gram(path("linear").at(ends, 0.5))
+    if gram.distances[0, 1] == 0:
+        raise ArgumentError("the two models are equal: there is nothing to fit between them")
+
+
+def _gram(blend: Blend) -> Gram:
+    """Of a blend's anchors, over all parameters, in one pass over the data."""
+    from mergekit_geo.merging.stream import stream
+
+    records = stream(blend, _Nowhere(), allow_nonfinite=True)
+    grams = [
+        record.gram
+        for name, record in records.items()
+        if record.gram is not None and blend.role(name) is Role.PARAMETER
+    ]
+    return sum(grams[1:], start=grams[0])
+
+
+class _Nowhere:
+    """A sink that keeps nothing."""
+
+    def write(self, name: str, position: int, data: Bytes) -> None:
+        """Ignored."""
+
+
+def _measured(
+    ground: Ground,
+    halves: Halves,
+    route: Route,
+    bends: Bends,
+    found: Found,
+    sample: Sample | None,
+) -> PathMeasurements:
+    walk = ground.walk
+    straight, curved = measure_pairs(
+        walk, halves, (path("linear"), route), points=11, most=MOST_POINTS
+    )
+    before, after = barrier_entry(walk, straight), barrier_entry(walk, curved)
+    reported = [walk.at_model(i).take(halves.report) for i in range(PAIR)]
+    return PathMeasurements(
+        kind="bezier" if bends.curve.kind == "bezier" else "polygon",
+        bends=bends.curve.bends,
+        steps=found.steps,
+        seed=found.seed,
+        history=found.best_history,
+        straight=before,
+        fitted=after,
+        removed=_removed(before, after),
+        length_ratio=length_ratio(bends.curve, _gram(route.at(walk.anchors, 0.5))),
+        lowest_t=_lowest(curved),
+        losses=[
+            loss_entry(anchor.name, "parent", losses, sample)
+            for anchor, losses in zip(walk.anchors, reported, strict=True)
+        ],
+    )
+
+
+def _removed(before: BarrierEntry, after: BarrierEntry) -> float | None:
+    """Share of the barrier that the path avoids; None where there is none to avoid."""
+    if not before.significant or not before.barrier.value or after.barrier.value is None:
+        return None
+    return 1 - max(after.barrier.value, 0.0) / before.barrier.value
+
+
+def _lowest(pair: Pair) -> float:
+    """Where the loss is lowest on the selection half."""
+    measured = pair.profile.measured
+    return min(measured, key=lambda t: measured[t].take(pair.profile.halves.selection).mean)
+
+
+def _settings(
+    fitting: Fitting, seed: int, data: Data, train_data: Data, compute: Compute
+) -> dict[str, Any]:
+    return {
+        **asdict(fitting),
+        "seed": seed,
+        "data": asdict(data) if isinstance(data, EvalData) else None,
+        "train_data": asdict(train_data) if isinstance(train_data, EvalData) else None,
+        "compute": asdict(compute),
+    }
+
+
+def _write(
+    report: Report, bends: Bends, ends: Sequence[Checkpoint], partial: Path, folder: Path
+) -> None:
+    """Everything into the unfinished folder, which then takes the place of the old one."""
+    from mergekit_geo.reports.figures import write_barriers
+
+    assert isinstance(report.result, PathMeasurements)
+    needed = sum(vector.nbytes for vector in bends.vectors)
+    with output_errors(folder.absolute().parent, needed):
+        (partial / "figures").mkdir(parents=True, exist_ok=True)
+        digest = save_bends(bends.states(), partial / BENDS)
+        record = PathRecord(
+            ends=[end_entry(end) for end in ends],
+            bends_digest=digest,
+            settings=report.settings,
+            measured=report.result,
+        )
+        (partial / RECORD).write_text(record.model_dump_json(indent=2) + "\n", "utf-8")
+        (partial / "report.json").write_text(report.to_json(), "utf-8")
+        write_barriers([report.result.straight, report.result.fitted], partial / "figures")
+        (partial / STATE).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)

@@ -1,0 +1,168 @@
+"""The folder of a fitted path: what was fitted between which models, and the bends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.content import content_digest
+from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
+from mergekit_geo.reports.path import PATH_VERSION, EndEntry, PathRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.connectivity.paths import Route
+
+PAIR = 2
+RECORD, BENDS = "path.json", "bends.safetensors"
+
+
+@dataclass(frozen=True)
+class PathFolder:
+    """A fitted path on disk.
+
+    Attributes:
+        folder: Where it lies.
+        record: What was fitted.
+    """
+
+    folder: Path
+    record: PathRecord
+
+    @classmethod
+    def open(cls, folder: Path) -> PathFolder:
+        """Read and check what is there.
+
+        Raises:
+            NotFoundError: No path.
+            FormatError: A damaged one, or one of a later version.
+        """
+        path = folder / RECORD
+        if not path.is_file():
+            raise NotFoundError(
+                f"no {RECORD}: this is no fitted path",
+                where=str(folder),
+                remedy="geo-merge path A B -o DIR makes one",
+            )
+        try:
+            record = PathRecord.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise FormatError(
+                f"not a sound {RECORD}: {error.errors()[0]['msg']}", where=str(folder)
+            ) from error
+        if record.path_version > PATH_VERSION:
+            raise FormatError(
+                f"a path of version {record.path_version}; this release reads {PATH_VERSION}",
+                where=str(folder),
+                remedy="a newer mergekit_geo reads it",
+            )
+        found = cls(folder, record)
+        found._check_bends()
+        return found
+
+    @property
+    def references(self) -> list[str]:
+        """The ends as a user would name them."""
+        return [
+            f"{end.name.partition('@')[0]}@{end.revision}" if end.revision else end.name
+            for end in self.record.ends
+        ]
+
+    def route(self) -> Route:
+        """The way through the bends."""
+        from mergekit_geo.connectivity.paths import fitted
+        from mergekit_geo.geometry.curves import curve_of
+
+        measured = self.record.measured
+        bends = [
+            BendCheckpoint(self.folder / BENDS, i, f"{self.folder} bend {i + 1}")
+            for i in range(measured.bends)
+        ]
+        return fitted(curve_of(measured.kind, measured.bends), bends, self.record.bends_digest)
+
+    def require_ends(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Make sure that these are the models that the path was fitted between.
+
+        Raises:
+            IncompatibleError: One is another model, or has changed since.
+        """
+        problems = [
+            f"{found.name} is not what the path was fitted to: {end.name} has changed since, or "
+            "is another model"
+            for found, end in zip(checkpoints, self.record.ends, strict=True)
+            if end_entry(found).digest != end.digest
+        ]
+        if problems:
+            raise IncompatibleError(problems, remedy="fit the path again: geo-merge path")
+
+    def _check_bends(self) -> None:
+        path = self.folder / BENDS
+        if not path.is_file() or file_digest(path) != self.record.bends_digest:
+            raise FormatError(
+                f"{BENDS} is missing or not the one that was written",
+                where=str(self.folder),
+                remedy="fit the path again: geo-merge path",
+            )
+
+
+def named_route(name: str, models: Sequence[Model]) -> Route:
+    """A kind of path by its name, or the fitted one in a folder.
+
+    Args:
+        name: Such as `linear`, or a folder.
+        models: Between which it is to lead.
+
+    Raises:
+        ArgumentError: No such kind, one that is fitted first, or more than two models.
+        IncompatibleError: The folder's path leads between other models.
+    """
+    from mergekit_geo.connectivity.paths import FITTED, path
+
+    if name in FITTED:
+        raise ArgumentError(
+            f"a {name} path is fitted first",
+            remedy=f"geo-merge path A B --kind {name} --train-data FILE -o DIR, then --along DIR",
+        )
+    if not Path(name).is_dir():
+        return path(name)
+    if len(models) != PAIR:
+        raise ArgumentError(f"the path in {name} leads between two models, found {len(models)}")
+    found = PathFolder.open(Path(name))
+    found.require_ends([checkpoint.fetch() for checkpoint in open_checkpoints(models)])
+    return found.route()
+
+
+def end_entry(checkpoint: Checkpoint) -> EndEntry:
+    """A model as `path.json` names it."""
+    folder = checkpoint.folder
+    digest = content_digest(folder) if folder else ""
+    return EndEntry(name=checkpoint.name, revision=checkpoint.revision, digest=digest)
+
+
+def save_bends(states: Sequence[Mapping[str, Tensor]], path: Path) -> str:
+    """Write bends to one file, and return its digest."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        prefix(i) + name: tensor.detach().cpu().clone()
+        for i, state in enumerate(states)
+        for name, tensor in state.items()
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
+    return file_digest(path)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
