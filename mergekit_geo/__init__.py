@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mergekit_geo.connectivity.settings import Fitting as Fitting
     from mergekit_geo.curvature.levels import Radii as Radii
     from mergekit_geo.errors import GeoError as GeoError
     from mergekit_geo.live.settings import Compute as Compute
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.check import CheckResult as CheckResult
     from mergekit_geo.workflows.check import check as check
     from mergekit_geo.workflows.choose import Choosing as Choosing
+    from mergekit_geo.workflows.path import PathResult as PathResult
+    from mergekit_geo.workflows.path import fit_path as fit_path
+    from mergekit_geo.workflows.point import point as point
     from mergekit_geo.workflows.result import MergeResult as MergeResult
     from mergekit_geo.workflows.sharpness import SharpnessResult as SharpnessResult
     from mergekit_geo.workflows.sharpness import sharpness as sharpness
@@ -36,14 +40,18 @@ _HOMES = {
     "Choosing": "workflows.choose",
     "Compute": "live.settings",
     "EvalData": "objectives.settings",
+    "Fitting": "connectivity.settings",
     "FunctionObjective": "objectives.objective",
     "GeoError": "errors",
     "MergeResult": "workflows.result",
     "Output": "merging.settings",
+    "PathResult": "workflows.path",
     "Radii": "curvature.levels",
     "SharpnessResult": "workflows.sharpness",
     "barrier": "workflows.barrier",
     "check": "workflows.check",
+    "fit_path": "workflows.path",
+    "point": "workflows.point",
     "sharpness": "workflows.sharpness",
     "slerp": "workflows.slerp",
     "soup": "workflows.soup",

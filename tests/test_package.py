@@ -9,9 +9,10 @@ import pytest
 import mergekit_geo
 
 EXPORTED = [
-    "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "FunctionObjective",
-    "GeoError", "MergeResult", "Output", "Radii", "SharpnessResult", "barrier", "check",
-    "sharpness", "slerp", "soup",
+    "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "Fitting",
+    "FunctionObjective",
+    "GeoError", "MergeResult", "Output", "PathResult", "Radii", "SharpnessResult", "barrier",
+    "check", "fit_path", "point", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

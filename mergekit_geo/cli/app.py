@@ -11,11 +11,13 @@ from mergekit_geo.cli.options import (
     Along,
     Ending,
     Granularity,
+    Kind,
     Level,
     Measuring,
     Method,
     Models,
     OnAntipodal,
+    Optimizer,
     Out,
     Pick,
     Talk,
@@ -59,12 +61,11 @@ def soup(
         Granularity, typer.Option(help="What shares a learned coefficient.")
     ] = Granularity.MODEL,
     steps: Annotated[int, typer.Option(help="Of a learned soup's optimiser.")] = 50,
-    along: Annotated[
-        Along | None, typer.Option(help="Take a point of a path between two models.")
-    ] = None,
+    along: Along = None,
     pick: Annotated[
         Pick | None, typer.Option(help="Which point of the path; best by loss if not said.")
     ] = None,
+    average_points: Annotated[int, typer.Option(help="Points that a mean is over.")] = 9,
     basin: Annotated[
         bool, typer.Option("--basin", help="Leave out models that a barrier parts from the rest.")
     ] = False,
@@ -84,8 +85,9 @@ def soup(
                 with_replacement=with_replacement,
                 granularity=granularity.value,
                 steps=steps,
-                along=along and along.value,
+                along=along,
                 pick=pick and pick.value,
+                average_points=average_points,
                 basin=basin,
             ),
             progress=current.progress(),
@@ -135,7 +137,8 @@ def barrier(
         Path | None, typer.Option("-o", "--out", help="Folder for report and pictures.")
     ] = None,
     along: Annotated[
-        list[Along] | None, typer.Option(help="Kind of path; may be given again. linear if not.")
+        list[str] | None,
+        typer.Option(help="linear, slerp, or a fitted path's DIR; may be given again."),
     ] = None,
     points: Annotated[int, typer.Option(help="Even points before the maximum is sought.")] = 11,
     overwrite: Annotated[
@@ -156,7 +159,7 @@ def barrier(
         result = run(
             models,
             out,
-            along=[kind.value for kind in along or [Along.LINEAR]],
+            along=along or ["linear"],
             points=points,
             overwrite=overwrite,
             progress=current.progress(),
@@ -164,6 +167,83 @@ def barrier(
         )
         current.show(result.report)
         current.gate(fail_above is None or not result.exceeds(fail_above))
+
+
+@app.command()
+@takes(Measuring)
+def path(
+    options: Measuring,
+    models: Models,
+    out: Out,
+    kind: Annotated[Kind, typer.Option(help="Bezier curve, or straight pieces.")] = Kind.BEZIER,
+    bends: Annotated[int, typer.Option(help="Between the ends.")] = 1,
+    steps: Annotated[
+        int | None, typer.Option(help="Of the optimizer; until the held-out top falls no more.")
+    ] = None,
+    optimizer: Annotated[Optimizer, typer.Option(help="What fits the bends.")] = Optimizer.ADAMW,
+    lr: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate; by the size of the model if not.")
+    ] = None,
+    train_batch_size: Annotated[int, typer.Option(help="Examples of a batch.")] = 32,
+    gradient_accumulation: Annotated[int, typer.Option(help="Batches of a step.")] = 1,
+    restarts: Annotated[int, typer.Option(help="Seeds; the best fit is kept.")] = 1,
+    bf16: Annotated[bool, typer.Option("--bf16", help="Run under bfloat16 autocast.")] = False,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier path.")
+    ] = False,
+    num_processes: Annotated[
+        int, typer.Option(help="Share the examples among so many processes.")
+    ] = 1,
+) -> None:
+    """Fit a curve of low loss between two models."""
+    relaunch(num_processes)
+    with session("path", options) as current:
+        from mergekit_geo.connectivity.settings import Fitting
+        from mergekit_geo.workflows.path import fit_path as run
+
+        result = run(
+            models,
+            out,
+            fitting=Fitting(
+                kind=kind.value,
+                bends=bends,
+                steps=steps,
+                optimizer=optimizer.value,
+                learning_rate=lr,
+                batch_size=train_batch_size,
+                accumulation=gradient_accumulation,
+                restarts=restarts,
+                bf16=bf16,
+                gradient_checkpointing=gradient_checkpointing,
+            ),
+            seed=options.seed,
+            overwrite=overwrite,
+            progress=current.progress(),
+            **options.settings(),
+        )
+        current.show(result.report)
+
+
+@app.command()
+@takes(Ending)
+def point(
+    options: Ending,
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Of a fitted path.")],
+    out: Out,
+    t: Annotated[
+        float | None, typer.Option("--t", help="From 0 to 1; the lowest loss if not said.")
+    ] = None,
+) -> None:
+    """Write a checkpoint from a fitted path."""
+    with session("point", options) as current:
+        from mergekit_geo.workflows.point import point as run
+
+        result = run(folder, out, t=t, progress=current.progress(), **options.settings())
+        current.show(result.report)
+        current.gate(options.require is None or result.is_not_worse)
 
 
 @app.command()

@@ -56,11 +56,18 @@ class Level(StrEnum):
     FULL = "full"
 
 
-class Along(StrEnum):
-    """Kinds of path."""
+class Kind(StrEnum):
+    """Kinds of path that are fitted."""
 
-    LINEAR = "linear"
-    SLERP = "slerp"
+    BEZIER = "bezier"
+    POLYGON = "polygon"
+
+
+class Optimizer(StrEnum):
+    """What fits a path."""
+
+    ADAMW = "adamw"
+    SGD = "sgd"
 
 
 class Pick(StrEnum):
@@ -68,6 +75,7 @@ class Pick(StrEnum):
 
     BEST = "best"
     MIDPOINT = "midpoint"
+    MEAN = "mean"
 
 
 class Method(StrEnum):
@@ -122,6 +130,12 @@ def _option(*names: str, panel: str, text: str) -> Any:
 Models = Annotated[
     list[str],
     typer.Argument(metavar="MODEL...", help="Folders, org/name, or org/name@revision."),
+]
+Along = Annotated[
+    str | None,
+    typer.Option(
+        help="Take a point of a path between two models: linear, slerp, or a fitted path's DIR."
+    ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
 

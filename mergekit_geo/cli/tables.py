@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mergekit_geo.cli.session import printable
+from mergekit_geo.reports.path import PathMeasurements
 from mergekit_geo.reports.schema import (
     BarrierMeasurements,
     CheckMeasurements,
@@ -27,6 +29,7 @@ from mergekit_geo.reports.tables import (
     describe_sharpness,
     loss_table,
     model_table,
+    path_lines,
     sharpness_table,
     verdict,
 )
@@ -42,16 +45,9 @@ def print_report(report: Report) -> None:
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, emoji=False, width=WIDE)
-    if isinstance(report.result, MergeMeasurements):
-        _print_merge(console, report, report.result)
-    elif isinstance(report.result, BarrierMeasurements):
-        _print_barriers(console, report, report.result)
-    elif isinstance(report.result, SharpnessMeasurements):
-        _print_sharpness(console, report, report.result.sharpness)
-        if report.output:
-            console.print(f"written to {report.output}", markup=False)
-    elif isinstance(report.result, CheckMeasurements):
-        _print_check(console, report, report.result)
+    show = PRINTED.get(type(report.result))
+    if show is not None:
+        show(console, report, report.result)
 
 
 def _print_merge(console: Console, report: Report, result: MergeMeasurements) -> None:
@@ -79,6 +75,26 @@ def _print_merge(console: Console, report: Report, result: MergeMeasurements) ->
         command = f"; {item.command}" if item.command else ""
         console.print(f"not measured: {item.what} ({item.why}{command})", markup=False)
     console.print(f"written to {report.output}", markup=False)
+
+
+def _print_path(console: Console, report: Report, result: PathMeasurements) -> None:
+    assert report.data is not None
+    _print_notes(console, report.data)
+    console.print(
+        f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents",
+        markup=False,
+    )
+    console.print(_table(*model_table(result.losses, report.data)))
+    console.print(_table(BARRIER_HEAD, barrier_rows([result.straight, result.fitted])))
+    for line in path_lines(result):
+        console.print(printable(line), markup=False)
+    console.print(f"written to {report.output}", markup=False)
+
+
+def _print_all_sharpness(console: Console, report: Report, result: SharpnessMeasurements) -> None:
+    _print_sharpness(console, report, result.sharpness)
+    if report.output:
+        console.print(f"written to {report.output}", markup=False)
 
 
 def _print_sharpness(console: Console, report: Report, entries: Sequence[SharpnessEntry]) -> None:
@@ -155,3 +171,12 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
+
+
+PRINTED: dict[type, Callable[[Console, Report, Any], None]] = {
+    MergeMeasurements: _print_merge,
+    BarrierMeasurements: _print_barriers,
+    PathMeasurements: _print_path,
+    SharpnessMeasurements: _print_all_sharpness,
+    CheckMeasurements: _print_check,
+}

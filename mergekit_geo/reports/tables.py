@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mergekit_geo.reports.losses import BarrierEntry, EstimateEntry, LossEntry
 from mergekit_geo.reports.measures import MEASURES
+from mergekit_geo.reports.path import PathMeasurements
 from mergekit_geo.reports.schema import DataEntry, DifferenceEntry, MergeMeasurements, Report
 from mergekit_geo.reports.sharpness import SharpnessEntry
 
@@ -96,6 +97,21 @@ def _remarks(entries: Sequence[SharpnessEntry]) -> list[str]:
 
 ROUGH = 0.01
 """Relative change of an eigenvalue under half the step that is worth a remark."""
+
+
+def path_lines(found: PathMeasurements) -> list[str]:
+    """What a fitted path is, in words."""
+    bends = "one bend" if found.bends == 1 else f"{found.bends} bends"
+    lines = [
+        f"straight: {found.straight.verdict}",
+        f"{found.kind}, {bends}, {found.steps} steps: {found.fitted.verdict}",
+        f"the path is {found.length_ratio:.2f} times as long as the straight line; its loss is "
+        f"lowest at t = {found.lowest_t:.3f}",
+    ]
+    if found.removed is not None:
+        lines.append(f"it avoids {found.removed:.0%} of the barrier")
+    return lines
+
 
 BARRIER_HEAD = ["from", "to", "along", "barrier", "at t"]
 

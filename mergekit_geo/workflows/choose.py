@@ -16,6 +16,8 @@ from mergekit_geo.reports.schema import SelectionEntry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.live.blend import InPlace
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.objectives.halves import Halves
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.measuring import Ground
 
 METHODS = ("uniform", "weighted", "greedy", "learned")
-PICKS = ("best", "midpoint")
+PICKS = ("best", "midpoint", "mean")
 PAIR = 2
 MIDPOINT = 0.5
 
@@ -39,8 +41,10 @@ class Choosing:
         with_replacement: Greedy adds models again and again while that helps.
         granularity: Learned coefficients are shared by the `model`, a `layer` or a `tensor`.
         steps: Of the learned soup's optimiser.
-        along: Take a point of a path between two models, such as `linear` or `slerp`.
-        pick: Which one: `best` by loss, or `midpoint`.
+        along: Take a point of a path between two models: `linear`, `slerp`, or the folder of a
+            fitted one.
+        pick: Which one: `best` by loss, `midpoint`, or the `mean` of several.
+        average_points: How many the mean is over, at even distances in t.
         basin: Leave out models that a barrier parts from the largest basin.
     """
 
@@ -50,6 +54,7 @@ class Choosing:
     steps: int = 50
     along: str | None = None
     pick: str | None = None
+    average_points: int = 9
     basin: bool = False
 
     def __post_init__(self) -> None:
@@ -59,6 +64,8 @@ class Choosing:
             _check("pick", self.pick, PICKS)
         if self.along is None and self.pick is not None:
             raise ArgumentError("--pick takes a point of a path", remedy="--along linear or slerp")
+        if self.average_points < PAIR:
+            raise ArgumentError(f"a mean is over 2 points or more, found {self.average_points}")
         if self.along is not None and self.method in {"greedy", "learned"}:
             raise ArgumentError(f"--along and --method {self.method} are two ways to choose")
         if self.along is not None and self.basin:
@@ -72,7 +79,7 @@ class Choosing:
     @property
     def picks_best(self) -> bool:
         """Whether the best point of a path is sought."""
-        return self.along is not None and self.pick != "midpoint"
+        return self.along is not None and self.pick in {None, "best"}
 
 
 @dataclass(frozen=True)
@@ -84,25 +91,37 @@ class Chosen:
         rules: By tensor, where one has a rule of its own.
         entry: For the report.
         halves: What it was chosen on, and what remains to report on.
+        bends: Anchors beside the models.
     """
 
     rule: Rule
     rules: Mapping[str, Rule] = field(default_factory=dict)
     entry: SelectionEntry | None = None
     halves: Halves | None = None
+    bends: tuple[Checkpoint, ...] = ()
 
 
-def midpoint(choosing: Choosing, count: int) -> Rule:
-    """The middle of a path between two models: what is taken unless the best point is sought.
+def unchosen(choosing: Choosing, route: Route) -> Rule:
+    """The point of a path that is taken without a look at losses.
+
+    Args:
+        choosing: `midpoint` or `mean`; the middle where the best is still to be sought.
+        route: The path.
 
     Raises:
-        ArgumentError: Not two models, or no such path.
+        ArgumentError: The path's coefficients depend on the tensors, and the mean is asked for.
     """
-    from mergekit_geo.connectivity.paths import path
-
-    if count != PAIR:
-        raise ArgumentError(f"a path lies between two models, and there are {count}")
-    return path(choosing.along or "linear").rule(MIDPOINT)
+    if choosing.pick != "mean":
+        return route.rule(MIDPOINT)
+    count = choosing.average_points
+    rules = [route.rule(i / (count - 1)) for i in range(count)]
+    if any(rule.needs_gram for rule in rules):
+        raise ArgumentError(
+            f"the mean of points along {route.name} is no one rule", remedy="--along linear"
+        )
+    columns = zip(*(rule.weights for rule in rules), strict=True)
+    weights = tuple(sum(column) / count for column in columns)
+    return Linear(weights, branch=f"mean of {route.name}", name=f"mean of {route.name}")
 
 
 def evaluations(choosing: Choosing, count: int) -> int:
@@ -117,7 +136,12 @@ def evaluations(choosing: Choosing, count: int) -> int:
 
 
 def choose(
-    choosing: Choosing, weights: Sequence[float], ground: Ground, progress: Progress, seed: int
+    choosing: Choosing,
+    weights: Sequence[float],
+    ground: Ground,
+    progress: Progress,
+    seed: int,
+    route: Route | None = None,
 ) -> Chosen:
     """Choose a point by loss.
 
@@ -127,13 +151,14 @@ def choose(
         ground: Where losses are measured; its anchors are the models.
         progress: Told of steps.
         seed: Of the halves.
+        route: The path that a point of is sought; None without one.
 
     Raises:
         DataError: Too few documents for two halves.
     """
     halves = ground.halves(seed)
     first = ground.walk.at_model(0)
-    search = _Search(choosing, weights, ground, halves, progress)
+    search = _Search(choosing, weights, ground, halves, progress, route)
     members, left_out = search.members()
     rule, rules, method, text, steps = search.run(members)
     entry = SelectionEntry(
@@ -143,7 +168,7 @@ def choose(
         steps=steps,
         left_out=left_out,
     )
-    return Chosen(rule, rules, entry, halves)
+    return Chosen(rule, rules, entry, halves, () if route is None else route.bends)
 
 
 Found = tuple[Rule, Mapping[str, Rule], str, str, list[tuple[str, float]]]
@@ -156,6 +181,7 @@ class _Search:
     ground: Ground
     halves: Halves
     progress: Progress
+    route: Route | None = None
 
     @property
     def names(self) -> list[str]:
@@ -182,8 +208,8 @@ class _Search:
 
     def run(self, members: list[int]) -> Found:
         choosing = self.choosing
-        if choosing.along is not None:
-            return self._along(members)
+        if self.route is not None:
+            return self._along(self.route)
         if choosing.method == "greedy":
             return self._greedy(members)
         if choosing.method == "learned":
@@ -227,11 +253,9 @@ class _Search:
         steps = [(self._title([members[i] for i in s.members]), s.loss) for s in found.steps]
         return self._soup(soup), {}, "greedy", self._title(soup), steps
 
-    def _along(self, members: Sequence[int]) -> Found:
-        from mergekit_geo.connectivity.paths import path
+    def _along(self, route: Route) -> Found:
         from mergekit_geo.selection.line_search import line_search
 
-        route = path(self.choosing.along or "linear")
         found = line_search(
             lambda t: self.ground.walk.between(0, 1, route, t).take(self.halves.selection).mean
         )

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
@@ -53,7 +53,8 @@ class Draft:
 
     Attributes:
         request: What was asked for.
-        blend: What is merged.
+        parents: The models.
+        blend: What is merged: the models, and the bends of a path between them.
         plan: What will be measured.
         warnings: What the user should know so far.
         notes: Ordinary differences, and what was done about them.
@@ -63,6 +64,7 @@ class Draft:
     """
 
     request: Request
+    parents: tuple[Checkpoint, ...]
     blend: Blend
     plan: LossPlan
     warnings: list[str]
@@ -75,7 +77,7 @@ class Draft:
         self, output: Path | tuple[Config, dict[str, Tensor]], progress: Progress
     ) -> Evidence:
         """Losses and sharpness of the parents and of the output, or why there are none."""
-        request, anchors, began = self.request, self.blend.anchors, time.monotonic()
+        request, anchors, began = self.request, self.parents, time.monotonic()
         losses = evidence(
             anchors,
             output,
@@ -140,7 +142,7 @@ class Draft:
     def command_line(self, out: Path) -> str:
         """The command that makes the same merge again, and measures it."""
         request = self.request
-        names = [anchor.name for anchor in self.blend.anchors]
+        names = request.named or [anchor.name for anchor in self.parents]
         words = [request.command, *names, "-o", str(out), *request.flags]
         output = replace(request.output, overwrite=True)
         return command_line([*words, *self._train_flags()], output, *self._data_flags())
@@ -151,14 +153,14 @@ class Draft:
         if losses.reason:
             again = self.command_line(out) if out and self.blend.donor.folder else ""
             missing.append(NotMeasured(what="losses", why=losses.reason, command=again))
-        if not losses.barriers and len(self.blend.anchors) > 1:
+        if not losses.barriers and len(self.parents) > 1:
             missing.append(self._no_barriers(losses))
         if found.sharpness.reason:
             missing.append(self._no_sharpness(found.sharpness, out))
         return missing
 
     def _no_sharpness(self, sharpness: SharpnessReport, out: Path | None) -> NotMeasured:
-        names = [anchor.name for anchor in self.blend.anchors]
+        names = [anchor.name for anchor in self.parents]
         words = ["sharpness", *names, str(out), "--budget=0"]
         command = (
             command_line(words, *self._data_flags()) if out and self.blend.donor.folder else ""
@@ -174,7 +176,7 @@ class Draft:
 
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         why = losses.reason or "more than four parents, or too few documents for two halves"
-        names = [anchor.name for anchor in self.blend.anchors]
+        names = [anchor.name for anchor in self.parents]
         words = ["barrier", *names, *self._train_flags()]
         command = command_line(words, *self._data_flags()) if self.blend.donor.folder else ""
         return NotMeasured(what="barriers", why=why, command=command)

@@ -53,15 +53,16 @@ def merge(
     found = preflight(checkpoints)
     found.require()
     if out is not None:
-        inputs = [c.folder for c in checkpoints if c.folder is not None]
-        check_output(out, inputs, overwrite=request.output.overwrite)
+        folders = [c.folder for c in checkpoints if c.folder is not None]
+        check_output(out, folders, overwrite=request.output.overwrite)
     plan = plan_losses(checkpoints, request.data, request.compute)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     anchors = found.fetch()
     chosen, ground = _chosen(anchors, request, plan, progress)
-    blend = Blend(anchors, chosen.rule, request.output.stored_dtype, chosen.rules)
+    inputs = (*anchors, *chosen.bends)
+    blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
     warnings = [*request.warnings, *found.warnings]
-    draft = Draft(request, blend, plan, warnings, found.notes, began, chosen, ground)
+    draft = Draft(request, anchors, blend, plan, warnings, found.notes, began, chosen, ground)
     if out is None:
         return _in_memory(draft, progress)
     return _on_disk(draft, out, progress)
@@ -73,7 +74,8 @@ def _chosen(
     """The point asked for, or the one that loss chooses, and where that was measured."""
     choosing = request.choosing
     if not choosing.by_loss:
-        return Chosen(request.rule), None
+        bends = () if request.route is None else request.route.bends
+        return Chosen(request.rule, bends=bends), None
     data = request.data
     if isinstance(data, EvalData) and not data.source:
         raise ArgumentError(
@@ -92,7 +94,8 @@ def _chosen(
         refresh_models=False,
     )
     seed = data.seed if isinstance(data, EvalData) else 0
-    return choose(choosing, request.rule.weights, ground, progress, seed), ground
+    weights = request.rule.weights
+    return choose(choosing, weights, ground, progress, seed, request.route), ground
 
 
 def _in_memory(draft: Draft, progress: Progress) -> MergeResult:

@@ -14,6 +14,7 @@ from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.workflows.choose import Choosing
 
 if TYPE_CHECKING:
+    from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.workflows.losses import Data
 
 SHARPNESS = ("off", "quick", "full")
@@ -24,7 +25,7 @@ class Request:
     """A merge as asked for.
 
     Attributes:
-        command: `soup` or `slerp`.
+        command: `soup`, `slerp` or `point`.
         rule: The merge rule.
         settings: The command's own settings, for the record.
         flags: The same as flags of the command.
@@ -33,6 +34,8 @@ class Request:
         train_data: What BatchNorm statistics are estimated on.
         choosing: How the point is chosen, where it is chosen by loss.
         compute: How models are run.
+        route: The path that a point of is taken, where one is.
+        named: What the command names, where that is not the models.
         sharpness: `off`, `quick` or `full`.
         warnings: What the user should know of the settings.
     """
@@ -48,6 +51,8 @@ class Request:
     warnings: tuple[str, ...] = ()
     train_data: EvalData | None = None
     choosing: Choosing = Choosing()
+    route: Route | None = None
+    named: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.sharpness not in SHARPNESS:

@@ -15,16 +15,18 @@ from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.command import changed_flags
-from mergekit_geo.workflows.choose import Choosing, midpoint
+from mergekit_geo.workflows.choose import Choosing, unchosen
 from mergekit_geo.workflows.merge import merge
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.workflows.losses import Data
 
 BUILTIN_TEXT = EvalData()
+PAIR = 2
 
 
 def soup(
@@ -71,6 +73,7 @@ def soup(
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(choosing, weights, normalize=normalize)
     checkpoints = open_checkpoints(models)
+    route = None if choosing.along is None else _route(choosing.along, models)
     checked = check_weights(len(models), weights)
     used = normalized(checked) if normalize else checked
     negative = tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0)
@@ -79,7 +82,7 @@ def soup(
     settings = {"weights": list(checked), "normalize": normalize, **asdict(choosing)}
     request = Request(
         "soup",
-        Linear(used) if choosing.along is None else midpoint(choosing, len(models)),
+        Linear(used) if route is None else unchosen(choosing, route),
         settings,
         [*flags, *changed_flags(choosing)],
         output,
@@ -89,8 +92,17 @@ def soup(
         negative,
         train_data,
         choosing,
+        route,
     )
     return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())
+
+
+def _route(along: str, models: Sequence[Model]) -> Route:
+    from mergekit_geo.workflows.path_folder import named_route
+
+    if len(models) != PAIR:
+        raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
+    return named_route(along, models)
 
 
 def _check_weights_are_used(
