@@ -1,4 +1,4 @@
-"""Bends of a curve that are being fitted: float32 vectors that are anchors at the same time."""
+"""Bends of a curve that are being fitted: vectors that are anchors at the same time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.in_torch import DTYPE_NAMES
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.geometry.curves import Curve, start_weights
@@ -17,8 +18,6 @@ from mergekit_geo.live.weights import Weights
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
-
-FLOAT32 = "F32"
 
 
 class Bends:
@@ -33,7 +32,7 @@ class Bends:
         live: The module that runs along the curve.
 
     Attributes:
-        vectors: (n,) each, on the module's device.
+        vectors: (n,) each, on the module's device and in its dtype.
 
     Raises:
         UnsupportedError: A trainable parameter of the module is not stored under its own name.
@@ -44,21 +43,40 @@ class Bends:
         self.weights = Weights(live.model)
         device = self.weights.parameters[0].device
         self.vectors = [self.weights.zeros().to(device) for _ in range(curve.bends)]
+        self.dtype = DTYPE_NAMES[self.weights.dtype]
         places = _places(live, self.weights)
         self.anchors = tuple(
-            _on_segment(self.ends, weights, self.weights.views(vector), places, f"bend {i + 1}")
+            self._on_segment(weights, self.weights.views(vector), places, f"bend {i + 1}")
             for i, (vector, weights) in enumerate(
                 zip(self.vectors, start_weights(curve), strict=True)
             )
         )
 
     def at(self, rule: Linear) -> Blend:
-        """A point of the curve, in float32."""
-        return Blend((*self.ends, *self.anchors), rule, FLOAT32)
+        """A point of the curve, in the module's dtype."""
+        return Blend((*self.ends, *self.anchors), rule, self.dtype)
 
     def states(self) -> list[Mapping[str, Tensor]]:
         """Stored name to tensor of each bend, as it is now."""
         return [anchor.state for anchor in self.anchors]
+
+    def _on_segment(
+        self,
+        weights: tuple[float, float],
+        views: Sequence[Tensor],
+        places: Mapping[str, int],
+        name: str,
+    ) -> MemoryCheckpoint:
+        """A bend on the straight line; its parameters share memory with its vector."""
+        blend = Blend(self.ends, Linear(weights), self.dtype)
+        sink = MemorySink(blend)
+        stream(blend, sink)
+        state = {key: t for key, t in sink.state.items() if blend.donor.tensors[key].is_float}
+        with torch.no_grad():
+            for key, number in places.items():
+                views[number].copy_(state[key].view(views[number].shape))
+                state[key] = views[number]
+        return MemoryCheckpoint(state, name)
 
 
 def _places(live: InPlace, weights: Weights) -> dict[str, int]:
@@ -72,22 +90,3 @@ def _places(live: InPlace, weights: Weights) -> dict[str, int]:
     if len(set(found.values())) < len(number):
         raise UnsupportedError("the module trains parameters that the checkpoints do not hold")
     return found
-
-
-def _on_segment(
-    ends: tuple[Checkpoint, ...],
-    weights: tuple[float, float],
-    views: Sequence[Tensor],
-    places: Mapping[str, int],
-    name: str,
-) -> MemoryCheckpoint:
-    """A bend on the straight line; its parameters share memory with its vector."""
-    blend = Blend(ends, Linear(weights), FLOAT32)
-    sink = MemorySink(blend)
-    stream(blend, sink)
-    state = {key: t for key, t in sink.state.items() if blend.donor.tensors[key].is_float}
-    with torch.no_grad():
-        for key, number in places.items():
-            views[number].copy_(state[key].view(views[number].shape))
-            state[key] = views[number]
-    return MemoryCheckpoint(state, name)

@@ -106,7 +106,8 @@ class Fit:
     def _one(self, piece: Piece) -> tuple[float, float]:
         with self._precision():
             losses, weights = piece(self.live.model)
-        total = losses.float() @ weights.float()
+        dtype = self._gradient.dtype
+        total = losses.to(dtype) @ weights.to(dtype)
         total.backward()  # type: ignore[no-untyped-call]
         return float(total.detach()), float(weights.sum())
 
