@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.layout import Shard
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import DiskFullError, OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -105,6 +110,24 @@ def output_errors(folder: Path, needed: int) -> Iterator[None]:
         if error.errno in FULL:
             raise disk_full(error, folder, needed) from error
         raise OutputError(str(error), where=str(folder)) from error
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file with the official library.
+
+    Raises:
+        OSError: What the system said, which the library wraps.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, dict(metadata))
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def in_gigabytes(count: int) -> str:

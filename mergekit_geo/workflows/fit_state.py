@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.checkpoints.writer import output_errors, save_tensors
 from mergekit_geo.live.distributed import is_first
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ class FitState:
             DiskFullError: The disk does not hold it; the state before is still there.
             OutputError: It cannot be written for another reason.
         """
-        from safetensors.torch import save_file
-
         if self.folder is None or not is_first():
             return
         tensors = {f"bend.{i}": v.detach().cpu() for i, v in enumerate(fit.bends.vectors)}
@@ -47,7 +45,7 @@ class FitState:
         with output_errors(self.folder.absolute().parent, sum(t.nbytes for t in tensors.values())):
             self.folder.mkdir(parents=True, exist_ok=True)
             fresh = self.folder / f"{STATE}.new"
-            save_file({name: t.clone() for name, t in tensors.items()}, fresh, metadata)
+            save_tensors({name: t.clone() for name, t in tensors.items()}, fresh, metadata)
             fresh.replace(self.folder / STATE)
 
     def notes(self) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import content_digest
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.writer import save_tensors
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
 from mergekit_geo.reports.path import PATH_VERSION, EndEntry, PathRecord
 
@@ -151,14 +152,12 @@ def end_entry(checkpoint: Checkpoint) -> EndEntry:
 
 def save_bends(states: Sequence[Mapping[str, Tensor]], path: Path) -> str:
     """Write bends to one file, and return its digest."""
-    from safetensors.torch import save_file
-
     tensors = {
         prefix(i) + name: tensor.detach().cpu().clone()
         for i, state in enumerate(states)
         for name, tensor in state.items()
     }
-    save_file(tensors, path, metadata={"format": "pt"})
+    save_tensors(tensors, path, {"format": "pt"})
     return file_digest(path)
 
 
