@@ -138,7 +138,10 @@ def barrier(
     ] = None,
     along: Annotated[
         list[str] | None,
-        typer.Option(help="linear, slerp, or a fitted path's DIR; may be given again."),
+        typer.Option(
+            help="linear, slerp, a fitted path's DIR, or, with --train-data, bezier or polygon; "
+            "may be given again."
+        ),
     ] = None,
     points: Annotated[int, typer.Option(help="Even points before the maximum is sought.")] = 11,
     overwrite: Annotated[

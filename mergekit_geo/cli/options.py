@@ -134,7 +134,8 @@ Models = Annotated[
 Along = Annotated[
     str | None,
     typer.Option(
-        help="Take a point of a path between two models: linear, slerp, or a fitted path's DIR."
+        help="Take a point of a path between two models: linear, slerp, a fitted path's DIR, or, "
+        "with --train-data, bezier or polygon."
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
@@ -201,7 +202,7 @@ class Measuring(Talk):
     ] = 0
     train_data: Annotated[
         str | None,
-        _option("--train-data", panel=DATA, text="Training data, for BatchNorm statistics."),
+        _option("--train-data", panel=DATA, text="Training data: paths, BatchNorm statistics."),
     ] = None
     device: Annotated[
         str | None, _option("--device", panel=COMPUTE, text="Such as cpu or cuda.")

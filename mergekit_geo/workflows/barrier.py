@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -25,6 +25,7 @@ from mergekit_geo.reports.schema import BarrierMeasurements, Report
 from mergekit_geo.workflows.folder import free_folder, write_folder
 from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.workflows.measuring import Ground, make_ground
+from mergekit_geo.workflows.path_folder import named_route
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -113,7 +114,7 @@ def barrier(
     points: int = 11,
     overwrite: bool = False,
     data: Data = BUILTIN_TEXT,
-    train_data: EvalData | None = None,
+    train_data: Data = None,
     compute: Compute = Compute(),
     progress: Progress | None = None,
 ) -> BarrierResult:
@@ -125,11 +126,12 @@ def barrier(
     Args:
         models: Two or more folders, Hub ids, or modules.
         out: Folder for `report.json`, pictures and CSV; None writes nothing.
-        along: Kinds of path: `linear`, `slerp`.
+        along: Paths: `linear`, `slerp`, the folder of a fitted one, or, between two models and
+            with training data, `bezier` or `polygon`, which are fitted first.
         points: Even positions measured before the maximum is sought.
         overwrite: Replace an output folder.
         data: What loss is measured on.
-        train_data: What BatchNorm statistics are estimated on at every point.
+        train_data: What BatchNorm statistics are estimated on at every point, and paths fitted.
         compute: How models are run.
         progress: Told what is going on.
 
@@ -139,16 +141,19 @@ def barrier(
         GeoError: With the reason and the remedy.
     """
     began, told = time.time(), progress or Silent()
-    routes = _routes(models, along, points)
+    _check(models, points)
+    fit = fitting_to(models, train_data, data, compute, told)
+    routes = [named_route(name, models, fit) for name in along]
     folder = free_folder(out, overwrite=overwrite)
     checkpoints = open_checkpoints(models)
     found = preflight(checkpoints)
     found.require()
+    training = train_data if isinstance(train_data, EvalData) else None
     plan = plan_losses(checkpoints, data, compute)
     count = len(checkpoints)
     pairs = count * (count - 1) // 2 * len(along)
     ground = make_ground(
-        found.fetch(), plan, data, train_data, compute, told,
+        found.fetch(), plan, data, training, compute, told,
         evaluations=count + pairs * (max(points, MOST_POINTS) - PAIR), resumable=True,
     )  # fmt: skip
     if ground.walk.kept is not None:
@@ -165,7 +170,7 @@ def barrier(
             "along": list(along),
             "points": points,
             "data": asdict(data) if isinstance(data, EvalData) else None,
-            "train_data": train_data and asdict(train_data),
+            "train_data": training and asdict(training),
             "compute": asdict(compute),
             "alignment": found.notes,
         },
@@ -177,6 +182,23 @@ def barrier(
     if folder is not None and is_first():
         write_folder(report, folder, lambda figures: _draw(measured, figures))
     return BarrierResult(report, folder)
+
+
+def fitting_to(
+    models: Sequence[Model], train_data: Data, data: Data, compute: Compute, progress: Progress
+) -> Callable[[str], Route] | None:
+    """Fits a path of a kind between models; None where there is nothing to fit it to."""
+    if train_data is None:
+        return None
+
+    def fit(kind: str) -> Route:
+        from mergekit_geo.workflows.path import fitted_route
+
+        return fitted_route(
+            models, kind, train_data=train_data, data=data, compute=compute, progress=progress
+        )
+
+    return fit
 
 
 def measure_pairs(
@@ -299,15 +321,11 @@ def _estimate(found: Estimate) -> EstimateEntry:
     return EstimateEntry(value=_finite(found.value), low=low, high=high)
 
 
-def _routes(models: Sequence[Model], along: Sequence[str], points: int) -> list[Route]:
-    """Every kind of path that is asked for, or the fitted one in a folder."""
-    from mergekit_geo.workflows.path_folder import named_route
-
+def _check(models: Sequence[Model], points: int) -> None:
     if len(models) < PAIR:
         raise ArgumentError(f"nothing lies between {len(models)} model", remedy="name at least two")
     if points < PAIR + 1:
         raise ArgumentError(f"a path needs at least 3 points, found {points}")
-    return [named_route(name, models) for name in along]
 
 
 def _draw(measured: BarrierMeasurements, folder: Path) -> None:

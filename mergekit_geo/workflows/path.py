@@ -114,43 +114,94 @@ def fit_path(
         GeoError: With the reason and the remedy.
     """
     began, told = time.time(), progress or Silent()
+    folder = free_path(out, overwrite=overwrite)
+    partial = None if folder is None else folder.with_name(folder.name + ".partial")
+    work = _fit(models, train_data, fitting, seed, data, compute, told, partial)
+    ground, route = work.ground, route_of(work.bends)
+    reported = ground.walk.at_model(0).take(work.halves.report)
+    report = Report(
+        command="path",
+        output=str(folder) if folder else None,
+        models=[model_entry(end) for end in ground.walk.anchors],
+        settings=_settings(fitting, seed, data, train_data, compute),
+        data=data_entry(data, work.sample, reported, "report"),
+        result=_measured(work, route),
+        warnings=[*work.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
+        provenance=provenance(began, *run_with(ground.walk.live.model)),
+    )
+    if folder is not None and partial is not None and is_first():
+        _write(report, work.bends, ground.walk.anchors, partial, folder)
+    return PathResult(report, folder, route)
+
+
+def fitted_route(
+    models: Sequence[Model],
+    kind: str,
+    *,
+    train_data: Data,
+    data: Data,
+    compute: Compute,
+    progress: Progress,
+) -> Route:
+    """A curve fitted between two models for use at once, neither measured nor kept.
+
+    Args:
+        models: Two of them.
+        kind: `bezier` or `polygon`.
+        train_data: What it is fitted on.
+        data: Held-out data; its selection half chooses.
+        compute: How models are run.
+        progress: Told what is going on.
+
+    Raises:
+        GeoError: As `fit_path`.
+    """
+    fitting = Fitting(kind=kind)
+    return route_of(_fit(models, train_data, fitting, 0, data, compute, progress, None).bends)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    ground: Ground
+    halves: Halves
+    bends: Bends
+    found: Found
+    sample: Sample | None
+    warnings: list[str]
+
+
+def _fit(
+    models: Sequence[Model],
+    train_data: Data,
+    fitting: Fitting,
+    seed: int,
+    data: Data,
+    compute: Compute,
+    progress: Progress,
+    partial: Path | None,
+) -> _Fitted:
+    """The best curve, and where it was fitted."""
     if len(models) != PAIR:
         raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
     if train_data is None:
         raise DataError("no training data to fit a path on", remedy="--train-data FILE")
-    folder = free_path(out, overwrite=overwrite)
     found = preflight(open_checkpoints(models))
     found.require()
-    wide = replace(compute, dtype="float32")
-    ends = found.fetch()
-    plan = plan_losses(ends, data, wide)
+    ends, wide = found.fetch(), replace(compute, dtype="float32")
     _refuse_equal(ends)
+    plan = plan_losses(ends, data, wide)
     training = training_objective(train_data, ends[0], wide)
     batch_norm = train_data if isinstance(train_data, EvalData) else None
     ground = make_ground(
-        ends, plan, data, batch_norm, wide, told, evaluations=2 + 2 * MOST_POINTS, resumable=True
-    )
+        ends, plan, data, batch_norm, wide, progress, evaluations=2 + 2 * MOST_POINTS,
+        resumable=True,
+    )  # fmt: skip
     halves = ground.halves(data.seed if isinstance(data, EvalData) else 0)
     settings = _settings(fitting, seed, data, train_data, compute)
-    partial = None if folder is None else folder.with_name(folder.name + ".partial")
     identity = [versions(), settings, [end.identity() for end in ends], ground.walk.evaluator.count]
-    search = CurveSearch(ground, training, fitting, halves, seed, FitState(partial, identity), told)
-    bends = search.run()
-    route = route_of(bends)
-    measured = _measured(ground, halves, route, bends, search.found, plan.sample)
-    report = Report(
-        command="path",
-        output=str(folder) if folder else None,
-        models=[model_entry(end) for end in ends],
-        settings=settings,
-        data=data_entry(data, plan.sample, ground.walk.at_model(0).take(halves.report), "report"),
-        result=measured,
-        warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
-        provenance=provenance(began, *run_with(ground.walk.live.model)),
-    )
-    if folder is not None and partial is not None and is_first():
-        _write(report, bends, ends, partial, folder)
-    return PathResult(report, folder, route)
+    state = FitState(partial, identity)
+    search = CurveSearch(ground, training, fitting, halves, seed, state, progress)
+    return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)
 
 
 def free_path(out: str | Path | None, *, overwrite: bool) -> Path | None:
@@ -226,33 +277,26 @@ class _Nowhere:
         """Ignored."""
 
 
-def _measured(
-    ground: Ground,
-    halves: Halves,
-    route: Route,
-    bends: Bends,
-    found: Found,
-    sample: Sample | None,
-) -> PathMeasurements:
-    walk = ground.walk
+def _measured(work: _Fitted, route: Route) -> PathMeasurements:
+    walk, curve, found = work.ground.walk, work.bends.curve, work.found
     straight, curved = measure_pairs(
-        walk, halves, (path("linear"), route), points=11, most=MOST_POINTS
+        walk, work.halves, (path("linear"), route), points=11, most=MOST_POINTS
     )
     before, after = barrier_entry(walk, straight), barrier_entry(walk, curved)
-    reported = [walk.at_model(i).take(halves.report) for i in range(PAIR)]
+    reported = [walk.at_model(i).take(work.halves.report) for i in range(PAIR)]
     return PathMeasurements(
-        kind="bezier" if bends.curve.kind == "bezier" else "polygon",
-        bends=bends.curve.bends,
+        kind="bezier" if curve.kind == "bezier" else "polygon",
+        bends=curve.bends,
         steps=found.steps,
         seed=found.seed,
         history=found.best_history,
         straight=before,
         fitted=after,
         removed=_removed(before, after),
-        length_ratio=length_ratio(bends.curve, _gram(route.at(walk.anchors, 0.5))),
+        length_ratio=length_ratio(curve, _gram(route.at(walk.anchors, 0.5))),
         lowest_t=_lowest(curved),
         losses=[
-            loss_entry(anchor.name, "parent", losses, sample)
+            loss_entry(anchor.name, "parent", losses, work.sample)
             for anchor, losses in zip(walk.anchors, reported, strict=True)
         ],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,23 +116,28 @@ class PathFolder:
             )
 
 
-def named_route(name: str, models: Sequence[Model]) -> Route:
+def named_route(
+    name: str, models: Sequence[Model], fit: Callable[[str], Route] | None = None
+) -> Route:
     """A kind of path by its name, or the fitted one in a folder.
 
     Args:
         name: Such as `linear`, or a folder.
         models: Between which it is to lead.
+        fit: Fits a path of a kind; None where there is no training data.
 
     Raises:
-        ArgumentError: No such kind, one that is fitted first, or more than two models.
+        ArgumentError: No such kind, one that cannot be fitted, or more than two models.
         IncompatibleError: The folder's path leads between other models.
     """
     from mergekit_geo.connectivity.paths import FITTED, path
 
+    if name in FITTED and fit is not None:
+        return fit(name)
     if name in FITTED:
         raise ArgumentError(
-            f"a {name} path is fitted first",
-            remedy=f"geo-merge path A B --kind {name} --train-data FILE -o DIR, then --along DIR",
+            f"a {name} path is fitted to training data",
+            remedy="--train-data FILE; or --along DIR, which geo-merge path made",
         )
     if not Path(name).is_dir():
         return path(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,10 @@ from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.command import changed_flags
+from mergekit_geo.workflows.barrier import fitting_to
 from mergekit_geo.workflows.choose import Choosing, unchosen
 from mergekit_geo.workflows.merge import merge
+from mergekit_geo.workflows.path_folder import named_route
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
@@ -54,7 +56,8 @@ def soup(
         choosing: How the point is chosen, where it is chosen by loss.
         output: How the checkpoint is written.
         data: What loss is measured on; None measures none. Choosing by loss wants it named.
-        train_data: What BatchNorm statistics are estimated on, where a model has some.
+        train_data: What BatchNorm statistics are estimated on, where a model has some, and what a
+            path is fitted to, where one is asked for by its kind.
         compute: How models are run.
         sharpness: Of parents and output: `off`, `quick` or `full`, as in `geo.sharpness`.
         progress: Told what is going on.
@@ -73,7 +76,11 @@ def soup(
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(choosing, weights, normalize=normalize)
     checkpoints = open_checkpoints(models)
-    route = None if choosing.along is None else _route(choosing.along, models)
+    told = progress or Silent()
+    route = None
+    if choosing.along is not None:
+        fit = fitting_to(models, train_data, data, compute, told)
+        route = _route(choosing.along, models, fit)
     checked = check_weights(len(models), weights)
     used = normalized(checked) if normalize else checked
     negative = tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0)
@@ -94,15 +101,13 @@ def soup(
         choosing,
         route,
     )
-    return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())
+    return merge(checkpoints, request, None if out is None else Path(out), told)
 
 
-def _route(along: str, models: Sequence[Model]) -> Route:
-    from mergekit_geo.workflows.path_folder import named_route
-
+def _route(along: str, models: Sequence[Model], fit: Callable[[str], Route] | None) -> Route:
     if len(models) != PAIR:
         raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
-    return named_route(along, models)
+    return named_route(along, models, fit)
 
 
 def _check_weights_are_used(

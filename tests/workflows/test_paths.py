@@ -299,7 +299,7 @@ def test_ends_that_have_changed(fitted: geo.PathResult, ends: list[Path], tmp_pa
 
 
 def test_a_kind_that_is_fitted_first(ends: list[Path]) -> None:
-    with pytest.raises(ArgumentError, match="a bezier path is fitted first"):
+    with pytest.raises(ArgumentError, match="a bezier path is fitted to training data"):
         geo.barrier(ends, along=["bezier"], data=HELD)
 
 
@@ -315,3 +315,13 @@ def test_full_disk_during_a_checkpoint(ends: list[Path], tmp_path: Path) -> None
     assert "SafetensorError" not in done.stderr
     assert "File too large: the output needs" in done.stderr
     assert not (tmp_path / "path").exists()
+
+
+def test_barrier_along_a_path_that_is_fitted_first() -> None:
+    ends = [Point(-1.0, 0.3), Point(1.0, 0.3)]
+    found = geo.barrier(ends, along=["linear", "bezier"], data=rings(), train_data=rings())
+    straight, curved = found.measurements.pairs
+    assert curved.along == "bezier"
+    assert curved.barrier.value is not None
+    assert straight.barrier.value is not None
+    assert curved.barrier.value < 0.5 * straight.barrier.value
