@@ -23,7 +23,11 @@ logged() { # NAME COMMAND...: run in the background, keep what it says
   local log="demo/$1.log"; shift
   "$@" > "$log" 2>&1
 }
-logged slerp geo-merge slerp demo/a demo/b -o demo/slerp --overwrite & slerp=$!
+fit_once() { # what was fitted is kept, like what was trained
+  [ -d demo/path ] || logged path geo-merge path demo/a demo/independent -o demo/path \
+    --train-data builtin:python-docs --steps 150 --max-examples 120
+}
+fit_once & path=$!
 logged barrier geo-merge barrier demo/a demo/b demo/independent -o demo/barrier --overwrite & barrier=$!
 show() { # PROCESS NAME: wait for a background command and say what it said
   local status=0; wait "$1" || status=$?
@@ -33,9 +37,11 @@ show() { # PROCESS NAME: wait for a background command and say what it said
 echo; echo "== geo-merge soup ${models[*]} -o demo/soup --overwrite"
 geo-merge soup "${models[@]}" -o demo/soup --overwrite
 echo; echo "== geo-merge slerp demo/a demo/b -o demo/slerp --overwrite"
-show "$slerp" slerp
+geo-merge slerp demo/a demo/b -o demo/slerp --overwrite
 echo; echo "== geo-merge barrier demo/a demo/b demo/independent -o demo/barrier --overwrite"
 show "$barrier" barrier
+echo; echo "== geo-merge path demo/a demo/independent --train-data builtin:python-docs -o demo/path"
+show "$path" path
 
 cat <<'END'
 
@@ -45,6 +51,7 @@ demo/soup/report.json  every number, with intervals, geometry layer by layer, pr
 demo/soup/merge.json   the recipe, tensor by tensor
 demo/soup/figures/sharpness.png    how curved the loss is where parents and soup stand
 demo/barrier/figures/barrier.png   a wall between strangers, and none between fine-tunes
+demo/path/figures/barrier.png      the same wall, and the way around it
 
 == What to try next (first: source .venv/bin/activate)
 geo-merge soup demo/a demo/b demo/c --weights .5,.3,.2 -o demo/weighted
@@ -52,6 +59,7 @@ geo-merge slerp demo/a demo/b demo/c -o demo/karcher
 geo-merge soup demo/base demo/a -o demo/half-way      a soup that is worse than its best parent: see what the tool says
 geo-merge soup demo/a demo/b demo/c demo/independent --basin --data builtin:python-docs -o demo/basin
 geo-merge soup demo/a demo/b demo/c --method learned --data builtin:python-docs -o demo/learned
+geo-merge point demo/path --t 0.5 -o demo/point       a checkpoint on the way
 geo-merge sharpness demo/soup demo/independent --level full -o demo/sharpness      (minutes)
 geo-merge soup org/name-1 org/name-2 -o merged        models of the Hugging Face Hub
 geo-merge soup --help

@@ -293,13 +293,14 @@ def test_operator_is_symmetric_and_linear(method: str) -> None:
     assert torch.equal(hessian.product(torch.zeros_like(u)), torch.zeros_like(u))
 
 
+@pytest.mark.parametrize("unused", [False, True])
 @pytest.mark.parametrize("method", [EXACT, DIFFERENCES])
-def test_linear_loss_has_no_curvature(method: str) -> None:
+def test_linear_loss_has_no_curvature(method: str, unused: bool) -> None:
     x = torch.linspace(-2, 3, 6, dtype=torch.float64)
-    loss = function(lambda point: (x * point.x).sum(), x)
+    loss = function(lambda p: (x * p.x).sum() + (0 if unused else p.y.sum()), x)
     found = Hessian(loss, method)
     torch.testing.assert_close(found.product(torch.ones(8).double()), torch.zeros(8).double())
-    assert found.reason == ""
+    assert (found.method, found.reason) == (method, "")
 
 
 @pytest.mark.parametrize("method", [EXACT, DIFFERENCES])

@@ -78,6 +78,12 @@ def test_batches_weigh_what_their_examples_do() -> None:
     assert loss.sums()[:2] == pytest.approx((8.0, 4.0))
 
 
+def test_losses_are_summed_in_float64() -> None:
+    weights = torch.tensor([2.0**24, 1.0])
+    piece: Piece = lambda model: (torch.ones(2) + 0 * model[0].bias[:2], weights)  # noqa: E731
+    assert MeanLoss(network(torch.float32), [piece]).sums()[0] == 2**24 + 1
+
+
 def test_float32_is_right_to_its_precision() -> None:
     pieces = make_pieces(torch.float32)
     mean, slope = naive(network(), make_pieces())
@@ -179,12 +185,13 @@ def refusing(piece: Piece) -> Piece:
 def measure() -> dict[str, Any]:
     """On one process, or on each of several."""
     pieces = make_pieces()
-    loss = MeanLoss(network(), pieces)
+    spent: list[float] = []
+    loss = MeanLoss(network(), pieces, spent.append)
     vector = torch.linspace(-1, 1, loss.weights.size).double()
     exact = Hessian(loss)
     hessian = Hessian(MeanLoss(network(), [pieces[0], refusing(pieces[1]), *pieces[2:]]))
     value, gradient = loss.gradient()
-    found = {"value": loss.value(), "loss": value, "gradient": gradient}
+    found = {"batches": len(spent), "value": loss.value(), "loss": value, "gradient": gradient}
     found |= {"exact": exact.product(vector), "difference": hessian.product(vector)}
     return found | {"methods": (exact.method, hessian.method), "reason": hessian.reason}
 
@@ -202,7 +209,7 @@ def test_two_gloo_processes_find_what_one_does(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     found, alone = torch.load(tmp_path / "found.pt"), measure()
-    assert found.pop("processes") == 2
+    assert (found["processes"], found["batches"], alone["batches"]) == (2, 3, 5)
     assert alone["methods"] == ("exact", "finite differences")
     assert alone["reason"] == "the model cannot be differentiated twice (not twice)"
     for name in ("methods", "reason"):
@@ -218,3 +225,5 @@ if __name__ == "__main__":
     result = {**measure(), "processes": world()[1]}
     if is_first():
         torch.save(result, sys.argv[1])
+    torch.distributed.barrier()  # a process that ends while the other works makes gloo abort
+    torch.distributed.destroy_process_group()
