@@ -8,7 +8,7 @@ of the step.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Hessian:
 
     def __init__(self, loss: MeanLoss, method: str = EXACT, step: float | None = None) -> None:
         self.loss, self.method, self.reason = loss, method, ""
+        self._graph: tuple[list[int], Sequence[Tensor], float] | None = None
         self.step = STEPS[loss.weights.dtype] if step is None else step
 
     def product(self, vector: Tensor) -> Tensor:
@@ -91,20 +92,35 @@ class Hessian:
         views = [view.to(p.device) for view, p in zip(
             loss.weights.views(vector), loss.weights.parameters, strict=True)]  # fmt: skip
         with sdpa_kernel(SDPBackend.MATH):
-            for losses, weights in loss.batches():
-                slopes = loss.differentiate(
-                    losses.to(vector.dtype) @ weights.to(vector.dtype), again=True
-                )
+            for slopes, share in self._slopes():
                 loss.add(total, self._second(slopes, views))
-                weight += float(weights.sum())
+                weight += share
                 loss.spend(PRODUCT_COST)
         return weight
+
+    def _slopes(self) -> Iterator[tuple[Sequence[Tensor], float]]:
+        """Gradient of each batch's summed loss, with its graph, and the batch's weight.
+
+        The graph of a single batch is kept while the weights stay where they are.
+        """
+        loss = self.loss
+        versions = [parameter._version for parameter in loss.weights.parameters]
+        if self._graph is not None and self._graph[0] == versions:
+            yield self._graph[1:]
+            return
+        self._graph = None
+        for losses, weights in loss.batches():
+            scalar = losses.to(loss.weights.dtype) @ weights.to(loss.weights.dtype)
+            slopes, share = loss.differentiate(scalar, again=True), float(weights.sum())
+            if len(loss.pieces) == 1:
+                self._graph = (versions, slopes, share)
+            yield slopes, share
 
     def _second(self, slopes: Sequence[Tensor], views: Sequence[Tensor]) -> Sequence[Tensor]:
         along = torch.stack([(s * v).sum().cpu() for s, v in zip(slopes, views, strict=True)]).sum()
         if not along.requires_grad:  # the loss is linear
             return [torch.zeros_like(view) for view in views]
-        return self.loss.differentiate(along)
+        return self.loss.differentiate(along, keep=self._graph is not None)
 
 
 def _reason(error: RuntimeError) -> str:

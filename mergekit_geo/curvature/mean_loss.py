@@ -81,10 +81,22 @@ class MeanLoss:
         for piece in self.pieces[rank::size]:
             yield piece(self.model)
 
-    def differentiate(self, scalar: Tensor, *, again: bool = False) -> Sequence[Tensor]:
-        """Gradient with respect to every parameter; zeros where it does not depend on one."""
+    def differentiate(
+        self, scalar: Tensor, *, again: bool = False, keep: bool = False
+    ) -> Sequence[Tensor]:
+        """Gradient with respect to every parameter; zeros where it does not depend on one.
+
+        Args:
+            scalar: What is differentiated.
+            again: The gradient is to be differentiated, too.
+            keep: The same scalar's graph is to be gone through again.
+        """
         return torch.autograd.grad(
-            scalar, self.weights.parameters, create_graph=again, materialize_grads=True
+            scalar,
+            self.weights.parameters,
+            create_graph=again,
+            retain_graph=again or keep,
+            materialize_grads=True,
         )
 
     @torch.no_grad()

@@ -606,3 +606,27 @@ def test_products_are_those_of_curvlinops(kind: str) -> None:
     )
     for vector in directions(loss):
         assert relative(Hessian(loss).product(vector), oracle @ vector) < 1e-5
+
+
+def test_graph_of_a_single_batch_is_kept_until_the_weights_move() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    model.double()
+    inputs = torch.randn(5, 4, dtype=torch.float64)
+    calls = []
+
+    def piece(model: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+        calls.append(1)
+        return model(inputs).square().sum(dim=1), torch.ones(5, dtype=torch.float64)
+
+    loss = MeanLoss(model, [piece])
+    hessian, vector = Hessian(loss), torch.randn(loss.weights.size, dtype=torch.float64)
+    first = hessian.product(vector)
+    assert torch.equal(hessian.product(vector), first)
+    assert len(calls) == 1
+    with loss.weights.moved(vector, 0.1):
+        elsewhere = hessian.product(vector)
+        torch.testing.assert_close(elsewhere, Hessian(loss).product(vector))
+        assert not torch.allclose(elsewhere, first)
+    torch.testing.assert_close(hessian.product(vector), first)
+    assert hessian.method == "exact"
