@@ -40,7 +40,7 @@ echo; echo "== geo-merge slerp demo/a demo/b -o demo/slerp --overwrite"
 geo-merge slerp demo/a demo/b -o demo/slerp --overwrite
 echo; echo "== geo-merge barrier demo/a demo/b demo/independent -o demo/barrier --overwrite"
 show "$barrier" barrier
-echo; echo "== geo-merge path demo/a demo/independent --train-data builtin:python-docs -o demo/path"
+echo; echo "== geo-merge path demo/a demo/independent --train-data builtin:python-docs --steps 150 --max-examples 120 -o demo/path"
 show "$path" path
 
 cat <<'END'
