@@ -6,7 +6,8 @@ Usage:
     python scripts/bench_sharpness.py --pyhessian FOLDER  # everything
     python scripts/bench_sharpness.py --only digits trace # some sections; without PyHessian
 
-Sections, each in a process of its own, on the CPU in float32 with two threads:
+Sections, each in a process of its own, on the CPU in float32 with two threads; `llama` takes ten
+minutes, `trace` twenty, the others one each:
 
 digits  λ_max of a 64-64-10 network on scikit-learn's digits, trained with five seeds.
 llama   λ_max of the demo Llama on one batch of 16 windows, from five starts.
@@ -15,15 +16,15 @@ costs   A product in gradients, and its memory, on the demo Llama and the sample
 quick   The whole level: gradients and seconds.
 
 How PyHessian is compared: both get the same module, the same single batch, the same start (what
-`torch.randn` gives for the seed) and the same attention kernel. PyHessian then builds the graph of
-its gradient once and only differentiates it again, product by product; ours builds it anew for
-every product. Seconds are whole: the graph and all products. Its products are counted in its own
-`hessian_vector_product`. For each of its runs stands the shortest Lanczos run whose true error is
-no larger; below are the runs that our own rule ends, which does not know the truth. True
-eigenvalues are those of a long Lanczos in float64, that of the digits' trace is of the whole
-Hessian. Repetitions alternate between the two; ratios of seconds are of neighbours, in the median,
-and of the fastest, and the verdict is on both. Idle threads sleep (OMP_WAIT_POLICY=PASSIVE): on a
-machine that is shared they would otherwise spin while the other holds the core.
+`torch.randn` gives for the seed) and the same attention kernel. Both build the graph of the one
+batch's gradient once, and only differentiate it again for every product. Seconds are whole: the
+graph and all products. Its products are counted in its own `hessian_vector_product`. For each of
+its runs stands the shortest Lanczos run whose true error is no larger; below are the runs that our
+own rule ends, which does not know the truth. True eigenvalues are those of a long Lanczos in
+float64, the digits' true trace is that of the whole Hessian. Repetitions alternate between the two;
+ratios of seconds are of neighbours, in the median, and of the fastest, and the verdict is on both.
+Idle threads sleep (OMP_WAIT_POLICY=PASSIVE): on a machine that is shared they would otherwise spin
+while another process holds the core.
 """
 
 from __future__ import annotations
@@ -80,6 +81,11 @@ TRUTH_STEPS, TRUTH_TOLERANCE = 100, 1e-5
 MOST_PRODUCTS = {"digits": 1.0, "llama": 0.5}
 """Of PyHessian's, for the same error."""
 REPEATS = {"digits": 9, "llama": 3}
+
+LIKE_WITH_LIKE = (
+    "Both have the same module, single batch, start and attention kernel (math); both build the "
+    "graph of the gradient once; ms are of the graph and all products."
+)
 
 TRACE_PRODUCTS = (30, 60, 98)
 MOST_ERROR = 1 / 3
@@ -381,7 +387,7 @@ def report_digits(peer: Path | None) -> None:
     cases = [Case(p, true_largest(p), seed) for seed, p in zip(SEEDS, problems, strict=True)]
     values = ", ".join(f"{case.truth:.3f}" for case in cases)
     print(f"\n## digits: 64-64-10, {len(problems[0].targets)} examples in one batch\n")
-    print(f"True λ_max of the five: {values}. Medians over them.\n")
+    print(f"True λ_max of the five: {values}. Medians over them. {LIKE_WITH_LIKE}\n")
     report_largest("digits", cases, peer)
 
 
@@ -392,7 +398,7 @@ def report_llama(peer: Path | None, demo: Path) -> None:
     truth = true_largest(problem)
     size = problem.loss().weights.size
     print(f"\n## llama: {size:,} parameters, {WINDOWS} x {LENGTH} tokens in one batch\n")
-    print(f"True λ_max: {truth:.4f}. Medians over five starts; the math attention kernel.\n")
+    print(f"True λ_max: {truth:.4f}. Medians over five starts. {LIKE_WITH_LIKE}\n")
     report_largest("llama", [Case(problem, truth, seed) for seed in SEEDS], peer)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,7 +18,10 @@ from mergekit_geo.cli.options import (
     OnAntipodal,
     Optimizer,
     Out,
+    Overwrite,
     Pick,
+    Processes,
+    ReportOut,
     Talk,
     parse_weights,
     takes,
@@ -133,9 +135,7 @@ def slerp(
 def barrier(
     options: Measuring,
     models: Models,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for report and pictures.")
-    ] = None,
+    out: ReportOut = None,
     along: Annotated[
         list[str] | None,
         typer.Option(
@@ -144,15 +144,11 @@ def barrier(
         ),
     ] = None,
     points: Annotated[int, typer.Option(help="Even points before the maximum is sought.")] = 11,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output folder.")
-    ] = False,
+    overwrite: Overwrite = False,
     fail_above: Annotated[
         float | None, typer.Option(help="Exit 3 if a barrier is significantly higher than this.")
     ] = None,
-    num_processes: Annotated[
-        int, typer.Option(help="Share the examples among so many processes.")
-    ] = 1,
+    num_processes: Processes = 1,
 ) -> None:
     """Measure the loss on the way between models."""
     relaunch(num_processes)
@@ -194,12 +190,8 @@ def path(
     gradient_checkpointing: Annotated[
         bool, typer.Option("--gradient-checkpointing", help="Less memory, more time.")
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier path.")
-    ] = False,
-    num_processes: Annotated[
-        int, typer.Option(help="Share the examples among so many processes.")
-    ] = 1,
+    overwrite: Overwrite = False,
+    num_processes: Processes = 1,
 ) -> None:
     """Fit a curve of low loss between two models."""
     relaunch(num_processes)
@@ -254,19 +246,13 @@ def point(
 def sharpness(
     options: Measuring,
     models: Models,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="Folder for report and pictures.")
-    ] = None,
+    out: ReportOut = None,
     level: Annotated[
         Level, typer.Option(help="full adds trace, spectrum, λ_min and ascents.")
     ] = Level.QUICK,
     rho: Annotated[float, typer.Option(help="Radius of SAM's ball in weight space.")] = 0.05,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output folder.")
-    ] = False,
-    num_processes: Annotated[
-        int, typer.Option(help="Share the examples among so many processes.")
-    ] = 1,
+    overwrite: Overwrite = False,
+    num_processes: Processes = 1,
 ) -> None:
     """Measure how curved the loss is where models stand."""
     relaunch(num_processes)

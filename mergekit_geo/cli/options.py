@@ -139,6 +139,11 @@ Along = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]
+ReportOut = Annotated[
+    Path | None, typer.Option("-o", "--out", help="Folder for report and pictures.", metavar="DIR")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier output.")]
+Processes = Annotated[int, typer.Option(help="Share the examples among so many processes.")]
 
 
 @dataclass(frozen=True)

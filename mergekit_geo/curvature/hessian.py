@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mergekit_geo.curvature.levels import DIFFERENCES, EXACT, PRODUCT_COST
@@ -43,6 +44,7 @@ class Hessian:
 
     def __init__(self, loss: MeanLoss, method: str = EXACT, step: float | None = None) -> None:
         self.loss, self.method, self.reason = loss, method, ""
+        self._checked = False
         self._graph: tuple[list[int], Sequence[Tensor], float] | None = None
         self.step = STEPS[loss.weights.dtype] if step is None else step
 
@@ -112,15 +114,38 @@ class Hessian:
         for losses, weights in loss.batches():
             scalar = losses.to(loss.weights.dtype) @ weights.to(loss.weights.dtype)
             slopes, share = loss.differentiate(scalar, again=True), float(weights.sum())
+            self._require_second(slopes)
             if len(loss.pieces) == 1:
                 self._graph = (versions, slopes, share)
             yield slopes, share
+
+    def _require_second(self, slopes: Sequence[Tensor]) -> None:
+        """Look, once, for a node that cannot be differentiated again.
+
+        torch leaves such a node out where it leads to no parameter, and with it a part of the
+        product.
+        """
+        if not self._checked and any(node.name().endswith("::Error") for node in _nodes(slopes)):
+            raise RuntimeError("a function is once_differentiable")
+        self._checked = True
 
     def _second(self, slopes: Sequence[Tensor], views: Sequence[Tensor]) -> Sequence[Tensor]:
         along = torch.stack([(s * v).sum().cpu() for s, v in zip(slopes, views, strict=True)]).sum()
         if not along.requires_grad:  # the loss is linear
             return [torch.zeros_like(view) for view in views]
         return self.loss.differentiate(along, keep=self._graph is not None)
+
+
+def _nodes(tensors: Sequence[Tensor]) -> Iterator[Node]:
+    """Every node of the graph that these come from."""
+    seen: set[Node] = set()
+    todo = [tensor.grad_fn for tensor in tensors]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            todo += [before for before, _ in node.next_functions]
 
 
 def _reason(error: RuntimeError) -> str:

@@ -9,9 +9,16 @@ from pathlib import Path
 from mergekit_geo.errors import OutputExistsError
 from mergekit_geo.reports.schema import Report
 
+REPORT = "report.json"
 
-def free_folder(out: str | Path | None, *, overwrite: bool) -> Path | None:
+
+def free_folder(out: str | Path | None, *, overwrite: bool, mark: str = REPORT) -> Path | None:
     """Where a measurement may be written.
+
+    Args:
+        out: Where it is asked for; None writes nothing.
+        overwrite: Replace an earlier one.
+        mark: The file that tells one.
 
     Raises:
         OutputExistsError: Something is there, and it may not or cannot be replaced.
@@ -19,11 +26,11 @@ def free_folder(out: str | Path | None, *, overwrite: bool) -> Path | None:
     if out is None:
         return None
     folder = Path(out)
-    if folder.exists() and not (overwrite and (folder / "report.json").is_file()):
+    if folder.exists() and not (overwrite and (folder / mark).is_file()):
         raise OutputExistsError(
             "the output folder exists",
             where=str(folder),
-            remedy="--overwrite replaces an earlier report; or give another folder",
+            remedy="--overwrite replaces an earlier one; or give another folder",
         )
     return folder
 
@@ -39,7 +46,7 @@ def write_folder(report: Report, folder: Path, draw: Callable[[Path], None]) -> 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "figures").mkdir(parents=True)
-    (partial / "report.json").write_text(report.to_json(), "utf-8")
+    (partial / REPORT).write_text(report.to_json(), "utf-8")
     draw(partial / "figures")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

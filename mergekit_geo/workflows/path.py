@@ -15,7 +15,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.settings import Fitting
-from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError
+from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.geometry.curves import length_ratio
 from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
@@ -28,6 +28,7 @@ from mergekit_geo.reports.schema import Report
 from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
 from mergekit_geo.workflows.fit_state import STATE, FitState
 from mergekit_geo.workflows.fitting import CurveSearch, Found
+from mergekit_geo.workflows.folder import free_folder
 from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.workflows.measuring import Ground, make_ground
 from mergekit_geo.workflows.path_folder import BENDS, RECORD, end_entry, save_bends
@@ -114,7 +115,7 @@ def fit_path(
         GeoError: With the reason and the remedy.
     """
     began, told = time.time(), progress or Silent()
-    folder = free_path(out, overwrite=overwrite)
+    folder = free_folder(out, overwrite=overwrite, mark=RECORD)
     partial = None if folder is None else folder.with_name(folder.name + ".partial")
     work = _fit(models, train_data, fitting, seed, data, compute, told, partial)
     ground, route = work.ground, route_of(work.bends)
@@ -202,24 +203,6 @@ def _fit(
     state = FitState(partial, identity)
     search = CurveSearch(ground, training, fitting, halves, seed, state, progress)
     return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)
-
-
-def free_path(out: str | Path | None, *, overwrite: bool) -> Path | None:
-    """Where a path may be written.
-
-    Raises:
-        OutputExistsError: Something is there, and it may not or cannot be replaced.
-    """
-    if out is None:
-        return None
-    folder = Path(out)
-    if folder.exists() and not (overwrite and (folder / RECORD).is_file()):
-        raise OutputExistsError(
-            "the output folder exists",
-            where=str(folder),
-            remedy="--overwrite replaces an earlier path; or give another folder",
-        )
-    return folder
 
 
 def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) -> Objective:

@@ -373,13 +373,7 @@ class Attention(nn.Module):
         return self.out(self.kernel(q, k, v)[:, 0]).mean(dim=1)
 
 
-SILENT = pytest.mark.xfail(
-    reason="torch.autograd.grad leaves out the node that would say that it cannot be done, and "
-    "with it that part of the product: a wrong one is called exact"
-)
-
-
-@pytest.mark.parametrize("kernel", [pytest.param(Once.apply, marks=SILENT), fused])
+@pytest.mark.parametrize("kernel", [Once.apply, fused])
 def test_attention_that_cannot_be_differentiated_twice(kernel: Callable[..., Tensor]) -> None:
     draw = torch.Generator().manual_seed(3)
     inputs, labels = torch.randn(5, 4, 6, generator=draw), torch.tensor([0, 1, 2, 1, 0])
