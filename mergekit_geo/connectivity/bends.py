@@ -13,6 +13,7 @@ from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.geometry.curves import Curve, start_weights
 from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.live.anchors import HeldCheckpoint
 from mergekit_geo.live.blend import InPlace
 from mergekit_geo.live.weights import Weights
 from mergekit_geo.merging.blend import Blend
@@ -51,6 +52,36 @@ class Bends:
                 zip(self.vectors, start_weights(curve), strict=True)
             )
         )
+
+        self._live = live
+        self._flat_ends = self._ends_in_memory(len(places) == len(live.parameters()))
+
+    def put(self, rule: Linear) -> None:
+        """Give the module's parameters a point of the curve, as `at`, to train them there.
+
+        In one sum of flat vectors where the ends are in memory; else streamed. Buffers are left
+        alone in the first way: BatchNorm in training does not look at them.
+        """
+        if self._flat_ends is None:
+            self._live.put(self.at(rule))
+            return
+        with torch.no_grad():
+            vectors = [*self._flat_ends, *self.vectors]
+            total = vectors[0] * rule.weights[0]
+            for vector, weight in zip(vectors[1:], rule.weights[1:], strict=True):
+                total.add_(vector, alpha=weight)
+            self.weights.put(total)
+
+    def _ends_in_memory(self, all_trained: bool) -> list[Tensor] | None:
+        """The ends as flat vectors, where they are held in memory anyway."""
+        on_disk = [end.folder and not isinstance(end, HeldCheckpoint) for end in self.ends]
+        if any(on_disk) or not all_trained:
+            return None
+        found = []
+        for end in self.ends:
+            self._live.put(Blend((end,), Linear((1.0,)), self.dtype))
+            found.append(self.weights.vector().to(self.vectors[0].device))
+        return found
 
     def at(self, rule: Linear) -> Blend:
         """A point of the curve, in the module's dtype."""

@@ -64,7 +64,7 @@ class Fit:
         """
         t = self.t_of(self.done)
         rule = rule_at(self.bends.curve, t)
-        self.live.put(self.bends.at(rule))
+        self.bends.put(rule)
         loss = self._backward(t)
         self._descend(rule.weights[2:])
         self.done += 1

@@ -205,3 +205,16 @@ def test_dropout_is_as_trained_and_the_same_again() -> None:
 def test_settings_that_cannot_be_meant(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         Fitting(**setting)  # type: ignore[arg-type]
+
+
+def test_ends_that_are_streamed_give_the_same_fit() -> None:
+    found = []
+    for streamed in (False, True):
+        fit = fit_of(Fitting(bends=2, steps=5, learning_rate=0.05))
+        assert fit.bends._flat_ends is not None
+        if streamed:
+            fit.bends._flat_ends = None
+        for _ in range(5):
+            fit.step()
+        found.append(torch.cat(fit.bends.vectors))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-14)
