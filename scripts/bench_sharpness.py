@@ -266,7 +266,8 @@ def counted() -> Iterator[list[None]]:
     """One element for every product that PyHessian takes."""
     importlib.import_module("pyhessian")
     module: Any = sys.modules["pyhessian.hessian"]
-    product, products = module.hessian_vector_product, []
+    product = module.hessian_vector_product
+    products: list[None] = []
 
     def counting(*arguments: object) -> object:
         products.append(None)
@@ -281,7 +282,8 @@ def counted() -> Iterator[list[None]]:
 
 def by_lanczos(case: Case, steps: int, stop: Stop = never) -> Run:
     """Ours, for so many steps or until a rule stops it."""
-    products, start = [], case.problem.start(case.seed)
+    products: list[None] = []
+    start = case.problem.start(case.seed)
     began = time.perf_counter()
     hessian = Hessian(case.problem.loss())
 
@@ -329,7 +331,8 @@ def report_largest(name: str, cases: Sequence[Case], peer: Path | None) -> None:
         for tolerance in TOLERANCES:
             pairs = [pair(case, tolerance, REPEATS[name]) for case in cases]
             bench_merge.say(f"{name}: PyHessian to {tolerance:g}", began)
-            rows += pair_rows(tolerance, *zip(*pairs, strict=True), most=MOST_PRODUCTS[name])
+            theirs, ours = zip(*pairs, strict=True)
+            rows += pair_rows(tolerance, theirs, ours, MOST_PRODUCTS[name])
     for tolerance in OWN_TOLERANCES:
         rule = extremes_converged(tolerance)
         works = [partial(by_lanczos, case, MOST_STEPS, rule) for case in cases]
