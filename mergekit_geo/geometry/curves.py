@@ -7,6 +7,7 @@ combination of them, so running statistics stay statistics and ends are exact.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,6 +18,9 @@ from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 
 Weights = tuple[float, ...]
+
+CHAINS = ("polygon", "neb")
+"""Kinds of curve that are straight between their bends."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,11 @@ class Bezier:
 
 @dataclass(frozen=True)
 class Polygon:
-    """A chain of straight pieces through the bends (Garipov 2018, eq. 3), each as long in t.
+    """A chain of straight pieces through the bends (Garipov 2018, eq. 3).
 
     Attributes:
         places: t of each bend, ascending, within (0, 1).
+        kind: `polygon`; `neb` where t is the share of the chain's length (Draxler 2018).
 
     Example:
         >>> Polygon.even(1).weights(0.25)
@@ -54,12 +59,12 @@ class Polygon:
     """
 
     places: tuple[float, ...]
-    kind = "polygon"
+    kind: str = "polygon"
 
     @classmethod
-    def even(cls, bends: int) -> Polygon:
+    def even(cls, bends: int, kind: str = "polygon") -> Polygon:
         """Bends at even distances in t."""
-        return cls(tuple((j + 1) / (bends + 1) for j in range(bends)))
+        return cls(tuple((j + 1) / (bends + 1) for j in range(bends)), kind)
 
     @property
     def bends(self) -> int:
@@ -78,11 +83,35 @@ class Polygon:
         return (found[0], found[-1], *found[1:-1])
 
 
-Curve = Bezier | Polygon
+@dataclass(frozen=True)
+class Still:
+    """No way at all: every point is the one bend, which starts at an end and is free of both.
+
+    To fit it is to train that end further, with all else as it is for a curve.
+
+    Attributes:
+        start: 0 or 1, the end that the bend starts at.
+    """
+
+    start: float
+    kind = "still"
+    bends = 1
+
+    def weights(self, t: float) -> Weights:
+        """Of first end, last end, bend."""
+        return (0.0, 0.0, 1.0)
 
 
-def curve_of(kind: str, bends: int) -> Curve:
+Curve = Bezier | Polygon | Still
+
+
+def curve_of(kind: str, bends: int, places: Sequence[float] | None = None) -> Curve:
     """A curve by its kind.
+
+    Args:
+        kind: `bezier`, `polygon` or `neb`.
+        bends: How many.
+        places: t of each bend of a chain; even ones if None.
 
     Raises:
         ArgumentError: No such kind, or no bend.
@@ -91,9 +120,9 @@ def curve_of(kind: str, bends: int) -> Curve:
         raise ArgumentError(f"a curve has at least one bend, found {bends}")
     if kind == "bezier":
         return Bezier(bends)
-    if kind == "polygon":
-        return Polygon.even(bends)
-    raise ArgumentError(f"kind {kind!r}: expected one of bezier, polygon")
+    if kind not in CHAINS:
+        raise ArgumentError(f"kind {kind!r}: expected one of bezier, {', '.join(CHAINS)}")
+    return Polygon.even(bends, kind) if places is None else Polygon(tuple(places), kind)
 
 
 def rule_at(curve: Curve, t: float) -> Linear:
@@ -113,6 +142,8 @@ def rule_at(curve: Curve, t: float) -> Linear:
 
 def start_weights(curve: Curve) -> list[tuple[float, float]]:
     """Where on the segment each bend starts, as weights of the two ends."""
+    if isinstance(curve, Still):
+        return [(1 - curve.start, curve.start)]
     if isinstance(curve, Polygon):
         return [(1 - t, t) for t in curve.places]
     places = [(j + 1) / (curve.bends + 1) for j in range(curve.bends)]
@@ -137,3 +168,24 @@ def length_ratio(curve: Curve, gram: Gram, pieces: int = 1000) -> float:
     products = gram.differences[1:, 1:]
     squares = np.einsum("pi,ij,pj->p", steps, products, steps)
     return float(np.sqrt(np.maximum(squares, 0.0)).sum() / gram.distances[0, 1])
+
+
+def respaced(lengths: Sequence[float], places: Sequence[float]) -> list[tuple[int, float]]:
+    """Where on a chain the given shares of its length lie: piece, and share of that piece.
+
+    Args:
+        lengths: Of the pieces, in order.
+        places: Shares of the whole length, within [0, 1].
+
+    Example:
+        >>> respaced([1.0, 3.0], [0.125, 0.5])
+        [(0, 0.5), (1, 0.3333333333333333)]
+    """
+    ends = np.cumsum([0.0, *lengths])
+    found = []
+    for place in places:
+        reach = place * ends[-1]
+        piece = min(int(np.searchsorted(ends, reach, side="right")) - 1, len(lengths) - 1)
+        length = lengths[piece]
+        found.append((piece, float((reach - ends[piece]) / length) if length > 0 else 0.0))
+    return found
