@@ -28,8 +28,8 @@ def barrier(
     along: Annotated[
         list[str] | None,
         typer.Option(
-            help="linear, slerp, a fitted path's DIR, or, with --train-data, bezier or polygon; "
-            "may be given again."
+            help="linear, slerp, a fitted path's DIR, or, with --train-data, bezier, polygon or "
+            "neb; may be given again."
         ),
     ] = None,
     points: Annotated[int, typer.Option(help="Even points before the maximum is sought.")] = 11,

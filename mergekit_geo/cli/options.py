@@ -61,6 +61,7 @@ class Kind(StrEnum):
 
     BEZIER = "bezier"
     POLYGON = "polygon"
+    NEB = "neb"
 
 
 class Optimizer(StrEnum):
@@ -135,7 +136,7 @@ Along = Annotated[
     str | None,
     typer.Option(
         help="Take a point of a path between two models: linear, slerp, a fitted path's DIR, or, "
-        "with --train-data, bezier or polygon."
+        "with --train-data, bezier, polygon or neb."
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]

@@ -25,8 +25,12 @@ def path(
     options: Measuring,
     models: Models,
     out: Out,
-    kind: Annotated[Kind, typer.Option(help="Bezier curve, or straight pieces.")] = Kind.BEZIER,
-    bends: Annotated[int, typer.Option(help="Between the ends.")] = 1,
+    kind: Annotated[
+        Kind, typer.Option(help="Bezier curve, straight pieces, or AutoNEB.")
+    ] = Kind.BEZIER,
+    bends: Annotated[
+        int | None, typer.Option(help="Between the ends: 1, or 3 to begin with for neb.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(help="Of the optimizer; until the held-out top falls no more.")
     ] = None,

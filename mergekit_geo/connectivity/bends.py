@@ -52,9 +52,8 @@ class Bends:
                 zip(self.vectors, start_weights(curve), strict=True)
             )
         )
-
-        self._live = live
-        self._flat_ends = self._ends_in_memory(len(places) == len(live.parameters()))
+        self.live = live
+        self._flat_ends = self._ends_at_hand(len(places) == len(live.parameters()))
 
     def put(self, rule: Linear) -> None:
         """Give the module's parameters a point of the curve, as `at`, to train them there.
@@ -63,7 +62,7 @@ class Bends:
         alone in the first way: BatchNorm in training does not look at them.
         """
         if self._flat_ends is None:
-            self._live.put(self.at(rule))
+            self.live.put(self.at(rule))
             return
         with torch.no_grad():
             vectors = [*self._flat_ends, *self.vectors]
@@ -72,14 +71,16 @@ class Bends:
                 total.add_(vector, alpha=weight)
             self.weights.put(total)
 
-    def _ends_in_memory(self, all_trained: bool) -> list[Tensor] | None:
+    def _ends_at_hand(self, all_trained: bool) -> list[Tensor] | None:
         """The ends as flat vectors, where they are held in memory anyway."""
         on_disk = [end.folder and not isinstance(end, HeldCheckpoint) for end in self.ends]
-        if any(on_disk) or not all_trained:
-            return None
+        return None if any(on_disk) or not all_trained else self.ends_in_memory()
+
+    def ends_in_memory(self) -> list[Tensor]:
+        """The trained parameters of both ends: (n,) each."""
         found = []
         for end in self.ends:
-            self._live.put(Blend((end,), Linear((1.0,)), self.dtype))
+            self.live.put(Blend((end,), Linear((1.0,)), self.dtype))
             found.append(self.weights.vector().to(self.vectors[0].device))
         return found
 

@@ -41,7 +41,7 @@ KINDS = {
 }
 """A new kind that needs no fitting is one line here."""
 
-FITTED = ("bezier", "polygon")
+FITTED = ("bezier", "polygon", "neb")
 """Kinds that are fitted first."""
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from mergekit_geo.errors import ArgumentError
 
 OPTIMIZERS = ("adamw", "sgd")
-KINDS = ("bezier", "polygon")
+KINDS = ("bezier", "polygon", "neb")
+NEB_BENDS, NEB_STEPS = 3, 200
+"""Of a chain to begin with, and of all its cycles, where none are said."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +18,11 @@ class Fitting:
     """How a curve is fitted.
 
     Attributes:
-        kind: `bezier` or `polygon`.
-        bends: Control points or corners between the ends.
-        steps: Of the optimizer; None stops where the highest held-out loss falls no more.
+        kind: `bezier`, `polygon`, or `neb` (AutoNEB), whose corners are pulled down across the path
+            and which gets more where they are needed.
+        bends: Control points or corners between the ends; None is 1, or 3 to begin with for `neb`.
+        steps: Of the optimizer; None stops where the highest held-out loss falls no more, and is
+            200 for `neb`, each with a gradient at every corner.
         optimizer: `adamw`, or `sgd` with momentum 0.9 and Nesterov's rule.
         learning_rate: None is 3 / sqrt(parameters), at most 3e-3, for AdamW: what fine-tuned
             transformers of 1e6 to 1e10 parameters take; 30 times as much for SGD.
@@ -31,7 +35,7 @@ class Fitting:
     """
 
     kind: str = "bezier"
-    bends: int = 1
+    bends: int | None = None
     steps: int | None = None
     optimizer: str = "adamw"
     learning_rate: float | None = None
@@ -49,13 +53,23 @@ class Fitting:
                     f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}"
                 )
         for name, least in (("bends", 1), ("batch_size", 1), ("accumulation", 1), ("restarts", 1)):
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if value is not None and value < least:
                 raise ArgumentError(
-                    f"{name.replace('_', '-')} must be at least {least}, found "
-                    f"{getattr(self, name)}"
+                    f"{name.replace('_', '-')} must be at least {least}, found {value}"
                 )
         if self.steps is not None and self.steps < 0:
             raise ArgumentError(f"steps must be at least 0, found {self.steps}")
+
+    @property
+    def corners(self) -> int:
+        """Bends to begin with."""
+        return self.bends or (NEB_BENDS if self.kind == "neb" else 1)
+
+    @property
+    def length(self) -> int:
+        """Steps of all cycles of a chain."""
+        return NEB_STEPS if self.steps is None else self.steps
 
     def rate(self, parameters: int) -> float:
         """The learning rate at its highest."""

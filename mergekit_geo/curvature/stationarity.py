@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mergekit_geo.curvature.levels import GROUPS
 from mergekit_geo.curvature.mean_loss import MeanLoss
-from mergekit_geo.curvature.vectors import inner, norm
+from mergekit_geo.live.vectors import inner, norm
 
 Floats = NDArray[np.float64]
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from mergekit_geo.curvature.lanczos import Product, multiply, rounding
-from mergekit_geo.curvature.vectors import Floats, coordinates, norm, orthogonalise
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.live.vectors import Floats, coordinates, norm, orthogonalise
 
 FEWEST_PRODUCTS = 4
 LEAST = 1e-6

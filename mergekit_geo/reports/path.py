@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from mergekit_geo.reports.losses import BarrierEntry, LossEntry
+from mergekit_geo.reports.losses import BarrierEntry, EstimateEntry, LossEntry
 from mergekit_geo.reports.part import Part
 
 PATH_VERSION = 1
@@ -24,11 +24,23 @@ class EndEntry(Part):
     digest: str
 
 
+class SaddleEntry(Part):
+    """The highest point between the ends.
+
+    Attributes:
+        t: Where, found on the selection half.
+        loss: There, on the report half.
+    """
+
+    t: float
+    loss: EstimateEntry
+
+
 class PathMeasurements(Part):
     """Result of fitting a path.
 
     Attributes:
-        kind: `bezier` or `polygon`.
+        kind: `bezier`, `polygon` or `neb`.
         bends: Number of bends.
         steps: Of the fit that was kept.
         seed: Of it.
@@ -39,9 +51,11 @@ class PathMeasurements(Part):
         length_ratio: Length of the path over the distance of its ends.
         lowest_t: Where the loss is lowest, chosen on the selection half.
         losses: Of the ends, on the report half.
+        places: t of each bend, where they are not even.
+        saddle: The highest point of the path; null where that is an end.
     """
 
-    kind: Literal["bezier", "polygon"]
+    kind: Literal["bezier", "polygon", "neb"]
     bends: int
     steps: int
     seed: int
@@ -52,6 +66,8 @@ class PathMeasurements(Part):
     length_ratio: float
     lowest_t: float
     losses: list[LossEntry]
+    places: list[float] | None = None
+    saddle: SaddleEntry | None = None
 
 
 class PathRecord(Part):

@@ -108,6 +108,9 @@ def path_lines(found: PathMeasurements) -> list[str]:
         f"the path is {found.length_ratio:.2f} times as long as the straight line; its loss is "
         f"lowest at t = {found.lowest_t:.3f}",
     ]
+    if found.saddle is not None:
+        height = found.saddle.loss.value
+        lines.append(f"its highest point is a loss of {height:.4f} at t = {found.saddle.t:.3f}")
     if found.removed is not None:
         lines.append(f"it avoids {found.removed:.0%} of the barrier")
     return lines

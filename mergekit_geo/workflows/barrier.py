@@ -127,7 +127,7 @@ def barrier(
         models: Two or more folders, Hub ids, or modules.
         out: Folder for `report.json`, pictures and CSV; None writes nothing.
         along: Paths: `linear`, `slerp`, the folder of a fitted one, or, between two models and
-            with training data, `bezier` or `polygon`, which are fitted first.
+            with training data, `bezier`, `polygon` or `neb`, which are fitted first.
         points: Even positions measured before the maximum is sought.
         overwrite: Replace an output folder.
         data: What loss is measured on.
@@ -247,9 +247,9 @@ def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
         t=pair.profile.t.tolist(),
         loss=[_finite(x.mean) for x in reported],
         metric=[_finite(score) for score in scores] or None,
-        barrier=_estimate(loss.barrier.estimate),
-        barrier_mean=_estimate(loss.barrier_mean.estimate),
-        error_barrier=None if error is None else _estimate(error.barrier.estimate),
+        barrier=estimate_entry(loss.barrier.estimate),
+        barrier_mean=estimate_entry(loss.barrier_mean.estimate),
+        error_barrier=None if error is None else estimate_entry(error.barrier.estimate),
         t_max=_finite(loss.barrier.t),
         path_max=_finite(loss.path_max.estimate.value),
         path_mean=_finite(loss.path_mean.value),
@@ -316,7 +316,8 @@ def _matrix(count: int, pairs: Sequence[Pair]) -> list[list[float]]:
     return matrix
 
 
-def _estimate(found: Estimate) -> EstimateEntry:
+def estimate_entry(found: Estimate) -> EstimateEntry:
+    """A number as the report has it."""
     low, high = (None if end is None else _finite(end) for end in (found.low, found.high))
     return EstimateEntry(value=_finite(found.value), low=low, high=high)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.connectivity.fit import Fit
+    from mergekit_geo.connectivity.neb import Band
 
 STATE = "fit.safetensors"
 
@@ -29,7 +30,7 @@ class FitState:
         self.folder = folder
         self.identity = json.dumps(identity, sort_keys=True, default=repr)
 
-    def save(self, fit: Fit, best: list[Tensor], notes: dict[str, Any]) -> None:
+    def save(self, fit: Fit | Band, best: list[Tensor], notes: dict[str, Any]) -> None:
         """Keep bends, optimizer, the best bends so far, and what belongs to them.
 
         Raises:
@@ -41,7 +42,12 @@ class FitState:
         tensors = {f"bend.{i}": v.detach().cpu() for i, v in enumerate(fit.bends.vectors)}
         tensors |= {f"best.{i}": v.detach().cpu() for i, v in enumerate(best)}
         tensors |= _optimizer_tensors(fit)
-        metadata = {"identity": self.identity, "notes": json.dumps(notes), "done": str(fit.done)}
+        metadata = {
+            "identity": self.identity,
+            "notes": json.dumps(notes),
+            "done": str(fit.done),
+            "places": json.dumps(getattr(fit, "places", None)),
+        }
         with output_errors(self.folder.absolute().parent, sum(t.nbytes for t in tensors.values())):
             self.folder.mkdir(parents=True, exist_ok=True)
             fresh = self.folder / f"{STATE}.new"
@@ -56,7 +62,15 @@ class FitState:
         notes: dict[str, Any] = json.loads(found["notes"])
         return notes
 
-    def restore(self, fit: Fit) -> list[Tensor]:
+    def places(self) -> list[float] | None:
+        """Of the corners of a chain that was kept with some of its own; None for any other."""
+        found = self._metadata()
+        if found is None or found.get("identity") != self.identity:
+            return None
+        places: list[float] | None = json.loads(found["places"])
+        return places
+
+    def restore(self, fit: Fit | Band) -> list[Tensor]:
         """Put a fit where it was; returns the best bends so far."""
         from safetensors.torch import load_file
 
@@ -68,7 +82,9 @@ class FitState:
         found = self._metadata()
         assert found is not None
         fit.done = int(found["done"])
-        return [tensors[f"best.{i}"].to(v.device) for i, v in enumerate(fit.bends.vectors)]
+        device = fit.bends.vectors[0].device
+        count = sum(name.startswith("best.") for name in tensors)
+        return [tensors[f"best.{i}"].to(device) for i in range(count)]
 
     def _metadata(self) -> dict[str, str] | None:
         from safetensors import SafetensorError, safe_open
@@ -83,7 +99,7 @@ class FitState:
             return None
 
 
-def _optimizer_tensors(fit: Fit) -> dict[str, Tensor]:
+def _optimizer_tensors(fit: Fit | Band) -> dict[str, Tensor]:
     """Such as `optimizer.0.exp_avg`."""
     import torch
 
@@ -96,7 +112,7 @@ def _optimizer_tensors(fit: Fit) -> dict[str, Tensor]:
     }
 
 
-def _restore_optimizer(fit: Fit, tensors: dict[str, Tensor]) -> None:
+def _restore_optimizer(fit: Fit | Band, tensors: dict[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):

@@ -10,14 +10,17 @@ import numpy as np
 
 from mergekit_geo.connectivity.bends import Bends
 from mergekit_geo.connectivity.fit import Fit
+from mergekit_geo.connectivity.neb import Band
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import DataError, UnsupportedError
-from mergekit_geo.geometry.curves import curve_of, rule_at
+from mergekit_geo.geometry.curves import Curve, Polygon, Still, curve_of, rule_at
 from mergekit_geo.live.blend import InPlace
 from mergekit_geo.objectives.objective import TaskObjective
 from mergekit_geo.objectives.shuffled import Shuffled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from mergekit_geo.objectives.halves import Halves
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 WATCHED = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
 """Places on the curve where the held-out loss is looked at while it is fitted."""
+MIDDLE = 0.5
 WATCHED_EXAMPLES = 64
 EVERY = 50
 """Steps between two looks; what is fitted is kept as often."""
@@ -42,6 +46,7 @@ class Found:
     Attributes:
         vectors: Its bends.
         highest: Highest held-out loss seen on it.
+        places: Of its corners, where it is a chain that got some.
         seed: Of its fit.
         steps: It has been fitted for.
         history: Step and highest loss of the fit that is under way.
@@ -50,6 +55,7 @@ class Found:
 
     vectors: list[Tensor] = field(default_factory=list)
     highest: float = math.inf
+    places: list[float] | None = None
     seed: int = 0
     steps: int = 0
     history: list[tuple[int, float]] = field(default_factory=list)
@@ -72,6 +78,7 @@ class CurveSearch:
         seed: Of the first fit.
         state: Where an unfinished fit is kept.
         progress: Told of steps and of what is seen.
+        curve: To be fitted; that of the settings if None.
 
     Raises:
         UnsupportedError: Disk and memory names of the weights differ.
@@ -86,6 +93,7 @@ class CurveSearch:
         seed: int,
         state: FitState,
         progress: Progress,
+        curve: Curve | None = None,
     ) -> None:
         live = ground.walk.live
         if not isinstance(live, InPlace):
@@ -95,7 +103,8 @@ class CurveSearch:
             )
         self.ground, self.live, self.training, self.fitting = ground, live, training, fitting
         self.seed, self.state, self.progress = seed, state, progress
-        self.curve = curve_of(fitting.kind, fitting.bends)
+        self.curve = curve or curve_of(fitting.kind, fitting.corners)
+        self.watched = (MIDDLE,) if isinstance(self.curve, Still) else WATCHED
         self.rows = halves.selection[:: max(1, len(halves.selection) // WATCHED_EXAMPLES)]
         self.found = Found()
 
@@ -111,17 +120,27 @@ class CurveSearch:
             first = int(notes.pop("restart"))
             self.found = Found(vectors=[], **notes)
         for restart in range(first, self.fitting.restarts):
-            bends = self._fit(restart, resume=notes is not None and restart == first)
+            self._fit(restart, resume=notes is not None and restart == first)
+        bends = self._bends(self.found.places)
         for vector, best in zip(bends.vectors, self.found.vectors, strict=True):
             vector.copy_(best)
         return bends
 
-    def _fit(self, restart: int, *, resume: bool) -> Bends:
-        seed = self.seed + restart
-        bends = Bends(self.ground.walk.anchors, self.curve, self.live)
+    def _bends(self, places: Sequence[float] | None) -> Bends:
+        """On the segment; of a chain with other corners than it began with, where it has them."""
+        curve = self.curve if places is None else Polygon(tuple(places), self.curve.kind)
+        return Bends(self.ground.walk.anchors, curve, self.live)
+
+    def _begin(self, seed: int, *, resume: bool) -> Fit | Band:
+        places = self.state.places() if resume else None
         batches = Shuffled(self.training, self.fitting.batch_size, seed)
-        fit = Fit(bends, self.live, batches, self.fitting, seed)
-        self.progress.phase(f"fitting a path (seed {seed})", self.fitting.steps or MOST_STEPS)
+        parts = self._bends(places), self.live, batches, self.fitting, seed
+        return Band(*parts, self._losses) if self.curve.kind == "neb" else Fit(*parts)
+
+    def _fit(self, restart: int, *, resume: bool) -> None:
+        seed = self.seed + restart
+        fit = self._begin(seed, resume=resume)
+        self.progress.phase(self._title(seed), self._most_steps)
         if resume:
             self.found.vectors = self.state.restore(fit)
             self.progress.advance(fit.done)
@@ -130,12 +149,11 @@ class CurveSearch:
             self._look(fit, restart, math.nan)
         while not self._is_finished(fit):
             loss = self._step(fit, restart)
-            if fit.done % EVERY == 0 or fit.done == self.fitting.steps:
+            if fit.done % EVERY == 0 or fit.done == self._most_steps:
                 self._look(fit, restart, loss)
         fit.release()
-        return bends
 
-    def _step(self, fit: Fit, restart: int) -> float:
+    def _step(self, fit: Fit | Band, restart: int) -> float:
         try:
             loss = fit.step()
         except DataError:
@@ -144,9 +162,21 @@ class CurveSearch:
         self.progress.advance(1)
         return loss
 
-    def _is_finished(self, fit: Fit) -> bool:
-        if self.fitting.steps is not None:
-            return fit.done >= self.fitting.steps
+    @property
+    def _most_steps(self) -> int:
+        if self.curve.kind == "neb":
+            return self.fitting.length
+        return MOST_STEPS if self.fitting.steps is None else self.fitting.steps
+
+    def _title(self, seed: int) -> str:
+        if isinstance(self.curve, Still):
+            name = self.ground.walk.anchors[int(self.curve.start)].name
+            return f"training {name} further"
+        return f"fitting a path (seed {seed})"
+
+    def _is_finished(self, fit: Fit | Band) -> bool:
+        if self.fitting.steps is not None or self.curve.kind == "neb":
+            return fit.done >= self._most_steps
         seen = [highest for _, highest in self.found.history]
         best = int(np.argmin(seen))
         recent = len(seen) - 1 - best
@@ -157,24 +187,26 @@ class CurveSearch:
             return False
         return seen[-1 - PATIENCE] - min(seen[-PATIENCE:]) < GAIN * abs(seen[-1 - PATIENCE])
 
-    def _look(self, fit: Fit, restart: int, loss: float) -> None:
+    def _look(self, fit: Fit | Band, restart: int, loss: float) -> None:
         """Measure the curve, keep it if it is the best, and keep the state."""
-        highest = max(self._losses(fit.bends))
+        highest = max(self._losses(fit.bends, self.watched))
         found = self.found
         found.history.append((fit.done, highest))
         if highest < found.highest or not found.vectors:
             found.vectors = [vector.clone() for vector in fit.bends.vectors]
             found.highest, found.seed, found.steps = highest, fit.seed, fit.done
+            found.places = _places(fit.bends.curve)
             found.best_history = list(found.history)
         self.state.save(fit, found.vectors, found.notes(restart))
         told = "" if math.isnan(loss) else f"training loss {loss:.4f}, "
-        self.progress.say(f"step {fit.done}: {told}highest held-out loss on the path {highest:.4f}")
+        where = "" if isinstance(self.curve, Still) else "highest "
+        self.progress.say(f"step {fit.done}: {told}{where}held-out loss {highest:.4f}")
 
-    def _losses(self, bends: Bends) -> list[float]:
+    def _losses(self, bends: Bends, places: Sequence[float]) -> list[float]:
         walk = self.ground.walk
         found = []
-        for t in WATCHED:
-            self.live.put(bends.at(rule_at(self.curve, t)))
+        for t in places:
+            self.live.put(bends.at(rule_at(bends.curve, t)))
             walk.refresh(self.live.model)
             found.append(self._mean())
         return found
@@ -184,3 +216,8 @@ class CurveSearch:
         if isinstance(objective, TaskObjective):
             return objective.of(self.rows).measure(self.live.model).mean
         return objective.measure(self.live.model).take(self.rows).mean
+
+
+def _places(curve: Curve) -> list[float] | None:
+    """Of a chain whose corners are its own."""
+    return list(curve.places) if curve.kind == "neb" and isinstance(curve, Polygon) else None

@@ -16,16 +16,16 @@ from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.geometry.curves import length_ratio
+from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.blend import Role
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
-from mergekit_geo.reports.path import PathMeasurements, PathRecord
+from mergekit_geo.reports.path import PathMeasurements, PathRecord, SaddleEntry
 from mergekit_geo.reports.provenance import model_entry, provenance, versions
 from mergekit_geo.reports.schema import Report
-from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
+from mergekit_geo.workflows.barrier import barrier_entry, estimate_entry, measure_pairs
 from mergekit_geo.workflows.fit_state import STATE, FitState
 from mergekit_geo.workflows.fitting import CurveSearch, Found
 from mergekit_geo.workflows.folder import free_folder
@@ -148,7 +148,7 @@ def fitted_route(
 
     Args:
         models: Two of them.
-        kind: `bezier` or `polygon`.
+        kind: `bezier`, `polygon` or `neb`.
         train_data: What it is fitted on.
         data: Held-out data; its selection half chooses.
         compute: How models are run.
@@ -267,8 +267,9 @@ def _measured(work: _Fitted, route: Route) -> PathMeasurements:
     )
     before, after = barrier_entry(walk, straight), barrier_entry(walk, curved)
     reported = [walk.at_model(i).take(work.halves.report) for i in range(PAIR)]
+    assert not isinstance(curve, Still)
     return PathMeasurements(
-        kind="bezier" if curve.kind == "bezier" else "polygon",
+        kind=curve.kind,
         bends=curve.bends,
         steps=found.steps,
         seed=found.seed,
@@ -282,7 +283,15 @@ def _measured(work: _Fitted, route: Route) -> PathMeasurements:
             loss_entry(anchor.name, "parent", losses, work.sample)
             for anchor, losses in zip(walk.anchors, reported, strict=True)
         ],
+        places=found.places,
+        saddle=_saddle(curved),
     )
+
+
+def _saddle(pair: Pair) -> SaddleEntry | None:
+    """The highest point of a path, where it lies between the ends."""
+    top = pair.barrier.loss.path_max
+    return SaddleEntry(t=top.t, loss=estimate_entry(top.estimate)) if 0 < top.t < 1 else None
 
 
 def _removed(before: BarrierEntry, after: BarrierEntry) -> float | None:

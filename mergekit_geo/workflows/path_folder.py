@@ -85,11 +85,12 @@ class PathFolder:
         from mergekit_geo.geometry.curves import curve_of
 
         measured = self.record.measured
+        curve = curve_of(measured.kind, measured.bends, measured.places)
         bends = [
             BendCheckpoint(self.folder / BENDS, i, f"{self.folder} bend {i + 1}")
             for i in range(measured.bends)
         ]
-        return fitted(curve_of(measured.kind, measured.bends), bends, self.record.bends_digest)
+        return fitted(curve, bends, self.record.bends_digest)
 
     def require_ends(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Make sure that these are the models that the path was fitted between.

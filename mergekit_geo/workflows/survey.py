@@ -21,7 +21,7 @@ from mergekit_geo.curvature.norms import LogitNorm
 from mergekit_geo.curvature.spectrum import Quadrature, probe, spectrum
 from mergekit_geo.curvature.stationarity import GroupGradients, escape, verdict
 from mergekit_geo.curvature.trace import hutchinson, xtrace
-from mergekit_geo.curvature.vectors import norm
+from mergekit_geo.live.vectors import norm
 from mergekit_geo.objectives.statistics import mean_loss
 from mergekit_geo.reports.part import Part
 from mergekit_geo.reports.sharpness import (

@@ -48,7 +48,7 @@ def fit_of(
     names = module_names(live_model, checkpoints[0])
     assert names is not None
     live = InPlace(live_model, names)
-    bends = Bends(checkpoints, curve_of(settings.kind, settings.bends), live)
+    bends = Bends(checkpoints, curve_of(settings.kind, settings.corners), live)
     objective = FunctionObjective(function, batches())  # type: ignore[arg-type]
     return Fit(bends, live, Shuffled(objective, 1, seed), settings, seed)
 
@@ -194,7 +194,7 @@ def test_dropout_is_as_trained_and_the_same_again() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"kind": "neb"}, "kind 'neb': expected one of bezier, polygon"),
+        ({"kind": "arc"}, "kind 'arc': expected one of bezier, polygon, neb"),
         ({"optimizer": "adam"}, "optimizer 'adam': expected one of adamw, sgd"),
         ({"bends": 0}, "bends must be at least 1, found 0"),
         ({"steps": -1}, "steps must be at least 0, found -1"),

@@ -14,8 +14,8 @@ from mergekit_geo.curvature.lanczos import (
     lanczos,
     random_start,
 )
-from mergekit_geo.curvature.vectors import coordinates, norm
 from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.live.vectors import coordinates, norm
 
 
 def by(matrix: Tensor) -> Product:
