@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mergekit_geo.selection.joining import best_first, join
+
 Members = tuple[int, ...]
 
 
@@ -61,22 +63,20 @@ def greedy(
         >>> found.members, found.weights(3)
         ((1, 2), (0.0, 0.5, 0.5))
     """
-    order = sorted(range(len(losses)), key=lambda index: losses[index])
-    best = Step((order[0],), losses[order[0]], kept=True)
-    steps = [best]
     if with_replacement:
-        return _with_replacement(best, order, loss_of)
-    for index in order[1:]:
-        members = (*best.members, index)
-        step = _tried(members, loss_of(members), best)
-        steps.append(step)
-        best = step if step.kept else best
-    return GreedySoup(best.members, tuple(steps))
+        return _with_replacement(losses, loss_of)
+
+    def reach(members: Members, index: int) -> tuple[Members, float]:
+        return (*members, index), loss_of((*members, index))
+
+    tried = join(losses, lambda index: (index,), reach)
+    steps = tuple(Step(step.point, step.loss, step.kept) for step in tried)
+    return GreedySoup([step for step in steps if step.kept][-1].members, steps)
 
 
-def _with_replacement(
-    best: Step, order: Sequence[int], loss_of: Callable[[Members], float]
-) -> GreedySoup:
+def _with_replacement(losses: Sequence[float], loss_of: Callable[[Members], float]) -> GreedySoup:
+    order = best_first(losses)
+    best = Step((order[0],), losses[order[0]], kept=True)
     steps = [best]
     while len(best.members) < 2 * len(order):
         candidates = [(*best.members, index) for index in order]
