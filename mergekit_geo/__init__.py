@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.barrier import barrier as barrier
     from mergekit_geo.workflows.check import CheckResult as CheckResult
     from mergekit_geo.workflows.check import check as check
-    from mergekit_geo.workflows.choose import Choosing as Choosing
+    from mergekit_geo.workflows.choosing import Choosing as Choosing
     from mergekit_geo.workflows.path import PathResult as PathResult
     from mergekit_geo.workflows.path import fit_path as fit_path
     from mergekit_geo.workflows.point import point as point
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "BarrierResult": "workflows.barrier",
     "CheckResult": "workflows.check",
-    "Choosing": "workflows.choose",
+    "Choosing": "workflows.choosing",
     "Compute": "live.settings",
     "EvalData": "objectives.settings",
     "Fitting": "connectivity.settings",

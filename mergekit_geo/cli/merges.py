@@ -49,13 +49,24 @@ def soup(
         Pick | None, typer.Option(help="Which point of the path; best by loss if not said.")
     ] = None,
     average_points: Annotated[int, typer.Option(help="Points that a mean is over.")] = 9,
+    tolerance: Annotated[
+        float, typer.Option(help="Share of the lowest loss that the flattest point may lose.")
+    ] = 0.005,
+    control: Annotated[
+        bool | None,
+        typer.Option(
+            "--control/--no-control",
+            help="Train the ends of a fitted path further, and report them beside it; within the "
+            "budget if not said.",
+        ),
+    ] = None,
     basin: Annotated[
         bool, typer.Option("--basin", help="Leave out models that a barrier parts from the rest.")
     ] = False,
 ) -> None:
     """Average models: the weighted soup, or the one that loss chooses."""
     with session("soup", options) as current:
-        from mergekit_geo.workflows.choose import Choosing
+        from mergekit_geo.workflows.choosing import Choosing
         from mergekit_geo.workflows.soup import soup as run
 
         result = run(
@@ -71,6 +82,8 @@ def soup(
                 along=along,
                 pick=pick and pick.value,
                 average_points=average_points,
+                tolerance=tolerance,
+                control=control,
                 basin=basin,
             ),
             progress=current.progress(),

@@ -77,6 +77,7 @@ class Pick(StrEnum):
     BEST = "best"
     MIDPOINT = "midpoint"
     MEAN = "mean"
+    FLATTEST = "flattest"
 
 
 class Method(StrEnum):
@@ -136,7 +137,7 @@ Along = Annotated[
     str | None,
     typer.Option(
         help="Take a point of a path between two models: linear, slerp, a fitted path's DIR, or, "
-        "with --train-data, bezier, polygon or neb."
+        "with --train-data, bezier, polygon or neb. More models join one at a time."
     ),
 ]
 Out = Annotated[Path, typer.Option("-o", "--out", help="Folder to write.", metavar="DIR")]

@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.curves import Curve, rule_at
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.geometry.sphere import Slerp
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.objectives.settings import EvalData
+
+if TYPE_CHECKING:
+    from mergekit_geo.objectives.objective import FunctionObjective
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What it took to fit a path.
+
+    Attributes:
+        fitting: The settings.
+        steps: That were taken until the fit that was kept was best.
+        seed: Of that fit.
+        seconds: Of all steps.
+        train_data: What it was fitted on: settings of data, or an objective.
+    """
+
+    fitting: Fitting
+    steps: int
+    seed: int
+    seconds: float
+    train_data: EvalData | FunctionObjective
 
 
 @dataclass(frozen=True)
@@ -23,12 +48,14 @@ class Route:
         rule: Weighs the ends and the bends at t.
         bends: Anchors between the ends.
         key: What its points are known by; changes when the bends do.
+        effort: What it took to fit it; None where nothing was fitted, or nobody knows.
     """
 
     name: str
     rule: Callable[[float], Rule]
     bends: tuple[Checkpoint, ...] = ()
     key: str = ""
+    effort: Effort | None = None
 
     def at(self, ends: Sequence[Checkpoint], t: float) -> Blend:
         """The point at t of the way between two models."""
@@ -40,9 +67,6 @@ KINDS = {
     "slerp": Route("slerp", lambda t: Slerp(t, "linear"), key="slerp"),
 }
 """A new kind that needs no fitting is one line here."""
-
-FITTED = ("bezier", "polygon", "neb")
-"""Kinds that are fitted first."""
 
 
 def path(kind: str) -> Route:
@@ -60,12 +84,16 @@ def path(kind: str) -> Route:
     return KINDS[kind]
 
 
-def fitted(curve: Curve, bends: Sequence[Checkpoint], digest: str) -> Route:
+def fitted(
+    curve: Curve, bends: Sequence[Checkpoint], digest: str, effort: Effort | None = None
+) -> Route:
     """The way through fitted bends.
 
     Args:
         curve: How the bends are gone through.
         bends: In order.
         digest: Of their values.
+        effort: What it took to fit them.
     """
-    return Route(curve.kind, lambda t: rule_at(curve, t), tuple(bends), f"{curve} {digest}")
+    key = f"{curve} {digest}"
+    return Route(curve.kind, lambda t: rule_at(curve, t), tuple(bends), key, effort)

@@ -7,7 +7,7 @@ and of nothing else, so an interrupted search that remembers its points goes on 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,6 +84,7 @@ def trace(
     points: int = POINTS,
     most: int = MOST,
     known: Mapping[float, Losses] | None = None,
+    also: Sequence[float] = (),
 ) -> Profile:
     """Measure the loss along a path: on an even grid, then near its top.
 
@@ -96,6 +97,7 @@ def trace(
         points: Of the even grid on [0, 1], ends included.
         most: Evaluations in all, ends included.
         known: Points measured before; each is taken in place of a measurement.
+        also: Places within [0, 1] to be measured beside the grid.
 
     Raises:
         ArgumentError: Too few points, or fewer in all than on the grid.
@@ -115,7 +117,8 @@ def trace(
     def losses_at(t: float) -> Losses:
         return known[t] if t in known else measure(t)
 
-    found = {t: losses_at(t) for t in (i / (points - 1) for i in range(points))}
+    grid = sorted({*(i / (points - 1) for i in range(points)), *also})
+    found = {t: losses_at(t) for t in grid}
     profile = Profile(found, halves(found[0.0]))
     while len(profile.t) < most and (t := next_step(profile.t, profile.excess)) is not None:
         profile = Profile(

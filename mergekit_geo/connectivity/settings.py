@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from mergekit_geo.errors import ArgumentError
 
 OPTIMIZERS = ("adamw", "sgd")
-KINDS = ("bezier", "polygon", "neb")
+FITTED = ("bezier", "polygon", "neb")
+"""Kinds of path that are fitted."""
+
 NEB_BENDS, NEB_STEPS = 3, 200
 """Of a chain to begin with, and of all its cycles, where none are said."""
 
@@ -47,7 +49,7 @@ class Fitting:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (("kind", KINDS), ("optimizer", OPTIMIZERS)):
+        for name, known in (("kind", FITTED), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:
                 raise ArgumentError(
                     f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}"

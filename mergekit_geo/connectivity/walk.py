@@ -76,14 +76,18 @@ class Walk:
             self._seen[key] = found or self._measure(title, blend, key)
         return self._seen[key]
 
+    def go_to(self, blend: Blend) -> None:
+        """Give the module the weights of a blend, and statistics of its own."""
+        self.live.put(blend)
+        if self.refresh_models or len(blend.anchors) > 1:
+            self.refresh(self.live.model)
+
     def leave(self) -> None:
         """Let the module go: what has been measured stays known."""
         self.live = _Gone()
 
     def _measure(self, title: str, blend: Blend, key: str) -> Losses:
-        self.live.put(blend)
-        if self.refresh_models or len(blend.anchors) > 1:
-            self.refresh(self.live.model)
+        self.go_to(blend)
         found = self.evaluator.measure_any(title, self.live.model)
         if self.kept:
             self.kept.put(key, found)

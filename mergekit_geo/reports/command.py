@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-SPELT = {"source": "data", "config": "data-config", "fsync": "no-fsync"}
+SPELT = {"source": "data", "config": "data-config"}
 """Settings whose flag has another name."""
 
 
@@ -33,6 +33,9 @@ def changed_flags(setting: DataclassInstance) -> Sequence[str]:
         value = getattr(setting, field.name)
         if value == field.default:
             continue
-        flag = "--" + SPELT.get(field.name, field.name).replace("_", "-")
-        flags.append(flag if isinstance(value, bool) else f"{flag}={value}")
+        name = SPELT.get(field.name, field.name).replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            flags.append(f"--{name}={value}")
     return flags

@@ -157,6 +157,9 @@ def _curve(axes: Axes, entry: BarrierEntry, colour: str) -> None:
     ends = [ts[0], ts[-1]], [losses[0], losses[-1]]
     axes.plot(*ends, "--", color=colour, linewidth=0.9, alpha=0.6)
     axes.plot(*ends, "s", color=colour, markersize=6)
+    if entry.taken is not None:
+        height = dict(points)[entry.taken]
+        axes.plot(entry.taken, height, "*", color=INK, markersize=12, label="taken", zorder=3)
     barrier = entry.barrier
     if barrier.low is not None and barrier.high is not None and entry.t_max is not None:
         chord = (1 - entry.t_max) * losses[0] + entry.t_max * losses[-1]

@@ -60,6 +60,7 @@ class BarrierEntry(Part):
         path_mean: Mean loss over t.
         significant: Whether the barrier's interval lies above zero; null without an interval.
         verdict: The same in words.
+        taken: t of the point that the merge took, chosen on the selection half.
     """
 
     first: str
@@ -76,3 +77,4 @@ class BarrierEntry(Part):
     path_mean: float | None
     significant: bool | None
     verdict: str
+    taken: float | None = None

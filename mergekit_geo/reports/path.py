@@ -44,6 +44,7 @@ class PathMeasurements(Part):
         bends: Number of bends.
         steps: Of the fit that was kept.
         seed: Of it.
+        seconds: Of all steps of all fits.
         history: Step, and the highest held-out loss on the way there, on the selection half.
         straight: Loss along the segment between the ends.
         fitted: Loss along the path.
@@ -59,6 +60,7 @@ class PathMeasurements(Part):
     bends: int
     steps: int
     seed: int
+    seconds: float = 0.0
     history: list[tuple[int, float]]
     straight: BarrierEntry
     fitted: BarrierEntry

@@ -130,6 +130,7 @@ class SelectionEntry(Part):
         documents: How many documents it was chosen on.
         steps: What was tried, and its loss there.
         left_out: Models outside the largest basin, and why.
+        sharpness: λ_max on the selection half, of the points that were compared by it.
     """
 
     method: str
@@ -137,6 +138,7 @@ class SelectionEntry(Part):
     documents: int
     steps: list[tuple[str, float]]
     left_out: list[str] = []
+    sharpness: list[tuple[str, float]] = []
 
 
 class MergeMeasurements(Part):

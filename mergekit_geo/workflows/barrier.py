@@ -236,15 +236,35 @@ def threshold_of(losses: Sequence[float]) -> float:
 
 
 def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
-    """A path as the report has it: the curve on the report half, heights with intervals."""
-    loss, error = pair.barrier.loss, pair.barrier.error
-    reported = [x.take(pair.profile.halves.report) for x in pair.profile.measured.values()]
+    """The path between two models as the report has it."""
+    names = walk.anchors[pair.first].name, walk.anchors[pair.second].name
+    return path_entry(names, pair.along, pair.profile, pair.barrier)
+
+
+def path_entry(
+    names: tuple[str, str],
+    along: str,
+    profile: Profile,
+    barrier: Barrier,
+    taken: float | None = None,
+) -> BarrierEntry:
+    """A path as the report has it: the curve on the report half, heights with intervals.
+
+    Args:
+        names: Of its ends.
+        along: Kind of path.
+        profile: Losses along it.
+        barrier: What they say.
+        taken: t of the point that a merge took.
+    """
+    loss, error = barrier.loss, barrier.error
+    reported = [x.take(profile.halves.report) for x in profile.measured.values()]
     scores = [x.accuracy for x in reported if x.accuracy is not None]
     return BarrierEntry(
-        first=walk.anchors[pair.first].name,
-        second=walk.anchors[pair.second].name,
-        along=pair.along,
-        t=pair.profile.t.tolist(),
+        first=names[0],
+        second=names[1],
+        along=along,
+        t=profile.t.tolist(),
         loss=[_finite(x.mean) for x in reported],
         metric=[_finite(score) for score in scores] or None,
         barrier=estimate_entry(loss.barrier.estimate),
@@ -254,7 +274,8 @@ def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
         path_max=_finite(loss.path_max.estimate.value),
         path_mean=_finite(loss.path_mean.value),
         significant=_above_zero(loss.barrier.estimate),
-        verdict=pair.barrier.sentence(),
+        verdict=barrier.sentence(),
+        taken=taken,
     )
 
 

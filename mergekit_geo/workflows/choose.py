@@ -10,76 +10,22 @@ from typing import TYPE_CHECKING
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.merging.groups import GRANULARITIES
 from mergekit_geo.reports.schema import SelectionEntry
+from mergekit_geo.workflows.choosing import Choosing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.live.blend import InPlace
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.objectives.halves import Halves
     from mergekit_geo.objectives.objective import TaskObjective
     from mergekit_geo.progress import Progress
     from mergekit_geo.selection.learned import Weights
+    from mergekit_geo.workflows.along import RouteTo
     from mergekit_geo.workflows.measuring import Ground
-
-METHODS = ("uniform", "weighted", "greedy", "learned")
-PICKS = ("best", "midpoint", "mean")
-PAIR = 2
-MIDPOINT = 0.5
-
-
-@dataclass(frozen=True)
-class Choosing:
-    """How a point is chosen.
-
-    Attributes:
-        method: `uniform` or `weighted` by the weights given; `greedy` or `learned` by loss.
-        with_replacement: Greedy adds models again and again while that helps.
-        granularity: Learned coefficients are shared by the `model`, a `layer` or a `tensor`.
-        steps: Of the learned soup's optimiser.
-        along: Take a point of a path between two models: `linear`, `slerp`, or the folder of a
-            fitted one.
-        pick: Which one: `best` by loss, `midpoint`, or the `mean` of several.
-        average_points: How many the mean is over, at even distances in t.
-        basin: Leave out models that a barrier parts from the largest basin.
-    """
-
-    method: str = "uniform"
-    with_replacement: bool = False
-    granularity: str = "model"
-    steps: int = 50
-    along: str | None = None
-    pick: str | None = None
-    average_points: int = 9
-    basin: bool = False
-
-    def __post_init__(self) -> None:
-        _check("method", self.method, METHODS)
-        _check("granularity", self.granularity, GRANULARITIES)
-        if self.pick is not None:
-            _check("pick", self.pick, PICKS)
-        if self.along is None and self.pick is not None:
-            raise ArgumentError("--pick takes a point of a path", remedy="--along linear or slerp")
-        if self.average_points < PAIR:
-            raise ArgumentError(f"a mean is over 2 points or more, found {self.average_points}")
-        if self.along is not None and self.method in {"greedy", "learned"}:
-            raise ArgumentError(f"--along and --method {self.method} are two ways to choose")
-        if self.along is not None and self.basin:
-            raise ArgumentError("--basin may leave a model out, and a path needs both")
-
-    @property
-    def by_loss(self) -> bool:
-        """Whether anything is chosen by its loss."""
-        return self.method in {"greedy", "learned"} or self.basin or self.picks_best
-
-    @property
-    def picks_best(self) -> bool:
-        """Whether the best point of a path is sought."""
-        return self.along is not None and self.pick in {None, "best"}
+    from mergekit_geo.workflows.picking import Picked
 
 
 @dataclass(frozen=True)
@@ -92,6 +38,7 @@ class Chosen:
         entry: For the report.
         halves: What it was chosen on, and what remains to report on.
         bends: Anchors beside the models.
+        legs: Of the paths that were taken, and the point of each.
     """
 
     rule: Rule
@@ -99,40 +46,7 @@ class Chosen:
     entry: SelectionEntry | None = None
     halves: Halves | None = None
     bends: tuple[Checkpoint, ...] = ()
-
-
-def unchosen(choosing: Choosing, route: Route) -> Rule:
-    """The point of a path that is taken without a look at losses.
-
-    Args:
-        choosing: `midpoint` or `mean`; the middle where the best is still to be sought.
-        route: The path.
-
-    Raises:
-        ArgumentError: The path's coefficients depend on the tensors, and the mean is asked for.
-    """
-    if choosing.pick != "mean":
-        return route.rule(MIDPOINT)
-    count = choosing.average_points
-    rules = [route.rule(i / (count - 1)) for i in range(count)]
-    if any(rule.needs_gram for rule in rules):
-        raise ArgumentError(
-            f"the mean of points along {route.name} is no one rule", remedy="--along linear"
-        )
-    columns = zip(*(rule.weights for rule in rules), strict=True)
-    weights = tuple(sum(column) / count for column in columns)
-    return Linear(weights, branch=f"mean of {route.name}", name=f"mean of {route.name}")
-
-
-def evaluations(choosing: Choosing, count: int) -> int:
-    """About how many measurements choosing takes, for the estimate of the cost."""
-    pairs = count * (count - 1) // 2
-    found = 3 * pairs + count if choosing.basin else 0
-    if choosing.picks_best:
-        return found + 12
-    if choosing.method == "greedy":
-        return found + (count * count if choosing.with_replacement else 2 * count)
-    return found + count + 1 if choosing.method == "learned" else found
+    legs: tuple[Picked, ...] = ()
 
 
 def choose(
@@ -141,7 +55,7 @@ def choose(
     ground: Ground,
     progress: Progress,
     seed: int,
-    route: Route | None = None,
+    route_to: RouteTo | None = None,
 ) -> Chosen:
     """Choose a point by loss.
 
@@ -151,24 +65,45 @@ def choose(
         ground: Where losses are measured; its anchors are the models.
         progress: Told of steps.
         seed: Of the halves.
-        route: The path that a point of is sought; None without one.
+        route_to: Gives the path from a point to a model, where points of paths are sought.
 
     Raises:
         DataError: Too few documents for two halves.
     """
     halves = ground.halves(seed)
     first = ground.walk.at_model(0)
-    search = _Search(choosing, weights, ground, halves, progress, route)
+    documents = len(set(first.document[halves.selection].tolist()))
+    if choosing.along is not None:
+        return _along(choosing, ground, halves, seed, route_to, documents)
+    search = _Search(choosing, weights, ground, halves, progress)
     members, left_out = search.members()
     rule, rules, method, text, steps = search.run(members)
     entry = SelectionEntry(
-        method=method,
-        chosen=text,
-        documents=len(set(first.document[halves.selection].tolist())),
-        steps=steps,
-        left_out=left_out,
+        method=method, chosen=text, documents=documents, steps=steps, left_out=left_out
     )
-    return Chosen(rule, rules, entry, halves, () if route is None else route.bends)
+    return Chosen(rule, rules, entry, halves)
+
+
+def _along(
+    choosing: Choosing,
+    ground: Ground,
+    halves: Halves,
+    seed: int,
+    route_to: RouteTo | None,
+    documents: int,
+) -> Chosen:
+    from mergekit_geo.workflows.along import along
+
+    assert route_to is not None
+    found = along(choosing, ground, halves, seed, route_to)
+    entry = SelectionEntry(
+        method=found.method,
+        chosen=found.chosen,
+        documents=documents,
+        steps=found.steps,
+        sharpness=found.sharpness,
+    )
+    return Chosen(found.point.rule, {}, entry, halves, found.point.bends, found.legs)
 
 
 Found = tuple[Rule, Mapping[str, Rule], str, str, list[tuple[str, float]]]
@@ -181,7 +116,6 @@ class _Search:
     ground: Ground
     halves: Halves
     progress: Progress
-    route: Route | None = None
 
     @property
     def names(self) -> list[str]:
@@ -208,8 +142,6 @@ class _Search:
 
     def run(self, members: list[int]) -> Found:
         choosing = self.choosing
-        if self.route is not None:
-            return self._along(self.route)
         if choosing.method == "greedy":
             return self._greedy(members)
         if choosing.method == "learned":
@@ -253,16 +185,6 @@ class _Search:
         steps = [(self._title([members[i] for i in s.members]), s.loss) for s in found.steps]
         return self._soup(soup), {}, "greedy", self._title(soup), steps
 
-    def _along(self, route: Route) -> Found:
-        from mergekit_geo.selection.line_search import line_search
-
-        found = line_search(
-            lambda t: self.ground.walk.between(0, 1, route, t).take(self.halves.selection).mean
-        )
-        steps = [(f"t = {t:.4f}", loss) for t, loss in found.tried]
-        text = f"t = {found.t:.4f}"
-        return route.rule(found.t), {}, f"best along {route.name}", text, steps
-
     def _learned(self, members: Sequence[int]) -> Found:
         from mergekit_geo.live.blend import InPlace
         from mergekit_geo.objectives.objective import TaskObjective
@@ -301,11 +223,6 @@ class _Search:
             for name, weight in zip(self.names, learned.rule.weights, strict=True)
         )
         return learned.rule, learned.rules, f"learned by {choosing.granularity}", text, steps
-
-
-def _check(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ArgumentError(f"{name} {value!r}: expected one of {', '.join(known)}")
 
 
 def _batch_loss(part: TaskObjective, live: InPlace) -> Callable[[int], Tensor]:

@@ -22,6 +22,7 @@ from mergekit_geo.reports.schema import (
     Report,
 )
 from mergekit_geo.workflows.choose import Chosen
+from mergekit_geo.workflows.control import Control
 from mergekit_geo.workflows.evidence import evidence, sharpness_evidence
 from mergekit_geo.workflows.losses import LossPlan, LossReport
 from mergekit_geo.workflows.measuring import Ground
@@ -88,6 +89,7 @@ class Draft:
             self.chosen,
             self.ground,
             progress,
+            self._control(progress),
         )
         self.ground = None  # the module that was measured makes room
         limit = request.compute.budget * 60
@@ -103,6 +105,14 @@ class Draft:
             progress,
         )
         return Evidence(losses, sharpness)
+
+    def _control(self, progress: Progress) -> Control:
+        request = self.request
+        limit = request.compute.budget * 60
+        left = max(limit - (time.time() - self.began), 1.0) if limit else 0.0
+        seed = request.data.seed if isinstance(request.data, EvalData) else 0
+        wanted = request.choosing.control if request.command == "soup" else False
+        return Control(wanted, left, request.compute, seed, progress)
 
     def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
         """All that is known at the end."""
@@ -155,9 +165,15 @@ class Draft:
             missing.append(NotMeasured(what="losses", why=losses.reason, command=again))
         if not losses.barriers and len(self.parents) > 1:
             missing.append(self._no_barriers(losses))
+        if losses.no_control and self.request.command == "soup":
+            missing.append(self._no_control(losses, out))
         if found.sharpness.reason:
             missing.append(self._no_sharpness(found.sharpness, out))
         return missing
+
+    def _no_control(self, losses: LossReport, out: Path | None) -> NotMeasured:
+        command = f"{self.command_line(out)} --control" if out else ""
+        return NotMeasured(what="control", why=losses.no_control, command=command)
 
     def _no_sharpness(self, sharpness: SharpnessReport, out: Path | None) -> NotMeasured:
         names = [anchor.name for anchor in self.parents]

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.connectivity.walk import Walk
+    from mergekit_geo.objectives.halves import Halves
     from mergekit_geo.objectives.losses import Losses
     from mergekit_geo.reports.losses import BarrierEntry
+    from mergekit_geo.workflows.control import Control
     from mergekit_geo.workflows.flatness import SharpnessReport, Subject
     from mergekit_geo.workflows.losses import Data
+    from mergekit_geo.workflows.picking import Picked
 
     Output = Path | tuple[Config, dict[str, Tensor]]
     Measured = list[tuple[str, Role, Losses]]
@@ -37,6 +41,9 @@ MOST_PARENTS = 4
 """Merges of more are not measured for barriers on the way."""
 
 INNER_POINTS = 3
+
+LEG_POINTS = 11
+"""Of a path that a point was taken of."""
 
 
 def evidence(
@@ -49,6 +56,7 @@ def evidence(
     chosen: Chosen,
     ground: Ground | None,
     progress: Progress,
+    control: Control,
 ) -> LossReport:
     """Measure parents, output and barriers on the same examples.
 
@@ -66,11 +74,11 @@ def evidence(
             train_data,
             compute,
             progress,
-            evaluations=count + 1 + INNER_POINTS * pairs,
+            evaluations=count + 1 + INNER_POINTS * pairs + LEG_POINTS * len(chosen.legs),
             resumable=True,
             refresh_models=False,
         )
-        return _measured(anchors, output, plan, data, compute, chosen, ground)
+        return _measured(anchors, output, plan, data, compute, chosen, ground, control)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
         return LossReport(reason=f"{type(error).__name__}: {error}")
 
@@ -131,12 +139,15 @@ def _measured(
     compute: Compute,
     chosen: Chosen,
     ground: Ground,
+    control: Control,
 ) -> LossReport:
     models: Measured = [
         (anchor.name, "parent", ground.walk.at_model(i)) for i, anchor in enumerate(anchors)
     ]
     models += _references(ground, chosen)
     barriers, warnings = _barriers(ground, chosen, data)
+    trained, reason = control.run(ground, chosen)
+    models += trained
     ground.walk.leave()
     module = _open(output, anchors[0], compute)
     models.append((OUTPUT, "output", ground.walk.evaluator.measure_any(OUTPUT, module)))
@@ -154,6 +165,7 @@ def _measured(
         module,
         half="" if chosen.halves is None else "report",
         barriers=barriers,
+        no_control=reason,
     )
 
 
@@ -184,7 +196,26 @@ def _barriers(ground: Ground, chosen: Chosen, data: Data) -> tuple[list[BarrierE
         return [], [f"no barrier between the parents: {error}"]
     points = INNER_POINTS + 2
     pairs = measure_pairs(walk, halves, (path("linear"),), points=points, most=points)
-    return [barrier_entry(walk, pair) for pair in pairs], []
+    found = [barrier_entry(walk, pair) for pair in pairs]
+    return found + [_leg_entry(walk, halves, leg) for leg in chosen.legs], []
+
+
+def _leg_entry(walk: Walk, halves: Halves, found: Picked) -> BarrierEntry:
+    """The path that a point was taken of, and the point on it."""
+    from mergekit_geo.connectivity.barrier import barrier
+    from mergekit_geo.connectivity.profile import trace
+    from mergekit_geo.workflows.barrier import path_entry
+
+    leg, taken = found.leg, found.t
+    profile = trace(
+        lambda t: leg.losses(walk, t),
+        lambda losses: halves,
+        points=LEG_POINTS,
+        most=LEG_POINTS + 1,
+        also=() if taken is None else (taken,),
+    )
+    names = (leg.start.title, leg.names[leg.target])
+    return path_entry(names, leg.route.name, profile, barrier(profile), taken)
 
 
 def _open(output: Output, donor: Checkpoint, compute: Compute) -> Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ class Found:
         places: Of its corners, where it is a chain that got some.
         seed: Of its fit.
         steps: It has been fitted for.
+        seconds: Of all steps of all fits so far.
         history: Step and highest loss of the fit that is under way.
         best_history: The same of the fit that was best.
     """
@@ -58,6 +60,7 @@ class Found:
     places: list[float] | None = None
     seed: int = 0
     steps: int = 0
+    seconds: float = 0.0
     history: list[tuple[int, float]] = field(default_factory=list)
     best_history: list[tuple[int, float]] = field(default_factory=list)
 
@@ -154,11 +157,13 @@ class CurveSearch:
         fit.release()
 
     def _step(self, fit: Fit | Band, restart: int) -> float:
+        began = time.monotonic()
         try:
             loss = fit.step()
         except DataError:
             self.state.save(fit, self.found.vectors, self.found.notes(restart))
             raise
+        self.found.seconds += time.monotonic() - began
         self.progress.advance(1)
         return loss
 

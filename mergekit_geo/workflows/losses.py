@@ -59,6 +59,8 @@ class LossReport:
         attention: The attention backend.
         warnings: What was left out.
         barriers: Between the parents.
+        no_control: Why the ends of a fitted path were not trained further; empty if they were, or
+            there is none.
         reason: Why nothing was measured; empty if it was.
     """
 
@@ -70,6 +72,7 @@ class LossReport:
     attention: str | None = None
     warnings: list[str] = field(default_factory=list)
     barriers: list[BarrierEntry] = field(default_factory=list)
+    no_control: str = ""
     reason: str = ""
 
 
@@ -113,6 +116,7 @@ def report_losses(
     *,
     half: Literal["", "report"] = "",
     barriers: Sequence[BarrierEntry] = (),
+    no_control: str = "",
 ) -> LossReport:
     """Losses as a report has them.
 
@@ -124,6 +128,7 @@ def report_losses(
         module: Any of them, for where it ran.
         half: Whether these are the losses on the report half alone.
         barriers: Between the parents.
+        no_control: Why the ends of a fitted path were not trained further.
     """
     *others, (_, _, output) = models
     documents = len(set(output.document.tolist()))
@@ -137,6 +142,7 @@ def report_losses(
         attention=place[2],
         warnings=[*warnings, *_too_few(documents)],
         barriers=list(barriers),
+        no_control=no_control,
     )
 
 

@@ -18,15 +18,14 @@ from mergekit_geo.errors import AntipodalError, ArgumentError, NonFiniteError
 from mergekit_geo.live.distributed import world
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.settings import DTYPES
-from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.card import model_card
 from mergekit_geo.reports.provenance import count_parameters, model_entry, versions
 from mergekit_geo.reports.schema import MergeMeasurements
-from mergekit_geo.workflows.choose import Chosen, choose, evaluations
+from mergekit_geo.workflows.choice import chosen_point
 from mergekit_geo.workflows.draft import Draft
-from mergekit_geo.workflows.losses import LossPlan, plan_losses
-from mergekit_geo.workflows.measuring import NO_STATISTICS, Ground, make_ground
+from mergekit_geo.workflows.losses import plan_losses
+from mergekit_geo.workflows.measuring import NO_STATISTICS
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
@@ -58,7 +57,7 @@ def merge(
     plan = plan_losses(checkpoints, request.data, request.compute)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     anchors = found.fetch()
-    chosen, ground = _chosen(anchors, request, plan, progress)
+    chosen, ground = chosen_point(anchors, request, plan, progress)
     inputs = (*anchors, *chosen.bends)
     blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
     warnings = [*request.warnings, *found.warnings]
@@ -66,36 +65,6 @@ def merge(
     if out is None:
         return _in_memory(draft, progress)
     return _on_disk(draft, out, progress)
-
-
-def _chosen(
-    anchors: Sequence[Checkpoint], request: Request, plan: LossPlan, progress: Progress
-) -> tuple[Chosen, Ground | None]:
-    """The point asked for, or the one that loss chooses, and where that was measured."""
-    choosing = request.choosing
-    if not choosing.by_loss:
-        bends = () if request.route is None else request.route.bends
-        return Chosen(request.rule, bends=bends), None
-    data = request.data
-    if isinstance(data, EvalData) and not data.source:
-        raise ArgumentError(
-            "a model chosen by loss would be tuned to the built-in text",
-            remedy=f"give --data of yours, or say --data {data.origin}",
-        )
-    ground = make_ground(
-        anchors,
-        plan,
-        data,
-        request.train_data,
-        request.compute,
-        progress,
-        evaluations=evaluations(choosing, len(anchors)) + 2 * len(anchors),
-        resumable=True,
-        refresh_models=False,
-    )
-    seed = data.seed if isinstance(data, EvalData) else 0
-    weights = request.rule.weights
-    return choose(choosing, weights, ground, progress, seed, request.route), ground
 
 
 def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
@@ -169,11 +138,14 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
 def _draw(report: Report, folder: Path) -> None:
     """Pictures of what was measured."""
     assert isinstance(report.result, MergeMeasurements)
-    if report.result.sharpness:
-        from mergekit_geo.reports.figures import write_sharpness
+    if report.result.sharpness or report.result.barriers:
+        from mergekit_geo.reports.figures import write_barriers, write_sharpness
 
         (folder / "figures").mkdir(exist_ok=True)
-        write_sharpness(report.result.sharpness, folder / "figures")
+        if report.result.barriers:
+            write_barriers(report.result.barriers, folder / "figures")
+        if report.result.sharpness:
+            write_sharpness(report.result.sharpness, folder / "figures")
 
 
 def _identity(draft: Draft) -> list[Any]:

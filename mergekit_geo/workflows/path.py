@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reading import Bytes
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.bends import Bends
-    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.connectivity.paths import Effort, Route
     from mergekit_geo.geometry.gram import Gram
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.objectives.evaluation import Sample
     from mergekit_geo.objectives.halves import Halves
-    from mergekit_geo.objectives.objective import Objective
+    from mergekit_geo.objectives.objective import FunctionObjective, Objective
     from mergekit_geo.reports.losses import BarrierEntry
     from mergekit_geo.workflows.barrier import Pair
     from mergekit_geo.workflows.losses import Data
@@ -157,8 +157,10 @@ def fitted_route(
     Raises:
         GeoError: As `fit_path`.
     """
+    assert train_data is not None
     fitting = Fitting(kind=kind)
-    return route_of(_fit(models, train_data, fitting, 0, data, compute, progress, None).bends)
+    work = _fit(models, train_data, fitting, 0, data, compute, progress, None)
+    return route_of(work.bends, effort_of(work.found, fitting, train_data))
 
 
 @dataclass(frozen=True)
@@ -224,14 +226,21 @@ def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) ->
     return prepare(train_data, donor.folder, donor.config, compute).objective
 
 
-def route_of(bends: Bends) -> Route:
+def effort_of(found: Found, fitting: Fitting, train_data: EvalData | FunctionObjective) -> Effort:
+    """What it took to fit a path."""
+    from mergekit_geo.connectivity.paths import Effort
+
+    return Effort(fitting, found.steps, found.seed, found.seconds, train_data)
+
+
+def route_of(bends: Bends, effort: Effort | None = None) -> Route:
     """The way through bends that were just fitted."""
     from mergekit_geo.connectivity.paths import fitted
 
     digest = hashlib.sha256()
     for vector in bends.vectors:
         digest.update(vector.cpu().numpy().tobytes())
-    return fitted(bends.curve, bends.anchors, digest.hexdigest())
+    return fitted(bends.curve, bends.anchors, digest.hexdigest(), effort)
 
 
 def _refuse_equal(ends: Sequence[Checkpoint]) -> None:
@@ -273,6 +282,7 @@ def _measured(work: _Fitted, route: Route) -> PathMeasurements:
         bends=curve.bends,
         steps=found.steps,
         seed=found.seed,
+        seconds=round(found.seconds, 3),
         history=found.best_history,
         straight=before,
         fitted=after,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,16 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import content_digest
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.writer import save_tensors
+from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
+from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.reports.path import PATH_VERSION, EndEntry, PathRecord
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.connectivity.paths import Effort, Route
 
 PAIR = 2
 RECORD, BENDS = "path.json", "bends.safetensors"
@@ -90,7 +92,23 @@ class PathFolder:
             BendCheckpoint(self.folder / BENDS, i, f"{self.folder} bend {i + 1}")
             for i in range(measured.bends)
         ]
-        return fitted(curve, bends, self.record.bends_digest)
+        return fitted(curve, bends, self.record.bends_digest, self._effort())
+
+    def _effort(self) -> Effort | None:
+        """What the fit took; None where it was fitted to a function of somebody's."""
+        from mergekit_geo.connectivity.paths import Effort
+
+        settings, measured = self.record.settings, self.record.measured
+        if not settings.get("train_data"):
+            return None
+        known = {field.name for field in fields(Fitting)}
+        return Effort(
+            Fitting(**{name: value for name, value in settings.items() if name in known}),
+            measured.steps,
+            measured.seed,
+            measured.seconds,
+            EvalData(**settings["train_data"]),
+        )
 
     def require_ends(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Make sure that these are the models that the path was fitted between.
@@ -131,7 +149,7 @@ def named_route(
         ArgumentError: No such kind, one that cannot be fitted, or more than two models.
         IncompatibleError: The folder's path leads between other models.
     """
-    from mergekit_geo.connectivity.paths import FITTED, path
+    from mergekit_geo.connectivity.paths import path
 
     if name in FITTED and fit is not None:
         return fit(name)

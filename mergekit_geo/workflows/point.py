@@ -58,6 +58,6 @@ def point(
     path.require_ends([checkpoint.fetch() for checkpoint in checkpoints])
     request = Request(
         "point", rule, {"path": str(folder), "t": place}, [f"--t={place}"], output, data, compute,
-        sharpness, (), train_data, route=route, named=(str(folder),),
+        sharpness, (), train_data, route=route, t=place, named=(str(folder),),
     )  # fmt: skip
     return merge(checkpoints, request, None if out is None else Path(out), progress or Silent())

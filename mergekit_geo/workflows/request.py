@@ -11,7 +11,7 @@ from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.workflows.choose import Choosing
+from mergekit_geo.workflows.choosing import Choosing
 
 if TYPE_CHECKING:
     from mergekit_geo.connectivity.paths import Route
@@ -35,6 +35,8 @@ class Request:
         choosing: How the point is chosen, where it is chosen by loss.
         compute: How models are run.
         route: The path that a point of is taken, where one is.
+        fit_data: What paths are fitted on when they are needed.
+        t: The point that is asked for, where one is.
         named: What the command names, where that is not the models.
         sharpness: `off`, `quick` or `full`.
         warnings: What the user should know of the settings.
@@ -52,6 +54,8 @@ class Request:
     train_data: EvalData | None = None
     choosing: Choosing = Choosing()
     route: Route | None = None
+    fit_data: Data = None
+    t: float | None = None
     named: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

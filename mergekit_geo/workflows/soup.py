@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.workspace import check_output
+from mergekit_geo.connectivity.settings import FITTED
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
 from mergekit_geo.live.settings import Compute
@@ -16,19 +18,20 @@ from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.command import changed_flags
 from mergekit_geo.workflows.barrier import fitting_to
-from mergekit_geo.workflows.choose import Choosing, unchosen
+from mergekit_geo.workflows.choosing import PAIR, Choosing
 from mergekit_geo.workflows.merge import merge
 from mergekit_geo.workflows.path_folder import named_route
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
 if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.geometry.rule import Rule
     from mergekit_geo.workflows.losses import Data
 
 BUILTIN_TEXT = EvalData()
-PAIR = 2
 
 
 def soup(
@@ -40,7 +43,7 @@ def soup(
     choosing: Choosing = Choosing(),
     output: Output = Output(),
     data: Data = BUILTIN_TEXT,
-    train_data: EvalData | None = None,
+    train_data: Data = None,
     compute: Compute = Compute(),
     sharpness: str = "quick",
     progress: Progress | None = None,
@@ -77,10 +80,14 @@ def soup(
     _check_weights_are_used(choosing, weights, normalize=normalize)
     checkpoints = open_checkpoints(models)
     told = progress or Silent()
+    if choosing.needs_gradients:
+        compute = replace(compute, dtype="float32")
     route = None
     if choosing.along is not None:
+        if out is not None:  # a path may take long to fit
+            check_output(Path(out), [], overwrite=output.overwrite)
         fit = fitting_to(models, train_data, data, compute, told)
-        route = _route(choosing.along, models, fit)
+        route = _route(choosing.along, models, fit, train_data)
     checked = check_weights(len(models), weights)
     used = normalized(checked) if normalize else checked
     negative = tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0)
@@ -89,7 +96,7 @@ def soup(
     settings = {"weights": list(checked), "normalize": normalize, **asdict(choosing)}
     request = Request(
         "soup",
-        Linear(used) if route is None else unchosen(choosing, route),
+        Linear(used) if route is None else _on(choosing, route, checkpoints),
         settings,
         [*flags, *changed_flags(choosing)],
         output,
@@ -97,17 +104,36 @@ def soup(
         compute,
         sharpness,
         negative,
-        train_data,
+        train_data if isinstance(train_data, EvalData) else None,
         choosing,
         route,
+        fit_data=train_data,
     )
     return merge(checkpoints, request, None if out is None else Path(out), told)
 
 
-def _route(along: str, models: Sequence[Model], fit: Callable[[str], Route] | None) -> Route:
-    if len(models) != PAIR:
-        raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
-    return named_route(along, models, fit)
+def _route(
+    along: str,
+    models: Sequence[Model],
+    fit: Callable[[str], Route] | None,
+    train_data: Data,
+) -> Route | None:
+    """The path between two models; of more, each finds its own when it joins."""
+    if len(models) < PAIR:
+        raise ArgumentError("a path lies between models, and there is one")
+    if len(models) > PAIR and along in FITTED and train_data is not None:
+        return None
+    found = named_route(along, models, fit)
+    return found if len(models) == PAIR else None
+
+
+def _on(choosing: Choosing, route: Route, checkpoints: Sequence[Checkpoint]) -> Rule:
+    """Where a path is entered before anything is chosen on it."""
+    from mergekit_geo.workflows.legs import Leg
+    from mergekit_geo.workflows.picking import unchosen
+
+    names = [checkpoint.name for checkpoint in checkpoints]
+    return unchosen(choosing, Leg.between(route, names)).point.rule
 
 
 def _check_weights_are_used(

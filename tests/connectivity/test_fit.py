@@ -14,7 +14,7 @@ from mergekit_geo.connectivity.bends import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.geometry.curves import curve_of, rule_at
+from mergekit_geo.geometry.curves import Still, curve_of, rule_at
 from mergekit_geo.live.blend import InPlace, module_names
 from mergekit_geo.objectives.objective import FunctionObjective
 from mergekit_geo.objectives.shuffled import Shuffled
@@ -218,3 +218,26 @@ def test_ends_that_are_streamed_give_the_same_fit() -> None:
             fit.step()
         found.append(torch.cat(fit.bends.vectors))
     torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-14)
+
+
+def test_a_curve_that_stands_still_is_training_from_its_end() -> None:
+    """The control of a fitted path, against a loop of AdamW."""
+    settings = Fitting(steps=12, learning_rate=0.05, clip=1e9)
+    for end, seed in ((0.0, 1), (1.0, 2)):
+        fit = fit_of(settings)
+        bends = Bends(fit.bends.ends, Still(end), fit.live)
+        objective = FunctionObjective(losses_of, batches())
+        control = Fit(bends, fit.live, Shuffled(objective, 1, 0), settings, 0)
+        model = network(seed)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.0)
+        for step in range(12):
+            (piece,) = control.gradient.pieces(step)
+            losses, weights = piece(model)
+            loss = losses @ weights / weights.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            assert control.step() == pytest.approx(loss.item(), rel=1e-9)
+            optimizer.param_groups[0]["lr"] = control.optimizer.param_groups[0]["lr"]
+            optimizer.step()
+        flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        torch.testing.assert_close(bends.vectors[0], flat, rtol=1e-9, atol=1e-12)

@@ -165,5 +165,8 @@ def test_an_interrupted_chain_goes_on_to_the_same_result(tmp_path: Path) -> None
         fitted(tmp_path / "way", _Stopping(130))
     assert (tmp_path / "way.partial" / "fit.safetensors").is_file()
     found, whole = fitted(tmp_path / "way"), fitted(None)
-    assert found.measurements == whole.measurements
+    first, second = (
+        result.measurements.model_copy(update={"seconds": 0.0}) for result in (found, whole)
+    )
+    assert first == second
     assert found.route.key == whole.route.key

@@ -14,7 +14,9 @@ from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.live.blend import InPlace
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import kernel_for
+from mergekit_geo.selection.flattest import flattest
 from mergekit_geo.selection.greedy import Members, greedy
+from mergekit_geo.selection.joining import join
 from mergekit_geo.selection.learned import inner_products, learn, soup_of
 from mergekit_geo.selection.line_search import line_search
 
@@ -73,6 +75,47 @@ def test_line_search_finds_the_bottom(place: float) -> None:
     assert found.t == pytest.approx(place, abs=0.02)
     assert len(calls) <= 16
     assert found.loss == min(loss for _, loss in found.tried)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6))
+def test_greedy_soup_is_joining_on_the_straight_way(seed: int, count: int) -> None:
+    """At 1 / m of the way to the m-th member, the point is the mean of all members."""
+    points = np.random.default_rng(seed).normal(size=(count, 3))
+    losses = [float(np.square(point).sum()) for point in points]
+    members = {0: 1}
+
+    def reach(place: tuple[float, ...], index: int) -> tuple[tuple[float, ...], float]:
+        share = 1 / (members[0] + 1)
+        there = (1 - share) * np.array(place) + share * points[index]
+        loss = float(np.square(there).sum())
+        members[0] += loss < best[-1]
+        best.append(min(best[-1], loss))
+        return tuple(there), loss
+
+    best = [min(losses)]
+    tried = join(losses, lambda index: tuple(points[index]), reach)
+    soup = greedy(losses, lambda chosen: float(np.square(points[list(chosen)].mean(0)).sum()))
+    assert [step.kept for step in tried] == [step.kept for step in soup.steps]
+    np.testing.assert_allclose(
+        [step.point for step in tried if step.kept][-1], points[list(soup.members)].mean(0)
+    )
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.01, 0.5])
+def test_flattest_is_the_flattest_of_those_that_are_good_enough(tolerance: float) -> None:
+    losses = {t / 20: 2 + (t / 20 - 0.35) ** 2 for t in range(21)}
+    asked: list[float] = []
+
+    def sharpness_of(t: float) -> float:
+        asked.append(t)
+        return 1 - t
+
+    found = flattest(losses, sharpness_of, tolerance=tolerance, most=5)
+    good = [t for t, loss in losses.items() if loss <= (1 + tolerance) * min(losses.values())]
+    assert found.t == max(good)
+    assert 0.35 in asked
+    assert len(asked) == len(set(asked)) <= 5
+    assert set(asked) <= set(good)
 
 
 class Two(nn.Module):

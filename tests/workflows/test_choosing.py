@@ -231,7 +231,8 @@ def test_midpoint_of_a_path_is_not_chosen_by_loss(models: list[Path], along: str
 
 
 def test_best_of_a_path_is_the_default_pick(models: list[Path]) -> None:
-    assert geo.Choosing(along="linear").picks_best
+    assert geo.Choosing(along="linear").searches(2)
+    assert not geo.Choosing(along="linear", pick="midpoint").searches(2)
     assert entry_of(choose(models[:2], along="linear")) == entry_of(
         choose(models[:2], along="linear", pick="best")
     )
@@ -412,8 +413,8 @@ def test_settings_that_cannot_be_meant(how: dict[str, Any], message: str) -> Non
 
 @pytest.mark.parametrize("pick", ["best", "midpoint"])
 def test_paths_that_there_are_not(models: list[Path], pick: str) -> None:
-    with pytest.raises(ArgumentError, match="a path lies between two models, and there are 3"):
-        choose(models, along="linear", pick=pick)
+    with pytest.raises(ArgumentError, match="a path lies between models, and there is one"):
+        choose(models[:1], along="linear", pick=pick)
     with pytest.raises(ArgumentError, match="along 'geodesic': expected one of linear, slerp"):
         choose(models[:2], along="geodesic", pick=pick)
 
