@@ -3,11 +3,13 @@
 Usage:
     python scripts/demo_models.py demo                  # once: the Llamas
     python scripts/bench_path.py                        # everything (about a quarter of an hour)
-    python scripts/bench_path.py --only step demo digits
+    python scripts/bench_path.py --only step memory demo digits
 
 step    Milliseconds of a step of the demo Llama, 32 x 64 tokens, AdamW, in alternating rounds:
         plain training; ours; the layer-rewriting way, in which the weights of every layer are
         computed inside the forward pass (Garipov 2018), from whose bends ours must not differ.
+memory  Peak of a process that trains a Llama of 40 M parameters, and of one that fits a path
+        between two such, with the ends streamed and held: in copies of the weights.
 demo    From a fine-tune to the stranger, 400 steps, three seeds: barriers as geo-merge has them.
 digits  Two MLPs and two ViTs trained apart on scikit-learn's digits: error on the way.
 """
@@ -15,18 +17,24 @@ digits  Two MLPs and two ViTs trained apart on scikit-learn's digits: error on t
 from __future__ import annotations
 
 import argparse
+import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.func import functional_call
-from transformers import ViTConfig, ViTForImageClassification
+from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
@@ -59,18 +67,20 @@ def training(ends: Sequence[Path]) -> TaskObjective:
     return prepare(TRAIN, ends[0], checkpoint.config, Compute()).objective
 
 
-def ours(ends: Sequence[Path], data: TaskObjective, *, in_memory: str = "on") -> Fit:
+def ours(
+    ends: Sequence[Path], data: TaskObjective, *, in_memory: str = "on", batch: int = 32
+) -> Fit:
     checkpoints = hold([FolderCheckpoint(end) for end in ends], in_memory)
     live = open_live(Blend((checkpoints[0],), Linear((1.0,))), Compute())
     assert isinstance(live, InPlace)
     bends = Bends(checkpoints, Bezier(1), live)
-    return Fit(bends, live, Shuffled(data, 32, 0), geo.Fitting(steps=400, clip=1e9), 0)
+    return Fit(bends, live, Shuffled(data, batch, 0), geo.Fitting(steps=400, clip=1e9), 0)
 
 
-def plain(ends: Sequence[Path], data: TaskObjective) -> Callable[[], None]:
-    """An ordinary training step of the first end."""
-    model, batches = load_model(ends[0], Compute()).train(), Shuffled(data, 32, 0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+def plain(ends: Sequence[Path], data: TaskObjective, *, batch: int = 32) -> Callable[[], None]:
+    """An ordinary training step of the first end, with the same fused AdamW."""
+    model, batches = load_model(ends[0], Compute()).train(), Shuffled(data, batch, 0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0, fused=True)
     numbers = iter(range(10**6))
 
     def step() -> None:
@@ -100,7 +110,9 @@ class Layers:
             name: ((p + self.ends[1][name]) / 2).requires_grad_()
             for name, p in self.ends[0].items()
         }
-        self.optimizer = torch.optim.AdamW(self.bend.values(), lr=3e-3, weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            self.bend.values(), lr=3e-3, weight_decay=0.0, fused=True
+        )
         self.done = 0
 
     def step(self) -> None:
@@ -164,6 +176,55 @@ def bench_step(demo: Path) -> None:
     print(
         f"\nAfter {fit.done} steps the bends of ours and of curve layers differ by {distance:.1e}."
     )
+
+
+WIDE = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12}
+WAYS = ("nothing", "plain training", "ours, ends streamed", "ours, ends in memory")
+
+
+def wide_ends(demo: Path, folder: Path) -> list[Path]:
+    """Two random Llamas of 40 M parameters, with the demo's tokenizer."""
+    ends = []
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        config = LlamaConfig.from_pretrained(demo / "a", **WIDE)
+        ends.append(folder / name)
+        LlamaForCausalLM(config).save_pretrained(ends[-1])
+        for file in demo.joinpath("a").glob("tokenizer*"):
+            shutil.copy(file, ends[-1])
+    return ends
+
+
+def take_steps(way: str, ends: Sequence[Path]) -> None:
+    """Three steps, in a process of its own."""
+    if way == "nothing":
+        return
+    data = replace(training(ends), batch_size=4)
+    if way == "plain training":
+        step: Callable[[], object] = plain(ends, data, batch=4)
+    else:
+        held = "on" if way.endswith("memory") else "off"
+        step = ours(ends, data, in_memory=held, batch=4).step
+    for _ in range(3):
+        step()
+
+
+def bench_memory(demo: Path) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        ends = wide_ends(demo, Path(work))
+        size = sum(t.nbytes for t in load_file(ends[0] / "model.safetensors").values())
+        peaks = {}
+        for way in WAYS:
+            words = [sys.executable, __file__, "--steps", way, *map(str, ends)]
+            subprocess.run(words, check=True)
+            peaks[way] = int(Path(f"{ends[0]}.peak").read_text())
+    base = peaks.pop("nothing")
+    rows = [
+        [way, f"{(peak - base) / 1e6:.0f}", f"{(peak - base) / size:.2f}"]
+        for way, peak in peaks.items()
+    ]
+    print(f"\n## memory: peak above the imports, weights of {size / 1e6:.0f} MB, 4 x 64 tokens")
+    table(("step", "MB", "copies of the weights"), rows)
 
 
 def bench_demo(demo: Path) -> None:
@@ -256,13 +317,20 @@ def bench_digits(demo: Path) -> None:
     table(("model", "worse end", "straight line", "Bezier, 600 steps"), rows)
 
 
-SECTIONS = {"step": bench_step, "demo": bench_demo, "digits": bench_digits}
+SECTIONS = {"step": bench_step, "memory": bench_memory, "demo": bench_demo, "digits": bench_digits}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
     parser.add_argument("--demo", type=Path, default=Path("demo"))
+    parser.add_argument("--steps", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.steps:
+        way, *ends = given.steps
+        take_steps(way, [Path(end) for end in ends])
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        Path(f"{ends[0]}.peak").write_text(str(peak))
+        sys.exit()
     torch.set_num_threads(2)
     with tempfile.TemporaryDirectory() as cache:
         import os
