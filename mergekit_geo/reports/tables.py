@@ -111,6 +111,8 @@ def path_lines(found: PathMeasurements) -> list[str]:
     if found.saddle is not None:
         height = found.saddle.loss.value
         lines.append(f"its highest point is a loss of {height:.4f} at t = {found.saddle.t:.3f}")
+    elif found.kind == "neb":
+        lines.append("no saddle: nothing on the way is higher than its ends")
     if found.removed is not None:
         lines.append(f"it avoids {found.removed:.0%} of the barrier")
     return lines
