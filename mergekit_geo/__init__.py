@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.path import PathResult as PathResult
     from mergekit_geo.workflows.path import fit_path as fit_path
     from mergekit_geo.workflows.point import point as point
+    from mergekit_geo.workflows.push import PushResult as PushResult
+    from mergekit_geo.workflows.push import push as push
     from mergekit_geo.workflows.result import MergeResult as MergeResult
     from mergekit_geo.workflows.sharpness import SharpnessResult as SharpnessResult
     from mergekit_geo.workflows.sharpness import sharpness as sharpness
@@ -46,12 +48,14 @@ _HOMES = {
     "MergeResult": "workflows.result",
     "Output": "merging.settings",
     "PathResult": "workflows.path",
+    "PushResult": "workflows.push",
     "Radii": "curvature.levels",
     "SharpnessResult": "workflows.sharpness",
     "barrier": "workflows.barrier",
     "check": "workflows.check",
     "fit_path": "workflows.path",
     "point": "workflows.point",
+    "push": "workflows.push",
     "sharpness": "workflows.sharpness",
     "slerp": "workflows.slerp",
     "soup": "workflows.soup",

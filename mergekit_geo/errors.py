@@ -11,9 +11,10 @@ GeoError
 ├── NonFiniteError           NaN or infinity in an input
 ├── AntipodalError           no unique shortest arc between two tensors
 ├── DataError                evaluation data is missing or unusable
-└── OutputError              the output cannot be written
-    ├── OutputExistsError
-    └── DiskFullError
+├── OutputError              the output cannot be written
+│   ├── OutputExistsError
+│   └── DiskFullError
+└── PushError                an output could not be pushed to the Hub; on the disk it is untouched
 """
 
 from __future__ import annotations
@@ -107,3 +108,7 @@ class OutputExistsError(OutputError):
 
 class DiskFullError(OutputError):
     """The disk, a quota or a file size limit does not hold the output."""
+
+
+class PushError(GeoError):
+    """An output could not be pushed to the Hub; on the disk it is untouched."""

@@ -11,8 +11,8 @@ import mergekit_geo
 EXPORTED = [
     "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "Fitting",
     "FunctionObjective",
-    "GeoError", "MergeResult", "Output", "PathResult", "Radii", "SharpnessResult", "barrier",
-    "check", "fit_path", "point", "sharpness", "slerp", "soup",
+    "GeoError", "MergeResult", "Output", "PathResult", "PushResult", "Radii", "SharpnessResult",
+    "barrier", "check", "fit_path", "point", "push", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.stated_license import License, stated_license
 
 
 class AlignedCheckpoint:
@@ -48,6 +49,11 @@ class AlignedCheckpoint:
     def ties(self) -> Mapping[str, str]:
         """Names in memory that share another name's tensor, and that name."""
         return self.checkpoint.ties
+
+    @property
+    def license(self) -> License | None:
+        """What its card states."""
+        return stated_license(self.checkpoint)
 
     @property
     def is_here(self) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from threading import Lock
@@ -14,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_tensors
 from mergekit_geo.checkpoints.reading import Bytes, read_into
+from mergekit_geo.checkpoints.stated_license import License, license_in
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
 
 Config = dict[str, Any]
@@ -68,6 +70,7 @@ class FolderCheckpoint:
         folder: Holds `config.json` and the weights.
         name: What the user calls it; the folder's path by default.
         revision: Commit of the Hub that the folder is a snapshot of.
+        stated: Its licence, where the Hub has told it; that of the folder's card if None.
 
     Raises:
         NotFoundError: No such folder.
@@ -78,8 +81,15 @@ class FolderCheckpoint:
     is_here = True
     ties: Mapping[str, str] = {}
 
-    def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str | None = None,
+        revision: str | None = None,
+        stated: License | None = None,
+    ) -> None:
         self.folder: Path | None = folder
+        self._stated = stated
         self.name, self.revision = name or str(folder), revision
         refuse_unreadable(self.name, {p.name for p in list_files(folder, self.name)})
         self.config = read_config(folder)
@@ -88,6 +98,11 @@ class FolderCheckpoint:
         self.tensors: Mapping[str, TensorInfo] = {n: e[0] for n, e in self._entries.items()}
         self._files: dict[Path, FileIO] = {}
         self._opening = Lock()
+
+    @cached_property
+    def license(self) -> License | None:
+        """What its card states."""
+        return self._stated or (license_in(self.folder) if self.folder else None)
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""

@@ -29,8 +29,10 @@ from mergekit_geo.checkpoints.checkpoint import (
 )
 from mergekit_geo.checkpoints.companions import PATTERNS
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
+from mergekit_geo.checkpoints.hub_client import network_errors, reason
 from mergekit_geo.checkpoints.index import INDEX, weight_files
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.stated_license import License, license_of
 from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
 
 
@@ -42,6 +44,7 @@ class HubCheckpoint:
         repo: `org/name`.
         revision: Branch, tag or commit; None is the main branch.
         names: Every file of the repository.
+        stated: The licence of its card.
 
     Raises:
         CheckpointError: It cannot be used.
@@ -50,8 +53,15 @@ class HubCheckpoint:
     is_here = False
     ties: Mapping[str, str] = {}
 
-    def __init__(self, name: str, repo: str, revision: str | None, names: set[str]) -> None:
-        self.name, self.repo = name, repo
+    def __init__(
+        self,
+        name: str,
+        repo: str,
+        revision: str | None,
+        names: set[str],
+        stated: License | None = None,
+    ) -> None:
+        self.name, self.repo, self.license = name, repo, stated
         # Asked by the user's revision, so that the cache remembers what it meant: offline mode
         # needs that. From here on only the commit counts; a branch could move meanwhile.
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*PATTERNS, INDEX]))
@@ -91,7 +101,7 @@ class HubCheckpoint:
             folder = snapshot_download(
                 self.repo, revision=self.revision, allow_patterns=[*self.files, INDEX]
             )
-        return FolderCheckpoint(Path(folder), self.name, self.revision)
+        return FolderCheckpoint(Path(folder), self.name, self.revision, self.license)
 
 
 def open_on_hub(name: str, repo: str, revision: str | None) -> Checkpoint:
@@ -110,7 +120,9 @@ def open_on_hub(name: str, repo: str, revision: str | None) -> Checkpoint:
         info = HfApi().model_info(repo, revision=revision)
         names = {sibling.rfilename for sibling in info.siblings or ()}
         refuse_unreadable(name, names)
-        return HubCheckpoint(name, repo, revision, names)
+        stated = license_of(vars(info.card_data)) if info.card_data else None
+        page = f"{constants.ENDPOINT}/{repo}/blob/{info.sha}"
+        return HubCheckpoint(name, repo, revision, names, stated and stated.linked_from(page))
 
 
 def _in_cache(name: str, repo: str, revision: str | None) -> FolderCheckpoint:
@@ -167,10 +179,9 @@ def _not_cached(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
 
 
 def _no_answer(name: str, repo: str, _: str | None, error: Exception) -> GeoError:
-    reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
     return HubError(
         f"no folder {Path(name).absolute()}, and {constants.ENDPOINT} could not be asked "
-        f"for {repo}: {reason}",
+        f"for {repo}: {reason(error)}",
         where=name,
         remedy="check the network; HF_HUB_OFFLINE=1 uses what is in the cache",
     )
@@ -188,14 +199,6 @@ def _no_cache(name: str, repo: str, _: str | None, error: Exception) -> GeoError
     )
 
 
-def _network_errors() -> tuple[type[Exception], ...]:
-    try:
-        import httpx2 as httpx  # huggingface-hub 2
-    except ImportError:
-        import httpx  # type: ignore[no-redef,import-not-found,unused-ignore] # huggingface-hub 1
-    return (httpx.HTTPError, ConnectionError, TimeoutError)
-
-
 _Translate = Callable[[str, str, str | None, Exception], GeoError]
 
 _TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Translate], ...] = (
@@ -203,7 +206,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Trans
     (RepositoryNotFoundError, _no_repository),
     (RevisionNotFoundError, _no_revision),
     ((LocalEntryNotFoundError, OfflineModeIsEnabled), _not_cached),
-    ((HfHubHTTPError, *_network_errors()), _no_answer),
+    ((HfHubHTTPError, *network_errors()), _no_answer),
     (HFValidationError, _no_repository),
     (SafetensorsParsingError, _unsound),
     (OSError, _no_cache),

@@ -300,6 +300,13 @@ class Ending(Measuring):
         Gate | None,
         _option("--require", panel=OUTPUT, text="not-worse: exit 3 if worse than a parent."),
     ] = None
+    push_to: Annotated[
+        str | None,
+        _option("--push-to", panel=OUTPUT, text="Repository on the Hub, once the output is whole."),
+    ] = None
+    private: Annotated[
+        bool, _option("--private", panel=OUTPUT, text="Make that repository private.")
+    ] = False
 
     def settings(self) -> dict[str, Any]:
         """As the workflows take them.
@@ -314,6 +321,9 @@ class Ending(Measuring):
             fsync=not self.no_fsync,
             allow_nonfinite=self.allow_nonfinite,
             device=self.device or "cpu",
+            push_to=self.push_to,
+            private=self.private,
+            require=self.require and self.require.value,
         )
         found = super().settings() | {"output": output, "sharpness": self.sharpness.value}
         return found | {"data": None} if self.no_eval else found

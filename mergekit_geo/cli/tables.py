@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.cli.session import printable
 from mergekit_geo.reports.path import PathMeasurements
+from mergekit_geo.reports.push import PushMeasurements
 from mergekit_geo.reports.schema import (
     BarrierMeasurements,
     CheckMeasurements,
@@ -48,6 +50,8 @@ def print_report(report: Report) -> None:
     show = PRINTED.get(type(report.result))
     if show is not None:
         show(console, report, report.result)
+    if report.pushed is not None:
+        _print_push(console, report, report.pushed)
 
 
 def _print_merge(console: Console, report: Report, result: MergeMeasurements) -> None:
@@ -128,6 +132,15 @@ def _print_barriers(console: Console, report: Report, result: BarrierMeasurement
         console.print(f"written to {report.output}", markup=False)
 
 
+def _print_push(console: Console, report: Report, result: PushMeasurements) -> None:
+    console.print(
+        f"{result.files} files, {in_gigabytes(result.size)}, are there as they are on the disk "
+        "(sizes and hashes)",
+        markup=False,
+    )
+    console.print(f"pushed to {result.url} (commit {result.commit})", markup=False, soft_wrap=True)
+
+
 def _selection(entry: SelectionEntry) -> str:
     lines = [f"chosen on {entry.documents} other documents, {entry.method}: {entry.chosen}"]
     return "\n".join([*lines, *(f"left out: {text}" for text in entry.left_out)])
@@ -179,4 +192,5 @@ PRINTED: dict[type, Callable[[Console, Report, Any], None]] = {
     PathMeasurements: _print_path,
     SharpnessMeasurements: _print_all_sharpness,
     CheckMeasurements: _print_check,
+    PushMeasurements: _print_push,
 }

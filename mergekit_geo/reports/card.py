@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from mergekit_geo.objectives.settings import BUILTIN
+from mergekit_geo.reports.card_data import HUB_ID, front_matter, model_name
+from mergekit_geo.reports.licenses import common_license, license_name
+from mergekit_geo.reports.markdown import code, escape, table
 from mergekit_geo.reports.schema import MergeMeasurements, ModelEntry, Report
 from mergekit_geo.reports.sharpness import CAVEATS
 from mergekit_geo.reports.tables import (
@@ -14,104 +17,126 @@ from mergekit_geo.reports.tables import (
     describe_sharpness,
     loss_table,
     sharpness_table,
+    verdict,
 )
+from mergekit_geo.reports.usage import usage
 
-HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@.+)?")
+PAGE = "https://huggingface.co"
+PROJECT = "[mergekit_geo](https://pypi.org/project/mergekit_geo)"
 
 
 def model_card(report: Report) -> str:
-    """Front matter, parents, recipe and losses, as Markdown.
+    """Front matter, parents, recipe, what was measured, and how to load it, as Markdown.
 
     Args:
         report: Of a merge.
     """
     assert isinstance(report.result, MergeMeasurements)
     parts = [
-        _front_matter(report.models),
-        "# Merged model",
-        f"{len(report.models)} models merged by `{report.result.coefficients.method}` with "
-        "[mergekit_geo](https://pypi.org/project/mergekit_geo).",
-        _parents(report.models, report.result.coefficients.weights),
-        _losses(report),
-        _barriers(report.result),
-        _sharpness(report),
-        *(f"Not measured: {item.what}: {_escape(item.why)}." for item in report.not_measured),
+        front_matter(report),
+        f"# {escape(model_name(report))}",
+        _headline(report),
+        _section("How to load it", usage(report)),
+        _section("Parents", _parents(report, report.result), _license(report.models)),
+        _section("Recipe", _recipe(report)),
+        _section("Losses", *_losses(report)),
+        _section("Barriers between the parents", *_barriers(report.result)),
+        _section("Sharpness", *_sharpness(report)),
+        _section("Caveats", _caveats(report)),
         "`merge.json` holds the recipe tensor by tensor, `report.json` every number.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _front_matter(models: Sequence[ModelEntry]) -> str:
-    from huggingface_hub import ModelCardData
-
-    parents = [found[1] for model in models if model.revision and (found := _hub_id(model))]
-    data = ModelCardData(
-        library_name="transformers",
-        tags=["merge", "mergekit_geo"],
-        base_model=parents or None,
-    )
-    if parents:
-        data["base_model_relation"] = "merge"
-    return f"---\n{data.to_yaml()}\n---"
+def _section(title: str, *parts: str) -> str:
+    """With its title, unless it is empty."""
+    kept = [part for part in parts if part]
+    return "\n\n".join([f"## {title}", *kept]) if kept else ""
 
 
-def _hub_id(model: ModelEntry) -> re.Match[str] | None:
-    return HUB_ID.fullmatch(model.name)
+def _headline(report: Report) -> str:
+    assert isinstance(report.result, MergeMeasurements)
+    kind = report.result.coefficients.method
+    parents = [model for model in report.models if model.role == "parent"]
+    what = f"{len(parents)} models merged by `{kind}` with {PROJECT}."
+    return " ".join(filter(None, [what, escape(verdict(report))]))
 
 
-def _parents(models: Sequence[ModelEntry], weights: Sequence[float]) -> str:
+def _parents(report: Report, result: MergeMeasurements) -> str:
     rows = [
-        (_escape(model.name), model.revision or "", f"{weight:.4g}")
-        for model, weight in zip(models, weights, strict=True)
+        (model.name, model.revision or "", license_name(model), f"{weight:.4g}")
+        for model, weight in zip(report.models, result.coefficients.weights, strict=True)
     ]
-    return _table(("parent", "revision", "weight"), rows)
+    links = [page for model in report.models if (page := _page(model))]
+    found = table(("parent", "commit", "licence", "weight"), rows)
+    return "\n\n".join([found, *(["Commits: " + ", ".join(links) + "."] if links else [])])
 
 
-def _losses(report: Report) -> str:
+def _page(model: ModelEntry) -> str:
+    """A link to the commit of a parent on the Hub."""
+    match = HUB_ID.fullmatch(model.name) if model.revision else None
+    return f"[{escape(match[1])}]({PAGE}/{match[1]}/tree/{model.revision})" if match else ""
+
+
+def _license(models: Sequence[ModelEntry]) -> str:
+    found = common_license(models)
+    if found is not None:
+        return f"Every parent's card states the licence {escape(found.name or found.id)}."
+    if any(model.license for model in models):
+        return (
+            "**The parents' licences are not the same, or not all known**, so this card states "
+            "none. Find out what they allow before you pass the model on."
+        )
+    return "No parent's card states a licence, so this one does not either."
+
+
+def _recipe(report: Report) -> str:
+    command = report.provenance.command if report.provenance else ""
+    if command:
+        return code(command, "sh")
+    return "Made in Python, from models in memory: no command makes it again."
+
+
+def _losses(report: Report) -> list[str]:
     head, rows = loss_table(report)
     if not rows or report.data is None:
-        return ""
+        return []
     about = (
-        f"Measured on {_escape(describe_data(report.data))}. Intervals are 95 % over documents; "
+        f"Measured on {escape(describe_data(report.data))}. Intervals are 95 % over documents; "
         "the last column is paired."
     )
-    return about + "\n\n" + _table(head, [(_escape(row[0]), *row[1:]) for row in rows])
+    return [about, table(head, rows)]
 
 
-def _barriers(result: MergeMeasurements) -> str:
+def _barriers(result: MergeMeasurements) -> list[str]:
     if not result.barriers:
-        return ""
-    rows = [(_escape(r[0]), _escape(r[1]), *r[2:]) for r in barrier_rows(result.barriers)]
-    return "Loss barriers between the parents:\n\n" + _table(BARRIER_HEAD, rows)
+        return []
+    picture = "![Loss on the way between the parents](figures/barrier.png)"
+    return [table(BARRIER_HEAD, barrier_rows(result.barriers)), picture]
 
 
-def _sharpness(report: Report) -> str:
+def _sharpness(report: Report) -> list[str]:
     assert isinstance(report.result, MergeMeasurements)
     entries = report.result.sharpness
     if not entries:
-        return ""
+        return []
     lines = describe_sharpness(entries, report.data.unit if report.data else "example")
-    head, rows = sharpness_table(entries)
-    verdicts = [f"- {_escape(e.model)}: {_escape(e.stationarity.sentence)}" for e in entries]
-    return "\n\n".join(
-        [
-            "## Sharpness",
-            _escape(lines[0]),
-            _table([_escape(name) for name in head], [(_escape(r[0]), *r[1:]) for r in rows]),
-            "\n".join(verdicts + [f"- {_escape(line)}" for line in lines[1:]]),
-            "\n".join(f"> {_escape(caveat)}" for caveat in CAVEATS),
-        ]
-    )
+    verdicts = [f"- {escape(e.model)}: {escape(e.stationarity.sentence)}" for e in entries]
+    return [
+        escape(lines[0]),
+        table(*sharpness_table(entries)),
+        "\n".join(verdicts + [f"- {escape(line)}" for line in lines[1:]]),
+        "![Sharpness of parents and output](figures/sharpness.png)",
+        "\n".join(f"> {escape(caveat)}" for caveat in CAVEATS),
+    ]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _escape(text: str) -> str:
-    """Text from outside, without power over Markdown or HTML."""
-    flat = " ".join(text.split())
-    return (
-        re.sub(r"([\\`*\[\]<>|&#!])", r"\\\1", flat).replace("\\<", "&lt;").replace("\\>", "&gt;")
-    )
+def _caveats(report: Report) -> str:
+    """What a reader must know before relying on the numbers."""
+    lines = list(report.warnings)
+    if report.data is not None and report.data.source == BUILTIN:
+        lines.append(
+            "Loss was measured on CPython's documentation: it says little about other text."
+        )
+    lines += [f"Not measured: {item.what}: {item.why}." for item in report.not_measured]
+    return "\n".join(f"- {escape(line)}" for line in lines)

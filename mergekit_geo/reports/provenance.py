@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
+from typing import Literal
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.reports.schema import ModelEntry, Provenance
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.stated_license import stated_license
+from mergekit_geo.reports.schema import LicenseEntry, ModelEntry, Provenance
 
 LIBRARIES = ("mergekit_geo", "torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
@@ -19,7 +22,11 @@ def versions() -> dict[str, str]:
 
 
 def provenance(
-    began: float, device: str | None = None, dtype: str | None = None, attention: str | None = None
+    began: float,
+    device: str | None = None,
+    dtype: str | None = None,
+    attention: str | None = None,
+    command: str = "",
 ) -> Provenance:
     """Provenance of work that began at `began` (seconds since 1970) and ends now."""
     return Provenance(
@@ -29,6 +36,7 @@ def provenance(
         device=device,
         dtype=dtype,
         attention=attention,
+        command=command,
     )
 
 
@@ -37,10 +45,23 @@ def count_parameters(checkpoint: Checkpoint) -> int:
     return sum(info.count for info in checkpoint.tensors.values() if info.is_float)
 
 
-def model_entry(checkpoint: Checkpoint) -> ModelEntry:
+def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "parent") -> ModelEntry:
     """How a report names an input."""
-    parameters = count_parameters(checkpoint)
-    return ModelEntry(name=checkpoint.name, revision=checkpoint.revision, parameters=parameters)
+    stated = stated_license(checkpoint)
+    return ModelEntry(
+        name=checkpoint.name,
+        revision=checkpoint.revision,
+        parameters=count_parameters(checkpoint),
+        license=LicenseEntry(**asdict(stated)) if stated else None,
+        architecture=_architecture(checkpoint.config),
+        role=role,
+    )
+
+
+def _architecture(config: Config) -> str | None:
+    names = config.get("architectures")
+    first = names[0] if isinstance(names, list) and names else None
+    return first if isinstance(first, str) else None
 
 
 def _version(name: str) -> str:

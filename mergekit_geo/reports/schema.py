@@ -11,9 +11,24 @@ from typing import Any, Literal
 from mergekit_geo.reports.losses import BarrierEntry, LossEntry
 from mergekit_geo.reports.part import Part
 from mergekit_geo.reports.path import PathMeasurements
+from mergekit_geo.reports.push import PushMeasurements
 from mergekit_geo.reports.sharpness import SharpnessEntry, SharpnessMeasurements
 
 SCHEMA_VERSION = 1
+
+
+class LicenseEntry(Part):
+    """What a model's card states as its licence.
+
+    Attributes:
+        id: Such as `apache-2.0`; `other` where the Hub has none.
+        name: What it is called then.
+        link: Where its text is.
+    """
+
+    id: str
+    name: str | None = None
+    link: str | None = None
 
 
 class ModelEntry(Part):
@@ -23,11 +38,17 @@ class ModelEntry(Part):
         name: What the user called it.
         revision: Commit of the Hub, where it comes from there.
         parameters: Number of elements of its float tensors.
+        license: Of its card; null where none states one.
+        architecture: transformers' class, from its configuration; null where it has none.
+        role: Whether it is a model, or a bend of the path between models.
     """
 
     name: str
     revision: str | None
     parameters: int
+    license: LicenseEntry | None = None
+    architecture: str | None = None
+    role: Literal["parent", "bend"] = "parent"
 
 
 class DifferenceEntry(Part):
@@ -227,6 +248,8 @@ class Provenance(Part):
         device: Of the arithmetic of the evaluation.
         dtype: Likewise.
         attention: transformers' name of the attention backend.
+        command: The command line that does it again; empty where none can, as with models in
+            memory.
     """
 
     versions: dict[str, str]
@@ -235,6 +258,7 @@ class Provenance(Part):
     device: str | None = None
     dtype: str | None = None
     attention: str | None = None
+    command: str = ""
 
 
 class ErrorEntry(Part):
@@ -271,14 +295,16 @@ class Report(Part):
         | PathMeasurements
         | SharpnessMeasurements
         | CheckMeasurements
+        | PushMeasurements
         | None
     ) = None
     warnings: list[str] = []
     not_measured: list[NotMeasured] = []
     provenance: Provenance | None = None
     error: ErrorEntry | None = None
+    pushed: PushMeasurements | None = None
 
     def to_json(self) -> str:
-        """As it is written to `report.json`."""
-        leave_out = {"error"} if self.error is None else set()
+        """As it is written to `report.json`, which is part of what may be pushed afterwards."""
+        leave_out = {key for key in ("error", "pushed") if getattr(self, key) is None}
         return self.model_dump_json(indent=2, exclude=leave_out) + "\n"

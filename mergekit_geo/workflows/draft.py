@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.reference import REPOSITORY
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
-from mergekit_geo.reports.command import command_line
+from mergekit_geo.reports.command import changed_flags, command_line
 from mergekit_geo.reports.layers import summarize
+from mergekit_geo.reports.licenses import differing_licenses
 from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import (
     MergeCoefficients,
@@ -117,7 +119,9 @@ class Draft:
     def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
         """All that is known at the end."""
         request, losses, sharpness = self.request, found.losses, found.sharpness
-        entries = [model_entry(anchor) for anchor in self.blend.anchors]
+        bends = self.blend.anchors[len(self.parents) :]
+        entries = [model_entry(anchor) for anchor in self.parents]
+        entries += [model_entry(bend, "bend") for bend in bends]
         return Report(
             command=request.command,
             output=str(out) if out else None,
@@ -130,9 +134,12 @@ class Draft:
                 *losses.warnings,
                 *sharpness.warnings,
                 *_nonfinite(self.blend, records),
+                *differing_licenses(entries),
             ],
             not_measured=self.not_measured(found, out),
-            provenance=provenance(self.began, losses.device, losses.dtype, losses.attention),
+            provenance=provenance(
+                self.began, losses.device, losses.dtype, losses.attention, self.recipe(out)
+            ),
         )
 
     def settings(self) -> dict[str, Any]:
@@ -154,8 +161,26 @@ class Draft:
         request = self.request
         names = request.named or [anchor.name for anchor in self.parents]
         words = [request.command, *names, "-o", str(out), *request.flags]
-        output = replace(request.output, overwrite=True)
+        output = replace(request.output.local, overwrite=True)
         return command_line([*words, *self._train_flags()], output, *self._data_flags())
+
+    def recipe(self, out: Path | None) -> str:
+        """The command that makes this merge of these commits again; empty where none can."""
+        request = self.request
+        if out is None or any(anchor.folder is None for anchor in self.parents):
+            return ""
+        names = request.named or [_pinned(anchor) for anchor in self.parents]
+        words = [request.command, *names, "-o", str(out), *request.flags, *self._train_flags()]
+        output = replace(request.output.local, overwrite=False)
+        return command_line([*words, *self._ending_flags()], output, *self._data_flags())
+
+    def _ending_flags(self) -> list[str]:
+        """How models are run and what is measured, as far as it is not the default."""
+        request, compute = self.request, self.request.compute
+        flags = [] if self._data_flags() else ["--no-eval"]
+        flags += [] if request.sharpness == "quick" else [f"--sharpness={request.sharpness}"]
+        flags += [] if compute.dtype is None else [f"--compute-dtype={compute.dtype}"]
+        return [*flags, *changed_flags(replace(compute, device=None, dtype=None))]
 
     def not_measured(self, found: Evidence, out: Path | None) -> list[NotMeasured]:
         """What a report could hold and this one does not."""
@@ -196,6 +221,12 @@ class Draft:
         words = ["barrier", *names, *self._train_flags()]
         command = command_line(words, *self._data_flags()) if self.blend.donor.folder else ""
         return NotMeasured(what="barriers", why=why, command=command)
+
+
+def _pinned(anchor: Checkpoint) -> str:
+    """A repository's name with the commit that was taken; a folder's as it is."""
+    found = REPOSITORY.fullmatch(anchor.name) if anchor.revision else None
+    return f"{found['repo']}@{anchor.revision}" if found else anchor.name
 
 
 def _measurements(

@@ -26,6 +26,7 @@ from mergekit_geo.workflows.choice import chosen_point
 from mergekit_geo.workflows.draft import Draft
 from mergekit_geo.workflows.losses import plan_losses
 from mergekit_geo.workflows.measuring import NO_STATISTICS
+from mergekit_geo.workflows.push import prepare_push, push_merge
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from mergekit_geo.merging.tensor import TensorRecord
     from mergekit_geo.reports.schema import Report
+
+FIGURES = "figures"
 
 
 def merge(
@@ -54,6 +57,7 @@ def merge(
     if out is not None:
         folders = [c.folder for c in checkpoints if c.folder is not None]
         check_output(out, folders, overwrite=request.output.overwrite)
+    prepare_push(request.output, out)
     plan = plan_losses(checkpoints, request.data, request.compute)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     anchors = found.fetch()
@@ -64,7 +68,7 @@ def merge(
     draft = Draft(request, anchors, blend, plan, warnings, found.notes, began, chosen, ground)
     if out is None:
         return _in_memory(draft, progress)
-    return _on_disk(draft, out, progress)
+    return push_merge(_on_disk(draft, out, progress), request.output, progress)
 
 
 def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
@@ -138,14 +142,16 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
 def _draw(report: Report, folder: Path) -> None:
     """Pictures of what was measured."""
     assert isinstance(report.result, MergeMeasurements)
-    if report.result.sharpness or report.result.barriers:
-        from mergekit_geo.reports.figures import write_barriers, write_sharpness
+    barriers, sharpness, figures = report.result.barriers, report.result.sharpness, folder / FIGURES
+    if not barriers and not sharpness:
+        return
+    from mergekit_geo.reports.figures import write_barriers, write_sharpness
 
-        (folder / "figures").mkdir(exist_ok=True)
-        if report.result.barriers:
-            write_barriers(report.result.barriers, folder / "figures")
-        if report.result.sharpness:
-            write_sharpness(report.result.sharpness, folder / "figures")
+    figures.mkdir(exist_ok=True)
+    if barriers:
+        write_barriers(barriers, figures)
+    if sharpness:
+        write_sharpness(sharpness, figures)
 
 
 def _identity(draft: Draft) -> list[Any]:

@@ -18,7 +18,8 @@ class MergeResult:
     """A merged model and the evidence for it.
 
     Attributes:
-        report: Every number; `report.json` holds the same.
+        report: Every number; `report.json` holds the same, but for what came after it was written:
+            `pushed`.
         out: The output folder, None where the result is kept in memory.
         state: The merged tensors by stored name, None where they are in `out`.
     """

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mergekit_geo as geo
-from tests.checkpoints.hub_server import Hub, serve_hub
+from tests.checkpoints.hub_server import serve_hub
+from tests.checkpoints.hub_store import Hub
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 8}
 HEADER_REQUEST = 100_001

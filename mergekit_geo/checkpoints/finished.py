@@ -1,0 +1,73 @@
+"""Whether a folder is a whole output, told from its files alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.journal import FILE, FRESH
+from mergekit_geo.checkpoints.workspace import MARK, partial_of
+from mergekit_geo.errors import CheckpointError, PushError
+
+HELD = (MARK, "report.json", "README.md")
+"""Every output holds these beside its weights."""
+
+
+def require_finished(folder: Path) -> list[Path]:
+    """The files of an output, relative to it, sorted; hidden ones are no part of it.
+
+    Raises:
+        PushError: It is no output, or not a whole one.
+    """
+    if not folder.is_dir():
+        raise _absent(folder)
+    if any((folder / journal).exists() for journal in (FILE, FRESH)):
+        raise _unfinished(folder)
+    if not (folder / MARK).is_file():
+        raise PushError(
+            f"this is no output of geo-merge (it has no {MARK})",
+            where=str(folder),
+            remedy="`hf upload` pushes any folder",
+        )
+    if absent := [name for name in HELD if not (folder / name).is_file()]:
+        raise _incomplete(folder, f"it has no {absent[0]}")
+    _require_weights(folder)
+    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.parts))
+
+
+def _require_weights(folder: Path) -> None:
+    """All shards are there and sound, and hold the tensors that the recipe names."""
+    try:
+        held = FolderCheckpoint(folder).tensors.keys()
+    except CheckpointError as error:
+        raise _incomplete(folder, error.message) from error
+    try:
+        named = json.loads((folder / MARK).read_text("utf-8"))["tensors"].keys()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _incomplete(folder, f"{MARK} is not sound") from error
+    if absent := sorted(named - held):
+        raise _incomplete(folder, f"{absent[0]} is missing, and {len(absent) - 1} other tensors")
+
+
+def _absent(folder: Path) -> PushError:
+    if partial_of(folder).is_dir():
+        return _unfinished(partial_of(folder))
+    return PushError("no such folder", where=str(folder), remedy="give the -o of a merge")
+
+
+def _unfinished(folder: Path) -> PushError:
+    return PushError(
+        "this output is unfinished",
+        where=str(folder),
+        remedy="run the merge again: it goes on where it was",
+    )
+
+
+def _incomplete(folder: Path, why: str) -> PushError:
+    return PushError(
+        f"this output is incomplete: {why}",
+        where=str(folder),
+        remedy="make it again: merge with --overwrite",
+    )

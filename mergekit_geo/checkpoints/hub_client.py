@@ -1,0 +1,73 @@
+"""How the hub client talks: through our progress, and without addresses that are secrets."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mergekit_geo.progress import Progress, Silent
+
+QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
+"""An address for one upload or download is signed in its query."""
+
+LOGGER = "huggingface_hub"
+
+
+@contextmanager
+def client_told(progress: Progress) -> Iterator[None]:
+    """What the hub client says goes to `progress`; its bars are shown unless that is silent."""
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    logger, retold = logging.getLogger(LOGGER), _Retold(progress)
+    before, logger.handlers = logger.handlers, [retold]
+    hide = type(progress) is Silent and not are_progress_bars_disabled()
+    try:
+        if hide:
+            disable_progress_bars()
+        yield
+    finally:
+        if hide:
+            enable_progress_bars()
+        logger.handlers = before
+
+
+def reason(error: BaseException) -> str:
+    r"""An error of the client in one line.
+
+    Example:
+        >>> reason(OSError("broken: https://store/x?Signature=secret\nmore"))
+        'broken: https://store/x'
+    """
+    text = str(getattr(error, "server_message", None) or error).strip()
+    return without_query(text.split("\n", maxsplit=1)[0]) or type(error).__name__
+
+
+def without_query(text: str) -> str:
+    """The text, its addresses without what could be a signature."""
+    return QUERY.sub(r"\1", text)
+
+
+def network_errors() -> tuple[type[Exception], ...]:
+    """What the client raises when nobody answers, or a connection breaks off."""
+    try:
+        import httpx2 as httpx  # huggingface-hub 2
+    except ImportError:
+        import httpx  # type: ignore[no-redef,import-not-found,unused-ignore] # huggingface-hub 1
+    return (httpx.HTTPError, ConnectionError, TimeoutError)
+
+
+class _Retold(logging.Handler):
+    """Warnings as progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self.progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.progress.say(without_query(record.getMessage()))

@@ -1,0 +1,88 @@
+"""The licence that a checkpoint's card states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+CARD = "README.md"
+MOST = 1 << 20
+"""Bytes of the largest card that is read."""
+
+
+@dataclass(frozen=True)
+class License:
+    """A licence as front matter states it.
+
+    Attributes:
+        id: Such as `apache-2.0`; `other` where the Hub has none.
+        name: What it is called then.
+        link: Where its text is, as stated.
+    """
+
+    id: str
+    name: str | None = None
+    link: str | None = None
+
+    def linked_from(self, page: str) -> License:
+        """The same, a link to a file of its repository spelt out.
+
+        Args:
+            page: Under which the repository's files are shown.
+        """
+        if self.link is None or "://" in self.link:
+            return self
+        return replace(self, link=f"{page}/{self.link}")
+
+
+@runtime_checkable
+class HasCard(Protocol):
+    """A checkpoint that may state its licence."""
+
+    @property
+    def license(self) -> License | None:
+        """None where no card states one."""
+
+
+def stated_license(checkpoint: object) -> License | None:
+    """The licence of a checkpoint, None where nothing states one."""
+    return checkpoint.license if isinstance(checkpoint, HasCard) else None
+
+
+def license_in(folder: Path) -> License | None:
+    """What the README.md of a folder states; a card that cannot be read states nothing."""
+    card = folder / CARD
+    try:
+        if not card.is_file() or card.stat().st_size > MOST:
+            return None
+        return license_of(_front_matter(card))
+    except Exception:  # it is somebody's free text, and the parser's errors are many
+        return None
+
+
+def license_of(metadata: Mapping[str, Any]) -> License | None:
+    """What a card's front matter states.
+
+    Example:
+        >>> license_of({"license": "other", "license_name": "mine", "license_link": "LICENSE"})
+        License(id='other', name='mine', link='LICENSE')
+    """
+    found = metadata.get("license")
+    if isinstance(found, list):
+        found = ", ".join(map(str, found))
+    if not isinstance(found, str) or not found.strip():
+        return None
+    return License(found.strip(), _text(metadata, "license_name"), _text(metadata, "license_link"))
+
+
+def _text(metadata: Mapping[str, Any], key: str) -> str | None:
+    value = metadata.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _front_matter(card: Path) -> Mapping[str, Any]:
+    from huggingface_hub.repocard import metadata_load
+
+    return metadata_load(card) or {}

@@ -1,0 +1,150 @@
+"""`geo.push`: an output on the Hub, and the proof that it is what is on the disk."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.destination import Destination
+from mergekit_geo.checkpoints.finished import require_finished
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.reports.provenance import provenance
+from mergekit_geo.reports.push import PushMeasurements
+from mergekit_geo.reports.schema import Report
+
+if TYPE_CHECKING:
+    from mergekit_geo.merging.settings import Output
+    from mergekit_geo.workflows.result import MergeResult
+
+
+@dataclass(frozen=True)
+class PushResult:
+    """An output on the Hub.
+
+    Attributes:
+        report: What was pushed, and where it is.
+    """
+
+    report: Report
+
+    @property
+    def measurements(self) -> PushMeasurements:
+        """The result part of the report."""
+        assert isinstance(self.report.result, PushMeasurements)
+        return self.report.result
+
+    @property
+    def url(self) -> str:
+        """Where to look at it."""
+        return self.measurements.url
+
+    def __str__(self) -> str:
+        return f"{self.report.output} -> {self.url} at {self.measurements.commit}"
+
+
+def push(
+    folder: str | Path,
+    repo: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    token: str | None = None,
+    progress: Progress | None = None,
+) -> PushResult:
+    """Push an output to the Hub, and compare sizes and hashes of what arrived.
+
+    The repository is made if it is not there. Weights of an earlier model in it are removed by the
+    same commit; other files stay. The same call goes on with a push that broke off.
+
+    Args:
+        folder: Of a merge.
+        repo: `org/name`, or `name` for a repository of one's own.
+        private: Make the repository private; one that is public already is refused.
+        revision: Branch to commit to, made if it is not there, or `refs/pr/N`; the main one if
+            None.
+        create_pr: Open a pull request instead.
+        token: For the Hub; the one of `hf auth login` or HF_TOKEN if None. It is not kept.
+        progress: Told what is going on.
+
+    Raises:
+        ArgumentError: No repository can have this name, or a pull request on a branch.
+        PushError: The folder is no whole output, or the Hub does not take it; the folder is
+            untouched.
+    """
+    to = Destination(repo, private, revision, create_pr)
+    began, source, told = time.time(), Path(folder), progress or Silent()
+    found = _pushed(source, to, token, told)
+    report = Report(
+        command="push",
+        output=str(source),
+        settings=asdict(to),
+        result=found,
+        warnings=_warnings(found),
+        provenance=provenance(began),
+    )
+    return PushResult(report)
+
+
+def prepare_push(output: Output, out: Path | None) -> None:
+    """Find out, before a merge begins, whether it can be pushed.
+
+    Raises:
+        ArgumentError: It would be kept in memory.
+        PushError: There is no token that may write, or nobody answers.
+    """
+    if output.push_to is None:
+        return
+    if out is None:
+        raise ArgumentError("only an output in a folder can be pushed", remedy="give out=")
+    from mergekit_geo.checkpoints.upload import check_access
+
+    check_access(_destination(output))
+
+
+def push_merge(result: MergeResult, output: Output, progress: Progress) -> MergeResult:
+    """Push a merge that is whole on the disk, if that was asked for.
+
+    Returns:
+        The result, its report with `pushed`; the files on the disk stay as they are on the Hub.
+
+    Raises:
+        PushError: The Hub does not take it; the output on the disk is whole.
+    """
+    if output.push_to is None or result.out is None:
+        return result
+    report = result.report
+    if output.require is not None and not result.is_not_worse:
+        warning = f"not pushed: the output does not hold --require {output.require}"
+        told = report.model_copy(update={"warnings": [*report.warnings, warning]})
+        return replace(result, report=told)
+    found = _pushed(result.out, _destination(output), None, progress)
+    warnings = [*report.warnings, *_warnings(found)]
+    return replace(result, report=report.model_copy(update={"pushed": found, "warnings": warnings}))
+
+
+def _destination(output: Output) -> Destination:
+    assert output.push_to is not None
+    return Destination(output.push_to, output.private)
+
+
+def _pushed(
+    folder: Path, to: Destination, token: str | None, progress: Progress
+) -> PushMeasurements:
+    files = require_finished(folder)
+    from mergekit_geo.checkpoints.upload import upload
+
+    return PushMeasurements(**asdict(upload(folder, files, to, token, progress)))
+
+
+def _warnings(found: PushMeasurements) -> list[str]:
+    """What a user should know of the repository."""
+    warnings = []
+    if found.removed:
+        warnings.append(f"weights of an earlier model were removed: {', '.join(found.removed)}")
+    if found.others:
+        warnings.append(f"the repository holds other files too: {', '.join(found.others)}")
+    return warnings
