@@ -35,6 +35,9 @@ from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.stated_license import License, license_of
 from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
 
+REFUSALS = (401, 403)
+"""Answers to a token that is wrong, or that may not do this."""
+
 
 class HubCheckpoint:
     """A checkpoint on the Hub whose headers have been read and whose weights have not.
@@ -178,6 +181,17 @@ def _not_cached(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
     )
 
 
+def _refused(name: str, repo: str, revision: str | None, error: Exception) -> GeoError:
+    assert isinstance(error, HfHubHTTPError)
+    if error.response.status_code not in REFUSALS:
+        return _no_answer(name, repo, revision, error)
+    return HubError(
+        f"{constants.ENDPOINT} refused: {reason(error)}",
+        where=name,
+        remedy="log in with `hf auth login`, or set HF_TOKEN to a token that may read it",
+    )
+
+
 def _no_answer(name: str, repo: str, _: str | None, error: Exception) -> GeoError:
     return HubError(
         f"no folder {Path(name).absolute()}, and {constants.ENDPOINT} could not be asked "
@@ -206,7 +220,8 @@ _TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Trans
     (RepositoryNotFoundError, _no_repository),
     (RevisionNotFoundError, _no_revision),
     ((LocalEntryNotFoundError, OfflineModeIsEnabled), _not_cached),
-    ((HfHubHTTPError, *network_errors()), _no_answer),
+    (HfHubHTTPError, _refused),
+    (network_errors(), _no_answer),
     (HFValidationError, _no_repository),
     (SafetensorsParsingError, _unsound),
     (OSError, _no_cache),

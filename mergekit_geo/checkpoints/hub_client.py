@@ -12,6 +12,7 @@ from mergekit_geo.progress import Progress, Silent
 QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 """An address for one upload or download is signed in its query."""
 
+MESSAGE = re.compile("<Message>([^<]+)</Message>")
 LOGGER = "huggingface_hub"
 
 
@@ -44,8 +45,11 @@ def reason(error: BaseException) -> str:
         >>> reason(OSError("broken: https://store/x?Signature=secret\nmore"))
         'broken: https://store/x'
     """
-    text = str(getattr(error, "server_message", None) or error).strip()
-    return without_query(text.split("\n", maxsplit=1)[0]) or type(error).__name__
+    said = str(getattr(error, "server_message", None) or "").strip()
+    if said.startswith("<"):  # a store answers in XML, which may hold the signed text too
+        said = next(iter(MESSAGE.findall(said)), "")
+    text = (said or str(error)).strip().split("\n", maxsplit=1)[0]
+    return without_query(text) or type(error).__name__
 
 
 def without_query(text: str) -> str:

@@ -40,18 +40,12 @@ def push_errors(to: Destination, folder: Path | None = None) -> Iterator[None]:
     except GeoError:
         raise
     except Exception as error:
-        known = _translated(_cause(error), to)
+        known = _translated(error, to)
         if known is None:
             raise
         again = [] if folder is None else [f"then: {to.command(folder)}"]
         remedy = "; ".join([known.remedy, *again])
         raise PushError(known.message, where=to.repo, remedy=remedy) from error
-
-
-def _cause(error: Exception) -> Exception:
-    """What broke an upload: the client wraps it in a RuntimeError that names the file alone."""
-    inner = error.__cause__
-    return inner if isinstance(error, RuntimeError) and isinstance(inner, Exception) else error
 
 
 def _translated(error: Exception, to: Destination) -> PushError | None:
@@ -115,7 +109,12 @@ def _refused_content(_: Destination, error: Exception) -> PushError:
 
 
 def _broken(_: Destination, error: Exception) -> PushError:
-    return PushError(f"the upload failed: {reason(error)}", remedy="check network and disk")
+    """The client names the file, and keeps to itself what broke; hf_xet says what broke."""
+    cause = f": {reason(error.__cause__)}" if error.__cause__ else ""
+    return PushError(
+        f"the upload broke off: {reason(error).rstrip('.')}{cause}",
+        remedy="check network and disk",
+    )
 
 
 _Translate = Callable[[Destination, Exception], PushError]
@@ -129,5 +128,5 @@ _TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Trans
     (HfHubHTTPError, _refused),
     (network_errors(), _lost),
     (ValueError, _refused_content),
-    ((OSError, RuntimeError), _broken),  # hf_xet raises bare RuntimeErrors
+    ((OSError, RuntimeError), _broken),
 )

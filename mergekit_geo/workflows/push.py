@@ -78,12 +78,14 @@ def push(
     to = Destination(repo, private, revision, create_pr)
     began, source, told = time.time(), Path(folder), progress or Silent()
     found = _pushed(source, to, token, told)
+    unchanged = create_pr and found.pull_request is None
+    nothing = ["the repository holds all of it already: no pull request"] if unchanged else []
     report = Report(
         command="push",
         output=str(source),
         settings=asdict(to),
         result=found,
-        warnings=_warnings(found),
+        warnings=[*nothing, *_warnings(found)],
         provenance=provenance(began),
     )
     return PushResult(report)

@@ -24,6 +24,10 @@ STORE = re.compile(r"/store/(?P<oid>[0-9a-f]{64})(/(?P<part>\d+))?")
 SIGNATURE = "X-Signature=sesame"
 """In the query of every address of the store: a secret that nobody may be shown."""
 
+EXPIRED = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code>'
+    b"<Message>Request has expired</Message><Signed>X-Signature=sesame</Signed></Error>"
+)
 BLOCK = 1 << 20
 
 
@@ -171,7 +175,7 @@ class Uploads(BaseHTTPRequestHandler):
             return
         received = self._receive(oid, part, length, keep=how != "refuse")
         if how == "refuse":
-            self.answer(403, b"<Error>Request has expired</Error>", {}, received)
+            self.answer(403, EXPIRED, {"Content-Type": "application/xml"}, received)
             return
         if part is None:
             self._keep(oid)

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import socket
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 import mergekit_geo as geo
+from tests.checkpoints.hub_models import make_model, shard, shard_name
+from tests.checkpoints.hub_process import Cli, command_line, failed, succeeded
 from tests.checkpoints.hub_server import serve_hub
 from tests.checkpoints.hub_store import Hub
 
-CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 8}
 HEADER_REQUEST = 100_001
 """Bytes of a file's beginning that the hub client asks for, hoping to get the header with it."""
 
 LARGE = 2000
 """Rows that make a file larger than a header request."""
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -172,60 +166,12 @@ def test_a_lost_download_leaves_nothing_and_can_be_repeated(
     assert hub.sent("org/a")["model.safetensors"] - before <= HEADER_REQUEST
 
 
-def command_line(hub: Hub, folder: Path) -> Cli:
-    """`geo-merge` as a process in `folder`; keyword arguments are environment variables."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    settings = {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(folder / "home"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
-
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "mergekit_geo", *arguments],
-            cwd=folder,
-            env={**inherited, **settings, **environment},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return run
-
-
 def soup(cli: Cli, *models: str) -> subprocess.CompletedProcess[str]:
     return cli("soup", *models, "-o", "out", "--no-eval", "--no-fsync", "--quiet")
 
 
-def succeeded(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
-    assert result.returncode == 0, result.stderr
-    return result
-
-
-def failed(result: subprocess.CompletedProcess[str], message: str) -> None:
-    """The command failed, and `message` is all that it said."""
-    assert (result.returncode, result.stdout) == (1, ""), result.stderr
-    said = result.stderr.rstrip("\n")
-    assert re.fullmatch(rf"geo-merge \w+: {message}", said, re.DOTALL), said
-
-
 def revisions(result: subprocess.CompletedProcess[str]) -> list[str]:
     return [model["revision"] for model in json.loads(result.stdout)["models"]]
-
-
-def make_model(folder: Path, rows: int = 8) -> Path:
-    """A model of two tensors, seeded by the folder's name."""
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(sum(folder.name.encode()))
-    tensors = {name: torch.randn(rows, 16, generator=generator) for name in ("v", "w")}
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    return folder
 
 
 def add_clutter(folder: Path) -> Path:
@@ -234,23 +180,6 @@ def add_clutter(folder: Path) -> Path:
     (folder / "original").mkdir()
     for unwanted in ("pytorch_model.bin", "README.md", "original/consolidated.00.pth"):
         (folder / unwanted).write_bytes(b"unwanted" * 1000)
-    return folder
-
-
-def shard_name(number: int) -> str:
-    return f"model-0000{number}-of-00002.safetensors"
-
-
-def shard(whole: Path, folder: Path) -> Path:
-    """The same model with a shard per tensor."""
-    folder.mkdir()
-    weight_map = {}
-    for number, (name, tensor) in enumerate(load_file(whole / "model.safetensors").items(), 1):
-        weight_map[name] = shard_name(number)
-        save_file({name: tensor}, folder / shard_name(number), {"format": "pt"})
-    index = {"metadata": {"total_size": 1024}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    (folder / "config.json").write_bytes((whole / "config.json").read_bytes())
     return folder
 
 

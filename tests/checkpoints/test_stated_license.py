@@ -1,0 +1,47 @@
+"""What cards say of licences, and what free text in their place does."""
+
+from pathlib import Path
+
+import pytest
+
+from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.stated_license import License, license_in, stated_license
+from tests.conftest import Save
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("---\nlicense: mit\n---\n# x", License("mit")),
+        ("\ufeff---\r\nlicense: mit\r\n---\r\n", License("mit")),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", License("mit, apache-2.0")),
+        ("---\nlicense: other\nlicense_name: mine\nlicense_link: LICENSE\n---\n",
+         License("other", "mine", "LICENSE")),
+        ("---\nlicense: 3\nlicense_name: [x]\n---\n", None),
+        ("---\nlicense: ''\n---\n", None),
+        ("---\n- a\n---\n", None),
+        ("---\nlicense: !!python/object/apply:os.system ['false']\n---\n", None),
+        ("---\na: [" + "[" * 5000 + "\n---\n", None),
+        ("# no front matter", None),
+        ("---\nlicense: mit\n---\n" + "x" * (1 << 20), None),
+    ],
+    ids=["plain", "mark and returns", "list", "other", "number", "empty", "no mapping", "code",
+         "deep", "none", "huge"],
+)  # fmt: skip
+def test_a_card_states_a_licence_or_none(
+    card: str, expected: License | None, tmp_path: Path
+) -> None:
+    (tmp_path / "README.md").write_bytes(card.encode())
+    assert license_in(tmp_path) == expected
+
+
+def test_a_folder_without_a_card_states_none(save: Save) -> None:
+    assert stated_license(FolderCheckpoint(save("a"))) is None
+    assert stated_license(object()) is None
+
+
+def test_a_link_into_a_repository_is_spelt_out() -> None:
+    page = "https://hub/org/a/blob/sha"
+    assert License("other", "x", "LICENSE").linked_from(page).link == f"{page}/LICENSE"
+    assert License("other", "x", "https://x.org").linked_from(page).link == "https://x.org"
+    assert License("mit").linked_from(page) == License("mit")
