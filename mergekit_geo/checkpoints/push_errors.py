@@ -20,6 +20,8 @@ from mergekit_geo.checkpoints.destination import Destination
 from mergekit_geo.checkpoints.hub_client import network_errors, reason
 from mergekit_geo.errors import GeoError, PushError
 
+CONNECT = "check the network"
+NO_XET = "xet-write-token"
 UNAUTHORIZED, FORBIDDEN = 401, 403
 LOG_IN = "`hf auth login` with a token that may write, or set HF_TOKEN"
 
@@ -96,9 +98,10 @@ def _refused(to: Destination, error: Exception) -> PushError:
 
 
 def _lost(_: Destination, error: Exception) -> PushError:
+    said = reason(error)
     return PushError(
-        f"the connection to {constants.ENDPOINT} failed: {reason(error)}",
-        remedy="check the network",
+        f"the connection to {constants.ENDPOINT} failed: {said}",
+        remedy="a Hub without Xet wants HF_HUB_DISABLE_XET=1" if NO_XET in said else CONNECT,
     )
 
 

@@ -114,7 +114,7 @@ def upload(
 
 def _api(to: Destination, token: str | None) -> HfApi:
     used = token or get_token()
-    if not used and not constants.is_offline_mode():
+    if not used and not constants.HF_HUB_OFFLINE:
         raise PushError(f"no token for {constants.ENDPOINT}", where=to.repo, remedy=LOG_IN)
     return HfApi(token=used, library_name="mergekit_geo")
 

@@ -271,6 +271,12 @@ def test_no_network_is_one_clear_line(world: World, small: Path) -> None:
     failed(done, rf"org/x: the connection to {endpoint} failed: .*refused \(check the network; .*")
 
 
+def test_a_hub_without_xet_is_one_clear_line(world: World, small: Path) -> None:
+    pytest.importorskip("hf_xet")
+    done = world.cli("push", "small", "org/xet", "--quiet", HF_HUB_DISABLE_XET="0")
+    failed(done, r"org/xet: the connection .* \(a Hub without Xet wants HF_HUB_DISABLE_XET=1; .*")
+
+
 def test_what_arrives_otherwise_or_not_at_all_is_no_push(world: World, small: Path) -> None:
     world.hub.garbled = {"merge.json"}
     done = world.cli("push", "small", "org/garbled", "--quiet")
@@ -294,18 +300,24 @@ def test_private_branches_pull_requests_and_what_was_there(world: World) -> None
     world.output("new", seed=50)
     world.output("newer", seed=60, max_shard_size=SHARDS)
     code = (
-        "import json, mergekit_geo as geo\n"
-        "one = geo.push('new', 'secret', private=True)\n"
+        "import json, os, sys, mergekit_geo as geo\n"
+        "token = os.environ.pop('HF_TOKEN')\n"
+        "one = geo.push('new', 'secret', private=True, token=token)\n"
+        "os.environ['HF_TOKEN'] = token\n"
         "two = geo.push('newer', 'me/secret', private=True)\n"
         "branch = geo.push('new', 'me/secret', revision='v/2')\n"
         "request = geo.push('new', 'me/secret', create_pr=True)\n"
         "foreign = geo.push('new', 'other/open', create_pr=True)\n"
+        "merge = geo.slerp(['models/a', 'models/b'], 'arc', data=None, "
+        "output=geo.Output(push_to='arc', private=True))\n"
+        "print(merge.report.pushed.model_dump_json())\n"
         "print(json.dumps([[r.url, r.measurements.removed, r.measurements.others, str(r)] "
         "for r in (one, two, branch, request, foreign)]))\n"
     )
     done = succeeded(world.python(code))
     assert done.stderr == "", "nothing prints by itself"
-    one, two, branch, request, foreign = json.loads(done.stdout)
+    merged, pushes = map(json.loads, done.stdout.splitlines())
+    one, two, branch, request, foreign = pushes
     page = f"{world.hub.endpoint}/me/secret"
     assert world.hub.repositories["me/secret"].private
     assert one[:3] == [page, [], []]
@@ -318,6 +330,8 @@ def test_private_branches_pull_requests_and_what_was_there(world: World) -> None
     assert "model.safetensors.index.json" not in world.hub.files("me/secret", "refs/pr/1")
     assert foreign[0] == f"{world.hub.endpoint}/other/open/discussions/1"
     assert two[3].startswith(f"newer -> {page} at ")
+    assert (merged["repo"], merged["files"]) == ("me/arc", len(contents(world.home / "arc")))
+    assert world.hub.repositories["me/arc"].private
 
 
 def test_a_token_that_may_not_write_is_told_before_anything_is_merged(world: World) -> None:

@@ -1,0 +1,128 @@
+"""Weigh a push: peak resident memory of `geo-merge push` with an output of many gigabytes.
+
+Usage:
+    python scripts/bench_push.py                 # 8 GB in two shards
+    python scripts/bench_push.py --size 1        # GB
+    python scripts/bench_push.py --work DIR      # where the sparse files lie
+
+Makes a synthetic output whose shards are sparse files: they are read as zeros and take no disk. A
+Hub on the loopback, that of the tests, hashes what arrives, counts it and throws it away. Each push
+is a process of its own, the command itself, without hf_xet; it tells the peak of its resident
+memory (VmHWM of /proc, so Linux only) when it is done. Three pushes: each shard as one request,
+each in parts of 500 MB as the Hub has it with large files, and once more when all has arrived,
+which reads and compares alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.checkpoints.hub_server import serve_hub  # noqa: E402
+from tests.checkpoints.hub_store import Hub, Token  # noqa: E402
+
+GB, MB = 10**9, 10**6
+SHARDS = 2
+PART = 500 * MB
+MOST = 600
+"""MB that a push may take."""
+
+TOKEN = "hf_bench"
+CHILD = """
+import re
+from pathlib import Path
+from mergekit_geo.cli.app import main
+try:
+    main()
+finally:
+    print("PEAK", re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+
+
+def make_output(folder: Path, size: int) -> None:
+    """An output of `size` bytes in sparse shards."""
+    folder.mkdir(parents=True)
+    names = [f"model-{i + 1:05}-of-{SHARDS:05}.safetensors" for i in range(SHARDS)]
+    tensors = [f"model.layers.{i}.weight" for i in range(SHARDS)]
+    for name, tensor in zip(names, tensors, strict=True):
+        make_shard(folder / name, tensor, size // SHARDS)
+    weight_map = dict(zip(tensors, names, strict=True))
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "merge.json").write_text(json.dumps({"tensors": {tensor: {} for tensor in tensors}}))
+    (folder / "report.json").write_text("{}")
+    (folder / "config.json").write_text("{}")
+    (folder / "README.md").write_text("---\ntags:\n- merge\n---\n")
+
+
+def make_shard(path: Path, tensor: str, size: int) -> None:
+    """One tensor of bfloat16 zeros that are not on the disk."""
+    info = {"dtype": "BF16", "shape": [size // 2], "data_offsets": [0, size // 2 * 2]}
+    header = json.dumps({tensor: info}).encode()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        file.truncate(8 + len(header) + size // 2 * 2)
+
+
+def push(hub: Hub, folder: Path, repo: str) -> tuple[float, float, float]:
+    """Seconds, peak resident MB, and GB that were sent."""
+    before, began = hub.received().total(), time.perf_counter()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+        "PYTHONPATH": str(ROOT),
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(folder.parent / "home"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_TOKEN": TOKEN,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, "push", str(folder), repo, "--quiet"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    peak = int(done.stdout.rpartition("PEAK ")[2]) * 1024 / MB
+    return seconds, peak, (hub.received().total() - before) / GB
+
+
+def main() -> None:
+    """Make the output, push it three times, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--size", type=float, default=8.0, help="GB")
+    parser.add_argument("--work", type=Path, default=None)
+    arguments = parser.parse_args()
+    work = Path(tempfile.mkdtemp(dir=arguments.work))
+    try:
+        make_output(work / "out", int(arguments.size * GB))
+        with serve_hub() as hub:
+            hub.tokens[TOKEN] = Token()
+            rows = [("one request a shard", push(hub, work / "out", "org/whole"))]
+            hub.part_size, arrived = PART, dict(hub.objects)
+            hub.objects.clear()
+            rows.append(("parts of 500 MB", push(hub, work / "out", "org/parts")))
+            hub.objects.update(arrived)
+            rows.append(("once more, nothing new", push(hub, work / "out", "org/parts")))
+    finally:
+        shutil.rmtree(work)
+    print(f"| push of {arguments.size:g} GB | s | peak RSS MB | sent GB |")
+    print("| --- | ---: | ---: | ---: |")
+    for name, (seconds, peak, sent) in rows:
+        print(f"| {name} | {seconds:.1f} | {peak:.0f} | {sent:.2f} |")
+    worst = max(peak for _, (_, peak, _) in rows)
+    print(f"peak {worst:.0f} MB, {'within' if worst < MOST else 'ABOVE'} {MOST} MB")
+
+
+if __name__ == "__main__":
+    main()
