@@ -65,6 +65,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             folder = model_of(home / "models" / name, seed)
             (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
             shas[name] = hub.publish(f"org/{name}", folder)
+        hub.publish("other/open", home / "models" / "a")
+        hub.publish("other/gated", home / "models" / "a", gated=True)
         signed_in = {"HF_TOKEN": TOKEN}
         cli = partial(command_line(hub, home), **signed_in)
         yield World(hub, home, shas, cli, partial(process(hub, home, "-c"), **signed_in))
@@ -205,10 +207,7 @@ def test_a_push_that_broke_off_goes_on_by_the_same_command(world: World) -> None
 @pytest.fixture(scope="module")
 def small(world: World) -> Path:
     """An output that no push succeeds with."""
-    out = world.output("small", seed=30)
-    world.hub.publish("other/gated", world.home / "models" / "a", gated=True)
-    world.hub.publish("other/open", world.home / "models" / "a")
-    return out
+    return world.output("small", seed=30)
 
 
 REFUSED = {
