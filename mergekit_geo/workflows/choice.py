@@ -52,11 +52,11 @@ def chosen_point(
 
 def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
     """The point that no loss has a say in."""
+    if request.route is None:
+        return Chosen(request.rule)
     from mergekit_geo.workflows.legs import Leg
     from mergekit_geo.workflows.picking import Picked, unchosen
 
-    if request.route is None:
-        return Chosen(request.rule)
     leg = Leg.between(request.route, [anchor.name for anchor in anchors])
     taken = (
         unchosen(request.choosing, leg)
