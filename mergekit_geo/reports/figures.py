@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.reports.losses import BarrierEntry
 from mergekit_geo.reports.measures import MEASURES, Measure
+from mergekit_geo.reports.palette import COLOURS, colours, short_name
 from mergekit_geo.reports.schema import BarrierMeasurements
 from mergekit_geo.reports.sharpness import SharpnessEntry
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED = "#1b1b1b", "#8a8a8a"
-COLOURS = ("#0b6e99", "#c2571a", "#4c8c2b", "#8b4a9c", "#b8860b", "#a8324a", "#3b6f6f", "#5a5a9c")
 FORMATS = ("png", "svg")
 DPI = 150
 
@@ -69,7 +69,7 @@ def sharpness_figure(entries: Sequence[SharpnessEntry]) -> Figure:
 def spectrum_figure(entries: Sequence[SharpnessEntry]) -> Figure:
     """How many eigenvalues lie above each value, with the band over the probes."""
     figure, axes = _figure(7.0, 4.2)
-    for colour, entry in zip(_colours(len(entries)), entries, strict=True):
+    for colour, entry in zip(colours(len(entries)), entries, strict=True):
         found = entry.spectrum
         assert found is not None
         axes.step(found.eigenvalues, found.cumulative, where="post", color=colour, linewidth=1.6,
@@ -108,7 +108,7 @@ def _panel(entries: Sequence[SharpnessEntry], measure: Measure) -> Panel | None:
 def barrier_figure(entries: Sequence[BarrierEntry]) -> Figure:
     """Loss along every path, its ends, the chord between them, and the barrier's interval."""
     figure, axes = _figure(7.0, 4.2)
-    for colour, entry in zip(_colours(len(entries)), entries, strict=True):
+    for colour, entry in zip(colours(len(entries)), entries, strict=True):
         _curve(axes, entry, colour)
     axes.set_xlabel("t")
     axes.set_ylabel("loss")
@@ -200,10 +200,6 @@ def _undated(form: str) -> dict[str, None] | None:
     return {"Date": None} if form == "svg" else None
 
 
-def _colours(count: int) -> list[str]:
-    return (list(COLOURS) * math.ceil(count / len(COLOURS)))[:count]
-
-
 def _short(name: str) -> str:
     """A model's name without folders; matplotlib reads `$` as mathematics."""
-    return (name.rstrip("/").rpartition("/")[2] or name).replace("$", r"\$")
+    return short_name(name).replace("$", r"\$")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mergekit_geo.errors import OutputExistsError
+from mergekit_geo.reports.html_report import write_page
 from mergekit_geo.reports.schema import Report
 
 REPORT = "report.json"
@@ -47,6 +48,7 @@ def write_folder(report: Report, folder: Path, draw: Callable[[Path], None]) -> 
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "figures").mkdir(parents=True)
     (partial / REPORT).write_text(report.to_json(), "utf-8")
+    write_page(report, partial)
     draw(partial / "figures")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
