@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mergekit_geo.connectivity.settings import Fitting as Fitting
     from mergekit_geo.curvature.levels import Radii as Radii
     from mergekit_geo.errors import GeoError as GeoError
+    from mergekit_geo.landscapes.settings import View as View
     from mergekit_geo.live.settings import Compute as Compute
     from mergekit_geo.merging.settings import Output as Output
     from mergekit_geo.objectives.objective import FunctionObjective as FunctionObjective
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.check import CheckResult as CheckResult
     from mergekit_geo.workflows.check import check as check
     from mergekit_geo.workflows.choosing import Choosing as Choosing
+    from mergekit_geo.workflows.landscape import LandscapeResult as LandscapeResult
+    from mergekit_geo.workflows.landscape import landscape as landscape
     from mergekit_geo.workflows.path import PathResult as PathResult
     from mergekit_geo.workflows.path import fit_path as fit_path
     from mergekit_geo.workflows.point import point as point
@@ -45,15 +48,18 @@ _HOMES = {
     "Fitting": "connectivity.settings",
     "FunctionObjective": "objectives.objective",
     "GeoError": "errors",
+    "LandscapeResult": "workflows.landscape",
     "MergeResult": "workflows.result",
     "Output": "merging.settings",
     "PathResult": "workflows.path",
     "PushResult": "workflows.push",
     "Radii": "curvature.levels",
     "SharpnessResult": "workflows.sharpness",
+    "View": "landscapes.settings",
     "barrier": "workflows.barrier",
     "check": "workflows.check",
     "fit_path": "workflows.path",
+    "landscape": "workflows.landscape",
     "point": "workflows.point",
     "push": "workflows.push",
     "sharpness": "workflows.sharpness",

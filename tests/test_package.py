@@ -10,9 +10,9 @@ import mergekit_geo
 
 EXPORTED = [
     "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "Fitting",
-    "FunctionObjective",
-    "GeoError", "MergeResult", "Output", "PathResult", "PushResult", "Radii", "SharpnessResult",
-    "barrier", "check", "fit_path", "point", "push", "sharpness", "slerp", "soup",
+    "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "Output", "PathResult",
+    "PushResult", "Radii", "SharpnessResult", "View", "barrier", "check", "fit_path", "landscape",
+    "point", "push", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from mergekit_geo.cli.hub import push
+from mergekit_geo.cli.landscape import landscape
 from mergekit_geo.cli.measures import barrier, check, sharpness
 from mergekit_geo.cli.merges import point, slerp, soup
 from mergekit_geo.cli.paths import path
@@ -25,6 +26,7 @@ COMMANDS = (
     path,
     point,
     sharpness,
+    landscape,
     check,
     push,
 )

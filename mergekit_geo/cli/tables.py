@@ -12,6 +12,8 @@ from rich.text import Text
 
 from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.cli.session import printable
+from mergekit_geo.reports.landscape import LandscapeMeasurements
+from mergekit_geo.reports.landscape_text import landscape_lines
 from mergekit_geo.reports.path import PathMeasurements
 from mergekit_geo.reports.push import PushMeasurements
 from mergekit_geo.reports.schema import (
@@ -141,6 +143,20 @@ def _print_push(console: Console, report: Report, result: PushMeasurements) -> N
     console.print(f"pushed to {result.url} (commit {result.commit})", markup=False, soft_wrap=True)
 
 
+def _print_landscape(console: Console, report: Report, result: LandscapeMeasurements) -> None:
+    assert report.data is not None
+    _print_notes(console, report.data)
+    console.print(
+        f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents",
+        markup=False,
+    )
+    console.print(_table(*model_table(result.losses, report.data)))
+    for line in landscape_lines(result):
+        console.print(printable(line), markup=False)
+    if report.output:
+        console.print(f"written to {report.output}", markup=False)
+
+
 def _selection(entry: SelectionEntry) -> str:
     lines = [f"chosen on {entry.documents} other documents, {entry.method}: {entry.chosen}"]
     return "\n".join([*lines, *(f"left out: {text}" for text in entry.left_out)])
@@ -191,6 +207,7 @@ PRINTED: dict[type, Callable[[Console, Report, Any], None]] = {
     BarrierMeasurements: _print_barriers,
     PathMeasurements: _print_path,
     SharpnessMeasurements: _print_all_sharpness,
+    LandscapeMeasurements: _print_landscape,
     CheckMeasurements: _print_check,
     PushMeasurements: _print_push,
 }

@@ -10,7 +10,6 @@ from torch import Tensor
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.in_torch import DTYPE_NAMES
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
-from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.geometry.curves import Curve, start_weights
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.live.anchors import HeldCheckpoint
@@ -45,7 +44,7 @@ class Bends:
         device = self.weights.parameters[0].device
         self.vectors = [self.weights.zeros().to(device) for _ in range(curve.bends)]
         self.dtype = DTYPE_NAMES[self.weights.dtype]
-        places = _places(live, self.weights)
+        places = self.weights.places(live.parameters())
         self.anchors = tuple(
             self._on_segment(weights, self.weights.views(vector), places, f"bend {i + 1}")
             for i, (vector, weights) in enumerate(
@@ -109,16 +108,3 @@ class Bends:
                 views[number].copy_(state[key].view(views[number].shape))
                 state[key] = views[number]
         return MemoryCheckpoint(state, name)
-
-
-def _places(live: InPlace, weights: Weights) -> dict[str, int]:
-    """Stored name of each trainable parameter, and its number."""
-    number = {id(parameter): i for i, parameter in enumerate(weights.parameters)}
-    found = {
-        stored: number[id(parameter)]
-        for stored, parameter in live.parameters().items()
-        if id(parameter) in number
-    }
-    if len(set(found.values())) < len(number):
-        raise UnsupportedError("the module trains parameters that the checkpoints do not hold")
-    return found

@@ -18,24 +18,30 @@ class Linear:
     Attributes:
         weights: One per anchor, used as they are.
         branch: What the coefficients are called in the record.
+        directions: How many of the last anchors are directions and no models: statistics take
+            nothing of them.
 
     Example:
         >>> Linear((0.25, 0.75)).coefficients(None).values
         (0.25, 0.75)
+        >>> Linear((0.5, 1.5, 7.0), directions=1).convex
+        (0.25, 0.75, 0.0)
     """
 
     weights: tuple[float, ...]
     branch: str = "linear"
     name: str = "linear"
     needs_gram: bool = False
+    directions: int = 0
 
     @property
     def convex(self) -> tuple[float, ...]:
-        """The weights' positive parts, normalised; equal ones where no weight is positive."""
-        positive = [max(weight, 0.0) for weight in self.weights]
+        """The models' positive parts, normalised; equal ones where no weight is positive."""
+        models = self.weights[: len(self.weights) - self.directions]
+        positive = [max(weight, 0.0) for weight in models]
         if not any(positive):
             positive = [1.0] * len(positive)
-        return tuple(weight / sum(positive) for weight in positive)
+        return (*(weight / sum(positive) for weight in positive), *[0.0] * self.directions)
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
         """The weights, whatever the tensor."""

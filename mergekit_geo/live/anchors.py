@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mergekit_geo.checkpoints.aligned import AlignedCheckpoint
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
+from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import ArgumentError
 
@@ -63,7 +65,13 @@ def hold(anchors: Sequence[Checkpoint], mode: str = "auto") -> tuple[Checkpoint,
         raise ArgumentError(f"anchors-in-memory {mode!r}: expected one of {', '.join(MODES)}")
     if mode == "off" or (mode == "auto" and not _fit(anchors)):
         return tuple(anchors)
-    return tuple(HeldCheckpoint(a) if a.folder is not None else a for a in anchors)
+    return tuple(a if _is_in_memory(a) else HeldCheckpoint(a) for a in anchors)
+
+
+def _is_in_memory(anchor: Checkpoint) -> bool:
+    while isinstance(anchor, AlignedCheckpoint):
+        anchor = anchor.checkpoint
+    return isinstance(anchor, MemoryCheckpoint)
 
 
 def _fit(anchors: Sequence[Checkpoint]) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
 
 from mergekit_geo.errors import ArgumentError, UnsupportedError
 
@@ -62,6 +62,21 @@ class Weights:
         sizes = [parameter.numel() for parameter in self.parameters]
         parts = zip(torch.split(vector, sizes), self.parameters, strict=True)
         return [part.view(parameter.shape) for part, parameter in parts]
+
+    def places(self, stored: Mapping[str, Parameter]) -> dict[str, int]:
+        """Stored name of each trainable parameter, and its number.
+
+        Args:
+            stored: The module's parameters by stored name.
+
+        Raises:
+            UnsupportedError: One that is trained is not among them.
+        """
+        number = {id(parameter): i for i, parameter in enumerate(self.parameters)}
+        found = {name: number[id(p)] for name, p in stored.items() if id(p) in number}
+        if len(set(found.values())) < len(number):
+            raise UnsupportedError("the module trains parameters that the checkpoints do not hold")
+        return found
 
     @contextmanager
     def moved(self, by: Tensor, scale: float = 1.0) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.losses import BarrierEntry, LossEntry
 from mergekit_geo.reports.part import Part
 from mergekit_geo.reports.path import PathMeasurements
@@ -294,6 +295,7 @@ class Report(Part):
         | BarrierMeasurements
         | PathMeasurements
         | SharpnessMeasurements
+        | LandscapeMeasurements
         | CheckMeasurements
         | PushMeasurements
         | None

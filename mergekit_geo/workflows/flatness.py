@@ -230,11 +230,11 @@ class _Runner:
     def entry(self, subject: Subject, sample: Sample) -> SharpnessEntry:
         """All of a subject's measures."""
         pieces = len(sample.measured.pieces())
-        spent = _Spent(self.progress, f"sharpness of {subject.name}", self.level, pieces)
+        spent = Spent(self.progress, f"sharpness of {subject.name}", self.level, pieces)
         survey = self._survey(subject, sample, spent)
         return survey.entry(subject.name, subject.role, lambda: spent.batches / pieces)
 
-    def _survey(self, subject: Subject, sample: Sample, spent: _Spent | None = None) -> Survey:
+    def _survey(self, subject: Subject, sample: Sample, spent: Spent | None = None) -> Survey:
         from mergekit_geo.workflows.kept_parts import KeptParts, Unkept
         from mergekit_geo.workflows.survey import Survey
 
@@ -251,7 +251,7 @@ class _Runner:
         )
 
 
-class _Spent:
+class Spent:
     """Counts the cost of a subject, and tells it."""
 
     def __init__(self, progress: Progress, title: str, level: Level, pieces: int) -> None:
@@ -259,6 +259,7 @@ class _Spent:
         self.batches, self._told = 0.0, 0
 
     def __call__(self, gradients: float) -> None:
+        """So many gradients of a batch more."""
         if not self.batches:
             self.progress.phase(self.title, self.total)
         self.batches += gradients

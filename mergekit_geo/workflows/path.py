@@ -19,7 +19,7 @@ from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
-from mergekit_geo.merging.blend import Role
+from mergekit_geo.merging.gram import gram_of
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.path import PathMeasurements, PathRecord, SaddleEntry
@@ -35,12 +35,9 @@ from mergekit_geo.workflows.path_folder import BENDS, RECORD, end_entry, save_be
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.checkpoints.reading import Bytes
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.bends import Bends
     from mergekit_geo.connectivity.paths import Effort, Route
-    from mergekit_geo.geometry.gram import Gram
-    from mergekit_geo.merging.blend import Blend
     from mergekit_geo.objectives.evaluation import Sample
     from mergekit_geo.objectives.halves import Halves
     from mergekit_geo.objectives.objective import FunctionObjective, Objective
@@ -244,29 +241,9 @@ def route_of(bends: Bends, effort: Effort | None = None) -> Route:
 
 
 def _refuse_equal(ends: Sequence[Checkpoint]) -> None:
-    gram = _gram(path("linear").at(ends, 0.5))
+    gram = gram_of(path("linear").at(ends, 0.5))
     if gram.distances[0, 1] == 0:
         raise ArgumentError("the two models are equal: there is nothing to fit between them")
-
-
-def _gram(blend: Blend) -> Gram:
-    """Of a blend's anchors, over all parameters, in one pass over the data."""
-    from mergekit_geo.merging.stream import stream
-
-    records = stream(blend, _Nowhere(), allow_nonfinite=True)
-    grams = [
-        record.gram
-        for name, record in records.items()
-        if record.gram is not None and blend.role(name) is Role.PARAMETER
-    ]
-    return sum(grams[1:], start=grams[0])
-
-
-class _Nowhere:
-    """A sink that keeps nothing."""
-
-    def write(self, name: str, position: int, data: Bytes) -> None:
-        """Ignored."""
 
 
 def _measured(work: _Fitted, route: Route) -> PathMeasurements:
@@ -287,7 +264,7 @@ def _measured(work: _Fitted, route: Route) -> PathMeasurements:
         straight=before,
         fitted=after,
         removed=_removed(before, after),
-        length_ratio=length_ratio(curve, _gram(route.at(walk.anchors, 0.5))),
+        length_ratio=length_ratio(curve, gram_of(route.at(walk.anchors, 0.5))),
         lowest_t=_lowest(curved),
         losses=[
             loss_entry(anchor.name, "parent", losses, work.sample)

@@ -1,0 +1,1 @@
+"""The loss on planes in weight space: directions that can be compared, and grids."""
