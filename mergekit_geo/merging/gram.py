@@ -11,15 +11,14 @@ from mergekit_geo.merging.stream import stream
 def gram_of(blend: Blend, *, allow_nonfinite: bool = True) -> Gram:
     """Of a blend's anchors, over all parameters, in one pass over the data.
 
+    Tensors are summed in their order, whichever was done first: so the bits are always the same.
+
     Raises:
         NonFiniteError: An anchor holds NaN or infinity and may not.
     """
     records = stream(blend, _Nowhere(), allow_nonfinite=allow_nonfinite)
-    grams = [
-        record.gram
-        for name, record in records.items()
-        if record.gram is not None and blend.role(name) is Role.PARAMETER
-    ]
+    parameters = [name for name in blend.outputs() if blend.role(name) is Role.PARAMETER]
+    grams = [gram for name in parameters if (gram := records[name].gram) is not None]
     return sum(grams[1:], start=grams[0])
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.reports.landscape import LandscapeMeasurements, SurfaceEntry
+from mergekit_geo.reports.landscape import LandscapeMeasurements, MarkEntry, SurfaceEntry
 from mergekit_geo.reports.landscape_text import (
     axis_title,
     label_of,
     lies_on,
     loss_title,
+    short,
     title_of,
 )
 from mergekit_geo.reports.levels import Floats, digits_of, heights, levels_of, overflow
@@ -39,10 +40,15 @@ SKEWED = 2.5
 """Ratio of the two ranges from which on a picture is no longer drawn to scale."""
 EDGE = 0.04
 """Share of a picture along its edges in which a contour has no label: it would be cut."""
-ROOM = (0.25, 0.05)
-"""Share of a picture that the label of a model takes."""
+SIDE = 340
+"""Points that a side of a picture is long, about."""
+LETTER, LINE = 5.5 / SIDE, 12 / SIDE
+"""Share of a picture that a letter is wide and a label high."""
 CORNERS = ((9, 6), (-9, 6), (9, -14), (-9, -14), (9, 20), (-9, 20), (9, -28), (-9, -28))
 """Where a label may stand, in points from its mark, the best places first."""
+
+Box = tuple[float, float, float, float]
+"""Left, low, right and high end, in shares of a picture."""
 
 
 def write_landscape(report: Report, folder: Path) -> None:
@@ -108,7 +114,10 @@ def _draw_contours(
 ) -> QuadContourSet:
     levels, beyond = levels_of(measured.scale), overflow(measured)
     colours = _shades(levels, beyond)
-    values = np.ma.masked_invalid(heights(surface))
+    loss = heights(surface)
+    low = None if beyond in ("min", "both") else levels[0]  # else rounding leaves a hole there
+    high = None if beyond in ("max", "both") else levels[-1]
+    values = np.ma.masked_invalid(np.where(np.isfinite(loss), np.clip(loss, low, high), np.nan))
     axes.set_facecolor(GAP)  # where the loss is not a number
     filled = axes.contourf(
         surface.x,
@@ -140,10 +149,10 @@ def _draw_marks(axes: Axes, surface: SurfaceEntry) -> None:
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2.5, foreground=PAPER)]
-    taken: list[tuple[float, float]] = []
+    taken: list[Box] = []
     for mark in surface.marks:
         share = _share(surface, mark.x, mark.y)
-        if not all(0 <= x <= 1 for x in share):
+        if not _is_inside(mark, surface):
             continue
         on = lies_on(mark, surface)
         axes.plot(
@@ -151,25 +160,35 @@ def _draw_marks(axes: Axes, surface: SurfaceEntry) -> None:
             color=PAPER if on else "none", markeredgecolor=INK if on else PAPER,
             markeredgewidth=1.4, zorder=5 if on else 4,
         )  # fmt: skip
-        offset = _free_corner(share, taken)
+        label = label_of(mark, surface)
+        offset = _free_corner(share, label, taken)
         axes.annotate(
-            _plain(label_of(mark, surface)), (mark.x, mark.y), offset,
+            _plain(label), (mark.x, mark.y), offset,
             textcoords="offset points", ha="left" if offset[0] > 0 else "right", fontsize=8.5,
             color=INK, zorder=6, path_effects=halo,
         )  # fmt: skip
 
 
-def _free_corner(share: tuple[float, float], taken: list[tuple[float, float]]) -> tuple[int, int]:
+def _is_inside(mark: MarkEntry, surface: SurfaceEntry) -> bool:
+    return all(0 <= share <= 1 for share in _share(surface, mark.x, mark.y))
+
+
+def _free_corner(share: tuple[float, float], label: str, taken: list[Box]) -> tuple[int, int]:
     """Where a label stands clear of those before it, and inside the picture; it is then taken."""
     for right, up in CORNERS:
-        x = share[0] + (ROOM[0] / 2 if right > 0 else -ROOM[0] / 2)
-        y = share[1] + up / 360  # a picture is about 360 points high
-        inside = x - ROOM[0] / 2 > 0 and x + ROOM[0] / 2 < 1 and 0 < y < 1 - ROOM[1]
-        clear = all(abs(x - a) > ROOM[0] or abs(y - b) > ROOM[1] * 0.7 for a, b in taken)
-        if inside and clear:
-            taken.append((x, y))
+        left = share[0] + right / SIDE - (0 if right > 0 else LETTER * len(label))
+        low = share[1] + up / SIDE
+        box = (left, low, left + LETTER * len(label), low + LINE)
+        inside = min(box) > 0 and max(box) < 1
+        if inside and not any(_meet(box, other) for other in taken):
+            taken.append(box)
             return right, up
     return CORNERS[0]
+
+
+def _meet(first: Box, second: Box) -> bool:
+    beside = first[2] <= second[0] or second[2] <= first[0]
+    return not (beside or first[3] <= second[1] or second[3] <= first[1])
 
 
 def _share(surface: SurfaceEntry, x: float, y: float) -> tuple[float, float]:
@@ -204,4 +223,11 @@ def _told(report: Report, measured: LandscapeMeasurements) -> str:
     first = measured.surfaces[0]
     about = f"{describe_data(report.data)}; " if report.data else ""
     skewed = "" if all(map(is_to_scale, measured.surfaces)) else "; axes not to scale"
-    return f"{about}{len(first.x)} x {len(first.y)} points{skewed}"
+    outside = {
+        short(mark.model)
+        for surface in measured.surfaces
+        for mark in surface.marks
+        if not _is_inside(mark, surface)
+    }
+    hidden = f"; outside: {', '.join(sorted(outside))}" if outside else ""
+    return f"{about}{len(first.x)} x {len(first.y)} points{skewed}{hidden}"

@@ -13,8 +13,8 @@ Floats = NDArray[np.float64]
 
 MOST = 12
 """Levels, about."""
-CLOSE = 0.75
-"""Share of a logarithmic scale beyond which a level would run into its end."""
+CLOSE = 1.4
+"""Ratio of heights within which a level would run into an end of a logarithmic scale."""
 DECADES = 3
 """Of height that a logarithmic scale tells apart."""
 
@@ -23,7 +23,7 @@ def levels_of(scale: ScaleEntry) -> Floats:
     """Losses at which colours change: round numbers, or heights of 1, 2, 5, 10, ... above `low`.
 
     Example:
-        >>> levels_of(ScaleEntry(low=3.0, high=5.0, log=False))[:3].tolist()
+        >>> levels_of(ScaleEntry(low=3.0, high=5.0, log=False))[:3].round(3).tolist()
         [3.0, 3.2, 3.4]
         >>> levels_of(ScaleEntry(low=3.0, high=5.0, log=True))[:3].round(3).tolist()
         [3.0, 3.005, 3.01]
@@ -40,7 +40,7 @@ def _logarithmic(scale: ScaleEntry) -> Floats:
     whole = scale.high - scale.low
     top = math.floor(math.log10(whole)) + 1
     steps = [m * 10.0**e for e in range(top - DECADES - 1, top + 1) for m in (1, 2, 5)]
-    kept = [step for step in steps if whole * 10.0**-DECADES < step < CLOSE * whole]
+    kept = [step for step in steps if CLOSE * 10.0**-DECADES < step / whole < 1 / CLOSE]
     return np.array([scale.low, *(scale.low + step for step in kept), scale.high])
 
 
@@ -64,7 +64,8 @@ def raised(loss: Floats, scale: ScaleEntry) -> Floats:
     Losses beyond the scale are drawn at its ends.
 
     Example:
-        >>> raised(np.array([3.2, 5.0, 9.0]), ScaleEntry(low=3.0, high=5.0, log=True)).tolist()
+        >>> scale = ScaleEntry(low=3.0, high=5.0, log=True)
+        >>> raised(np.array([3.2, 5.0, 9.0]), scale).round(6).tolist()
         [2.0, 3.0, 3.0]
     """
     levels = levels_of(scale)
@@ -83,8 +84,10 @@ def heights(surface: SurfaceEntry) -> Floats:
 def overflow(measured: LandscapeMeasurements) -> str:
     """Which ends of the scale some loss lies beyond: `neither`, `min`, `max` or `both`."""
     levels = levels_of(measured.scale)
+    rounding = 1e-9 * (levels[-1] - levels[0])
     losses = np.concatenate([heights(surface).ravel() for surface in measured.surfaces])
-    below, above = bool((losses < levels[0]).any()), bool((losses > levels[-1]).any())
+    below = bool((losses < levels[0] - rounding).any())
+    above = bool((losses > levels[-1] + rounding).any())
     return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(
         (below, above), "both"
     )

@@ -372,6 +372,39 @@ def test_barrier_of_resnets_on_the_command_line(digits: Digits, tmp_path: Path) 
     assert (tmp_path / "out" / "figures" / "barrier.png").is_file()
 
 
+def landscape_of(digits: Digits, *names: str, **options: Any) -> geo.LandscapeResult:
+    view = geo.View(grid=3, margin=0, radius=0.3)
+    return geo.landscape(digits.models(*names), data=digits.held, view=view, **options)
+
+
+def test_landscape_of_resnets_has_statistics_of_the_training_data(digits: Digits) -> None:
+    plain = landscape_of(digits, "resnet-a", "resnet-b", "resnet-stranger")
+    refreshed = landscape_of(
+        digits, "resnet-a", "resnet-b", "resnet-stranger", train_data=digits.train
+    )
+    (warning,) = (text for text in plain.report.warnings if "BatchNorm" in text)
+    assert "give --train-data to estimate them anew at every point" in warning
+    assert not any("BatchNorm" in text for text in refreshed.report.warnings)
+    before, after = (found.measurements.surfaces[0] for found in (plain, refreshed))
+    assert before.x == after.x
+    assert before.loss[1][1] != after.loss[1][1]
+    loss, _ = answers_of(digits.folder / "resnet-a", digits)
+    assert before.marks[0].loss == pytest.approx(loss, abs=1e-4)
+
+
+def test_buffers_of_a_resnet_stay_along_random_directions(digits: Digits) -> None:
+    found = landscape_of(digits, "resnet-a").measurements
+    (surface,) = found.surfaces
+    model = ResNetForImageClassification.from_pretrained(digits.folder / "resnet-a").eval()
+    assert surface.loss[1][1] == surface.marks[0].loss
+    norms = [
+        layer.weight.detach().flatten(1).norm().item()
+        for layer in model.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    assert surface.axes[0].length == pytest.approx(np.linalg.norm(norms), rel=1e-5)
+
+
 def test_sharpness_of_a_vit_is_that_of_its_hessian(digits: Digits, tmp_path: Path) -> None:
     """Twelve images, too few for two halves, so that all are measured."""
     lines = (digits.folder / "held.jsonl").read_text().splitlines()[:12]
