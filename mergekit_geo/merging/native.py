@@ -85,4 +85,6 @@ def _library() -> ctypes.CDLL:
 
 
 def _symmetric(lower: np.ndarray[tuple[int, int], np.dtype[np.float64]], count: int) -> Gram:
-    return Gram(np.tril(lower) + np.tril(lower, -1).T, count)
+    whole = lower + lower.T  # nothing is above the diagonal yet
+    np.fill_diagonal(whole, np.diag(lower))
+    return Gram(whole, count)
