@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from html import escape
+from math import hypot
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mergekit_geo.reports.landscape import LandscapeMeasurements, ScaleEntry, SurfaceEntry
+from mergekit_geo.reports.landscape import (
+    LandscapeMeasurements,
+    MarkEntry,
+    ScaleEntry,
+    SurfaceEntry,
+)
 from mergekit_geo.reports.landscape_figures import COLOURS, INK, PAPER, is_to_scale
 from mergekit_geo.reports.landscape_text import (
     axis_title,
@@ -25,7 +31,9 @@ if TYPE_CHECKING:
 
     from mergekit_geo.reports.schema import DataEntry, Report
 
-HEIGHT = 640
+HEIGHT = "min(640px, 95vw)"
+NEAR = 0.15
+"""Share of a picture within which names above two models would cover each other."""
 STYLE = """
 body { margin: 0; padding: 1rem; font: 16px/1.45 system-ui, sans-serif; color: #1b1b1b; }
 h1 { font-size: 1.25rem; margin: 0 0 .25rem; } h2 { font-size: 1rem; margin: 1.25rem 0 0; }
@@ -59,7 +67,7 @@ def _part(surface: SurfaceEntry, scale: ScaleEntry, data: DataEntry | None, *, f
     html = surface_figure(surface, scale, data).to_html(
         full_html=False,
         include_plotlyjs=first,
-        default_height=f"{HEIGHT}px",
+        default_height=HEIGHT,
         config={"displaylogo": False, "responsive": True},
     )
     return f"<h2>{escape(title_of(surface))}</h2><figure>{html}</figure>"
@@ -106,9 +114,11 @@ def _pins(surface: SurfaceEntry, scale: ScaleEntry) -> list[Any]:
     """Names above the surface: beside their models they would be hidden behind it."""
     from plotly.graph_objects import Scatter3d
 
-    low, high = raised(levels_of(scale)[[0, -1]], scale)
-    top, found = float(high + 0.08 * (high - low)), []
-    for mark in surface.marks:
+    low, high = raised(levels_of(scale)[[0, -1]], scale).tolist()
+    found: list[Any] = []
+    for number, mark in enumerate(surface.marks):
+        beside = sum(_are_near(mark, other, surface) for other in surface.marks[:number])
+        top = high + (0.08 + 0.14 * beside) * (high - low)
         foot = float(raised(np.array([mark.loss]), scale)[0])
         name, on = escape(label_of(mark, surface)), lies_on(mark, surface)
         found += [
@@ -125,6 +135,11 @@ def _pins(surface: SurfaceEntry, scale: ScaleEntry) -> list[Any]:
             ),
         ]  # fmt: skip
     return found
+
+
+def _are_near(first: MarkEntry, second: MarkEntry, surface: SurfaceEntry) -> bool:
+    width, depth = (places[-1] - places[0] for places in (surface.x, surface.y))
+    return hypot((first.x - second.x) / width, (first.y - second.y) / depth) < NEAR
 
 
 def _ticks(levels: Floats, scale: ScaleEntry) -> dict[str, Any]:

@@ -206,6 +206,15 @@ def test_models_are_pinned_at_their_own_loss() -> None:
     assert np.array(figure.data[0].customdata) == pytest.approx(np.array(bowl(), dtype=float))
 
 
+def test_names_above_models_that_are_close_stand_at_different_heights() -> None:
+    scale = ScaleEntry(low=3.0, high=5.0, log=False)
+    close = [mark(f"m{i}", 0.02 * i, 0.0) for i in range(3)]
+    figure = surface_figure(surface(*close, mark("far", 0.9, 0.9, off=1.0)), scale, None)
+    tops = [trace.z[1] for trace in figure.data if getattr(trace, "mode", "") == "lines+text"]
+    assert len(set(tops[:3])) == 3
+    assert tops[3] == tops[0]
+
+
 @pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),
     reason="chromium and chromedriver are not installed",

@@ -348,26 +348,27 @@ class StopAfter:
         pass
 
 
-@pytest.mark.parametrize("hessian", [False, True])
-def test_interrupted_grid_goes_on(family: Path, hessian: bool) -> None:
-    view = geo.View(grid=3, hessian=hessian)
+@pytest.mark.parametrize(
+    ("names", "hessian", "evaluations"),
+    [("a", False, 9), ("a", True, 9), ("abc", False, 3 + 9 - 2), ("ab", False, 2 + 9 - 2)],
+)
+def test_interrupted_grid_goes_on(
+    family: Path, names: str, hessian: bool, evaluations: int
+) -> None:
+    """Models that are points of the grid are measured once: a, and b at the other end."""
+    view, models = geo.View(grid=3, hessian=hessian), [family / name for name in names]
 
-    def run(progress: StopAfter) -> Any:
-        found = geo.landscape(family / "a", data=SOME, view=view, progress=progress)
-        return found.measurements
+    def run(progress: StopAfter, data: geo.EvalData = SOME) -> Any:
+        return geo.landscape(models, data=data, view=view, progress=progress).measurements
 
-    # The eigenvectors are a phase of their own; then come the model and eight points beside it.
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):  # the eigenvectors are a phase of their own
         run(StopAfter(4 + hessian))
     counter = StopAfter(99)
     resumed = run(counter)
-    assert 99 - counter.left == 9 - 4
+    assert 99 - counter.left == evaluations - 4
     assert run(StopAfter(0)) == resumed  # everything is known now: nothing is measured
     with pytest.raises(KeyboardInterrupt):  # another seed is other work
-        geo.landscape(
-            family / "a", data=geo.EvalData(max_examples=60, seq_len=16, seed=1), view=view,
-            progress=StopAfter(0),
-        )  # fmt: skip
+        run(StopAfter(0), geo.EvalData(max_examples=60, seq_len=16, seed=1))
 
 
 def test_half_precision_models_are_moved_in_single(family: Path, tmp_path: Path) -> None:
