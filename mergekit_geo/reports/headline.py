@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mergekit_geo.reports.landscape import LandscapeMeasurements
+from mergekit_geo.reports.landscape_text import landscape_lines
 from mergekit_geo.reports.losses import BarrierEntry
 from mergekit_geo.reports.path import PathMeasurements
 from mergekit_geo.reports.schema import (
@@ -119,6 +121,10 @@ def _sharpness(report: Report, result: SharpnessMeasurements) -> list[str]:
     ]
 
 
+def _landscape(report: Report, result: LandscapeMeasurements) -> list[str]:
+    return [f"{line[:1].upper()}{line[1:]}." for line in landscape_lines(result)]
+
+
 def _check(report: Report, result: CheckMeasurements) -> list[str]:
     return ["They can be merged." if result.compatible else "They cannot be merged."]
 
@@ -128,6 +134,7 @@ HEADLINES: dict[type, Callable[[Report, Any], list[str]]] = {
     BarrierMeasurements: _barriers,
     PathMeasurements: _path,
     SharpnessMeasurements: _sharpness,
+    LandscapeMeasurements: _landscape,
     CheckMeasurements: _check,
 }
 """A new kind of result is one function and one line here."""

@@ -15,6 +15,9 @@ from mergekit_geo.reports.charts import (
     spectrum_chart,
 )
 from mergekit_geo.reports.headline import headline
+from mergekit_geo.reports.landscape import LandscapeMeasurements
+from mergekit_geo.reports.landscape_chart import landscape_chart
+from mergekit_geo.reports.landscape_text import title_of
 from mergekit_geo.reports.losses import BarrierEntry
 from mergekit_geo.reports.page import Page, number, preformatted
 from mergekit_geo.reports.path import PathMeasurements
@@ -106,6 +109,22 @@ def _path(found: Page, report: Report, result: PathMeasurements) -> None:
 
 def _sharpness(found: Page, report: Report, result: SharpnessMeasurements) -> None:
     _sharpness_section(found, report, result.sharpness)
+
+
+def _landscape(found: Page, report: Report, result: LandscapeMeasurements) -> None:
+    found.section("Models")
+    found.paragraph(_about(report), "note")
+    if report.data is not None:
+        found.table(*model_table(result.losses, report.data))
+    for surface in result.surfaces:
+        found.section(title_of(surface))
+        rows = [
+            [f"{x:.5g}", f"{y:.5g}", number(loss)]
+            for y, row in zip(surface.y, surface.loss, strict=True)
+            for x, loss in zip(surface.x, row, strict=True)
+        ]
+        found.chart(landscape_chart(surface, result.scale, report.data), ["x", "y", "loss"], rows)
+    found.paragraph("landscape.html holds the same as a surface to turn.", "note")
 
 
 def _check(found: Page, report: Report, result: CheckMeasurements) -> None:
@@ -225,6 +244,7 @@ SECTIONS: dict[type, Callable[[Page, Report, Any], None]] = {
     BarrierMeasurements: _barriers,
     PathMeasurements: _path,
     SharpnessMeasurements: _sharpness,
+    LandscapeMeasurements: _landscape,
     CheckMeasurements: _check,
 }
 """A new kind of result is one function and one line here."""

@@ -34,4 +34,4 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """What the console has been told since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        return [f"{entry['level']}: {entry['message']}" for entry in self.driver.get_log("browser")]

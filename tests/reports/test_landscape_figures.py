@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
+from mergekit_geo.reports.html_report import write_page
 from mergekit_geo.reports.landscape import (
     AxisEntry,
     LandscapeMeasurements,
@@ -25,6 +25,7 @@ from mergekit_geo.reports.landscape_page import landscape_page, surface_figure
 from mergekit_geo.reports.landscape_text import landscape_lines
 from mergekit_geo.reports.levels import digits_of, levels_of, overflow, raised
 from mergekit_geo.reports.schema import DataEntry, Report
+from tests.reports.browser import Browser
 
 HOSTILE = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 2">$\\frac{1}$'
 
@@ -215,29 +216,30 @@ def test_names_above_models_that_are_close_stand_at_different_heights() -> None:
     assert tops[3] == tops[0]
 
 
-@pytest.mark.skipif(
-    not (shutil.which("chromium") and shutil.which("chromedriver")),
-    reason="chromium and chromedriver are not installed",
-)
-def test_the_page_is_drawn_in_a_browser(tmp_path: Path) -> None:
-    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-    from selenium.webdriver.support.ui import WebDriverWait
+def test_the_page_is_drawn_in_a_browser(tmp_path: Path, browser: Browser) -> None:
+    from selenium.webdriver.support.wait import WebDriverWait
 
     hostile = (mark(HOSTILE, -0.5, 0.0), *THREE[1:])
     (tmp_path / "page.html").write_text(landscape_page(report(surface(*hostile))), "utf-8")
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for flag in ("headless", "no-sandbox", "enable-unsafe-swiftshader", "window-size=500,800"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = ChromeService(shutil.which("chromedriver"))
-    with Chrome(options, service) as browser:
-        browser.get((tmp_path / "page.html").as_uri())
-        WebDriverWait(browser, 30).until(
-            lambda page: page.find_elements("css selector", ".gl-container canvas")
-        )
-        severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-        assert severe == []
-        assert browser.execute_script("return window.hacked") is None
-        assert HOSTILE.rpartition("/")[2] in browser.find_element("tag name", "h2").text
-        assert browser.execute_script("return document.body.scrollWidth <= window.innerWidth")
+    browser.complaints()
+    browser.show(tmp_path / "page.html", 500)
+    WebDriverWait(browser.driver, 60).until(
+        lambda page: page.find_elements("css selector", ".gl-container canvas")
+    )
+    assert not [line for line in browser.complaints() if "SEVERE" in line]
+    assert browser.ask("window.hacked") is None
+    assert HOSTILE.rpartition("/")[2] in browser.ask("document.querySelector('h2').innerText")
+    assert browser.ask("document.body.scrollWidth <= window.innerWidth")
+
+
+def test_the_page_of_its_report(tmp_path: Path, browser: Browser) -> None:
+    hostile = (mark(HOSTILE, -0.5, 0.0), *THREE[1:])
+    write_page(report(surface(*hostile)), tmp_path)
+    browser.complaints()
+    browser.show(tmp_path / "report.html", 500)
+    assert browser.complaints() == []
+    assert browser.ask("window.hacked") is None
+    assert browser.ask("document.querySelectorAll('.chart .trace path').length") > 0
+    names = browser.ask("[...document.querySelectorAll('.textpoint')].map(x => x.textContent)")
+    assert len(names) == 3
+    assert "<" in names[0]
