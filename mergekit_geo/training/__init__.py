@@ -1,0 +1,1 @@
+"""Training that ends where the loss is flat: sharpness-aware minimisation (SAM)."""

@@ -1,0 +1,24 @@
+"""What SAM did, for a log or a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SamSummary:
+    """What SAM did.
+
+    Attributes:
+        mode: Of the ascent in force: `per-replica` or `synchronised`.
+        steps: Of the optimizer, with those that were skipped.
+        ascents: Steps that climbed first.
+        backward_passes: Of this process, over micro-batches.
+        skipped: Steps that were not made because a loss or gradient was not finite.
+    """
+
+    mode: str
+    steps: int = 0
+    ascents: int = 0
+    backward_passes: int = 0
+    skipped: int = 0
