@@ -7,8 +7,9 @@ rho; T is then multiplied by a group's share of the largest. So e is where <g, e
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,31 +23,8 @@ from torch.optim import Optimizer
 
 from mergekit_geo.training.settings import SamArguments, check_radius
 
-
-@dataclass(frozen=True)
-class _Part:
-    """Parameters that are scaled alike; of sharded ones, this process's shards.
-
-    Attributes:
-        weights: And their gradients.
-        gradients: As long.
-        share: rho over the largest rho.
-        eta: Of adaptive SAM; None where T does not depend on the weights.
-    """
-
-    weights: list[Tensor]
-    gradients: list[Tensor]
-    share: float
-    eta: float | None
-
-    def stretch(self) -> None:
-        """g <- T g."""
-        if self.share != 1:
-            torch._foreach_mul_(self.gradients, self.share)
-        if self.eta is not None:
-            scale = torch._foreach_abs(self.weights)
-            torch._foreach_add_(scale, self.eta)
-            torch._foreach_mul_(self.gradients, scale)
+FLATTEST = 1e-30
+"""Below this slope e is shorter than rho, and 0 where the gradient is."""
 
 
 class Ascent:
@@ -75,7 +53,7 @@ class Ascent:
     @property
     def rho(self) -> float:
         """The largest of all groups."""
-        return max(self._rho(group) for group in self.optimizer.param_groups)
+        return max(map(self._rho, self.optimizer.param_groups))
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -83,18 +61,17 @@ class Ascent:
         groups = self.optimizer.param_groups
         return [p for group in groups for p in group["params"] if p.requires_grad]
 
-    @torch.no_grad()
-    def gradient_norm(self) -> float:
-        """||g|| over all processes that share the weights."""
-        return _norm([p.grad for p in self.parameters if p.grad is not None])
+    def norm(self) -> float:
+        """||g||, over all processes that share the weights."""
+        return _norm(self.parameters)
 
     @torch.no_grad()
     def slope(self) -> float:
         """||T g||; the gradients become T g."""
-        for part in self._parts():
+        parts = self._parts()
+        for part in parts:
             part.stretch()
-        moved = [p for group in self._moved_groups() for p in group["params"]]
-        return _norm([p.grad for p in moved if p.grad is not None])
+        return _norm(p for part in parts for p in part.parameters)
 
     @contextmanager
     def climbed(self, slope: float) -> Iterator[None]:
@@ -103,15 +80,13 @@ class Ascent:
         Args:
             slope: ||T g|| of the gradients, which are T g.
         """
-        self._keep()
+        moved = [parameter for part in self._parts() for parameter in part.parameters]
+        self._keep(moved)
         try:
             self._climb(slope)
-            self.clear()
-            torch.clear_autocast_cache()  # it may hold low-precision copies of the weights
             yield
         finally:
-            self._return()
-            torch.clear_autocast_cache()
+            self._return(moved)
 
     def clear(self) -> None:
         """Let go of the gradients."""
@@ -119,7 +94,93 @@ class Ascent:
             parameter.grad = None
 
     def spoil(self) -> None:
-        """Make the gradients what no optimizer may use, so that an fp16 scaler skips them."""
+        """Make the gradients NaN, so that an fp16 scaler makes no step and scales less."""
         for parameter in self.parameters:
             if parameter.grad is not None:
-                parameter.grad.fill_(torch.nan)
+                parameter.grad.fill_(math.nan)
+
+    def _rho(self, group: dict[str, Any]) -> float:
+        return float(group.get("rho", self.settings.rho))
+
+    def _parts(self) -> list[_Part]:
+        """What moves, sorted by how it is scaled."""
+        largest, parts = self.rho, defaultdict(list)
+        for group in self.optimizer.param_groups:
+            share = self._rho(group) / largest
+            for parameter in group["params"] if share else ():
+                if parameter.grad is not None:
+                    adaptive = self.settings.adaptive and parameter not in self._biases
+                    parts[share, adaptive].append(parameter)
+        eta = self.settings.eta
+        return [_Part(of, share, eta if on else None) for (share, on), of in parts.items()]
+
+    @torch.no_grad()
+    def _keep(self, moved: list[Tensor]) -> None:
+        """Copy weights to memory that stays for the next ascent."""
+        for parameter in moved:
+            if parameter not in self._home:
+                self._home[parameter] = torch.empty_like(_local(parameter))
+        torch._foreach_copy_([self._home[p] for p in moved], _locals(moved))
+
+    @torch.no_grad()
+    def _climb(self, slope: float) -> None:
+        """To w + rho T (T g) / ||T g||; the gradients are used up."""
+        step = self.rho / max(slope, FLATTEST)
+        for part in self._parts():
+            part.stretch()
+            torch._foreach_add_(_locals(part.parameters), part.gradients, alpha=step)
+        self.clear()
+        torch.clear_autocast_cache()  # it may hold the weights of before in low precision
+
+    @torch.no_grad()
+    def _return(self, moved: list[Tensor]) -> None:
+        torch._foreach_copy_(_locals(moved), [self._home[p] for p in moved])
+        torch.clear_autocast_cache()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Parameters that are scaled alike.
+
+    Attributes:
+        parameters: With gradients.
+        share: Their rho over the largest one.
+        eta: Of adaptive SAM; None where T does not depend on the weights.
+    """
+
+    parameters: list[Tensor]
+    share: float
+    eta: float | None
+
+    @property
+    def gradients(self) -> list[Tensor]:
+        """Of them all."""
+        return _locals(p.grad for p in self.parameters if p.grad is not None)
+
+    def stretch(self) -> None:
+        """From g to T g."""
+        if self.share != 1:
+            torch._foreach_mul_(self.gradients, self.share)
+        if self.eta is not None:
+            scale = torch._foreach_abs(_locals(self.parameters))
+            torch._foreach_add_(scale, self.eta)
+            torch._foreach_mul_(self.gradients, scale)
+
+
+def _locals(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [_local(tensor) for tensor in tensors]
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """Of a sharded tensor, the memory here: foreach operations know no DTensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def _norm(parameters: Iterable[Tensor]) -> float:
+    """Of their gradients, which may be sharded over different meshes."""
+    meshes: dict[object, list[Tensor]] = defaultdict(list)
+    for gradient in (p.grad for p in parameters if p.grad is not None):
+        meshes[getattr(gradient, "device_mesh", None)].append(gradient)
+    norms = [get_total_norm(gradients) for gradients in meshes.values()]
+    return math.hypot(*(float(n.full_tensor() if isinstance(n, DTensor) else n) for n in norms))

@@ -24,7 +24,7 @@ class SamArguments:
     Attributes:
         rho: Radius of the ascent; 0 is the base optimizer exactly. A parameter group of the
             optimizer may have its own, under the key `rho`.
-        adaptive: Scale the ascent by the weights (ASAM; Kwon 2021). Radii are larger then: 0.5 to 2.
+        adaptive: Scale the ascent by the weights (ASAM; Kwon 2021), with radii of 0.5 to 2.
         eta: Added to |w| in adaptive SAM, so that a weight of zero moves too.
         every: Ascend at every so manieth step only; the others are those of the base optimizer.
         ascent: `per-replica`: each process climbs by its own gradient; `synchronised`: all climb by

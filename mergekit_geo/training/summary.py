@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -22,3 +22,15 @@ class SamSummary:
     ascents: int = 0
     backward_passes: int = 0
     skipped: int = 0
+
+    def plus(
+        self, *, steps: int = 0, ascents: int = 0, backward_passes: int = 0, skipped: int = 0
+    ) -> SamSummary:
+        """With so many more."""
+        return replace(
+            self,
+            steps=self.steps + steps,
+            ascents=self.ascents + ascents,
+            backward_passes=self.backward_passes + backward_passes,
+            skipped=self.skipped + skipped,
+        )

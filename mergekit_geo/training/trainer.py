@@ -3,66 +3,95 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import Module
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
-from mergekit_geo.training.refusals import check_backend, check_weights
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.training.refusals import check_backend, check_optimizer, check_weights
 from mergekit_geo.training.sam import Sam
 from mergekit_geo.training.settings import SamArguments
 from mergekit_geo.training.summary import SamSummary
 
+COUNTS = "SamCounts"
+if TYPE_CHECKING:
+    Below = Trainer
+else:
+    Below = object
 
-class SamMixin:
+
+class SamMixin(Below):
     """Gives a Trainer SAM's steps: `class SamSFTTrainer(SamMixin, SFTTrainer): ...`.
 
-    A training step whose passes are those of the class below it, so its losses, collators and
-    metrics stay what they are; the loss that is logged is the one at the weights, not uphill.
+    The passes of a step are training steps of the class below, so losses, collators and metrics
+    stay what they are. The loss that is logged is that at the weights, not uphill.
 
     Args:
-        args: TrainingArguments, as ever.
+        given: What the class below takes.
         sam: How SAM steps.
-        trainer: What the class below takes.
+        named: What the class below takes.
 
     Raises:
-        ArgumentError: Nothing is trainable, or the optimizer calls its own closure.
+        ArgumentError: Nothing is trainable, or the optimizer needs a closure.
         UnsupportedError: Weights in half precision, DeepSpeed or FSDP 1.
     """
 
-    def __init__(
-        self,
-        *positional: Any,
-        sam: SamArguments | None = None,
-        **trainer: Any,
-    ) -> None:
+    def __init__(self, *given: Any, sam: SamArguments | None = None, **named: Any) -> None:
         self.sam_arguments = SamArguments() if sam is None else sam
         self._sam: Sam | None = None
-        super().__init__(*positional, **trainer)
+        super().__init__(*given, **named)
+        check_backend(self.model, self.accelerator)
+        check_weights([p for p in self.model.parameters() if p.requires_grad])
+        if self.optimizer is not None:
+            check_optimizer(self.optimizer)
 
     @property
     def sam_summary(self) -> SamSummary:
-        """What SAM did so far in this process.
+        """What SAM did in the last training, and in what that was resumed from.
 
         Raises:
             ArgumentError: No step was made yet.
         """
-        raise NotImplementedError
+        if self._sam is None:
+            raise ArgumentError("SAM has made no step yet", remedy="trainer.train()")
+        return self._sam.summary
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        """As the class below."""
+        self._sam = None
+        return super().train(*given, **named)
 
     def training_step(
         self, model: Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
-        """A micro-batch; at the last one of a step, climb, replay them all and return."""
-        raise NotImplementedError
+        """A micro-batch; the last one of a step climbs, and all are run again there."""
+        if self._sam is None:
+            self._sam = self._begun(model)
+        below, last = super().training_step, self.accelerator.sync_gradients
+        loss = self._sam.run(lambda: below(model, copy.copy(inputs), num_items_in_batch), last=last)
+        if last:  # the Trainer writes these into its checkpoints
+            self.state.stateful_callbacks[COUNTS] = self._sam.state_dict()
+        return loss
+
+    def _begun(self, model: Module) -> Sam:
+        """A step with the counts of the checkpoint that training goes on from."""
+        sam = Sam(model, self.optimizer, self.sam_arguments, accelerator=self.accelerator)
+        saved = self.state.stateful_callbacks.get(COUNTS, {})
+        sam.load_state_dict({**sam.state_dict(), **saved, "steps": self.state.global_step})
+        return sam
 
 
 class SamTrainer(SamMixin, Trainer):
-    """transformers' Trainer with SAM.
+    """transformers' Trainer with SAM: `SamTrainer(model=..., args=..., sam=SamArguments(), ...)`.
 
-    Example:
-        >>> from transformers import TrainingArguments
-        >>> SamTrainer.__mro__[1].__name__
-        'SamMixin'
+    Args:
+        given: What Trainer takes.
+        sam: How SAM steps.
+        named: What Trainer takes.
+
+    Raises:
+        ArgumentError: Nothing is trainable, or the optimizer needs a closure.
+        UnsupportedError: Weights in half precision, DeepSpeed or FSDP 1.
     """

@@ -1,0 +1,82 @@
+"""What a second pass must find as the first one did: random states and running statistics."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.modules.batchnorm import _NormBase
+
+
+@dataclass(frozen=True)
+class RandomState:
+    """Of everything that dropout and its kin draw from."""
+
+    python: object
+    numpy: Any
+    cpu: Tensor
+    devices: dict[torch.device, Tensor]
+
+    @classmethod
+    def now(cls, devices: Iterable[torch.device]) -> RandomState:
+        """As it is.
+
+        Args:
+            devices: With random states of their own.
+        """
+        states = {
+            device: torch.get_device_module(device).get_rng_state(device) for device in devices
+        }
+        return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), states)
+
+    def put(self) -> None:
+        """Make it so again."""
+        random.setstate(self.python)  # type: ignore[arg-type]
+        np.random.set_state(self.numpy)
+        torch.set_rng_state(self.cpu)
+        for device, state in self.devices.items():
+            torch.get_device_module(device).set_rng_state(state, device)
+
+
+def devices_of(model: Module) -> set[torch.device]:
+    """Where a model may draw random numbers, apart from the CPU."""
+    devices = {parameter.device for parameter in model.parameters()}
+    if torch.accelerator.is_available():  # where offloaded parameters go
+        kind, index = (
+            torch.accelerator.current_accelerator(),
+            torch.accelerator.current_device_index(),
+        )
+        devices.add(torch.device(str(kind), index))
+    return {device for device in devices if device.type not in ("cpu", "meta")}
+
+
+class Statistics:
+    """Running means, variances and counters of the BatchNorm layers of a model, and of their kin.
+
+    Args:
+        model: Wrapped or not.
+    """
+
+    def __init__(self, model: Module) -> None:
+        self._layers = [
+            layer
+            for layer in model.modules()
+            if isinstance(layer, _NormBase) and layer.track_running_stats
+        ]
+
+    def copy(self) -> list[Tensor]:
+        """As they are."""
+        return [buffer.clone() for layer in self._layers for buffer in layer.buffers()]
+
+    @torch.no_grad()
+    def put(self, copies: list[Tensor]) -> None:
+        """Make them so again."""
+        buffers = (buffer for layer in self._layers for buffer in layer.buffers())
+        for buffer, copied in zip(buffers, copies, strict=True):
+            buffer.copy_(copied)

@@ -1,0 +1,91 @@
+"""The processes that train together: whose gradient is climbed, when gradients are exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.nn import Module
+from torch.nn.parallel import DistributedDataParallel
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.training.settings import AUTO, PER_REPLICA, SYNCHRONISED
+
+
+def mode_of(model: Module, asked: str) -> str:
+    """`per-replica` or `synchronised`, whichever is in force.
+
+    Args:
+        model: As it is called in training: what DistributedDataParallel, `fully_shard` or
+            accelerate's `prepare` returned.
+        asked: Or `auto`.
+
+    Raises:
+        ArgumentError: The model is not wrapped though there are several processes, or is sharded
+            and should climb per replica.
+    """
+    sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    if world() > 1 and not sharded and not isinstance(_inner(model), DistributedDataParallel):
+        raise ArgumentError(
+            f"{world()} processes train, but the model is a bare {type(model).__name__}: expected "
+            "what DistributedDataParallel or fully_shard returned",
+            remedy="make it after accelerator.prepare, of what prepare returned",
+        )
+    if sharded and asked == PER_REPLICA:
+        raise ArgumentError(
+            "ascent per replica: sharded weights (FSDP2) leave no process a gradient of its own",
+            remedy=f"ascent={SYNCHRONISED!r}",
+        )
+    if asked != AUTO:
+        return asked
+    return SYNCHRONISED if sharded else PER_REPLICA
+
+
+def world() -> int:
+    """How many processes train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+@contextmanager
+def unexchanged(model: Module) -> Iterator[None]:
+    """Forward and backward passes whose gradients stay on their process until later ones go out."""
+    inner = _inner(model)
+    if isinstance(inner, DistributedDataParallel):
+        with inner.no_sync():
+            yield
+        return
+    sharded = [layer for layer in inner.modules() if isinstance(layer, FSDPModule)]
+    try:
+        _exchange(sharded, False)
+        yield
+    finally:
+        _exchange(sharded, True)
+
+
+def all_agree(here: bool, device: torch.device) -> bool:
+    """Whether it is so on every process."""
+    if world() == 1:
+        return here
+    said = torch.tensor(float(here), device=device)
+    dist.all_reduce(said, dist.ReduceOp.MIN)
+    return bool(said)
+
+
+def _inner(model: Module) -> Module:
+    """What torch.compile wrapped."""
+    found: Module = getattr(model, "_orig_mod", model)
+    return found
+
+
+def _exchange(sharded: Sequence[FSDPModule], on: bool) -> None:
+    for layer in sharded:
+        layer.set_requires_gradient_sync(on, recurse=False)
