@@ -42,8 +42,9 @@ class SamMixin(Below):
         self.sam_arguments = SamArguments() if sam is None else sam
         self._sam: Sam | None = None
         super().__init__(*given, **named)
-        check_backend(self.model, self.accelerator)
-        check_weights([p for p in self.model.parameters() if p.requires_grad])
+        module: Any = self.model
+        check_backend(module, self.accelerator)
+        check_weights([p for p in module.parameters() if p.requires_grad])
         if self.optimizer is not None:
             check_optimizer(self.optimizer)
 
@@ -71,16 +72,24 @@ class SamMixin(Below):
             self._sam = self._begun(model)
         below, last = super().training_step, self.accelerator.sync_gradients
         loss = self._sam.run(lambda: below(model, copy.copy(inputs), num_items_in_batch), last=last)
-        if last:  # the Trainer writes these into its checkpoints
-            self.state.stateful_callbacks[COUNTS] = self._sam.state_dict()
+        if last:
+            self._kept[COUNTS] = self._sam.state_dict()
         return loss
 
     def _begun(self, model: Module) -> Sam:
         """A step with the counts of the checkpoint that training goes on from."""
-        sam = Sam(model, self.optimizer, self.sam_arguments, accelerator=self.accelerator)
-        saved = self.state.stateful_callbacks.get(COUNTS, {})
-        sam.load_state_dict({**sam.state_dict(), **saved, "steps": self.state.global_step})
+        optimizer: Any = self.optimizer
+        sam = Sam(model, optimizer, self.sam_arguments, accelerator=self.accelerator)
+        counts = {**sam.state_dict(), **self._kept.get(COUNTS, {}), "steps": self.state.global_step}
+        sam.load_state_dict(counts)
         return sam
+
+    @property
+    def _kept(self) -> dict[str, Any]:
+        """By the Trainer, in trainer_state.json."""
+        kept: Any = self.state.stateful_callbacks
+        found: dict[str, Any] = kept
+        return found
 
 
 class SamTrainer(SamMixin, Trainer):
