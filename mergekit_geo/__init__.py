@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from mergekit_geo.merging.settings import Output as Output
     from mergekit_geo.objectives.objective import FunctionObjective as FunctionObjective
     from mergekit_geo.objectives.settings import EvalData as EvalData
+    from mergekit_geo.training.sam import Sam as Sam
+    from mergekit_geo.training.settings import SamArguments as SamArguments
+    from mergekit_geo.training.summary import SamSummary as SamSummary
+    from mergekit_geo.training.trainer import SamMixin as SamMixin
+    from mergekit_geo.training.trainer import SamTrainer as SamTrainer
     from mergekit_geo.workflows.barrier import BarrierResult as BarrierResult
     from mergekit_geo.workflows.barrier import barrier as barrier
     from mergekit_geo.workflows.check import CheckResult as CheckResult
@@ -54,6 +59,11 @@ _HOMES = {
     "PathResult": "workflows.path",
     "PushResult": "workflows.push",
     "Radii": "curvature.levels",
+    "Sam": "training.sam",
+    "SamArguments": "training.settings",
+    "SamMixin": "training.trainer",
+    "SamSummary": "training.summary",
+    "SamTrainer": "training.trainer",
     "SharpnessResult": "workflows.sharpness",
     "View": "landscapes.settings",
     "barrier": "workflows.barrier",

@@ -11,8 +11,9 @@ import mergekit_geo
 EXPORTED = [
     "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "Fitting",
     "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "Output", "PathResult",
-    "PushResult", "Radii", "SharpnessResult", "View", "barrier", "check", "fit_path", "landscape",
-    "point", "push", "sharpness", "slerp", "soup",
+    "PushResult", "Radii", "Sam", "SamArguments", "SamMixin", "SamSummary", "SamTrainer",
+    "SharpnessResult", "View", "barrier", "check", "fit_path", "landscape", "point", "push",
+    "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_version_is_the_distribution_s() -> None:
     [
         "import mergekit_geo",
         "import mergekit_geo.cli.app",
-        "import mergekit_geo as g; g.EvalData()",
+        "import mergekit_geo as g; g.EvalData(); g.SamArguments()",
     ],
 )
 def test_import_loads_no_torch(code: str) -> None:

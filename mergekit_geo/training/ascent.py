@@ -32,7 +32,7 @@ class Ascent:
 
     Args:
         optimizer: Any of torch; its groups may hold a key `rho`.
-        model: Tells by their names which parameters are biases.
+        model: Its names tell which parameters are biases.
         settings: rho where a group has none, and T.
 
     Raises:
@@ -46,6 +46,7 @@ class Ascent:
             for name, parameter in model.named_parameters()
             if "bias" in name.rpartition(".")[2]
         }
+        self._all = list(dict.fromkeys([*model.parameters(), *self.parameters]))
         self._home: dict[Tensor, Tensor] = {}
         for number, group in enumerate(optimizer.param_groups):
             check_radius(self._rho(group), f"parameter group {number}")
@@ -62,8 +63,8 @@ class Ascent:
         return [p for group in groups for p in group["params"] if p.requires_grad]
 
     def norm(self) -> float:
-        """||g||, over all processes that share the weights."""
-        return _norm(self.parameters)
+        """||g|| of the whole model."""
+        return _norm(self._all)
 
     @torch.no_grad()
     def slope(self) -> float:
@@ -89,13 +90,13 @@ class Ascent:
             self._return(moved)
 
     def clear(self) -> None:
-        """Let go of the gradients."""
-        for parameter in self.parameters:
+        """Let go of the gradients, of what another optimizer trains too."""
+        for parameter in self._all:
             parameter.grad = None
 
     def spoil(self) -> None:
         """Make the gradients NaN, so that an fp16 scaler makes no step and scales less."""
-        for parameter in self.parameters:
+        for parameter in self._all:
             if parameter.grad is not None:
                 parameter.grad.fill_(math.nan)
 

@@ -99,7 +99,6 @@ class Sam:
         check_weights(self.ascent.parameters)
         self.summary = SamSummary(mode_of(model, self.settings.ascent))
         self._step = _Step()
-        self._skipped_in_a_row = 0
         self._statistics, self._devices = Statistics(model), devices_of(model)
         if rank() == 0:
             logger.info("%s; ascent %s, %d processes", self.settings, self.mode, world())
@@ -151,13 +150,11 @@ class Sam:
 
     def state_dict(self) -> dict[str, Any]:
         """What belongs into a checkpoint: `accelerator.register_for_checkpointing(sam)`."""
-        return {**asdict(self.summary), "skipped_in_a_row": self._skipped_in_a_row}
+        return asdict(self.summary)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint, in the mode that is in force here."""
-        counts = dict(state)
-        self._skipped_in_a_row = counts.pop("skipped_in_a_row")
-        self.summary = SamSummary(**{**counts, "mode": self.mode})
+        self.summary = SamSummary(**{**state, "mode": self.mode})
 
     @property
     def _climbs(self) -> bool:
@@ -185,7 +182,7 @@ class Sam:
         with unexchanged(self.model) if alone else nullcontext():
             loss = once().detach()
         self._step.losses.append(loss)
-        self.summary = self.summary.plus(backward_passes=1)
+        self.summary = self.summary.passed()
         return loss
 
     def _finish(self) -> None:
@@ -196,8 +193,7 @@ class Sam:
         if finite and climbs:
             self._second(slope)
             finite = self._is_finite(self.ascent.norm())
-        self.summary = self.summary.plus(steps=1, ascents=climbs, skipped=not finite)
-        self._skipped_in_a_row = 0 if finite else self._skipped_in_a_row + 1
+        self.summary = self.summary.stepped(climbed=climbs, finite=finite)
         if not finite:
             self._skip()
         self._step = _Step()
@@ -226,12 +222,13 @@ class Sam:
             self.ascent.spoil()
         else:
             self.ascent.clear()
+        in_a_row = self.summary.skipped_in_a_row
         told = f"step {self.summary.steps} was skipped: its loss or gradient is not finite"
         if rank() == 0:
-            logger.warning("%s (%d in a row)", told, self._skipped_in_a_row)
-        if self._skipped_in_a_row >= self.settings.most_skipped:
+            logger.warning("%s (%d in a row)", told, in_a_row)
+        if in_a_row >= self.settings.most_skipped:
             raise NonFiniteError(
-                f"{told}, the last of {self._skipped_in_a_row} in a row",
+                f"{told}, the last of {in_a_row} in a row",
                 remedy="a smaller learning rate or rho; look for NaN in the data",
             )
 

@@ -15,6 +15,7 @@ class SamSummary:
         ascents: Steps that climbed first.
         backward_passes: Of this process, over micro-batches.
         skipped: Steps that were not made because a loss or gradient was not finite.
+        skipped_in_a_row: The last of these, if no step was made since.
     """
 
     mode: str
@@ -22,15 +23,18 @@ class SamSummary:
     ascents: int = 0
     backward_passes: int = 0
     skipped: int = 0
+    skipped_in_a_row: int = 0
 
-    def plus(
-        self, *, steps: int = 0, ascents: int = 0, backward_passes: int = 0, skipped: int = 0
-    ) -> SamSummary:
-        """With so many more."""
+    def passed(self) -> SamSummary:
+        """One backward pass later."""
+        return replace(self, backward_passes=self.backward_passes + 1)
+
+    def stepped(self, *, climbed: bool, finite: bool) -> SamSummary:
+        """One step later."""
         return replace(
             self,
-            steps=self.steps + steps,
-            ascents=self.ascents + ascents,
-            backward_passes=self.backward_passes + backward_passes,
-            skipped=self.skipped + skipped,
+            steps=self.steps + 1,
+            ascents=self.ascents + climbed,
+            skipped=self.skipped + (not finite),
+            skipped_in_a_row=0 if finite else self.skipped_in_a_row + 1,
         )

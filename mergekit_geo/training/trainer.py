@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import Trainer
 
-from mergekit_geo.errors import ArgumentError
 from mergekit_geo.training.refusals import check_backend, check_optimizer, check_weights
 from mergekit_geo.training.sam import Sam
 from mergekit_geo.training.settings import SamArguments
@@ -50,14 +49,10 @@ class SamMixin(Below):
 
     @property
     def sam_summary(self) -> SamSummary:
-        """What SAM did in the last training, and in what that was resumed from.
-
-        Raises:
-            ArgumentError: No step was made yet.
-        """
-        if self._sam is None:
-            raise ArgumentError("SAM has made no step yet", remedy="trainer.train()")
-        return self._sam.summary
+        """What SAM did in the last training and what that was resumed from."""
+        if self._sam is not None:
+            return self._sam.summary
+        return SamSummary(**{"mode": self.sam_arguments.ascent, **self._kept.get(COUNTS, {})})
 
     def train(self, *given: Any, **named: Any) -> Any:
         """As the class below."""
