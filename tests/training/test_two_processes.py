@@ -1,0 +1,148 @@
+"""Two gloo processes: whose gradient is climbed, weights that stay the same, sharded weights."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.training import naive, two_processes
+from tests.training.two_processes import PARTS, RHO, STEPS, micro_batch
+
+Found = tuple[dict[str, Any], dict[str, Any]]
+WORKER = Path(two_processes.__file__)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What each rank found, in one launch for all tests."""
+    folder = tmp_path_factory.mktemp("ranks")
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, str(WORKER), str(folder)],
+        capture_output=True, text=True, check=False, timeout=200,
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, second = (torch.load(folder / f"rank-{r}.pt", weights_only=False) for r in range(2))
+    return first, second
+
+
+def climbs(case: dict[str, Any]) -> list[Tensor]:
+    """w + e of every step, in the whole weights."""
+    return case["points"][PARTS :: 2 * PARTS]
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["per_replica", "synchronised", "dropout", "accelerated", "trainer_per_replica",
+     "trainer_synchronised", "trainer_sharded"],
+)  # fmt: skip
+def test_weights_are_the_same_to_the_bit(found: Found, case: str) -> None:
+    first, second = (rank[case] for rank in found)
+    assert torch.equal(first["weights"], second["weights"])
+    assert not torch.equal(first["weights"], first["points"][0])
+    assert first["summary"] == second["summary"]
+    assert first["summary"].backward_passes == 2 * PARTS * STEPS
+
+
+@pytest.mark.parametrize(
+    ("case", "mode"),
+    [
+        ("per_replica", "per-replica"),
+        ("accelerated", "per-replica"),
+        ("synchronised", "synchronised"),
+        ("sharded", "synchronised"),
+        ("trainer_per_replica", "per-replica"),
+        ("trainer_synchronised", "synchronised"),
+        ("trainer_sharded", "synchronised"),
+    ],
+)
+def test_whose_gradient_is_climbed(found: Found, case: str, mode: str) -> None:
+    """Each process's own by default, one for all if synchronised; all micro-batches there."""
+    first, second = (rank[case] for rank in found)
+    assert first["summary"].mode == mode
+    for here, there in zip(climbs(first), climbs(second), strict=True):
+        assert torch.equal(here, there) == (mode == "synchronised")
+    for step in range(STEPS):
+        points = first["points"][2 * PARTS * step :][: 2 * PARTS]
+        assert torch.equal(points[0], points[1])
+        assert torch.equal(points[2], points[3])
+        assert float((points[2] - points[0]).norm()) == pytest.approx(RHO, rel=1e-5)
+
+
+def replica_loss(rank: int, step: int) -> naive.Loss:
+    rows = [micro_batch(rank, step, part) for part in range(PARTS)]
+    return lambda model: sum((two_processes.loss_of(model, row) for row in rows), torch.zeros(()))
+
+
+def mean_loss(step: int) -> naive.Loss:
+    losses = [replica_loss(rank, step) for rank in range(2)]
+    return lambda model: (losses[0](model) + losses[1](model)) / 2
+
+
+def sharp(model: nn.Module, step: int, mode: str, *, adaptive: bool) -> list[Tensor]:
+    """The gradient that SAM steps by, in one process."""
+    scales = naive.adaptive_scales(model) if adaptive else None
+    if mode == "synchronised":
+        return naive.sharp_gradient(model, mean_loss(step), RHO, scales)
+    both = [naive.sharp_gradient(model, replica_loss(r, step), RHO, scales) for r in range(2)]
+    return [(first + second) / 2 for first, second in zip(*both, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["per_replica", "synchronised", "sharded", "synchronised_adaptive", "sharded_adaptive"],
+)
+def test_a_training_is_that_of_the_papers(found: Found, case: str) -> None:
+    """With accumulation and clipping, under DDP and FSDP2, against one process without either."""
+    ours, adaptive = found[1][case], case.endswith("adaptive")
+    model = two_processes.network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    for step in range(STEPS):
+        gradients = sharp(model, step, ours["summary"].mode, adaptive=adaptive)
+        for parameter, gradient, mine in zip(
+            model.parameters(), gradients, ours["gradients"][step], strict=True
+        ):
+            parameter.grad = gradient
+            assert torch.allclose(mine, gradient, rtol=1e-9, atol=1e-11)
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+    assert torch.allclose(ours["weights"], two_processes.whole(model), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["{}", "{}_adaptive", "trainer_{}"])
+def test_sharded_weights_train_as_replicated_ones(found: Found, name: str) -> None:
+    replicated, sharded = (found[0][name.format(k)] for k in ("synchronised", "sharded"))
+    assert torch.allclose(replicated["weights"], sharded["weights"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", ["spoilt", "spoilt_shards"])
+def test_a_step_that_is_not_finite_in_one_process_is_skipped_in_all(
+    found: Found, case: str
+) -> None:
+    first, second = (rank[case] for rank in found)
+    assert torch.equal(first["weights"], second["weights"])
+    assert first["weights"].isfinite().all()
+    assert first["summary"] == second["summary"]
+    assert first["summary"].skipped == 1
+    begins = first["points"][:: 2 * PARTS]  # the skipped step has no second pass
+    assert len(first["points"]) == 2 * PARTS * STEPS - PARTS
+    assert torch.equal(first["points"][4 * PARTS], first["points"][5 * PARTS])
+    assert not torch.equal(begins[0], begins[1])
+
+
+def test_an_overflow_in_one_process_is_skipped_in_all(found: Found) -> None:
+    for rank in found:
+        assert torch.equal(rank["overflow"]["weights"], rank["overflow"]["before"])
+        assert rank["overflow"]["scale"] == 2.0**9
+
+
+def test_a_bare_model_in_two_processes(found: Found) -> None:
+    expected = "2 processes train, but the model is a bare Sequential"
+    assert expected in found[0]["bare"]["error"]
+    assert "after accelerator.prepare" in found[0]["bare"]["error"]
