@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -29,11 +30,13 @@ def mode_of(model: Module, asked: str) -> str:
             and should climb per replica.
     """
     sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
-    if world() > 1 and not sharded and not isinstance(_inner(model), DistributedDataParallel):
+    started = max(world(), int(os.environ.get("WORLD_SIZE", "1")))
+    if started > 1 and not sharded and not isinstance(_inner(model), DistributedDataParallel):
         raise ArgumentError(
-            f"{world()} processes train, but the model is a bare {type(model).__name__}: expected "
+            f"{started} processes train, but the model is a bare {type(model).__name__}: expected "
             "what DistributedDataParallel or fully_shard returned",
-            remedy="make it after accelerator.prepare, of what prepare returned",
+            remedy="SAM of what accelerator.prepare returned; without a GPU accelerate needs to be "
+            "told, by Accelerator(cpu=True) or TrainingArguments(use_cpu=True)",
         )
     if sharded and asked == PER_REPLICA:
         raise ArgumentError(

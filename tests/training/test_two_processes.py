@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.training.sam import Sam
 from tests.training import naive, two_processes
 from tests.training.two_processes import PARTS, RHO, STEPS, micro_batch
 
@@ -145,4 +147,12 @@ def test_an_overflow_in_one_process_is_skipped_in_all(found: Found) -> None:
 def test_a_bare_model_in_two_processes(found: Found) -> None:
     expected = "2 processes train, but the model is a bare Sequential"
     assert expected in found[0]["bare"]["error"]
-    assert "after accelerator.prepare" in found[0]["bare"]["error"]
+    assert "SAM of what accelerator.prepare returned" in found[0]["bare"]["error"]
+
+
+def test_processes_that_know_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As accelerate leaves them on a machine without a GPU, unless it is told cpu=True."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    model = nn.Linear(2, 2)
+    with pytest.raises(ArgumentError, match=r"2 processes train, .*Accelerator\(cpu=True\)"):
+        Sam(model, torch.optim.SGD(model.parameters()))

@@ -1,0 +1,32 @@
+"""The examples of the README, as a user runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from mergekit_geo.objectives.text import builtin_documents
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
+def test_a_recipe(family: Path, tmp_path: Path, name: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("\n".join(document.text for document in builtin_documents("train"))[:40_000])
+    done = subprocess.run(
+        [sys.executable, str(RECIPES / f"{name}.py"), str(family / "base"), str(text), "out"],
+        capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "mode='per-replica'" in done.stdout
+    assert "skipped=0" in done.stdout
+    before = AutoModelForCausalLM.from_pretrained(family / "base")
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    distance = sum(
+        float((b - a).detach().square().sum())
+        for a, b in zip(before.parameters(), after.parameters(), strict=True)
+    )
+    assert 0 < distance < 100
