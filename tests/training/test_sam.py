@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 
@@ -255,16 +255,17 @@ def test_clipping_sees_the_sharp_gradient() -> None:
         assert torch.allclose(found, expected / 4, rtol=1e-4, atol=1e-7)
 
 
-def interrupted(model: nn.Module, error: BaseException) -> Iterator[Callable[[Batch], Tensor]]:
+def interrupted(model: nn.Module, error: BaseException) -> Callable[[Batch], Tensor]:
     """A loss that fails when it is called the second time."""
     calls = iter(range(100))
 
     def loss(batch: Batch) -> Tensor:
         if next(calls) == 1:
+            torch.rand(3)
             raise error
         return mean_loss(model, batch)
 
-    yield loss
+    return loss
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt("stop")])
@@ -272,11 +273,16 @@ def test_weights_come_back_to_the_bit_when_the_second_pass_fails(error: BaseExce
     model = network(noisy=True)
     home, batch = deepcopy(model), batches(1)[0]
     sam = Sam(model, adamw(model), SamArguments(rho=0.77, adaptive=True))
-    (loss,) = interrupted(model, error)
+    loss = interrupted(model, error)
+    torch.manual_seed(1)
+    mean_loss(deepcopy(model), batch)
+    after_one_pass = torch.get_rng_state()
+    torch.manual_seed(1)
     with pytest.raises(type(error), match=str(error)):
         sam.backward(loss, batch)
     for found, expected in zip(model.parameters(), home.parameters(), strict=True):
         assert torch.equal(found, expected)
+    assert torch.equal(torch.get_rng_state(), after_one_pass)
     assert gradients(model) == []
     torch.manual_seed(2)
     sam.backward(partial(mean_loss, model), batch)  # nothing of the failed step is left
@@ -313,7 +319,8 @@ def test_bfloat16_autocast(outside: bool) -> None:
     truth = naive.sharp_gradient(model, partial(loss, batch=batch), 2.0)
     sam = Sam(model, sgd(model), SamArguments(rho=2.0))
     with torch.autocast("cpu", torch.bfloat16, enabled=outside):
-        sam.backward(partial(mean_loss if outside else loss, model), batch)
+        first = sam.backward(partial(mean_loss if outside else loss, model), batch)
+        assert loss(model, batch) == first  # of the weights, not of those uphill
     flat = [naive.gradient(model, partial(loss, batch=batch))]
     for found, expected, there in zip(gradients(model), truth, *flat, strict=True):
         assert found.dtype == torch.float32

@@ -1,0 +1,250 @@
+"""Weigh SAM: a step beside AdamW's and beside the widespread way, memory, two processes.
+
+Usage:
+    python scripts/demo_models.py demo base             # once: the Llama
+    python scripts/bench_sam.py                         # everything (some minutes)
+    python scripts/bench_sam.py --only step memory ranks
+
+step    A step of the demo Llama, 32 x 64 tokens, AdamW and clipping, in alternating rounds: ratios
+        to AdamW's, in wall time and in processor time (which other work on the machine disturbs
+        less). The naive way is the widespread one: first_step and second_step, each a loop
+        over parameters (davda54's recipe, stated anew), without what makes SAM right elsewhere.
+memory  Peak of a process that trains a wide MLP, whose weights outweigh all else.
+ranks   200 steps of the demo Llama in two gloo processes: what differs between their weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import mergekit_geo as geo
+from mergekit_geo.live.models import load_model
+from mergekit_geo.live.settings import Compute
+
+ROUNDS, STEPS, RATE = 9, 5, 1e-4
+TOKENS = (32, 64)
+RANK_STEPS = 200
+WIDTH, DEPTH = 2048, 12
+"""Of the wide MLP: 50 M parameters, 201 MB."""
+
+Step = Callable[[], object]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    print("\n| " + " | ".join(head) + " |\n| --- " + "| ---: " * (len(head) - 1) + "|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+class Naive:
+    """The widespread SAM: two steps, loops over parameters, a copy of each in the state."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, rho: float) -> None:
+        self.optimizer, self.rho, self.old = optimizer, rho, {}
+
+    def parameters(self) -> Iterator[Tensor]:
+        """With gradients."""
+        for group in self.optimizer.param_groups:
+            yield from (p for p in group["params"] if p.grad is not None)
+
+    @torch.no_grad()
+    def first_step(self) -> None:
+        """To w + e."""
+        norms = [p.grad.norm(p=2) for p in self.parameters()]
+        scale = self.rho / (torch.norm(torch.stack(norms), p=2) + 1e-12)
+        for p in self.parameters():
+            self.old[p] = p.data.clone()
+            p.add_(p.grad * scale.to(p))
+        self.optimizer.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self) -> None:
+        """Back, and a step of the base optimizer."""
+        for p in self.parameters():
+            p.data = self.old[p]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def plain_step(model: nn.Module, loss: Callable[[Any], Tensor], batches: Iterator[Any]) -> Step:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+
+    def step() -> None:
+        loss(next(batches)).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def naive_step(model: nn.Module, loss: Callable[[Any], Tensor], batches: Iterator[Any]) -> Step:
+    sam = Naive(torch.optim.AdamW(model.parameters(), lr=RATE), rho=0.05)
+
+    def step() -> None:
+        batch = next(batches)
+        loss(batch).backward()
+        sam.first_step()
+        loss(batch).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        sam.second_step()
+
+    return step
+
+
+def sam_step(
+    model: nn.Module, loss: Callable[[Any], Tensor], batches: Iterator[Any], **settings: Any
+) -> Step:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+    sam = geo.Sam(model, optimizer, geo.SamArguments(**settings))
+
+    def step() -> None:
+        sam.backward(loss, next(batches))
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+WAYS: dict[str, Callable[..., Step]] = {
+    "AdamW": plain_step,
+    "SAM": sam_step,
+    "adaptive SAM": lambda *given: sam_step(*given, adaptive=True),
+    "SAM every fifth step": lambda *given: sam_step(*given, every=5),
+    "naive SAM": naive_step,
+}
+
+
+def llama(demo: Path) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    model = load_model(demo / "base", Compute()).train()
+    return model, lambda ids: model(input_ids=ids, labels=ids).loss
+
+
+def token_batches(seed: int = 0) -> Iterator[Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randint(1024, TOKENS, generator=draw)
+
+
+def seconds(step: Step) -> tuple[float, float]:
+    """Of five steps: wall and processor."""
+    wall, processor = time.perf_counter(), time.process_time()
+    for _ in range(STEPS):
+        step()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def bench_step(demo: Path) -> None:
+    ways = {name: make(*llama(demo), token_batches()) for name, make in WAYS.items()}
+    for step in ways.values():
+        seconds(step)
+    rounds = [{name: seconds(step) for name, step in ways.items()} for _ in range(ROUNDS)]
+    rows = []
+    for name in ways:
+        took = median(r[name][0] for r in rounds) / STEPS * 1e3
+        ratios = [median(r[name][i] / r["AdamW"][i] for r in rounds) for i in range(2)]
+        beside = median(r[name][1] / r["naive SAM"][1] for r in rounds)
+        rows.append([name, f"{took:.0f}", *(f"{ratio:.2f}" for ratio in (*ratios, beside))])
+    print(f"\n## step: the demo Llama, 32 x 64 tokens, {torch.get_num_threads()} threads")
+    table(("step", "ms", "x AdamW", "x AdamW, processor", "x naive, processor"), rows)
+
+
+def wide() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH)))
+    return model, lambda rows: model(rows).square().mean()
+
+
+def peak(name: str) -> None:
+    """In a process of its own: three steps of the wide MLP, and the most memory they took."""
+    rows = torch.ones(4, WIDTH)
+    step = WAYS[name](*wide(), iter(lambda: rows, None))
+    for _ in range(3):
+        step()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def bench_memory(demo: Path) -> None:
+    weights = WIDTH * WIDTH * DEPTH * 4 / 2**20
+    found = {name: float(itself("--peak", name)) / 1024 for name in WAYS}
+    rows = [
+        [name, f"{mib:.0f}", f"{(mib - found['AdamW']) / weights:.2f}"]
+        for name, mib in found.items()
+    ]
+    print(f"\n## memory: an MLP with {weights:.0f} MiB of weights, AdamW")
+    table(("step", "peak MiB", "beyond AdamW, in copies of the weights"), rows)
+
+
+def rank(demo: Path) -> None:
+    """In each of two processes: train, then compare weights to the bit."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    for kind in ("per-replica", "synchronised"):
+        model, _ = llama(demo)
+        wrapped = DistributedDataParallel(model)
+        step = sam_step(
+            wrapped, lambda ids, m=wrapped: m(input_ids=ids, labels=ids).loss,
+            (ids[:4] for ids in token_batches(dist.get_rank())), ascent=kind,
+        )  # fmt: skip
+        for _ in range(RANK_STEPS):
+            step()
+        flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+        both = [torch.empty_like(flat) for _ in range(2)]
+        dist.all_gather(both, flat)
+        if dist.get_rank() == 0:
+            print(kind, int((both[0] != both[1]).sum()), flat.numel())
+    dist.destroy_process_group()
+
+
+def bench_ranks(demo: Path) -> None:
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
+    said = itself("--rank", "--demo", str(demo), launch=launch)
+    print(f"\n## ranks: {RANK_STEPS} steps in two gloo processes, 4 x 64 tokens each")
+    table(("ascent", "weights that differ", "of"), [line.split() for line in said.splitlines()])
+
+
+def itself(*words: str, launch: Sequence[str] = (__file__,)) -> str:
+    """What this script prints in another process."""
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [sys.executable, *launch, *words], check=True, text=True, stdout=subprocess.PIPE,
+        env=environment,
+    )  # fmt: skip
+    return done.stdout
+
+
+SECTIONS = {"step": bench_step, "memory": bench_memory, "ranks": bench_ranks}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--demo", type=Path, default=Path("demo"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peak", choices=list(WAYS), help=argparse.SUPPRESS)
+    parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.peak:
+        peak(given.peak)
+    elif given.rank:
+        rank(given.demo)
+    else:
+        with tempfile.TemporaryDirectory() as cache:
+            os.environ["XDG_CACHE_HOME"] = cache
+            for chosen in given.only:
+                SECTIONS[chosen](given.demo)
