@@ -26,26 +26,35 @@ def mode_of(model: Module, asked: str) -> str:
         asked: Or `auto`.
 
     Raises:
-        ArgumentError: The model is not wrapped though there are several processes, or is sharded
-            and should climb per replica.
+        ArgumentError: The model is not wrapped though there are several processes, or should climb
+            per replica and cannot.
     """
+    inner, started = _inner(model), max(world(), int(os.environ.get("WORLD_SIZE", "1")))
     sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
-    started = max(world(), int(os.environ.get("WORLD_SIZE", "1")))
-    if started > 1 and not sharded and not isinstance(_inner(model), DistributedDataParallel):
+    if started > 1 and not sharded and not isinstance(inner, DistributedDataParallel):
         raise ArgumentError(
             f"{started} processes train, but the model is a bare {type(model).__name__}: expected "
             "what DistributedDataParallel or fully_shard returned",
             remedy="SAM of what accelerator.prepare returned; without a GPU accelerate needs to be "
             "told, by Accelerator(cpu=True) or TrainingArguments(use_cpu=True)",
         )
-    if sharded and asked == PER_REPLICA:
+    obstacle = _obstacle(inner, sharded)
+    if obstacle and asked == PER_REPLICA:
         raise ArgumentError(
-            "ascent per replica: sharded weights (FSDP2) leave no process a gradient of its own",
-            remedy=f"ascent={SYNCHRONISED!r}",
+            f"ascent per replica: {obstacle}", remedy=f"ascent={SYNCHRONISED!r}, or 'auto'"
         )
     if asked != AUTO:
         return asked
-    return SYNCHRONISED if sharded else PER_REPLICA
+    return SYNCHRONISED if obstacle else PER_REPLICA
+
+
+def _obstacle(inner: Module, sharded: bool) -> str:
+    """Why no process can have a gradient of its own; empty if it can."""
+    if sharded:
+        return "sharded weights (FSDP2) leave no process a gradient of its own"
+    if getattr(inner, "static_graph", False):
+        return "DDP with static_graph exchanges gradients from the first pass on"
+    return ""
 
 
 def world() -> int:

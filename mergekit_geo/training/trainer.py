@@ -88,7 +88,7 @@ class SamMixin(Below):
 
 
 class SamTrainer(SamMixin, Trainer):
-    """transformers' Trainer with SAM: `SamTrainer(model=..., args=..., sam=SamArguments(), ...)`.
+    """transformers' Trainer with SAM.
 
     Args:
         given: What Trainer takes.
@@ -98,4 +98,13 @@ class SamTrainer(SamMixin, Trainer):
     Raises:
         ArgumentError: Nothing is trainable, or the optimizer needs a closure.
         UnsupportedError: Weights in half precision, DeepSpeed or FSDP 1.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from transformers import TrainingArguments
+        >>> args = TrainingArguments(tempfile.mkdtemp(), report_to=[], use_cpu=True)
+        >>> model = torch.nn.Linear(1, 1)
+        >>> trainer = SamTrainer(model=model, args=args, sam=SamArguments(rho=0.1, every=5))
+        >>> trainer.sam_summary.ascents
+        0
     """

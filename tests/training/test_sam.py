@@ -328,6 +328,14 @@ def test_bfloat16_autocast(outside: bool) -> None:
         assert not torch.allclose(there, expected, rtol=1e-2, atol=1e-4)
 
 
+def test_the_mode_in_force_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    model = network()
+    with caplog.at_level("INFO", "mergekit_geo.training"):
+        Sam(model, sgd(model), SamArguments(rho=0.2))
+    assert "rho=0.2" in caplog.text
+    assert "ascent per-replica, 1 processes" in caplog.text
+
+
 def test_a_copy_of_counts_goes_into_a_checkpoint() -> None:
     model = network()
     sam = Sam(model, sgd(model), SamArguments(every=2))

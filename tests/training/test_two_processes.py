@@ -150,6 +150,14 @@ def test_a_bare_model_in_two_processes(found: Found) -> None:
     assert "SAM of what accelerator.prepare returned" in found[0]["bare"]["error"]
 
 
+def test_a_static_graph_climbs_together(found: Found) -> None:
+    first, second = (rank["static_graph"] for rank in found)
+    assert "static_graph exchanges gradients from the first pass on" in first["refusal"]
+    assert "ascent='synchronised'" in first["refusal"]
+    assert first["mode"] == "synchronised"
+    assert torch.equal(first["weights"], second["weights"])
+
+
 def test_processes_that_know_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """As accelerate leaves them on a machine without a GPU, unless it is told cpu=True."""
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -156,6 +156,22 @@ def bare() -> dict[str, Any]:
     return {}
 
 
+def static_graph() -> dict[str, Any]:
+    """DDP that exchanges gradients from the first pass on; so it takes no micro-batches either."""
+    model = DistributedDataParallel(network(), static_graph=True)
+    try:
+        Sam(model, torch.optim.SGD(model.parameters()), SamArguments(ascent="per-replica"))
+    except GeoError as error:
+        refusal = str(error)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    sam = Sam(model, optimizer, SamArguments(rho=RHO))
+    for step in range(2):
+        sam.backward(lambda rows: loss_of(model, rows), micro_batch(dist.get_rank(), step, 0))
+        optimizer.step()
+        optimizer.zero_grad()
+    return {"refusal": refusal, "mode": sam.mode, "weights": whole(model)}
+
+
 def accelerated() -> dict[str, Any]:
     """accelerate's loop, its accumulation and its bf16."""
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=PARTS, mixed_precision="bf16")
@@ -225,8 +241,8 @@ def save_llama() -> None:
 
 CASES: list[Callable[[], dict[str, Any]]] = [
     per_replica, synchronised, sharded, synchronised_adaptive, sharded_adaptive, dropout, spoilt,
-    spoilt_shards, overflow, bare, accelerated, trainer_per_replica, trainer_synchronised,
-    trainer_sharded,
+    spoilt_shards, overflow, bare, static_graph, accelerated, trainer_per_replica,
+    trainer_synchronised, trainer_sharded,
 ]  # fmt: skip
 
 if __name__ == "__main__":
