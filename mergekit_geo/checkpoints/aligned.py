@@ -71,3 +71,10 @@ class AlignedCheckpoint:
     def fetch(self) -> AlignedCheckpoint:
         """The same view of the checkpoint with its data at hand."""
         return AlignedCheckpoint(self.checkpoint.fetch(), self.stored)
+
+
+def original(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint under its own names."""
+    while isinstance(checkpoint, AlignedCheckpoint):
+        checkpoint = checkpoint.checkpoint
+    return checkpoint

@@ -114,7 +114,7 @@ class FolderCheckpoint:
     def identity(self) -> object:
         """Per file its path, size, time of change and a hash of its header."""
         paths = sorted({place.path for _, place in self._entries.values()})
-        return [_file_identity(path) for path in paths]
+        return [file_identity(path) for path in paths]
 
     def fetch(self) -> FolderCheckpoint:
         """Itself: the data is here."""
@@ -170,7 +170,7 @@ def refuse_unreadable(name: str, files: set[str]) -> None:
         raise UnsupportedError(
             "this is an adapter, not a whole model",
             where=name,
-            remedy="merge it into its base first: peft's merge_and_unload(), then save_pretrained",
+            remedy=f"name its base as well: BASE+{name}",
         )
     if any(file.endswith(".safetensors") or file == INDEX for file in files):
         return
@@ -214,7 +214,8 @@ def refuse_quantised(name: str, config: Config) -> None:
         )
 
 
-def _file_identity(path: Path) -> list[object]:
+def file_identity(path: Path) -> list[object]:
+    """A safetensors file's path, size, time of change, and a hash of its header."""
     real = path.resolve()
     status = real.stat()
     with real.open("rb") as file:

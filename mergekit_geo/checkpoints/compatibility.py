@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mergekit_geo.checkpoints.aligned import AlignedCheckpoint
+from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.naming import Schema, is_counter, schema_of
-from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
+from mergekit_geo.checkpoints.vocabulary import compare_tokenizers, compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
 
 Names = dict[str, str]
@@ -78,6 +79,8 @@ class Preflight:
 def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     """Compare checkpoints with the first of them, the donor."""
     found = Preflight()
+    for checkpoint in checkpoints:
+        _ask_adapter(original(checkpoint), found)
     _compare_configs(checkpoints, found)
     if found.problems:
         return found
@@ -92,6 +95,20 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
             for checkpoint, own in zip(checkpoints, names, strict=True)
         ]
     return found
+
+
+def _ask_adapter(checkpoint: Checkpoint, found: Preflight) -> None:
+    """Whether a base and its adapter belong together."""
+    if not isinstance(checkpoint, AdapterCheckpoint):
+        return
+    found.problems += checkpoint.problems
+    found.warnings += checkpoint.warnings
+    if checkpoint.folder is not None:
+        problems, warnings = compare_tokenizers(
+            checkpoint.folder, checkpoint.adapter.folder, checkpoint.adapter.name
+        )
+        found.problems += problems
+        found.warnings += warnings
 
 
 def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> None:

@@ -33,10 +33,13 @@ class TensorInfo:
     Attributes:
         dtype: Name in the safetensors format, such as `BF16`.
         shape: Sizes; `()` is a scalar.
+        written: What an output rounds it to, where that is not its dtype: an adapter's sums are
+            handed out wider than its base is stored.
     """
 
     dtype: str
     shape: tuple[int, ...]
+    written: str = ""
 
     @property
     def count(self) -> int:

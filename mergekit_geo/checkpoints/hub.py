@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,7 +22,6 @@ from huggingface_hub.errors import (
 )
 
 from mergekit_geo.checkpoints.checkpoint import (
-    Checkpoint,
     FolderCheckpoint,
     read_config,
     refuse_quantised,
@@ -74,16 +74,13 @@ class HubCheckpoint:
         refuse_quantised(name, self.config)
         self.files = weight_files(names, folder, name)
         with ThreadPoolExecutor(8) as pool:
-            headers = list(pool.map(self._header, self.files))
+            headers = list(
+                pool.map(
+                    lambda file: read_remote_header(repo, file, self.revision, name), self.files
+                )
+            )
         self.tensors: Mapping[str, TensorInfo] = {
             tensor: info for header in headers for tensor, info in header.items()
-        }
-
-    def _header(self, file: str) -> dict[str, TensorInfo]:
-        found = HfApi().parse_safetensors_file_metadata(self.repo, file, revision=self.revision)
-        return {
-            tensor: tensor_info(tensor, raw.dtype, raw.shape, self.name)
-            for tensor, raw in found.tensors.items()
         }
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> NoReturn:
@@ -100,48 +97,101 @@ class HubCheckpoint:
         Raises:
             HubError: The download failed; files that are whole are kept for the next try.
         """
-        with _translated(self.name, self.repo, self.revision):
+        with hub_errors(self.name, self.repo, self.revision):
             folder = snapshot_download(
                 self.repo, revision=self.revision, allow_patterns=[*self.files, INDEX]
             )
         return FolderCheckpoint(Path(folder), self.name, self.revision, self.license)
 
 
-def open_on_hub(name: str, repo: str, revision: str | None) -> Checkpoint:
+def read_remote_header(
+    repo: str, file: str, revision: str | None, where: str
+) -> dict[str, TensorInfo]:
+    """Every tensor of a safetensors file on the Hub, from its first bytes.
+
+    Raises:
+        FormatError: A dtype is none that can be merged.
+    """
+    found = HfApi().parse_safetensors_file_metadata(repo, file, revision=revision)
+    return {
+        tensor: tensor_info(tensor, raw.dtype, raw.shape, where)
+        for tensor, raw in found.tensors.items()
+    }
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a repository says of itself.
+
+    Attributes:
+        files: All that it holds.
+        license: Of its card; None where it states none.
+    """
+
+    files: set[str]
+    license: License | None
+
+
+def list_on_hub(name: str, repo: str, revision: str | None) -> Listing:
+    """The files of a repository, and its licence.
+
+    Raises:
+        NotFoundError: No such repository or revision.
+        HubError: Gated, or no network.
+    """
+    with hub_errors(name, repo, revision):
+        info = HfApi().model_info(repo, revision=revision)
+        files = {sibling.rfilename for sibling in info.siblings or ()}
+        stated = license_of(vars(info.card_data)) if info.card_data else None
+        page = f"{constants.ENDPOINT}/{repo}/blob/{info.sha}"
+        return Listing(files, stated and stated.linked_from(page))
+
+
+def open_on_hub(name: str, repo: str, revision: str | None, listing: Listing) -> HubCheckpoint:
     """Look at a checkpoint on the Hub: configuration, tokenizer and headers.
 
-    Offline mode (`HF_HUB_OFFLINE=1`) takes the snapshot in the cache.
+    Raises:
+        HubError: Gated, or no network.
+        CheckpointError: It cannot be used.
+    """
+    with hub_errors(name, repo, revision):
+        refuse_unreadable(name, listing.files)
+        return HubCheckpoint(name, repo, revision, listing.files, listing.license)
+
+
+def cached_folder(name: str, repo: str, revision: str | None) -> Path | None:
+    """The snapshot in the cache in offline mode (`HF_HUB_OFFLINE=1`); None when the Hub is asked.
+
+    Raises:
+        HubError: It is not in the cache.
+    """
+    if not constants.HF_HUB_OFFLINE:
+        return None
+    with hub_errors(name, repo, revision):
+        # Without patterns, huggingface-hub 2 calls a snapshot incomplete that lacks any file of
+        # the repository, such as its README; what opens the folder looks for the weights itself.
+        found = snapshot_download(
+            repo, revision=revision, local_files_only=True, allow_patterns=list(PATTERNS)
+        )
+        folder = Path(found)
+        if not any(folder.glob("*.safetensors")):
+            raise LocalEntryNotFoundError(f"the weights of {repo} are not in the cache")
+        return folder
+
+
+@contextmanager
+def hub_errors(name: str, repo: str, revision: str | None) -> Iterator[None]:
+    """Turn what the hub client says into our errors.
+
+    Args:
+        name: What the user calls the model.
+        repo: `org/name`.
+        revision: As asked for.
 
     Raises:
         NotFoundError: No such repository or revision.
         HubError: Gated, offline and not in the cache, or no network.
-        CheckpointError: It cannot be used.
     """
-    with _translated(name, repo, revision):
-        if constants.HF_HUB_OFFLINE:
-            return _in_cache(name, repo, revision)
-        info = HfApi().model_info(repo, revision=revision)
-        names = {sibling.rfilename for sibling in info.siblings or ()}
-        refuse_unreadable(name, names)
-        stated = license_of(vars(info.card_data)) if info.card_data else None
-        page = f"{constants.ENDPOINT}/{repo}/blob/{info.sha}"
-        return HubCheckpoint(name, repo, revision, names, stated and stated.linked_from(page))
-
-
-def _in_cache(name: str, repo: str, revision: str | None) -> FolderCheckpoint:
-    # Without patterns, huggingface-hub 2 calls a snapshot incomplete that lacks any file of the
-    # repository, such as its README; `FolderCheckpoint` looks for the weights itself.
-    found = snapshot_download(
-        repo, revision=revision, local_files_only=True, allow_patterns=list(PATTERNS)
-    )
-    folder = Path(found)
-    if not any(folder.glob("*.safetensors")):
-        raise LocalEntryNotFoundError(f"the weights of {repo} are not in the cache")
-    return FolderCheckpoint(folder, name, folder.name)
-
-
-@contextmanager
-def _translated(name: str, repo: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except GeoError:

@@ -37,12 +37,14 @@ class Schema:
         ties: Tied name to the name of the tensor it shares.
         renamings: transformers' renamings from stored to loaded names.
         prefix: The base model's attribute, such as `model` or `transformer`.
+        transposed: Names of weights that are stored (in, out), as GPT-2's are.
     """
 
     expected: dict[str, object] = field(default_factory=dict)
     ties: dict[str, str] = field(default_factory=dict)
     renamings: tuple[object, ...] = ()
     prefix: str = ""
+    transposed: frozenset[str] = frozenset()
 
     def canonical(self, stored: str) -> str:
         """The loaded name of a stored tensor; itself where transformers does not know it."""
@@ -84,6 +86,7 @@ def _schema(architecture: Any, config: Any) -> Schema:
     import torch
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming
+    from transformers.pytorch_utils import Conv1D
 
     with torch.device("meta"):
         model = architecture(config)
@@ -93,4 +96,5 @@ def _schema(architecture: Any, config: Any) -> Schema:
         dict(model.all_tied_weights_keys),
         tuple(renamings),
         model.base_model_prefix,
+        frozenset(f"{n}.weight" for n, layer in model.named_modules() if isinstance(layer, Conv1D)),
     )

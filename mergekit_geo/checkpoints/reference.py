@@ -1,4 +1,8 @@
-"""What a user calls a model: a folder, `org/name`, `org/name@revision`, or an object in memory."""
+"""What a user calls a model: a folder, `org/name`, `org/name@revision`, or an object in memory.
+
+A folder or repository may hold an adapter instead, whose configuration names its base; BASE+ADAPTER
+names both.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint
+from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.adapter_files import Adapter, AdapterFolder, is_adapter
+from mergekit_geo.checkpoints.adapter_names import Base
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint, list_files
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
-from mergekit_geo.errors import ArgumentError, NotFoundError
+from mergekit_geo.errors import ArgumentError, NotFoundError, UnsupportedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +27,10 @@ if TYPE_CHECKING:
 
 REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
+PAIR = 2
+Bases = dict[str, Base]
+"""Bases that are open, by what they are called: adapters of one share it."""
+
 
 def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:
     """The checkpoint of each model, as `open_checkpoint`.
@@ -29,16 +40,18 @@ def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:
     """
     if isinstance(models, str | Path | Mapping):
         raise ArgumentError("expected a list of models, found one", remedy="write [a, b]")
-    return [open_checkpoint(model, position) for position, model in enumerate(models)]
+    bases: Bases = {}
+    return [open_checkpoint(model, position, bases) for position, model in enumerate(models)]
 
 
-def open_checkpoint(model: Model, position: int = 0) -> Checkpoint:
+def open_checkpoint(model: Model, position: int = 0, bases: Bases | None = None) -> Checkpoint:
     """The checkpoint that `model` names, its headers read and none of its data.
 
     Args:
-        model: A folder (wins if it exists), a Hub id with an optional `@revision`, a module, a
-            state dict, or a checkpoint already opened.
+        model: A folder (wins if it exists), a Hub id with an optional `@revision`, two of these
+            as BASE+ADAPTER, a module, a state dict, or a checkpoint already opened.
         position: Its place among the inputs, to name objects that have no name.
+        bases: Of adapters opened before.
 
     Raises:
         ArgumentError: Nothing that could be a model.
@@ -47,7 +60,7 @@ def open_checkpoint(model: Model, position: int = 0) -> Checkpoint:
         CheckpointError: It cannot be used.
     """
     if isinstance(model, str | Path):
-        return _open_reference(str(model))
+        return _open_reference(str(model), {} if bases is None else bases)
     if isinstance(model, Mapping):
         return MemoryCheckpoint(model, f"model {position + 1} (in memory)")
     if isinstance(model, Checkpoint):
@@ -60,10 +73,89 @@ def open_checkpoint(model: Model, position: int = 0) -> Checkpoint:
     return MemoryCheckpoint.of_module(model, f"model {position + 1} (in memory)")
 
 
-def _open_reference(text: str) -> Checkpoint:
+def split_reference(text: str) -> tuple[str, str] | None:
+    """Base and adapter of BASE+ADAPTER; None where there is no such pair.
+
+    A plus sign in a folder's name does no harm where only one way to split makes sense.
+
+    Raises:
+        ArgumentError: More than one adapter.
+
+    Example:
+        >>> split_reference("org/base@v1+org/adapter"), split_reference("org/name")
+        (('org/base@v1', 'org/adapter'), None)
+    """
+    pieces = text.split("+")
+    if len(pieces) > PAIR and all(map(_is_plausible, pieces)):
+        raise ArgumentError(
+            f"{text}: expected BASE+ADAPTER, found {len(pieces)} parts",
+            remedy=f"merge one first: geo-merge soup {'+'.join(pieces[:PAIR])} -o DIR",
+        )
+    pairs = [("+".join(pieces[:i]), "+".join(pieces[i:])) for i in range(1, len(pieces))]
+    hopeful = [pair for pair in pairs if any(map(_is_plausible, pair))]
+    return next(
+        (pair for pair in hopeful if all(map(_is_plausible, pair))), next(iter(hopeful), None)
+    )
+
+
+def _is_plausible(text: str) -> bool:
+    return Path(text).expanduser().is_dir() or REPOSITORY.fullmatch(text) is not None
+
+
+def _open_reference(text: str, bases: Bases) -> Checkpoint:
+    whole = Path(text).expanduser().exists()
+    if not whole and (pair := split_reference(text)):
+        adapter = _open_part(pair[1])
+        if isinstance(adapter, Checkpoint):
+            raise UnsupportedError(
+                "expected an adapter after the +, found a whole model",
+                where=pair[1],
+                remedy="name whole models one by one, with spaces between them",
+            )
+        return AdapterCheckpoint(text, _base(pair[0], bases), adapter)
+    found = _open_part(text)
+    if isinstance(found, Checkpoint):
+        return found
+    return AdapterCheckpoint(text, _stated_base(found, bases), found)
+
+
+def _stated_base(adapter: Adapter, bases: Bases) -> Base:
+    """The base that an adapter's configuration names."""
+    stated = adapter.settings
+    remedy = f"name the base yourself: BASE+{adapter.name}"
+    if not stated.base:
+        raise NotFoundError(
+            "the adapter does not say what its base is", where=adapter.name, remedy=remedy
+        )
+    here = Path(stated.base).expanduser().is_dir()
+    try:
+        return _base(stated.base if here else stated.reference, bases)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"its base, {stated.reference}, is not to be had: {error.message}",
+            where=adapter.name,
+            remedy=remedy,
+        ) from error
+
+
+def _base(text: str, bases: Bases) -> Base:
+    if text not in bases:
+        found = _open_part(text)
+        if not isinstance(found, Checkpoint):
+            raise UnsupportedError(
+                "expected a whole model as the base, found an adapter",
+                where=text,
+                remedy=f"merge it first: geo-merge soup {text} -o DIR; then name DIR as the base",
+            )
+        bases[text] = Base(found)
+    return bases[text]
+
+
+def _open_part(text: str) -> Checkpoint | Adapter:
+    """A whole model, or an adapter without its base."""
     folder = Path(text).expanduser()
     if folder.is_dir():
-        return FolderCheckpoint(folder, text)
+        return _in_folder(folder, text, None)
     if folder.is_file():
         raise NotFoundError(
             "this is a file; expected the folder that holds config.json and the weights",
@@ -71,11 +163,28 @@ def _open_reference(text: str) -> Checkpoint:
             remedy=f"give {folder.parent}",
         )
     if found := REPOSITORY.fullmatch(text):
-        from mergekit_geo.checkpoints.hub import open_on_hub
-
-        return open_on_hub(text, found["repo"], found["revision"])
+        return _on_hub(text, found["repo"], found["revision"])
     raise NotFoundError(
         f"no folder {folder.absolute()}, and not a Hub id either",
         where=text,
-        remedy="a model is a folder, org/name, or org/name@revision",
+        remedy="a model is a folder, org/name, org/name@revision, or BASE+ADAPTER",
     )
+
+
+def _in_folder(folder: Path, name: str, revision: str | None) -> Checkpoint | Adapter:
+    if is_adapter({path.name for path in list_files(folder, name)}, name):
+        return AdapterFolder(folder, name, revision)
+    return FolderCheckpoint(folder, name, revision)
+
+
+def _on_hub(name: str, repo: str, revision: str | None) -> Checkpoint | Adapter:
+    from mergekit_geo.checkpoints.hub import cached_folder, list_on_hub, open_on_hub
+
+    if folder := cached_folder(name, repo, revision):
+        return _in_folder(folder, name, folder.name)
+    listing = list_on_hub(name, repo, revision)
+    if is_adapter(listing.files, name):
+        from mergekit_geo.checkpoints.hub_adapter import AdapterOnHub
+
+        return AdapterOnHub(name, repo, revision, listing.files)
+    return open_on_hub(name, repo, revision, listing)

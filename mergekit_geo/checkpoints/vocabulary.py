@@ -29,6 +29,22 @@ def compare_vocabularies(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], 
     return problems, warnings
 
 
+def compare_tokenizers(base: Path, adapter: Path, name: str) -> tuple[list[str], list[str]]:
+    """Problems and warnings from comparing a base's tokenizer with the one beside its adapter.
+
+    Args:
+        base: Folder of the base.
+        adapter: Folder of the adapter, which need not hold a tokenizer.
+        name: What the user calls the adapter.
+    """
+    files = _tokenizer_files(adapter)
+    differing = [file for file in files if not _same_bytes(base / file, adapter / file)]
+    mine, theirs = read_vocabulary(base), read_vocabulary(adapter) if differing else None
+    if mine and theirs and (problem := _conflict(mine, theirs)):
+        return [f"{problem} (in its base and in {name})"], []
+    return [], [f"{file} of {name} is not its base's; the base's is used" for file in differing]
+
+
 def _compare(first: Path, other: Path) -> tuple[list[str], list[str]]:
     differing = [f for f in _tokenizer_files(first, other) if not _same_bytes(first / f, other / f)]
     if not differing:

@@ -131,7 +131,9 @@ def _option(*names: str, panel: str, text: str) -> Any:
 
 Models = Annotated[
     list[str],
-    typer.Argument(metavar="MODEL...", help="Folders, org/name, or org/name@revision."),
+    typer.Argument(
+        metavar="MODEL...", help="Folders, org/name, org/name@revision, or BASE+ADAPTER."
+    ),
 ]
 Along = Annotated[
     str | None,

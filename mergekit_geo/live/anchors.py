@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from mergekit_geo.checkpoints.aligned import AlignedCheckpoint
+from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
@@ -54,6 +56,8 @@ class HeldCheckpoint:
 def hold(anchors: Sequence[Checkpoint], mode: str = "auto") -> tuple[Checkpoint, ...]:
     """The anchors, in memory if asked for or if they are small beside what is free.
 
+    Of adapters the base is held, once for all that share it, and no sum.
+
     Args:
         anchors: Checkpoints whose data is here.
         mode: `auto`, `on` or `off`.
@@ -65,19 +69,35 @@ def hold(anchors: Sequence[Checkpoint], mode: str = "auto") -> tuple[Checkpoint,
         raise ArgumentError(f"anchors-in-memory {mode!r}: expected one of {', '.join(MODES)}")
     if mode == "off" or (mode == "auto" and not _fit(anchors)):
         return tuple(anchors)
-    return tuple(a if _is_in_memory(a) else HeldCheckpoint(a) for a in anchors)
+    held: dict[str, HeldCheckpoint] = {}
+    return tuple(
+        a if isinstance(original(a), MemoryCheckpoint) else _held(a, held) for a in anchors
+    )
 
 
-def _is_in_memory(anchor: Checkpoint) -> bool:
-    while isinstance(anchor, AlignedCheckpoint):
-        anchor = anchor.checkpoint
-    return isinstance(anchor, MemoryCheckpoint)
+def _held(anchor: Checkpoint, bases: dict[str, HeldCheckpoint]) -> Checkpoint:
+    if not isinstance(original(anchor), AdapterCheckpoint):
+        return HeldCheckpoint(anchor)
+    if isinstance(anchor, AlignedCheckpoint):
+        return AlignedCheckpoint(_held(anchor.checkpoint, bases), anchor.stored)
+    assert isinstance(anchor, AdapterCheckpoint)
+    key = _key(anchor.base)
+    if key not in bases:
+        bases[key] = HeldCheckpoint(anchor.base)
+    return anchor.over(bases[key])
+
+
+def _key(checkpoint: Checkpoint) -> str:
+    return json.dumps(checkpoint.identity())
 
 
 def _fit(anchors: Sequence[Checkpoint]) -> bool:
     import psutil
 
-    needed = sum(info.nbytes for anchor in anchors for info in anchor.tensors.values())
+    found = [original(anchor) for anchor in anchors]
+    bases = {_key(a.base): a.base for a in found if isinstance(a, AdapterCheckpoint)}
+    plain = [a for a in found if not isinstance(a, AdapterCheckpoint)]
+    needed = sum(info.nbytes for a in [*plain, *bases.values()] for info in a.tensors.values())
     return bool(needed < SHARE * psutil.virtual_memory().available)
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch.nn import Module
 
-from mergekit_geo.checkpoints.aligned import AlignedCheckpoint
+from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.aligned import original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import UnsupportedError
+from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.live.blend import InPlace, Live, Reloading, module_names
 from mergekit_geo.live.models import load_model
 from mergekit_geo.live.settings import Compute
@@ -24,23 +26,29 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
     """A module of a checkpoint's own, in evaluation mode.
 
     Args:
-        checkpoint: In a folder, or made from a module (which is copied).
+        checkpoint: In a folder, or made from a module (which is copied). With an adapter, the
+            base is loaded and the sums are streamed into it.
         compute: Device and dtype of one that is loaded.
 
     Raises:
         UnsupportedError: A state dict, of which nothing says what module it belongs to.
         DataError: It does not fit into memory.
     """
-    original = _original(checkpoint)
-    if isinstance(original, MemoryCheckpoint) and original.module is not None:
-        return copy.deepcopy(original.module).eval()
-    if original.folder is not None:
-        return load_model(original.folder, compute)
-    if original.config.get("architectures"):
-        assert isinstance(original, MemoryCheckpoint)
-        return load_model((original.config, original.state), compute)
+    found = original(checkpoint)
+    if isinstance(found, AdapterCheckpoint):
+        blend = Blend((found,), Linear((1.0,)))
+        live = open_live(blend, compute)
+        live.put(blend)
+        return live.model
+    if isinstance(found, MemoryCheckpoint) and found.module is not None:
+        return copy.deepcopy(found.module).eval()
+    if found.folder is not None:
+        return load_model(found.folder, compute)
+    if found.config.get("architectures"):
+        assert isinstance(found, MemoryCheckpoint)
+        return load_model((found.config, found.state), compute)
     raise UnsupportedError(
-        "a state dict alone cannot be run", where=original.name, remedy="give the module itself"
+        "a state dict alone cannot be run", where=found.name, remedy="give the module itself"
     )
 
 
@@ -52,7 +60,8 @@ def open_live(blend: Blend, compute: Compute) -> Live:
             cannot be loaded again either.
         DataError: It does not fit into memory.
     """
-    model = open_module(blend.donor, compute)
+    donor = original(blend.donor)
+    model = open_module(donor.base if isinstance(donor, AdapterCheckpoint) else donor, compute)
     names = module_names(model, blend.donor)
     if names is not None:
         return InPlace(model, names)
@@ -63,15 +72,9 @@ def open_live(blend: Blend, compute: Compute) -> Live:
 
 def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:
     """A merge that stayed in memory, as a module of its donor's kind."""
-    original = _original(donor)
-    if isinstance(original, MemoryCheckpoint) and original.module is not None:
-        model = copy.deepcopy(original.module).eval()
+    found = original(donor)
+    if isinstance(found, MemoryCheckpoint) and found.module is not None:
+        model = copy.deepcopy(found.module).eval()
         model.load_state_dict(state, strict=False)
         return model
     return load_model((donor.config, state), compute)
-
-
-def _original(checkpoint: Checkpoint) -> Checkpoint:
-    while isinstance(checkpoint, AlignedCheckpoint):
-        checkpoint = checkpoint.checkpoint
-    return checkpoint

@@ -52,9 +52,9 @@ class Blend:
     def output_info(self, name: str) -> TensorInfo:
         """Dtype and shape of a tensor in the output."""
         info = self.donor.tensors[name]
-        if self.dtype is None or not info.is_float:
+        if not info.is_float:
             return info
-        return TensorInfo(self.dtype, info.shape)
+        return TensorInfo(self.dtype or info.written or info.dtype, info.shape)
 
     @property
     def widest(self) -> int:

@@ -8,7 +8,7 @@ from mergekit_geo.objectives.settings import BUILTIN
 from mergekit_geo.reports.card_data import HUB_ID, front_matter, model_name
 from mergekit_geo.reports.licenses import common_license, license_name
 from mergekit_geo.reports.markdown import code, escape, table
-from mergekit_geo.reports.schema import MergeMeasurements, ModelEntry, Report
+from mergekit_geo.reports.schema import MergeMeasurements, ModelEntry, Report, SourceEntry
 from mergekit_geo.reports.sharpness import CAVEATS
 from mergekit_geo.reports.tables import (
     BARRIER_HEAD,
@@ -64,18 +64,23 @@ def _headline(report: Report) -> str:
 
 def _parents(report: Report, result: MergeMeasurements) -> str:
     rows = [
-        (model.name, model.revision or "", license_name(model), f"{weight:.4g}")
+        (model.name, _commits(model), license_name(model), f"{weight:.4g}")
         for model, weight in zip(report.models, result.coefficients.weights, strict=True)
     ]
-    links = [page for model in report.models if (page := _page(model))]
+    sources = [source for model in report.models for source in model.sources]
+    links = list(dict.fromkeys(page for source in sources if (page := _page(source))))
     found = table(("parent", "commit", "licence", "weight"), rows)
     return "\n\n".join([found, *(["Commits: " + ", ".join(links) + "."] if links else [])])
 
 
-def _page(model: ModelEntry) -> str:
+def _commits(model: ModelEntry) -> str:
+    return " + ".join(source.revision for source in model.sources if source.revision)
+
+
+def _page(source: SourceEntry) -> str:
     """A link to the commit of a parent on the Hub."""
-    match = HUB_ID.fullmatch(model.name) if model.revision else None
-    return f"[{escape(match[1])}]({PAGE}/{match[1]}/tree/{model.revision})" if match else ""
+    match = HUB_ID.fullmatch(source.name) if source.revision else None
+    return f"[{escape(match[1])}]({PAGE}/{match[1]}/tree/{source.revision})" if match else ""
 
 
 def _license(models: Sequence[ModelEntry]) -> str:

@@ -90,7 +90,8 @@ def model_name(report: Report) -> str:
 
 def hub_parents(models: Sequence[ModelEntry]) -> list[str]:
     """Repositories among the parents, each once."""
-    found = [HUB_ID.fullmatch(model.name) for model in models if model.revision]
+    sources = [source for model in models for source in model.sources if source.revision]
+    found = [HUB_ID.fullmatch(source.name) for source in sources]
     return list(dict.fromkeys(match[1] for match in found if match))
 
 

@@ -16,11 +16,13 @@ class EndEntry(Part):
     Attributes:
         name: What the user called it.
         revision: Commit of the Hub, where it comes from there.
+        reference: What opens just this model again; empty in paths of earlier releases.
         digest: SHA-256 of configuration and weights; empty for a model in memory.
     """
 
     name: str
     revision: str | None
+    reference: str = ""
     digest: str
 
 

@@ -10,8 +10,9 @@ from platform import python_version
 from typing import Literal
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.sources import sources_of
 from mergekit_geo.checkpoints.stated_license import stated_license
-from mergekit_geo.reports.schema import LicenseEntry, ModelEntry, Provenance
+from mergekit_geo.reports.schema import LicenseEntry, ModelEntry, Provenance, SourceEntry
 
 LIBRARIES = ("mergekit_geo", "torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 
@@ -48,7 +49,7 @@ def count_parameters(checkpoint: Checkpoint) -> int:
 def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "parent") -> ModelEntry:
     """How a report names an input."""
     stated = stated_license(checkpoint)
-    return ModelEntry(
+    entry = ModelEntry(
         name=checkpoint.name,
         revision=checkpoint.revision,
         parameters=count_parameters(checkpoint),
@@ -56,6 +57,11 @@ def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "paren
         architecture=_architecture(checkpoint.config),
         role=role,
     )
+    parts = [SourceEntry(name=s.name, revision=s.revision) for s in sources_of(checkpoint)]
+    if len(parts) == 1:
+        return entry
+    base, adapter = parts
+    return entry.model_copy(update={"base": base, "adapter": adapter})
 
 
 def _architecture(config: Config) -> str | None:

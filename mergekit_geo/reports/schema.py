@@ -32,16 +32,30 @@ class LicenseEntry(Part):
     link: str | None = None
 
 
+class SourceEntry(Part):
+    """Where a part of an input comes from.
+
+    Attributes:
+        name: A folder or a repository.
+        revision: Commit of the Hub, where it comes from there.
+    """
+
+    name: str
+    revision: str | None
+
+
 class ModelEntry(Part):
     """One input.
 
     Attributes:
         name: What the user called it.
-        revision: Commit of the Hub, where it comes from there.
+        revision: Commit of the Hub, where it comes from there; the adapter's, where it is one.
         parameters: Number of elements of its float tensors.
         license: Of its card; null where none states one.
         architecture: transformers' class, from its configuration; null where it has none.
         role: Whether it is a model, or a bend of the path between models.
+        base: What an adapter was added to; null for a whole model.
+        adapter: The adapter; null for a whole model.
     """
 
     name: str
@@ -50,6 +64,14 @@ class ModelEntry(Part):
     license: LicenseEntry | None = None
     architecture: str | None = None
     role: Literal["parent", "bend"] = "parent"
+    base: SourceEntry | None = None
+    adapter: SourceEntry | None = None
+
+    @property
+    def sources(self) -> list[SourceEntry]:
+        """Base and adapter, or the model itself."""
+        parts = [part for part in (self.base, self.adapter) if part is not None]
+        return parts or [SourceEntry(name=self.name, revision=self.revision)]
 
 
 class DifferenceEntry(Part):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.reference import REPOSITORY
+from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
@@ -169,7 +169,7 @@ class Draft:
         request = self.request
         if out is None or any(anchor.folder is None for anchor in self.parents):
             return ""
-        names = request.named or [_pinned(anchor) for anchor in self.parents]
+        names = request.named or [pinned(anchor) for anchor in self.parents]
         words = [request.command, *names, "-o", str(out), *request.flags, *self._train_flags()]
         output = replace(request.output.local, overwrite=False)
         return command_line([*words, *self._ending_flags()], output, *self._data_flags())
@@ -221,12 +221,6 @@ class Draft:
         words = ["barrier", *names, *self._train_flags()]
         command = command_line(words, *self._data_flags()) if self.blend.donor.folder else ""
         return NotMeasured(what="barriers", why=why, command=command)
-
-
-def _pinned(anchor: Checkpoint) -> str:
-    """A repository's name with the commit that was taken; a folder's as it is."""
-    found = REPOSITORY.fullmatch(anchor.name) if anchor.revision else None
-    return f"{found['repo']}@{anchor.revision}" if found else anchor.name
 
 
 def _measurements(

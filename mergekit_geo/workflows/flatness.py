@@ -86,15 +86,15 @@ class SharpnessReport:
 
 def subject(checkpoint: Checkpoint, role: Literal["parent", "model"], compute: Compute) -> Subject:
     """A checkpoint whose data is here, to be measured in float32 whatever it is stored in."""
-    from mergekit_geo.checkpoints.content import content_digest
+    from mergekit_geo.checkpoints.content import checkpoint_digest
     from mergekit_geo.live.open import open_module
 
-    folder, wide = checkpoint.folder, replace(compute, dtype="float32")
+    wide = replace(compute, dtype="float32")
     return Subject(
         checkpoint.name,
         role,
         lambda: open_module(checkpoint, wide).float(),
-        content_digest(folder) if folder else "",
+        checkpoint_digest(checkpoint),
     )
 
 

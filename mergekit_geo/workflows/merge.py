@@ -12,6 +12,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.companions import companion_files, copy_companions, write_config
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.layout import parse_size
+from mergekit_geo.checkpoints.sources import sources_of
 from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.errors import AntipodalError, ArgumentError, NonFiniteError
@@ -56,7 +57,8 @@ def merge(
     found = preflight(checkpoints)
     found.require()
     if out is not None:
-        folders = [c.folder for c in checkpoints if c.folder is not None]
+        sources = [source for checkpoint in checkpoints for source in sources_of(checkpoint)]
+        folders = [source.folder for source in sources if source.folder is not None]
         check_output(out, folders, overwrite=request.output.overwrite)
     prepare_push(request.output, out)
     plan = plan_losses(checkpoints, request.data, request.compute)

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.content import content_digest
+from mergekit_geo.checkpoints.content import checkpoint_digest
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.sources import Source, pinned
 from mergekit_geo.checkpoints.writer import save_tensors
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
@@ -77,8 +78,7 @@ class PathFolder:
     def references(self) -> list[str]:
         """The ends as a user would name them."""
         return [
-            f"{end.name.partition('@')[0]}@{end.revision}" if end.revision else end.name
-            for end in self.record.ends
+            end.reference or Source(end.name, end.revision, None).pinned for end in self.record.ends
         ]
 
     def route(self) -> Route:
@@ -169,9 +169,12 @@ def named_route(
 
 def end_entry(checkpoint: Checkpoint) -> EndEntry:
     """A model as `path.json` names it."""
-    folder = checkpoint.folder
-    digest = content_digest(folder) if folder else ""
-    return EndEntry(name=checkpoint.name, revision=checkpoint.revision, digest=digest)
+    return EndEntry(
+        name=checkpoint.name,
+        revision=checkpoint.revision,
+        reference=pinned(checkpoint),
+        digest=checkpoint_digest(checkpoint),
+    )
 
 
 def save_bends(states: Sequence[Mapping[str, Tensor]], path: Path) -> str:

@@ -22,14 +22,7 @@ def command_line(hub: Hub, folder: Path) -> Cli:
 def process(hub: Hub, folder: Path, *first: str) -> Cli:
     """Python in `folder`, with these arguments before its own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    settings = {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(folder / "home"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
+    settings = hub_settings(hub, folder)
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -43,6 +36,18 @@ def process(hub: Hub, folder: Path, *first: str) -> Cli:
         )
 
     return run
+
+
+def hub_settings(hub: Hub, folder: Path) -> dict[str, str]:
+    """Environment variables that lead the hub client to a Hub, with a cache in a folder."""
+    return {
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(folder / "home"),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
 
 
 def succeeded(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:

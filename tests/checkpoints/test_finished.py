@@ -33,7 +33,7 @@ def test_an_output_is_its_files_without_hidden_ones(out: Path) -> None:
     assert found == [
         "README.md", "config.json", "figures/mine.png", "merge.json",
         *(f"model-0000{i}-of-00002.safetensors" for i in (1, 2)),
-        "model.safetensors.index.json", "report.json",
+        "model.safetensors.index.json", "report.html", "report.json",
     ]  # fmt: skip
 
 

@@ -1,0 +1,71 @@
+"""Adapters on the Hub: configuration and header first, data only once it is known to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+from huggingface_hub import snapshot_download
+
+from mergekit_geo.checkpoints.adapter_files import (
+    ADAPTER_WEIGHTS,
+    AdapterFolder,
+    refuse_unreadable_adapter,
+)
+from mergekit_geo.checkpoints.adapter_settings import ADAPTER_CONFIG, read_settings
+from mergekit_geo.checkpoints.companions import PATTERNS
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.hub import hub_errors, read_remote_header
+from mergekit_geo.checkpoints.reading import Bytes
+
+
+class AdapterOnHub:
+    """An adapter on the Hub whose header has been read and whose weights have not.
+
+    Args:
+        name: What the user calls it.
+        repo: `org/name`.
+        revision: Branch, tag or commit; None is the main branch.
+        names: Every file of the repository.
+
+    Raises:
+        UnsupportedError: Pickled, or of a kind that is refused.
+        FormatError: The files contradict themselves.
+        HubError: The Hub could not be asked.
+    """
+
+    is_here = False
+
+    def __init__(self, name: str, repo: str, revision: str | None, names: set[str]) -> None:
+        self.name, self.repo = name, repo
+        refuse_unreadable_adapter(name, names)
+        with hub_errors(name, repo, revision):
+            # As for a whole model: asked by the user's revision, for the cache to remember.
+            patterns = [ADAPTER_CONFIG, *PATTERNS]
+            self.folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+            self.revision: str | None = self.folder.name
+            self.settings = read_settings(self.folder / ADAPTER_CONFIG, name)
+            self.tensors: Mapping[str, TensorInfo] = read_remote_header(
+                repo, ADAPTER_WEIGHTS, self.revision, name
+            )
+
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> NoReturn:
+        """Nothing can be read before `fetch`."""
+        raise AssertionError("fetch() the adapter before reading it")
+
+    def identity(self) -> object:
+        """The commit tells."""
+        return [self.repo, self.revision]
+
+    def fetch(self) -> AdapterFolder:
+        """Download the weights.
+
+        Raises:
+            HubError: The download failed.
+        """
+        with hub_errors(self.name, self.repo, self.revision):
+            folder = snapshot_download(
+                self.repo, revision=self.revision, allow_patterns=[ADAPTER_WEIGHTS]
+            )
+        return AdapterFolder(Path(folder), self.name, self.revision)
