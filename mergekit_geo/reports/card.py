@@ -64,13 +64,20 @@ def _headline(report: Report) -> str:
 
 def _parents(report: Report, result: MergeMeasurements) -> str:
     rows = [
-        (model.name, _commits(model), license_name(model), f"{weight:.4g}")
+        (_called(model), _commits(model), license_name(model), f"{weight:.4g}")
         for model, weight in zip(report.models, result.coefficients.weights, strict=True)
     ]
     sources = [source for model in report.models for source in model.sources]
     links = list(dict.fromkeys(page for source in sources if (page := _page(source))))
     found = table(("parent", "commit", "licence", "weight"), rows)
     return "\n\n".join([found, *(["Commits: " + ", ".join(links) + "."] if links else [])])
+
+
+def _called(model: ModelEntry) -> str:
+    """Its name, and that of its base where the name does not tell."""
+    if model.base is None or model.name.startswith(f"{model.base.name}+"):
+        return model.name
+    return f"{model.name} (an adapter of {model.base.name})"
 
 
 def _commits(model: ModelEntry) -> str:

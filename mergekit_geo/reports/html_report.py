@@ -45,10 +45,11 @@ PAGE = "report.html"
 
 def write_page(report: Report, folder: Path) -> None:
     """The page of a report, into the folder that holds it."""
-    (folder / PAGE).write_text(page(report), "utf-8")
+    with (folder / PAGE).open("w", encoding="utf-8") as file:
+        file.writelines(page(report).pieces(report.to_json()))
 
 
-def page(report: Report) -> str:
+def page(report: Report) -> Page:
     """The page of a report.
 
     Args:
@@ -64,7 +65,7 @@ def page(report: Report) -> str:
     _not_measured(found, report)
     _lines(found, "Warnings", report.warnings)
     _provenance(found, report)
-    return found.render(report.to_json())
+    return found
 
 
 def _merge(found: Page, report: Report, result: MergeMeasurements) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from mergekit_geo.reports.charts import Chart
@@ -19,6 +20,9 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "
     "worker-src blob:; img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
+
+CHUNK = 1 << 16
+"""Characters of a script that are copied at a time."""
 
 
 @dataclass
@@ -68,35 +72,33 @@ class Page:
         """HTML that opens on a click."""
         self.parts.append(f"<details><summary>{text(title)}</summary>{inside}</details>")
 
-    def render(self, data: str) -> str:
-        """The whole document.
+    def pieces(self, data: str) -> Iterator[str]:
+        """The document, piece by piece, so that the drawing library is never held whole.
 
         Args:
             data: JSON that everything was drawn from.
         """
-        return "\n".join(
-            [
-                '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-                f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-                '<meta name="viewport" content="width=device-width, initial-scale=1">',
-                f"<title>{text(self.title)}</title>",
-                f"<style>{_resource('page.css')}</style></head><body>",
-                f"<h1>{text(self.title)}</h1>",
-                *self.parts,
-                _json("report", data),
-                *(self._drawing() if self.charts else []),
-                "</body></html>\n",
-            ]
-        )
+        yield '<!doctype html><html lang="en"><head><meta charset="utf-8">\n'
+        yield f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        yield f"<title>{text(self.title)}</title>\n"
+        yield f"<style>{_resource('page.css')}</style></head><body>\n"
+        yield f"<h1>{text(self.title)}</h1>\n"
+        yield "\n".join(self.parts)
+        yield _json("report", data)
+        if self.charts:
+            yield _json("charts", json.dumps(self.charts))
+            yield from _script(files("plotly").joinpath("package_data", "plotly.min.js"))
+            yield from _script(files("mergekit_geo.reports").joinpath("page.js"))
+        yield "</body></html>\n"
 
-    def _drawing(self) -> list[str]:
-        """Plotly once, the charts, and what draws them."""
-        drawer = files("plotly").joinpath("package_data", "plotly.min.js").read_text("utf-8")
-        return [
-            _json("charts", json.dumps(self.charts)),
-            f"<script>{drawer}</script>",
-            f"<script>{_resource('page.js')}</script>",
-        ]
+
+def _script(source: Traversable) -> Iterator[str]:
+    yield "<script>"
+    with source.open("r", encoding="utf-8") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+    yield "</script>\n"
 
 
 def text(words: str) -> str:
