@@ -47,12 +47,9 @@ class RandomState:
 def devices_of(model: Module) -> set[torch.device]:
     """Where a model may draw random numbers, apart from the CPU."""
     devices = {parameter.device for parameter in model.parameters()}
-    if torch.accelerator.is_available():  # where offloaded parameters go
-        kind, index = (
-            torch.accelerator.current_accelerator(),
-            torch.accelerator.current_device_index(),
-        )
-        devices.add(torch.device(str(kind), index))
+    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if kind is not None:  # where offloaded parameters go
+        devices.add(torch.device(kind.type, torch.accelerator.current_device_index()))
     return {device for device in devices if device.type not in ("cpu", "meta")}
 
 

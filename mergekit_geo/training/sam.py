@@ -117,7 +117,8 @@ class Sam:
         has nothing to do; with a scaler it leaves NaN, so that the scaler makes no step.
 
         Args:
-            loss: Of a batch, by the model as it is called in training; called again uphill.
+            loss: Of a batch, by the model as it is called in training; called again uphill. Of a
+                micro-batch its share of the step's, which accelerate sees to by itself.
             batch: What it takes; kept to the end of the step.
             last: Whether this ends the step; by default as accelerate accumulates, else True.
 

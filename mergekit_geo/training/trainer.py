@@ -63,7 +63,7 @@ class SamMixin(Below):
         self, model: Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> Tensor:
         """A micro-batch; the last one of a step climbs, and all are run again there."""
-        if self._sam is None:
+        if self._sam is None or self._sam.model is not model:  # wrapped anew for smaller batches
             self._sam = self._begun(model)
         below, last = super().training_step, self.accelerator.sync_gradients
         loss = self._sam.run(lambda: below(model, copy.copy(inputs), num_items_in_batch), last=last)
