@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mergekit_geo.merging.settings import Output as Output
     from mergekit_geo.objectives.objective import FunctionObjective as FunctionObjective
     from mergekit_geo.objectives.settings import EvalData as EvalData
+    from mergekit_geo.training.hyperparameters import Training as Training
     from mergekit_geo.training.sam import Sam as Sam
     from mergekit_geo.training.settings import SamArguments as SamArguments
     from mergekit_geo.training.summary import SamSummary as SamSummary
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.check import CheckResult as CheckResult
     from mergekit_geo.workflows.check import check as check
     from mergekit_geo.workflows.choosing import Choosing as Choosing
+    from mergekit_geo.workflows.finetune import FinetuneResult as FinetuneResult
+    from mergekit_geo.workflows.finetune import finetune as finetune
     from mergekit_geo.workflows.landscape import LandscapeResult as LandscapeResult
     from mergekit_geo.workflows.landscape import landscape as landscape
     from mergekit_geo.workflows.path import PathResult as PathResult
@@ -50,6 +53,7 @@ _HOMES = {
     "Choosing": "workflows.choosing",
     "Compute": "live.settings",
     "EvalData": "objectives.settings",
+    "FinetuneResult": "workflows.finetune",
     "Fitting": "connectivity.settings",
     "FunctionObjective": "objectives.objective",
     "GeoError": "errors",
@@ -66,8 +70,10 @@ _HOMES = {
     "SamTrainer": "training.trainer",
     "SharpnessResult": "workflows.sharpness",
     "View": "landscapes.settings",
+    "Training": "training.hyperparameters",
     "barrier": "workflows.barrier",
     "check": "workflows.check",
+    "finetune": "workflows.finetune",
     "fit_path": "workflows.path",
     "landscape": "workflows.landscape",
     "point": "workflows.point",

@@ -9,11 +9,11 @@ import pytest
 import mergekit_geo
 
 EXPORTED = [
-    "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "Fitting",
-    "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "Output", "PathResult",
-    "PushResult", "Radii", "Sam", "SamArguments", "SamMixin", "SamSummary", "SamTrainer",
-    "SharpnessResult", "View", "barrier", "check", "fit_path", "landscape", "point", "push",
-    "sharpness", "slerp", "soup",
+    "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "FinetuneResult",
+    "Fitting", "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "Output",
+    "PathResult", "PushResult", "Radii", "Sam", "SamArguments", "SamMixin", "SamSummary",
+    "SamTrainer", "SharpnessResult", "Training", "View", "barrier", "check", "finetune",
+    "fit_path", "landscape", "point", "push", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

@@ -10,7 +10,9 @@ from mergekit_geo.checkpoints.journal import FILE, FRESH
 from mergekit_geo.checkpoints.workspace import MARK, partial_of
 from mergekit_geo.errors import CheckpointError, PushError
 
-HELD = (MARK, "report.json", "README.md")
+MARKS = (MARK, "finetune.json")
+"""One of these tells an output, and names its tensors."""
+HELD = ("report.json", "README.md")
 """Every output holds these beside its weights."""
 
 
@@ -24,7 +26,8 @@ def require_finished(folder: Path) -> list[Path]:
         raise _absent(folder)
     if any((folder / journal).exists() for journal in (FILE, FRESH)):
         raise _unfinished(folder)
-    if not (folder / MARK).is_file():
+    mark = next((name for name in MARKS if (folder / name).is_file()), None)
+    if mark is None:
         raise PushError(
             f"this is no output of geo-merge (it has no {MARK})",
             where=str(folder),
@@ -32,21 +35,21 @@ def require_finished(folder: Path) -> list[Path]:
         )
     if absent := [name for name in HELD if not (folder / name).is_file()]:
         raise _incomplete(folder, f"it has no {absent[0]}")
-    _require_weights(folder)
+    _require_weights(folder, mark)
     found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return sorted(path for path in found if not any(part.startswith(".") for part in path.parts))
 
 
-def _require_weights(folder: Path) -> None:
+def _require_weights(folder: Path, mark: str) -> None:
     """All shards are there and sound, and hold the tensors that the recipe names."""
     try:
         held = FolderCheckpoint(folder).tensors.keys()
     except CheckpointError as error:
         raise _incomplete(folder, error.message) from error
     try:
-        named = json.loads((folder / MARK).read_text("utf-8"))["tensors"].keys()
+        named = json.loads((folder / mark).read_text("utf-8"))["tensors"].keys()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _incomplete(folder, f"{MARK} is not sound") from error
+        raise _incomplete(folder, f"{mark} is not sound") from error
     if absent := sorted(named - held):
         raise _incomplete(folder, f"{absent[0]} is missing, and {len(absent) - 1} other tensors")
 

@@ -22,17 +22,18 @@ class Journal:
     Args:
         folder: The folder.
         identity: A JSON value that names the work.
+        resume: Take up what an earlier run of the same work has done.
 
     Attributes:
         finished: Records of tensors that an earlier run of the same work has finished.
-        is_other: Whether the folder held the journal of other work, which is forgotten.
+        is_other: Whether the folder held a journal that is not taken up, and forgotten.
     """
 
-    def __init__(self, folder: Path, identity: object) -> None:
+    def __init__(self, folder: Path, identity: object, *, resume: bool = True) -> None:
         self.path = folder / FILE
         lines = _whole_lines(self.path)
         named = json.loads(json.dumps(identity))
-        same = bool(lines) and lines[0] == {"work": named}
+        same = resume and bool(lines) and lines[0] == {"work": named}
         self.is_other = bool(lines) and not same
         self.finished: dict[str, Any] = (
             {line["tensor"]: line["record"] for line in lines[1:]} if same else {}
@@ -62,6 +63,12 @@ class Journal:
         fresh = self.path.with_name(FRESH)
         fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
         fresh.replace(self.path)
+
+
+def work_of(folder: Path) -> Any:
+    """The identity of the work that a folder under construction is of, None if it is none."""
+    lines = _whole_lines(folder / FILE)
+    return lines[0]["work"] if lines else None
 
 
 def _whole_lines(path: Path) -> list[Any]:

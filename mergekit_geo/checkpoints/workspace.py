@@ -13,12 +13,13 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from mergekit_geo.checkpoints.journal import FILE, FRESH, Journal
+from mergekit_geo.checkpoints.journal import FILE, FRESH, Journal, work_of
 from mergekit_geo.errors import OutputError, OutputExistsError
 
 MARK = "merge.json"
-"""Every output holds this file: only folders that do are ever replaced."""
+"""Every merge holds this file: only folders that do are ever replaced by one."""
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -32,11 +33,14 @@ class Workspace:
             work is taken up again.
         overwrite: Replace an output that is there.
         fsync: Flush to the disk before the output appears, and before work counts as finished.
+        resume: Take up an earlier unfinished run of the same work; if not, it is thrown away.
+        mark: The file that tells an output of this kind.
+        keep: What an unfinished run leaves for the next beside finished tensors, by name.
 
     Attributes:
         folder: Where to write, `OUT.partial`.
         finished: Records of the tensors that an earlier run has written.
-        restarted: Whether unfinished work of another recipe or of changed inputs was thrown away.
+        restarted: Whether unfinished work was thrown away, as of another recipe or changed inputs.
 
     Raises:
         OutputExistsError: `out` is there, or is no output of ours.
@@ -44,19 +48,28 @@ class Workspace:
     """
 
     def __init__(
-        self, out: Path, identity: object, *, overwrite: bool = False, fsync: bool = True
+        self,
+        out: Path,
+        identity: object,
+        *,
+        overwrite: bool = False,
+        fsync: bool = True,
+        resume: bool = True,
+        mark: str = MARK,
+        keep: Iterable[str] = (),
     ) -> None:
-        check_output(out, overwrite=overwrite)
-        self.out, self.overwrite, self.fsync = out.resolve(), overwrite, fsync
+        check_output(out, overwrite=overwrite, mark=mark)
+        self.out, self.overwrite, self.fsync, self.mark = out.resolve(), overwrite, fsync, mark
         self.folder = partial_of(out)
-        _make(self.folder)
+        _make(self.folder, mark)
         self._lock: int | None = _lock(self.folder)
         try:
-            known = Journal(self.folder, [identity, None if fsync else _boot()])
+            work = [identity, None if fsync else _boot()]
+            known = Journal(self.folder, work, resume=resume)
             self.journal, self.restarted = known, known.is_other
             self.finished = known.finished
             if not self.finished:
-                self._clear()
+                self._clear(() if self.restarted else keep)
         except BaseException:
             os.close(self._lock)
             raise
@@ -67,13 +80,13 @@ class Workspace:
         Raises:
             OutputExistsError: Something else has come to be there in the meantime.
         """
-        check_output(self.out, overwrite=self.overwrite)
+        check_output(self.out, overwrite=self.overwrite, mark=self.mark)
         if self.fsync:
-            _flush_tree(self.folder)
+            flush_tree(self.folder)
         self.journal.remove()
         if self.out.exists():
             _exchange(self.folder, self.out)
-            _remove(self.folder)
+            _remove(self.folder, self.mark)
         else:
             self.folder.rename(self.out)
         if self.fsync:
@@ -92,13 +105,15 @@ class Workspace:
         self.leave()
         shutil.rmtree(self.folder)
 
-    def _clear(self) -> None:
+    def _clear(self, keep: Iterable[str]) -> None:
         for path in self.folder.iterdir():
-            if path.name != FILE:
+            if path.name not in {FILE, *keep}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def check_output(out: Path, inputs: Iterable[Path] = (), *, overwrite: bool = False) -> None:
+def check_output(
+    out: Path, inputs: Iterable[Path] = (), *, overwrite: bool = False, mark: str = MARK
+) -> None:
     """Refuse a place for an output where it would do harm.
 
     Raises:
@@ -120,12 +135,18 @@ def check_output(out: Path, inputs: Iterable[Path] = (), *, overwrite: bool = Fa
         raise OutputExistsError(
             "the output exists", where=str(out), remedy="--overwrite replaces it when all is done"
         )
-    if not (out / MARK).is_file() or out.is_symlink():
+    if not (out / mark).is_file() or out.is_symlink():
         raise OutputExistsError(
-            f"this is no output of geo-merge (it has no {MARK}), so it is not replaced",
+            f"this is no output of geo-merge (it has no {mark}), so it is not replaced",
             where=str(out),
             remedy="remove it yourself, or choose another -o",
         )
+
+
+def unfinished(out: Path) -> Any:
+    """The identity of the run that an output was left unfinished by, None if there was none."""
+    work = work_of(partial_of(out))
+    return None if work is None else work[0]
 
 
 def partial_of(out: Path) -> Path:
@@ -134,8 +155,8 @@ def partial_of(out: Path) -> Path:
     return full.with_name(full.name + ".partial")
 
 
-def _make(folder: Path) -> None:
-    ours = any((folder / mark).exists() for mark in (FILE, FRESH, MARK))
+def _make(folder: Path, mark: str) -> None:
+    ours = any((folder / name).exists() for name in (FILE, FRESH, mark))
     if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputExistsError(
             "in the way, and not made by geo-merge", where=str(folder), remedy="move it away"
@@ -181,14 +202,15 @@ def _exchange(new: Path, old: Path) -> None:
     aside.rename(new)
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, mark: str) -> None:
     """Remove an output, its mark last: a kill in between leaves a folder known as ours."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == MARK):
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == mark):
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     folder.rmdir()
 
 
-def _flush_tree(folder: Path) -> None:
+def flush_tree(folder: Path) -> None:
+    """Return when a folder and all that is in it are on the disk."""
     for path in [*folder.rglob("*"), folder]:
         _flush(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from mergekit_geo.cli.finetune import finetune
 from mergekit_geo.cli.hub import push
 from mergekit_geo.cli.landscape import landscape
 from mergekit_geo.cli.measures import barrier, check, sharpness
@@ -27,6 +28,7 @@ COMMANDS = (
     point,
     sharpness,
     landscape,
+    finetune,
     check,
     push,
 )

@@ -65,7 +65,7 @@ class Kind(StrEnum):
 
 
 class Optimizer(StrEnum):
-    """What fits a path."""
+    """What trains."""
 
     ADAMW = "adamw"
     SGD = "sgd"
@@ -118,6 +118,14 @@ class Gate(StrEnum):
     NOT_WORSE = "not-worse"
 
 
+class Ascent(StrEnum):
+    """Whose gradient SAM climbs."""
+
+    AUTO = "auto"
+    PER_REPLICA = "per-replica"
+    SYNCHRONISED = "synchronised"
+
+
 class OnAntipodal(StrEnum):
     """What to do with opposite tensors."""
 
@@ -134,6 +142,9 @@ Models = Annotated[
     typer.Argument(
         metavar="MODEL...", help="Folders, org/name, org/name@revision, or BASE+ADAPTER."
     ),
+]
+OneModel = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A folder, org/name, or org/name@revision.")
 ]
 Along = Annotated[
     str | None,
@@ -207,11 +218,11 @@ class Measuring(Talk):
         int | None, _option("--batch-size", panel=DATA, text="Examples at once.")
     ] = None
     seed: Annotated[
-        int, _option("--seed", panel=DATA, text="Of samples, halves and intervals.")
+        int, _option("--seed", panel=DATA, text="Of training, samples, halves, intervals.")
     ] = 0
     train_data: Annotated[
         str | None,
-        _option("--train-data", panel=DATA, text="Training data: paths, BatchNorm statistics."),
+        _option("--train-data", panel=DATA, text="Training data: fine-tuning, paths, BatchNorm."),
     ] = None
     device: Annotated[
         str | None, _option("--device", panel=COMPUTE, text="Such as cpu or cuda.")
@@ -274,8 +285,8 @@ class Measuring(Talk):
 
 
 @dataclass(frozen=True)
-class Ending(Measuring):
-    """How a merge is written and measured."""
+class Writing(Measuring):
+    """How a model is written and measured."""
 
     dtype: Annotated[
         Dtype | None,
@@ -290,9 +301,6 @@ class Ending(Measuring):
     ] = False
     no_fsync: Annotated[
         bool, _option("--no-fsync", panel=OUTPUT, text="Leave flushing to the system: faster.")
-    ] = False
-    allow_nonfinite: Annotated[
-        bool, _option("--allow-nonfinite", panel=OUTPUT, text="Merge over NaN and infinity.")
     ] = False
     no_eval: Annotated[bool, _option("--no-eval", panel=DATA, text="Measure no loss.")] = False
     sharpness: Annotated[
@@ -321,14 +329,32 @@ class Ending(Measuring):
             max_shard_size=self.max_shard_size,
             overwrite=self.overwrite,
             fsync=not self.no_fsync,
-            allow_nonfinite=self.allow_nonfinite,
-            device=self.device or "cpu",
             push_to=self.push_to,
             private=self.private,
             require=self.require and self.require.value,
         )
         found = super().settings() | {"output": output, "sharpness": self.sharpness.value}
         return found | {"data": None} if self.no_eval else found
+
+
+@dataclass(frozen=True)
+class Ending(Writing):
+    """How a merge is written and measured."""
+
+    allow_nonfinite: Annotated[
+        bool, _option("--allow-nonfinite", panel=OUTPUT, text="Merge over NaN and infinity.")
+    ] = False
+
+    def settings(self) -> dict[str, Any]:
+        """As the workflows take them.
+
+        Raises:
+            ArgumentError: A setting that cannot be meant.
+        """
+        found = super().settings()
+        device = self.device or "cpu"
+        merging = replace(found["output"], allow_nonfinite=self.allow_nonfinite, device=device)
+        return found | {"output": merging}
 
 
 def takes(group: type[Talk]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -22,7 +22,9 @@ def relaunch(count: int) -> None:
         return
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
     command = [sys.executable, *launcher, "-m", "mergekit_geo", *sys.argv[1:]]
-    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // count)), **os.environ}
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    # DDP remarks on every model that uses all its weights.
+    environment = {"OMP_NUM_THREADS": threads, "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
     if sys.platform == "linux":
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)

@@ -91,8 +91,15 @@ class Session:
 
 
 @contextmanager
-def session(command: str, talk: Talk) -> Iterator[Session]:
+def session(
+    command: str, talk: Talk, *, again: str = "the same command goes on"
+) -> Iterator[Session]:
     """Turn errors into lines and exit codes.
+
+    Args:
+        command: Its name.
+        talk: JSON or tables, quiet or not.
+        again: What to do after an interrupt.
 
     Raises:
         typer.Exit: 1 after an error, 130 after an interrupt.
@@ -104,7 +111,7 @@ def session(command: str, talk: Talk) -> Iterator[Session]:
         finally:
             current.end_progress()
     except KeyboardInterrupt:
-        typer.echo("interrupted: nothing is half-written, and the same command goes on", err=True)
+        typer.echo(f"interrupted: nothing is half-written, and {again}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except typer.Exit:
         raise

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.cli.session import printable
+from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.landscape_text import landscape_lines
 from mergekit_geo.reports.path import PathMeasurements
@@ -32,9 +33,11 @@ from mergekit_geo.reports.tables import (
     describe_data,
     describe_sharpness,
     loss_table,
+    members_table,
     model_table,
     path_lines,
     sharpness_table,
+    training_lines,
     verdict,
 )
 
@@ -77,10 +80,46 @@ def _print_merge(console: Console, report: Report, result: MergeMeasurements) ->
         _print_sharpness(console, report, result.sharpness)
     branches = ", ".join(f"{count} {name}" for name, count in result.coefficients.branches.items())
     console.print(f"tensors: {branches}", markup=False)
+    _print_missing(console, report)
+    console.print(f"written to {report.output}", markup=False)
+
+
+def _print_missing(console: Console, report: Report) -> None:
     for item in report.not_measured:
         command = f"; {item.command}" if item.command else ""
-        console.print(f"not measured: {item.what} ({item.why}{command})", markup=False)
+        text = f"not measured: {item.what} ({item.why}{command})"
+        console.print(printable(text), markup=False)
+
+
+def _print_finetune(console: Console, report: Report, result: FinetuneMeasurements) -> None:
+    for line in training_lines(result.training):
+        console.print(printable(line), markup=False)
+    if report.data is not None:
+        _print_notes(console, report.data)
+        console.print(
+            f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents, paired "
+            "in the last column",
+            markup=False,
+        )
+        console.print(_table(*loss_table(report)))
+    if result.barriers:
+        console.print(_table(BARRIER_HEAD, barrier_rows(result.barriers)))
+    if text := verdict(report):
+        console.print(printable(text), markup=False)
+    if result.sharpness:
+        _print_sharpness(console, report, result.sharpness)
+    _print_missing(console, report)
     console.print(f"written to {report.output}", markup=False)
+
+
+def _print_members(console: Console, report: Report, result: MembersMeasurements) -> None:
+    if report.data is not None:
+        console.print(f"measured on {describe_data(report.data)}", markup=False)
+    console.print(_table(*members_table(result)))
+    for line in training_lines(result.members[0].measured.training):
+        console.print(printable(line), markup=False)
+    console.print(f"written to {report.output}; to average them:", markup=False)
+    console.print(printable(result.soup), markup=False, soft_wrap=True)
 
 
 def _print_path(console: Console, report: Report, result: PathMeasurements) -> None:
@@ -208,6 +247,8 @@ PRINTED: dict[type, Callable[[Console, Report, Any], None]] = {
     PathMeasurements: _print_path,
     SharpnessMeasurements: _print_all_sharpness,
     LandscapeMeasurements: _print_landscape,
+    FinetuneMeasurements: _print_finetune,
+    MembersMeasurements: _print_members,
     CheckMeasurements: _print_check,
     PushMeasurements: _print_push,
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mergekit_geo.errors import GeoError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,3 +61,23 @@ def summed(tensor: Tensor) -> Tensor:
 def agreed(item: Item) -> Item:
     """What the first process has, in all of them."""
     return gathered([item])[0]
+
+
+def by_first(work: Callable[[], Item]) -> Item:
+    """What the first process's work gives, in all of them; the others wait.
+
+    Raises:
+        GeoError: What the work raised, in all of them.
+    """
+    found: list[Any] = []
+    problem: GeoError | None = None
+    if is_first():
+        try:
+            found = [work()]
+        except GeoError as error:
+            problem = error
+    found, problem = agreed((found, problem))
+    if problem is not None:
+        raise problem
+    result: Item = found[0]
+    return result

@@ -34,21 +34,35 @@ class Shuffled:
         if not self._count:
             raise DataError("no training examples")
 
+    @property
+    def count(self) -> int:
+        """Batches of an epoch."""
+        return self._count
+
+    @property
+    def size(self) -> int | None:
+        """Examples of a batch; None where batches are the caller's."""
+        if not isinstance(self.objective, TaskObjective):
+            return None
+        return min(self.batch_size, len(self.objective.kept))
+
     def at(self, number: int) -> Piece:
         """The batch of a number, from 0: losses and weights of a model on it."""
-        return self._epoch(number // self._count)[number % self._count]
+        return self._epoch(number // self._count)[number % self._count][0]
 
-    def _shuffled(self, epoch: int) -> list[Piece]:
+    def weight(self, number: int) -> float:
+        """What the same batch counts: its tokens or examples; 1 where only a model tells."""
+        return self._epoch(number // self._count)[number % self._count][1]
+
+    def _shuffled(self, epoch: int) -> list[tuple[Piece, float]]:
         draw = random.Random(self.seed * 1_000_003 + epoch)
         objective = self.objective
         if not isinstance(objective, TaskObjective):
-            pieces = objective.pieces()
+            pieces = [(piece, 1.0) for piece in objective.pieces()]
             draw.shuffle(pieces)
             return pieces
-        rows = list(range(len(objective.kept)))
+        kept, rows = objective.kept, list(range(len(objective.kept)))
         draw.shuffle(rows)
         size = min(self.batch_size, len(rows))
-        return [
-            partial(objective.piece, np.array(rows[i : i + size]))
-            for i in range(0, len(rows) - size + 1, size)
-        ]
+        batches = [np.array(rows[i : i + size]) for i in range(0, len(rows) - size + 1, size)]
+        return [(partial(objective.piece, b), sum(kept[i].weight for i in b)) for b in batches]

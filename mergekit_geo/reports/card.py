@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from mergekit_geo.objectives.settings import BUILTIN
 from mergekit_geo.reports.card_data import HUB_ID, front_matter, model_name
+from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.licenses import common_license, license_name
 from mergekit_geo.reports.markdown import code, escape, table
 from mergekit_geo.reports.schema import MergeMeasurements, ModelEntry, Report, SourceEntry
 from mergekit_geo.reports.sharpness import CAVEATS
 from mergekit_geo.reports.tables import (
     BARRIER_HEAD,
+    WITH_OUTPUT,
     barrier_rows,
     describe_data,
     describe_sharpness,
@@ -36,19 +38,19 @@ def model_card(report: Report) -> str:
         front_matter(report),
         f"# {escape(model_name(report))}",
         _headline(report),
-        _section("How to load it", usage(report)),
-        _section("Parents", _parents(report, report.result), _license(report.models)),
-        _section("Recipe", _recipe(report)),
-        _section("Losses", *_losses(report)),
-        _section("Barriers between the parents", *_barriers(report.result)),
-        _section("Sharpness", *_sharpness(report)),
-        _section("Caveats", _caveats(report)),
+        section("How to load it", usage(report)),
+        section("Parents", _parents(report, report.result), _license(report.models)),
+        section("Recipe", _recipe(report)),
+        section("Losses", *losses_parts(report)),
+        section("Barriers between the parents", *barriers_parts(report.result)),
+        section("Sharpness", *sharpness_parts(report)),
+        section("Caveats", caveats(report)),
         "`merge.json` holds the recipe tensor by tensor, `report.json` every number.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _section(title: str, *parts: str) -> str:
+def section(title: str, *parts: str) -> str:
     """With its title, unless it is empty."""
     kept = [part for part in parts if part]
     return "\n\n".join([f"## {title}", *kept]) if kept else ""
@@ -64,7 +66,7 @@ def _headline(report: Report) -> str:
 
 def _parents(report: Report, result: MergeMeasurements) -> str:
     rows = [
-        (_called(model), _commits(model), license_name(model), f"{weight:.4g}")
+        (called(model), commits(model), license_name(model), f"{weight:.4g}")
         for model, weight in zip(report.models, result.coefficients.weights, strict=True)
     ]
     sources = [source for model in report.models for source in model.sources]
@@ -73,14 +75,15 @@ def _parents(report: Report, result: MergeMeasurements) -> str:
     return "\n\n".join([found, *(["Commits: " + ", ".join(links) + "."] if links else [])])
 
 
-def _called(model: ModelEntry) -> str:
+def called(model: ModelEntry) -> str:
     """Its name, and that of its base where the name does not tell."""
     if model.base is None or model.name.startswith(f"{model.base.name}+"):
         return model.name
     return f"{model.name} (an adapter of {model.base.name})"
 
 
-def _commits(model: ModelEntry) -> str:
+def commits(model: ModelEntry) -> str:
+    """Of the Hub: of base and adapter, where it is one."""
     return " + ".join(source.revision for source in model.sources if source.revision)
 
 
@@ -109,7 +112,8 @@ def _recipe(report: Report) -> str:
     return "Made in Python, from models in memory: no command makes it again."
 
 
-def _losses(report: Report) -> list[str]:
+def losses_parts(report: Report) -> list[str]:
+    """The table of models; empty where nothing was measured."""
     head, rows = loss_table(report)
     if not rows or report.data is None:
         return []
@@ -120,15 +124,17 @@ def _losses(report: Report) -> list[str]:
     return [about, table(head, rows)]
 
 
-def _barriers(result: MergeMeasurements) -> list[str]:
+def barriers_parts(result: MergeMeasurements | FinetuneMeasurements) -> list[str]:
+    """The table of barriers and their picture; empty where there are none."""
     if not result.barriers:
         return []
-    picture = "![Loss on the way between the parents](figures/barrier.png)"
+    picture = "![Loss on the straight way](figures/barrier.png)"
     return [table(BARRIER_HEAD, barrier_rows(result.barriers)), picture]
 
 
-def _sharpness(report: Report) -> list[str]:
-    assert isinstance(report.result, MergeMeasurements)
+def sharpness_parts(report: Report) -> list[str]:
+    """Every measure of every model, verdicts and caveats; empty where there are none."""
+    assert isinstance(report.result, WITH_OUTPUT)
     entries = report.result.sharpness
     if not entries:
         return []
@@ -143,7 +149,7 @@ def _sharpness(report: Report) -> list[str]:
     ]
 
 
-def _caveats(report: Report) -> str:
+def caveats(report: Report) -> str:
     """What a reader must know before relying on the numbers."""
     lines = list(report.warnings)
     if report.data is not None and report.data.source == BUILTIN:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.reports.licenses import common_license
 from mergekit_geo.reports.losses import LossEntry
 from mergekit_geo.reports.schema import DataEntry, MergeMeasurements, ModelEntry, Report
+from mergekit_geo.reports.tables import WITH_OUTPUT
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -48,7 +49,7 @@ def front_matter(report: Report) -> str:
     """Between its rules, with what hostile names could do taken from them by YAML's quotes.
 
     Args:
-        report: Of a merge.
+        report: Of a merge, or of fine-tuning one model.
     """
     return f"---\n{card_data(report).to_yaml()}\n---"
 
@@ -70,7 +71,8 @@ def card_data(report: Report) -> ModelCardData:
         **_license(report.models),
     )
     if parents:
-        data["base_model_relation"] = "merge"
+        merged = isinstance(report.result, MergeMeasurements)
+        data["base_model_relation"] = "merge" if merged else "finetune"
     return data
 
 
@@ -97,7 +99,7 @@ def hub_parents(models: Sequence[ModelEntry]) -> list[str]:
 
 def eval_results(report: Report) -> list[EvalResult]:
     """What was measured of the output; empty where nothing was."""
-    if report.data is None or not isinstance(report.result, MergeMeasurements):
+    if report.data is None or not isinstance(report.result, WITH_OUTPUT):
         return []
     outputs = [entry for entry in report.result.losses if entry.role == "output"]
     return [result for entry in outputs for result in _results(entry, report.data)]
@@ -154,7 +156,8 @@ def _metric_type(name: str) -> str:
 
 def _tags(report: Report) -> list[str]:
     """The command and the rule; the Hub takes plain words."""
-    assert isinstance(report.result, MergeMeasurements)
+    if not isinstance(report.result, MergeMeasurements):
+        return [LIBRARY, report.command]
     kinds = [report.command, report.result.coefficients.method]
     method = report.settings.get("method")
     kinds += [method] if method in CHOSEN else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.landscape_text import landscape_lines
 from mergekit_geo.reports.losses import BarrierEntry
@@ -16,7 +17,7 @@ from mergekit_geo.reports.schema import (
     Report,
 )
 from mergekit_geo.reports.sharpness import SharpnessEntry, SharpnessMeasurements
-from mergekit_geo.reports.tables import estimate, path_lines, verdict
+from mergekit_geo.reports.tables import estimate, path_lines, training_lines, verdict
 
 ONE_BASIN = "No significant barrier stands between the parents: they lie in one basin."
 
@@ -65,7 +66,7 @@ def _merge(report: Report, result: MergeMeasurements) -> list[str]:
     ]
 
 
-def _loss(report: Report, result: MergeMeasurements) -> str:
+def _loss(report: Report, result: MergeMeasurements | FinetuneMeasurements) -> str:
     """The verdict, with the difference from the best parent and its interval."""
     text = verdict(report)
     losses = {entry.model: entry.loss for entry in result.losses if entry.role == "parent"}
@@ -125,6 +126,14 @@ def _landscape(report: Report, result: LandscapeMeasurements) -> list[str]:
     return [f"{line[:1].upper()}{line[1:]}." for line in landscape_lines(result)]
 
 
+def _finetune(report: Report, result: FinetuneMeasurements) -> list[str]:
+    return [_loss(report, result), *training_lines(result.training), flatness(result.sharpness)]
+
+
+def _members(report: Report, result: MembersMeasurements) -> list[str]:
+    return [f"{len(result.members)} members, ready to average: {result.soup}"]
+
+
 def _check(report: Report, result: CheckMeasurements) -> list[str]:
     return ["They can be merged." if result.compatible else "They cannot be merged."]
 
@@ -135,6 +144,8 @@ HEADLINES: dict[type, Callable[[Report, Any], list[str]]] = {
     PathMeasurements: _path,
     SharpnessMeasurements: _sharpness,
     LandscapeMeasurements: _landscape,
+    FinetuneMeasurements: _finetune,
+    MembersMeasurements: _members,
     CheckMeasurements: _check,
 }
 """A new kind of result is one function and one line here."""

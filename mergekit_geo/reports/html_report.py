@@ -14,6 +14,7 @@ from mergekit_geo.reports.charts import (
     sharpness_chart,
     spectrum_chart,
 )
+from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.reports.headline import headline
 from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.landscape_chart import landscape_chart
@@ -38,6 +39,7 @@ from mergekit_geo.reports.tables import (
     loss_table,
     model_table,
     sharpness_table,
+    with_interval,
 )
 
 PAGE = "report.html"
@@ -126,6 +128,29 @@ def _landscape(found: Page, report: Report, result: LandscapeMeasurements) -> No
         ]
         found.chart(landscape_chart(surface, result.scale, report.data), ["x", "y", "loss"], rows)
     found.paragraph("landscape.html holds the same as a surface to turn.", "note")
+
+
+def _finetune(found: Page, report: Report, result: FinetuneMeasurements) -> None:
+    if result.losses:
+        found.section("Losses before and after")
+        found.paragraph(_about(report) + "; the last column is paired", "note")
+        found.table(*loss_table(report))
+    if result.barriers:
+        _barrier_section(found, "From before to after", result.barriers)
+    _sharpness_section(found, report, result.sharpness)
+    lines = [f"step {step}: {loss:.4f}" for step, loss in result.training.history]
+    found.folded("training loss", preformatted("\n".join(lines)))
+
+
+def _members(found: Page, report: Report, result: MembersMeasurements) -> None:
+    found.section("Members")
+    rows = [[m.folder, str(m.seed), _after(m.measured)] for m in result.members]
+    found.table(["folder", "seed", "loss after"], rows)
+
+
+def _after(measured: FinetuneMeasurements) -> str:
+    outputs = [with_interval(entry) for entry in measured.losses if entry.role == "output"]
+    return ", ".join(outputs)
 
 
 def _check(found: Page, report: Report, result: CheckMeasurements) -> None:
@@ -246,6 +271,8 @@ SECTIONS: dict[type, Callable[[Page, Report, Any], None]] = {
     PathMeasurements: _path,
     SharpnessMeasurements: _sharpness,
     LandscapeMeasurements: _landscape,
+    FinetuneMeasurements: _finetune,
+    MembersMeasurements: _members,
     CheckMeasurements: _check,
 }
 """A new kind of result is one function and one line here."""

@@ -31,6 +31,24 @@ class LossEntry(Part):
     macro_f1: float | None = None
 
 
+class DifferenceEntry(Part):
+    """Loss of the output minus that of a parent, on the same examples.
+
+    Attributes:
+        model: The parent.
+        value: Difference in nats per token; negative means that the output is better.
+        low: Lower end of the paired 95 % interval; null with too few documents.
+        high: Upper end.
+        significant: Whether the interval leaves zero out.
+    """
+
+    model: str
+    value: float
+    low: float | None
+    high: float | None
+    significant: bool | None
+
+
 class EstimateEntry(Part):
     """A number and its 95 % interval over documents; null ends with too few of them.
 

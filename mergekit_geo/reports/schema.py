@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.reports.landscape import LandscapeMeasurements
-from mergekit_geo.reports.losses import BarrierEntry, LossEntry
+from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, LossEntry
 from mergekit_geo.reports.part import Part
 from mergekit_geo.reports.path import PathMeasurements
 from mergekit_geo.reports.push import PushMeasurements
@@ -72,24 +73,6 @@ class ModelEntry(Part):
         """Base and adapter, or the model itself."""
         parts = [part for part in (self.base, self.adapter) if part is not None]
         return parts or [SourceEntry(name=self.name, revision=self.revision)]
-
-
-class DifferenceEntry(Part):
-    """Loss of the output minus that of a parent, on the same examples.
-
-    Attributes:
-        model: The parent.
-        value: Difference in nats per token; negative means that the output is better.
-        low: Lower end of the paired 95 % interval; null with too few documents.
-        high: Upper end.
-        significant: Whether the interval leaves zero out.
-    """
-
-    model: str
-    value: float
-    low: float | None
-    high: float | None
-    significant: bool | None
 
 
 class PairGeometry(Part):
@@ -318,6 +301,8 @@ class Report(Part):
         | PathMeasurements
         | SharpnessMeasurements
         | LandscapeMeasurements
+        | FinetuneMeasurements
+        | MembersMeasurements
         | CheckMeasurements
         | PushMeasurements
         | None

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergekit_geo.reports.losses import BarrierEntry, EstimateEntry, LossEntry
+from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements, TrainingEntry
+from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, EstimateEntry, LossEntry
 from mergekit_geo.reports.measures import MEASURES
 from mergekit_geo.reports.path import PathMeasurements
-from mergekit_geo.reports.schema import DataEntry, DifferenceEntry, MergeMeasurements, Report
+from mergekit_geo.reports.schema import DataEntry, MergeMeasurements, Report
 from mergekit_geo.reports.sharpness import SharpnessEntry
+
+WITH_OUTPUT = MergeMeasurements | FinetuneMeasurements
+"""Results of commands that write a model."""
 
 
 def loss_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Head and rows: model, loss, what else the task has, and the output's difference from it."""
-    if not isinstance(report.result, MergeMeasurements) or report.data is None:
-        return [], []
     result = report.result
+    if not isinstance(result, WITH_OUTPUT) or report.data is None or not result.losses:
+        return [], []
     head, rows = model_table(result.losses, report.data)
     differences = {entry.model: entry for entry in result.differences}
     for row, entry in zip(rows, result.losses, strict=True):
@@ -34,6 +38,24 @@ def model_table(losses: Sequence[LossEntry], data: DataEntry) -> tuple[list[str]
     }
     kept = {name: cells for name, cells in columns.items() if any(cells)}
     return list(kept), [list(row) for row in zip(*kept.values(), strict=True)]
+
+
+def members_table(found: MembersMeasurements) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of members: seed, losses before and after, sharpness before and after."""
+    head = ["member", "seed", "training loss", "loss before", "after", "after minus before"]
+    rows = [
+        [
+            member.folder,
+            str(member.seed),
+            f"{member.measured.training.history[-1][1]:.4f}",
+            *([with_interval(entry) for entry in member.measured.losses] or ["", ""]),
+            *([estimate(entry) for entry in member.measured.differences] or [""]),
+            *[f"{entry.extremes.largest.value:.4g}" for entry in member.measured.sharpness],
+        ]
+        for member in found.members
+    ]
+    sharp = ["λ_max before", "after"] if len(rows[0]) > len(head) else []
+    return [*head, *sharp], rows
 
 
 def barrier_rows(entries: Sequence[BarrierEntry]) -> list[list[str]]:
@@ -118,6 +140,35 @@ def path_lines(found: PathMeasurements) -> list[str]:
     return lines
 
 
+def training_lines(found: TrainingEntry) -> list[str]:
+    """How a model was trained, in words."""
+    first, last = found.history[0], found.history[-1]
+    examples = f"{found.batches} x {found.batch_size} examples"
+    share = examples if found.batch_size else f"{found.batches} batches of the caller's"
+    adapters = f" in adapters of rank {found.lora_rank}" if found.lora_rank else ""
+    lines = [
+        f"{found.optimizer}, {found.steps} steps of {share} ({found.epochs:.2f} epochs), learning "
+        f"rate {found.learning_rate:.3g}",
+        f"{found.trained:,} weights{adapters} trained in float32, stored in the output's dtype",
+        f"training loss {first[1]:.4f} up to step {first[0]}, {last[1]:.4f} at step {last[0]}",
+        _ascent(found),
+    ]
+    if found.skipped:
+        lines.append(f"{found.skipped} steps were skipped: a loss or gradient was not finite")
+    return lines
+
+
+def _ascent(found: TrainingEntry) -> str:
+    if not found.rho:
+        return f"SAM off (rho 0); {found.passes} backward passes"
+    kind = "adaptive SAM" if found.adaptive else "SAM"
+    often = "every step" if found.every == 1 else f"every {found.every} steps"
+    return (
+        f"{kind}, rho {found.rho:g}, {often}, {found.mode} ascent: {found.ascents} ascents, "
+        f"{found.passes} backward passes"
+    )
+
+
 BARRIER_HEAD = ["from", "to", "along", "barrier", "at t"]
 
 
@@ -158,6 +209,8 @@ def _loss_name(data: DataEntry) -> str:
 
 def verdict(report: Report) -> str:
     """What the losses say, in words; empty where none were measured."""
+    if isinstance(report.result, FinetuneMeasurements) and report.result.differences:
+        return _change(report.result.differences[0])
     if not isinstance(report.result, MergeMeasurements) or not report.result.differences:
         return ""
     losses = {entry.model: entry.loss for entry in report.result.losses if entry.role == "parent"}
@@ -174,6 +227,16 @@ def verdict(report: Report) -> str:
         return f"No significant difference from the best parent, {best.model}."
     side = "better" if best.value < 0 else "worse"
     return f"The output is {side} than the best parent, {best.model}, by {abs(best.value):.4f}."
+
+
+def _change(entry: DifferenceEntry) -> str:
+    """What fine-tuning did to the loss, in words."""
+    if entry.significant is None:
+        return f"Too few documents to tell the output from {entry.model}."
+    if not entry.significant:
+        return f"No significant difference from {entry.model}."
+    side = "better" if entry.value < 0 else "worse"
+    return f"The output is {side} than {entry.model} by {abs(entry.value):.4f}."
 
 
 def is_not_worse(report: Report) -> bool:

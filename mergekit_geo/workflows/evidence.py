@@ -145,7 +145,9 @@ def _measured(
         (anchor.name, "parent", ground.walk.at_model(i)) for i, anchor in enumerate(anchors)
     ]
     models += _references(ground, chosen)
-    barriers, warnings = _barriers(ground, chosen, data)
+    barriers, warnings = coarse_barriers(ground, data, chosen.halves)
+    if barriers:
+        barriers += _legs(ground, chosen, data)
     trained, reason = control.run(ground, chosen)
     models += trained
     ground.walk.leave()
@@ -181,8 +183,16 @@ def _references(ground: Ground, chosen: Chosen) -> Measured:
     return [("uniform soup", "reference", ground.walk.at("uniform soup", uniform, key))]
 
 
-def _barriers(ground: Ground, chosen: Chosen, data: Data) -> tuple[list[BarrierEntry], list[str]]:
-    """Between every two parents, at a few points of the line."""
+def coarse_barriers(
+    ground: Ground, data: Data, halves: Halves | None = None
+) -> tuple[list[BarrierEntry], list[str]]:
+    """Between every two of a few models, at few points of the line; or a warning why there is none.
+
+    Args:
+        ground: Where losses are measured.
+        data: What on.
+        halves: That something was chosen on; those of the data's seed if None.
+    """
     from mergekit_geo.connectivity.paths import path
     from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
 
@@ -191,13 +201,19 @@ def _barriers(ground: Ground, chosen: Chosen, data: Data) -> tuple[list[BarrierE
         return [], []
     seed = data.seed if isinstance(data, EvalData) else 0
     try:
-        halves = chosen.halves or ground.halves(seed)
+        halves = halves or ground.halves(seed)
     except DataError as error:
-        return [], [f"no barrier between the parents: {error}"]
+        return [], [f"no barrier between the models: {error}"]
     points = INNER_POINTS + 2
     pairs = measure_pairs(walk, halves, (path("linear"),), points=points, most=points)
-    found = [barrier_entry(walk, pair) for pair in pairs]
-    return found + [_leg_entry(walk, halves, leg) for leg in chosen.legs], []
+    return [barrier_entry(walk, pair) for pair in pairs], []
+
+
+def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
+    """The paths that points were taken of."""
+    seed = data.seed if isinstance(data, EvalData) else 0
+    halves = chosen.halves or ground.halves(seed)
+    return [_leg_entry(ground.walk, halves, leg) for leg in chosen.legs]
 
 
 def _leg_entry(walk: Walk, halves: Halves, found: Picked) -> BarrierEntry:

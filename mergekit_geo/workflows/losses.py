@@ -12,8 +12,8 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import BUILTIN, EvalData
-from mergekit_geo.reports.losses import BarrierEntry, LossEntry
-from mergekit_geo.reports.schema import DataEntry, DifferenceEntry
+from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, LossEntry
+from mergekit_geo.reports.schema import DataEntry
 
 if TYPE_CHECKING:
     from torch.nn import Module

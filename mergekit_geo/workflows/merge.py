@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.settings import DTYPES
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.card import model_card
+from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.html_report import write_page
 from mergekit_geo.reports.provenance import count_parameters, model_entry, versions
 from mergekit_geo.reports.schema import MergeMeasurements
@@ -28,7 +30,7 @@ from mergekit_geo.workflows.choice import chosen_point
 from mergekit_geo.workflows.draft import Draft
 from mergekit_geo.workflows.losses import plan_losses
 from mergekit_geo.workflows.measuring import NO_STATISTICS
-from mergekit_geo.workflows.push import prepare_push, push_merge
+from mergekit_geo.workflows.push import prepare_push, push_output
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
@@ -71,7 +73,9 @@ def merge(
     draft = Draft(request, anchors, blend, plan, warnings, found.notes, began, chosen, ground)
     if out is None:
         return _in_memory(draft, progress)
-    return push_merge(_on_disk(draft, out, progress), request.output, progress)
+    result = _on_disk(draft, out, progress)
+    holds = result.is_not_worse
+    return replace(result, report=push_output(result.report, request.output, progress, holds=holds))
 
 
 def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
@@ -126,13 +130,13 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
             allow_nonfinite=output.allow_nonfinite,
             advance=progress.advance,
         )
-        _write_companions(draft.blend, workspace.folder)
+        write_companions(draft.blend, workspace.folder)
         _write_statistics(draft, workspace.folder)
         _write_recipe(draft, records, workspace.folder)
         report = draft.report(records, draft.measure(workspace.folder, progress), out)
         (workspace.folder / "report.json").write_text(report.to_json(), "utf-8")
         write_page(report, workspace.folder)
-        _draw(report, workspace.folder)
+        draw(report, workspace.folder)
         (workspace.folder / "README.md").write_text(model_card(report), "utf-8")
         workspace.publish()
     except (AntipodalError, NonFiniteError):  # no other run could use what is there
@@ -143,9 +147,9 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
     return MergeResult(report, out=out)
 
 
-def _draw(report: Report, folder: Path) -> None:
+def draw(report: Report, folder: Path) -> None:
     """Pictures of what was measured."""
-    assert isinstance(report.result, MergeMeasurements)
+    assert isinstance(report.result, MergeMeasurements | FinetuneMeasurements)
     barriers, sharpness, figures = report.result.barriers, report.result.sharpness, folder / FIGURES
     if not barriers and not sharpness:
         return
@@ -177,7 +181,8 @@ def _tell_of_earlier_run(draft: Draft, workspace: Workspace) -> None:
         draft.notes.append(f"resumed: {len(workspace.finished)} tensors were written already")
 
 
-def _write_companions(blend: Blend, folder: Path) -> None:
+def write_companions(blend: Blend, folder: Path) -> None:
+    """The donor's configuration and tokenizer, byte for byte but for a dtype that changes."""
     dtype = next((name for name, stored in DTYPES.items() if stored == blend.dtype), None)
     if blend.donor.folder is not None:
         copy_companions(blend.donor.folder, folder, dtype)

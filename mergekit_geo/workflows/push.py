@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ from mergekit_geo.reports.schema import Report
 
 if TYPE_CHECKING:
     from mergekit_geo.merging.settings import Output
-    from mergekit_geo.workflows.result import MergeResult
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def push(
     same commit; other files stay. The same call goes on with a push that broke off.
 
     Args:
-        folder: Of a merge.
+        folder: Of a merge, or of a fine-tuned model.
         repo: `org/name`, or `name` for a repository of one's own.
         private: Make the repository private; one that is public already is refused.
         revision: Branch to commit to, made if it is not there, or `refs/pr/N`; the main one if
@@ -107,25 +106,29 @@ def prepare_push(output: Output, out: Path | None) -> None:
     check_access(_destination(output))
 
 
-def push_merge(result: MergeResult, output: Output, progress: Progress) -> MergeResult:
-    """Push a merge that is whole on the disk, if that was asked for.
+def push_output(report: Report, output: Output, progress: Progress, *, holds: bool) -> Report:
+    """Push an output that is whole on the disk, if that was asked for.
+
+    Args:
+        report: Of the output.
+        output: Where it is to be pushed, and what it must hold for that.
+        progress: Told what is going on.
+        holds: Whether it is not worse than what it came from.
 
     Returns:
-        The result, its report with `pushed`; the files on the disk stay as they are on the Hub.
+        The report, with `pushed`; the files on the disk stay as they are on the Hub.
 
     Raises:
         PushError: The Hub does not take it; the output on the disk is whole.
     """
-    if output.push_to is None or result.out is None:
-        return result
-    report = result.report
-    if output.require is not None and not result.is_not_worse:
+    if output.push_to is None or report.output is None:
+        return report
+    if output.require is not None and not holds:
         warning = f"not pushed: the output does not hold --require {output.require}"
-        told = report.model_copy(update={"warnings": [*report.warnings, warning]})
-        return replace(result, report=told)
-    found = _pushed(result.out, _destination(output), None, progress)
+        return report.model_copy(update={"warnings": [*report.warnings, warning]})
+    found = _pushed(Path(report.output), _destination(output), None, progress)
     warnings = [*report.warnings, *_warnings(found)]
-    return replace(result, report=report.model_copy(update={"pushed": found, "warnings": warnings}))
+    return report.model_copy(update={"pushed": found, "warnings": warnings})
 
 
 def _destination(output: Output) -> Destination:

@@ -405,6 +405,29 @@ def test_buffers_of_a_resnet_stay_along_random_directions(digits: Digits) -> Non
     assert surface.axes[0].length == pytest.approx(np.linalg.norm(norms), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_fine_tuning_with_sam(digits: Digits, tmp_path: Path, kind: str) -> None:
+    """Running statistics move once a step, though SAM runs every batch twice."""
+    (base,) = digits.models(f"{kind}-base")
+    found = geo.finetune(
+        base,
+        tmp_path / "out",
+        train_data=digits.train,
+        training=geo.Training(epochs=2, batch_size=BATCH, learning_rate=1e-3),
+        output=FAST,
+        data=digits.held,
+        sharpness="off",
+    )
+    before, after = found.measurements.losses
+    assert found.report.warnings == []
+    assert after.loss < before.loss
+    assert after.loss == pytest.approx(answers_of(tmp_path / "out", digits)[0], rel=1e-5)
+    was, now = state_of(base), state_of(tmp_path / "out")
+    counters = [name for name in now if name.endswith("num_batches_tracked")]
+    assert [int(now[name] - was[name]) for name in counters] == [24] * len(counters)
+    assert bool(counters) == (kind == "resnet")
+
+
 def test_sharpness_of_a_vit_is_that_of_its_hessian(digits: Digits, tmp_path: Path) -> None:
     """Twelve images, too few for two halves, so that all are measured."""
     lines = (digits.folder / "held.jsonl").read_text().splitlines()[:12]

@@ -1,0 +1,61 @@
+"""A checkpoint in which tensors from memory stand in the place of some of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.reading import Bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Overlay:
+    """What a checkpoint became: its names, order and companions, with other values.
+
+    Args:
+        checkpoint: Below.
+        state: Tensors by stored name, on the CPU, of the same shapes.
+        name: What it is called.
+    """
+
+    is_here = True
+    revision: str | None = None
+    ties: Mapping[str, str] = {}
+
+    def __init__(self, checkpoint: Checkpoint, state: Mapping[str, Tensor], name: str) -> None:
+        self.checkpoint, self.state, self.name = checkpoint, state, name
+        self._above = {key: MemoryCheckpoint({key: t}, name) for key, t in state.items()}
+        self.tensors: Mapping[str, TensorInfo] = {
+            key: self._of(key).tensors[key] for key in checkpoint.tensors
+        }
+
+    @property
+    def config(self) -> Config:
+        """That of the checkpoint below."""
+        return self.checkpoint.config
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its configuration and tokenizer lie."""
+        return self.checkpoint.folder
+
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
+        self._of(name).read(name, start, stop, out)
+
+    def identity(self) -> object:
+        """Never the same twice: nothing tells whether memory has changed."""
+        return [self.checkpoint.identity(), MemoryCheckpoint({}, self.name).identity()]
+
+    def fetch(self) -> Overlay:
+        """Itself: the data is here."""
+        return self
+
+    def _of(self, name: str) -> Checkpoint:
+        return self._above.get(name, self.checkpoint)
