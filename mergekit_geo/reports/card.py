@@ -124,11 +124,13 @@ def losses_parts(report: Report) -> list[str]:
     return [about, table(head, rows)]
 
 
-def barriers_parts(result: MergeMeasurements | FinetuneMeasurements) -> list[str]:
+def barriers_parts(
+    result: MergeMeasurements | FinetuneMeasurements, shown: str = "between the parents"
+) -> list[str]:
     """The table of barriers and their picture; empty where there are none."""
     if not result.barriers:
         return []
-    picture = "![Loss on the straight way](figures/barrier.png)"
+    picture = f"![Loss on the way {shown}](figures/barrier.png)"
     return [table(BARRIER_HEAD, barrier_rows(result.barriers)), picture]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.licenses import common_license
 from mergekit_geo.reports.losses import LossEntry
 from mergekit_geo.reports.schema import DataEntry, MergeMeasurements, ModelEntry, Report
@@ -156,8 +157,9 @@ def _metric_type(name: str) -> str:
 
 def _tags(report: Report) -> list[str]:
     """The command and the rule; the Hub takes plain words."""
-    if not isinstance(report.result, MergeMeasurements):
-        return [LIBRARY, report.command]
+    if isinstance(report.result, FinetuneMeasurements):
+        return [LIBRARY, report.command, *(["sam"] if report.result.training.rho else [])]
+    assert isinstance(report.result, MergeMeasurements)
     kinds = [report.command, report.result.coefficients.method]
     method = report.settings.get("method")
     kinds += [method] if method in CHOSEN else []

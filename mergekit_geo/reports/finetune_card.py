@@ -38,7 +38,7 @@ def finetune_card(report: Report) -> str:
         section("How to load it", usage(report)),
         section("Training", training),
         section("Losses before and after", *losses_parts(report)),
-        section("From before to after", *barriers_parts(result)),
+        section("From before to after", *barriers_parts(result, "from before to after")),
         section("Sharpness", *sharpness_parts(report)),
         section("Caveats", caveats(report)),
         "`report.json` holds every number and setting.",

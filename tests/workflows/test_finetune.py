@@ -100,7 +100,8 @@ def tuned(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Finetun
 def test_an_output_is_a_checkpoint_with_evidence(tuned: geo.FinetuneResult, family: Path) -> None:
     assert {p.name for p in tuned.out.iterdir()} == {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
-        "tokenizer_config.json", "README.md", "finetune.json", "report.json", "figures",
+        "tokenizer_config.json", "README.md", "finetune.json", "report.json", "report.html",
+        "figures",
     }  # fmt: skip
     assert not tuned.out.with_name("out.partial").exists()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
@@ -135,7 +136,8 @@ def test_training_lowers_the_held_out_loss_and_is_recorded(tuned: geo.FinetuneRe
 
 def test_the_card_tells_of_training_and_losses(tuned: geo.FinetuneResult) -> None:
     card = (tuned.out / "README.md").read_text()
-    assert "# Fine-tuned model" in card
+    assert "# out\n" in card
+    assert "fine-tuned with" in card
     assert "- sam" in card
     assert "SAM, rho 0.05, every step, per-replica ascent: 30 ascents, 60 backward passes" in card
     assert "## Sharpness" in card
@@ -497,7 +499,7 @@ def test_members_differ_by_seed_and_are_ready_for_a_soup(family: Path, tmp_path:
     assert (tmp_path / "out.partial" / "member-0" / "finetune.json").is_file()
     found = tune(family / "base", out, members=2, seed=5, resume=True, data=None)
     assert {p.name for p in out.iterdir()} == {
-        "member-0", "member-1", "finetune.json", "report.json",
+        "member-0", "member-1", "finetune.json", "report.json", "report.html",
     }  # fmt: skip
     result = found.report.result
     assert isinstance(result, MembersMeasurements)
