@@ -15,7 +15,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 @pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
 def test_a_recipe(family: Path, tmp_path: Path, name: str) -> None:
     text = tmp_path / "text.txt"
-    text.write_text("\n".join(document.text for document in builtin_documents("train"))[:40_000])
+    text.write_text("\n".join(document.text for document in builtin_documents("train"))[:20_000])
     done = subprocess.run(
         [sys.executable, str(RECIPES / f"{name}.py"), str(family / "base"), str(text), "out"],
         capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
