@@ -46,8 +46,10 @@ show "$path" path
 cat <<'END'
 
 == What to look at
-demo/soup/README.md    the model card: parents, recipe, losses
-demo/soup/report.json  every number, with intervals, geometry layer by layer, provenance
+demo/soup/report.html  open it in a browser: what came out in words, then losses, barriers, sharpness,
+                       geometry layer by layer, provenance (demo/barrier and demo/path have one, too)
+demo/soup/README.md    the model card, as the Hub shows it
+demo/soup/report.json  every number
 demo/soup/merge.json   the recipe, tensor by tensor
 demo/soup/figures/sharpness.png    how curved the loss is where parents and soup stand
 demo/barrier/figures/barrier.png   a wall between strangers, and none between fine-tunes
@@ -59,7 +61,11 @@ geo-merge slerp demo/a demo/b demo/c -o demo/karcher
 geo-merge soup demo/base demo/a -o demo/half-way      a soup that is worse than its best parent: see what the tool says
 geo-merge soup demo/a demo/b demo/c demo/independent --basin --data builtin:python-docs -o demo/basin
 geo-merge soup demo/a demo/b demo/c --method learned --data builtin:python-docs -o demo/learned
-geo-merge point demo/path --t 0.5 -o demo/point       a checkpoint on the way
+geo-merge soup demo/a demo/independent --along demo/path --data builtin:python-docs -o demo/along
+                                                      the best point on the way, and its ends trained further
+geo-merge landscape demo/a demo/b demo/c --mark demo/soup --max-examples 100 -o demo/landscape    (minutes)
+geo-merge finetune demo/base --train-data builtin:python-docs --steps 150 --rho 0.1 -o demo/flat  (a minute)
+geo-merge push demo/soup org/name                     to the Hugging Face Hub, with card and report
 geo-merge sharpness demo/soup demo/independent --level full -o demo/sharpness      (minutes)
 geo-merge soup org/name-1 org/name-2 -o merged        models of the Hugging Face Hub
 geo-merge soup --help

@@ -13,6 +13,12 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
+def test_the_readme_shows_it(name: str) -> None:
+    body = (RECIPES / f"{name}.py").read_text().split('"""\n', 1)[1].strip()
+    assert f"```python\n{body}\n```" in (RECIPES.parent / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
 def test_a_recipe(family: Path, tmp_path: Path, name: str) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n".join(document.text for document in builtin_documents("train"))[:20_000])
