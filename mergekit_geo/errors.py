@@ -2,6 +2,7 @@
 
 GeoError
 ├── ArgumentError            a setting that cannot be meant (also a ValueError)
+│   └── RecipeError          the same in a recipe, with the place in it
 ├── CheckpointError          an input cannot be used
 │   ├── NotFoundError        no such folder, repository or revision
 │   ├── HubError             the Hub could not be asked
@@ -43,6 +44,10 @@ class GeoError(Exception):
 
 class ArgumentError(GeoError, ValueError):
     """A setting that cannot be meant."""
+
+
+class RecipeError(ArgumentError):
+    """A recipe that cannot be meant."""
 
 
 class CheckpointError(GeoError):

@@ -21,6 +21,13 @@ PATTERNS = (
 )  # fmt: skip
 """What is copied from the donor, as glob patterns."""
 
+TOKENIZER = (
+    "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja", "chat_template.json", "additional_chat_templates/*", "normalizer.json",
+    "bpe.codes", "*.model", "*.spm", "*.tiktoken",
+)  # fmt: skip
+"""Those of them that are the tokenizer, and how it writes conversations."""
+
 DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
@@ -45,6 +52,20 @@ def copy_companions(donor: Path, out: Path, dtype: str | None = None) -> None:
     if dtype is not None and (out / "config.json").is_file():
         config = json.loads((out / "config.json").read_text("utf-8"))
         write_config(out, config, dtype)
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Put the tokenizer of `source` in the place of the one in `out`."""
+    for old in _tokenizer_files(out):
+        (out / old).unlink()
+    for relative in _tokenizer_files(source):
+        (out / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / relative, out / relative)
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    found = {path for pattern in TOKENIZER for path in folder.glob(pattern) if path.is_file()}
+    return sorted(path.relative_to(folder) for path in found)
 
 
 def write_config(out: Path, config: Config, dtype: str | None = None) -> None:

@@ -10,6 +10,7 @@ from mergekit_geo.cli.landscape import landscape
 from mergekit_geo.cli.measures import barrier, check, sharpness
 from mergekit_geo.cli.merges import point, slerp, soup
 from mergekit_geo.cli.paths import path
+from mergekit_geo.cli.recipes import run
 
 app = typer.Typer(
     name="geo-merge",
@@ -31,6 +32,7 @@ COMMANDS = (
     finetune,
     check,
     push,
+    run,
 )
 """In the order of `--help`."""
 

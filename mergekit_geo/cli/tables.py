@@ -16,6 +16,7 @@ from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasureme
 from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.landscape_text import landscape_lines
 from mergekit_geo.reports.path import PathMeasurements
+from mergekit_geo.reports.plan import PlanMeasurements, PlanRow
 from mergekit_geo.reports.push import PushMeasurements
 from mergekit_geo.reports.schema import (
     BarrierMeasurements,
@@ -232,6 +233,34 @@ def _print_check(console: Console, report: Report, result: CheckMeasurements) ->
     console.print(f"{names}: {verdict} ({result.tensors} tensors)", markup=False)
 
 
+def _print_plan(console: Console, report: Report, result: PlanMeasurements) -> None:
+    if result.rows:
+        head = ("layer", "tensors", *(model.name for model in report.models))
+        console.print(_table(head, [_plan_row(result, row) for row in result.rows]))
+    if result.by_loss:
+        console.print(f"{result.method}: coefficients are chosen by loss", markup=False)
+    elif result.by_geometry:
+        console.print(
+            f"{result.method}: each tensor's inner products turn these weights into coefficients",
+            markup=False,
+        )
+    free = "" if result.free is None else f", {in_gigabytes(result.free)} free"
+    console.print(
+        f"{result.tensors} tensors, {result.parameters:,} parameters, {result.dtype}: reads "
+        f"{in_gigabytes(result.read)}, needs {in_gigabytes(result.written)} of disk{free}",
+        markup=False,
+    )
+    console.print("nothing was written", markup=False)
+
+
+def _plan_row(result: PlanMeasurements, row: PlanRow) -> tuple[str, ...]:
+    """A layer; its tensors by name where only a part of it shares the weights."""
+    whole = sum(other.layer == row.layer for other in result.rows) == 1
+    names = [name.removeprefix(f"{row.layer}.").removesuffix(".weight") for name in row.tensors]
+    text = f"all {len(names)}" if whole else ", ".join(names)
+    return (row.layer, text, *(f"{weight:.4g}" for weight in row.weights))
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(head):
@@ -251,4 +280,5 @@ PRINTED: dict[type, Callable[[Console, Report, Any], None]] = {
     MembersMeasurements: _print_members,
     CheckMeasurements: _print_check,
     PushMeasurements: _print_push,
+    PlanMeasurements: _print_plan,
 }

@@ -13,6 +13,7 @@ from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, LossEntry
 from mergekit_geo.reports.part import Part
 from mergekit_geo.reports.path import PathMeasurements
+from mergekit_geo.reports.plan import PlanMeasurements
 from mergekit_geo.reports.push import PushMeasurements
 from mergekit_geo.reports.sharpness import SharpnessEntry, SharpnessMeasurements
 
@@ -305,6 +306,7 @@ class Report(Part):
         | MembersMeasurements
         | CheckMeasurements
         | PushMeasurements
+        | PlanMeasurements
         | None
     ) = None
     warnings: list[str] = []

@@ -53,7 +53,7 @@ def chosen_point(
 def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
     """The point that no loss has a say in."""
     if request.route is None:
-        return Chosen(request.rule)
+        return Chosen(request.rule, request.rules)
     from mergekit_geo.workflows.legs import Leg
     from mergekit_geo.workflows.picking import Picked, unchosen
 

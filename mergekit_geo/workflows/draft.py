@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from mergekit_geo.merging.tensor import TensorRecord
     from mergekit_geo.workflows.flatness import SharpnessReport
 
+CHOOSERS = ("soup", "run")
+"""Commands that can choose a point by loss."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -113,7 +116,7 @@ class Draft:
         limit = request.compute.budget * 60
         left = max(limit - (time.time() - self.began), 1.0) if limit else 0.0
         seed = request.data.seed if isinstance(request.data, EvalData) else 0
-        wanted = request.choosing.control if request.command == "soup" else False
+        wanted = request.choosing.control if request.command in CHOOSERS else False
         return Control(wanted, left, request.compute, seed, progress)
 
     def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
@@ -190,7 +193,7 @@ class Draft:
             missing.append(NotMeasured(what="losses", why=losses.reason, command=again))
         if not losses.barriers and len(self.parents) > 1:
             missing.append(self._no_barriers(losses))
-        if losses.no_control and self.request.command == "soup":
+        if losses.no_control and self.request.command in CHOOSERS:
             missing.append(self._no_control(losses, out))
         if found.sharpness.reason:
             missing.append(self._no_sharpness(found.sharpness, out))

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.companions import companion_files, copy_companions, write_config
+from mergekit_geo.checkpoints.companions import (
+    companion_files,
+    copy_companions,
+    copy_tokenizer,
+    write_config,
+)
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.sources import sources_of
@@ -131,6 +136,7 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
             advance=progress.advance,
         )
         write_companions(draft.blend, workspace.folder)
+        _write_asked_for(draft, workspace.folder)
         _write_statistics(draft, workspace.folder)
         _write_recipe(draft, records, workspace.folder)
         report = draft.report(records, draft.measure(workspace.folder, progress), out)
@@ -188,6 +194,16 @@ def write_companions(blend: Blend, folder: Path) -> None:
         copy_companions(blend.donor.folder, folder, dtype)
     elif blend.donor.config:
         write_config(folder, blend.donor.config, dtype)
+
+
+def _write_asked_for(draft: Draft, folder: Path) -> None:
+    """Another model's tokenizer, and files of the command's own."""
+    request = draft.request
+    tokenizer = draft.blend.anchors[request.tokenizer_of].folder
+    if request.tokenizer_of and tokenizer is not None:
+        copy_tokenizer(tokenizer, folder)
+    for name, text in request.files.items():
+        (folder / name).write_text(text, "utf-8")
 
 
 def _write_statistics(draft: Draft, folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.errors import ArgumentError
@@ -25,7 +25,7 @@ class Request:
     """A merge as asked for.
 
     Attributes:
-        command: `soup`, `slerp` or `point`.
+        command: `soup`, `slerp`, `point` or `run`.
         rule: The merge rule.
         settings: The command's own settings, for the record.
         flags: The same as flags of the command.
@@ -40,6 +40,9 @@ class Request:
         named: What the command names, where that is not the models.
         sharpness: `off`, `quick` or `full`.
         warnings: What the user should know of the settings.
+        rules: By tensor, where one has a rule of its own.
+        files: Texts that go beside the weights, by name; they replace what the donor has.
+        tokenizer_of: Position of the model whose tokenizer the output has.
     """
 
     command: str
@@ -57,6 +60,9 @@ class Request:
     fit_data: Data = None
     t: float | None = None
     named: tuple[str, ...] = ()
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    tokenizer_of: int = 0
 
     def __post_init__(self) -> None:
         if self.sharpness not in SHARPNESS:

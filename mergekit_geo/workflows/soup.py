@@ -78,15 +78,48 @@ def soup(
     if not models:
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(choosing, weights, normalize=normalize)
+    told, folder = progress or Silent(), None if out is None else Path(out)
     checkpoints = open_checkpoints(models)
-    told = progress or Silent()
+    request = soup_request(
+        models,
+        checkpoints,
+        folder,
+        weights=weights,
+        normalize=normalize,
+        choosing=choosing,
+        output=output,
+        data=data,
+        train_data=train_data,
+        compute=compute,
+        sharpness=sharpness,
+        progress=told,
+    )
+    return merge(checkpoints, request, folder, told)
+
+
+def soup_request(
+    models: Sequence[Model],
+    checkpoints: Sequence[Checkpoint],
+    out: Path | None,
+    *,
+    weights: Sequence[float] | None = None,
+    normalize: bool = True,
+    choosing: Choosing = Choosing(),
+    output: Output = Output(),
+    data: Data = BUILTIN_TEXT,
+    train_data: Data = None,
+    compute: Compute = Compute(),
+    sharpness: str = "quick",
+    progress: Progress,
+) -> Request:
+    """A soup as `soup` is asked for it, of models that are open; fits a path where one is named."""
     if choosing.needs_gradients:
         compute = replace(compute, dtype="float32")
     route = None
     if choosing.along is not None:
         if out is not None:  # a path may take long to fit
-            check_output(Path(out), [], overwrite=output.overwrite)
-        fit = fitting_to(models, train_data, data, compute, told)
+            check_output(out, [], overwrite=output.overwrite)
+        fit = fitting_to(models, train_data, data, compute, progress)
         route = _route(choosing.along, models, fit, train_data)
     checked = check_weights(len(models), weights)
     used = normalized(checked) if normalize else checked
@@ -94,7 +127,7 @@ def soup(
     flags = [] if weights is None else [f"--weights={','.join(map(repr, checked))}"]
     flags += [] if normalize else ["--no-normalize"]
     settings = {"weights": list(checked), "normalize": normalize, **asdict(choosing)}
-    request = Request(
+    return Request(
         "soup",
         Linear(used) if route is None else _on(choosing, route, checkpoints),
         settings,
@@ -109,7 +142,6 @@ def soup(
         route,
         fit_data=train_data,
     )
-    return merge(checkpoints, request, None if out is None else Path(out), told)
 
 
 def _route(

@@ -1,0 +1,33 @@
+"""The command that follows a recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mergekit_geo.cli.options import Ending, Out, takes
+from mergekit_geo.cli.session import session
+
+
+@takes(Ending)
+def run(
+    options: Ending,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file.")],
+    out: Out,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")
+    ] = False,
+) -> None:
+    """Merge as a recipe says it: mergekit's format, and keys of our own."""
+    with session("run", options) as current:
+        if dry_run:
+            from mergekit_geo.recipes.dry_run import dry_run as plan
+
+            current.show(plan(recipe, out, output=options.settings()["output"]).report)
+            return
+        from mergekit_geo.recipes.run import run as follow
+
+        result = follow(recipe, out, progress=current.progress(), **options.settings())
+        current.show(result.report)
+        current.gate(options.require is None or result.is_not_worse)

@@ -1,0 +1,77 @@
+"""Model Stock: how far to go from a base towards the average, by the angle of the task vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.rule import Coefficients, Rule
+from mergekit_geo.geometry.task_vectors import FromBase
+
+FLAT = 1e-12
+"""1 + (k - 1) cos below which task vectors balance out, and there is no way to go."""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """t / k for each of k task vectors, with t = k cos / (1 + (k - 1) cos) (Jang 2024, eq. 7).
+
+    The paper has one angle for all pairs; as in mergekit it is here the mean of the pairs'
+    cosines. A task vector of zero counts as a right angle to the others.
+
+    Attributes:
+        count: Number of task vectors, at least 2.
+    """
+
+    count: int
+    name: str = "model_stock"
+    needs_gram: bool = True
+
+    def __post_init__(self) -> None:
+        if self.count < 2:  # noqa: PLR2004
+            raise ArgumentError(
+                f"model stock needs two models or more beside the base, found {self.count}"
+            )
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Those of the average, which is what t = 1 gives."""
+        return (1.0 / self.count,) * self.count
+
+    @property
+    def convex(self) -> tuple[float, ...]:
+        """The same."""
+        return self.weights
+
+    def coefficients(self, gram: Gram | None) -> Coefficients:
+        """One and the same for every task vector."""
+        assert gram is not None
+        cosine = mean_cosine(gram)
+        total = 1.0 + (self.count - 1) * cosine
+        if total < FLAT:
+            return Coefficients((0.0,) * self.count, "model_stock: balanced, the base")
+        return Coefficients((cosine / total,) * self.count, "model_stock")
+
+
+def model_stock(count: int) -> Rule:
+    """Model Stock of a base and so many models, tensor by tensor.
+
+    Raises:
+        ArgumentError: Fewer than two models.
+
+    Example:
+        >>> sixty_degrees = Gram.of(np.array([[0.0, 0.0], [2.0, 0.0], [1.0, 3**0.5]]))
+        >>> [round(c, 6) for c in model_stock(2).coefficients(sixty_degrees).values]
+        [0.333333, 0.333333, 0.333333]
+    """
+    return FromBase(Stock(count))
+
+
+def mean_cosine(gram: Gram) -> float:
+    """Mean cosine of all pairs; 0 for a pair with a zero."""
+    present = gram.norms > 0
+    cosines = np.where(np.outer(present, present), gram.cosines, 0.0)
+    return float(cosines[np.triu_indices(len(cosines), 1)].mean())

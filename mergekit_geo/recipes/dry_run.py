@@ -1,0 +1,132 @@
+"""`geo-merge run --dry-run`: what a recipe would do, from headers alone."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.groups import layer_of
+from mergekit_geo.merging.settings import DTYPES, Output
+from mergekit_geo.recipes.run import Prepared, prepare
+from mergekit_geo.reports.plan import PlanMeasurements, PlanRow
+from mergekit_geo.reports.provenance import count_parameters, model_entry, provenance
+from mergekit_geo.reports.schema import Report
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.reference import Model
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What a recipe would do.
+
+    Attributes:
+        report: The same for `--json`.
+    """
+
+    report: Report
+
+    @property
+    def measurements(self) -> PlanMeasurements:
+        """The result part of the report."""
+        assert isinstance(self.report.result, PlanMeasurements)
+        return self.report.result
+
+
+def dry_run(
+    recipe: str | Path | Mapping[str, Any],
+    out: str | Path | None = None,
+    *,
+    models: Mapping[str, Model] | None = None,
+    output: Output = Output(),
+) -> PlanResult:
+    """Resolve a recipe and check its models, without reading or writing weights.
+
+    Args:
+        recipe: As `geo.run` takes it.
+        out: Where the output would be.
+        models: As `geo.run` takes them.
+        output: How it would be written.
+
+    Raises:
+        RecipeError: The recipe cannot be meant.
+        IncompatibleError: The models do not belong together.
+
+    Example:
+        >>> import torch
+        >>> state = {f"layers.{i}.w": torch.ones(1) for i in range(3)}
+        >>> recipe = {"merge_method": "slerp", "base_model": "a", "parameters": {"t": [0, 1]},
+        ...           "models": [{"model": "a"}, {"model": "b"}]}
+        >>> found = dry_run(recipe, models={"a": state, "b": state}).measurements
+        >>> [row.weights for row in found.rows]
+        [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    """
+    began = time.time()
+    prepared = prepare(recipe, models)
+    found = preflight(prepared.checkpoints)
+    found.require()
+    measured = _measured(prepared, tuple(found.anchors), out, output)
+    return PlanResult(
+        Report(
+            command="run",
+            output=str(out) if out else None,
+            models=[model_entry(checkpoint) for checkpoint in prepared.checkpoints],
+            settings={"recipe": prepared.recipe.model_dump(exclude_none=True), "dry_run": True},
+            result=measured,
+            warnings=[*prepared.warnings, *found.warnings],
+            provenance=provenance(began),
+        )
+    )
+
+
+def _measured(
+    prepared: Prepared,
+    anchors: tuple[Checkpoint, ...],
+    out: str | Path | None,
+    output: Output,
+) -> PlanMeasurements:
+    resolved, by_loss = prepared.resolved, prepared.cast.method.by_loss
+    dtype = output.dtype or prepared.recipe.out_dtype or prepared.recipe.dtype
+    blend = Blend(anchors, resolved.rule, dtype and DTYPES[dtype], resolved.rules)
+    outputs = blend.outputs()
+    floats = sorted({info.dtype for info in outputs.values() if info.is_float})
+    return PlanMeasurements(
+        method=prepared.cast.name,
+        by_geometry=resolved.rule.needs_gram,
+        by_loss=by_loss,
+        rows=[] if by_loss else _rows(blend),
+        tensors=len(outputs),
+        parameters=count_parameters(anchors[0]),
+        read=sum(info.nbytes for anchor in anchors for info in anchor.tensors.values()),
+        written=sum(info.nbytes for info in outputs.values()),
+        free=None if out is None else _free(Path(out)),
+        dtype=", ".join(floats),
+    )
+
+
+def _rows(blend: Blend) -> list[PlanRow]:
+    """Tensors by layer and weights, in the donor's order."""
+    found: dict[tuple[str, tuple[float, ...]], list[str]] = {}
+    for name, info in blend.outputs().items():
+        if info.is_float:
+            key = (layer_of(name), blend.rule_for(name).weights)
+            found.setdefault(key, []).append(name)
+    return [
+        PlanRow(layer=layer, tensors=names, weights=list(weights))
+        for (layer, weights), names in found.items()
+    ]
+
+
+def _free(out: Path) -> int:
+    """Bytes free on the disk of a folder that need not be there yet."""
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

@@ -1,0 +1,173 @@
+"""From YAML to a recipe, or to an error that says where and what to write instead."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mergekit_geo.errors import RecipeError
+from mergekit_geo.recipes.methods import METHODS
+from mergekit_geo.recipes.schema import Along, ModelEntry, Objective, Recipe, Slice, Source
+
+Place = tuple[int | str, ...]
+
+PARTS: dict[str, type[BaseModel]] = {
+    "models": ModelEntry, "slices": Slice, "sources": Source, "objective": Objective,
+    "along": Along,
+}  # fmt: skip
+"""What lies under a key."""
+
+REFUSED = {
+    "finetune": "training members first is not built yet: `geo-merge finetune` trains, and its "
+    "outputs are models like any other",
+    "tokenizer": "a tokenizer put together token by token is not built; tokenizer_source takes "
+    "one model's whole",
+    "modules": "merging the parts of a multimodal model by recipes of their own is not built; "
+    "filters on tensor names reach them",
+    "experts": "building a mixture of experts makes another architecture, not a point between "
+    "models",
+    "gate_mode": "building a mixture of experts makes another architecture, not a point between "
+    "models",
+}
+"""Keys of other tools' recipes that are refused, and why."""
+
+PARAMETERS = {"weight", *(name for method in METHODS.values() for name in method.parameters)}
+
+
+def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
+    """A recipe from a file, from YAML text (of more than one line), or from a mapping.
+
+    Raises:
+        RecipeError: No such file, no sound YAML, or no recipe; with line and column where known.
+
+    Example:
+        >>> read_recipe({"merge_method": "linear", "models": [{"model": "a"}]}).merge_method
+        'linear'
+    """
+    if isinstance(source, Mapping):
+        return _validated(dict(source), None, "recipe")
+    text, name = _text(source)
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _unsound(error, name) from error
+    if not isinstance(raw, dict):
+        raise RecipeError(
+            f"a recipe is a mapping, found {type(raw).__name__}",
+            where=name,
+            remedy="begin with `merge_method: linear`",
+        )
+    _refuse_repeated(node, name)
+    return _validated(raw, node, name)
+
+
+def _text(source: str | Path) -> tuple[str, str]:
+    if isinstance(source, str) and "\n" in source:
+        return source, "recipe"
+    try:
+        return Path(source).expanduser().read_text("utf-8"), str(source)
+    except UnicodeDecodeError as error:
+        raise RecipeError("not a text file in UTF-8", where=str(source)) from error
+    except OSError as error:
+        raise RecipeError(
+            f"cannot be read: {error.strerror}", where=str(source), remedy="give a YAML file"
+        ) from error
+
+
+def _unsound(error: yaml.YAMLError, name: str) -> RecipeError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    why = getattr(error, "problem", None) or str(error).splitlines()[0]
+    place = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
+    remedy = "indent with spaces" if "\\t" in why else "quote text that holds : or #"
+    return RecipeError(f"not sound YAML: {why}", where=place, remedy=remedy)
+
+
+def _refuse_repeated(node: yaml.Node | None, name: str) -> None:
+    """YAML readers keep the last of two equal keys without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise RecipeError(f"{key.value} is there twice", where=f"{name}, line {line}")
+            seen.add(key.value)
+            _refuse_repeated(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated(item, name)
+
+
+def _validated(raw: dict[str, Any], node: yaml.Node | None, name: str) -> Recipe:
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        found = error.errors()
+        unknown = [e for e in found if e["type"] == "extra_forbidden"]
+        first = (unknown or found)[0]
+        _explain(first["loc"], first["type"], first["msg"], first["input"], node, name)
+
+
+def _explain(
+    loc: Place, kind: str, said: str, value: object, node: yaml.Node | None, name: str
+) -> NoReturn:
+    """Raise what pydantic found in the recipe's own words."""
+    line = _line(node, loc)
+    where = f"{name}, line {line}" if line else name
+    path = _path(loc)
+    if kind == "extra_forbidden":
+        _refuse_key(loc, where)
+    if kind == "missing":
+        raise RecipeError(f"{path} is missing", where=where, remedy=f"add `{loc[-1]}: ...`")
+    said = said[:1].lower() + said[1:]
+    raise RecipeError(f"{path}: {said}, found {value!r}", where=where)
+
+
+def _refuse_key(loc: Place, where: str) -> NoReturn:
+    key, path = str(loc[-1]), _path(loc)
+    if key in REFUSED:
+        raise RecipeError(f"{path}: {REFUSED[key]}", where=where)
+    part = _part(loc)
+    if key in PARAMETERS and "parameters" in part.model_fields:
+        raise RecipeError(
+            f"{path} stands beside parameters and belongs under it",
+            where=where,
+            remedy=f"write `parameters: {{{key}: ...}}`",
+        )
+    known = sorted(part.model_fields)
+    near = difflib.get_close_matches(key, known, 1, 0.5)
+    remedy = f"did you mean {near[0]}? " if near else ""
+    raise RecipeError(
+        f"unknown key {path}", where=where, remedy=f"{remedy}known here: {', '.join(known)}"
+    )
+
+
+def _part(loc: Place) -> type[BaseModel]:
+    """The part of the schema that holds the last of these keys."""
+    names = [key for key in loc[:-1] if isinstance(key, str)]
+    return PARTS[names[-1]] if names else Recipe
+
+
+def _path(loc: Sequence[int | str]) -> str:
+    parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in loc)
+    return "".join(parts).lstrip(".")
+
+
+def _line(node: yaml.Node | None, loc: Place) -> int | None:
+    """The line of a key, or of the nearest mapping that there is around it."""
+    line: int | None = None
+    for key in loc:
+        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            pair = next((p for p in node.value if p[0].value == key), None)
+            if pair is None:
+                return line or int(node.start_mark.line) + 1
+            line, node = pair[0].start_mark.line + 1, pair[1]
+    return line

@@ -1,0 +1,225 @@
+"""Values in a recipe: a number, a gradient over the layers, or one by parts of tensor names."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mergekit_geo.errors import RecipeError
+from mergekit_geo.merging.groups import NUMBERED
+
+Number = float | bool
+EARLY = re.compile(r"(^|[._])(\w*embed\w*|wte|wpe)([._]|$)")
+"""Names of tensors before the first layer."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Numbers at even distances from the first layer to the last, linear between them.
+
+    Attributes:
+        values: At least one.
+
+    Example:
+        >>> Gradient((0.0, 1.0)).at(0.25), Gradient((0.0, 1.0, 0.5)).at(0.75)
+        (0.25, 0.75)
+    """
+
+    values: tuple[float, ...]
+
+    def at(self, place: float) -> float:
+        """The number at a place from 0, the first layer, to 1, the last."""
+        reach = place * (len(self.values) - 1)
+        low = min(int(reach), len(self.values) - 1)
+        high, share = min(low + 1, len(self.values) - 1), reach - low
+        return (1 - share) * self.values[low] + share * self.values[high]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list of filters.
+
+    Attributes:
+        filter: Part of a tensor's name; None is every tensor.
+        value: What holds where it matches.
+    """
+
+    filter: str | None
+    value: Value
+
+    def matches(self, tensor: str) -> bool:
+        """Whether the line speaks of this tensor."""
+        return self.filter in {None, "*"} or str(self.filter) in tensor
+
+
+@dataclass(frozen=True)
+class Filters:
+    """A list of filters: the first that matches holds."""
+
+    entries: tuple[Entry, ...]
+
+
+Value = Number | Gradient | Filters
+
+
+def parse_value(raw: object, where: str) -> Value:
+    """A value as YAML has it.
+
+    Raises:
+        RecipeError: It is none of the three.
+
+    Example:
+        >>> parse_value([0, 0.5, 1], "parameters.t")
+        Gradient(values=(0.0, 0.5, 1.0))
+    """
+    if isinstance(raw, bool):
+        return raw
+    if (number := _number(raw)) is not None:
+        return number
+    if isinstance(raw, list) and raw:
+        numbers = [None if isinstance(item, bool) else _number(item) for item in raw]
+        if all(number is not None for number in numbers):
+            return Gradient(tuple(number for number in numbers if number is not None))
+        return Filters(tuple(_entry(item, f"{where}[{i}]") for i, item in enumerate(raw)))
+    raise RecipeError(
+        f"expected a number, a list of numbers, or a list of {{filter, value}}, found {raw!r}",
+        where=where,
+    )
+
+
+def _number(raw: object) -> float | None:
+    """A finite number; YAML 1.1 reads `1e-3`, which has no dot, as text."""
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
+        return None
+    try:
+        found = float(raw)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _entry(raw: object, where: str) -> Entry:
+    if not isinstance(raw, dict):
+        return Entry(None, parse_value(raw, where))
+    if unknown := [key for key in raw if key not in {"filter", "value"}]:
+        raise RecipeError(f"unknown key {unknown[0]!r}: expected filter and value", where=where)
+    if "value" not in raw:
+        raise RecipeError("a filter without a value", where=where, remedy="add `value: 0.5`")
+    name = raw.get("filter")
+    if name is not None and not isinstance(name, str):
+        raise RecipeError(f"a filter is part of a tensor's name, found {name!r}", where=where)
+    return Entry(name, parse_value(raw["value"], where))
+
+
+def at(value: Value, tensor: str, place: float) -> Number | None:
+    """What a value is for one tensor; None where no filter matches.
+
+    Args:
+        value: Of a recipe.
+        tensor: Its name.
+        place: From 0, the first layer and what comes before it, to 1, the last and what follows.
+    """
+    if isinstance(value, Gradient):
+        return value.at(place)
+    if isinstance(value, Filters):
+        for entry in value.entries:
+            if entry.matches(tensor) and (found := at(entry.value, tensor, place)) is not None:
+                return found
+        return None
+    return value
+
+
+def has_gradient(value: Value) -> bool:
+    """Whether it depends on the layer."""
+    if isinstance(value, Filters):
+        return any(has_gradient(entry.value) for entry in value.entries)
+    return isinstance(value, Gradient) and len(value.values) > 1
+
+
+def places(tensors: Iterable[str]) -> dict[str, float]:
+    """Place of every tensor from 0 to 1; empty for a model without layers.
+
+    Layers are numbered by their own stack, so that an encoder and a decoder both run from 0 to 1.
+    As in mergekit, embeddings are at 0, what follows the layers is at 1, and so is an only layer.
+
+    Example:
+        >>> places(["embed.weight", "layers.0.w", "layers.1.w", "layers.2.w", "norm.weight"])
+        {'embed.weight': 0.0, 'layers.0.w': 0.0, 'layers.1.w': 0.5, 'layers.2.w': 1.0, \
+'norm.weight': 1.0}
+    """
+    names = list(tensors)
+    layers = {name: found for name in names if (found := layer_number(name))}
+    last: dict[str, int] = {}
+    for stack, number in layers.values():
+        last[stack] = max(number, last.get(stack, 0))
+    if not layers:
+        return {}
+    return {
+        name: _place(*layers[name], last)
+        if name in layers
+        else 0.0 if EARLY.search(name) else 1.0
+        for name in names
+    }  # fmt: skip
+
+
+def layer_number(tensor: str) -> tuple[str, int] | None:
+    """The stack and the number of the layer that a tensor is in.
+
+    Example:
+        >>> layer_number("model.layers.7.mlp.up_proj.weight")
+        ('model.layers', 7)
+    """
+    found = NUMBERED.match(tensor)
+    if not found:
+        return None
+    stack, _, number = found[0].rpartition(".")
+    return stack, int(number)
+
+
+def _place(stack: str, number: int, last: Mapping[str, int]) -> float:
+    return number / last[stack] if last[stack] else 1.0
+
+
+def idle_filters(value: Value, tensors: Iterable[str]) -> list[str]:
+    """What is wrong with the filters that no tensor follows, one line each."""
+    if not isinstance(value, Filters):
+        return []
+    names, found = list(tensors), []
+    taken = {name: next((e for e in value.entries if e.matches(name)), None) for name in names}
+    for number, entry in enumerate(value.entries):
+        if entry.filter is None or any(first is entry for first in taken.values()):
+            continue
+        if any(entry.matches(name) for name in names):
+            sample = next(name for name in names if entry.matches(name))
+            earlier = next(e for e in value.entries[:number] if e.matches(sample))
+            found.append(f"filter {entry.filter!r} comes too late: {_said(earlier)} matches first")
+        else:
+            near = ", ".join(nearest(entry.filter, names))
+            found.append(f"filter {entry.filter!r} matches no tensor; the nearest: {near}")
+    return found
+
+
+def _said(entry: Entry) -> str:
+    return "an entry without a filter" if entry.filter is None else f"filter {entry.filter!r}"
+
+
+def nearest(part: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """The names that hold something like `part`, one layer of each.
+
+    Example:
+        >>> nearest("self_atn", ["layers.0.self_attn.q", "layers.0.mlp.up", "norm"], 1)
+        ['layers.0.self_attn.q']
+    """
+    unlike = {re.sub(r"\.\d+\.", ".0.", name): name for name in reversed(list(names))}
+    scored = [(_likeness(part, name), name) for name in unlike.values()]
+    return [name for _, name in sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:count]]
+
+
+def _likeness(part: str, name: str) -> float:
+    pieces = name.split(".")
+    joined = [*pieces, name, *(".".join(pair) for pair in pairwise(pieces))]
+    return max(difflib.SequenceMatcher(None, part, piece).ratio() for piece in joined)

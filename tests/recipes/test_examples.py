@@ -1,0 +1,63 @@
+"""Every recipe of recipes/ on models of the demo's kind, and what comes of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import mergekit_geo as geo
+from mergekit_geo.recipes.reading import read_recipe
+from tests.conftest import ROOT
+
+EXAMPLES = sorted((ROOT / "recipes").glob("*.yml"))
+FEW = geo.EvalData(max_examples=150, seq_len=16)
+Q = "model.layers.1.self_attn.q_proj.weight"
+
+
+def slerp(x: Tensor, y: Tensor, t: float) -> Tensor:
+    theta = torch.acos((x * y).sum() / x.norm() / y.norm())
+    return (torch.sin((1 - t) * theta) * x + torch.sin(t * theta) * y) / torch.sin(theta)
+
+
+def stock(base: Tensor, *models: Tensor) -> Tensor:
+    """Jang 2024, for three models."""
+    x, y, z = (model - base for model in models)
+    cosine = sum((p * q).sum() / p.norm() / q.norm() for p, q in ((x, y), (x, z), (y, z))) / 3
+    return base + 3 * cosine / (1 + 2 * cosine) * (x + y + z) / 3
+
+
+EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+    "soup": lambda base, a, b, c: (a + b + c) / 3,
+    "weighted": lambda base, a, b, c: 0.6 * a + 0.4 * b,
+    "slerp": lambda base, a, b, c: slerp(a, b, 1.3 / 3),  # between 0.5 at 1/4 and 0.3 at 1/2
+    "task_arithmetic": lambda base, a, b, c: base + 0.9 * (0.6 * (a - base) + 0.3 * (b - base)),
+    "model_stock": stock,
+}
+"""What layer 1 of 4 is, at a third of the way."""
+
+
+def test_there_are_eight() -> None:
+    assert len(EXAMPLES) == 8
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs(
+    path: Path, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(family)
+    data = FEW if read_recipe(path).objective else None
+    out = tmp_path / "out"
+    found = geo.run(path, out, data=data, output=geo.Output(fsync=False))
+    assert found.report.command == "run"
+    assert read_recipe(out / "recipe.yml") == read_recipe(path)
+    assert (found.measurements.selection is not None) == (data is not None)
+    if path.stem in EXPECTED:
+        tensors = [load_file(family / n / "model.safetensors")[Q] for n in ("base", *"abc")]
+        expected = EXPECTED[path.stem](*(tensor.double() for tensor in tensors))
+        merged = load_file(out / "model.safetensors")[Q]
+        assert merged.dtype == (torch.bfloat16 if path.stem == "slerp" else torch.float32)
+        unit = torch.finfo(merged.dtype).eps
+        torch.testing.assert_close(merged.double(), expected, rtol=2 * unit, atol=1e-6)

@@ -1,0 +1,125 @@
+"""Recipes that cannot be meant, and what is said of them."""
+
+from pathlib import Path
+
+import pytest
+
+from mergekit_geo.errors import RecipeError
+from mergekit_geo.recipes.cast import Cast, cast_of
+from mergekit_geo.recipes.methods import ELSEWHERE, MASKING, METHODS
+from mergekit_geo.recipes.reading import read_recipe
+
+AB = "models: [{model: a}, {model: b}]\n"
+
+
+def cast(text: str) -> Cast:
+    return cast_of(read_recipe(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("merge_method: linear\nmodels: [a\n", "line 3, column 1: not sound YAML"),
+        ("merge_method: linear\n\tmodels: []\n", "line 2, column 1: .*indent with spaces"),
+        ("- linear\n- b\n", "a recipe is a mapping, found list"),
+        (f"merge_method: linear\n{AB}model: a\n", "line 3: unknown key model .*mean models"),
+        (f"merge_method: linear\nmerge_method: slerp\n{AB}", "line 2: merge_method is there twice"),
+        (AB + "x: 1\n", "unknown key x .*known here: along, base_model"),
+        (AB + "\n", "merge_method is missing"),
+        ("merge_method: linear\nmodels: 3\n", "line 2: models: input should be a valid list"),
+        ("merge_method: linear\nmodels:\n - {modle: a}\n", r"models\[0\].modle .*mean model\?"),
+        (f"merge_method: linear\n{AB}dtype: int8\n", "dtype: input should be 'float64'"),
+        (f"merge_method: linear\n{AB}normalize: true\n", "write `parameters: {normalize: ...}`"),
+        (
+            "merge_method: linear\nmodels:\n - model: a\n   weight: 1\n",
+            r"line 4: models\[0\].weight stands beside parameters",
+        ),
+        (f"merge_method: linear\n{AB}finetune: []\n", "training members first is not built yet"),
+        (f"merge_method: linear\n{AB}experts: []\n", "mixture of experts makes another arch"),
+        (f"merge_method: along\n{AB}along: {{kid: linear}}\n", r"along.kid .*mean kind\?"),
+    ],
+)
+def test_no_recipe(text: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        read_recipe(text)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read: No such file"):
+        read_recipe(tmp_path / "x.yml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"merge_method: slrp\n{AB}", r"no method 'slrp' \(did you mean slerp\? methods: linear, "),
+        (f"merge_method: slerp\n{AB}parameters: {{t: 1}}", "add `base_model: a`"),
+        (
+            f"merge_method: slerp\n{AB}base_model: c\nparameters: {{t: 1}}",
+            "base_model c is not one of the two models .*write `base_model: a`",
+        ),
+        (
+            "merge_method: slerp\nbase_model: a\nmodels:\n - model: a\n - model: b\n   "
+            "parameters: {t: 0.3}\n",
+            "t is one for the whole of slerp, not for each model .*recipe's own parameters",
+        ),
+        (f"merge_method: slerp\n{AB}base_model: a\n", r"slerp needs t \(add `parameters: {t: 0.5}"),
+        (
+            "merge_method: slerp\nbase_model: a\nparameters: {t: 1}\n"
+            "models: [{model: a}, {model: b}, {model: c}]",
+            "slerp takes 1 model beside the base, found 2",
+        ),
+        (
+            f"merge_method: linear\nbase_model: c\n{AB}",
+            "linear has no task vectors, and",
+        ),
+        (f"merge_method: model_stock\n{AB}", "model_stock needs base_model, which the task"),
+        (f"merge_method: model_stock\nbase_model: a\n{AB}", "2 or more models .*found 1"),
+        (f"merge_method: nuslerp\nbase_model: a\n{AB}", "base_model a is one of the models"),
+        (f"merge_method: nuslerp\n{AB}", "nuslerp needs the weight of a, b"),
+        (
+            "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}, {model: b}]\n",
+            "linear needs the weight of b",
+        ),
+        (f"merge_method: linear\n{AB}parameters: {{weigth: 1}}", r"unknown param.*mean weight\?"),
+        (f"merge_method: passthrough\n{AB}", "takes 1 model, found 2 .*another architecture"),
+        ("merge_method: linear\nmodels: [{model: a}, {model: a}]\n", "a is listed twice"),
+        ("merge_method: linear\nmodels: []\n", "no models"),
+        ("merge_method: linear\nbase_model: a\n", "models or slices, found neither"),
+        (
+            "merge_method: passthrough\nslices:\n - sources: [{model: a, layer_range: [0, 2]}]\n"
+            " - sources: [{model: b, layer_range: [1, 4]}]\n",
+            "2 slices stack layers of models",
+        ),
+        (
+            f"merge_method: nuslerp\n{AB}parameters: {{weight: 1, nuslerp_row_wise: true}}",
+            "nuslerp_row_wise: True of nuslerp is not built",
+        ),
+    ],
+)
+def test_a_recipe_that_its_method_cannot_take(text: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        cast(text)
+
+
+@pytest.mark.parametrize("name", MASKING)
+def test_masking_methods_are_refused_by_name(name: str) -> None:
+    assert name not in METHODS
+    with pytest.raises(RecipeError, match=f"{name} masks elements .*works.*task_arithmetic"):
+        cast(f"merge_method: {name}\n{AB}")
+
+
+def test_moe_is_refused_by_name() -> None:
+    assert "moe" in ELSEWHERE
+    with pytest.raises(RecipeError, match="builds a mixture of experts"):
+        cast(f"merge_method: moe\n{AB}")
+
+
+def test_the_base_may_be_listed_without_parameters() -> None:
+    found = cast(f"merge_method: task_arithmetic\nbase_model: a\n{AB}parameters: {{weight: 1}}\n")
+    assert (found.base, found.members, found.models) == ("a", ("b",), ("a", "b"))
+
+
+def test_a_parameter_of_another_method_is_a_warning() -> None:
+    found = cast(f"merge_method: linear\n{AB}parameters: {{density: 0.5, int8_mask: true}}\n")
+    assert found.warnings == ("parameters: density has no part in linear",)

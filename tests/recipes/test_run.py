@@ -1,0 +1,286 @@
+"""geo.run and geo-merge run, against formulas on whole tensors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+import mergekit_geo as geo
+from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.cli.app import app
+from mergekit_geo.errors import IncompatibleError, RecipeError
+from mergekit_geo.recipes.dry_run import dry_run
+from mergekit_geo.recipes.reading import read_recipe
+from tests.conftest import Save
+
+State = dict[str, Tensor]
+LAYERS = 3
+
+
+def state(seed: int) -> State:
+    draw = torch.Generator().manual_seed(seed)
+    names = ["embed.weight", *(f"layers.{i}.{p}" for i in range(LAYERS) for p in ("attn", "mlp"))]
+    return {name: torch.randn(4, 3, generator=draw) for name in names}
+
+
+MODELS = {name: state(seed) for seed, name in enumerate(["base", "a", "b", "c"])}
+
+
+def entry(model: str, **parameters: object) -> dict[str, Any]:
+    return {"model": model, "parameters": parameters}
+
+
+def merged(recipe: dict[str, Any]) -> State:
+    found = geo.run(recipe, models=MODELS, data=None).state
+    assert found is not None
+    return found
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_by_layer_and_filter() -> None:
+    weight = [{"filter": "mlp", "value": [0, 1, 4]}, 3]
+    found = merged({
+        "merge_method": "linear",
+        "models": [entry("a", weight=weight), entry("b", weight=1)],
+    })  # fmt: skip
+    a, b = MODELS["a"], MODELS["b"]
+    for name, tensor in found.items():
+        own = [0, 1, 4][int(name.split(".")[1])] if "mlp" in name else 3
+        close(tensor, (own * a[name] + b[name]) / (own + 1))
+
+
+def test_weights_as_they_are() -> None:
+    found = merged({
+        "merge_method": "linear",
+        "models": [entry("a", weight=1), entry("b", weight=-0.5)],
+        "parameters": {"normalize": False},
+    })  # fmt: skip
+    close(found["layers.1.mlp"], MODELS["a"]["layers.1.mlp"] - 0.5 * MODELS["b"]["layers.1.mlp"])
+
+
+def test_slerp_begins_at_the_base_in_whatever_order() -> None:
+    found = merged({
+        "merge_method": "slerp", "base_model": "b", "models": [entry("a"), entry("b")],
+        "parameters": {"t": [0, 0.5, 1]},
+    })  # fmt: skip
+    assert torch.equal(found["layers.0.mlp"], MODELS["b"]["layers.0.mlp"])
+    assert torch.equal(found["layers.2.mlp"], MODELS["a"]["layers.2.mlp"])
+    x, y = MODELS["b"]["layers.1.mlp"], MODELS["a"]["layers.1.mlp"]
+    theta = torch.acos((x * y).sum() / x.norm() / y.norm())
+    close(found["layers.1.mlp"], torch.sin(theta / 2) / torch.sin(theta) * (x + y))
+
+
+@pytest.mark.parametrize("based", [True, False])
+def test_multislerp_and_nuslerp_agree_on_two_equal_norms(based: bool) -> None:
+    """At equal weights the tangent mean and SLERP have one direction."""
+    recipe = {"models": [entry("a", weight=1), entry("b", weight=1)]}
+    recipe |= {"base_model": "base"} if based else {}
+    one = merged({"merge_method": "nuslerp", **recipe})["embed.weight"]
+    origin = MODELS["base"]["embed.weight"] if based else torch.zeros(4, 3)
+    x, y = MODELS["a"]["embed.weight"] - origin, MODELS["b"]["embed.weight"] - origin
+    theta = torch.acos((x * y).sum() / x.norm() / y.norm())
+    close(one, origin + torch.sin(theta / 2) / torch.sin(theta) * (x + y))
+    other = merged({"merge_method": "multislerp", **recipe})["embed.weight"]
+    middle = x / x.norm() + y / y.norm()
+    close(other, origin + middle / middle.norm() * (x.norm() + y.norm()) / 2)
+
+
+def test_passthrough_of_one_model() -> None:
+    found = merged({"merge_method": "passthrough", "models": [entry("a")]})
+    assert all(torch.equal(found[name], MODELS["a"][name]) for name in found)
+    halved = merged({
+        "merge_method": "passthrough", "models": [entry("a")],
+        "parameters": {"scale": [{"filter": "mlp", "value": 0.5}, {"value": 1}]},
+    })  # fmt: skip
+    close(halved["layers.0.mlp"], MODELS["a"]["layers.0.mlp"] / 2)
+    assert torch.equal(halved["layers.0.attn"], MODELS["a"]["layers.0.attn"])
+
+
+def test_slices_have_parameters_of_their_own() -> None:
+    sources = [{**entry(m, weight=w), "layer_range": [0, LAYERS]} for m, w in (("a", 1), ("b", 3))]
+    found = merged({
+        "merge_method": "task_arithmetic", "base_model": "base",
+        "slices": [{"sources": sources, "parameters": {"lambda": 0.5}}],
+        "parameters": {"lambda": 9, "normalize": True},
+    })  # fmt: skip
+    base, a, b = (MODELS[n]["layers.1.attn"] for n in ("base", "a", "b"))
+    close(found["layers.1.attn"], base + 0.5 * (0.25 * (a - base) + 0.75 * (b - base)))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (
+            {
+                "merge_method": "linear",
+                "slices": [{"sources": [{"model": "a", "layer_range": [0, 2]}]}],
+            },
+            r"layer_range \[0, 2\] of a is not the whole, which is \[0, 3\]",
+        ),
+        (
+            {
+                "merge_method": "linear",
+                "models": [entry("a", weight=[{"filter": "mlp", "value": 1}])],
+            },
+            "weight of a: no filter matches embed.weight",
+        ),
+        (
+            {"merge_method": "linear", "models": [entry("a", weight=[1, 0]), entry("b", weight=0)]},
+            "tensor layers.2.attn: the weights 0, 0 sum to zero",
+        ),
+        (
+            {
+                "merge_method": "slerp",
+                "base_model": "a",
+                "models": [entry("b")],
+                "parameters": {"t": 2},
+            },
+            r"tensor embed.weight: t must lie in \[0, 1\], found 2",
+        ),
+        ({"merge_method": "greedy", "models": [entry("a"), entry("b")]}, "objective: greedy ch"),
+        (
+            {
+                "merge_method": "along",
+                "along": {"kind": "linear"},
+                "models": [entry("a"), entry("b")],
+            },
+            "objective: along chooses by loss, and nothing says on what data",
+        ),
+        ({"merge_method": "along", "models": [entry("a"), entry("b")]}, "the key along go"),
+        (
+            {"merge_method": "linear", "models": [entry("a")], "tokenizer_source": "union"},
+            "a union of tokenizers is not built",
+        ),
+        (
+            {"merge_method": "linear", "models": [entry("a")], "tokenizer_source": "x"},
+            "x is none of the models .*base or one of a",
+        ),
+        (
+            {"merge_method": "linear", "models": [entry("a")], "chat_template": "llama9"},
+            "no chat template 'llama9' .*auto, chatml, or the Jinja text",
+        ),
+    ],
+)
+def test_recipes_refused_with_their_models_open(recipe: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        geo.run(recipe, models=MODELS)
+
+
+def test_a_gradient_needs_layers() -> None:
+    recipe = {"merge_method": "linear", "models": [entry("m", weight=[0, 1])]}
+    with pytest.raises(RecipeError, match=r"a gradient runs over layers, and model 1 .* has no"):
+        geo.run(recipe, models={"m": {"w": torch.ones(2)}}, data=None)
+
+
+def test_a_filter_that_matches_nothing_is_a_warning() -> None:
+    weight = [{"filter": "self_attn", "value": 3}, {"value": 1}]
+    recipe = {"merge_method": "linear", "models": [entry("a", weight=weight), entry("b", weight=1)]}
+    found = geo.run(recipe, models=MODELS, data=None)
+    assert any("'self_attn' matches no tensor; the nearest" in w for w in found.report.warnings)
+
+
+def test_tokenizer_template_and_recipe_go_beside_the_weights(save: Save, tmp_path: Path) -> None:
+    a, b = save("a"), save("b")
+    (a / "tokenizer_config.json").write_text("{}")
+    (a / "vocab.json").write_text('{"x": 0}')
+    (b / "tokenizer_config.json").write_text('{"clean_up": true}')
+    (b / "vocab.json").write_text('{"x": 0}')
+    recipe = {
+        "merge_method": "linear", "models": [entry(str(a)), entry(str(b))],
+        "tokenizer_source": str(b), "chat_template": "chatml", "out_dtype": "bfloat16",
+    }  # fmt: skip
+    out = tmp_path / "out"
+    geo.run(recipe, out, data=None, output=geo.Output(fsync=False))
+    assert (out / "tokenizer_config.json").read_text() == '{"clean_up": true}'
+    assert "<|im_start|>" in (out / "chat_template.jinja").read_text()
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+    again = geo.run(out / "recipe.yml", data=None).state
+    first = geo.run(recipe, data=None).state
+    assert again is not None
+    assert first is not None
+    assert all(torch.equal(again[name], first[name]) for name in first)
+
+
+def test_dry_run_resolves_what_run_does(save: Save, tmp_path: Path) -> None:
+    recipe = {
+        "merge_method": "linear",
+        "models": [entry("a", weight=[0, 1]), entry("b", weight=1)],
+    }
+    rows = dry_run(recipe, models=MODELS).measurements.rows
+    by_layer = {row.layer: row.weights for row in rows}
+    for layer, own in (("layers.0", 0.0), ("layers.1", 0.5), ("layers.2", 1.0)):
+        np.testing.assert_allclose(by_layer[layer], [own / (own + 1), 1 / (own + 1)])
+    assert sum(len(row.tensors) for row in rows) == len(MODELS["a"])
+
+
+def test_dry_run_refuses_models_that_do_not_belong_together() -> None:
+    recipe = {"merge_method": "linear", "models": [entry("a"), entry("other")]}
+    with pytest.raises(IncompatibleError, match=r"embed\.weight"):
+        dry_run(recipe, models={**MODELS, "other": {"w": torch.ones(1)}})
+
+
+def test_the_command(save: Save, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "r.yml", tmp_path / "out"
+    recipe.write_text(
+        f"merge_method: linear\nmodels:\n- model: {save('a')}\n- model: {save('b')}\n"
+    )
+    run = CliRunner()
+    dry = run.invoke(app, ["run", str(recipe), "-o", str(out), "--dry-run"])
+    assert dry.exit_code == 0, dry.stderr
+    assert "nothing was written" in dry.stdout
+    assert not out.exists()
+    plan = run.invoke(app, ["run", str(recipe), "-o", str(out), "--dry-run", "--json"])
+    result = json.loads(plan.stdout)["result"]
+    assert result["written"] == 4 * (8 * 4 + 6 * 4 + 4)
+    assert result["rows"][0]["weights"] == [0.5, 0.5]
+    done = run.invoke(app, ["run", str(recipe), "-o", str(out), "--no-eval", "--no-fsync"])
+    assert done.exit_code == 0, done.stderr
+    report = json.loads((out / "report.json").read_text())
+    assert report["command"] == "run"
+    assert report["provenance"]["command"].startswith(f"geo-merge run {out}/recipe.yml -o {out}")
+
+
+def test_the_command_says_where_a_recipe_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "r.yml").write_text("merge_method: linear\nmodel: a\n")
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "r.yml"), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert "r.yml, line 2: unknown key model (did you mean models?" in done.stderr
+
+
+def test_the_recipe_beside_the_weights_has_the_commits(save: Save, tmp_path: Path) -> None:
+    """As a merge from the Hub records them, whose snapshots know their commit."""
+    found = {f"org/{n}": FolderCheckpoint(save(n), f"org/{n}", n * 40) for n in "ab"}
+    recipe = {"merge_method": "slerp", "base_model": "org/a", "models": [entry("org/b")],
+              "parameters": {"t": 0.5}}  # fmt: skip
+    geo.run(recipe, tmp_path / "out", models=found, data=None, output=geo.Output(fsync=False))
+    kept = read_recipe(tmp_path / "out" / "recipe.yml")
+    assert kept.base_model == f"org/a@{'a' * 40}"
+    assert kept.models is not None
+    assert kept.models[0].model == f"org/b@{'b' * 40}"
+
+
+def test_what_the_call_says_goes_before_the_recipe(family: Path) -> None:
+    recipe = {
+        "merge_method": "linear", "models": [entry(str(family / "a")), entry(str(family / "b"))],
+        "objective": {"data": "builtin:python-docs", "seq_len": 8, "max_examples": 150},
+        "sharpness": "off", "seed": 3,
+    }  # fmt: skip
+    found = geo.run(recipe, data=geo.EvalData(seq_len=16))
+    settings = found.report.settings["data"]
+    assert (settings["seq_len"], settings["max_examples"], settings["seed"]) == (16, 150, 3)
+    assert found.report.data is not None
+    assert found.measurements.losses
+
+
+def test_the_midpoint_of_a_path_needs_no_objective() -> None:
+    recipe = {"merge_method": "along", "models": [entry("a"), entry("b")]}
+    found = merged({**recipe, "along": {"kind": "linear", "pick": "midpoint"}})
+    close(found["layers.1.mlp"], (MODELS["a"]["layers.1.mlp"] + MODELS["b"]["layers.1.mlp"]) / 2)
