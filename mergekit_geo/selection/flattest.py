@@ -50,5 +50,8 @@ def _spread(places: list[float], best: float, most: int) -> list[float]:
     """At most so many of the places, ends and the best among them."""
     if len(places) <= most:
         return places
-    even = {round(i * (len(places) - 1) / (most - 2)) for i in range(most - 1)}
-    return sorted({best, *(places[i] for i in even)})
+    even = [places[round(i * (len(places) - 1) / (most - 1))] for i in range(most)]
+    inside = range(1, most - 1) if best not in (even[0], even[-1]) else ()
+    for i in sorted(inside, key=lambda i: abs(even[i] - best))[:1]:
+        even[i] = best
+    return sorted(set(even))

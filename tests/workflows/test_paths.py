@@ -57,7 +57,7 @@ def fitted(ends: list[Path], tmp_path_factory: pytest.TempPathFactory) -> geo.Pa
 def test_a_path_folder_holds_what_was_fitted(fitted: geo.PathResult, ends: list[Path]) -> None:
     assert fitted.out is not None
     assert {p.name for p in fitted.out.iterdir()} == {
-        "path.json", "bends.safetensors", "report.json", "figures",
+        "path.json", "bends.safetensors", "report.json", "report.html", "figures",
     }  # fmt: skip
     record = PathRecord.model_validate_json((fitted.out / "path.json").read_bytes())
     assert record.measured == fitted.measurements
