@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mergekit_geo.objectives.objective import FunctionObjective as FunctionObjective
     from mergekit_geo.objectives.settings import EvalData as EvalData
     from mergekit_geo.recipes.run import run as run
+    from mergekit_geo.reports.reading import read_report as read_report
     from mergekit_geo.training.hyperparameters import Training as Training
     from mergekit_geo.training.sam import Sam as Sam
     from mergekit_geo.training.settings import SamArguments as SamArguments
@@ -79,6 +80,7 @@ _HOMES = {
     "landscape": "workflows.landscape",
     "point": "workflows.point",
     "push": "workflows.push",
+    "read_report": "reports.reading",
     "run": "recipes.run",
     "sharpness": "workflows.sharpness",
     "slerp": "workflows.slerp",

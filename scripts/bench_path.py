@@ -241,6 +241,7 @@ def bench_demo(demo: Path) -> None:
             [str(seed), f"{straight.value:.3f}", f"{curved.value:.3f}", f"{found.removed:.1%}",
              f"{found.length_ratio:.2f}", f"{took:.0f}"]
         )  # fmt: skip
+        print("seed", *rows[-1], flush=True)
     print("\n## demo: from a fine-tune to a stranger, 400 steps")
     table(("seed", "linear barrier", "Bezier barrier", "removed", "length", "s, all"), rows)
 

@@ -13,7 +13,7 @@ EXPORTED = [
     "Fitting", "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "Output",
     "PathResult", "PushResult", "Radii", "Sam", "SamArguments", "SamMixin", "SamSummary",
     "SamTrainer", "SharpnessResult", "Training", "View", "barrier", "check", "finetune",
-    "fit_path", "landscape", "point", "push", "run", "sharpness", "slerp", "soup",
+    "fit_path", "landscape", "point", "push", "read_report", "run", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.provenance import provenance
 from mergekit_geo.reports.push import PushMeasurements
+from mergekit_geo.reports.reading import read_report
 from mergekit_geo.reports.schema import Report
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _pushed(
     folder: Path, to: Destination, token: str | None, progress: Progress
 ) -> PushMeasurements:
     files = require_finished(folder)
+    read_report(folder)
     from mergekit_geo.checkpoints.upload import upload
 
     return PushMeasurements(**asdict(upload(folder, files, to, token, progress)))

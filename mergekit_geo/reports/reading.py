@@ -1,0 +1,52 @@
+"""A report that was written before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mergekit_geo.errors import FormatError, NotFoundError
+from mergekit_geo.reports.schema import SCHEMA_VERSION, Report
+
+REPORT = "report.json"
+
+
+def read_report(folder: str | Path) -> Report:
+    """The report of an output, or of a measurement.
+
+    Args:
+        folder: That holds `report.json`.
+
+    Raises:
+        NotFoundError: There is none.
+        FormatError: It is of a later version, or damaged.
+    """
+    path = Path(folder) / REPORT
+    if not path.is_file():
+        raise NotFoundError(
+            f"no {REPORT}: this is no output of geo-merge", where=str(folder), remedy="give its -o"
+        )
+    data = path.read_bytes()
+    if (version := _version(data)) > SCHEMA_VERSION:
+        raise FormatError(
+            f"a report of schema version {version}; this release reads {SCHEMA_VERSION}",
+            where=str(folder),
+            remedy="a newer mergekit_geo reads it: pip install --upgrade mergekit_geo",
+        )
+    try:
+        return Report.model_validate_json(data)
+    except ValidationError as error:
+        raise FormatError(
+            f"not a sound {REPORT}: {error.errors()[0]['msg']}", where=str(folder)
+        ) from error
+
+
+def _version(data: bytes) -> int:
+    """0 where it tells none."""
+    try:
+        found = json.loads(data)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return found if isinstance(found, int) else 0
