@@ -112,7 +112,7 @@ def _barriers(report: Report, result: BarrierMeasurements) -> list[str]:
 
 
 def _path(report: Report, result: PathMeasurements) -> list[str]:
-    return [f"{line[:1].upper()}{line[1:]}." for line in path_lines(result)]
+    return _sentences(path_lines(result))
 
 
 def _sharpness(report: Report, result: SharpnessMeasurements) -> list[str]:
@@ -123,7 +123,7 @@ def _sharpness(report: Report, result: SharpnessMeasurements) -> list[str]:
 
 
 def _landscape(report: Report, result: LandscapeMeasurements) -> list[str]:
-    return [f"{line[:1].upper()}{line[1:]}." for line in landscape_lines(result)]
+    return _sentences(landscape_lines(result))
 
 
 def _finetune(report: Report, result: FinetuneMeasurements) -> list[str]:
@@ -132,6 +132,10 @@ def _finetune(report: Report, result: FinetuneMeasurements) -> list[str]:
 
 def _members(report: Report, result: MembersMeasurements) -> list[str]:
     return [f"{len(result.members)} members, ready to average: {result.soup}"]
+
+
+def _sentences(lines: Sequence[str]) -> list[str]:
+    return [f"{line[:1].upper()}{line[1:]}." for line in lines]
 
 
 def _check(report: Report, result: CheckMeasurements) -> list[str]:

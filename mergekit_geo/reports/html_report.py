@@ -22,6 +22,7 @@ from mergekit_geo.reports.landscape_text import title_of
 from mergekit_geo.reports.losses import BarrierEntry
 from mergekit_geo.reports.page import Page, number, preformatted
 from mergekit_geo.reports.path import PathMeasurements
+from mergekit_geo.reports.reading import REPORT
 from mergekit_geo.reports.schema import (
     BarrierMeasurements,
     CheckMeasurements,
@@ -43,6 +44,12 @@ from mergekit_geo.reports.tables import (
 )
 
 PAGE = "report.html"
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """`report.json`, and the page that is drawn from it."""
+    (folder / REPORT).write_text(report.to_json(), "utf-8")
+    write_page(report, folder)
 
 
 def write_page(report: Report, folder: Path) -> None:

@@ -23,7 +23,7 @@ from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.command import command_line
 from mergekit_geo.reports.finetune import FinetuneMeasurements
-from mergekit_geo.reports.html_report import write_page
+from mergekit_geo.reports.html_report import write_report
 from mergekit_geo.reports.provenance import count_parameters, model_entry, provenance, versions
 from mergekit_geo.reports.schema import NotMeasured, Report
 from mergekit_geo.reports.tables import is_not_worse, loss_table, verdict
@@ -275,5 +275,4 @@ def write_record(report: Report, folder: Path) -> None:
     if any(folder.glob("*.safetensors")):
         record["tensors"] = dict.fromkeys(FolderCheckpoint(folder).tensors)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    (folder / "report.json").write_text(report.to_json(), "utf-8")
-    write_page(report, folder)
+    write_report(report, folder)

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mergekit_geo.errors import OutputExistsError
-from mergekit_geo.reports.html_report import write_page
+from mergekit_geo.reports.html_report import write_report
+from mergekit_geo.reports.reading import REPORT
 from mergekit_geo.reports.schema import Report
-
-REPORT = "report.json"
 
 
 def free_folder(out: str | Path | None, *, overwrite: bool, mark: str = REPORT) -> Path | None:
@@ -47,8 +46,7 @@ def write_folder(report: Report, folder: Path, draw: Callable[[Path], None]) -> 
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "figures").mkdir(parents=True)
-    (partial / REPORT).write_text(report.to_json(), "utf-8")
-    write_page(report, partial)
+    write_report(report, partial)
     draw(partial / "figures")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

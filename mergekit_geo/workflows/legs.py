@@ -14,8 +14,7 @@ from mergekit_geo.geometry.onward import onward
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.objectives.losses import Losses
-
-PAIR = 2
+from mergekit_geo.workflows.choosing import PAIR
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from mergekit_geo.merging.settings import DTYPES
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.card import model_card
 from mergekit_geo.reports.finetune import FinetuneMeasurements
-from mergekit_geo.reports.html_report import write_page
+from mergekit_geo.reports.html_report import write_report
 from mergekit_geo.reports.provenance import count_parameters, model_entry, versions
 from mergekit_geo.reports.schema import MergeMeasurements
 from mergekit_geo.workflows.choice import chosen_point
@@ -140,8 +140,7 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
         _write_statistics(draft, workspace.folder)
         _write_recipe(draft, records, workspace.folder)
         report = draft.report(records, draft.measure(workspace.folder, progress), out)
-        (workspace.folder / "report.json").write_text(report.to_json(), "utf-8")
-        write_page(report, workspace.folder)
+        write_report(report, workspace.folder)
         draw(report, workspace.folder)
         (workspace.folder / "README.md").write_text(model_card(report), "utf-8")
         workspace.publish()

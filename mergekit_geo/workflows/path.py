@@ -311,7 +311,7 @@ def _write(
 ) -> None:
     """Everything into the unfinished folder, which then takes the place of the old one."""
     from mergekit_geo.reports.figures import write_barriers
-    from mergekit_geo.reports.html_report import write_page
+    from mergekit_geo.reports.html_report import write_report
 
     assert isinstance(report.result, PathMeasurements)
     needed = sum(vector.nbytes for vector in bends.vectors)
@@ -325,8 +325,7 @@ def _write(
             measured=report.result,
         )
         (partial / RECORD).write_text(record.model_dump_json(indent=2) + "\n", "utf-8")
-        (partial / "report.json").write_text(report.to_json(), "utf-8")
-        write_page(report, partial)
+        write_report(report, partial)
         write_barriers([report.result.straight, report.result.fitted], partial / "figures")
         (partial / STATE).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
