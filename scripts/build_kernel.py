@@ -14,7 +14,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "mergekit_geo/merging/kernel.c"
+SOURCES = ("mergekit_geo/merging/kernel.c", "mergekit_geo/merging/masks.c")
 LIBRARY = "mergekit_geo/merging/_kernel.so"
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fPIC", "-shared"]
 
@@ -34,7 +34,8 @@ class KernelBuild(BuildHookInterface[Any]):
         root, compiler = Path(self.root), shlex.split(os.environ.get("CC", "cc"))
         fresh = (root / LIBRARY).with_suffix(f".{os.getpid()}")
         try:
-            subprocess.run([*compiler, *FLAGS, root / SOURCE, "-o", fresh], check=True)
+            sources = [root / source for source in SOURCES]
+            subprocess.run([*compiler, *FLAGS, *sources, "-o", fresh], check=True)
             fresh.replace(root / LIBRARY)  # a process may have the old one open
         except (OSError, subprocess.CalledProcessError) as error:
             (root / LIBRARY).unlink(missing_ok=True)

@@ -244,6 +244,8 @@ def _print_plan(console: Console, report: Report, result: PlanMeasurements) -> N
             f"{result.method}: each tensor's inner products turn these weights into coefficients",
             markup=False,
         )
+    if any(density < 1 for row in result.rows for density in row.densities):
+        console.print("w of d: weight w of a share d of the elements", markup=False)
     free = "" if result.free is None else f", {in_gigabytes(result.free)} free"
     console.print(
         f"{result.tensors} tensors, {result.parameters:,} parameters, {result.dtype}: reads "
@@ -258,7 +260,10 @@ def _plan_row(result: PlanMeasurements, row: PlanRow) -> tuple[str, ...]:
     whole = sum(other.layer == row.layer for other in result.rows) == 1
     names = [name.removeprefix(f"{row.layer}.").removesuffix(".weight") for name in row.tensors]
     text = f"all {len(names)}" if whole else ", ".join(names)
-    return (row.layer, text, *(f"{weight:.4g}" for weight in row.weights))
+    cells = [f"{weight:.4g}" for weight in row.weights]
+    for i, density in enumerate(row.densities):
+        cells[i] += f" of {density:.4g}" if density < 1 else ""
+    return (row.layer, text, *cells)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

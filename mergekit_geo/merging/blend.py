@@ -9,6 +9,7 @@ from enum import Enum
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.geometry.masked import Masked, Sce
 from mergekit_geo.geometry.rule import Rule
 
 STATISTICS = ("running_mean", "running_var")
@@ -82,9 +83,12 @@ class Blend:
         return rule
 
     def work(self, names: Iterable[str] | None = None) -> int:
-        """Elements to be gone through, twice where the rule looks at them first; all by default."""
+        """Elements to be gone through, as often as the rule reads them; all by default."""
         outputs = self.outputs() if names is None else {n: self.output_info(n) for n in names}
-        return sum(
-            info.count * (2 if info.is_float and self.rule_for(name).needs_gram else 1)
-            for name, info in outputs.items()
-        )
+        return sum(info.count * self._passes(name) for name, info in outputs.items())
+
+    def _passes(self, name: str) -> int:
+        if self.role(name) is Role.DONATED:
+            return 1
+        rule = self.rule_for(name)
+        return rule.passes if isinstance(rule, Masked | Sce) else 1 + rule.needs_gram

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,9 +14,11 @@ from mergekit_geo.checkpoints.header import ITEM_BYTES
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import AntipodalError, NonFiniteError
 from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.masked import Masked, Sce
 from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
 from mergekit_geo.merging.kernels import Kernel, Stretch
+from mergekit_geo.merging.masked import MaskedTensor
 
 STRETCH = 1 << 18
 """Elements of a stretch. Shorter ones spend their time on the interpreter's lock; longer ones
@@ -40,12 +44,14 @@ class TensorRecord:
         coefficients: One factor per anchor; empty for a copy.
         gram: Inner products of the anchors, None for a tensor that is not averaged.
         nonfinite: Per anchor, how many elements are NaN or infinite.
+        kept: Per task vector, how many elements are kept; empty where none are masked.
     """
 
     branch: str
     coefficients: tuple[float, ...] = ()
     gram: Gram | None = None
     nonfinite: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As the journal keeps it."""
@@ -55,13 +61,15 @@ class TensorRecord:
             "coefficients": self.coefficients,
             "gram": gram,
             "nonfinite": self.nonfinite,
+            "kept": self.kept,
         }
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> TensorRecord:
         """From what `to_json` gave."""
         gram = Gram(np.array(raw["gram"][0]), raw["gram"][1]) if raw["gram"] else None
-        return cls(raw["branch"], tuple(raw["coefficients"]), gram, tuple(raw["nonfinite"]))
+        tuples = (tuple(raw[key]) for key in ("nonfinite", "kept"))
+        return cls(raw["branch"], tuple(raw["coefficients"]), gram, *tuples)
 
 
 class TensorMerger:
@@ -99,6 +107,8 @@ class TensorMerger:
         if self.blend.role(name) is Role.DONATED:
             return self._donate(name)
         rule = self.blend.rule_for(name)
+        if isinstance(rule, Masked | Sce):
+            return self._mask(name, rule)
         if rule.needs_gram:
             gram, counts = self._checked(name, self._gram(name))
             coefficients = self._coefficients(name, rule, gram)
@@ -107,6 +117,28 @@ class TensorMerger:
             coefficients = rule.coefficients(None)
             gram, counts = self._checked(name, self._write_and_gram(name, coefficients.values))
         return TensorRecord(coefficients.branch, coefficients.values, gram, counts)
+
+    def _mask(self, name: str, rule: Masked | Sce) -> TensorRecord:
+        """Element by element; as a weighted mean where an anchor is not finite."""
+        shape = self.blend.donor.tensors[name].shape
+        task = MaskedTensor(name, shape, rule, partial(self._read, name), STRETCH)
+        before = task.before()
+        gram, counts = self._checked(name, self._sum(map(self._seen, next(before))))
+        if gram is None:
+            self._write(name, rule.convex)
+            return TensorRecord("linear: not finite", rule.convex, gram, counts)
+        for anchors in chain.from_iterable(before):
+            self.advance(anchors[0].count)
+        for start, anchors, masks in task.masks():
+            out = self._result(name, anchors[0].count)
+            add = partial(task.add, anchors, masks)
+            add(out)
+            self._store(name, start, anchors, add, out)
+        return TensorRecord(rule.name, rule.weights, gram, counts, tuple(task.kept))
+
+    def _seen(self, anchors: Sequence[Stretch]) -> Gram:
+        self.advance(anchors[0].count)
+        return self.kernel.gram(anchors)
 
     def _coefficients(self, name: str, rule: Rule, gram: Gram | None) -> Coefficients:
         if gram is None:
@@ -138,8 +170,9 @@ class TensorMerger:
     def _write(self, name: str, coefficients: Sequence[float]) -> None:
         for start, anchors in self._read(name):
             out = self._result(name, anchors[0].count)
-            self.kernel.combine(anchors, coefficients, out)
-            self._store(name, start, anchors, coefficients, out)
+            combine = partial(self.kernel.combine, anchors, coefficients)
+            combine(out)
+            self._store(name, start, anchors, combine, out)
 
     def _write_and_gram(self, name: str, coefficients: Sequence[float]) -> Gram:
         return self._sum(self._write_and_grams(name, coefficients))
@@ -148,22 +181,29 @@ class TensorMerger:
         for start, anchors in self._read(name):
             out = self._result(name, anchors[0].count)
             yield self.kernel.combine_and_gram(anchors, coefficients, out)
-            self._store(name, start, anchors, coefficients, out)
+            combine = partial(self.kernel.combine, anchors, coefficients)
+            self._store(name, start, anchors, combine, out)
 
     def _sum(self, parts: Iterable[Gram]) -> Gram:
         size = len(self.blend.anchors)
         return sum(parts, start=Gram(np.zeros((size, size)), 0))
 
-    def _read(self, name: str) -> Iterator[tuple[int, list[Stretch]]]:
+    def _read(self, name: str, step: int = STRETCH) -> Iterator[tuple[int, list[Stretch]]]:
         """Start and k stretches of the anchors, until the tensor is through; buffers are reused."""
         infos = self.blend.infos(name)
-        for start, stop in _stretches(infos[0].count):
+        self._make_room(step)
+        for start, stop in _stretches(infos[0].count, step):
             anchors = []
             for anchor, info, row in zip(self.blend.anchors, infos, self._rows, strict=False):
                 data = row[: (stop - start) * ITEM_BYTES[info.dtype]]
                 anchor.read(name, start, stop, data)
                 anchors.append(Stretch(data, info.dtype))
             yield start, anchors
+
+    def _make_room(self, step: int) -> None:
+        """Longer buffers, where rows are longer than any stretch before."""
+        if (size := step * self.blend.widest) > self._rows.shape[1]:
+            self._rows = np.empty((len(self._rows), size), np.uint8)
 
     def _result(self, name: str, count: int) -> Stretch:
         """Room for the result."""
@@ -175,11 +215,12 @@ class TensorMerger:
         name: str,
         start: int,
         anchors: Sequence[Stretch],
-        coefficients: Sequence[float],
+        again: Callable[[Stretch], None],
         out: Stretch,
     ) -> None:
+        """Hand on a stretch; `again` would make it once more in another dtype."""
         if self._can_overflow(anchors, out.dtype) and out.nonfinite:
-            self._refuse_overflow(name, anchors, coefficients, out.dtype)
+            self._refuse_overflow(name, again, out)
         self.sink.write(name, start * ITEM_BYTES[out.dtype], out.data)
         self.advance(out.count)
 
@@ -190,15 +231,13 @@ class TensorMerger:
         wide = any(anchor.dtype == "F64" for anchor in anchors)
         return dtype == "F16" or (wide and dtype != "F64")
 
-    def _refuse_overflow(
-        self, name: str, anchors: Sequence[Stretch], coefficients: Sequence[float], dtype: str
-    ) -> None:
-        wide = Stretch(np.empty(anchors[0].count * 8, np.uint8), "F64")
-        self.kernel.combine(anchors, coefficients, wide)
+    def _refuse_overflow(self, name: str, again: Callable[[Stretch], None], out: Stretch) -> None:
+        wide = Stretch(np.empty(out.count * 8, np.uint8), "F64")
+        again(wide)
         if not wide.nonfinite:
             largest = np.abs(wide.data.view(np.float64)).max()
             raise NonFiniteError(
-                f"values up to {largest:.3g} do not fit {dtype} ({LARGEST[dtype]:.3g})",
+                f"values up to {largest:.3g} do not fit {out.dtype} ({LARGEST[out.dtype]:.3g})",
                 where=f"tensor {name}",
                 remedy="choose a wider --dtype, or --allow-nonfinite to keep the infinities",
             )
@@ -233,7 +272,7 @@ class TensorMerger:
         )
 
 
-def _stretches(count: int) -> Iterator[tuple[int, int]]:
+def _stretches(count: int, step: int = STRETCH) -> Iterator[tuple[int, int]]:
     """Start and stop of every stretch of a tensor."""
-    for start in range(0, count, STRETCH):
-        yield start, min(start + STRETCH, count)
+    for start in range(0, count, step):
+        yield start, min(start + step, count)

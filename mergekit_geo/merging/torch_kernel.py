@@ -51,14 +51,14 @@ class TorchKernel:
         self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
     ) -> None:
         """Overwrite `out` with the sum of k stretches, each times its coefficient."""
-        _store(_sum(self._rows(anchors), coefficients), out)
+        store(_sum(self._rows(anchors), coefficients), out)
 
     def combine_and_gram(
         self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
     ) -> Gram:
         """Both, reading the stretches once."""
         rows = self._rows(anchors)
-        _store(_sum(rows, coefficients), out)
+        store(_sum(rows, coefficients), out)
         return _gram_(rows)
 
     def _rows(self, anchors: Sequence[Stretch]) -> list[Tensor]:
@@ -83,7 +83,8 @@ def _sum(rows: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     return total
 
 
-def _store(values: Tensor, out: Stretch) -> None:
+def store(values: Tensor, out: Stretch) -> None:
+    """Round float64 values once into `out`."""
     halved = round_to_odd(values) if out.dtype in {"F16", "BF16"} else values
     out.data[:] = bytes_of(halved.to(TORCH_DTYPES[out.dtype]).cpu())
 

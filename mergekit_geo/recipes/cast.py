@@ -24,8 +24,8 @@ from mergekit_geo.recipes.values import Value, parse_value
 EVERYWHERE = ("int8_mask",)
 """Parameters that save memory elsewhere, and change nothing."""
 
-FOREIGN = {"density", "epsilon", "gamma", "weight"} | {
-    name for method in METHODS.values() for name in method.parameters
+FOREIGN = {"weight"} | {
+    name for method in METHODS.values() for name in (*method.parameters, *method.each)
 }
 """Parameters that mean something to some method."""
 
@@ -39,7 +39,9 @@ class Cast:
         base: Where task vectors start, None where there are none.
         members: The others, in the order of the rule.
         weights: Of each member, None where it has none.
+        each: The other parameters of each member, by name.
         shared: Parameters of the method.
+        seed: Of random masks.
         warnings: What is in the recipe and changes nothing.
     """
 
@@ -47,7 +49,9 @@ class Cast:
     base: str | None
     members: tuple[str, ...]
     weights: tuple[Value | None, ...]
+    each: dict[str, tuple[Value, ...]]
     shared: dict[str, Value]
+    seed: int
     warnings: tuple[str, ...]
 
     @property
@@ -76,8 +80,10 @@ def cast_of(recipe: Recipe) -> Cast:
     weights = tuple(_weight(name, method, e, shared, warnings) for e in members)
     if method.weights != NO:
         weights = _equal_by_default(name, method, weights, members)
+    each = {key: _each(key, default, members, shared) for key, default in method.each.items()}
     values = _shared(name, method, shared, warnings)
-    return Cast(name, base, tuple(e.model for e in members), weights, values, tuple(warnings))
+    models = tuple(entry.model for entry in members)
+    return Cast(name, base, models, weights, each, values, recipe.seed or 0, tuple(warnings))
 
 
 def _entries(recipe: Recipe) -> tuple[list[ModelEntry], dict[str, Any]]:
@@ -182,8 +188,10 @@ def _weight(
                 where=where,
                 remedy=f"write it once, under the recipe's own parameters: `{key}: ...`",
             )
+        if key in method.each:
+            continue
         if key != "weight":
-            _refuse_unknown(name, key, where, ["weight"])
+            _refuse_unknown(name, key, where, ["weight", *method.each])
             warnings.append(f"{where}: {key} has no part in {name}")
         elif method.weights == NO:
             warnings.append(f"{where}: weight has no part in {name}")
@@ -191,6 +199,17 @@ def _weight(
     if raw is None or method.weights == NO:
         return None
     return parse_value(raw, f"{where}: weight")
+
+
+def _each(
+    key: str, default: float, members: list[ModelEntry], shared: dict[str, Any]
+) -> tuple[Value, ...]:
+    """One of the parameters of each member: its own, or that for all, or the default."""
+    found = [entry.parameters.get(key, shared.get(key, default)) for entry in members]
+    return tuple(
+        parse_value(raw, f"parameters of {entry.model}: {key}")
+        for raw, entry in zip(found, members, strict=True)
+    )
 
 
 def _equal_by_default(
@@ -212,11 +231,12 @@ def _shared(
     name: str, method: Method, given: dict[str, Any], warnings: list[str]
 ) -> dict[str, Value]:
     """The method's parameters, their defaults where they are not given."""
-    for key in given.keys() - method.parameters.keys() - set(EVERYWHERE) - {"weight"}:
+    known = {*method.parameters, *method.each, *EVERYWHERE, "weight"}
+    for key in given.keys() - known:
         if key in ACCEPTED.get(name, ()):
             _check_as_done(name, key, given[key])
         else:
-            _refuse_unknown(name, key, "parameters", [*method.parameters, "weight"])
+            _refuse_unknown(name, key, "parameters", [*method.parameters, *method.each, "weight"])
             warnings.append(f"parameters: {key} has no part in {name}")
     found: dict[str, Value] = {}
     for key, default in method.parameters.items():

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.geometry.masked import Masked, Sce
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
 from mergekit_geo.merging.settings import DTYPES, Output
@@ -21,6 +22,8 @@ from mergekit_geo.reports.schema import Report
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
+
+Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -112,15 +115,16 @@ def _measured(
 
 
 def _rows(blend: Blend) -> list[PlanRow]:
-    """Tensors by layer and weights, in the donor's order."""
-    found: dict[tuple[str, tuple[float, ...]], list[str]] = {}
+    """Tensors by layer, weights and densities, in the donor's order."""
+    found: dict[tuple[str, Numbers, Numbers], list[str]] = {}
     for name, info in blend.outputs().items():
         if info.is_float:
-            key = (layer_of(name), blend.rule_for(name).weights)
-            found.setdefault(key, []).append(name)
+            rule = blend.rule_for(name)
+            densities = rule.densities if isinstance(rule, Masked | Sce) else ()
+            found.setdefault((layer_of(name), rule.weights, densities), []).append(name)
     return [
-        PlanRow(layer=layer, tensors=names, weights=list(weights))
-        for (layer, weights), names in found.items()
+        PlanRow(layer=layer, tensors=names, weights=list(weights), densities=list(densities))
+        for (layer, weights, densities), names in found.items()
     ]
 
 

@@ -11,6 +11,16 @@ from dataclasses import dataclass, field
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.geometry.linear import Linear, normalized
+from mergekit_geo.geometry.masked import (
+    Keep,
+    Largest,
+    Masked,
+    Middle,
+    Random,
+    Ranked,
+    Sce,
+    Spread,
+)
 from mergekit_geo.geometry.model_stock import model_stock
 from mergekit_geo.geometry.multislerp import MultiSlerp, nuslerp
 from mergekit_geo.geometry.rule import Rule
@@ -19,11 +29,31 @@ from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
 from mergekit_geo.recipes.values import Number
 
 Weights = tuple[float, ...]
-Parameters = Mapping[str, Number]
-Make = Callable[[Weights, Parameters, bool], Rule]
 
 NO, MAY, MUST, ONE = "no", "may", "must", "one of the two"
 """Whether a method takes a base: never, if given, always, or as one of its two models."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a recipe says for one tensor.
+
+    Attributes:
+        weights: Of each member.
+        each: The other parameters that each member has.
+        shared: Parameters of the method.
+        base: Whether there is a base.
+        seed: Of random masks.
+    """
+
+    weights: Weights
+    each: Mapping[str, Weights]
+    shared: Mapping[str, Number]
+    base: bool
+    seed: int = 0
+
+
+Make = Callable[[Said], Rule]
 
 
 @dataclass(frozen=True)
@@ -31,10 +61,11 @@ class Method:
     """What a method takes.
 
     Attributes:
-        make: From weights, parameters and whether there is a base to the rule for a tensor.
+        make: The rule for a tensor.
         base: Whether it takes a base model: `no`, `may`, `must`, `one of the two`.
         weights: Whether each model has a weight: `no`, `may` (equal ones by default), `must`.
-        parameters: The others and their defaults; None is required.
+        parameters: Of the method, and their defaults; None is required.
+        each: The others that each model has, and their defaults.
         least: Fewest models beside the base.
         most: Most of them.
         by_loss: Whether the point is chosen by loss, and the rule is only where that starts.
@@ -44,47 +75,73 @@ class Method:
     base: str = NO
     weights: str = NO
     parameters: Mapping[str, Number | None] = field(default_factory=dict)
+    each: Mapping[str, float] = field(default_factory=dict)
     least: int = 1
     most: int | None = None
     by_loss: bool = False
 
 
-def _linear(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    return Linear(normalized(weights) if parameters["normalize"] else weights)
+def _linear(said: Said) -> Rule:
+    return Linear(normalized(said.weights) if said.shared["normalize"] else said.weights)
 
 
-def _slerp(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    return Slerp(float(parameters["t"]), "linear")
+def _slerp(said: Said) -> Rule:
+    return Slerp(float(said.shared["t"]), "linear")
 
 
-def _karcher(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    return Karcher(normalized(weights), "linear")
+def _karcher(said: Said) -> Rule:
+    return Karcher(normalized(said.weights), "linear")
 
 
-def _nuslerp(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    return FromBase(nuslerp(weights)) if base else nuslerp(weights)
+def _nuslerp(said: Said) -> Rule:
+    return FromBase(nuslerp(said.weights)) if said.base else nuslerp(said.weights)
 
 
-def _multislerp(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    rule = MultiSlerp(normalized(weights) if parameters["normalize_weights"] else weights)
-    return FromBase(rule) if base else rule
+def _multislerp(said: Said) -> Rule:
+    whole = said.shared["normalize_weights"]
+    rule = MultiSlerp(normalized(said.weights) if whole else said.weights)
+    return FromBase(rule) if said.base else rule
 
 
-def _model_stock(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    return model_stock(len(weights))
+def _model_stock(said: Said) -> Rule:
+    return model_stock(len(said.weights))
 
 
-def _task_arithmetic(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    scale, normalize = float(parameters["lambda"]), bool(parameters["normalize"])
-    return task_arithmetic(weights, scale, normalize)
+def _task_arithmetic(said: Said) -> Rule:
+    scale, normalize = float(said.shared["lambda"]), bool(said.shared["normalize"])
+    return task_arithmetic(said.weights, scale, normalize)
 
 
-def _passthrough(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    return Linear((float(parameters["scale"]),), branch="passthrough", name="passthrough")
+def _passthrough(said: Said) -> Rule:
+    return Linear((float(said.shared["scale"]),), branch="passthrough", name="passthrough")
 
 
-def _equal(weights: Weights, parameters: Parameters, base: bool) -> Rule:
-    return Linear(normalized(weights))
+def _equal(said: Said) -> Rule:
+    return Linear(normalized(said.weights))
+
+
+def _masked(name: str, keep: Callable[..., Keep], *, elect: bool = False) -> Make:
+    """Methods that keep elements of the task vectors: what they keep, and whether signs vote."""
+
+    def make(said: Said) -> Rule:
+        kept = tuple(keep(*values) for values in zip(*said.each.values(), strict=True))
+        normalize, rescale = bool(said.shared["normalize"]), bool(said.shared["rescale"])
+        scale = float(said.shared["lambda"])
+        return Masked(name, said.weights, kept, rescale, elect, normalize, scale, said.seed)
+
+    return make
+
+
+def _sce(said: Said) -> Rule:
+    return Sce(len(said.weights), Spread(float(said.shared["select_topk"])))
+
+
+def _masking(
+    make: Make, *, normalize: bool = False, rescale: bool = False, **each: float
+) -> Method:
+    """One that keeps elements, with mergekit's defaults."""
+    shared = {"lambda": 1.0, "normalize": normalize, "rescale": rescale}
+    return Method(make, MUST, MUST, shared, {"density": 1.0, **each})
 
 
 METHODS: dict[str, Method] = {
@@ -95,6 +152,16 @@ METHODS: dict[str, Method] = {
     "multislerp": Method(_multislerp, MAY, MAY, {"normalize_weights": True}, least=2),
     "model_stock": Method(_model_stock, MUST, NO, least=2),
     "task_arithmetic": Method(_task_arithmetic, MUST, MUST, {"lambda": 1.0, "normalize": False}),
+    "ties": _masking(_masked("ties", Largest, elect=True), normalize=True),
+    "dare_linear": _masking(_masked("dare_linear", Random), rescale=True),
+    "dare_ties": _masking(_masked("dare_ties", Random, elect=True), rescale=True),
+    "della_linear": _masking(_masked("della_linear", Ranked), rescale=True, epsilon=0.15),
+    "della": _masking(
+        _masked("della", Ranked, elect=True), normalize=True, rescale=True, epsilon=0.15
+    ),
+    "breadcrumbs": _masking(_masked("breadcrumbs", Middle), gamma=0.01),
+    "breadcrumbs_ties": _masking(_masked("breadcrumbs_ties", Middle, elect=True), gamma=0.01),
+    "sce": Method(_sce, MUST, NO, {"select_topk": 1.0}, least=2),
     "passthrough": Method(_passthrough, NO, NO, {"scale": 1.0}, most=1),
     "greedy": Method(_equal, by_loss=True),
     "learned": Method(_equal, by_loss=True),
@@ -116,16 +183,7 @@ AS_DONE = {
 }  # fmt: skip
 """The one value of such a parameter that is done; where none is named, any."""
 
-MASKING = (
-    "ties", "dare_linear", "dare_ties", "della", "della_linear", "breadcrumbs",
-    "breadcrumbs_ties", "sce",
-)  # fmt: skip
 ELSEWHERE = {
-    **dict.fromkeys(
-        MASKING,
-        "masks elements of the task vectors, which is not built yet; what works on task vectors "
-        "now: task_arithmetic, model_stock, multislerp and nuslerp with a base_model",
-    ),
     "moe": "builds a mixture of experts, which is another architecture, not a point between models",
     "arcee_fusion": "is not built; a weighting by layers works as linear with gradients",
     "nearswap": "is not built; slerp with gradients and filters comes nearest",

@@ -36,7 +36,9 @@ REFUSED = {
 }
 """Keys of other tools' recipes that are refused, and why."""
 
-PARAMETERS = {"weight", *(name for method in METHODS.values() for name in method.parameters)}
+PARAMETERS = {"weight"} | {
+    name for method in METHODS.values() for name in (*method.parameters, *method.each)
+}
 
 
 def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.errors import GeoError, RecipeError
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.recipes.cast import Cast, ranges
+from mergekit_geo.recipes.methods import Said
 from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.recipes.values import (
     Number,
@@ -69,8 +71,12 @@ def resolve(cast: Cast, checkpoint: Checkpoint) -> Resolved:
 
 def _values(cast: Cast) -> dict[str, Value]:
     """All values of a recipe by where they stand: the weights first."""
-    weights = (1.0 if weight is None else weight for weight in cast.weights)
-    own = {f"weight of {m}": w for m, w in zip(cast.members, weights, strict=True)}
+    weights = tuple(1.0 if weight is None else weight for weight in cast.weights)
+    own = {
+        f"{key} of {member}": value
+        for key, values in {"weight": weights, **cast.each}.items()
+        for member, value in zip(cast.members, values, strict=True)
+    }
     return {**own, **{f"parameters.{key}": value for key, value in cast.shared.items()}}
 
 
@@ -87,11 +93,16 @@ def _key(values: Mapping[str, Value], tensor: str, place: float) -> Key:
 
 
 def _rule(cast: Cast, key: Key, tensor: str) -> Rule:
-    count = len(cast.members)
-    weights = tuple(float(number) for number in key[:count])
-    parameters = dict(zip(cast.shared, key[count:], strict=True))
+    numbers, count = iter(key), len(cast.members)
+    weights, *each = (
+        tuple(float(number) for number in islice(numbers, count)) for _ in ("weight", *cast.each)
+    )
+    shared = dict(zip(cast.shared, numbers, strict=True))
+    said = Said(
+        weights, dict(zip(cast.each, each, strict=True)), shared, cast.base is not None, cast.seed
+    )
     try:
-        return cast.method.make(weights, parameters, cast.base is not None)
+        return cast.method.make(said)
     except GeoError as error:
         raise RecipeError(error.message, where=f"tensor {tensor}", remedy=error.remedy) from error
 

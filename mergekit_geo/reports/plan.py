@@ -12,11 +12,13 @@ class PlanRow(Part):
         layer: Its name, or that of a module outside the layers.
         tensors: Their names.
         weights: One per model; the method's own where the tensor's geometry has a say.
+        densities: The share of elements that is kept, one per model; empty where none are masked.
     """
 
     layer: str
     tensors: list[str]
     weights: list[float]
+    densities: list[float] = []
 
 
 class PlanMeasurements(Part):

@@ -6,7 +6,7 @@ import pytest
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.recipes.cast import Cast, cast_of
-from mergekit_geo.recipes.methods import ELSEWHERE, MASKING, METHODS
+from mergekit_geo.recipes.methods import ELSEWHERE
 from mergekit_geo.recipes.reading import read_recipe
 
 AB = "models: [{model: a}, {model: b}]\n"
@@ -100,13 +100,6 @@ def test_no_file(tmp_path: Path) -> None:
 def test_a_recipe_that_its_method_cannot_take(text: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         cast(text)
-
-
-@pytest.mark.parametrize("name", MASKING)
-def test_masking_methods_are_refused_by_name(name: str) -> None:
-    assert name not in METHODS
-    with pytest.raises(RecipeError, match=f"{name} masks elements .*works.*task_arithmetic"):
-        cast(f"merge_method: {name}\n{AB}")
 
 
 def test_moe_is_refused_by_name() -> None:

@@ -1,0 +1,295 @@
+"""Merging task vectors element by element: which elements are kept, whose sign wins, what divides.
+
+TIES, DARE, DELLA and Model Breadcrumbs are one rule with different settings, and SCE a near kin:
+base + scale * sum_i f_i m_i (a_i - base) / sum_i w_i over the elements that are kept and have the
+sign that the sum elects. Unlike other rules these cannot be written as coefficients over whole
+tensors, so `merging.masked` streams them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.geometry.rule import Coefficients
+
+Weights = tuple[float, ...]
+
+SMALLEST_SUM = 1e-7
+"""A sum of magnitudes below which nothing is rescaled."""
+
+SMALLEST_WEIGHT = 1e-8
+"""A sum of weights below which nothing is divided by it."""
+
+SMALLEST_SQUARES = 1e-6
+"""A sum of mean squares below which SCE weighs all models the same."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Which elements of a task vector are kept.
+
+    Attributes:
+        density: The share of them, in (0, 1].
+
+    Raises:
+        ArgumentError: Another density.
+    """
+
+    density: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.density <= 1:
+            raise ArgumentError(f"density {self.density:g} is outside (0, 1]")
+
+
+class Largest(Keep):
+    """The largest by magnitude, of equal ones the first; at least one (TIES: Yadav 2023)."""
+
+
+@dataclass(frozen=True)
+class Middle(Keep):
+    """The largest but for outliers, of equal ones the last (Breadcrumbs: Davari 2024).
+
+    Attributes:
+        gamma: The share of the largest that is left out, as far as `density` leaves room.
+    """
+
+    gamma: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.gamma < 1:
+            raise ArgumentError(f"gamma {self.gamma:g} is outside [0, 1)")
+
+
+class Random(Keep):
+    """Each with the same chance (DARE: Yu 2024)."""
+
+
+@dataclass(frozen=True)
+class Ranked(Keep):
+    """Each with a chance that grows with its rank in its row (DELLA: Deep 2024).
+
+    Attributes:
+        epsilon: Chances run from density - epsilon to density + epsilon.
+    """
+
+    epsilon: float = 0.15
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        inside = self.density - abs(self.epsilon) > 0 and self.density + abs(self.epsilon) < 1
+        if self.density < 1 and not inside:
+            raise ArgumentError(
+                f"density {self.density:g} and epsilon {self.epsilon:g}: chances from density - "
+                "epsilon to density + epsilon must lie inside (0, 1)"
+            )
+
+
+class Spread(Keep):
+    """A share of the elements in which the models differ, those of the largest variance (SCE)."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sums over the elements of one task vector.
+
+    Attributes:
+        total: Of all magnitudes.
+        kept: Of the magnitudes that are kept.
+        squares: Of the squares that are kept.
+        count: Number of elements, kept or not.
+    """
+
+    total: float
+    kept: float
+    squares: float
+    count: int
+
+    def __add__(self, other: Sizes) -> Sizes:
+        """Of this stretch and that."""
+        return Sizes(
+            self.total + other.total, self.kept + other.kept,
+            self.squares + other.squares, self.count + other.count,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sum:
+    """How the kept elements of k task vectors become one.
+
+    Attributes:
+        factors: Of each task vector in the sum.
+        votes: Of each in the sum whose sign an element must have to count; None if all count.
+        weights: The sum of those that count divides; None divides by nothing.
+        scale: Of the whole.
+    """
+
+    factors: Weights
+    votes: Weights | None = None
+    weights: Weights | None = None
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Masked:
+    """base + scale * sum of kept and agreeing elements, each times its weight.
+
+    Attributes:
+        name: Of the method.
+        step: Weight of each task vector; the anchors are the base, then the models.
+        keeps: What is kept of each.
+        rescale: Give what is kept the sum of magnitudes that the whole had.
+        elect: Only elements with the sign of the weighted sum count (TIES).
+        normalize: Divide by the sum of the weights of what counts.
+        scale: `lambda` in a recipe.
+        seed: Of random masks.
+
+    Example:
+        >>> rule = Masked("ties", (1.0, 1.0), (Largest(0.5), Largest(0.5)), elect=True)
+        >>> rule.weights, rule.passes
+        ((-1.0, 1.0, 1.0), 3)
+    """
+
+    name: str
+    step: Weights
+    keeps: tuple[Keep, ...]
+    rescale: bool = False
+    elect: bool = False
+    normalize: bool = False
+    scale: float = 1.0
+    seed: int = 0
+    needs_gram = False
+
+    @property
+    def weights(self) -> Weights:
+        """Of base and models, as if everything were kept and agreed."""
+        divisor = _divisor(self.step) if self.normalize else 1.0
+        scaled = tuple(self.scale * weight / divisor for weight in self.step)
+        return (1.0 - sum(scaled), *scaled)
+
+    @property
+    def densities(self) -> Weights:
+        """The share that is kept, of base and models."""
+        return (1.0, *(keep.density for keep in self.keeps))
+
+    @property
+    def convex(self) -> Weights:
+        """The weights' positive parts, normalised."""
+        return Linear(self.weights).convex
+
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether `sum` depends on the sizes of what is kept."""
+        return self.rescale and any(keep.density < 1 for keep in self.keeps)
+
+    @property
+    def passes(self) -> int:
+        """How often the tensors are read."""
+        return passes(self.keeps, self.needs_sizes)
+
+    def coefficients(self, gram: Gram | None) -> Coefficients:
+        """As if everything were kept: only for the record, merging is by element."""
+        return Coefficients(self.weights, self.name)
+
+    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+        """The sum for one tensor.
+
+        Args:
+            sizes: Of each task vector; not looked at unless `needs_sizes`.
+        """
+        factors = self.step
+        if self.needs_sizes:
+            factors = tuple(w * _growth(s) for w, s in zip(self.step, sizes, strict=True))
+        if self.elect:
+            return Sum(factors, factors, self.step if self.normalize else None, self.scale)
+        divisor = _divisor(self.step) if self.normalize else 1.0
+        return Sum(tuple(factor / divisor for factor in factors), scale=self.scale)
+
+
+@dataclass(frozen=True)
+class Sce:
+    """Select, calculate, erase (SCE: Wan 2024).
+
+    Elements where the models differ most are selected, each task vector weighs by the mean square
+    of what is selected of it, and elements against the sign of the sum are erased. As in mergekit
+    the weights do not enter the vote, and are equal where the mean squares sum to less than 1e-6,
+    which is to say where models moved by less than about 0.001; the paper has no such limit.
+
+    Attributes:
+        count: Number of models, the base left out.
+        select: The share that is selected.
+
+    Example:
+        >>> Sce(2, Spread()).sum([Sizes(0, 0, 3.0, 8), Sizes(0, 0, 1.0, 8)]).weights
+        (0.75, 0.25)
+    """
+
+    count: int
+    select: Spread
+    name = "sce"
+    seed = 0
+    needs_gram = False
+    needs_sizes = True
+
+    @property
+    def keeps(self) -> tuple[Keep, ...]:
+        """What is kept of each task vector."""
+        return (self.select,) * self.count
+
+    @property
+    def weights(self) -> Weights:
+        """Of base and models, as if all weighed the same."""
+        return (0.0, *(1 / self.count,) * self.count)
+
+    @property
+    def densities(self) -> Weights:
+        """The share that is kept, of base and models."""
+        return (1.0, *(keep.density for keep in self.keeps))
+
+    @property
+    def convex(self) -> Weights:
+        """The same."""
+        return self.weights
+
+    @property
+    def passes(self) -> int:
+        """How often the tensors are read."""
+        return passes(self.keeps, self.needs_sizes)
+
+    def coefficients(self, gram: Gram | None) -> Coefficients:
+        """As if all weighed the same: only for the record, merging is by element."""
+        return Coefficients(self.weights, self.name)
+
+    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+        """The sum for one tensor, by the sizes of each task vector."""
+        squares = [found.squares / max(found.count, 1) for found in sizes]
+        total = sum(squares)
+        equal = (1 / self.count,) * self.count
+        weights = equal if total < SMALLEST_SQUARES else tuple(each / total for each in squares)
+        return Sum(weights, (1.0,) * self.count, weights)
+
+
+def passes(keeps: Sequence[Keep], needs_sizes: bool) -> int:
+    """How often tensors are read: to look for thresholds twice, to measure, and to write.
+
+    Example:
+        >>> passes([Random(0.5)], needs_sizes=True), passes([Largest(0.5)], needs_sizes=False)
+        (2, 3)
+    """
+    looks = any(isinstance(keep, Largest | Middle | Spread) and keep.density < 1 for keep in keeps)
+    return (2 + needs_sizes if looks else 1) + 1
+
+
+def _growth(sizes: Sizes) -> float:
+    """What gives the kept elements the sum of magnitudes of all."""
+    return sizes.total / sizes.kept if min(sizes.total, sizes.kept) >= SMALLEST_SUM else 1.0
+
+
+def _divisor(weights: Weights) -> float:
+    total = sum(weights)
+    return total if abs(total) >= SMALLEST_WEIGHT else 1.0

@@ -1,0 +1,129 @@
+"""Merging one tensor element by element of the task vectors, a stretch at a time.
+
+The tensor is read up to four times: to look for thresholds (twice), to measure what is kept, and
+to write. Nothing but the keys and masks of a stretch is held, so memory does not grow with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import prod
+
+import numpy as np
+
+from mergekit_geo.geometry.masked import Masked, Ranked, Sce, Sizes, Spread
+from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.mask_kernel import Keys, Mask, mask_kernel
+from mergekit_geo.merging.masks import Masker, masker_for
+
+Stretches = Iterator[tuple[int, list[Stretch]]]
+"""Place of the first element and the anchors' stretches, the base first, one after the other."""
+
+Anchors = Sequence[Stretch]
+
+
+class MaskedTensor:
+    """One tensor of a merge by elements.
+
+    Args:
+        name: Of the tensor.
+        shape: Its shape.
+        rule: Says what is kept, and how it is summed.
+        read: Reads it, in stretches of so many elements.
+        stretch: How many are wanted; whole rows are read where ranks in rows count.
+
+    Attributes:
+        kept: How many elements of each task vector were kept, known at the end of a pass.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        rule: Masked | Sce,
+        read: Callable[[int], Stretches],
+        stretch: int,
+    ) -> None:
+        self.rule, self.kernel = rule, mask_kernel()
+        self._shared = isinstance(rule.keeps[0], Spread)
+        keeps = rule.keeps[:1] if self._shared else rule.keeps
+        self._maskers: list[Masker | None] = [
+            masker_for(keep, self.kernel, shape, f"{rule.seed} {j} {name}")
+            for j, keep in enumerate(keeps)
+        ]
+        columns = shape[-1] if shape and any(isinstance(keep, Ranked) for keep in keeps) else 1
+        self._step = max(1, stretch // max(1, columns)) * columns
+        self._read = read
+        longest = min(self._step, prod(shape))
+        self._keys = np.empty(longest, np.uint32)
+        self._masks = np.empty((len(keeps), longest), np.uint8)
+        self._sizes: list[Sizes] = []
+        self.kept: list[int] = []
+
+    def before(self) -> Iterator[Iterator[Anchors]]:
+        """What is to be gone through before the writing: one pass at least."""
+        looks = max((masker.looks for masker in self._maskers if masker), default=0)
+        for _ in range(looks):
+            yield self._look()
+        if self.rule.needs_sizes:
+            yield self._measure()
+        elif not looks:
+            yield (anchors for _, anchors in self._read(self._step))
+
+    def masks(self) -> Iterator[tuple[int, list[Stretch], list[Mask | None]]]:
+        """Stretch by stretch: place, anchors, and what is kept of each task vector."""
+        self.kept = [0] * len(self.rule.keeps)
+        for masker in self._used():
+            masker.begin()
+        for start, anchors in self._read(self._step):
+            yield start, anchors, self._filled(start, anchors)
+
+    def add(self, anchors: Anchors, masks: Sequence[Mask | None], out: Stretch) -> None:
+        """Overwrite `out` with the merged stretch."""
+        self.kernel.add(anchors, masks, self.rule.sum(self._sizes), out)
+
+    def _used(self) -> list[Masker]:
+        return [masker for masker in self._maskers if masker]
+
+    def _look(self) -> Iterator[Anchors]:
+        for _, anchors in self._read(self._step):
+            for j, masker in enumerate(self._maskers):
+                if masker and masker.looks:
+                    masker.look(self._keys_of(j, anchors))
+            yield anchors
+        for masker in self._used():
+            masker.settle()
+
+    def _measure(self) -> Iterator[Anchors]:
+        self._sizes = [Sizes(0.0, 0.0, 0.0, 0)] * len(self.rule.keeps)
+        for _, (base, *models), masks in self.masks():
+            found = [
+                self.kernel.measure(base, model, mask)
+                for model, mask in zip(models, masks, strict=True)
+            ]
+            self._sizes = [old + new for old, new in zip(self._sizes, found, strict=True)]
+            yield [base, *models]
+
+    def _keys_of(self, model: int, anchors: Anchors) -> Keys:
+        """Of one task vector, or of all: overwritten by the next."""
+        keys, (base, *models) = self._keys[: anchors[0].count], anchors
+        if self._shared:
+            self.kernel.spreads(models, keys)
+        else:
+            self.kernel.sizes(base, models[model], keys)
+        return keys
+
+    def _filled(self, start: int, anchors: Anchors) -> list[Mask | None]:
+        found = [self._mask(j, start, anchors) for j in range(len(self._maskers))]
+        masks = found * len(self.rule.keeps) if self._shared else found
+        counts = [anchors[0].count if m is None else int(np.count_nonzero(m)) for m in masks]
+        self.kept = [old + new for old, new in zip(self.kept, counts, strict=True)]
+        return masks
+
+    def _mask(self, model: int, start: int, anchors: Anchors) -> Mask | None:
+        if (masker := self._maskers[model]) is None:
+            return None
+        mask = self._masks[model, : anchors[0].count]
+        keys = self._keys_of(model, anchors) if masker.needs_keys else self._keys[: len(mask)]
+        masker.fill(start, keys, mask)
+        return mask

@@ -1,0 +1,303 @@
+/* Task vectors, element by element: how large they are, which elements are kept, and their sum.
+ *
+ * A task vector is a model less the base. The size of an element is the magnitude of that
+ * difference as a float32, whose bits have the order of the sizes: its key. A mask is one byte an
+ * element, 1 where it is kept. Halves are reckoned with in float32, all else in float64, and the
+ * result is rounded once. As in kernel.c, the result is the same on every machine.
+ */
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "numbers.h"
+
+#define BIN_BITS 8 /* of a digit of the keys by which rows are sorted */
+#define BINS (1 << BIN_BITS)
+#define DRAWN 64 /* blocks of four random numbers made at once */
+
+struct stored {
+    const void *data;
+    enum dtype dtype;
+};
+
+INLINE int is_half(enum dtype dtype) { return dtype == BF16 || dtype == F16; }
+
+INLINE struct stored from(struct stored whole, size_t start) {
+    whole.data = (const char *)whole.data + start * ITEM_BYTES[whole.dtype];
+    return whole;
+}
+
+INLINE void load_double(struct stored from, size_t n, double *restrict out) {
+    widen(from.data, from.dtype, n, out);
+}
+
+INLINE void load_float(struct stored from, size_t n, float *restrict out) {
+    widen_half(from.data, from.dtype, n, out);
+}
+
+/* Keys */
+
+#define DEFINE_KEYS(real)                                                                          \
+    INLINE void keys_##real(struct stored base, struct stored model, size_t n,                     \
+                            uint32_t *restrict keys) {                                             \
+        real origin[BLOCK], row[BLOCK];                                                            \
+        load_##real(base, n, origin);                                                              \
+        load_##real(model, n, row);                                                                \
+        for (size_t i = 0; i < n; i++) keys[i] = bits_of((float)(row[i] - origin[i])) & 0x7fffffff; \
+    }
+
+DEFINE_KEYS(float)
+DEFINE_KEYS(double)
+
+/* Sizes of the elements of one task vector. */
+FOR_EVERY_CPU
+void sizes(size_t n, struct stored base, struct stored model, uint32_t *keys) {
+    const int halves = is_half(base.dtype) && is_half(model.dtype);
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const size_t count = n - start < BLOCK ? n - start : BLOCK;
+        if (halves)
+            keys_float(from(base, start), from(model, start), count, keys + start);
+        else
+            keys_double(from(base, start), from(model, start), count, keys + start);
+    }
+}
+
+/* Variances of the elements over k models, which are those over their task vectors. */
+FOR_EVERY_CPU
+void spreads(size_t k, size_t n, const struct stored *models, uint32_t *keys) {
+    double first[BLOCK], row[BLOCK], sum[BLOCK], squares[BLOCK];
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const size_t count = n - start < BLOCK ? n - start : BLOCK;
+        memset(sum, 0, sizeof sum);
+        memset(squares, 0, sizeof squares);
+        load_double(from(models[0], start), count, first);
+        for (size_t j = 1; j < k; j++) {
+            load_double(from(models[j], start), count, row);
+            for (size_t i = 0; i < count; i++) {
+                const double difference = row[i] - first[i]; /* of equal models exactly 0 */
+                sum[i] += difference;
+                squares[i] += difference * difference;
+            }
+        }
+        for (size_t i = 0; i < count; i++) {
+            const double spread = squares[i] / k - sum[i] / k * (sum[i] / k);
+            keys[start + i] = bits_of((float)(spread > 0 ? spread : 0)) & 0x7fffffff;
+        }
+    }
+}
+
+/* How many of the keys that begin with `prefix` have each of the next digits. */
+FOR_EVERY_CPU
+void tally(size_t n, const uint32_t *keys, int shift, int bits, uint64_t prefix, int64_t *counts) {
+    const uint32_t last = (1u << bits) - 1;
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t begun = keys[i] >> shift;
+        if (begun >> bits == prefix) counts[begun & last]++;
+    }
+}
+
+/* Masks */
+
+/* Keeps what lies between two keys, and of those that equal one the first or last few, in their
+ * order: `kept` holds the first and the one after the last for either key, `met` how many of each
+ * came before this stretch. */
+FOR_EVERY_CPU
+void between(size_t n, const uint32_t *keys, const uint32_t *bounds, const int64_t *kept,
+             int64_t *met, uint8_t *mask) {
+    const uint32_t low = bounds[0], high = bounds[1];
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const size_t stop = n - start < BLOCK ? n : start + BLOCK;
+        uint32_t ties = 0;
+        for (size_t i = start; i < stop; i++) {
+            mask[i] = keys[i] > low && keys[i] < high;
+            ties |= keys[i] == low || keys[i] == high;
+        }
+        if (!ties) continue;
+        for (size_t i = start; i < stop; i++) {
+            const int side = keys[i] != low;
+            if (side && keys[i] != high) continue;
+            mask[i] = kept[2 * side] <= met[side] && met[side] < kept[2 * side + 1];
+            met[side]++;
+        }
+    }
+}
+
+/* Philox4x32-10 (Salmon 2011): four numbers for each value of a counter and a key. */
+INLINE void philox(uint64_t key, uint64_t counter, uint32_t out[4][DRAWN]) {
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+    for (size_t l = 0; l < DRAWN; l++) {
+        out[0][l] = (uint32_t)(counter + l);
+        out[1][l] = (uint32_t)((counter + l) >> 32);
+        out[2][l] = out[3][l] = 0;
+    }
+    for (int round = 0; round < 10; round++) {
+        for (size_t l = 0; l < DRAWN; l++) {
+            const uint64_t a = UINT64_C(0xD2511F53) * out[0][l];
+            const uint64_t b = UINT64_C(0xCD9E8D57) * out[2][l];
+            out[0][l] = (uint32_t)(b >> 32) ^ out[1][l] ^ k0;
+            out[2][l] = (uint32_t)(a >> 32) ^ out[3][l] ^ k1;
+            out[1][l] = (uint32_t)b;
+            out[3][l] = (uint32_t)a;
+        }
+        k0 += 0x9E3779B9;
+        k1 += 0xBB67AE85;
+    }
+}
+
+/* Keeps element i if the i-th number of the stream is below its chance, in units of 2^-32: one for
+ * all, or each its own unless `chances` is NULL. `start` is the first element's place. */
+FOR_EVERY_CPU
+void draw(size_t n, uint64_t key, uint64_t start, uint64_t chance, const uint32_t *chances,
+          uint8_t *mask) {
+    uint32_t made[4][DRAWN];
+    const uint64_t stop = start + n;
+    for (uint64_t block = start / 4; 4 * block < stop; block += DRAWN) {
+        philox(key, block, made);
+        for (size_t w = 0; w < 4; w++)
+            for (size_t l = 0; l < DRAWN; l++) {
+                const uint64_t place = 4 * (block + l) + w;
+                if (place < start || place >= stop) continue;
+                const uint64_t below = chances ? chances[place - start] : chance;
+                mask[place - start] = made[w][l] < below;
+            }
+    }
+}
+
+/* The chance of each element by its rank among the keys of its row, from `low` to `high` in equal
+ * steps; equal keys in their order, an only element half-way. Returns 0, or 1 without memory. */
+FOR_EVERY_CPU
+int chances(size_t rows, size_t columns, const uint32_t *keys, double low, double high,
+            uint32_t *out) {
+    uint64_t *sorted = malloc(2 * columns * sizeof *sorted), *other = sorted + columns;
+    if (!sorted) return 1;
+    for (size_t row = 0; row < rows; row++, keys += columns, out += columns) {
+        for (size_t i = 0; i < columns; i++) sorted[i] = (uint64_t)keys[i] << 32 | i;
+        for (int shift = 32; shift < 64; shift += BIN_BITS) {
+            size_t places[BINS] = {0}, sum = 0;
+            for (size_t i = 0; i < columns; i++) places[sorted[i] >> shift & (BINS - 1)]++;
+            for (size_t bin = 0; bin < BINS; bin++) {
+                const size_t count = places[bin];
+                places[bin] = sum;
+                sum += count;
+            }
+            for (size_t i = 0; i < columns; i++)
+                other[places[sorted[i] >> shift & (BINS - 1)]++] = sorted[i];
+            uint64_t *swapped = sorted;
+            sorted = other;
+            other = swapped;
+        }
+        for (size_t rank = 0; rank < columns; rank++) {
+            const double share = columns > 1 ? (double)rank / (double)(columns - 1) : 0.5;
+            out[(uint32_t)sorted[rank]] = (uint32_t)((low + share * (high - low)) * 0x1p32);
+        }
+    }
+    free(sorted < other ? sorted : other);
+    return 0;
+}
+
+/* Sums */
+
+/* Sums over a task vector: sizes, sizes of what is kept (all without a mask), and its squares. */
+FOR_EVERY_CPU
+void measure(size_t n, struct stored base, struct stored model, const uint8_t *mask, double *sums) {
+    double origin[BLOCK], row[BLOCK];
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const size_t count = n - start < BLOCK ? n - start : BLOCK;
+        double parts[3][8] = {{0}};
+        load_double(from(base, start), count, origin);
+        load_double(from(model, start), count, row);
+        for (size_t i = 0; i < count; i++) row[i] -= origin[i];
+        for (size_t i = count; i < BLOCK; i++) row[i] = 0;
+        for (size_t i = 0; i < BLOCK; i += 8)
+            for (size_t l = 0; l < 8; l++) {
+                const int in = !mask || i + l >= count || mask[start + i + l];
+                const double value = row[i + l], size = fabs(value);
+                parts[0][l] += size;
+                parts[1][l] += in ? size : 0;
+                parts[2][l] += in ? value * value : 0;
+            }
+        for (size_t j = 0; j < 3; j++)
+            for (size_t l = 0; l < 8; l++) sums[j] += parts[j][l];
+    }
+}
+
+/* How the kept elements of k task vectors become one. */
+struct sum {
+    const double *factors; /* of the elements in the sum */
+    const double *votes;   /* in the sum whose sign elements must have, or NULL: all count */
+    const double *weights; /* whose sum over the elements that count divides, or NULL */
+    double scale;          /* of the whole */
+};
+
+/* out = base + scale * (sum of factor * element) / (sum of weight), over the elements that are
+ * kept and have the sign that the votes elect; the base to the bit where that is nothing. */
+#define DEFINE_SUM(real)                                                                           \
+    INLINE void sum_##real(size_t k, size_t start, size_t n, const struct stored *models,          \
+                           const uint8_t *const *masks, struct sum sum, real *restrict rows,       \
+                           real *restrict out) {                                                   \
+        real base[BLOCK], ballot[BLOCK], total[BLOCK], share[BLOCK];                               \
+        load_##real(from(models[0], start), n, base);                                              \
+        for (size_t i = 0; i < n; i++) ballot[i] = total[i] = share[i] = 0;                        \
+        for (size_t j = 0; j < k; j++) {                                                           \
+            real *restrict row = rows + j * BLOCK;                                                 \
+            const uint8_t *mask = masks[j];                                                        \
+            load_##real(from(models[j + 1], start), n, row);                                       \
+            if (mask)                                                                              \
+                for (size_t i = 0; i < n; i++) row[i] = mask[start + i] ? row[i] - base[i] : 0;    \
+            else                                                                                   \
+                for (size_t i = 0; i < n; i++) row[i] -= base[i];                                  \
+            const real vote = sum.votes ? (real)sum.votes[j] : 0;                                  \
+            for (size_t i = 0; sum.votes && i < n; i++) ballot[i] += vote * row[i];                \
+        }                                                                                          \
+        for (size_t j = 0; j < k; j++) {                                                           \
+            const real *row = rows + j * BLOCK, factor = (real)sum.factors[j];                     \
+            const real vote = sum.votes ? (real)sum.votes[j] : 0;                                  \
+            const real weight = sum.weights ? (real)sum.weights[j] : 0;                            \
+            if (sum.votes)                                                                         \
+                for (size_t i = 0; i < n; i++) {                                                   \
+                    const real voted = vote * row[i], elected = ballot[i] >= 0 ? voted : -voted;   \
+                    total[i] += elected > 0 ? factor * row[i] : 0;                                 \
+                    share[i] += elected > 0 ? weight : 0;                                          \
+                }                                                                                  \
+            else                                                                                   \
+                for (size_t i = 0; i < n; i++) total[i] += factor * row[i];                        \
+        }                                                                                          \
+        for (size_t i = 0; sum.weights && i < n; i++)                                              \
+            total[i] = share[i] != 0 ? total[i] / share[i] : total[i];                             \
+        for (size_t i = 0; i < n; i++)                                                             \
+            out[i] = total[i] != 0 ? base[i] + (real)sum.scale * total[i] : base[i];               \
+    }
+
+DEFINE_SUM(float)
+DEFINE_SUM(double)
+
+INLINE void store_float(const float *restrict values, enum dtype dtype, size_t n,
+                        uint16_t *restrict out) {
+    if (dtype == BF16)
+        for (size_t i = 0; i < n; i++) out[i] = to_bf16(values[i]);
+    else
+        for (size_t i = 0; i < n; i++) out[i] = to_f16(values[i]);
+}
+
+/* The base and k models to one tensor. Returns 0, or 1 without memory. */
+FOR_EVERY_CPU
+int add_masked(size_t k, size_t n, const struct stored *models, const uint8_t *const *masks,
+               struct sum sum, void *out, enum dtype out_dtype) {
+    int halves = is_half(out_dtype);
+    double *rows = malloc((k + 1) * BLOCK * sizeof *rows), *result = rows + k * BLOCK;
+    if (!rows) return 1;
+    for (size_t j = 0; j <= k; j++) halves &= is_half(models[j].dtype);
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const size_t count = n - start < BLOCK ? n - start : BLOCK;
+        char *to = (char *)out + start * ITEM_BYTES[out_dtype];
+        if (halves) {
+            sum_float(k, start, count, models, masks, sum, (float *)rows, (float *)result);
+            store_float((float *)result, out_dtype, count, (uint16_t *)to);
+        } else {
+            sum_double(k, start, count, models, masks, sum, rows, result);
+            narrow(result, out_dtype, count, to);
+        }
+    }
+    free(rows);
+    return 0;
+}

@@ -1,0 +1,116 @@
+"""Masks and sums as compiled code (`masks.c`), called without the interpreter's lock."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_geo.geometry.masked import Sizes, Sum, Weights
+from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.mask_kernel import Bounds, Digit, Keys, Mask
+from mergekit_geo.merging.native import CODES, LIBRARY
+
+CERTAIN = 1 << 32
+"""A chance of one."""
+
+
+class _Stored(ctypes.Structure):
+    _fields_ = (("data", c_void_p), ("dtype", c_int))
+
+    @classmethod
+    def of(cls, stretch: Stretch) -> _Stored:
+        return cls(stretch.data.ctypes.data, CODES[stretch.dtype])
+
+
+class _Sum(ctypes.Structure):
+    _fields_ = (
+        ("factors", POINTER(c_double)),
+        ("votes", POINTER(c_double)),
+        ("weights", POINTER(c_double)),
+        ("scale", c_double),
+    )
+
+
+class NativeMasks:
+    """On the CPU, the same bits on every machine."""
+
+    def sizes(self, base: Stretch, model: Stretch, keys: Keys) -> None:
+        """Keys of the elements of model - base."""
+        _library().sizes(base.count, _Stored.of(base), _Stored.of(model), keys.ctypes.data)
+
+    def spreads(self, models: Sequence[Stretch], keys: Keys) -> None:
+        """Keys of the elements' variances over the models."""
+        _library().spreads(len(models), models[0].count, _stored(models), keys.ctypes.data)
+
+    def tally(self, keys: Keys, digit: Digit, prefix: int, counts: NDArray[np.int64]) -> None:
+        """Count the values of a digit, of the keys whose higher digits are `prefix`."""
+        where, to = keys.ctypes.data, counts.ctypes.data
+        _library().tally(len(keys), where, digit.shift, digit.bits, prefix, to)
+
+    def between(self, keys: Keys, bounds: Bounds, met: NDArray[np.int64], mask: Mask) -> None:
+        """Mask by bounds."""
+        kept = (c_int64 * 4)(*bounds.low_ties, *bounds.high_ties)
+        ends = (c_uint32 * 2)(bounds.low, bounds.high)
+        where, to = keys.ctypes.data, mask.ctypes.data
+        _library().between(len(keys), where, ends, kept, met.ctypes.data, to)
+
+    def draw(self, seed: int, start: int, chance: float | Keys, mask: Mask) -> None:
+        """Mask at random."""
+        each = None if isinstance(chance, float) else chance.ctypes.data
+        same = int(chance * CERTAIN) if isinstance(chance, float) else 0
+        _library().draw(len(mask), seed, start, same, each, mask.ctypes.data)
+
+    def chances(self, keys: Keys, columns: int, low: float, high: float, out: Keys) -> None:
+        """Chances by rank in each row of keys."""
+        where, to = keys.ctypes.data, out.ctypes.data
+        if _library().chances(len(keys) // columns, columns, where, low, high, to):
+            raise MemoryError(f"no memory to sort {columns} elements")
+
+    def measure(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
+        """Sums over model - base."""
+        sums, count = (c_double * 3)(), base.count
+        _library().measure(count, _Stored.of(base), _Stored.of(model), _address(mask), sums)
+        return Sizes(sums[0], sums[1], sums[2], count)
+
+    def add(
+        self, anchors: Sequence[Stretch], masks: Sequence[Mask | None], how: Sum, out: Stretch
+    ) -> None:
+        """Overwrite `out` with the base and the sum of what is kept."""
+        k = len(masks)
+        kept = (c_void_p * k)(*map(_address, masks))
+        sums = _Sum(_doubles(how.factors), _doubles(how.votes), _doubles(how.weights), how.scale)
+        to, dtype = out.data.ctypes.data, CODES[out.dtype]
+        if _library().add_masked(k, out.count, _stored(anchors), kept, sums, to, dtype):
+            raise MemoryError(f"no memory for blocks of {k} models")
+
+
+def _stored(stretches: Sequence[Stretch]) -> Any:
+    return (_Stored * len(stretches))(*map(_Stored.of, stretches))
+
+
+def _address(mask: Mask | None) -> int | None:
+    return None if mask is None else mask.ctypes.data
+
+
+def _doubles(numbers: Weights | None) -> Any:
+    return None if numbers is None else (c_double * len(numbers))(*numbers)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library, pointer, size = ctypes.CDLL(str(LIBRARY)), c_void_p, c_size_t
+    library.sizes.argtypes = [size, _Stored, _Stored, pointer]
+    library.spreads.argtypes = [size, size, pointer, pointer]
+    library.tally.argtypes = [size, pointer, c_int, c_int, c_uint64, pointer]
+    library.between.argtypes = [size, pointer, pointer, pointer, pointer, pointer]
+    library.draw.argtypes = [size, c_uint64, c_uint64, c_uint64, pointer, pointer]
+    library.chances.argtypes = [size, size, pointer, c_double, c_double, pointer]
+    library.measure.argtypes = [size, _Stored, _Stored, pointer, pointer]
+    library.add_masked.argtypes = [size, size, pointer, pointer, _Sum, pointer, c_int]
+    return library

@@ -1,0 +1,145 @@
+"""Masks and sums in numpy, where no compiler made the native ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_geo.geometry.masked import Sizes, Sum
+from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.mask_kernel import Bounds, Digit, Keys, Mask
+
+HALVES = ("BF16", "F16")
+Reals = NDArray[np.floating[Any]]
+
+
+class PlainMasks:
+    """The arithmetic of `masks.c`, operation by operation but for the order of sums."""
+
+    def sizes(self, base: Stretch, model: Stretch, keys: Keys) -> None:
+        """Keys of the elements of model - base."""
+        origin, row = _rows([base, model], _width([base, model]))
+        keys[:] = _keys(np.abs(row - origin))
+
+    def spreads(self, models: Sequence[Stretch], keys: Keys) -> None:
+        """Keys of the elements' variances over the models."""
+        rows = [_values(model).astype(np.float64) for model in models]
+        moved = [row - rows[0] for row in rows]
+        mean = sum(moved) / len(rows)
+        spread = sum(row * row for row in moved) / len(rows) - mean * mean
+        keys[:] = _keys(np.maximum(spread, 0))
+
+    def tally(self, keys: Keys, digit: Digit, prefix: int, counts: NDArray[np.int64]) -> None:
+        """Count the values of a digit, of the keys whose higher digits are `prefix`."""
+        begun = keys >> np.uint32(digit.shift)
+        digits = begun[begun >> np.uint32(digit.bits) == prefix] & np.uint32((1 << digit.bits) - 1)
+        counts += np.bincount(digits, minlength=len(counts))
+
+    def between(self, keys: Keys, bounds: Bounds, met: NDArray[np.int64], mask: Mask) -> None:
+        """Mask by bounds."""
+        mask[:] = (keys > bounds.low) & (keys < bounds.high)
+        same = bounds.low == bounds.high
+        for side, (key, (first, stop)) in enumerate(
+            [(bounds.low, bounds.low_ties), (bounds.high, bounds.high_ties)][: 1 if same else 2]
+        ):
+            ties = np.flatnonzero(keys == key)
+            number = met[side] + np.arange(len(ties))
+            mask[ties] = (first <= number) & (number < stop)
+            met[side] += len(ties)
+
+    def draw(self, seed: int, start: int, chance: float | Keys, mask: Mask) -> None:
+        """Mask at random."""
+        same = np.uint64(int(chance * (1 << 32))) if isinstance(chance, float) else None
+        numbers = philox(seed, start // 4, -(-(start % 4 + len(mask)) // 4)).ravel()
+        mask[:] = numbers[start % 4 :][: len(mask)] < (chance if same is None else same)
+
+    def chances(self, keys: Keys, columns: int, low: float, high: float, out: Keys) -> None:
+        """Chances by rank in each row of keys."""
+        order = np.argsort(keys.reshape(-1, columns), axis=1, kind="stable")
+        share = np.arange(columns) / (columns - 1) if columns > 1 else np.full(1, 0.5)
+        steps = ((low + share * (high - low)) * 2**32).astype(np.uint32)
+        np.put_along_axis(out.reshape(order.shape), order, steps[None], axis=1)
+
+    def measure(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
+        """Sums over model - base."""
+        moved = _values(model).astype(np.float64) - _values(base)
+        kept = moved if mask is None else moved * mask
+        size, left = float(np.abs(moved).sum()), float(np.abs(kept).sum())
+        return Sizes(size, left, float(kept @ kept), len(moved))
+
+    def add(
+        self, anchors: Sequence[Stretch], masks: Sequence[Mask | None], how: Sum, out: Stretch
+    ) -> None:
+        """Overwrite `out` with the base and the sum of what is kept."""
+        base, *rows = _rows(anchors, _width([*anchors, out]))
+        moved = [
+            row - base if mask is None else np.where(mask, row - base, 0)
+            for row, mask in zip(rows, masks, strict=True)
+        ]
+        total, share = _summed(moved, how)
+        if share is not None:
+            total = np.divide(total, share, out=total, where=share != 0)
+        merged = np.where(total != 0, base + base.dtype.type(how.scale) * total, base)
+        _store(merged, out)
+
+
+def _summed(moved: Sequence[Reals], how: Sum) -> tuple[Reals, Reals | None]:
+    """The sum of what counts, and of its weights."""
+    real = moved[0].dtype.type
+    total, share = np.zeros_like(moved[0]), np.zeros_like(moved[0])
+    ballot = sum(real(v) * row for v, row in zip(how.votes or (), moved, strict=False))
+    for j, row in enumerate(moved):
+        counts: Any = True
+        if how.votes is not None:
+            vote = real(how.votes[j]) * row
+            counts = np.where(ballot >= 0, vote, -vote) > 0
+        total += np.where(counts, real(how.factors[j]) * row, 0)
+        share += np.where(counts, real(how.weights[j]), 0) if how.weights else 0
+    return total, share if how.weights else None
+
+
+def philox(seed: int, block: int, count: int) -> NDArray[np.uint32]:
+    """Philox4x32-10 (Salmon 2011): `count` rows of four numbers, from counter `block` on."""
+    places = np.uint64(block) + np.arange(count, dtype=np.uint64)
+    low = np.uint64(0xFFFFFFFF)
+    a, b = places & low, places >> np.uint64(32)
+    c, d = np.zeros_like(a), np.zeros_like(a)
+    first, second = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        x, y = np.uint64(0xD2511F53) * a, np.uint64(0xCD9E8D57) * c
+        a, c = y >> np.uint64(32) ^ b ^ np.uint64(first), x >> np.uint64(32) ^ d ^ np.uint64(second)
+        b, d = y & low, x & low
+        first, second = (first + 0x9E3779B9) & 0xFFFFFFFF, (second + 0xBB67AE85) & 0xFFFFFFFF
+    return np.stack([a, b, c, d], axis=1).astype(np.uint32)
+
+
+def _keys(sizes: Reals) -> Keys:
+    with np.errstate(over="ignore"):
+        return sizes.astype(np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)
+
+
+def _width(stretches: Sequence[Stretch]) -> type[np.floating[Any]]:
+    """What is reckoned with: float32 if all are halves, else float64."""
+    return np.float32 if all(stretch.dtype in HALVES for stretch in stretches) else np.float64
+
+
+def _rows(stretches: Sequence[Stretch], width: type[np.floating[Any]]) -> list[Reals]:
+    return [_values(stretch).astype(width) for stretch in stretches]
+
+
+def _values(stretch: Stretch) -> Reals:
+    if stretch.dtype == "BF16":
+        return (stretch.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    stored = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[stretch.dtype]
+    return stretch.data.view(stored)
+
+
+def _store(values: Reals, out: Stretch) -> None:
+    import torch
+
+    from mergekit_geo.merging.torch_kernel import store
+
+    store(torch.from_numpy(values.astype(np.float64)), out)
