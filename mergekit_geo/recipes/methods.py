@@ -113,7 +113,7 @@ def _task_arithmetic(said: Said) -> Rule:
 
 
 def _passthrough(said: Said) -> Rule:
-    return Linear((float(said.shared["scale"]),), branch="passthrough", name="passthrough")
+    return Linear(said.each["scale"], branch="passthrough", name="passthrough")
 
 
 def _equal(said: Said) -> Rule:
@@ -162,7 +162,7 @@ METHODS: dict[str, Method] = {
     "breadcrumbs": _masking(_masked("breadcrumbs", Middle), gamma=0.01),
     "breadcrumbs_ties": _masking(_masked("breadcrumbs_ties", Middle, elect=True), gamma=0.01),
     "sce": Method(_sce, MUST, NO, {"select_topk": 1.0}, least=2),
-    "passthrough": Method(_passthrough, NO, NO, {"scale": 1.0}, most=1),
+    "passthrough": Method(_passthrough, NO, NO, each={"scale": 1.0}, most=1),
     "greedy": Method(_equal, by_loss=True),
     "learned": Method(_equal, by_loss=True),
     "along": Method(_equal, least=2, by_loss=True),

@@ -13,8 +13,6 @@ from mergekit_geo.errors import RecipeError
 from mergekit_geo.merging.groups import NUMBERED
 
 Number = float | bool
-EARLY = re.compile(r"(^|[._])(\w*embed\w*|wte|wpe)([._]|$)")
-"""Names of tensors before the first layer."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def at(value: Value, tensor: str, place: float) -> Number | None:
     Args:
         value: Of a recipe.
         tensor: Its name.
-        place: From 0, the first layer and what comes before it, to 1, the last and what follows.
+        place: From 0, the first layer and what is outside the layers, to 1, the last.
     """
     if isinstance(value, Gradient):
         return value.at(place)
@@ -144,12 +142,13 @@ def places(tensors: Iterable[str]) -> dict[str, float]:
     """Place of every tensor from 0 to 1; empty for a model without layers.
 
     Layers are numbered by their own stack, so that an encoder and a decoder both run from 0 to 1.
-    As in mergekit, embeddings are at 0, what follows the layers is at 1, and so is an only layer.
+    As in mergekit, all that is outside the layers is at 0, the final norm and the head too, and
+    an only layer is at 1.
 
     Example:
         >>> places(["embed.weight", "layers.0.w", "layers.1.w", "layers.2.w", "norm.weight"])
         {'embed.weight': 0.0, 'layers.0.w': 0.0, 'layers.1.w': 0.5, 'layers.2.w': 1.0, \
-'norm.weight': 1.0}
+'norm.weight': 0.0}
     """
     names = list(tensors)
     layers = {name: found for name in names if (found := layer_number(name))}
@@ -158,12 +157,7 @@ def places(tensors: Iterable[str]) -> dict[str, float]:
         last[stack] = max(number, last.get(stack, 0))
     if not layers:
         return {}
-    return {
-        name: _place(*layers[name], last)
-        if name in layers
-        else 0.0 if EARLY.search(name) else 1.0
-        for name in names
-    }  # fmt: skip
+    return {name: _place(*layers[name], last) if name in layers else 0.0 for name in names}
 
 
 def layer_number(tensor: str) -> tuple[str, int] | None:

@@ -24,11 +24,11 @@ def test_a_gradient_is_linear_between_its_numbers(values: list[float], place: fl
     )
 
 
-def test_layers_run_from_0_to_1_with_embeddings_before_and_heads_after() -> None:
+def test_layers_run_from_0_to_1_and_all_else_is_at_0() -> None:
     found = places(NAMES)
     assert found["model.embed_tokens.weight"] == 0
     assert [found[f"model.layers.{i}.mlp.up.weight"] for i in range(4)] == [0, 1 / 3, 2 / 3, 1]
-    assert found["model.norm.weight"] == found["lm_head.weight"] == 1
+    assert found["model.norm.weight"] == found["lm_head.weight"] == 0
 
 
 def test_encoder_and_decoder_both_run_from_0_to_1() -> None:
