@@ -333,15 +333,23 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Measurement:
     from mergekit_geo.checkpoints.reference import open_checkpoint
     from mergekit_geo.checkpoints.workspace import Workspace
     from mergekit_geo.geometry.linear import Linear
+    from mergekit_geo.geometry.masked import Largest, Masked, Random
+    from mergekit_geo.geometry.model_stock import model_stock
     from mergekit_geo.geometry.sphere import Karcher, Slerp
+    from mergekit_geo.geometry.task_vectors import task_arithmetic
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.merging.disk import write_blend
 
-    equal = (1 / len(models),) * len(models)
+    equal, half = (1 / len(models),) * len(models), (0.5, 0.5)
     rules: dict[str, Rule] = {
         "linear": Linear(equal),
         "slerp": Slerp(0.5),
         "karcher": Karcher(equal),
+        "task_arithmetic": task_arithmetic(half),
+        "model_stock": model_stock(2),
+        "ties": Masked("ties", half, (Largest(0.5),) * 2, elect=True, normalize=True),
+        "dare_linear": Masked("dare_linear", half, (Random(0.5),) * 2, rescale=True),
+        "dare_ties": Masked("dare_ties", half, (Random(0.5),) * 2, rescale=True, elect=True),
     }
     blend = Blend(preflight([open_checkpoint(model) for model in models]).fetch(), rules[name])
     workspace = Workspace(out, name, fsync=False)
@@ -370,8 +378,17 @@ def say(text: str, began: float) -> None:
 # The works
 
 PLAIN = ("--no-eval", "--sharpness", "off", "--quiet")
-METHODS = {"linear": ("soup", 3), "slerp": ("slerp", 2), "karcher": ("slerp", 3)}
-"""What the peer calls it, our command, and the number of models."""
+METHODS = {
+    "linear": ("soup", 3), "slerp": ("slerp", 2), "karcher": ("slerp", 3),
+    "task_arithmetic": ("run", 3), "model_stock": ("run", 3), "ties": ("run", 3),
+    "dare_linear": ("run", 3), "dare_ties": ("run", 3),
+}  # fmt: skip
+"""What the peer calls it, our command, and the number of models, of which `run` takes the first as
+the base."""
+
+
+MASKING = ("ties", "dare_linear", "dare_ties")
+"""Those that take a density."""
 
 
 @dataclass(frozen=True)
@@ -384,6 +401,7 @@ class Bench:
         rounds: How often our works and the floor are done.
         peer: An interpreter that has mergekit.
         peer_rounds: How often its works are done.
+        methods: Which of `METHODS` are done.
     """
 
     models: list[Path]
@@ -391,13 +409,14 @@ class Bench:
     rounds: int
     peer: Path | None = None
     peer_rounds: int = 0
+    methods: Sequence[str] = tuple(METHODS)
 
     def works(self, *, durable: bool) -> list[Work]:
         """The rows, in order."""
         floors = {count: self.floor(count) for count in (3, 2)}
-        peers = {method: self.theirs(method, floors) for method in METHODS} if self.peer else {}
-        ours = [self.ours(method, floors, peers) for method in METHODS]
-        kernels = [self.kernel(method, floors) for method in METHODS]
+        peers = {m: self.theirs(m, floors) for m in self.methods} if self.peer else {}
+        ours = [self.ours(method, floors, peers) for method in self.methods]
+        kernels = [self.kernel(method, floors) for method in self.methods]
         extra = self.durable(floors[3]) if durable else []
         return [*floors.values(), *ours, *kernels, *peers.values(), *extra]
 
@@ -409,8 +428,9 @@ class Bench:
     def ours(self, method: str, floors: dict[int, Work], peers: dict[str, Work]) -> Work:
         """Our command."""
         command, count = METHODS[method]
-        run = self._run_ours(command, count, *PLAIN, "--no-fsync")
-        name = f"`geo-merge {command}`, {count} models"
+        inputs = [self._recipe(method)] if command == "run" else self.models[:count]
+        run = self._run_ours(command, inputs, *PLAIN, "--no-fsync")
+        name = f"`geo-merge {command}`, {inputs_of(method)}"
         return Work(name, run, self.rounds, floors.get(count), peers.get(method))
 
     def kernel(self, method: str, floors: dict[int, Work]) -> Work:
@@ -418,19 +438,19 @@ class Bench:
         _, count = METHODS[method]
         arguments = method, self.models[:count], self.runs / "kernel"
         run = partial(in_child, measure_kernel, *arguments)
-        return Work(f"kernel alone: {method}, {count} models", run, self.rounds, floors[count])
+        return Work(f"kernel alone: {inputs_of(method)}", run, self.rounds, floors[count])
 
     def theirs(self, method: str, floors: dict[int, Work]) -> Work:
         """The peer's command."""
         _, count = METHODS[method]
         run = self._run_theirs(method)
-        return Work(f"mergekit {method}, {count} models", run, self.peer_rounds, floors[count])
+        return Work(f"mergekit: {inputs_of(method)}", run, self.peer_rounds, floors[count])
 
     def durable(self, floor: Work) -> list[Work]:
         """Soups on the disk, and one with its losses measured."""
-        run = self._run_ours("soup", 3, *PLAIN)
+        run = self._run_ours("soup", self.models, *PLAIN)
         flushed = Work("`geo-merge soup`, flushed to the disk", run, self.rounds, floor)
-        run = self._run_ours("soup", 3, "--budget", "1")
+        run = self._run_ours("soup", self.models, "--budget", "1")
         evaluated = Work("`geo-merge soup --budget 1`, flushed and evaluated", run, self.rounds)
         if not self.peer:
             return [flushed, evaluated]
@@ -439,28 +459,45 @@ class Bench:
         flushed.peer = Work(name, run, self.peer_rounds, floor)
         return [flushed, flushed.peer, evaluated]
 
-    def _run_ours(self, command: str, count: int, *flags: str) -> Callable[[], Measurement]:
+    def _run_ours(
+        self, command: str, inputs: Sequence[Path], *flags: str
+    ) -> Callable[[], Measurement]:
         out = self.runs / "ours"
         program = Path(sys.executable).with_name("geo-merge")
-        line: list[str | Path] = [program, command, *self.models[:count], "-o", out, *flags]
+        line: list[str | Path] = [program, command, *inputs, "-o", out, *flags]
         return partial(measure_output, out, line)
 
     def _run_theirs(self, method: str, *after: Command) -> Callable[[], Measurement]:
         assert self.peer
-        out, recipe = self.runs / "theirs", self.runs / f"{method}.yaml"
-        recipe.write_text(json.dumps(self.recipe(method)))
+        out, recipe = self.runs / "theirs", self._recipe(method)
         line: list[str | Path] = [self.peer.with_name("mergekit-yaml"), recipe, out, "--quiet"]
         return partial(measure_output, out, line, *after)
 
+    def _recipe(self, method: str) -> Path:
+        """A file with what mergekit is asked to do, and `geo-merge run` too. JSON is YAML."""
+        path = self.runs / f"{method}.yaml"
+        path.write_text(json.dumps(self.recipe(method)))
+        return path
+
     def recipe(self, method: str) -> dict[str, Any]:
-        """What mergekit is asked to do. JSON is YAML."""
-        models = [str(model) for model in self.models[: METHODS[method][1]]]
-        recipe = {"merge_method": method, "models": [{"model": model} for model in models]}
-        parameters: dict[str, dict[str, Any]] = {
-            "linear": {"parameters": {"weight": 1.0}},
-            "slerp": {"parameters": {"t": 0.5}, "base_model": models[0]},
-        }
-        return recipe | parameters.get(method, {}) | {"dtype": "bfloat16"}
+        """The recipe of a method."""
+        command, count = METHODS[method]
+        first, *others = (str(model) for model in self.models[:count])
+        given = {"weight": 0.5, "density": 0.5} if method in MASKING else {"weight": 1.0}
+        names = others if command == "run" else [first, *others]
+        models = [{"model": name, "parameters": given} for name in names]
+        recipe: dict[str, Any] = {"merge_method": method, "models": models, "dtype": "bfloat16"}
+        if method == "slerp":
+            recipe["parameters"] = {"t": 0.5}
+        return recipe | ({"base_model": first} if command == "run" or method == "slerp" else {})
+
+
+def inputs_of(method: str) -> str:
+    """The method and its models."""
+    command, count = METHODS[method]
+    return (
+        f"{method}, {count - 1} models + base" if command == "run" else f"{method}, {count} models"
+    )
 
 
 def memory_rows(work: Path, runs: Path, *, keep: bool) -> list[list[str]]:
@@ -520,6 +557,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=positive, default=3, help="rounds (3)")
     parser.add_argument("--peer", type=Path, help="an interpreter that has mergekit")
     parser.add_argument("--peer-repeats", type=positive, help="rounds of the peer (--repeats)")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS])
     parser.add_argument("--durable", action="store_true", help="rows with output flushed")
     parser.add_argument("--memory", action="store_true", help=f"RSS at {SMALL} B and {LARGE} B")
     options = parser.parse_args()
@@ -559,7 +597,7 @@ def main() -> None:
     ):
         with models_of(size, work, keep=keep) as models:
             peer_rounds = options.peer_repeats or options.repeats
-            bench = Bench(models, Path(runs), options.repeats, peer, peer_rounds)
+            bench = Bench(models, Path(runs), options.repeats, peer, peer_rounds, options.methods)
             works = bench.works(durable=options.durable)
             run_all(works)
         rows = [work.cells() for work in works]

@@ -170,7 +170,7 @@ def inject_masks(torch: Any) -> None:
     from mergekit.merge_methods import generalized_task_arithmetic as theirs
 
     from mergekit_geo.merging.masks import seed_of
-    from mergekit_geo.merging.plain_masks import philox
+    from mergekit_geo.merging.plain_masks import numbers
 
     tensor, model = "", -1
     merge_group = theirs.GeneralizedTaskArithmeticMerge.merge_group
@@ -188,9 +188,9 @@ def inject_masks(torch: Any) -> None:
 
     def bernoulli(chances: Any) -> Any:
         count = chances.numel()
-        numbers = philox(seed_of(f"0 {model} {tensor}"), 0, -(-count // 4)).ravel()[:count]
+        drawn = numbers(seed_of(f"0 {model} {tensor}"), 0, count)
         chance = chances.double().flatten().numpy()
-        return torch.from_numpy(numbers / 2**32 < chance).to(chances.dtype).reshape(chances.shape)
+        return torch.from_numpy(drawn / 2**32 < chance).to(chances.dtype).reshape(chances.shape)
 
     theirs.GeneralizedTaskArithmeticMerge.merge_group = known
     theirs.sparsify = counted

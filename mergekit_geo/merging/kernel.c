@@ -86,11 +86,11 @@ INLINE int narrow_half(const float *restrict sums, const float *restrict size, s
 DEFINE_ADD_PRODUCTS(add_products, double)
 DEFINE_ADD_PRODUCTS(add_products_of_halves, float)
 
-/* Whether float32 may combine: halves into halves, and no factor near the ends of its range. */
+/* Whether float32 is enough: for halves of halves, and no factor near the ends of its range. */
 INLINE int all_halves(size_t k, const int *dtypes, const double *coefficients, int out_dtype) {
     int halves = out_dtype == BF16 || out_dtype == F16;
     for (size_t j = 0; j < k; j++) {
-        const double c = coefficients[j], size = c < 0 ? -c : c;
+        const double c = coefficients ? coefficients[j] : 0, size = c < 0 ? -c : c;
         halves &= dtypes[j] == BF16 || dtypes[j] == F16;
         halves &= c == 0 || (0x1p-60 < size && size < 0x1p60);
     }
@@ -99,12 +99,12 @@ INLINE int all_halves(size_t k, const int *dtypes, const double *coefficients, i
 
 /* k stretches of n elements each. `out` takes their combination, unless NULL; `gram`, (k, k) and
  * zero before, the lower triangle of the inner products of (a0, a1 - a0, ...), unless NULL; with
- * halves in and out, their products within a block are those of float32.
+ * halves in and halves asked for, their products within a block are those of float32.
  * Returns 0, or 1 if there is no memory for k blocks. */
 FOR_EVERY_CPU
 int merge(size_t k, size_t n, const void *const *stored, const int *dtypes,
           const double *coefficients, void *out, int out_dtype, double *gram) {
-    const int halves = out && all_halves(k, dtypes, coefficients, out_dtype);
+    const int halves = all_halves(k, dtypes, coefficients, out_dtype);
     double *rows = malloc((k + 1) * BLOCK * sizeof *rows), *sum = rows + k * BLOCK;
     float *half_rows = (float *)rows, half_sum[BLOCK], size[BLOCK];
     if (!rows) return 1;
@@ -115,8 +115,11 @@ int merge(size_t k, size_t n, const void *const *stored, const int *dtypes,
             for (size_t j = 0; j < k; j++)
                 widen_half((const uint16_t *)stored[j] + start, dtypes[j], count,
                            half_rows + j * BLOCK);
-            combine_half(half_rows, coefficients, k, count, half_sum, size);
-            const int sure = narrow_half(half_sum, size, k, count, out_dtype, (uint16_t *)to);
+            int sure = 1;
+            if (out) {
+                combine_half(half_rows, coefficients, k, count, half_sum, size);
+                sure = narrow_half(half_sum, size, k, count, out_dtype, (uint16_t *)to);
+            }
             if (gram) add_products_of_halves(half_rows, k, count, gram);
             if (sure) continue;
         }

@@ -59,8 +59,12 @@ class Kernel(Protocol):
     def workers(self) -> int:
         """How many threads it keeps busy."""
 
-    def gram(self, anchors: Sequence[Stretch]) -> Gram:
-        """Inner products of k stretches, in float64."""
+    def gram(self, anchors: Sequence[Stretch], dtype: str = "F64") -> Gram:
+        """Inner products of k stretches.
+
+        Products are those of float64; where the anchors are halves and the merged tensor, of
+        `dtype`, will be too, those within a block may be of float32, as in `combine_and_gram`.
+        """
 
     def combine(
         self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch

@@ -23,6 +23,12 @@ Mask = NDArray[np.uint8]
 KEY_BITS = 31
 """A key has no sign."""
 
+CERTAIN = 1 << 32
+"""A chance of one, in the units that random numbers have."""
+
+DRAWN = 64
+"""Counters whose numbers stand together in a stream: all first ones of so many, then all second."""
+
 
 @dataclass(frozen=True)
 class Digit:
@@ -80,7 +86,7 @@ class MaskKernel(Protocol):
         Args:
             seed: Key of the stream of random numbers, 64 bits.
             start: Place in it of the first element.
-            chance: Of being kept: one for all, or each its own in units of 2^-32.
+            chance: Of being kept: one below 1 for all, or each its own in units of 2^-32.
             mask: Filled.
         """
 

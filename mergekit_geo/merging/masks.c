@@ -13,7 +13,9 @@
 
 #define BIN_BITS 8 /* of a digit of the keys by which rows are sorted */
 #define BINS (1 << BIN_BITS)
-#define DRAWN 64 /* blocks of four random numbers made at once */
+#define LANES 8   /* sums kept apart; divides BLOCK */
+#define FEW 32    /* elements that are looked at one by one if one of them is special */
+#define DRAWN 64  /* blocks of four random numbers made at once */
 
 struct stored {
     const void *data;
@@ -88,11 +90,14 @@ void spreads(size_t k, size_t n, const struct stored *models, uint32_t *keys) {
 
 /* How many of the keys that begin with `prefix` have each of the next digits. */
 FOR_EVERY_CPU
-void tally(size_t n, const uint32_t *keys, int shift, int bits, uint64_t prefix, int64_t *counts) {
+void tally(size_t n, const uint32_t *keys, int shift, int bits, uint32_t prefix, int64_t *counts) {
     const uint32_t last = (1u << bits) - 1;
-    for (size_t i = 0; i < n; i++) {
-        const uint64_t begun = keys[i] >> shift;
-        if (begun >> bits == prefix) counts[begun & last]++;
+    for (size_t start = 0; start < n; start += FEW) {
+        const size_t stop = n - start < FEW ? n : start + FEW;
+        uint32_t any = 0;
+        for (size_t i = start; i < stop; i++) any |= keys[i] >> shift >> bits == prefix;
+        for (size_t i = start; any && i < stop; i++)
+            if (keys[i] >> shift >> bits == prefix) counts[keys[i] >> shift & last]++;
     }
 }
 
@@ -105,15 +110,14 @@ FOR_EVERY_CPU
 void between(size_t n, const uint32_t *keys, const uint32_t *bounds, const int64_t *kept,
              int64_t *met, uint8_t *mask) {
     const uint32_t low = bounds[0], high = bounds[1];
-    for (size_t start = 0; start < n; start += BLOCK) {
-        const size_t stop = n - start < BLOCK ? n : start + BLOCK;
+    for (size_t start = 0; start < n; start += FEW) {
+        const size_t stop = n - start < FEW ? n : start + FEW;
         uint32_t ties = 0;
         for (size_t i = start; i < stop; i++) {
-            mask[i] = keys[i] > low && keys[i] < high;
-            ties |= keys[i] == low || keys[i] == high;
+            mask[i] = (keys[i] > low) & (keys[i] < high);
+            ties |= (keys[i] == low) | (keys[i] == high);
         }
-        if (!ties) continue;
-        for (size_t i = start; i < stop; i++) {
+        for (size_t i = start; ties && i < stop; i++) {
             const int side = keys[i] != low;
             if (side && keys[i] != high) continue;
             mask[i] = kept[2 * side] <= met[side] && met[side] < kept[2 * side + 1];
@@ -122,22 +126,23 @@ void between(size_t n, const uint32_t *keys, const uint32_t *bounds, const int64
     }
 }
 
-/* Philox4x32-10 (Salmon 2011): four numbers for each value of a counter and a key. */
-INLINE void philox(uint64_t key, uint64_t counter, uint32_t out[4][DRAWN]) {
+/* Philox4x32-10 (Salmon 2011): the numbers of DRAWN counters, all first ones, then all second. */
+INLINE void philox(uint64_t key, uint64_t counter, uint32_t *restrict out) {
+    uint32_t *first = out, *second = out + DRAWN, *third = second + DRAWN, *fourth = third + DRAWN;
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     for (size_t l = 0; l < DRAWN; l++) {
-        out[0][l] = (uint32_t)(counter + l);
-        out[1][l] = (uint32_t)((counter + l) >> 32);
-        out[2][l] = out[3][l] = 0;
+        first[l] = (uint32_t)(counter + l);
+        second[l] = (uint32_t)((counter + l) >> 32);
+        third[l] = fourth[l] = 0;
     }
     for (int round = 0; round < 10; round++) {
         for (size_t l = 0; l < DRAWN; l++) {
-            const uint64_t a = UINT64_C(0xD2511F53) * out[0][l];
-            const uint64_t b = UINT64_C(0xCD9E8D57) * out[2][l];
-            out[0][l] = (uint32_t)(b >> 32) ^ out[1][l] ^ k0;
-            out[2][l] = (uint32_t)(a >> 32) ^ out[3][l] ^ k1;
-            out[1][l] = (uint32_t)b;
-            out[3][l] = (uint32_t)a;
+            const uint64_t a = UINT64_C(0xD2511F53) * first[l];
+            const uint64_t b = UINT64_C(0xCD9E8D57) * third[l];
+            first[l] = (uint32_t)(b >> 32) ^ second[l] ^ k0;
+            third[l] = (uint32_t)(a >> 32) ^ fourth[l] ^ k1;
+            second[l] = (uint32_t)b;
+            fourth[l] = (uint32_t)a;
         }
         k0 += 0x9E3779B9;
         k1 += 0xBB67AE85;
@@ -147,19 +152,19 @@ INLINE void philox(uint64_t key, uint64_t counter, uint32_t out[4][DRAWN]) {
 /* Keeps element i if the i-th number of the stream is below its chance, in units of 2^-32: one for
  * all, or each its own unless `chances` is NULL. `start` is the first element's place. */
 FOR_EVERY_CPU
-void draw(size_t n, uint64_t key, uint64_t start, uint64_t chance, const uint32_t *chances,
+void draw(size_t n, uint64_t key, uint64_t start, uint32_t chance, const uint32_t *chances,
           uint8_t *mask) {
-    uint32_t made[4][DRAWN];
-    const uint64_t stop = start + n;
-    for (uint64_t block = start / 4; 4 * block < stop; block += DRAWN) {
-        philox(key, block, made);
-        for (size_t w = 0; w < 4; w++)
-            for (size_t l = 0; l < DRAWN; l++) {
-                const uint64_t place = 4 * (block + l) + w;
-                if (place < start || place >= stop) continue;
-                const uint64_t below = chances ? chances[place - start] : chance;
-                mask[place - start] = made[w][l] < below;
-            }
+    uint32_t made[4 * DRAWN];
+    uint8_t kept[4 * DRAWN];
+    for (size_t done = 0, count; done < n; done += count) {
+        const size_t skipped = (start + done) % (4 * DRAWN), left = 4 * DRAWN - skipped;
+        count = n - done < left ? n - done : left;
+        philox(key, (start + done) / (4 * DRAWN) * DRAWN, made);
+        if (chances)
+            for (size_t i = 0; i < count; i++) kept[i] = made[skipped + i] < chances[done + i];
+        else
+            for (size_t i = 0; i < 4 * DRAWN; i++) kept[i] = made[i] < chance;
+        memcpy(mask + done, chances ? kept : kept + skipped, count);
     }
 }
 
@@ -197,27 +202,44 @@ int chances(size_t rows, size_t columns, const uint32_t *keys, double low, doubl
 
 /* Sums */
 
+/* Adds the sums over a block of a task vector, padded with zeros. */
+#define DEFINE_MEASURE(real)                                                                       \
+    INLINE void measure_##real(struct stored base, struct stored model, size_t n,                  \
+                               const uint8_t *mask, double *sums) {                                \
+        real origin[BLOCK], row[BLOCK], all[LANES] = {0}, kept[LANES] = {0}, squares[LANES] = {0}; \
+        load_##real(base, n, origin);                                                              \
+        load_##real(model, n, row);                                                                \
+        for (size_t i = 0; i < n; i++) row[i] -= origin[i];                                        \
+        for (size_t i = n; i < BLOCK; i++) row[i] = 0;                                             \
+        for (size_t i = 0; i < BLOCK; i += LANES)                                                  \
+            for (size_t l = 0; l < LANES; l++) all[l] += (real)fabs(row[i + l]);                   \
+        for (size_t i = 0; mask && i < n; i++) row[i] *= mask[i];                                  \
+        for (size_t i = 0; i < BLOCK; i += LANES)                                                  \
+            for (size_t l = 0; l < LANES; l++) {                                                   \
+                kept[l] += (real)fabs(row[i + l]);                                                 \
+                squares[l] += row[i + l] * row[i + l];                                             \
+            }                                                                                      \
+        for (size_t l = 0; l < LANES; l++) {                                                       \
+            sums[0] += all[l];                                                                     \
+            sums[1] += kept[l];                                                                    \
+            sums[2] += squares[l];                                                                 \
+        }                                                                                          \
+    }
+
+DEFINE_MEASURE(float)
+DEFINE_MEASURE(double)
+
 /* Sums over a task vector: sizes, sizes of what is kept (all without a mask), and its squares. */
 FOR_EVERY_CPU
 void measure(size_t n, struct stored base, struct stored model, const uint8_t *mask, double *sums) {
-    double origin[BLOCK], row[BLOCK];
+    const int halves = is_half(base.dtype) && is_half(model.dtype);
     for (size_t start = 0; start < n; start += BLOCK) {
         const size_t count = n - start < BLOCK ? n - start : BLOCK;
-        double parts[3][8] = {{0}};
-        load_double(from(base, start), count, origin);
-        load_double(from(model, start), count, row);
-        for (size_t i = 0; i < count; i++) row[i] -= origin[i];
-        for (size_t i = count; i < BLOCK; i++) row[i] = 0;
-        for (size_t i = 0; i < BLOCK; i += 8)
-            for (size_t l = 0; l < 8; l++) {
-                const int in = !mask || i + l >= count || mask[start + i + l];
-                const double value = row[i + l], size = fabs(value);
-                parts[0][l] += size;
-                parts[1][l] += in ? size : 0;
-                parts[2][l] += in ? value * value : 0;
-            }
-        for (size_t j = 0; j < 3; j++)
-            for (size_t l = 0; l < 8; l++) sums[j] += parts[j][l];
+        const uint8_t *kept = mask ? mask + start : NULL;
+        if (halves)
+            measure_float(from(base, start), from(model, start), count, kept, sums);
+        else
+            measure_double(from(base, start), from(model, start), count, kept, sums);
     }
 }
 

@@ -16,6 +16,10 @@ import numpy as np
 from mergekit_geo.geometry.masked import Keep, Largest, Middle, Random, Ranked, Spread
 from mergekit_geo.merging.mask_kernel import DIGITS, KEY_BITS, Bounds, Keys, Mask, MaskKernel
 
+MOST_KEPT = 1 << 27
+"""Elements of a tensor whose masks are remembered, 16 MB each; those of larger ones are found
+again."""
+
 NO_KEY = 1 << KEY_BITS
 """Larger than any key."""
 
@@ -256,3 +260,42 @@ class DrawnByRank(Drawn):
         chances = np.empty_like(keys)
         self.kernel.chances(keys, self.columns, self.low, self.high, chances)
         self.kernel.draw(self.seed, start, chances, mask)
+
+
+class Kept:
+    """Remembers masks, a bit an element, so that a second pass need not find them again.
+
+    Args:
+        masker: Makes them.
+    """
+
+    def __init__(self, masker: Masker) -> None:
+        self.masker, self.looks = masker, masker.looks
+        self._packed: dict[int, Mask] = {}
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether they are still to be made."""
+        return self.masker.needs_keys and not self._whole
+
+    def look(self, keys: Keys) -> None:
+        """As the masker."""
+        self.masker.look(keys)
+
+    def settle(self) -> None:
+        """As the masker."""
+        self.masker.settle()
+
+    def begin(self) -> None:
+        """What was made before is what will be asked for."""
+        self._whole = bool(self._packed)
+        if not self._whole:
+            self.masker.begin()
+
+    def fill(self, start: int, keys: Keys, mask: Mask) -> None:
+        """From memory, if it is there."""
+        if self._whole:
+            mask[:] = np.unpackbits(self._packed[start], count=len(mask), bitorder="little")
+        else:
+            self.masker.fill(start, keys, mask)
+            self._packed[start] = np.packbits(mask, bitorder="little")

@@ -34,24 +34,24 @@ class NativeKernel:
         except OSError:
             return False
 
-    def gram(self, anchors: Sequence[Stretch]) -> Gram:
+    def gram(self, anchors: Sequence[Stretch], dtype: str = "F64") -> Gram:
         """Inner products of k stretches."""
         gram = np.zeros((len(anchors), len(anchors)))
-        self._run(anchors, None, None, gram)
+        self._run(anchors, None, None, gram, dtype)
         return _symmetric(gram, anchors[0].count)
 
     def combine(
         self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
     ) -> None:
         """Overwrite `out` with the sum of k stretches, each times its coefficient."""
-        self._run(anchors, coefficients, out, None)
+        self._run(anchors, coefficients, out, None, out.dtype)
 
     def combine_and_gram(
         self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
     ) -> Gram:
         """Both in one pass."""
         gram = np.zeros((len(anchors), len(anchors)))
-        self._run(anchors, coefficients, out, gram)
+        self._run(anchors, coefficients, out, gram, out.dtype)
         return _symmetric(gram, anchors[0].count)
 
     def _run(
@@ -60,6 +60,7 @@ class NativeKernel:
         coefficients: Sequence[float] | None,
         out: Stretch | None,
         gram: np.ndarray[tuple[int, int], np.dtype[np.float64]] | None,
+        dtype: str,
     ) -> None:
         k = len(anchors)
         failed = self._merge(
@@ -69,7 +70,7 @@ class NativeKernel:
             (ctypes.c_int * k)(*(CODES[anchor.dtype] for anchor in anchors)),
             None if coefficients is None else (ctypes.c_double * k)(*coefficients),
             None if out is None else out.data.ctypes.data,
-            0 if out is None else CODES[out.dtype],
+            CODES[dtype],
             None if gram is None else gram.ctypes.data,
         )
         if failed:

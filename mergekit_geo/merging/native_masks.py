@@ -13,11 +13,8 @@ from numpy.typing import NDArray
 
 from mergekit_geo.geometry.masked import Sizes, Sum, Weights
 from mergekit_geo.merging.kernels import Stretch
-from mergekit_geo.merging.mask_kernel import Bounds, Digit, Keys, Mask
+from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask
 from mergekit_geo.merging.native import CODES, LIBRARY
-
-CERTAIN = 1 << 32
-"""A chance of one."""
 
 
 class _Stored(ctypes.Structure):
@@ -107,9 +104,9 @@ def _library() -> ctypes.CDLL:
     library, pointer, size = ctypes.CDLL(str(LIBRARY)), c_void_p, c_size_t
     library.sizes.argtypes = [size, _Stored, _Stored, pointer]
     library.spreads.argtypes = [size, size, pointer, pointer]
-    library.tally.argtypes = [size, pointer, c_int, c_int, c_uint64, pointer]
+    library.tally.argtypes = [size, pointer, c_int, c_int, c_uint32, pointer]
     library.between.argtypes = [size, pointer, pointer, pointer, pointer, pointer]
-    library.draw.argtypes = [size, c_uint64, c_uint64, c_uint64, pointer, pointer]
+    library.draw.argtypes = [size, c_uint64, c_uint64, c_uint32, pointer, pointer]
     library.chances.argtypes = [size, size, pointer, c_double, c_double, pointer]
     library.measure.argtypes = [size, _Stored, _Stored, pointer, pointer]
     library.add_masked.argtypes = [size, size, pointer, pointer, _Sum, pointer, c_int]

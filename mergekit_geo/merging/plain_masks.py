@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mergekit_geo.geometry.masked import Sizes, Sum
 from mergekit_geo.merging.kernels import Stretch
-from mergekit_geo.merging.mask_kernel import Bounds, Digit, Keys, Mask
+from mergekit_geo.merging.mask_kernel import CERTAIN, DRAWN, Bounds, Digit, Keys, Mask
 
 HALVES = ("BF16", "F16")
 Reals = NDArray[np.floating[Any]]
@@ -52,9 +52,8 @@ class PlainMasks:
 
     def draw(self, seed: int, start: int, chance: float | Keys, mask: Mask) -> None:
         """Mask at random."""
-        same = np.uint64(int(chance * (1 << 32))) if isinstance(chance, float) else None
-        numbers = philox(seed, start // 4, -(-(start % 4 + len(mask)) // 4)).ravel()
-        mask[:] = numbers[start % 4 :][: len(mask)] < (chance if same is None else same)
+        below = np.uint32(chance * CERTAIN) if isinstance(chance, float) else chance
+        mask[:] = numbers(seed, start, len(mask)) < below
 
     def chances(self, keys: Keys, columns: int, low: float, high: float, out: Keys) -> None:
         """Chances by rank in each row of keys."""
@@ -99,6 +98,15 @@ def _summed(moved: Sequence[Reals], how: Sum) -> tuple[Reals, Reals | None]:
         total += np.where(counts, real(how.factors[j]) * row, 0)
         share += np.where(counts, real(how.weights[j]), 0) if how.weights else 0
     return total, share if how.weights else None
+
+
+def numbers(seed: int, start: int, count: int) -> Keys:
+    """Of a stream of random numbers, from place `start` on."""
+    group = 4 * DRAWN
+    first, stop = start // group, -(-(start + count) // group)
+    made = philox(seed, first * DRAWN, (stop - first) * DRAWN)
+    placed = made.reshape(-1, DRAWN, 4).transpose(0, 2, 1).ravel()
+    return placed[start - first * group :][:count]
 
 
 def philox(seed: int, block: int, count: int) -> NDArray[np.uint32]:

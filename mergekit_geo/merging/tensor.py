@@ -123,7 +123,8 @@ class TensorMerger:
         shape = self.blend.donor.tensors[name].shape
         task = MaskedTensor(name, shape, rule, partial(self._read, name), STRETCH)
         before = task.before()
-        gram, counts = self._checked(name, self._sum(map(self._seen, next(before))))
+        seen = (self._seen(name, anchors) for anchors in next(before))
+        gram, counts = self._checked(name, self._sum(seen))
         if gram is None:
             self._write(name, rule.convex)
             return TensorRecord("linear: not finite", rule.convex, gram, counts)
@@ -136,9 +137,9 @@ class TensorMerger:
             self._store(name, start, anchors, add, out)
         return TensorRecord(rule.name, rule.weights, gram, counts, tuple(task.kept))
 
-    def _seen(self, anchors: Sequence[Stretch]) -> Gram:
+    def _seen(self, name: str, anchors: Sequence[Stretch]) -> Gram:
         self.advance(anchors[0].count)
-        return self.kernel.gram(anchors)
+        return self.kernel.gram(anchors, self.blend.output_info(name).dtype)
 
     def _coefficients(self, name: str, rule: Rule, gram: Gram | None) -> Coefficients:
         if gram is None:
@@ -160,12 +161,7 @@ class TensorMerger:
         return TensorRecord("copied")
 
     def _gram(self, name: str) -> Gram:
-        return self._sum(self._grams(name))
-
-    def _grams(self, name: str) -> Iterator[Gram]:
-        for _, anchors in self._read(name):
-            yield self.kernel.gram(anchors)
-            self.advance(anchors[0].count)
+        return self._sum(self._seen(name, anchors) for _, anchors in self._read(name))
 
     def _write(self, name: str, coefficients: Sequence[float]) -> None:
         for start, anchors in self._read(name):
@@ -253,7 +249,7 @@ class TensorMerger:
         for _, anchors in self._read(name):
             counts = [n + anchor.nonfinite for n, anchor in zip(counts, anchors, strict=True)]
         if not any(counts):
-            wide = self._gram(name)
+            wide = self._sum(self.kernel.gram(anchors) for _, anchors in self._read(name))
             return (wide if wide.is_finite else None), ()
         if not self.allow_nonfinite:
             self._refuse_nonfinite(name, counts)

@@ -43,7 +43,7 @@ class TorchKernel:
         self.device = device
         self.workers = 1 if device == "cpu" else core_count()  # torch has threads of its own
 
-    def gram(self, anchors: Sequence[Stretch]) -> Gram:
+    def gram(self, anchors: Sequence[Stretch], dtype: str = "F64") -> Gram:
         """Inner products of k stretches."""
         return _gram_(self._rows(anchors))
 

@@ -25,7 +25,7 @@ from mergekit_geo.merging.mask_kernel import MaskKernel
 from mergekit_geo.merging.masks import seed_of
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native_masks import NativeMasks
-from mergekit_geo.merging.plain_masks import PlainMasks, philox
+from mergekit_geo.merging.plain_masks import PlainMasks, numbers
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
 
@@ -89,8 +89,8 @@ def kept(keep: Keep, vector: Tensor, name: str, model: int, seed: int) -> Tensor
         least = max(0, count - share - int(keep.gamma * count))
         mask[size.sort(stable=True).indices[least : least + share]] = 1
     else:
-        numbers = philox(seed_of(f"{seed} {model} {name}"), 0, -(-count // 4)).ravel()[:count]
-        mask = torch.from_numpy(numbers / 2**32 < chances(keep, vector))
+        drawn = numbers(seed_of(f"{seed} {model} {name}"), 0, count)
+        mask = torch.from_numpy(drawn / 2**32 < chances(keep, vector))
     return mask.reshape(vector.shape).double()
 
 
