@@ -14,7 +14,7 @@ import numpy as np
 from mergekit_geo.geometry.masked import Masked, Ranked, Sce, Sizes, Spread
 from mergekit_geo.merging.kernels import Stretch
 from mergekit_geo.merging.mask_kernel import Keys, Mask, mask_kernel
-from mergekit_geo.merging.masks import MOST_KEPT, Kept, Masker, masker_for
+from mergekit_geo.merging.masks import Masker, masker_for, remembered
 
 Stretches = Iterator[tuple[int, list[Stretch]]]
 """Place of the first element and the anchors' stretches, the base first, one after the other."""
@@ -47,12 +47,12 @@ class MaskedTensor:
         self.rule, self.kernel = rule, mask_kernel()
         self._shared = isinstance(rule.keeps[0], Spread)
         keeps = rule.keeps[:1] if self._shared else rule.keeps
-        self._maskers: list[Masker | None] = [
+        self._maskers = [
             masker_for(keep, self.kernel, shape, f"{rule.seed} {j} {name}")
             for j, keep in enumerate(keeps)
         ]
-        if rule.needs_sizes and prod(shape) <= MOST_KEPT:
-            self._maskers = [Kept(masker) if masker else None for masker in self._maskers]
+        if rule.needs_sizes:
+            self._maskers = [remembered(masker, shape) for masker in self._maskers]
         columns = shape[-1] if shape and any(isinstance(keep, Ranked) for keep in keeps) else 1
         self._step = max(1, stretch // max(1, columns)) * columns
         self._read = read

@@ -9,6 +9,7 @@ by seed, tensor and model: they do not depend on who works on what, and in which
 from __future__ import annotations
 
 import hashlib
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -59,7 +60,7 @@ def masker_for(
         shape: Of the tensor.
         stream: Names the random numbers: seed, model and tensor.
     """
-    count = int(np.prod(shape))
+    count = prod(shape)
     if keep.density >= 1 or count == 0:
         return None
     share = int(keep.density * count)
@@ -78,6 +79,11 @@ def masker_for(
             low, high = keep.density - keep.epsilon, keep.density + keep.epsilon
             return DrawnByRank(kernel, seed_of(stream), columns, low, high)
     raise TypeError(keep)
+
+
+def remembered(masker: Masker | None, shape: tuple[int, ...]) -> Masker | None:
+    """One whose masks are made once, if the tensor is not too large for that."""
+    return Kept(masker) if masker and prod(shape) <= MOST_KEPT else masker
 
 
 def seed_of(stream: str) -> int:
