@@ -26,15 +26,15 @@ NO_KEY = 1 << KEY_BITS
 
 
 class Masker(Protocol):
-    """The mask of one task vector.
+    """The mask of one task vector."""
 
-    Attributes:
-        looks: How often it must see all keys before it can say what is kept.
-        needs_keys: Whether it must see them when it says so.
-    """
+    @property
+    def looks(self) -> int:
+        """How often it must see all keys before it can say what is kept."""
 
-    looks: int
-    needs_keys: bool
+    @property
+    def needs_keys(self) -> bool:
+        """Whether it must see them when it says so."""
 
     def look(self, keys: Keys) -> None:
         """See the next stretch of keys."""

@@ -1,5 +1,6 @@
 """Merging element by element, beside naive whole-tensor references written from the papers."""
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.geometry.masked import (
     Keep,
     Largest,
@@ -19,13 +21,14 @@ from mergekit_geo.geometry.masked import (
     Sce,
     Spread,
 )  # fmt: skip
+from mergekit_geo.geometry.task_vectors import task_arithmetic
 from mergekit_geo.merging import masked, tensor
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.mask_kernel import MaskKernel
-from mergekit_geo.merging.masks import seed_of
+from mergekit_geo.merging.masks import Ranks, seed_of
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native_masks import NativeMasks
-from mergekit_geo.merging.plain_masks import PlainMasks, numbers
+from mergekit_geo.merging.plain_masks import PlainMasks, numbers, philox
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
 
@@ -35,6 +38,7 @@ SHAPES = {
     "bias": (301,),
     "one": (1,),
     "cube": (3, 5, 7),
+    "long": (2, 700),
 }
 WEIGHTS = (0.75, -0.25, 0.5)
 """Exact in any dtype, so that sums that cancel are zero for everybody."""
@@ -194,3 +198,183 @@ def test_sce_is_the_naive_one(kernel: MaskKernel, dtype: str, select: float, sca
         assert_rounded(state[name], naive_sce(rule, models, name), dtype)
     if select < 1:
         assert state["bias"].equal(models[0]["bias"])
+
+
+# What every such merge keeps
+
+RULES = [
+    Masked("ties", WEIGHTS, (Largest(0.4),) * 3, elect=True, normalize=True),
+    Masked("dare_ties", WEIGHTS, (Random(0.4),) * 3, rescale=True, elect=True, seed=5),
+    Masked("della", WEIGHTS, (Ranked(0.4, 0.2),) * 3, rescale=True, elect=True, normalize=True),
+    Masked("breadcrumbs", WEIGHTS, (Middle(0.4, 0.1),) * 3),
+    Sce(3, Spread(0.4)),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_workers_and_stretches_change_no_bit(
+    rule: Masked | Sce, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = family("BF16")
+    once, _ = merged(rule, models, workers=1)
+    monkeypatch.setattr(tensor, "STRETCH", 131)
+    again, _ = merged(rule, [dict(reversed(model.items())) for model in models], workers=3)
+    assert all(once[name].equal(again[name]) for name in SHAPES)
+
+
+def test_another_seed_model_or_tensor_is_another_mask() -> None:
+    models = family("F32")
+    models[2], models[3] = models[1], models[1]
+    for model in models:
+        model["layers.0.w"] = model["layers.1.w"].clone()
+    keep = (Random(0.5), Random(1e-9), Random(1e-9))
+    found = [
+        merged(Masked("dare", weights, keeps, seed=seed), models)[0][name]
+        for weights, keeps, seed, name in [
+            ((1.0, 0.0, 0.0), keep, 0, "layers.0.w"),
+            ((1.0, 0.0, 0.0), keep, 1, "layers.0.w"),
+            ((0.0, 1.0, 0.0), (keep[1], keep[0], keep[2]), 0, "layers.0.w"),
+            ((1.0, 0.0, 0.0), keep, 0, "layers.1.w"),
+        ]
+    ]
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            assert 0.4 < (one == other).double().mean() < 0.6  # as if by two coins
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+def test_equal_models_are_the_base_to_the_bit(rule: Masked | Sce, dtype: str) -> None:
+    base = family(dtype, count=1)[0]
+    base["one"][0] = -0.0
+    state, _ = merged(rule, [base] * 4)
+    assert all(state[n].view(torch.uint8).equal(base[n].view(torch.uint8)) for n in SHAPES)
+
+
+def test_all_kept_and_no_vote_is_task_arithmetic() -> None:
+    models = family("F32")
+    state, _ = merged(Masked("x", WEIGHTS, (Keep(),) * 3, scale=0.8), models)
+    linear, _ = merged(task_arithmetic(WEIGHTS, 0.8), models)  # type: ignore[arg-type]
+    for name in SHAPES:
+        torch.testing.assert_close(state[name], linear[name], rtol=3e-7, atol=1e-8)
+
+
+def test_dare_keeps_the_expectation() -> None:
+    """Over many seeds the mean is the mean without masks, as the paper's rescaling has it."""
+    models = family("F64", count=2)
+    rules = [Masked("dare", (1.0,), (Random(0.3),), rescale=True, seed=s) for s in range(200)]
+    mean = sum(merged(rule, models)[0]["layers.0.w"] for rule in rules) / len(rules)
+    vector = models[1]["layers.0.w"] - models[0]["layers.0.w"]
+    error = (mean - models[1]["layers.0.w"]) / (vector.abs() * (0.7 / 0.3 / len(rules)) ** 0.5)
+    assert error.abs().mean() < 1
+    assert abs(float(error.mean())) < 4 / error.numel() ** 0.5
+
+
+def test_statistics_integers_scalars_and_empty_tensors() -> None:
+    models = [
+        {
+            "running_var": torch.tensor([value]),
+            "steps.num_batches_tracked": torch.tensor(int(value)),
+            "scalar": torch.tensor(value),
+            "empty": torch.empty(0, 3),
+        }
+        for value in (1.0, 3.0, 9.0)
+    ]
+    rule = Masked("ties", (0.5, 0.25), (Largest(0.1),) * 2, elect=True)
+    state, records = merged(rule, models)
+    assert state["running_var"].item() == 0.25 * 1 + 0.5 * 3 + 0.25 * 9
+    assert state["scalar"].item() == 1 + 0.5 * 2 + 0.25 * 8  # one element at least is kept
+    assert (state["steps.num_batches_tracked"], state["empty"].shape) == (1, (0, 3))
+    assert records["running_var"].branch == "linear: statistic"
+
+
+def test_what_is_not_finite_is_refused_or_averaged() -> None:
+    models = family("F32", count=3)
+    models[2]["bias"][7] = torch.nan
+    rule = Masked("ties", (0.5, 0.25), (Largest(0.5),) * 2, elect=True)
+    with pytest.raises(NonFiniteError, match=r"NaN or infinite elements in m2 \(1\)"):
+        merged(rule, models)
+    blend = Blend(tuple(MemoryCheckpoint(model, "m") for model in models), rule)
+    sink = MemorySink(blend)
+    records = stream(blend, sink, allow_nonfinite=True)
+    mean = sum(c * m["bias"].double() for c, m in zip(rule.convex, models, strict=True))
+    torch.testing.assert_close(sink.state["bias"].double(), mean, equal_nan=True)
+    assert records["bias"].branch == "linear: not finite"
+
+
+def test_what_does_not_fit_the_output_is_refused() -> None:
+    models = [{"w": torch.tensor([60000.0, 1.0])}, {"w": torch.tensor([65000.0, 1.0])}]
+    rule = Masked("ties", (2.0,), (Largest(1.0),), elect=True)
+    with pytest.raises(NonFiniteError, match=r"values up to 7e\+04 do not fit F16"):
+        merged(rule, models, dtype="F16")
+
+
+def test_a_record_survives_the_journal() -> None:
+    _, records = merged(RULES[0], family("F32"))
+    assert records["bias"].kept == (120, 120, 120)
+    raw = json.loads(json.dumps(records["bias"].to_json()))
+    assert TensorRecord.from_json(raw).kept == (120, 120, 120)
+
+
+# The kernel itself
+
+
+def test_philox_gives_the_published_numbers() -> None:
+    """Known answers of Random123 for philox4x32-10."""
+    found = [f"{number:08x}" for number in philox(0, 0, 1)[0]]
+    assert found == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+
+
+@pytest.mark.parametrize("start", [0, 1, 255, 256, (1 << 40) + 77])
+def test_both_kernels_draw_the_same(start: int) -> None:
+    masks = np.zeros((2, 1000), np.uint8)
+    chances = np.random.default_rng(0).integers(0, 2**32, 1000, np.uint32)
+    for chance in (0.37, chances):
+        for mask, kernel in zip(masks, (NativeMasks(), PlainMasks()), strict=True):
+            kernel.draw(2**63 + 12345, start, chance, mask)
+        assert (masks[0] == masks[1]).all()
+        assert 0.2 < masks.mean() < 0.7
+
+
+def test_chance_is_exact() -> None:
+    """Of numbers that are spread evenly a share of exactly the chance is below it."""
+    drawn = numbers(1, 0, 1 << 20)
+    assert abs((drawn < 0.25 * 2**32).mean() - 0.25) < 4 * (0.25 * 0.75 / (1 << 20)) ** 0.5
+    assert len(np.unique(drawn[:4096])) > 4090
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "first_come"),
+    [(0, 700, False), (0, 1, False), (699, 700, True), (100, 100, False), (123, 456, False),
+     (123, 700, False), (123, 700, True)],
+)  # fmt: skip
+def test_ranks_are_those_of_a_sort(low: int, high: int, first_come: bool) -> None:
+    """Keys that repeat, at both ends of the range."""
+    keys = np.random.default_rng(low).integers(0, 40, 700, np.uint32) << np.uint32(14)
+    masker = Ranks(NativeMasks(), 700, low, high, first_come=first_come)
+    for _ in range(2):
+        for start in range(0, 700, 99):
+            masker.look(keys[start : start + 99])
+        masker.settle()
+    masker.begin()
+    mask = np.zeros(700, np.uint8)
+    for start in range(0, 700, 50):
+        masker.fill(start, keys[start : start + 50], mask[start : start + 50])
+    order = np.argsort(keys, kind="stable")
+    if first_come:
+        order = np.argsort(~keys, kind="stable")[::-1]
+    assert sorted(np.flatnonzero(mask)) == sorted(order[low:high])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Largest(0.0), r"density 0 is outside \(0, 1\]"),
+        (lambda: Random(1.2), r"density 1\.2 is outside \(0, 1\]"),
+        (lambda: Middle(0.5, 1.0), r"gamma 1 is outside \[0, 1\)"),
+        (lambda: Ranked(0.9, 0.15), r"density 0\.9 and epsilon 0\.15: .* inside \(0, 1\)"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(make: Callable[[], Keep], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        make()

@@ -29,18 +29,35 @@ def stock(base: Tensor, *models: Tensor) -> Tensor:
     return base + 3 * cosine / (1 + 2 * cosine) * (x + y + z) / 3
 
 
+def ties(base: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Yadav 2023, for a third of the way from 0.8 to 0.5 to 0.3 and the weights of attention."""
+    density_of_b = 0.8 + (0.5 - 0.8) * 2 / 3
+    kept = [trimmed(a - base, 0.5), trimmed(b - base, density_of_b)]
+    weights = [0.5, 0.3]
+    sign = torch.where(weights[0] * kept[0] + weights[1] * kept[1] >= 0, 1.0, -1.0)
+    agrees = [(v.sign() == sign) * w for v, w in zip(kept, weights, strict=True)]
+    total = sum(v * w for v, w in zip(kept, agrees, strict=True))
+    return base + total / sum(agrees).clamp(min=1e-9)  # type: ignore[union-attr]
+
+
+def trimmed(vector: Tensor, density: float) -> Tensor:
+    least = vector.abs().flatten().sort(descending=True).values[int(density * vector.numel()) - 1]
+    return vector * (vector.abs() >= least)
+
+
 EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "soup": lambda base, a, b, c: (a + b + c) / 3,
     "weighted": lambda base, a, b, c: 0.6 * a + 0.4 * b,
     "slerp": lambda base, a, b, c: slerp(a, b, 1.3 / 3),  # between 0.5 at 1/4 and 0.3 at 1/2
     "task_arithmetic": lambda base, a, b, c: base + 0.9 * (0.6 * (a - base) + 0.3 * (b - base)),
     "model_stock": stock,
+    "ties": ties,
 }
 """What layer 1 of 4 is, at a third of the way."""
 
 
-def test_there_are_eight() -> None:
-    assert len(EXAMPLES) == 8
+def test_there_are_ten() -> None:
+    assert len(EXAMPLES) == 10
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
