@@ -239,15 +239,18 @@ def _wants_statistics(draft: Draft) -> bool:
     return True
 
 
+def _as_recorded(record: TensorRecord) -> dict[str, Any]:
+    """What was done to a tensor; where elements are masked, with how many were kept."""
+    done = {"branch": record.branch, "coefficients": record.coefficients}
+    return {**done, "kept": record.kept} if record.kept else done
+
+
 def _write_recipe(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> None:
     recipe = {
         "method": draft.chosen.rule.name,
         "settings": draft.settings(),
         "models": [model_entry(anchor).model_dump() for anchor in draft.blend.anchors],
         "versions": versions(),
-        "tensors": {
-            name: {"branch": record.branch, "coefficients": record.coefficients}
-            for name, record in records.items()
-        },
+        "tensors": {name: _as_recorded(record) for name, record in records.items()},
     }
     (folder / MARK).write_text(json.dumps(recipe, indent=1) + "\n", "utf-8")
