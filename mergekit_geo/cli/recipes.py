@@ -19,6 +19,10 @@ def run(
         Path | None,
         typer.Option("-o", "--out", help="Folder to write; not needed with --dry-run."),
     ] = None,
+    members_in: Annotated[
+        Path | None,
+        typer.Option(help="Folder of members that are trained first; OUT.members if not said."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")
     ] = False,
@@ -34,6 +38,8 @@ def run(
             return
         from mergekit_geo.recipes.run import run as follow
 
-        result = follow(recipe, out, progress=current.progress(), **options.settings())
+        result = follow(
+            recipe, out, members_in=members_in, progress=current.progress(), **options.settings()
+        )
         current.show(result.report)
         current.gate(options.require is None or result.is_not_worse)

@@ -16,7 +16,7 @@ from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasureme
 from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.landscape_text import landscape_lines
 from mergekit_geo.reports.path import PathMeasurements
-from mergekit_geo.reports.plan import PlanMeasurements, PlanRow
+from mergekit_geo.reports.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.reports.push import PushMeasurements
 from mergekit_geo.reports.schema import (
     BarrierMeasurements,
@@ -246,6 +246,9 @@ def _print_plan(console: Console, report: Report, result: PlanMeasurements) -> N
         )
     if any(density < 1 for row in result.rows for density in row.densities):
         console.print("w of d: weight w of a share d of the elements", markup=False)
+    if result.members:
+        head = ("trained first", "from", "on", "seed", "rho", "examples", "steps", "disk", "")
+        console.print(_table(head, [_member_row(member) for member in result.members]))
     free = "" if result.free is None else f", {in_gigabytes(result.free)} free"
     console.print(
         f"{result.tensors} tensors, {result.parameters:,} parameters, {result.dtype}: reads "
@@ -253,6 +256,13 @@ def _print_plan(console: Console, report: Report, result: PlanMeasurements) -> N
         markup=False,
     )
     console.print("nothing was written", markup=False)
+
+
+def _member_row(member: PlannedMember) -> tuple[str, ...]:
+    counts = ("?" if n is None else f"{n:,}" for n in (member.examples, member.steps))
+    disk = in_gigabytes(member.disk) if member.disk else ""
+    named = (member.name, member.model, member.train_data, str(member.seed), f"{member.rho:g}")
+    return (*named, *counts, disk, member.state)
 
 
 def _plan_row(result: PlanMeasurements, row: PlanRow) -> tuple[str, ...]:

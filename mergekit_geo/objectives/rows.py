@@ -28,6 +28,18 @@ def load_rows(data: EvalData) -> Rows:
     return rows
 
 
+def is_on_hub(data: EvalData) -> bool:
+    """Whether data is named that would have to be downloaded.
+
+    Example:
+        >>> is_on_hub(EvalData("org/texts")), is_on_hub(EvalData("runs/texts.jsonl"))
+        (True, False)
+    """
+    path = Path(data.origin).expanduser()
+    named = HUB_NAME.fullmatch(data.origin) and path.suffix.lower() not in READERS
+    return bool(named) and not path.exists()
+
+
 def _read(data: EvalData) -> Rows:
     path = Path(data.origin).expanduser()
     if data.origin == BUILTIN:
@@ -38,7 +50,7 @@ def _read(data: EvalData) -> Rows:
         return _without_splits(read_file(path), data)
     if path.is_dir():
         return saved_rows(path, data)
-    if path.suffix.lower() in READERS or not HUB_NAME.fullmatch(data.origin):
+    if not is_on_hub(data):
         raise DataError(
             "no such file",
             where=data.origin,

@@ -10,21 +10,22 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mergekit_geo.errors import RecipeError
+from mergekit_geo.errors import ArgumentError, RecipeError
+from mergekit_geo.recipes.along import Along
+from mergekit_geo.recipes.finetune import Finetune
+from mergekit_geo.recipes.members import misnamed
 from mergekit_geo.recipes.methods import METHODS
-from mergekit_geo.recipes.schema import Along, ModelEntry, Objective, Recipe, Slice, Source
+from mergekit_geo.recipes.schema import ModelEntry, Objective, Recipe, Slice, Source
 
 Place = tuple[int | str, ...]
 
 PARTS: dict[str, type[BaseModel]] = {
     "models": ModelEntry, "slices": Slice, "sources": Source, "objective": Objective,
-    "along": Along,
+    "along": Along, "finetune": Finetune,
 }  # fmt: skip
 """What lies under a key."""
 
 REFUSED = {
-    "finetune": "training members first is not built yet: `geo-merge finetune` trains, and its "
-    "outputs are models like any other",
     "tokenizer": "a tokenizer put together token by token is not built; tokenizer_source takes "
     "one model's whole",
     "modules": "merging the parts of a multimodal model by recipes of their own is not built; "
@@ -107,26 +108,37 @@ def _refuse_repeated(node: yaml.Node | None, name: str) -> None:
 
 def _validated(raw: dict[str, Any], node: yaml.Node | None, name: str) -> Recipe:
     try:
-        return Recipe.model_validate(raw)
+        found = Recipe.model_validate(raw)
     except ValidationError as error:
-        found = error.errors()
-        unknown = [e for e in found if e["type"] == "extra_forbidden"]
-        first = (unknown or found)[0]
-        _explain(first["loc"], first["type"], first["msg"], first["input"], node, name)
+        _explain_first(error, node, name)
+    if wrong := misnamed(found):
+        raise RecipeError(wrong.said, where=_where(node, wrong.loc, name), remedy=wrong.remedy)
+    return found
+
+
+def _explain_first(error: ValidationError, node: yaml.Node | None, name: str) -> NoReturn:
+    """Raise what is wrong: an unknown key before all else, as others follow from it."""
+    found = error.errors()
+    unknown = [e for e in found if e["type"] == "extra_forbidden"]
+    first = (unknown or found)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, ArgumentError):
+        where = _where(node, first["loc"], name)
+        said = f"{_path(first['loc'])}: {cause.message}"
+        raise RecipeError(said, where=where, remedy=cause.remedy) from error
+    _explain(first["loc"], first["type"], first["msg"], first["input"], node, name)
 
 
 def _explain(
     loc: Place, kind: str, said: str, value: object, node: yaml.Node | None, name: str
 ) -> NoReturn:
     """Raise what pydantic found in the recipe's own words."""
-    line = _line(node, loc)
-    where = f"{name}, line {line}" if line else name
-    path = _path(loc)
+    where, path = _where(node, loc, name), _path(loc)
     if kind == "extra_forbidden":
         _refuse_key(loc, where)
     if kind == "missing":
         raise RecipeError(f"{path} is missing", where=where, remedy=f"add `{loc[-1]}: ...`")
-    said = said[:1].lower() + said[1:]
+    said = (said[:1].lower() + said[1:]).split(" or instance of")[0]
     raise RecipeError(f"{path}: {said}, found {value!r}", where=where)
 
 
@@ -153,6 +165,11 @@ def _part(loc: Place) -> type[BaseModel]:
     """The part of the schema that holds the last of these keys."""
     names = [key for key in loc[:-1] if isinstance(key, str)]
     return PARTS[names[-1]] if names else Recipe
+
+
+def _where(node: yaml.Node | None, loc: Place, name: str) -> str:
+    line = _line(node, loc)
+    return f"{name}, line {line}" if line else name
 
 
 def _path(loc: Sequence[int | str]) -> str:

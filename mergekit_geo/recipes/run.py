@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.overlay import Overlay
+from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
+from mergekit_geo.checkpoints.workspace import check_output
+from mergekit_geo.connectivity.paths import path
+from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
-from mergekit_geo.objectives.settings import TRAIN, EvalData
+from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.recipes.cast import Cast, cast_of
 from mergekit_geo.recipes.chat import chat_template
+from mergekit_geo.recipes.data import fitted_to, held_out, read_as
+from mergekit_geo.recipes.members import Member, members_of
 from mergekit_geo.recipes.reading import read_recipe
+from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.resolve import Resolved, check_ranges, resolve
-from mergekit_geo.recipes.schema import Objective, Recipe
+from mergekit_geo.recipes.schema import Recipe
+from mergekit_geo.recipes.training import Orders, Trained, folder_of_members, ready, train
 from mergekit_geo.workflows.choosing import Choosing
-from mergekit_geo.workflows.merge import merge
+from mergekit_geo.workflows.merge import merge, require_one_process
+from mergekit_geo.workflows.push import prepare_push
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 from mergekit_geo.workflows.soup import BUILTIN_TEXT, soup_request
@@ -29,11 +38,6 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.workflows.losses import Data
-
-COPY = "recipe.yml"
-"""Every output holds its recipe under this name, with the commits of models on the Hub."""
-
-MODEL_KEYS = ("model", "base_model", "tokenizer_source")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class Prepared:
         resolved: The rule of every tensor.
         models: As the workflows take them.
         tokenizer_of: Position of the model whose tokenizer the output has.
+        members: To be trained first.
+        bases: What each stands as until then, by its name.
+        known: What names stand for, where not folders or Hub ids.
+        trained: The members, when they are there.
     """
 
     recipe: Recipe
@@ -55,11 +63,28 @@ class Prepared:
     resolved: Resolved
     models: list[Model]
     tokenizer_of: int
+    members: tuple[Member, ...]
+    bases: Mapping[str, Overlay]
+    known: Mapping[str, Model]
+    trained: Trained | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know of the recipe."""
-        return (*self.cast.warnings, *self.resolved.warnings)
+        training = self.trained.warnings if self.trained else ()
+        return (*self.cast.warnings, *self.resolved.warnings, *training)
+
+    def with_trained(self, trained: Trained) -> Prepared:
+        """The same with members in the place of their bases."""
+        there, names = trained.checkpoints, self.cast.models
+        models = zip(names, self.models, strict=True)
+        opened = zip(names, self.checkpoints, strict=True)
+        return replace(
+            self,
+            models=[there.get(name, model) for name, model in models],
+            checkpoints=[there.get(name, found) for name, found in opened],
+            trained=trained,
+        )
 
 
 def run(
@@ -72,6 +97,7 @@ def run(
     train_data: EvalData | None = None,
     compute: Compute = Compute(),
     sharpness: str = "quick",
+    members_in: str | Path | None = None,
     progress: Progress | None = None,
 ) -> MergeResult:
     """Merge as a recipe says it; what the call says goes before what the recipe says.
@@ -86,6 +112,9 @@ def run(
         train_data: What BatchNorm statistics are estimated on, and paths are fitted to.
         compute: How models are run.
         sharpness: Of parents and output, where the recipe says nothing.
+        members_in: Folder of the members that are trained first; None is `OUT.members`, or one
+            that is gone afterwards where the result stays in memory. Members that are there are
+            not trained again, and an unfinished training goes on.
         progress: Told what is going on.
 
     Raises:
@@ -101,26 +130,80 @@ def run(
     """
     prepared = prepare(recipe, models)
     said = prepared.recipe
-    output = _output(said, output)
-    evaluated = _data(said, data)
-    if train_data is None and said.along is not None and said.along.train_data:
-        train_data = EvalData(said.along.train_data, split=TRAIN, seed=said.seed or 0)
-    sharpness = said.sharpness or sharpness if sharpness == "quick" else sharpness
-    told = progress or Silent()
-    if prepared.cast.method.by_loss:
-        choosing = _choosing(prepared, evaluated)
-        request = soup_request(
-            prepared.models, prepared.checkpoints, None if out is None else Path(out),
-            choosing=choosing, output=output, data=evaluated, train_data=train_data,
-            compute=compute, sharpness=sharpness, progress=told,
+    call = _Call(
+        None if out is None else Path(out),
+        _output(said, output),
+        held_out(said, data),
+        train_data or fitted_to(said, data),
+        compute,
+        said.sharpness or sharpness if sharpness == "quick" else sharpness,
+        progress or Silent(),
+    )
+    _check_data(prepared, call)
+    with folder_of_members(call.out, members_in) as folder:
+        kept = members_in is not None or out is not None
+        if prepared.members:
+            prepared = _with_members(prepared, call, read_as(said, data), folder, kept=kept)
+        request = recorded(prepared, _request(prepared, call), out)
+        return merge(prepared.checkpoints, request, call.out, call.progress)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What the call says, over what the recipe says."""
+
+    out: Path | None
+    output: Output
+    data: Data
+    train_data: EvalData | None
+    compute: Compute
+    sharpness: str
+    progress: Progress
+
+
+def _check_data(prepared: Prepared, call: _Call) -> None:
+    """Before anything is trained or fitted."""
+    _choosing(prepared, call.data)
+    along = prepared.recipe.along
+    if along is not None and along.kind in FITTED and call.train_data is None:
+        raise RecipeError(
+            f"a {along.kind} path is fitted to training data, and nothing says to which",
+            where="along",
+            remedy="add `train_data: text.jsonl` under along, or give --train-data",
+        )
+
+
+def _request(prepared: Prepared, call: _Call) -> Request:
+    if not prepared.cast.method.by_loss:
+        return Request(
+            "run", prepared.resolved.rule, {}, (), call.output, call.data, call.compute,
+            call.sharpness, train_data=call.train_data,
         )  # fmt: skip
-    else:
-        request = Request(
-            "run", prepared.resolved.rule, {}, (), output, evaluated, compute, sharpness,
-            train_data=train_data,
-        )  # fmt: skip
-    request = _recorded(prepared, request, out)
-    return merge(prepared.checkpoints, request, None if out is None else Path(out), told)
+    along = prepared.recipe.along
+    seed = call.data.seed if isinstance(call.data, EvalData) else prepared.recipe.seed
+    return soup_request(
+        prepared.models, prepared.checkpoints, call.out,
+        choosing=_choosing(prepared, call.data), output=call.output, data=call.data,
+        train_data=call.train_data, compute=call.compute, sharpness=call.sharpness,
+        fitting=along.fitting() if along else Fitting(),
+        fit_seed=seed if along is None or along.seed is None else along.seed,
+        progress=call.progress,
+    )  # fmt: skip
+
+
+def _with_members(
+    prepared: Prepared, call: _Call, how: EvalData, folder: Path, *, kept: bool
+) -> Prepared:
+    """Train members, after all has been checked that can be without them."""
+    require_one_process()
+    preflight(prepared.checkpoints).require()
+    if call.out is not None:
+        check_output(call.out, overwrite=call.output.overwrite)
+    prepare_push(call.output, call.out)
+    orders = Orders(prepared.known, how, call.data, call.compute, call.output)
+    return prepared.with_trained(
+        train(ready(prepared.members, folder, orders), call.progress, kept=kept)
+    )
 
 
 def prepare(
@@ -137,12 +220,19 @@ def prepare(
     _check_own_keys(said, cast)
     chat_template(said.chat_template)
     position = _tokenizer_of(said, cast)
-    known = models or {}
-    found: list[Model] = [known.get(name, name) for name in cast.models]
+    known, members = models or {}, members_of(said)
+    bases = {m.name: _standing_in(m, known) for m in members}
+    found: list[Model] = [bases.get(name, known.get(name, name)) for name in cast.models]
     checkpoints = open_checkpoints(found)
     check_ranges(said, checkpoints, cast.models)
     resolved = resolve(cast, checkpoints[0])
-    return Prepared(said, cast, checkpoints, resolved, found, position)
+    return Prepared(said, cast, checkpoints, resolved, found, position, members, bases, known)
+
+
+def _standing_in(member: Member, known: Mapping[str, Model]) -> Overlay:
+    """A member's base under its name: the headers are those that it will have."""
+    model = member.entry.model
+    return Overlay(open_checkpoint(known.get(model, model)), {}, member.name)
 
 
 def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
@@ -152,6 +242,9 @@ def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
             where="along",
             remedy="write `merge_method: along` and `along: {kind: linear, pick: best}`",
         )
+    kind = recipe.along and recipe.along.kind
+    if kind and kind not in FITTED and not Path(kind).is_dir():
+        path(kind)
 
 
 def _tokenizer_of(recipe: Recipe, cast: Cast) -> int:
@@ -178,25 +271,6 @@ def _output(recipe: Recipe, output: Output) -> Output:
     return replace(output, dtype=dtype, push_to=output.push_to or recipe.push_to)
 
 
-def _data(recipe: Recipe, data: Data) -> Data:
-    """The call's data, or the recipe's objective where the call names none."""
-    if not isinstance(data, EvalData) or data.source:
-        return data
-    seed = data.seed or recipe.seed or 0
-    if recipe.objective is None:
-        return replace(data, seed=seed)
-    return _objective(recipe.objective, data, seed)
-
-
-def _objective(objective: Objective, data: EvalData, seed: int) -> EvalData:
-    """What the recipe says, but for what the call sets."""
-    said = objective.model_dump(exclude={"data"})
-    given = {name: value for name, value in asdict(data).items() if name in said}
-    usual = asdict(EvalData())
-    said |= {name: value for name, value in given.items() if value != usual[name]}
-    return EvalData(objective.data, seed=seed, **said)
-
-
 def _choosing(prepared: Prepared, data: Data) -> Choosing:
     """How the point is chosen.
 
@@ -204,9 +278,9 @@ def _choosing(prepared: Prepared, data: Data) -> Choosing:
         RecipeError: It is chosen by loss, and there is no objective.
     """
     along, name = prepared.recipe.along, prepared.cast.name
-    choosing = (
-        Choosing(along=along.kind, pick=along.pick) if along else Choosing(method=name)
-    )  # fmt: skip
+    if not prepared.cast.method.by_loss:
+        return Choosing()
+    choosing = along.choosing() if along else Choosing(method=name)
     named = data is not None and not (isinstance(data, EvalData) and not data.source)
     if choosing.by_loss(len(prepared.cast.models)) and not named:
         raise RecipeError(
@@ -215,41 +289,3 @@ def _choosing(prepared: Prepared, data: Data) -> Choosing:
             remedy="add `objective: {data: held_out.jsonl}`, or give --data",
         )
     return choosing
-
-
-def _recorded(prepared: Prepared, request: Request, out: str | Path | None) -> Request:
-    """The same request as `run` records it, with the files that go beside the weights."""
-    import yaml
-
-    said = prepared.recipe.model_dump(exclude_none=True, exclude_defaults=True)
-    opened = zip(prepared.cast.models, prepared.checkpoints, strict=True)
-    commits = {name: pinned(checkpoint) for name, checkpoint in opened if checkpoint.revision}
-    text = chat_template(prepared.recipe.chat_template)
-    files = {COPY: yaml.safe_dump(_renamed(said, commits), sort_keys=False, allow_unicode=True)}
-    return replace(
-        request,
-        command="run",
-        settings={**request.settings, "recipe": said},
-        flags=(),
-        named=(str(Path(out or "") / COPY),),
-        warnings=(*prepared.warnings, *_negative(request), *request.warnings),
-        rules=prepared.resolved.rules,
-        files={**files, "chat_template.jinja": text} if text else files,
-        tokenizer_of=prepared.tokenizer_of,
-    )
-
-
-def _renamed(said: Any, names: Mapping[str, str], key: object = "") -> Any:
-    """A recipe whose models are those of the commits that were taken."""
-    if isinstance(said, dict):
-        return {name: _renamed(value, names, name) for name, value in said.items()}
-    if isinstance(said, list):
-        return [_renamed(item, names) for item in said]
-    return names.get(said, said) if key in MODEL_KEYS else said
-
-
-def _negative(request: Request) -> Sequence[str]:
-    """Weights outside the models' hull are meant in task arithmetic, and said elsewhere."""
-    if request.rule.name != "linear":
-        return ()
-    return [f"weight {weight:g} is negative" for weight in request.rule.weights if weight < 0]

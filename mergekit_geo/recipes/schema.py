@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from mergekit_geo.recipes.along import Along
+from mergekit_geo.recipes.finetune import Finetune
+from mergekit_geo.recipes.part import Part
 
 Dtype = Literal["float64", "float32", "bfloat16", "float16"]
 Parameters = dict[str, Any]
-
-
-class Part(BaseModel):
-    """A mapping of the recipe."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelEntry(Part):
@@ -25,7 +23,7 @@ class ModelEntry(Part):
     """
 
     model: str
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default={})
 
 
 class Source(ModelEntry):
@@ -47,7 +45,7 @@ class Slice(Part):
     """
 
     sources: list[Source] = Field(min_length=1)
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default={})
 
 
 class Objective(Part):
@@ -80,20 +78,6 @@ class Objective(Part):
     batch_size: int | None = None
 
 
-class Along(Part):
-    """A path between models, and which of its points is taken.
-
-    Attributes:
-        kind: `linear`, `slerp`, `bezier`, `polygon`, `neb`, or the folder of a fitted path.
-        pick: `best` by loss, `midpoint`, `mean` or `flattest`; the best if None.
-        train_data: What a path is fitted to.
-    """
-
-    kind: str
-    pick: Literal["best", "midpoint", "mean", "flattest"] | None = None
-    train_data: str | None = None
-
-
 class Recipe(Part):
     """A merge as a file says it.
 
@@ -106,23 +90,25 @@ class Recipe(Part):
         dtype: Of the output where `out_dtype` is not given; arithmetic is in float32 or wider.
         out_dtype: Of the output.
         tokenizer_source: `base`, or the model that the tokenizer is copied from.
-        chat_template: `auto`, `chatml`, or a Jinja template.
+        chat_template: `auto`, a name such as `chatml`, or a Jinja template.
+        finetune: Members that are trained first.
         objective: What loss is measured on.
         along: A path, for `merge_method: along`.
         sharpness: `off`, `quick` or `full`.
         push_to: Repository on the Hub.
-        seed: Of samples, halves and intervals.
+        seed: Of training, fits, samples, halves and intervals.
     """
 
     merge_method: str
     models: list[ModelEntry] | None = None
     slices: list[Slice] | None = None
     base_model: str | None = None
-    parameters: Parameters = {}
+    parameters: Parameters = Field(default={})
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
     tokenizer_source: str | None = None
     chat_template: str | None = None
+    finetune: list[Finetune] = Field(default=[])
     objective: Objective | None = None
     along: Along | None = None
     sharpness: Literal["off", "quick", "full"] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from mergekit_geo.reports.part import Part
 
 
@@ -21,6 +23,34 @@ class PlanRow(Part):
     densities: list[float] = []
 
 
+class PlannedMember(Part):
+    """A model that would be trained first.
+
+    Attributes:
+        name: What the recipe calls it.
+        folder: Where it would be; null where it is gone afterwards.
+        model: What it is trained from.
+        train_data: On what.
+        seed: Of its order of examples and its dropout.
+        rho: Radius of SAM's ascent; 0 is the optimizer alone.
+        examples: Of the training data; null where the model is not here yet to read them with.
+        steps: Of the optimizer; null where that takes the number of examples.
+        state: Whether it is there already, or an unfinished training of it.
+        disk: Bytes of its weights and of the states that its training keeps; 0 if it is there.
+    """
+
+    name: str
+    folder: str | None
+    model: str
+    train_data: str
+    seed: int
+    rho: float
+    examples: int | None
+    steps: int | None
+    state: Literal["to be trained", "unfinished", "trained"]
+    disk: int
+
+
 class PlanMeasurements(Part):
     """What a recipe would do.
 
@@ -36,6 +66,7 @@ class PlanMeasurements(Part):
         written: Bytes of weights that are written.
         free: Bytes free where the output goes; None where it is kept in memory.
         dtype: Of the output, as the safetensors format names it.
+        members: Models that would be trained first.
     """
 
     method: str
@@ -48,3 +79,4 @@ class PlanMeasurements(Part):
     written: int
     free: int | None
     dtype: str
+    members: list[PlannedMember] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
@@ -185,7 +186,13 @@ def barrier(
 
 
 def fitting_to(
-    models: Sequence[Model], train_data: Data, data: Data, compute: Compute, progress: Progress
+    models: Sequence[Model],
+    train_data: Data,
+    data: Data,
+    compute: Compute,
+    progress: Progress,
+    fitting: Fitting = Fitting(),
+    seed: int = 0,
 ) -> Callable[[str], Route] | None:
     """Fits a path of a kind between models; None where there is nothing to fit it to."""
     if train_data is None:
@@ -195,8 +202,9 @@ def fitting_to(
         from mergekit_geo.workflows.path import fitted_route
 
         return fitted_route(
-            models, kind, train_data=train_data, data=data, compute=compute, progress=progress
-        )
+            models, replace(fitting, kind=kind), seed=seed, train_data=train_data, data=data,
+            compute=compute, progress=progress,
+        )  # fmt: skip
 
     return fit
 

@@ -79,4 +79,7 @@ def _route_to(
     if request.route is not None:
         only = request.route
         return lambda point, target: only
-    return routes(along, ground, request.fit_data, request.compute, seed, progress)
+    return routes(
+        along, ground, request.fit_data, request.compute, seed, progress, request.fitting,
+        request.fit_seed,
+    )  # fmt: skip

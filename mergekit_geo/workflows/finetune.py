@@ -32,7 +32,7 @@ from mergekit_geo.training.settings import SamArguments
 from mergekit_geo.workflows.losses import OUTPUT
 from mergekit_geo.workflows.merge import draw, write_companions
 from mergekit_geo.workflows.push import prepare_push, push_output
-from mergekit_geo.workflows.training_folder import RECORD, TrainingFolder
+from mergekit_geo.workflows.training_folder import RECORD, TrainingFolder, kept_identity
 from mergekit_geo.workflows.tuning import Asked, Tuning, make_tuning
 
 if TYPE_CHECKING:
@@ -168,9 +168,10 @@ def tune(
     began, base = time.time(), tuning.base
     inputs = [base.folder] if base.folder is not None else []
     check_output(out, inputs, overwrite=tuning.asked.output.overwrite, mark=RECORD)
-    folder = TrainingFolder(out, tuning.identity(), tuning.asked.output, resume=resume)
+    identity = tuning.identity()
+    folder = TrainingFolder(out, identity, tuning.asked.output, resume=resume)
     try:
-        with output_errors(out.absolute().parent, _needed(base)):
+        with output_errors(out.absolute().parent, needed_bytes(base)):
             progress.say(f"{base.name}: {count_parameters(base):,} parameters")
             trained = train(tuning, folder, progress)
             let_go()
@@ -178,14 +179,14 @@ def tune(
             found = _measure(tuning, tuned, folder.folder, progress)
             report = _report(tuning, trained, found, shown or out, began)
             if is_first():
-                _write_report(report, folder.folder)
+                _write_report(report, folder.folder, identity)
             folder.publish()
     finally:
         folder.leave()
     return FinetuneResult(report, out)
 
 
-def _needed(base: Checkpoint) -> int:
+def needed_bytes(base: Checkpoint) -> int:
     """Bytes of the weights, and of two states with an optimizer's."""
     return sum(info.nbytes + 6 * 4 * info.count for info in base.tensors.values())
 
@@ -231,13 +232,14 @@ def _report(tuning: Tuning, trained: Trained, found: Evidence, out: Path, began:
             barriers=losses.barriers,
             sharpness=sharpness.entries,
         ),
-        warnings=[*_overlap(tuning), *losses.warnings, *sharpness.warnings],
+        warnings=[*overlap_warnings(tuning), *losses.warnings, *sharpness.warnings],
         not_measured=_not_measured(tuning, found, out),
         provenance=provenance(began, losses.device, losses.dtype, losses.attention),
     )
 
 
-def _overlap(tuning: Tuning) -> list[str]:
+def overlap_warnings(tuning: Tuning) -> list[str]:
+    """What is wrong with held-out losses of a model that was trained so."""
     if not tuning.overlap:
         return []
     return [
@@ -257,21 +259,23 @@ def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasure
     ]
 
 
-def _write_report(report: Report, folder: Path) -> None:
+def _write_report(report: Report, folder: Path, identity: dict[str, Any]) -> None:
     from mergekit_geo.reports.finetune_card import finetune_card
 
-    write_record(report, folder)
+    write_record(report, folder, identity)
     draw(report, folder)
     (folder / "README.md").write_text(finetune_card(report), "utf-8")
 
 
-def write_record(report: Report, folder: Path) -> None:
-    """`report.json`, and what tells a fine-tuned model from other outputs."""
+def write_record(report: Report, folder: Path, identity: dict[str, Any] | None = None) -> None:
+    """`report.json`, and what tells a fine-tuned model from other outputs, and from others."""
     record: dict[str, Any] = {
         "models": [model.model_dump() for model in report.models],
         "settings": report.settings,
         "versions": versions(),
     }
+    if identity is not None:
+        record["identity"] = kept_identity(identity)
     if any(folder.glob("*.safetensors")):
         record["tensors"] = dict.fromkeys(FolderCheckpoint(folder).tensors)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")

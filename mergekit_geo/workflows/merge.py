@@ -56,10 +56,7 @@ def merge(
     Raises:
         GeoError: With the reason and the remedy; nothing is half-written.
     """
-    if world()[1] > 1:
-        raise ArgumentError(
-            "a merge is made by one process", remedy="run it without torchrun or accelerate launch"
-        )
+    require_one_process()
     began = time.time()
     found = preflight(checkpoints)
     found.require()
@@ -81,6 +78,18 @@ def merge(
     result = _on_disk(draft, out, progress)
     holds = result.is_not_worse
     return replace(result, report=push_output(result.report, request.output, progress, holds=holds))
+
+
+def require_one_process() -> None:
+    """Refuse to merge in several at once.
+
+    Raises:
+        ArgumentError: There are several.
+    """
+    if world()[1] > 1:
+        raise ArgumentError(
+            "a merge is made by one process", remedy="run it without torchrun or accelerate launch"
+        )
 
 
 def _in_memory(draft: Draft, progress: Progress) -> MergeResult:

@@ -134,8 +134,9 @@ def fit_path(
 
 def fitted_route(
     models: Sequence[Model],
-    kind: str,
+    fitting: Fitting,
     *,
+    seed: int = 0,
     train_data: Data,
     data: Data,
     compute: Compute,
@@ -145,7 +146,8 @@ def fitted_route(
 
     Args:
         models: Two of them.
-        kind: `bezier`, `polygon` or `neb`.
+        fitting: How.
+        seed: Of the first fit.
         train_data: What it is fitted on.
         data: Held-out data; its selection half chooses.
         compute: How models are run.
@@ -155,8 +157,7 @@ def fitted_route(
         GeoError: As `fit_path`.
     """
     assert train_data is not None
-    fitting = Fitting(kind=kind)
-    work = _fit(models, train_data, fitting, 0, data, compute, progress, None)
+    work = _fit(models, train_data, fitting, seed, data, compute, progress, None)
     return route_of(work.bends, effort_of(work.found, fitting, train_data))
 
 

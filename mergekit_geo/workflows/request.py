@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.live.settings import Compute
@@ -36,6 +37,8 @@ class Request:
         compute: How models are run.
         route: The path that a point of is taken, where one is.
         fit_data: What paths are fitted on when they are needed.
+        fitting: How they are fitted.
+        fit_seed: Of the fits; that of the data if None.
         t: The point that is asked for, where one is.
         named: What the command names, where that is not the models.
         sharpness: `off`, `quick` or `full`.
@@ -58,6 +61,8 @@ class Request:
     choosing: Choosing = Choosing()
     route: Route | None = None
     fit_data: Data = None
+    fitting: Fitting = Fitting()
+    fit_seed: int | None = None
     t: float | None = None
     named: tuple[str, ...] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict)

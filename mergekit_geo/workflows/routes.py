@@ -32,6 +32,8 @@ def routes(
     compute: Compute,
     seed: int,
     progress: Progress,
+    fitting: Fitting = Fitting(),
+    fit_seed: int | None = None,
 ) -> RouteTo:
     """Paths of a kind from any point to any model.
 
@@ -40,8 +42,10 @@ def routes(
         ground: Whose module is trained, where one is fitted.
         train_data: What is fitted on.
         compute: How models are run.
-        seed: Of the fits, and of the halves.
+        seed: Of the halves.
         progress: Told of fits.
+        fitting: How they are fitted.
+        fit_seed: Of the fits, where that is not the same.
 
     Raises:
         ArgumentError: No such kind, or one that needs training data that there is not.
@@ -55,18 +59,19 @@ def routes(
 
     models = ground.walk.anchors
     training = training_objective(train_data, models[0], replace(compute, dtype="float32"))
+    how, first = replace(fitting, kind=kind), seed if fit_seed is None else fit_seed
 
     def fit(point: Point, target: int) -> Route:
         from mergekit_geo.workflows.fit_state import FitState
         from mergekit_geo.workflows.fitting import CurveSearch
         from mergekit_geo.workflows.path import effort_of, route_of
 
-        fitting, pair = Fitting(kind=kind), between(ground, standing(point, models), models[target])
+        pair = between(ground, standing(point, models), models[target])
         progress.say(f"fitting a path from {point.title} to {models[target].name}")
         search = CurveSearch(
-            pair, training, fitting, ground.halves(seed), seed, FitState(None, []), progress
+            pair, training, how, ground.halves(seed), first, FitState(None, []), progress
         )
-        return route_of(search.run(), effort_of(search.found, fitting, train_data))
+        return route_of(search.run(), effort_of(search.found, how, train_data))
 
     return fit
 

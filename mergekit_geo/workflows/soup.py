@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.workspace import check_output
-from mergekit_geo.connectivity.settings import FITTED
+from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
 from mergekit_geo.live.settings import Compute
@@ -110,6 +110,8 @@ def soup_request(
     train_data: Data = None,
     compute: Compute = Compute(),
     sharpness: str = "quick",
+    fitting: Fitting = Fitting(),
+    fit_seed: int | None = None,
     progress: Progress,
 ) -> Request:
     """A soup as `soup` is asked for it, of models that are open; fits a path where one is named."""
@@ -119,7 +121,7 @@ def soup_request(
     if choosing.along is not None:
         if out is not None:  # a path may take long to fit
             check_output(out, [], overwrite=output.overwrite)
-        fit = fitting_to(models, train_data, data, compute, progress)
+        fit = fitting_to(models, train_data, data, compute, progress, fitting, fit_seed or 0)
         route = _route(choosing.along, models, fit, train_data)
     checked = check_weights(len(models), weights)
     used = normalized(checked) if normalize else checked
@@ -141,6 +143,8 @@ def soup_request(
         choosing,
         route,
         fit_data=train_data,
+        fitting=fitting,
+        fit_seed=fit_seed,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -80,14 +82,14 @@ class TrainingFolder:
         """Stop; what a later run can go on with stays, and nothing else does."""
         if self.workspace is None:
             return
-        if _holds_work(self.folder, self._keep):
+        if holds_work(self.folder, self._keep):
             self.workspace.leave()
         else:
             self.workspace.discard()
 
     def _open(self, out: Path, *, resume: bool) -> None:
         check_output(out, overwrite=self._output.overwrite, mark=RECORD)
-        if _holds_work(self.folder, self._keep):
+        if holds_work(self.folder, self._keep):
             self._check_earlier(unfinished(out), resume=resume)
         self.workspace = Workspace(
             out, self._identity, overwrite=self._output.overwrite, fsync=self._output.fsync,
@@ -111,6 +113,31 @@ class TrainingFolder:
             )
 
 
+def kept_identity(identity: dict[str, Any]) -> dict[str, Any]:
+    """What a finished model notes of its run: the base by a digest, as its paths are private."""
+    base = json.dumps(identity["model"]).encode()
+    return {**identity, "model": hashlib.sha256(base).hexdigest()}
+
+
+def differences(out: Path, identity: dict[str, Any]) -> list[str]:
+    """What the run that made a model was given other than this, in words.
+
+    Libraries may have changed since: the model says by which ones it was trained.
+
+    Args:
+        out: A finished model.
+        identity: Of the run that would make it.
+    """
+    then = json.loads((out / RECORD).read_text("utf-8")).get("identity", {})
+    now = kept_identity(identity)
+    same = {key: value for key, value in then.items() if not _is_aside(key)}
+    return changes(same, {key: value for key, value in now.items() if not _is_aside(key)})
+
+
+def _is_aside(key: str) -> bool:
+    return key == "max-shard-size" or key.startswith("version of ")
+
+
 def latest_state(states: Path) -> Path | None:
     """The whole state of the highest step, None if there is none."""
     found = [mark.parent for mark in states.glob(f"checkpoint-*/{WHOLE}")]
@@ -126,7 +153,8 @@ def mark_whole(state: Path, *, fsync: bool) -> None:
         (state / WHOLE).touch()
 
 
-def _holds_work(folder: Path, keep: tuple[str, ...]) -> bool:
+def holds_work(folder: Path, keep: tuple[str, ...] = (STATES,)) -> bool:
+    """Whether an unfinished folder holds what a later run can go on with."""
     return latest_state(folder / STATES) is not None or any(
         (folder / name).exists() for name in keep if name != STATES
     )

@@ -1,0 +1,91 @@
+"""Members that a recipe trains first: their names, and who uses them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mergekit_geo.recipes.finetune import Finetune
+from mergekit_geo.recipes.schema import Recipe
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model that is trained first.
+
+    Attributes:
+        name: What the recipe calls it, and the folder it lies in.
+        position: Of its entry in the recipe.
+        entry: How it is trained.
+        offset: Added to the seed of the entry.
+    """
+
+    name: str
+    position: int
+    entry: Finetune
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Misnamed:
+    """A name that cannot be meant.
+
+    Attributes:
+        loc: Keys that lead to it.
+        said: What is wrong.
+        remedy: What to write.
+    """
+
+    loc: tuple[int | str, ...]
+    said: str
+    remedy: str
+
+
+def members_of(recipe: Recipe) -> tuple[Member, ...]:
+    """Every member of a recipe, in its order.
+
+    Example:
+        >>> entry = {"name": "flat", "model": "base", "train_data": "x.txt", "members": 2}
+        >>> recipe = {"merge_method": "linear", "finetune": [entry]}
+        >>> [member.name for member in members_of(Recipe.model_validate(recipe))]
+        ['flat-0', 'flat-1']
+    """
+    return tuple(m for i, entry in enumerate(recipe.finetune) for m in _of_entry(i, entry))
+
+
+def _of_entry(position: int, entry: Finetune) -> Iterator[Member]:
+    if entry.members is None:
+        yield Member(entry.name, position, entry)
+        return
+    for i in range(entry.members):
+        yield Member(f"{entry.name}-{i}", position, entry, i)
+
+
+def misnamed(recipe: Recipe) -> Misnamed | None:
+    """The first name of a member that cannot be meant; None where all can."""
+    members = members_of(recipe)
+    counts, used = Counter(member.name for member in members), _used(recipe)
+    for member in reversed(members):
+        if counts[member.name] > 1:
+            said = f"two members are called {member.name}"
+            return Misnamed(_loc(member, "name"), said, "give each a name of its own")
+    for member in members:
+        if member.entry.model in counts:
+            said = f"{member.entry.model} is trained here itself, and cannot be trained on"
+            return Misnamed(_loc(member, "model"), said, "name a model that is there already")
+        if member.name not in used:
+            remedy = f"add `- model: {member.name}` to models, or leave the member out"
+            return Misnamed(_loc(member, "name"), f"nothing uses {member.name}", remedy)
+    return None
+
+
+def _loc(member: Member, key: str) -> tuple[int | str, ...]:
+    return ("finetune", member.position, key)
+
+
+def _used(recipe: Recipe) -> set[str | None]:
+    """Names of models that take part."""
+    entries = [entry.model for entry in recipe.models or []]
+    sources = [source.model for part in recipe.slices or [] for source in part.sources]
+    return {*entries, *sources, recipe.base_model}

@@ -1,0 +1,82 @@
+"""Members that a recipe would train, read but not trained."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.objective import TaskObjective
+from mergekit_geo.objectives.rows import is_on_hub, load_rows
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.shuffled import Shuffled
+from mergekit_geo.recipes.data import read_as
+from mergekit_geo.recipes.training import Orders, Ready, beside, ready
+from mergekit_geo.reports.plan import PlannedMember
+from mergekit_geo.workflows.finetune import needed_bytes
+
+if TYPE_CHECKING:
+    from mergekit_geo.merging.settings import Output
+    from mergekit_geo.recipes.members import Member
+    from mergekit_geo.recipes.run import Prepared
+
+
+def planned_members(prepared: Prepared, out: Path | None, output: Output) -> list[PlannedMember]:
+    """What training would come to, from bases and data that are here.
+
+    Args:
+        prepared: The recipe.
+        out: Where the merge would be.
+        output: How it would be written.
+
+    Raises:
+        GeoError: A member could not be trained.
+    """
+    how = read_as(prepared.recipe, EvalData())
+    here = [member for member in prepared.members if _is_here(member, prepared, how)]
+    orders = Orders(prepared.known, how, None, Compute(), output)
+    place = TemporaryDirectory() if out is None else nullcontext(str(beside(out)))
+    with place as folder:
+        read = {one.member.name: one for one in ready(here, Path(folder), orders)}
+    return [_planned(m, prepared, read.get(m.name), out, how) for m in prepared.members]
+
+
+def _is_here(member: Member, prepared: Prepared, how: EvalData) -> bool:
+    """Whether base and data can be read without a download."""
+    data = member.entry.data(how)
+    if is_on_hub(data):
+        return False
+    if not prepared.bases[member.name].checkpoint.is_here:
+        load_rows(data)  # the file can be checked at least
+        return False
+    return True
+
+
+def _planned(
+    member: Member, prepared: Prepared, one: Ready | None, out: Path | None, how: EvalData
+) -> PlannedMember:
+    entry = member.entry
+    examples, steps = _length(one) if one else (None, entry.steps)
+    finished = one is not None and one.finished
+    return PlannedMember(
+        name=member.name,
+        folder=None if out is None else str(beside(out) / member.name),
+        model=entry.model,
+        train_data=entry.train_data,
+        seed=(how.seed if entry.seed is None else entry.seed) + member.offset,
+        rho=entry.rho,
+        examples=examples,
+        steps=steps,
+        state="trained" if finished else "unfinished" if one and one.resumes else "to be trained",
+        disk=0 if finished else needed_bytes(prepared.bases[member.name]),
+    )
+
+
+def _length(one: Ready) -> tuple[int | None, int]:
+    """Examples, and steps of the optimizer."""
+    training, objective = one.tuning.asked.training, one.tuning.objective
+    batches = Shuffled(objective, training.batch_size, one.tuning.asked.seed)
+    examples = len(objective.kept) if isinstance(objective, TaskObjective) else None
+    return examples, training.steps_of(batches.count, 1)

@@ -1,0 +1,65 @@
+"""What an output of a recipe keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.recipes.chat import chat_template
+from mergekit_geo.workflows.request import Request
+
+if TYPE_CHECKING:
+    from mergekit_geo.recipes.run import Prepared
+
+COPY = "recipe.yml"
+"""Every output holds its recipe under this name, with the commits of models on the Hub."""
+
+MODEL_KEYS = ("model", "base_model", "tokenizer_source")
+
+
+def recorded(prepared: Prepared, request: Request, out: str | Path | None) -> Request:
+    """The same request as `run` records it, with the files that go beside the weights."""
+    import yaml
+
+    said = prepared.recipe.model_dump(exclude_none=True, exclude_defaults=True)
+    opened = zip(prepared.cast.models, prepared.checkpoints, strict=True)
+    commits = {name: pinned(checkpoint) for name, checkpoint in opened if checkpoint.revision}
+    trained = prepared.trained
+    if trained is not None:
+        commits.update(trained.bases)
+    text = chat_template(prepared.recipe.chat_template)
+    files = {COPY: yaml.safe_dump(_renamed(said, commits), sort_keys=False, allow_unicode=True)}
+    return replace(
+        request,
+        command="run",
+        settings={
+            **request.settings,
+            "recipe": said,
+            **({"members": trained.entries} if trained else {}),
+        },
+        flags=(),
+        named=(str(Path(out or "") / COPY),),
+        warnings=(*prepared.warnings, *_negative(request), *request.warnings),
+        rules=prepared.resolved.rules,
+        files={**files, "chat_template.jinja": text} if text else files,
+        tokenizer_of=prepared.tokenizer_of,
+    )
+
+
+def _renamed(said: Any, names: Mapping[str, str], key: object = "") -> Any:
+    """A recipe whose models are those of the commits that were taken."""
+    if isinstance(said, dict):
+        return {name: _renamed(value, names, name) for name, value in said.items()}
+    if isinstance(said, list):
+        return [_renamed(item, names) for item in said]
+    return names.get(said, said) if key in MODEL_KEYS else said
+
+
+def _negative(request: Request) -> Sequence[str]:
+    """Weights outside the models' hull are meant in task arithmetic, and said elsewhere."""
+    if request.rule.name != "linear":
+        return ()
+    return [f"weight {weight:g} is negative" for weight in request.rule.weights if weight < 0]

@@ -1,0 +1,241 @@
+"""Members that are trained first: read, then trained, or taken up where an earlier run did it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.checkpoints.workspace import check_output, partial_of, unfinished
+from mergekit_geo.errors import GeoError, OutputError, OutputExistsError
+from mergekit_geo.recipes.members import Member
+from mergekit_geo.workflows.finetune import overlap_warnings, tune
+from mergekit_geo.workflows.losses import LossPlan
+from mergekit_geo.workflows.training_folder import RECORD, differences, holds_work
+from mergekit_geo.workflows.tuning import Asked, Tuning, changes, make_tuning
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.live.settings import Compute
+    from mergekit_geo.merging.settings import Output
+    from mergekit_geo.objectives.settings import EvalData
+    from mergekit_geo.progress import Progress
+    from mergekit_geo.reports.finetune import FinetuneMeasurements
+    from mergekit_geo.reports.schema import Report
+    from mergekit_geo.workflows.losses import Data
+
+MEMBERS = ".members"
+"""Members lie in OUT.members, each in a folder of its name."""
+
+ELSEWHERE = "it is measured as a parent of the merge that it was trained for"
+ANEW = "--overwrite trains it anew; a folder named under models is taken as it is"
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What all members of a recipe share.
+
+    Attributes:
+        known: What names in the recipe stand for, where not folders or Hub ids.
+        read_as: How training data is read, where a member does not say.
+        data: Held-out data, which they are not to be trained on.
+        compute: How models are run.
+        output: How members are written.
+    """
+
+    known: Mapping[str, Model]
+    read_as: EvalData
+    data: Data
+    compute: Compute
+    output: Output
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A member whose base and training data are read.
+
+    Attributes:
+        member: As the recipe names it.
+        tuning: What it is trained on, and how.
+        place: Its folder.
+        finished: Whether an earlier run has trained just this.
+        resumes: Whether an unfinished run of just this is gone on with.
+        warnings: What was found of its data.
+    """
+
+    member: Member
+    tuning: Tuning
+    place: Path
+    finished: bool
+    resumes: bool
+    warnings: tuple[str, ...]
+
+
+@contextmanager
+def folder_of_members(out: Path | None, given: str | Path | None) -> Iterator[Path]:
+    """Where members lie: as given, beside the output, or nowhere for long.
+
+    Args:
+        out: Of the merge; None where it stays in memory.
+        given: By the caller.
+    """
+    if given is not None:
+        yield Path(given)
+    elif out is not None:
+        yield beside(out)
+    else:
+        with TemporaryDirectory(suffix=MEMBERS) as folder:
+            yield Path(folder)
+
+
+def beside(out: Path) -> Path:
+    """The folder of the members of an output.
+
+    >>> beside(Path("runs/out")).name
+    'out.members'
+    """
+    return out.with_name(out.name + MEMBERS)
+
+
+def ready(members: Sequence[Member], folder: Path, orders: Orders) -> list[Ready]:
+    """Read all that training needs, before anything is trained.
+
+    Raises:
+        GeoError: A base or data that is missing or unusable, and whose it is.
+        OutputExistsError: Another model, or an unfinished run of one, is in its place.
+    """
+    first: dict[int, Tuning] = {}
+    found = []
+    for member in members:
+        try:
+            if member.position not in first:
+                first[member.position] = _tuning(member, orders)
+            found.append(_ready(member, first[member.position], folder, orders.output))
+        except OutputError:
+            raise
+        except GeoError as error:
+            where = f"finetune: {member.entry.name}" + (f": {error.where}" if error.where else "")
+            raise type(error)(error.message, where=where, remedy=error.remedy) from error
+    return found
+
+
+def _tuning(member: Member, orders: Orders) -> Tuning:
+    entry = member.entry
+    asked = Asked(
+        entry.data(orders.read_as),
+        entry.training(),
+        entry.sam(),
+        orders.read_as.seed if entry.seed is None else entry.seed,
+        replace(orders.output, dtype=None, push_to=None, private=False, require=None),
+        orders.data,
+        orders.compute,
+        "off",
+    )
+    return make_tuning(orders.known.get(entry.model, entry.model), asked)
+
+
+def _ready(member: Member, first: Tuning, folder: Path, output: Output) -> Ready:
+    warnings = tuple(f"{member.name}: {text}" for text in overlap_warnings(first))
+    asked = replace(first.asked, data=None, seed=first.asked.seed + member.offset)
+    tuning = replace(first, asked=asked, plan=LossPlan(reason=ELSEWHERE))
+    place = folder / member.name
+    finished = _is_finished(place, tuning, overwrite=output.overwrite)
+    resumes = not finished and _resumes(place, tuning, overwrite=output.overwrite)
+    return Ready(member, tuning, place, finished, resumes, warnings)
+
+
+def _is_finished(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
+    """Whether this member has been trained there."""
+    if not (place / RECORD).is_file():
+        inputs = [tuning.base.folder] if tuning.base.folder is not None else []
+        check_output(place, inputs, mark=RECORD)
+        return False
+    found = differences(place, tuning.identity())
+    if found and not overwrite:
+        raise OutputExistsError(
+            f"a member that was trained otherwise is there: {'; '.join(found[:3])}",
+            where=str(place),
+            remedy=ANEW,
+        )
+    return not found
+
+
+def _resumes(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
+    """Whether an unfinished training there is this member's."""
+    if not holds_work(partial_of(place)):
+        return False
+    found = changes(unfinished(place) or {}, tuning.identity())
+    if found and not overwrite:
+        raise OutputExistsError(
+            f"an unfinished training of another member is there: {'; '.join(found[:3])}",
+            where=str(partial_of(place)),
+            remedy=ANEW,
+        )
+    return not found
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Members that are there.
+
+    Attributes:
+        checkpoints: By the names that the recipe calls them.
+        entries: What the report says of each.
+        bases: What they were trained from, as the recipe says it, with the commit.
+        warnings: Of their training.
+    """
+
+    checkpoints: Mapping[str, FolderCheckpoint]
+    entries: list[dict[str, Any]]
+    bases: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> Trained:
+    """Train what is not trained yet.
+
+    Args:
+        orders: The members.
+        progress: Told what is going on.
+        kept: Whether their folders stay, and are named in the report.
+
+    Raises:
+        GeoError: As `geo.finetune`; finished members stay where they are.
+    """
+    reports = {one.member.name: _report(one, progress) for one in orders}
+    found = [(one, reports[one.member.name]) for one in orders]
+    said = [f"{one.member.name}: {text}" for one, report in found for text in report.warnings]
+    return Trained(
+        {m.member.name: FolderCheckpoint(m.place, None if kept else m.member.name) for m in orders},
+        [_entry(one, report, kept=kept) for one, report in found],
+        {m.member.entry.model: pinned(m.tuning.base) for m in orders if m.tuning.base.revision},
+        tuple(dict.fromkeys([*(text for one in orders for text in one.warnings), *said])),
+    )
+
+
+def _report(one: Ready, progress: Progress) -> Report:
+    from mergekit_geo.reports.reading import read_report
+
+    if one.finished:
+        progress.say(f"{one.member.name} is trained already: {one.place}")
+        return read_report(one.place)
+    progress.say(f"training {one.member.name}, seed {one.tuning.asked.seed}")
+    return tune(one.tuning, one.place, progress, resume=one.resumes).report
+
+
+def _entry(one: Ready, report: Report, *, kept: bool) -> dict[str, Any]:
+    measured: Any = report.result
+    training: FinetuneMeasurements = measured
+    return {
+        "name": one.member.name,
+        "folder": str(one.place) if kept else None,
+        "model": pinned(one.tuning.base),
+        "train_data": one.member.entry.train_data,
+        "seed": one.tuning.asked.seed,
+        **training.training.model_dump(exclude={"history"}),
+    }
