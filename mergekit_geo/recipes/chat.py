@@ -1,15 +1,77 @@
-"""The chat template that a recipe asks for."""
+"""Chat templates by name, written from what their makers say of the formats.
+
+- `chatml`: OpenAI, "Chat Markup Language".
+- `llama3`: Meta, "Model cards and prompt formats: Llama 3".
+- `mistral`: Mistral AI, "Tokenization: templates", tokenizer v3 (Mistral 7B v0.3, Mixtral 8x22B);
+  what the system says stands before the last of the user's messages. V1 and Tekken space
+  otherwise.
+- `alpaca`: Taori 2023 (Stanford Alpaca) for one instruction. Further turns, which it knows nothing
+  of, follow in the same form, each reply closed by the end-of-sequence token; a system message
+  stands in the place of the first sentence.
+- `exaone`: LG AI Research, EXAONE 3.0 and 3.5; without a system message an empty one.
+"""
 
 from __future__ import annotations
 
 from mergekit_geo.errors import RecipeError
 
+CHATML = """\
+{% for message in messages %}\
+{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}\
+{% endfor %}\
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
+
+LLAMA3 = """\
+{% macro header(role) %}\
+{{ '<|start_header_id|>' + role + '<|end_header_id|>\\n\\n' }}\
+{% endmacro %}\
+{{ bos_token }}\
+{% for message in messages %}\
+{{ header(message['role']) }}{{ message['content'] | trim }}{{ '<|eot_id|>' }}\
+{% endfor %}\
+{% if add_generation_prompt %}{{ header('assistant') }}{% endif %}"""
+
+MISTRAL = """\
+{% set has_system = messages[0]['role'] == 'system' %}\
+{% set turns = messages[1:] if has_system else messages %}\
+{{ bos_token }}\
+{% for turn in turns %}\
+{% if turn['role'] != ('assistant' if loop.index0 % 2 else 'user') %}\
+{{ raise_exception('user and assistant speak in turn, the user first') }}\
+{% endif %}\
+{% if turn['role'] == 'user' %}\
+{{ '[INST] ' }}\
+{% if has_system and loop.revindex <= 2 %}{{ messages[0]['content'] + '\\n\\n' }}{% endif %}\
+{{ turn['content'] + '[/INST]' }}\
+{% else %}\
+{{ ' ' + turn['content'] }}{{ eos_token }}\
+{% endif %}\
+{% endfor %}"""
+
+ALPACA = """\
+{{ bos_token }}\
+{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}\
+{% else %}{{ 'Below is an instruction that describes a task. \
+Write a response that appropriately completes the request.' }}{% endif %}\
+{% for message in messages %}\
+{% if message['role'] == 'user' %}{{ '\\n\\n### Instruction:\\n' + message['content'] }}\
+{% elif message['role'] == 'assistant' %}\
+{{ '\\n\\n### Response:\\n' + message['content'] }}{{ eos_token }}\
+{% endif %}\
+{% endfor %}\
+{% if add_generation_prompt %}{{ '\\n\\n### Response:\\n' }}{% endif %}"""
+
+EXAONE = """\
+{% if messages[0]['role'] != 'system' %}{{ '[|system|][|endofturn|]\\n' }}{% endif %}\
+{% for message in messages %}\
+{% set end = '' if message['role'] == 'user' else '[|endofturn|]' %}\
+{{ '[|' + message['role'] + '|]' + message['content'] + end + '\\n' }}\
+{% endfor %}\
+{% if add_generation_prompt %}{{ '[|assistant|]' }}{% endif %}"""
+
 TEMPLATES = {
-    "chatml": "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
-}
+    "alpaca": ALPACA, "chatml": CHATML, "exaone": EXAONE, "llama3": LLAMA3, "mistral": MISTRAL,
+}  # fmt: skip
 """Templates by name."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.objectives.settings import TRAIN, EvalData
-from mergekit_geo.recipes.schema import Objective, Recipe
+from mergekit_geo.recipes.schema import Recipe
 
 if TYPE_CHECKING:
     from mergekit_geo.workflows.losses import Data
@@ -16,20 +16,20 @@ def held_out(recipe: Recipe, data: Data) -> Data:
     """The call's data, or the recipe's objective where the call names none."""
     if not isinstance(data, EvalData) or data.source:
         return data
-    seed = data.seed or recipe.seed or 0
-    if recipe.objective is None:
-        return replace(data, seed=seed)
-    return _objective(recipe.objective, data, seed)
+    return read_as(recipe, data)
 
 
 def read_as(recipe: Recipe, data: Data) -> EvalData:
-    """How training data is read: as the objective is, measured or not."""
-    found = held_out(recipe, data)
-    if isinstance(found, EvalData):
-        return found
-    other = held_out(recipe, EvalData())
-    assert isinstance(other, EvalData)
-    return other
+    """How training data is read: as the objective is, whatever is measured in its place."""
+    call = data if isinstance(data, EvalData) else EvalData()
+    seed = call.seed or recipe.seed or 0
+    if recipe.objective is None:
+        return replace(call, seed=seed)
+    said = recipe.objective.model_dump(exclude={"data"})
+    given = {name: value for name, value in asdict(call).items() if name in said}
+    usual = asdict(EvalData())
+    said |= {name: value for name, value in given.items() if value != usual[name]}
+    return EvalData(recipe.objective.data, seed=seed, **said)
 
 
 def fitted_to(recipe: Recipe, data: Data) -> EvalData | None:
@@ -40,12 +40,3 @@ def fitted_to(recipe: Recipe, data: Data) -> EvalData | None:
     how = read_as(recipe, data)
     config = how.config if source == how.source else None
     return replace(how, source=source, split=TRAIN, config=config, max_examples=None)
-
-
-def _objective(objective: Objective, data: EvalData, seed: int) -> EvalData:
-    """What the recipe says, but for what the call sets."""
-    said = objective.model_dump(exclude={"data"})
-    given = {name: value for name, value in asdict(data).items() if name in said}
-    usual = asdict(EvalData())
-    said |= {name: value for name, value in given.items() if value != usual[name]}
-    return EvalData(objective.data, seed=seed, **said)

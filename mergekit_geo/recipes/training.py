@@ -119,8 +119,8 @@ def ready(members: Sequence[Member], folder: Path, orders: Orders) -> list[Ready
         except OutputError:
             raise
         except GeoError as error:
-            where = f"finetune: {member.entry.name}" + (f": {error.where}" if error.where else "")
-            raise type(error)(error.message, where=where, remedy=error.remedy) from error
+            error.where = ": ".join(filter(None, ["finetune", member.entry.name, error.where]))
+            raise
     return found
 
 

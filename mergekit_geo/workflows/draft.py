@@ -200,6 +200,9 @@ class Draft:
         return missing
 
     def _no_control(self, losses: LossReport, out: Path | None) -> NotMeasured:
+        if self.request.command == "run":
+            why = f"{losses.no_control}; `control: true` under along in the recipe trains them"
+            return NotMeasured(what="control", why=why, command="")
         command = f"{self.command_line(out)} --control" if out else ""
         return NotMeasured(what="control", why=losses.no_control, command=command)
 

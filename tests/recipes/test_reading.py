@@ -34,7 +34,6 @@ def cast(text: str) -> Cast:
             "merge_method: linear\nmodels:\n - model: a\n   weight: 1\n",
             r"line 4: models\[0\].weight stands beside parameters",
         ),
-        (f"merge_method: linear\n{AB}finetune: []\n", "training members first is not built yet"),
         (f"merge_method: linear\n{AB}experts: []\n", "mixture of experts makes another arch"),
         (f"merge_method: along\n{AB}along: {{kid: linear}}\n", r"along.kid .*mean kind\?"),
     ],
@@ -42,6 +41,47 @@ def cast(text: str) -> Cast:
 def test_no_recipe(text: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         read_recipe(text)
+
+
+MEMBER = "merge_method: linear\nmodels: [{model: a}, {model: flat}]\nfinetune:\n"
+FLAT = " - name: flat\n   model: base\n   train_data: x.txt\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" - {name: flat, model: base}\n", r"line 4: finetune\[0\].train_data is missing"),
+        (f"{FLAT}   stepz: 3\n", r"line 7: unknown key finetune\[0\].stepz .*mean steps\?"),
+        (f"{FLAT}   steps: true\n", r"line 7: finetune\[0\].steps: .*valid integer, found True"),
+        (f"{FLAT}   rho: much\n", r"line 7: finetune\[0\].rho: .*valid number.*found 'much'"),
+        (f"{FLAT}   rho: -1\n", r"line 4: finetune\[0\]: rho: expected a number of at least 0"),
+        (f"{FLAT}   members: 1\n", "line 7: .*members: .*greater than or equal to 2, found 1"),
+        (f"{FLAT}   epochs: 1\n   steps: 2\n", "epochs and steps are both given .*one of them"),
+        (f"{FLAT}{FLAT}", "line 7: two members are called flat .*a name of its own"),
+        (f"{FLAT}   members: 2\n", "line 4: nothing uses flat-0 .*add `- model: flat-0` to models"),
+        (f"{FLAT} - {{name: b, model: flat, train_data: x}}\n", "line 7: flat is trained here"),
+        (" - {name: ../flat, model: b, train_data: x}\n", r"name: a member lies in .*'../flat'"),
+        (" - {name: a.partial, model: b, train_data: x}\n", "found 'a.partial'"),
+        (" - flat\n", r"line 4: finetune\[0\]: input should be a valid dictionary, found 'flat'"),
+    ],
+)
+def test_no_member(text: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        read_recipe(MEMBER + text)
+
+
+@pytest.mark.parametrize(
+    ("along", "said"),
+    [
+        ("{kind: linear, steps: 3}", "line 3: along: steps is of a fit, and linear is not fitted"),
+        ("{kind: bezier, bends: 0}", "line 3: along: bends must be at least 1, found 0"),
+        ("{kind: bezier, optimizer: adam}", "line 3: along.optimizer: input should be 'adamw' or"),
+        ("{kind: linear, tolerance: 2}", "share of the lowest loss, found 2"),
+    ],
+)
+def test_no_path(along: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        read_recipe(f"merge_method: along\n{AB}along: {along}\n")
 
 
 def test_no_file(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_slices_have_parameters_of_their_own() -> None:
         ),
         (
             {"merge_method": "linear", "models": [entry("a")], "chat_template": "llama9"},
-            "no chat template 'llama9' .*auto, chatml, or the Jinja text",
+            "no chat template .llama9. .*auto, alpaca, chatml, .*, mistral, or the Jinja",
         ),
     ],
 )
