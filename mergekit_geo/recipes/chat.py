@@ -1,14 +1,18 @@
-"""Chat templates by name, written from what their makers say of the formats.
+"""Chat templates by mergekit's names, written from what the formats' makers say of them.
 
 - `chatml`: OpenAI, "Chat Markup Language".
 - `llama3`: Meta, "Model cards and prompt formats: Llama 3".
-- `mistral`: Mistral AI, "Tokenization: templates", tokenizer v3 (Mistral 7B v0.3, Mixtral 8x22B);
-  what the system says stands before the last of the user's messages. V1 and Tekken space
-  otherwise.
+- `mistral`: Mistral AI, "Tokenization: templates", tokenizer V1 (Mistral 7B v0.1 and v0.2, Mixtral
+  8x7B), as in mergekit; later ones space otherwise. What the system says begins the first message
+  of the user.
 - `alpaca`: Taori 2023 (Stanford Alpaca) for one instruction. Further turns, which it knows nothing
   of, follow in the same form, each reply closed by the end-of-sequence token; a system message
   stands in the place of the first sentence.
 - `exaone`: LG AI Research, EXAONE 3.0 and 3.5; without a system message an empty one.
+
+mergekit 0.1.5 renders chatml and mistral alike. Its llama3 puts a line break after every message,
+its exaone line breaks and spaces around each part, and its alpaca leaves out the first sentence and
+the ends of replies: none of these is in the formats, and none is here.
 """
 
 from __future__ import annotations
@@ -40,9 +44,9 @@ MISTRAL = """\
 {{ raise_exception('user and assistant speak in turn, the user first') }}\
 {% endif %}\
 {% if turn['role'] == 'user' %}\
-{{ '[INST] ' }}\
-{% if has_system and loop.revindex <= 2 %}{{ messages[0]['content'] + '\\n\\n' }}{% endif %}\
-{{ turn['content'] + '[/INST]' }}\
+{{ ' [INST] ' }}\
+{% if has_system and loop.first %}{{ messages[0]['content'] + '\\n\\n' }}{% endif %}\
+{{ turn['content'] + ' [/INST]' }}\
 {% else %}\
 {{ ' ' + turn['content'] }}{{ eos_token }}\
 {% endif %}\

@@ -50,8 +50,8 @@ EXPECTED = {
         "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>",
     ),
     "mistral": (
-        "<s>[INST] Hi[/INST] Hello</s>[INST] Why?[/INST]",
-        "<s>[INST] Be brief.\n\nHi[/INST]",
+        "<s> [INST] Hi [/INST] Hello</s> [INST] Why? [/INST]",
+        "<s> [INST] Be brief.\n\nHi [/INST]",
     ),
     "alpaca": (
         f"<s>{ALPACA}\n\n### Instruction:\nHi\n\n### Response:\nHello</s>"
@@ -74,13 +74,11 @@ def test_a_template_is_the_format(tokenizer: PreTrainedTokenizerFast, name: str)
     assert rendered(tokenizer, name, BRIEF, TALK[0], ask=False) == told
 
 
-def test_mistral_puts_the_system_before_the_last_question(
+def test_mistral_puts_the_system_before_the_first_question(
     tokenizer: PreTrainedTokenizerFast,
 ) -> None:
     long = rendered(tokenizer, "mistral", BRIEF, *TALK)
-    assert long == "<s>[INST] Hi[/INST] Hello</s>[INST] Be brief.\n\nWhy?[/INST]"
-    closed = rendered(tokenizer, "mistral", BRIEF, *TALK[:2])
-    assert closed == "<s>[INST] Be brief.\n\nHi[/INST] Hello</s>"
+    assert long == "<s> [INST] Be brief.\n\nHi [/INST] Hello</s> [INST] Why? [/INST]"
     with pytest.raises(Exception, match="speak in turn, the user first"):
         rendered(tokenizer, "mistral", TALK[1])
 
