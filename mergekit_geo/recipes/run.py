@@ -11,7 +11,7 @@ from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.checkpoints.workspace import check_output
-from mergekit_geo.connectivity.paths import path
+from mergekit_geo.connectivity.paths import KINDS
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.live.settings import Compute
@@ -243,8 +243,13 @@ def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
             remedy="write `merge_method: along` and `along: {kind: linear, pick: best}`",
         )
     kind = recipe.along and recipe.along.kind
-    if kind and kind not in FITTED and not Path(kind).is_dir():
-        path(kind)
+    if kind and kind not in {*KINDS, *FITTED} and not Path(kind).is_dir():
+        raise RecipeError(
+            f"along {kind!r}: expected one of {', '.join([*KINDS, *FITTED])}, or the folder of "
+            "a fitted path",
+            where="along",
+            remedy="geo-merge path A B -o DIR makes one",
+        )
 
 
 def _tokenizer_of(recipe: Recipe, cast: Cast) -> int:

@@ -18,22 +18,12 @@ import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import DataError, IncompatibleError, NotFoundError, OutputExistsError
-from mergekit_geo.objectives.text import builtin_documents
 from mergekit_geo.progress import Silent
 from mergekit_geo.recipes.dry_run import dry_run
 from mergekit_geo.recipes.reading import read_recipe
 
 FAST = geo.Output(fsync=False)
 STEPS = 4
-
-
-@pytest.fixture(scope="module")
-def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A little text to train on."""
-    path = tmp_path_factory.mktemp("text") / "train.jsonl"
-    lines = [json.dumps({"text": d.text[:400]}) for d in builtin_documents("train")[:12]]
-    path.write_text("\n".join(lines))
-    return path
 
 
 def recipe_of(family: Path, text: Path, **more: Any) -> dict[str, Any]:
