@@ -10,6 +10,9 @@ from torch import Tensor
 
 import mergekit_geo as geo
 from mergekit_geo.recipes.reading import read_recipe
+from tests.checkpoints.hub_process import command_line, succeeded
+from tests.checkpoints.hub_server import serve_hub
+from tests.checkpoints.hub_store import Token
 from tests.conftest import ROOT
 
 EXAMPLES = sorted((ROOT / "recipes").glob("*.yml"))
@@ -52,6 +55,8 @@ EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "task_arithmetic": lambda base, a, b, c: base + 0.9 * (0.6 * (a - base) + 0.3 * (b - base)),
     "model_stock": stock,
     "ties": ties,
+    # weights of 2/3 and 1/3, as 1/3 is two thirds of the way to 0.5
+    "nuslerp": lambda base, a, b, c: base + slerp(a - base, b - base, 1 / 3),
 }
 """What layer 1 of 4 is, at a third of the way."""
 
@@ -75,6 +80,34 @@ def test_an_example_runs(
         tensors = [load_file(family / n / "model.safetensors")[Q] for n in ("base", *"abc")]
         expected = EXPECTED[path.stem](*(tensor.double() for tensor in tensors))
         merged = load_file(out / "model.safetensors")[Q]
-        assert merged.dtype == (torch.bfloat16 if path.stem == "slerp" else torch.float32)
+        assert merged.dtype == (
+            torch.bfloat16 if path.stem in {"slerp", "nuslerp"} else torch.float32
+        )
         unit = torch.finfo(merged.dtype).eps
         torch.testing.assert_close(merged.double(), expected, rtol=2 * unit, atol=1e-6)
+
+
+def test_sam_members_along_a_path_are_pushed(family: Path, tmp_path: Path) -> None:
+    """As in the example, with its push, to a Hub on the loopback."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "base").symlink_to(family / "base")
+    text = (ROOT / "recipes" / "sam_then_path.yml").read_text()
+    assert "# push_to: org/flat" in text
+    short = text.replace("# push_to: org/flat", "push_to: org/flat").replace(
+        "steps: 20", "steps: 1"
+    )
+    (tmp_path / "r.yml").write_text(short)
+    few = ("--max-examples=200", "--seq-len=8", "--no-fsync")
+    with serve_hub(tmp_path / "store") as hub:
+        hub.tokens = {"hf_owner_0f9a": Token()}
+        cli = command_line(hub, tmp_path)
+        done = succeeded(cli("run", "r.yml", "-o", "out", *few, HF_TOKEN="hf_owner_0f9a"))
+        there = hub.files("org/flat")
+        assert f"pushed to {hub.endpoint}/org/flat" in done.stdout
+    assert {"model.safetensors", "recipe.yml", "merge.json"} <= there.keys()
+    assert sorted(path.name for path in (tmp_path / "out.members").iterdir()) == [
+        "flat-0",
+        "flat-1",
+    ]
+    report = geo.read_report(tmp_path / "out")
+    assert [entry["steps"] for entry in report.settings["members"]] == [1, 1]
