@@ -55,14 +55,14 @@ EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "task_arithmetic": lambda base, a, b, c: base + 0.9 * (0.6 * (a - base) + 0.3 * (b - base)),
     "model_stock": stock,
     "ties": ties,
-    # weights of 2/3 and 1/3, as 1/3 is two thirds of the way to 0.5
+    # weights of 2/3 and 1/3 at a third of the way
     "nuslerp": lambda base, a, b, c: base + slerp(a - base, b - base, 1 / 3),
 }
 """What layer 1 of 4 is, at a third of the way."""
 
 
-def test_there_are_ten() -> None:
-    assert len(EXAMPLES) == 10
+def test_there_are_twelve() -> None:
+    assert len(EXAMPLES) == 12
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -97,7 +97,7 @@ def test_sam_members_along_a_path_are_pushed(family: Path, tmp_path: Path) -> No
         "steps: 20", "steps: 1"
     )
     (tmp_path / "r.yml").write_text(short)
-    few = ("--max-examples=200", "--seq-len=8", "--no-fsync")
+    few = ("--max-examples=150", "--seq-len=16", "--no-fsync")
     with serve_hub(tmp_path / "store") as hub:
         hub.tokens = {"hf_owner_0f9a": Token()}
         cli = command_line(hub, tmp_path)
