@@ -22,9 +22,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def recipe_of(family: Path, text: Path, names: str = "ab", **along: Any) -> dict[str, Any]:
+def recipe_of(small: Path, text: Path, names: str = "ab", **along: Any) -> dict[str, Any]:
     return {
-        "merge_method": "along", "models": [{"model": str(family / name)} for name in names],
+        "merge_method": "along", "models": [{"model": str(small / name)} for name in names],
         "objective": HELD, "sharpness": "off", "seed": 2,
         "along": {"train_data": str(text), "control": False, **FIT, **along},
     }  # fmt: skip
@@ -42,11 +42,11 @@ class Fits(Silent):
 
 
 def test_the_best_point_of_a_path_fitted_as_the_recipe_says(
-    family: Path, text: Path, tmp_path: Path
+    small: Path, text: Path, tmp_path: Path
 ) -> None:
     apart, told = Fits(), Fits()
     fitted_route(
-        [family / "a", family / "b"],
+        [small / "a", small / "b"],
         geo.Fitting("bezier", bends=2, steps=3, batch_size=4, learning_rate=3e-3),
         seed=5,
         data=geo.EvalData("builtin:python-docs", seq_len=8, max_examples=150, seed=2),
@@ -54,7 +54,7 @@ def test_the_best_point_of_a_path_fitted_as_the_recipe_says(
         compute=geo.Compute(),
         progress=apart,
     )
-    recipe = recipe_of(family, text, kind="bezier", pick="best", bends=2, seed=5)
+    recipe = recipe_of(small, text, kind="bezier", pick="best", bends=2, seed=5)
     found = geo.run(recipe, tmp_path / "out", output=geo.Output(fsync=False), progress=told)
     assert told.steps == apart.steps
     assert told.steps[-1].startswith("step 3: training loss ")
@@ -70,16 +70,16 @@ def test_the_best_point_of_a_path_fitted_as_the_recipe_says(
     assert "`control: true` under along in the recipe" in missing.why
 
 
-def test_the_midpoint_of_a_chain_needs_no_objective(family: Path, text: Path) -> None:
-    recipe = recipe_of(family, text, kind="neb", pick="midpoint", bends=1) | {"objective": None}
+def test_the_midpoint_of_a_chain_needs_no_objective(small: Path, text: Path) -> None:
+    recipe = recipe_of(small, text, kind="neb", pick="midpoint", bends=1) | {"objective": None}
     found = geo.run(recipe, data=geo.EvalData(seq_len=8, max_examples=150))
     assert [model.role for model in found.report.models] == ["parent", "parent", "bend"]
     assert list(found.measurements.coefficients.branches) == ["neb"]
     assert found.measurements.selection is None
 
 
-def test_a_third_model_joins_along_a_path_of_its_own(family: Path, text: Path) -> None:
-    found = geo.run(recipe_of(family, text, "abc", kind="bezier", pick="midpoint", steps=1))
+def test_a_third_model_joins_along_a_path_of_its_own(small: Path, text: Path) -> None:
+    found = geo.run(recipe_of(small, text, "abc", kind="bezier", pick="midpoint", steps=1))
     chosen = found.measurements.selection
     assert chosen is not None
     assert chosen.method == "members joined one at a time, midpoint along bezier"
@@ -93,18 +93,18 @@ def test_a_third_model_joins_along_a_path_of_its_own(family: Path, text: Path) -
     ],
 )
 def test_paths_refused_before_anything_is_fitted(
-    family: Path, text: Path, along: dict[str, Any], said: str
+    small: Path, text: Path, along: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(RecipeError, match=said):
-        geo.run(recipe_of(family, text) | {"along": along})
+        geo.run(recipe_of(small, text) | {"along": along})
 
 
-def test_a_dry_run_knows_what_paths_there_are(family: Path, text: Path) -> None:
+def test_a_dry_run_knows_what_paths_there_are(small: Path, text: Path) -> None:
     with pytest.raises(RecipeError, match="along 'bezir': expected one of linear, slerp, bezier"):
-        dry_run(recipe_of(family, text) | {"along": {"kind": "bezir"}})
+        dry_run(recipe_of(small, text) | {"along": {"kind": "bezir"}})
 
 
-def test_the_best_point_of_a_fitted_path_wants_an_objective(family: Path, text: Path) -> None:
-    recipe = recipe_of(family, text, kind="bezier", pick="best") | {"objective": None}
+def test_the_best_point_of_a_fitted_path_wants_an_objective(small: Path, text: Path) -> None:
+    recipe = recipe_of(small, text, kind="bezier", pick="best") | {"objective": None}
     with pytest.raises(RecipeError, match="along chooses by loss, and nothing says on what data"):
         geo.run(recipe)

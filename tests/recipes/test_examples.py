@@ -87,16 +87,19 @@ def test_an_example_runs(
         torch.testing.assert_close(merged.double(), expected, rtol=2 * unit, atol=1e-6)
 
 
-def test_sam_members_along_a_path_are_pushed(family: Path, tmp_path: Path) -> None:
+def test_sam_members_along_a_path_are_pushed(small: Path, text: Path, tmp_path: Path) -> None:
     """As in the example, with its push, to a Hub on the loopback."""
     (tmp_path / "store").mkdir()
-    (tmp_path / "base").symlink_to(family / "base")
-    text = (ROOT / "recipes" / "sam_then_path.yml").read_text()
-    assert "# push_to: org/flat" in text
-    short = text.replace("# push_to: org/flat", "push_to: org/flat").replace(
-        "steps: 20", "steps: 1"
-    )
-    (tmp_path / "r.yml").write_text(short)
+    (tmp_path / "base").symlink_to(small / "base")
+    said = (ROOT / "recipes" / "sam_then_path.yml").read_text()
+    for before, after in (
+        ("# push_to: org/flat", "push_to: org/flat"),
+        ("steps: 20", "steps: 1"),
+        ("train_data: builtin:python-docs", f"train_data: {text}"),
+    ):
+        assert before in said
+        said = said.replace(before, after)
+    (tmp_path / "r.yml").write_text(said)
     few = ("--max-examples=150", "--seq-len=16", "--no-fsync")
     with serve_hub(tmp_path / "store") as hub:
         hub.tokens = {"hf_owner_0f9a": Token()}

@@ -26,10 +26,10 @@ FAST = geo.Output(fsync=False)
 STEPS = 4
 
 
-def recipe_of(family: Path, text: Path, **more: Any) -> dict[str, Any]:
+def recipe_of(small: Path, text: Path, **more: Any) -> dict[str, Any]:
     """The mean of two members."""
     flat = {
-        "name": "flat", "model": str(family / "base"), "train_data": str(text), "members": 2,
+        "name": "flat", "model": str(small / "base"), "train_data": str(text), "members": 2,
         "steps": STEPS, "train_batch_size": 4, "lr": 1e-3, "save_every": 1, "seq_len": 16,
     }  # fmt: skip
     return {
@@ -72,10 +72,10 @@ class Told(Silent):
 
 
 @pytest.fixture(scope="module")
-def made(family: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(small: Path, text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """OUT, with OUT.members beside it."""
     out = tmp_path_factory.mktemp("made") / "out"
-    run(recipe_of(family, text), out)
+    run(recipe_of(small, text), out)
     return out
 
 
@@ -85,10 +85,10 @@ def members(made: Path) -> Path:
 
 
 def test_members_are_what_finetune_trains(
-    made: Path, members: Path, family: Path, text: Path, tmp_path: Path
+    made: Path, members: Path, small: Path, text: Path, tmp_path: Path
 ) -> None:
     geo.finetune(
-        family / "base", tmp_path / "b", seed=1, data=None, sharpness="off", output=FAST,
+        small / "base", tmp_path / "b", seed=1, data=None, sharpness="off", output=FAST,
         train_data=geo.EvalData(str(text), split="train", seq_len=16),
         training=geo.Training(steps=STEPS, batch_size=4, learning_rate=1e-3),
     )  # fmt: skip
@@ -99,12 +99,12 @@ def test_members_are_what_finetune_trains(
         torch.testing.assert_close(tensor, (a[name] + b[name]) / 2)
 
 
-def test_the_report_says_how_members_came_about(made: Path, members: Path, family: Path) -> None:
+def test_the_report_says_how_members_came_about(made: Path, members: Path, small: Path) -> None:
     report = geo.read_report(made)
     entries = report.settings["members"]
     assert [entry["seed"] for entry in entries] == [0, 1]
     assert entries[0]["folder"] == str(members / "flat-0")
-    assert (entries[0]["model"], entries[0]["rho"]) == (str(family / "base"), 0.05)
+    assert (entries[0]["model"], entries[0]["rho"]) == (str(small / "base"), 0.05)
     assert (entries[0]["steps"], entries[0]["passes"]) == (STEPS, 2 * STEPS)
     assert [model.name for model in report.models] == [str(members / f"flat-{i}") for i in (0, 1)]
     own = geo.read_report(members / "flat-0")
@@ -118,23 +118,23 @@ def test_the_copy_of_the_recipe_makes_the_same_merge(made: Path, tmp_path: Path)
 
 
 def test_members_that_are_there_are_taken_up(
-    made: Path, members: Path, family: Path, text: Path
+    made: Path, members: Path, small: Path, text: Path
 ) -> None:
     before = (members / "flat-0" / "model.safetensors").stat().st_mtime_ns
     told = Told(steps=1)
     overwrite = geo.Output(fsync=False, overwrite=True)
-    run(recipe_of(family, text), made, output=overwrite, progress=told)
+    run(recipe_of(small, text), made, output=overwrite, progress=told)
     assert (members / "flat-0" / "model.safetensors").stat().st_mtime_ns == before
     assert f"flat-1 is trained already: {members / 'flat-1'}" in told.said
 
 
 def test_members_trained_otherwise_are_refused_or_trained_anew(
-    family: Path, text: Path, tmp_path: Path
+    small: Path, text: Path, tmp_path: Path
 ) -> None:
     out, place = tmp_path / "out", tmp_path / "out.members"
-    run(recipe_of(family, text, steps=1), members_in=place)
+    run(recipe_of(small, text, steps=1), members_in=place)
     first = weights(place / "flat-0")
-    other = recipe_of(family, text, steps=1, rho=0.2)
+    other = recipe_of(small, text, steps=1, rho=0.2)
     said = (
         r"flat-0: a member that was trained otherwise is there: rho was 0\.05, and is 0\.2 \(--ov"
     )
@@ -146,9 +146,9 @@ def test_members_trained_otherwise_are_refused_or_trained_anew(
 
 
 def test_an_interrupted_training_goes_on(
-    made: Path, family: Path, text: Path, tmp_path: Path
+    made: Path, small: Path, text: Path, tmp_path: Path
 ) -> None:
-    recipe, out = recipe_of(family, text), tmp_path / "out"
+    recipe, out = recipe_of(small, text), tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run(recipe, out, progress=Told(steps=STEPS + 3))
     assert not out.exists()
@@ -162,12 +162,12 @@ def test_an_interrupted_training_goes_on(
 
 
 def test_an_unfinished_training_of_another_member_is_refused(
-    family: Path, text: Path, tmp_path: Path
+    small: Path, text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        run(recipe_of(family, text), out, progress=Told(steps=2))
-    other = recipe_of(family, text, steps=1)
+        run(recipe_of(small, text), out, progress=Told(steps=2))
+    other = recipe_of(small, text, steps=1)
     with pytest.raises(OutputExistsError, match=r"unfinished training of another .*is 1 .--overw"):
         run(other, out)
     told = Told()
@@ -176,11 +176,11 @@ def test_an_unfinished_training_of_another_member_is_refused(
 
 
 def test_in_memory_members_are_gone_afterwards(
-    made: Path, family: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, small: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    found = run(recipe_of(family, text))
+    found = run(recipe_of(small, text))
     assert found.state is not None
     assert same(found.state, weights(made))
     assert not any(path.suffix == ".members" for path in tmp_path.iterdir())
@@ -189,9 +189,9 @@ def test_in_memory_members_are_gone_afterwards(
 
 
 def test_nothing_is_trained_where_the_merge_cannot_be(
-    family: Path, text: Path, tmp_path: Path
+    small: Path, text: Path, tmp_path: Path
 ) -> None:
-    recipe, out = recipe_of(family, text), tmp_path / "out"
+    recipe, out = recipe_of(small, text), tmp_path / "out"
     told = Told(steps=1)
     out.mkdir()
     with pytest.raises(OutputExistsError, match="the output exists"):
@@ -201,18 +201,18 @@ def test_nothing_is_trained_where_the_merge_cannot_be(
     with pytest.raises(IncompatibleError, match="the models cannot be merged"):
         run(recipe | other, out, models={"odd": {"w": torch.ones(1)}}, progress=told)
     with pytest.raises(DataError, match=r"finetune: flat: .*nix\.txt: no such file"):
-        run(recipe_of(family, text, train_data="nix.txt"), out, progress=told)
+        run(recipe_of(small, text, train_data="nix.txt"), out, progress=told)
     with pytest.raises(NotFoundError, match=r"no folder .*nix, and not a Hub id"):
-        run(recipe_of(family, text, model="nix"), out, progress=told)
+        run(recipe_of(small, text, model="nix"), out, progress=told)
     with pytest.raises(DataError, match=r"held\.txt: no such file"):
         run(recipe | {"objective": {"data": "held.txt"}}, out, data=geo.EvalData(), progress=told)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_held_out_documents_among_the_training_data_are_told(
-    family: Path, text: Path, tmp_path: Path
+    small: Path, text: Path, tmp_path: Path
 ) -> None:
-    recipe = recipe_of(family, text, steps=1) | {
+    recipe = recipe_of(small, text, steps=1) | {
         "objective": {"data": str(text), "seq_len": 16}, "sharpness": "off",
     }  # fmt: skip
     found = run(recipe, data=geo.EvalData())
@@ -220,37 +220,37 @@ def test_held_out_documents_among_the_training_data_are_told(
     assert said in found.report.warnings
 
 
-def test_training_data_are_read_as_the_objective_is(family: Path, tmp_path: Path) -> None:
+def test_training_data_are_read_as_the_objective_is(small: Path, tmp_path: Path) -> None:
     rows = [{"note": "a b c d e f g h", "text": ""} for _ in range(8)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    recipe = recipe_of(family, tmp_path / "x.jsonl", epochs=1, steps=None)
+    recipe = recipe_of(small, tmp_path / "x.jsonl", epochs=1, steps=None)
     objective = {"data": "held_out.jsonl", "text_column": "note"}
     (row, _) = dry_run(recipe | {"objective": objective}).measurements.members
     assert (row.examples, row.steps) == (8, 2)
-    own = recipe_of(family, tmp_path / "x.jsonl", text_column="none")
+    own = recipe_of(small, tmp_path / "x.jsonl", text_column="none")
     with pytest.raises(DataError, match=r"finetune: flat: .*none"):
         dry_run(own | {"objective": objective})
 
 
 def test_the_copy_has_the_commit_of_what_was_trained(
-    family: Path, text: Path, tmp_path: Path
+    small: Path, text: Path, tmp_path: Path
 ) -> None:
-    base = FolderCheckpoint(family / "base", "org/base", "b" * 40)
-    recipe = recipe_of(family, text, steps=1, model="org/base")
+    base = FolderCheckpoint(small / "base", "org/base", "b" * 40)
+    recipe = recipe_of(small, text, steps=1, model="org/base")
     found = run(recipe, tmp_path / "out", models={"org/base": base})
     kept = read_recipe(tmp_path / "out" / "recipe.yml")
     assert kept.finetune[0].model == f"org/base@{'b' * 40}"
     assert found.report.settings["members"][0]["model"] == f"org/base@{'b' * 40}"
 
 
-def test_the_command_plans_and_trains(family: Path, text: Path, tmp_path: Path) -> None:
+def test_the_command_plans_and_trains(small: Path, text: Path, tmp_path: Path) -> None:
     path, out = tmp_path / "r.yml", tmp_path / "out"
-    path.write_text(yaml.safe_dump(recipe_of(family, text, steps=1)))
+    path.write_text(yaml.safe_dump(recipe_of(small, text, steps=1)))
     invoke = CliRunner().invoke
     plan = invoke(app, ["run", str(path), "-o", str(out), "--dry-run", "--json"])
     assert plan.exit_code == 0, plan.stderr
     (first, _) = json.loads(plan.stdout)["result"]["members"]
-    base = sum(t.nbytes for t in weights(family / "base").values())
+    base = sum(t.nbytes for t in weights(small / "base").values())
     assert first["disk"] == base + 2 * 3 * base
     assert (first["state"], first["seed"], first["steps"]) == ("to be trained", 0, 1)
     assert "trained first" in invoke(app, ["run", str(path), "-o", str(out), "--dry-run"]).stdout
