@@ -26,7 +26,7 @@ KEY_BITS = 31
 CERTAIN = 1 << 32
 """A chance of one, in the units that random numbers have."""
 
-DRAWN = 64
+DRAWN = 128
 """Counters whose numbers stand together in a stream: all first ones of so many, then all second."""
 
 

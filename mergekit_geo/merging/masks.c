@@ -15,7 +15,7 @@
 #define BINS (1 << BIN_BITS)
 #define LANES 8   /* sums kept apart; divides BLOCK */
 #define FEW 32    /* elements that are looked at one by one if one of them is special */
-#define DRAWN 64  /* blocks of four random numbers made at once */
+#define DRAWN 128 /* counters whose random numbers are made at once; divides 2^32 */
 
 struct stored {
     const void *data;
@@ -126,26 +126,26 @@ void between(size_t n, const uint32_t *keys, const uint32_t *bounds, const int64
     }
 }
 
-/* Philox4x32-10 (Salmon 2011): the numbers of DRAWN counters, all first ones, then all second. */
-INLINE void philox(uint64_t key, uint64_t counter, uint32_t *restrict out) {
-    uint32_t *first = out, *second = out + DRAWN, *third = second + DRAWN, *fourth = third + DRAWN;
-    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
-    for (size_t l = 0; l < DRAWN; l++) {
-        first[l] = (uint32_t)(counter + l);
-        second[l] = (uint32_t)((counter + l) >> 32);
-        third[l] = fourth[l] = 0;
-    }
-    for (int round = 0; round < 10; round++) {
-        for (size_t l = 0; l < DRAWN; l++) {
-            const uint64_t a = UINT64_C(0xD2511F53) * first[l];
-            const uint64_t b = UINT64_C(0xCD9E8D57) * third[l];
-            first[l] = (uint32_t)(b >> 32) ^ second[l] ^ k0;
-            third[l] = (uint32_t)(a >> 32) ^ fourth[l] ^ k1;
-            second[l] = (uint32_t)b;
-            fourth[l] = (uint32_t)a;
-        }
-        k0 += 0x9E3779B9;
-        k1 += 0xBB67AE85;
+/* Threefry-2x32-20 (Salmon 2011): two numbers of each of DRAWN counters, all first ones, then all
+ * second. */
+#define ROUND(turn)                                                                                \
+    x += y;                                                                                        \
+    y = (y << turn | y >> (32 - turn)) ^ x;
+#define ROUNDS(a, b, c, d, k, l, number)                                                           \
+    ROUND(a) ROUND(b) ROUND(c) ROUND(d) x += k;                                                    \
+    y += l + number;
+
+INLINE void threefry(uint64_t key, uint64_t counter, uint32_t *restrict out) {
+    const uint32_t k = (uint32_t)key, l = (uint32_t)(key >> 32), m = 0x1BD11BDA ^ k ^ l;
+    for (size_t i = 0; i < DRAWN; i++) {
+        uint32_t x = (uint32_t)(counter + i) + k, y = (uint32_t)(counter >> 32) + l;
+        ROUNDS(13, 15, 26, 6, l, m, 1)
+        ROUNDS(17, 29, 16, 24, m, k, 2)
+        ROUNDS(13, 15, 26, 6, k, l, 3)
+        ROUNDS(17, 29, 16, 24, l, m, 4)
+        ROUNDS(13, 15, 26, 6, m, k, 5)
+        out[i] = x;
+        out[DRAWN + i] = y;
     }
 }
 
@@ -154,16 +154,16 @@ INLINE void philox(uint64_t key, uint64_t counter, uint32_t *restrict out) {
 FOR_EVERY_CPU
 void draw(size_t n, uint64_t key, uint64_t start, uint32_t chance, const uint32_t *chances,
           uint8_t *mask) {
-    uint32_t made[4 * DRAWN];
-    uint8_t kept[4 * DRAWN];
+    uint32_t made[2 * DRAWN];
+    uint8_t kept[2 * DRAWN];
     for (size_t done = 0, count; done < n; done += count) {
-        const size_t skipped = (start + done) % (4 * DRAWN), left = 4 * DRAWN - skipped;
+        const size_t skipped = (start + done) % (2 * DRAWN), left = 2 * DRAWN - skipped;
         count = n - done < left ? n - done : left;
-        philox(key, (start + done) / (4 * DRAWN) * DRAWN, made);
+        threefry(key, (start + done) / (2 * DRAWN) * DRAWN, made);
         if (chances)
             for (size_t i = 0; i < count; i++) kept[i] = made[skipped + i] < chances[done + i];
         else
-            for (size_t i = 0; i < 4 * DRAWN; i++) kept[i] = made[i] < chance;
+            for (size_t i = 0; i < 2 * DRAWN; i++) kept[i] = made[i] < chance;
         memcpy(mask + done, chances ? kept : kept + skipped, count);
     }
 }

@@ -2,7 +2,7 @@
 
 Selection by rank is exact and sorts nothing: a first look at the keys counts their high digits, a
 second the low digits of those at the threshold, and then both the threshold and how many of the
-elements that equal it are kept are known. Random masks are numbers of a counter (Philox), keyed
+elements that equal it are kept are known. Random masks are numbers of a counter (Threefry), keyed
 by seed, tensor and model: they do not depend on who works on what, and in which order.
 """
 

@@ -13,6 +13,9 @@ from mergekit_geo.merging.kernels import Stretch
 from mergekit_geo.merging.mask_kernel import CERTAIN, DRAWN, Bounds, Digit, Keys, Mask
 
 HALVES = ("BF16", "F16")
+LOW = 0xFFFFFFFF
+PARITY = 0x1BD11BDA
+TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
 Reals = NDArray[np.floating[Any]]
 
 
@@ -102,26 +105,27 @@ def _summed(moved: Sequence[Reals], how: Sum) -> tuple[Reals, Reals | None]:
 
 def numbers(seed: int, start: int, count: int) -> Keys:
     """Of a stream of random numbers, from place `start` on."""
-    group = 4 * DRAWN
+    group = 2 * DRAWN
     first, stop = start // group, -(-(start + count) // group)
-    made = philox(seed, first * DRAWN, (stop - first) * DRAWN)
-    placed = made.reshape(-1, DRAWN, 4).transpose(0, 2, 1).ravel()
+    made = threefry(seed, first * DRAWN, (stop - first) * DRAWN)
+    placed = made.reshape(-1, DRAWN, 2).transpose(0, 2, 1).ravel()
     return placed[start - first * group :][:count]
 
 
-def philox(seed: int, block: int, count: int) -> NDArray[np.uint32]:
-    """Philox4x32-10 (Salmon 2011): `count` rows of four numbers, from counter `block` on."""
-    places = np.uint64(block) + np.arange(count, dtype=np.uint64)
-    low = np.uint64(0xFFFFFFFF)
-    a, b = places & low, places >> np.uint64(32)
-    c, d = np.zeros_like(a), np.zeros_like(a)
-    first, second = seed & 0xFFFFFFFF, seed >> 32
-    for _ in range(10):
-        x, y = np.uint64(0xD2511F53) * a, np.uint64(0xCD9E8D57) * c
-        a, c = y >> np.uint64(32) ^ b ^ np.uint64(first), x >> np.uint64(32) ^ d ^ np.uint64(second)
-        b, d = y & low, x & low
-        first, second = (first + 0x9E3779B9) & 0xFFFFFFFF, (second + 0xBB67AE85) & 0xFFFFFFFF
-    return np.stack([a, b, c, d], axis=1).astype(np.uint32)
+def threefry(seed: int, counter: int, count: int) -> NDArray[np.uint32]:
+    """Threefry-2x32-20 (Salmon 2011): `count` rows of two numbers, from `counter` on."""
+    places = np.uint64(counter) + np.arange(count, dtype=np.uint64)
+    low, high = seed & LOW, seed >> 32
+    keys = (low, high, PARITY ^ low ^ high)
+    x = places.astype(np.uint32) + np.uint32(low)
+    y = (places >> np.uint64(32)).astype(np.uint32) + np.uint32(high)
+    for group in range(1, 6):
+        for turn in TURNS[group % 2 == 0]:
+            x += y
+            y = (y << np.uint32(turn) | y >> np.uint32(32 - turn)) ^ x
+        x += np.uint32(keys[group % 3])
+        y += np.uint32(keys[(group + 1) % 3] + group & LOW)
+    return np.stack([x, y], axis=1)
 
 
 def _keys(sizes: Reals) -> Keys:

@@ -28,7 +28,7 @@ from mergekit_geo.merging.mask_kernel import MaskKernel
 from mergekit_geo.merging.masks import Ranks, seed_of
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native_masks import NativeMasks
-from mergekit_geo.merging.plain_masks import PlainMasks, numbers, philox
+from mergekit_geo.merging.plain_masks import PlainMasks, numbers, threefry
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
 
@@ -319,10 +319,17 @@ def test_a_record_survives_the_journal() -> None:
 # The kernel itself
 
 
-def test_philox_gives_the_published_numbers() -> None:
-    """Known answers of Random123 for philox4x32-10."""
-    found = [f"{number:08x}" for number in philox(0, 0, 1)[0]]
-    assert found == ["6627e8d5", "e169c58d", "bc57ac4c", "9b00dbd8"]
+@pytest.mark.parametrize(
+    ("key", "counter", "expected"),
+    [
+        (0, 0, ["6b200159", "99ba4efe"]),
+        (2**64 - 1, 2**64 - 1, ["1cb996fc", "bb002be7"]),
+        (0x0370734413198A2E, 0x85A308D3243F6A88, ["c4923a9c", "483df7a0"]),
+    ],
+)
+def test_threefry_gives_the_published_numbers(key: int, counter: int, expected: list[str]) -> None:
+    """Known answers of Random123 for threefry2x32-20."""
+    assert [f"{number:08x}" for number in threefry(key, counter, 1)[0]] == expected
 
 
 @pytest.mark.parametrize("start", [0, 1, 255, 256, (1 << 40) + 77])
