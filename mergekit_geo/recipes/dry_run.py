@@ -14,9 +14,8 @@ from mergekit_geo.geometry.masked import Masked, Sce
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
 from mergekit_geo.merging.settings import DTYPES, Output
-from mergekit_geo.recipes.planned import planned_members
-from mergekit_geo.recipes.run import Prepared, prepare
-from mergekit_geo.reports.plan import PlanMeasurements, PlanRow
+from mergekit_geo.recipes.prepared import Prepared, prepare
+from mergekit_geo.reports.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.reports.provenance import count_parameters, model_entry, provenance
 from mergekit_geo.reports.schema import Report
 
@@ -112,8 +111,16 @@ def _measured(
         written=sum(info.nbytes for info in outputs.values()),
         free=None if out is None else _free(Path(out)),
         dtype=", ".join(floats),
-        members=planned_members(prepared, None if out is None else Path(out), output),
+        members=_members(prepared, None if out is None else Path(out), output),
     )
+
+
+def _members(prepared: Prepared, out: Path | None, output: Output) -> list[PlannedMember]:
+    if not prepared.members:
+        return []
+    from mergekit_geo.recipes.planned import planned_members
+
+    return planned_members(prepared, out, output)
 
 
 def _rows(blend: Blend) -> list[PlanRow]:

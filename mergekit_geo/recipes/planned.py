@@ -13,14 +13,15 @@ from mergekit_geo.objectives.rows import is_on_hub, load_rows
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.objectives.shuffled import Shuffled
 from mergekit_geo.recipes.data import read_as
-from mergekit_geo.recipes.training import Orders, Ready, beside, ready
+from mergekit_geo.recipes.places import beside
+from mergekit_geo.recipes.training import Orders, Ready, ready
 from mergekit_geo.reports.plan import PlannedMember
 from mergekit_geo.workflows.finetune import needed_bytes
 
 if TYPE_CHECKING:
     from mergekit_geo.merging.settings import Output
     from mergekit_geo.recipes.members import Member
-    from mergekit_geo.recipes.run import Prepared
+    from mergekit_geo.recipes.prepared import Prepared
 
 
 def planned_members(prepared: Prepared, out: Path | None, output: Output) -> list[PlannedMember]:

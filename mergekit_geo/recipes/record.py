@@ -12,7 +12,7 @@ from mergekit_geo.recipes.chat import chat_template
 from mergekit_geo.workflows.request import Request
 
 if TYPE_CHECKING:
-    from mergekit_geo.recipes.run import Prepared
+    from mergekit_geo.recipes.prepared import Prepared
 
 COPY = "recipe.yml"
 """Every output holds its recipe under this name, with the commits of models on the Hub."""

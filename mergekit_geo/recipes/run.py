@@ -8,25 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.overlay import Overlay
-from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.checkpoints.workspace import check_output
-from mergekit_geo.connectivity.paths import KINDS
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
-from mergekit_geo.recipes.cast import Cast, cast_of
-from mergekit_geo.recipes.chat import chat_template
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as
-from mergekit_geo.recipes.members import Member, members_of
-from mergekit_geo.recipes.reading import read_recipe
+from mergekit_geo.recipes.places import folder_of_members
+from mergekit_geo.recipes.prepared import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
-from mergekit_geo.recipes.resolve import Resolved, check_ranges, resolve
 from mergekit_geo.recipes.schema import Recipe
-from mergekit_geo.recipes.training import Orders, Trained, folder_of_members, ready, train
 from mergekit_geo.workflows.choosing import Choosing
 from mergekit_geo.workflows.merge import merge, require_one_process
 from mergekit_geo.workflows.push import prepare_push
@@ -35,56 +28,8 @@ from mergekit_geo.workflows.result import MergeResult
 from mergekit_geo.workflows.soup import BUILTIN_TEXT, soup_request
 
 if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.workflows.losses import Data
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A recipe with its models opened, and nothing done yet.
-
-    Attributes:
-        recipe: As read.
-        cast: Who takes part.
-        checkpoints: The anchors, headers read.
-        resolved: The rule of every tensor.
-        models: As the workflows take them.
-        tokenizer_of: Position of the model whose tokenizer the output has.
-        members: To be trained first.
-        bases: What each stands as until then, by its name.
-        known: What names stand for, where not folders or Hub ids.
-        trained: The members, when they are there.
-    """
-
-    recipe: Recipe
-    cast: Cast
-    checkpoints: list[Checkpoint]
-    resolved: Resolved
-    models: list[Model]
-    tokenizer_of: int
-    members: tuple[Member, ...]
-    bases: Mapping[str, Overlay]
-    known: Mapping[str, Model]
-    trained: Trained | None = None
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the recipe."""
-        training = self.trained.warnings if self.trained else ()
-        return (*self.cast.warnings, *self.resolved.warnings, *training)
-
-    def with_trained(self, trained: Trained) -> Prepared:
-        """The same with members in the place of their bases."""
-        there, names = trained.checkpoints, self.cast.models
-        models = zip(names, self.models, strict=True)
-        opened = zip(names, self.checkpoints, strict=True)
-        return replace(
-            self,
-            models=[there.get(name, model) for name, model in models],
-            checkpoints=[there.get(name, found) for name, found in opened],
-            trained=trained,
-        )
 
 
 def run(
@@ -195,6 +140,8 @@ def _with_members(
     prepared: Prepared, call: _Call, how: EvalData, folder: Path, *, kept: bool
 ) -> Prepared:
     """Train members, after all has been checked that can be without them."""
+    from mergekit_geo.recipes.training import Orders, ready, train
+
     require_one_process()
     preflight(prepared.checkpoints).require()
     if call.out is not None:
@@ -204,71 +151,6 @@ def _with_members(
     return prepared.with_trained(
         train(ready(prepared.members, folder, orders), call.progress, kept=kept)
     )
-
-
-def prepare(
-    recipe: str | Path | Mapping[str, Any], models: Mapping[str, Model] | None = None
-) -> Prepared:
-    """Read a recipe and the headers of its models.
-
-    Raises:
-        RecipeError: The recipe cannot be meant.
-        CheckpointError: A model cannot be used.
-    """
-    said = read_recipe(recipe)
-    cast = cast_of(said)
-    _check_own_keys(said, cast)
-    chat_template(said.chat_template)
-    position = _tokenizer_of(said, cast)
-    known, members = models or {}, members_of(said)
-    bases = {m.name: _standing_in(m, known) for m in members}
-    found: list[Model] = [bases.get(name, known.get(name, name)) for name in cast.models]
-    checkpoints = open_checkpoints(found)
-    check_ranges(said, checkpoints, cast.models)
-    resolved = resolve(cast, checkpoints[0])
-    return Prepared(said, cast, checkpoints, resolved, found, position, members, bases, known)
-
-
-def _standing_in(member: Member, known: Mapping[str, Model]) -> Overlay:
-    """A member's base under its name: the headers are those that it will have."""
-    model = member.entry.model
-    return Overlay(open_checkpoint(known.get(model, model)), {}, member.name)
-
-
-def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
-    if (cast.name == "along") != (recipe.along is not None):
-        raise RecipeError(
-            "merge_method: along and the key along go together",
-            where="along",
-            remedy="write `merge_method: along` and `along: {kind: linear, pick: best}`",
-        )
-    kind = recipe.along and recipe.along.kind
-    if kind and kind not in {*KINDS, *FITTED} and not Path(kind).is_dir():
-        raise RecipeError(
-            f"along {kind!r}: expected one of {', '.join([*KINDS, *FITTED])}, or the folder of "
-            "a fitted path",
-            where="along",
-            remedy="geo-merge path A B -o DIR makes one",
-        )
-
-
-def _tokenizer_of(recipe: Recipe, cast: Cast) -> int:
-    source = recipe.tokenizer_source
-    if source in {None, "base"}:
-        return 0
-    if source == "union":
-        raise RecipeError(
-            "a union of tokenizers is not built: rows of the embeddings would have to be made up",
-            where="tokenizer_source",
-            remedy="merge models of one vocabulary, with `tokenizer_source: base`",
-        )
-    if source not in cast.models:
-        raise RecipeError(
-            f"{source} is none of the models",
-            where="tokenizer_source",
-            remedy=f"expected base or one of {', '.join(cast.models)}",
-        )
-    return cast.models.index(source)
 
 
 def _output(recipe: Recipe, output: Output) -> Output:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
     from mergekit_geo.reports.finetune import FinetuneMeasurements
     from mergekit_geo.reports.schema import Report
     from mergekit_geo.workflows.losses import Data
-
-MEMBERS = ".members"
-"""Members lie in OUT.members, each in a folder of its name."""
 
 ELSEWHERE = "it is measured as a parent of the merge that it was trained for"
 ANEW = "--overwrite trains it anew; a folder named under models is taken as it is"
@@ -74,32 +69,6 @@ class Ready:
     finished: bool
     resumes: bool
     warnings: tuple[str, ...]
-
-
-@contextmanager
-def folder_of_members(out: Path | None, given: str | Path | None) -> Iterator[Path]:
-    """Where members lie: as given, beside the output, or nowhere for long.
-
-    Args:
-        out: Of the merge; None where it stays in memory.
-        given: By the caller.
-    """
-    if given is not None:
-        yield Path(given)
-    elif out is not None:
-        yield beside(out)
-    else:
-        with TemporaryDirectory(suffix=MEMBERS) as folder:
-            yield Path(folder)
-
-
-def beside(out: Path) -> Path:
-    """The folder of the members of an output.
-
-    >>> beside(Path("runs/out")).name
-    'out.members'
-    """
-    return out.with_name(out.name + MEMBERS)
 
 
 def ready(members: Sequence[Member], folder: Path, orders: Orders) -> list[Ready]:

@@ -273,10 +273,17 @@ def test_command_that_measures_makes_the_same_merge(save: Save, tmp_path: Path) 
     )
 
 
-def test_merge_without_evaluation_loads_no_torch(family: Path, tmp_path: Path) -> None:
+RECIPE = (
+    "{'merge_method': 'ties', 'base_model': f + '/c', 'models': "
+    "[{'model': f + '/a', 'parameters': {'weight': 1, 'density': 0.5}}]}"
+)
+
+
+@pytest.mark.parametrize("call", ["soup([f + '/a', f + '/b'], out", f"run({RECIPE}, out"])
+def test_merge_without_evaluation_loads_no_torch(call: str, family: Path, tmp_path: Path) -> None:
     code = (
         "import sys, mergekit_geo as g; f, out = sys.argv[1:]; "
-        "g.soup([f + '/a', f + '/b'], out, data=None); print('torch' in sys.modules)"
+        f"g.{call}, data=None, sharpness='off'); print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(family), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
