@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.sharpness import sharpness as sharpness
     from mergekit_geo.workflows.slerp import slerp as slerp
     from mergekit_geo.workflows.soup import soup as soup
+    from mergekit_geo.workflows.soup_callback import SoupCallback as SoupCallback
 
 _HOMES = {
     "BarrierResult": "workflows.barrier",
@@ -71,6 +72,7 @@ _HOMES = {
     "SamSummary": "training.summary",
     "SamTrainer": "training.trainer",
     "SharpnessResult": "workflows.sharpness",
+    "SoupCallback": "workflows.soup_callback",
     "View": "landscapes.settings",
     "Training": "training.hyperparameters",
     "barrier": "workflows.barrier",

@@ -12,8 +12,9 @@ EXPORTED = [
     "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "FinetuneResult",
     "Fitting", "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "Output",
     "PathResult", "PushResult", "Radii", "Sam", "SamArguments", "SamMixin", "SamSummary",
-    "SamTrainer", "SharpnessResult", "Training", "View", "barrier", "check", "finetune",
-    "fit_path", "landscape", "point", "push", "read_report", "run", "sharpness", "slerp", "soup",
+    "SamTrainer", "SharpnessResult", "SoupCallback", "Training", "View", "barrier", "check",
+    "finetune", "fit_path", "landscape", "point", "push", "read_report", "run", "sharpness",
+    "slerp", "soup",
 ]  # fmt: skip
 
 

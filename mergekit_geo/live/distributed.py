@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mergekit_geo.errors import GeoError
@@ -12,10 +15,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Item = TypeVar("Item")
+ALONE = Event()
+"""Set while this process works by itself, though others were launched with it."""
+PATIENCE = timedelta(days=30)
+"""A merge may take longer than the timeout of a training's own exchanges."""
 
 
 def world() -> tuple[int, int]:
-    """This process's rank, and how many there are; (0, 1) outside torchrun and accelerate."""
+    """This process's rank, and how many work together; (0, 1) outside torchrun and accelerate."""
+    return (0, 1) if ALONE.is_set() else _launched()
+
+
+def _launched() -> tuple[int, int]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1
     import torch
@@ -32,7 +43,7 @@ def is_first() -> bool:
 
 def local_device(device: str) -> str:
     """The device of this process: with several on one machine, each has an accelerator."""
-    if device == "cuda" and world()[1] > 1:
+    if device == "cuda" and _launched()[1] > 1:
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return device
 
@@ -81,3 +92,40 @@ def by_first(work: Callable[[], Item]) -> Item:
         raise problem
     result: Item = found[0]
     return result
+
+
+def by_first_alone(work: Callable[[], Item]) -> Item:
+    """The same, of work that would be shared, but that one process can do: it shares nothing.
+
+    The others wait as long as it takes.
+
+    Raises:
+        GeoError: What the work raised, in all of them.
+    """
+    if world()[1] == 1:
+        return work()
+    import torch.distributed as dist
+
+    waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
+    found: list[Any] = [None, None]
+    if is_first():
+        try:
+            with _alone():
+                found[0] = work()
+        except GeoError as error:
+            found[1] = error
+    dist.broadcast_object_list(found, src=0, group=waiting)
+    dist.destroy_process_group(waiting)
+    if found[1] is not None:
+        raise found[1]
+    result: Item = found[0]
+    return result
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    ALONE.set()
+    try:
+        yield
+    finally:
+        ALONE.clear()
