@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,11 @@ def check_saving(module: Module) -> None:
             remedy="let the Trainer save (save_only_model=True), then: geo-merge soup "
             "OUTPUT_DIR/checkpoint-* -o OUT",
         )
+    if (getattr(module, "_tp_size", None) or 1) > 1:
+        raise UnsupportedError(
+            "tensor parallelism cuts weights in ways that only transformers can put together",
+            remedy="let the Trainer save, then: geo-merge soup OUTPUT_DIR/checkpoint-* -o OUT",
+        )
     _check_adapters(getattr(module, "peft_config", {}))
 
 
@@ -51,7 +57,7 @@ def save_module(module: Module, folder: Path, tokenizer: Any = None) -> None:
     Args:
         module: Of transformers or peft (only the adapter is written), or any other (of which no
             configuration is). Its weights may be sharded by FSDP2.
-        folder: There, in the first process.
+        folder: That of the first process, which alone writes.
         tokenizer: Or processor, where there is one.
 
     Raises:
@@ -59,22 +65,23 @@ def save_module(module: Module, folder: Path, tokenizer: Any = None) -> None:
     """
     state = _whole_state(module)
     with quiet_transformers():
-        _write(module, state, folder)
-        if is_first() and hasattr(tokenizer, "save_pretrained"):
-            tokenizer.save_pretrained(folder)
+        if is_first():
+            _write(module, state, folder)
+            if hasattr(tokenizer, "save_pretrained"):
+                tokenizer.save_pretrained(folder)
     agreed(None)
 
 
-def _write(module: Module, state: Mapping[str, Tensor] | None, folder: Path) -> None:
+def _write(module: Module, state: dict[str, Tensor] | None, folder: Path) -> None:
     save: Any = getattr(module, "save_pretrained", None)
     if save is None:
-        if is_first():
-            tensors = MemoryCheckpoint(state or module.state_dict(), "the module").state
-            save_tensors(tensors, folder / "model.safetensors", {"format": "pt"})
-    elif _gathers_itself(module):
-        save(folder, is_main_process=is_first())
-    elif is_first():
-        save(folder, **({} if state is None else {"state_dict": state}))
+        tensors = MemoryCheckpoint(state or module.state_dict(), "the module").state
+        save_tensors(tensors, folder / "model.safetensors", {"format": "pt"})
+    elif state is None:
+        save(folder)
+    else:
+        with _gathered(module):
+            save(folder, state_dict=state)
 
 
 def _whole_state(module: Module) -> dict[str, Tensor] | None:
@@ -82,18 +89,32 @@ def _whole_state(module: Module) -> dict[str, Tensor] | None:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
     from torch.distributed.tensor import DTensor
 
-    sharded = any(isinstance(parameter, DTensor) for parameter in module.parameters())
-    if not sharded or _gathers_itself(module):
+    if not any(isinstance(parameter, DTensor) for parameter in module.parameters()):
         return None
     found: dict[str, Any] = get_model_state_dict(
         module, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
     )
-    return found
+    return {name: tensor for name, tensor in found.items() if name not in _tied(module)}
 
 
-def _gathers_itself(module: Module) -> bool:
-    """Sharded by transformers, which puts the pieces together when all processes save."""
-    return getattr(getattr(module, "config", None), "distributed_config", None) is not None
+def _tied(module: Module) -> set[str]:
+    """Names that share another name's parameter: put together, each would be a copy."""
+    every = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return every - {name for name, _ in module.named_parameters()}
+
+
+@contextmanager
+def _gathered(module: Module) -> Iterator[None]:
+    """Keep transformers from gathering what it has sharded, which all processes would have to."""
+    config: Any = getattr(module, "config", None)
+    sharding = getattr(config, "distributed_config", None)
+    if sharding is not None:
+        config.distributed_config = None
+    try:
+        yield
+    finally:
+        if sharding is not None:
+            config.distributed_config = sharding
 
 
 def _check_adapters(configs: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mergekit_geo.checkpoints.workspace import Workspace, partial_of
+from mergekit_geo.checkpoints.workspace import Workspace
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.errors import ArgumentError, OutputExistsError
 
@@ -125,7 +125,7 @@ class KeptMembers:
         Raises:
             OutputError: It cannot be written; the others are as they were.
         """
-        folder = self.place(step)
+        folder = self.folder / f"step-{step}"
         with output_errors(self.folder.absolute().parent, 0):
             self.folder.mkdir(parents=True, exist_ok=True)
             work = Workspace(
@@ -142,14 +142,6 @@ class KeptMembers:
                 raise
         self._throw_away_too_many()
         return _read(folder / MARK)
-
-    def place(self, step: int) -> Path:
-        """The folder of a member."""
-        return self.folder / f"step-{step}"
-
-    def making(self, step: int) -> Path:
-        """Where it is until it is whole."""
-        return partial_of(self.place(step))
 
     def _throw_away_too_many(self) -> None:
         there = self.all()

@@ -42,7 +42,7 @@ class SoupCallback(TrainerCallback):
     fails, model and members are as they were, and a warning names the command that goes on.
 
     Under several processes the first one writes and merges, and the others wait. Weights may be
-    sharded by FSDP2; FSDP 1 and ZeRO 3 are refused.
+    sharded by FSDP2; FSDP 1, tensor parallelism and ZeRO 3 are refused.
 
     Args:
         out: Folder of the soup.
@@ -222,7 +222,7 @@ class SoupCallback(TrainerCallback):
         if not agreed(self._kept.wants(step, score) if is_first() else False):
             return
         if not is_first():
-            save_module(model, self._kept.making(step))
+            save_module(model, self.folder)
             return
         found = self._kept.add(step, score, lambda folder: save_module(model, folder, tokenizer))
         by = "" if score is None else f", {found.metric} {score:.6g}"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ from mergekit_geo.errors import (
     OutputExistsError,
     UnsupportedError,
 )
+from mergekit_geo.live.saving import check_saving
 from mergekit_geo.progress import Silent
 from tests.workflows.trainings import (
     FAST,
@@ -365,3 +367,13 @@ def test_weights_that_only_deepspeed_s_engine_has(tmp_path: Path) -> None:
             done.train()
     finally:
         deepspeed.unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]
+
+
+def test_weights_in_pieces_without_names() -> None:
+    model = FullyShardedDataParallel.__new__(FullyShardedDataParallel)  # needs an accelerator
+    with pytest.raises(UnsupportedError, match="FSDP 1 keeps weights in flat pieces"):
+        check_saving(model)
+    parallel: Any = tiny()
+    parallel._tp_size = 2
+    with pytest.raises(UnsupportedError, match="tensor parallelism cuts weights in ways that only"):
+        check_saving(parallel)
