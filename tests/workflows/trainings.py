@@ -37,9 +37,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return found
 
 
-def tiny() -> LlamaForCausalLM:
+def tiny(seed: int = 0) -> LlamaForCausalLM:
     """The same each time; tied weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=32,
