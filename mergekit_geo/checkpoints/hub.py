@@ -29,7 +29,7 @@ from mergekit_geo.checkpoints.checkpoint import (
 )
 from mergekit_geo.checkpoints.companions import PATTERNS
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
-from mergekit_geo.checkpoints.hub_client import network_errors, reason
+from mergekit_geo.checkpoints.hub_client import bars_hidden, network_errors, reason
 from mergekit_geo.checkpoints.index import INDEX, weight_files
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.stated_license import License, license_of
@@ -181,7 +181,7 @@ def cached_folder(name: str, repo: str, revision: str | None) -> Path | None:
 
 @contextmanager
 def hub_errors(name: str, repo: str, revision: str | None) -> Iterator[None]:
-    """Turn what the hub client says into our errors.
+    """Turn what the hub client says into our errors, and hide its bars.
 
     Args:
         name: What the user calls the model.
@@ -193,7 +193,8 @@ def hub_errors(name: str, repo: str, revision: str | None) -> Iterator[None]:
         HubError: Gated, offline and not in the cache, or no network.
     """
     try:
-        yield
+        with bars_hidden():
+            yield
     except GeoError:
         raise
     except Exception as error:

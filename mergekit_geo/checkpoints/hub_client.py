@@ -6,8 +6,9 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.progress import Progress
 
 QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 """An address for one upload or download is signed in its query."""
@@ -18,24 +19,31 @@ LOGGER = "huggingface_hub"
 
 @contextmanager
 def client_told(progress: Progress) -> Iterator[None]:
-    """What the hub client says goes to `progress`; its bars are shown unless that is silent."""
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
+    """What the hub client says goes to `progress`."""
     logger, retold = logging.getLogger(LOGGER), _Retold(progress)
     before, logger.handlers = logger.handlers, [retold]
-    hide = type(progress) is Silent and not are_progress_bars_disabled()
     try:
-        if hide:
-            disable_progress_bars()
+        with bars_hidden():
+            yield
+    finally:
+        logger.handlers = before
+
+
+@contextmanager
+def bars_hidden() -> Iterator[None]:
+    """Without bars of the hub client, unless HF_HUB_DISABLE_PROGRESS_BARS=0 asks for them."""
+    from huggingface_hub import constants, utils
+
+    client: Any = utils
+    asked = constants.HF_HUB_DISABLE_PROGRESS_BARS is False
+    hide = not asked and not client.are_progress_bars_disabled()
+    if hide:
+        client.disable_progress_bars()
+    try:
         yield
     finally:
         if hide:
-            enable_progress_bars()
-        logger.handlers = before
+            client.enable_progress_bars()
 
 
 def reason(error: BaseException) -> str:

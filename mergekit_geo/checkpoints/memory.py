@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import ArgumentError, UnsupportedError
@@ -27,6 +27,10 @@ class MemoryCheckpoint:
         name: What the user calls it.
         config: The transformers configuration as a dict, where there is one.
 
+    Attributes:
+        module: The one that it was made from, if it was.
+        like: Another checkpoint of the same tensors, which says what runs them.
+
     Raises:
         ArgumentError: Something in it is no tensor.
         UnsupportedError: A tensor's dtype is none that can be merged.
@@ -39,6 +43,7 @@ class MemoryCheckpoint:
 
     folder: Path | None = None
     module: Module | None = None
+    like: Checkpoint | None = None
     revision: str | None = None
     is_here = True
 
@@ -57,7 +62,10 @@ class MemoryCheckpoint:
 
     @classmethod
     def of_module(cls, module: Module, name: str) -> MemoryCheckpoint:
-        """The parameters and persistent buffers of a module."""
+        """The parameters and persistent buffers of a module, by the names it has unwrapped."""
+        from accelerate.utils import extract_model_from_parallel
+
+        module = extract_model_from_parallel(module, keep_torch_compile=False)
         config: Any = getattr(module, "config", None)
         as_dict = config.to_dict() if hasattr(config, "to_dict") else None
         if as_dict is not None and not as_dict.get("architectures"):
@@ -77,6 +85,11 @@ class MemoryCheckpoint:
 
         data = bytes_of(self._state[name].view(-1)[start:stop].cpu())
         out[: len(data)] = data
+
+    def run_like(self, other: Checkpoint | None) -> None:
+        """Take another checkpoint of the same tensors for what says how these are run."""
+        if other is not None:
+            self.like, self.config = other, other.config
 
     def identity(self) -> object:
         """Never the same twice: nothing tells whether memory has changed."""

@@ -33,7 +33,7 @@ Bases = dict[str, Base]
 
 
 def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:
-    """The checkpoint of each model, as `open_checkpoint`.
+    """The checkpoint of each model, as `open_checkpoint`; state dicts run as the others do.
 
     Raises:
         ArgumentError: One model instead of a list of them.
@@ -41,7 +41,24 @@ def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:
     if isinstance(models, str | Path | Mapping):
         raise ArgumentError("expected a list of models, found one", remedy="write [a, b]")
     bases: Bases = {}
-    return [open_checkpoint(model, position, bases) for position, model in enumerate(models)]
+    found = [open_checkpoint(model, position, bases) for position, model in enumerate(models)]
+    for checkpoint in found:
+        if isinstance(checkpoint, MemoryCheckpoint) and not _runs(checkpoint):
+            checkpoint.run_like(
+                next((other for other in found if _is_like(checkpoint, other)), None)
+            )
+    return found
+
+
+def _runs(checkpoint: Checkpoint) -> bool:
+    """Whether it says what module its tensors belong to."""
+    module = getattr(checkpoint, "module", None)
+    return module is not None or bool(checkpoint.config.get("architectures"))
+
+
+def _is_like(bare: MemoryCheckpoint, other: Checkpoint) -> bool:
+    """Whether another model says it of the same tensors."""
+    return _runs(other) and other.tensors.keys() == bare.tensors.keys()
 
 
 def open_checkpoint(model: Model, position: int = 0, bases: Bases | None = None) -> Checkpoint:

@@ -33,9 +33,9 @@ class Session:
         self.is_first = os.environ.get("RANK", "0") == "0"
         self.quiet = talk.quiet or not self.is_first
         self._shown: Shown | None = None
-        if talk.quiet or not sys.stderr.isatty():
-            # Read by the hub client when it is imported, which no command has done yet.
-            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        hide = talk.quiet or not sys.stderr.isatty()
+        # Read by the hub client when it is imported, which no command has done yet.
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1" if hide else "0")
 
     def progress(self) -> Shown:
         """What a workflow is to tell."""

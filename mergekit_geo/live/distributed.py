@@ -129,3 +129,19 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         ALONE.clear()
+
+
+@contextmanager
+def accelerate_kept() -> Iterator[None]:
+    """A Trainer begins accelerate's state anew; a script that has one gets its own back."""
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    shared = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
+    before = [dict(state) for state in shared]
+    try:
+        yield
+    finally:
+        if before[0]:
+            for state, kept in zip(shared, before, strict=True):
+                state.clear()
+                state.update(kept)

@@ -31,7 +31,7 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
         compute: Device and dtype of one that is loaded.
 
     Raises:
-        UnsupportedError: A state dict, of which nothing says what module it belongs to.
+        UnsupportedError: A state dict alone, of which nothing says what module it belongs to.
         DataError: It does not fit into memory.
     """
     found = original(checkpoint)
@@ -41,14 +41,18 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
         live.put(blend)
         return live.model
     if isinstance(found, MemoryCheckpoint) and found.module is not None:
-        return copy.deepcopy(found.module).eval()
+        return _copy_of(found.module)
     if found.folder is not None:
         return load_model(found.folder, compute)
+    if isinstance(found, MemoryCheckpoint) and found.like is not None:
+        return load_result(found, dict(found.state), compute)
     if found.config.get("architectures"):
         assert isinstance(found, MemoryCheckpoint)
         return load_model((found.config, found.state), compute)
     raise UnsupportedError(
-        "a state dict alone cannot be run", where=found.name, remedy="give the module itself"
+        "a state dict alone cannot be run",
+        where=found.name,
+        remedy="give the module itself, or beside it one",
     )
 
 
@@ -73,8 +77,18 @@ def open_live(blend: Blend, compute: Compute) -> Live:
 def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:
     """A merge that stayed in memory, as a module of its donor's kind."""
     found = original(donor)
+    if isinstance(found, MemoryCheckpoint) and found.like is not None:
+        found = original(found.like)
     if isinstance(found, MemoryCheckpoint) and found.module is not None:
-        model = copy.deepcopy(found.module).eval()
+        model = _copy_of(found.module)
         model.load_state_dict(state, strict=False)
         return model
-    return load_model((donor.config, state), compute)
+    return load_model((found.config, state), compute)
+
+
+def _copy_of(module: Module) -> Module:
+    """In evaluation mode, and without the autocast that accelerate's mixed precision wraps."""
+    from accelerate.utils import extract_model_from_parallel
+
+    found: Module = extract_model_from_parallel(copy.deepcopy(module), keep_fp32_wrapper=False)
+    return found.eval()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ def hub_rows(data: EvalData) -> Rows:
     """
     datasets = _library(data)
     try:
-        found = datasets.load_dataset(data.origin, data.config)
+        with _bars_hidden(datasets):
+            found = datasets.load_dataset(data.origin, data.config)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise DataError(
             f"no such file, and no such dataset on the Hub: {error}",
@@ -128,3 +130,19 @@ def _library(data: EvalData) -> Any:
             remedy="pip install datasets",
         ) from error
     return datasets
+
+
+@contextmanager
+def _bars_hidden(datasets: Any) -> Iterator[None]:
+    """Without its bars, as without those of the hub client."""
+    from huggingface_hub import constants
+
+    shown = constants.HF_HUB_DISABLE_PROGRESS_BARS is False
+    hide = not shown and not datasets.are_progress_bars_disabled()
+    if hide:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hide:
+            datasets.enable_progress_bars()

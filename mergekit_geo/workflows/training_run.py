@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback, set_seed
 
 from mergekit_geo.errors import UnsupportedError
-from mergekit_geo.live.distributed import is_first, world
+from mergekit_geo.live.distributed import accelerate_kept, is_first, world
 from mergekit_geo.live.models import quiet_transformers
 from mergekit_geo.live.open import open_module
 from mergekit_geo.live.stored import Stored
@@ -25,6 +25,7 @@ from mergekit_geo.training.objective_trainer import (
     optimizer_of,
     trainer_arguments,
 )
+from mergekit_geo.training.randomness import randomness_kept
 from mergekit_geo.workflows.training_folder import mark_whole
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Trained:
 def train(tuning: Tuning, folder: TrainingFolder, progress: Progress) -> Trained:
     """Train in float32, whatever the checkpoint is stored in.
 
+    The caller's random state, and accelerate's where there is one, are afterwards what they were.
+
     Args:
         tuning: What, on what, and how.
         folder: Holds the states.
@@ -65,6 +68,11 @@ def train(tuning: Tuning, folder: TrainingFolder, progress: Progress) -> Trained
         UnsupportedError: The architecture or the set-up cannot be trained.
         GeoError: As SamTrainer raises.
     """
+    with accelerate_kept(), randomness_kept():
+        return _trained(tuning, folder, progress)
+
+
+def _trained(tuning: Tuning, folder: TrainingFolder, progress: Progress) -> Trained:
     asked = tuning.asked
     module = open_module(tuning.base, replace(asked.compute, dtype="float32", device="cpu")).float()
     stored = Stored(module, tuning.base)
