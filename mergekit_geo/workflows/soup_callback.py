@@ -141,6 +141,7 @@ class SoupCallback(TrainerCallback):
         self._scores = Scores(self._kept.metric or "")
         self._result = self._problem = None
         check_saving(model)
+        self._check_tokenizer(others.get("processing_class"))
         by_first(lambda: self._begin(state))
         self._is_training = True
 
@@ -205,6 +206,15 @@ class SoupCallback(TrainerCallback):
             raise ArgumentError(
                 f"members chosen by loss ({self.choosing.method}) want data of yours to choose on",
                 remedy="data=geo.EvalData(FILE), held out from training",
+            )
+
+    def _check_tokenizer(self, tokenizer: Any) -> None:
+        """Members are measured with the tokenizer or processor that is kept with them."""
+        by_loss = self.choosing.by_loss(self.keeping.keep)
+        if tokenizer is None and by_loss and isinstance(self.data, EvalData):
+            raise ArgumentError(
+                f"members chosen by loss ({self.choosing.method}) need what turns data into tokens",
+                remedy="Trainer(..., processing_class=tokenizer)",
             )
 
     def _begin(self, state: Any) -> None:

@@ -338,6 +338,11 @@ def test_what_could_not_be_done_at_the_end_is_refused_at_the_beginning(tmp_path:
         ({"which": "best"}, ArgumentError, "the best are taken at .* evaluations, and it makes no"),
         ({}, ArgumentError, "members are taken at the Trainer's saves, and it makes none"),
         ({"every": 5, "data": geo.EvalData("absent.txt")}, DataError, "absent.txt: no such file"),
+        (
+            {"every": 5, "data": HELD_OUT, "method": "greedy"},
+            ArgumentError,
+            "need what turns data in",
+        ),
         ({"every": 5, "members": tmp_path / "soup" / "in"}, GeoError, "the output would touch the"),
     ]
     for settings, kind, message in refused:

@@ -19,7 +19,7 @@ import mergekit_geo as geo
 from mergekit_geo.errors import GeoError
 from mergekit_geo.live.distributed import world
 from mergekit_geo.live.saving import save_module
-from tests.workflows.trainings import FAST, HELD_OUT, OFF, tiny, tiny_tokenizer, trainer
+from tests.workflows.trainings import FAST, HELD_OUT, OFF, Seen, tiny, tiny_tokenizer, trainer
 
 FOLDER = Path(sys.argv[-1])
 DDP = {"ddp_backend": "gloo", "save_strategy": "no"}
@@ -75,11 +75,10 @@ def sharded_by_torch() -> dict[str, Any]:
 
 def failing() -> dict[str, Any]:
     """A soup that cannot be made is told to all."""
-    callback = geo.SoupCallback(
-        FOLDER / "failing", keep=2, every=5, output=FAST, data=HELD_OUT, sharpness="off",
-        train_data=HELD_OUT, method=geo.Choosing(method="learned"),
-    )  # fmt: skip
-    trainer(FOLDER, callback, **DDP).train()  # without a tokenizer
+    out = FOLDER / "failing"
+    callback = geo.SoupCallback(out, keep=2, every=5, **OFF)
+    in_the_way = Seen(9, lambda: out.mkdir(exist_ok=True))
+    trainer(FOLDER, in_the_way, callback, **DDP).train()
     try:
         return {"result": callback.result}
     except GeoError as error:
