@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from tests.workflows.trainings import tiny, tiny_tokenizer
 
 TOKEN = "hf_owner_5e6f"
-QUICK = ("--steps", "10", "--length", "16", "--lr", "0.003")
+QUICK = ("--steps", "5", "--length", "16", "--lr", "0.003")
 
 
 @dataclass
@@ -41,13 +41,13 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     home = tmp_path_factory.mktemp("pipeline")
     (home / "store").mkdir()
-    texts = [" ".join(document.text.split())[:300] for document in builtin_documents("train")]
-    (home / "train.txt").write_text("\n\n".join(texts[30:]))
-    (home / "held-out.txt").write_text("\n\n".join(texts[:30]))
+    texts = [" ".join(document.text.split())[:200] for document in builtin_documents("train")]
+    (home / "train.txt").write_text("\n\n".join(texts[24:]))
+    (home / "held-out.txt").write_text("\n\n".join(texts[:24]))
     for seed, name in enumerate(("base", "stranger")):
         tokenizer = tiny_tokenizer()
         tokenizer.save_pretrained(home / name)
-        ids = torch.tensor(tokenizer("\n\n".join(texts[30:]), verbose=False).input_ids)
+        ids = torch.tensor(tokenizer("\n\n".join(texts[24:]), verbose=False).input_ids)
         pretrained(ids, seed).save_pretrained(home / name)
     with serve_hub(home / "store") as hub:
         hub.tokens = {TOKEN: Token()}
@@ -90,7 +90,7 @@ def test_the_soup_of_two_runs_arrives(place: Place) -> None:
     assert done.stdout.splitlines()[-1].startswith(
         f"good/model -> {place.hub.endpoint}/org/good at"
     )
-    assert "kept step 10: " in done.stderr
+    assert "kept step 5: " in done.stderr
 
 
 def test_a_barrier_to_an_unrelated_model_stops_it(place: Place) -> None:
