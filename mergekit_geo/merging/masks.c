@@ -13,7 +13,7 @@
 
 #define BIN_BITS 8 /* of a digit of the keys by which rows are sorted */
 #define BINS (1 << BIN_BITS)
-#define LANES 8   /* sums kept apart; divides BLOCK */
+#define LANES 32  /* sums kept apart; divides BLOCK */
 #define FEW 32    /* elements that are looked at one by one if one of them is special */
 #define DRAWN 128 /* counters whose random numbers are made at once; divides 2^32 */
 
