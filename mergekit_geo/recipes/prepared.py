@@ -119,7 +119,13 @@ def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
 
 
 def _tokenizer_of(recipe: Recipe, cast: Cast) -> int:
-    source = recipe.tokenizer_source
+    if recipe.tokenizer and recipe.tokenizer_source:
+        raise RecipeError(
+            "tokenizer and tokenizer_source say the same",
+            where="tokenizer_source",
+            remedy="leave one of them out",
+        )
+    source = recipe.tokenizer.source if recipe.tokenizer else recipe.tokenizer_source
     if source in {None, "base"}:
         return 0
     if source == "union":

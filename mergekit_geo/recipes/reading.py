@@ -15,19 +15,19 @@ from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
 from mergekit_geo.recipes.members import misnamed
 from mergekit_geo.recipes.methods import METHODS
-from mergekit_geo.recipes.schema import ModelEntry, Objective, Recipe, Slice, Source
+from mergekit_geo.recipes.schema import ModelEntry, Objective, Recipe, Slice, Source, Tokenizer
 
 Place = tuple[int | str, ...]
 
 PARTS: dict[str, type[BaseModel]] = {
     "models": ModelEntry, "slices": Slice, "sources": Source, "objective": Objective,
-    "along": Along, "finetune": Finetune,
+    "along": Along, "finetune": Finetune, "tokenizer": Tokenizer,
 }  # fmt: skip
 """What lies under a key."""
 
 REFUSED = {
-    "tokenizer": "a tokenizer put together token by token is not built; tokenizer_source takes "
-    "one model's whole",
+    "tokens": "a tokenizer put together token by token is not built; source takes one whole",
+    "pad_to_multiple_of": "padding a vocabulary is not built: rows would have to be made up",
     "modules": "merging the parts of a multimodal model by recipes of their own is not built; "
     "filters on tensor names reach them",
     "experts": "building a mixture of experts makes another architecture, not a point between "

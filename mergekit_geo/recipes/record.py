@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 COPY = "recipe.yml"
 """Every output holds its recipe under this name, with the commits of models on the Hub."""
 
-MODEL_KEYS = ("model", "base_model", "tokenizer_source")
+MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
 
 
 def recorded(prepared: Prepared, request: Request, out: str | Path | None) -> Request:

@@ -78,6 +78,16 @@ class Objective(Part):
     batch_size: int | None = None
 
 
+class Tokenizer(Part):
+    """Which tokenizer the output has: mergekit's newer form of `tokenizer_source`.
+
+    Attributes:
+        source: `base`, or the model that it is copied from.
+    """
+
+    source: str
+
+
 class Recipe(Part):
     """A merge as a file says it.
 
@@ -89,7 +99,8 @@ class Recipe(Part):
         parameters: Of the method: numbers, gradients, or lists of filters.
         dtype: Of the output where `out_dtype` is not given; arithmetic is in float32 or wider.
         out_dtype: Of the output.
-        tokenizer_source: `base`, or the model that the tokenizer is copied from.
+        tokenizer_source: `base`, or the model that the tokenizer is copied from; or
+        tokenizer: the same as `source` under this key.
         chat_template: `auto`, a name such as `chatml`, or a Jinja template.
         finetune: Members that are trained first.
         objective: What loss is measured on.
@@ -107,6 +118,7 @@ class Recipe(Part):
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
     tokenizer_source: str | None = None
+    tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     finetune: list[Finetune] = Field(default=[])
     objective: Objective | None = None

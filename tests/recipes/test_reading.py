@@ -34,6 +34,11 @@ def cast(text: str) -> Cast:
             "merge_method: linear\nmodels:\n - model: a\n   weight: 1\n",
             r"line 4: models\[0\].weight stands beside parameters",
         ),
+        (
+            f"merge_method: linear\n{AB}tokenizer:\n  source: base\n  tokens: {{}}\n",
+            "line 5: tokenizer.tokens: a tokenizer put together token by token",
+        ),
+        (f"merge_method: linear\n{AB}tokenizer: {{sorce: base}}\n", r"sorce .*mean source\?"),
         (f"merge_method: linear\n{AB}experts: []\n", "mixture of experts makes another arch"),
         (f"merge_method: along\n{AB}along: {{kid: linear}}\n", r"along.kid .*mean kind\?"),
     ],

@@ -160,7 +160,16 @@ def test_slices_have_parameters_of_their_own() -> None:
             "a union of tokenizers is not built",
         ),
         (
-            {"merge_method": "linear", "models": [entry("a")], "tokenizer_source": "x"},
+            {
+                "merge_method": "linear",
+                "models": [entry("a")],
+                "tokenizer_source": "a",
+                "tokenizer": {"source": "a"},
+            },
+            r"tokenizer and tokenizer_source say the same \(leave one",
+        ),
+        (
+            {"merge_method": "linear", "models": [entry("a")], "tokenizer": {"source": "x"}},
             "x is none of the models .*base or one of a",
         ),
         (
