@@ -19,7 +19,7 @@ from mergekit_geo.recipes.methods import (
     method_named,
 )
 from mergekit_geo.recipes.schema import ModelEntry, Recipe, Source
-from mergekit_geo.recipes.values import Value, parse_value
+from mergekit_geo.recipes.values import Value, in_turn, parse_value
 
 EVERYWHERE = ("int8_mask",)
 """Parameters that save memory elsewhere, and change nothing."""
@@ -195,21 +195,22 @@ def _weight(
             warnings.append(f"{where}: {key} has no part in {name}")
         elif method.weights == NO:
             warnings.append(f"{where}: weight has no part in {name}")
-    raw = entry.parameters.get("weight", shared.get("weight"))
-    if raw is None or method.weights == NO:
-        return None
-    return parse_value(raw, f"{where}: weight")
+    found = _said("weight", entry, shared)
+    return in_turn(found) if found and method.weights != NO else None
+
+
+def _said(key: str, entry: ModelEntry, shared: dict[str, Any]) -> list[Value]:
+    """What a recipe says of a member's parameter: its own value, then that for all."""
+    raw = [entry.parameters.get(key), shared.get(key)]
+    where = f"parameters of {entry.model}: {key}"
+    return [parse_value(value, where) for value in raw if value is not None]
 
 
 def _each(
     key: str, default: float, members: list[ModelEntry], shared: dict[str, Any]
 ) -> tuple[Value, ...]:
     """One of the parameters of each member: its own, or that for all, or the default."""
-    found = [entry.parameters.get(key, shared.get(key, default)) for entry in members]
-    return tuple(
-        parse_value(raw, f"parameters of {entry.model}: {key}")
-        for raw, entry in zip(found, members, strict=True)
-    )
+    return tuple(in_turn([*_said(key, entry, shared), default]) for entry in members)
 
 
 def _equal_by_default(
@@ -241,7 +242,8 @@ def _shared(
     found: dict[str, Value] = {}
     for key, default in method.parameters.items():
         if given.get(key) is not None:
-            found[key] = parse_value(given[key], f"parameters.{key}")
+            value = parse_value(given[key], f"parameters.{key}")
+            found[key] = value if default is None else in_turn([value, default])
         elif default is None:
             raise RecipeError(
                 f"{name} needs {key}",

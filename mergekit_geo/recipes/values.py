@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,6 +78,8 @@ def parse_value(raw: object, where: str) -> Value:
         return raw
     if (number := _number(raw)) is not None:
         return number
+    if isinstance(raw, dict):
+        raw = [raw]
     if isinstance(raw, list) and raw:
         numbers = [None if isinstance(item, bool) else _number(item) for item in raw]
         if all(number is not None for number in numbers):
@@ -86,6 +88,23 @@ def parse_value(raw: object, where: str) -> Value:
     raise RecipeError(
         f"expected a number, a list of numbers, or a list of {{filter, value}}, found {raw!r}",
         where=where,
+    )
+
+
+def in_turn(values: Sequence[Value]) -> Value:
+    """The first that says something of a tensor: filters may match nothing, numbers always do.
+
+    Example:
+        >>> value = in_turn([parse_value({"filter": "mlp", "value": 0.2}, "density"), 0.5])
+        >>> at(value, "mlp.up", 0.0), at(value, "norm", 0.0)
+        (0.2, 0.5)
+    """
+    first, *others = values
+    if not isinstance(first, Filters) or not others:
+        return first
+    rest = in_turn(others)
+    return Filters(
+        first.entries + (rest.entries if isinstance(rest, Filters) else (Entry(None, rest),))
     )
 
 

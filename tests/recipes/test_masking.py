@@ -76,6 +76,17 @@ def test_each_model_has_gradients_and_filters_of_its_own() -> None:
     assert rule(said, "layers.2.attn").keeps[0] == Ranked(0.5, 0.1)
 
 
+def test_filters_that_match_nothing_leave_it_to_what_is_said_for_all() -> None:
+    mlp = {"filter": "mlp", "value": 0.2}
+    said = recipe("ties", {"density": mlp}, {"density": [mlp]}, weight=1.0, density=[0.4, 0.8])
+    assert rule(said, "layers.2.mlp").keeps == (Largest(0.2), Largest(0.2))
+    assert rule(said, "layers.2.attn").keeps == (Largest(0.8), Largest(0.8))
+    said = recipe("ties", {"weight": mlp, "density": mlp}, {}, weight=2.0)
+    found = rule(said, "embed.weight")
+    assert isinstance(found, Masked)
+    assert (found.step, found.keeps) == ((2.0, 2.0), (Largest(1.0), Largest(1.0)))
+
+
 def test_sce_has_one_parameter() -> None:
     assert rule(recipe("sce", {}, {}, select_topk=0.3), "embed.weight") == Sce(2, Spread(0.3))
 
