@@ -81,8 +81,15 @@ def _print_merge(console: Console, report: Report, result: MergeMeasurements) ->
         _print_sharpness(console, report, result.sharpness)
     branches = ", ".join(f"{count} {name}" for name, count in result.coefficients.branches.items())
     console.print(f"tensors: {branches}", markup=False)
+    if result.coefficients.kept:
+        console.print(f"kept of the task vectors: {_kept(report, result)}", markup=False)
     _print_missing(console, report)
     console.print(f"written to {report.output}", markup=False)
+
+
+def _kept(report: Report, result: MergeMeasurements) -> str:
+    shares = zip(report.models, result.coefficients.kept, strict=False)
+    return ", ".join(f"{m.name} {share:.2%}" for m, share in shares if share is not None)
 
 
 def _print_missing(console: Console, report: Report) -> None:

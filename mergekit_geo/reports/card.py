@@ -9,7 +9,13 @@ from mergekit_geo.reports.card_data import HUB_ID, front_matter, model_name
 from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.licenses import common_license, license_name
 from mergekit_geo.reports.markdown import code, escape, table
-from mergekit_geo.reports.schema import MergeMeasurements, ModelEntry, Report, SourceEntry
+from mergekit_geo.reports.schema import (
+    MergeCoefficients,
+    MergeMeasurements,
+    ModelEntry,
+    Report,
+    SourceEntry,
+)
 from mergekit_geo.reports.sharpness import CAVEATS
 from mergekit_geo.reports.tables import (
     BARRIER_HEAD,
@@ -66,13 +72,22 @@ def _headline(report: Report) -> str:
 
 def _parents(report: Report, result: MergeMeasurements) -> str:
     rows = [
-        (called(model), commits(model), license_name(model), f"{weight:.4g}")
-        for model, weight in zip(report.models, result.coefficients.weights, strict=True)
+        (called(model), commits(model), license_name(model), weight)
+        for model, weight in zip(report.models, _weights(result.coefficients), strict=True)
     ]
     sources = [source for model in report.models for source in model.sources]
     links = list(dict.fromkeys(page for source in sources if (page := _page(source))))
     found = table(("parent", "commit", "licence", "weight"), rows)
     return "\n\n".join([found, *(["Commits: " + ", ".join(links) + "."] if links else [])])
+
+
+def _weights(found: MergeCoefficients) -> list[str]:
+    """As applied, and the share of elements they were applied to."""
+    shares = found.kept or [None] * len(found.weights)
+    return [
+        f"{weight:.4g}" + ("" if share is None else f" of {share:.1%}")
+        for weight, share in zip(found.weights, shares, strict=True)
+    ]
 
 
 def called(model: ModelEntry) -> str:

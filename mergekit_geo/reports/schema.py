@@ -124,11 +124,14 @@ class MergeCoefficients(Part):
         method: Such as `linear` or `slerp`.
         weights: One per model, as applied (for SLERP, 1 - t and t).
         branches: How many tensors took which branch.
+        kept: The share of each model's task vector that was kept, None for the base; empty where
+            no elements are masked.
     """
 
     method: str
     weights: list[float]
     branches: dict[str, int]
+    kept: list[float | None] = []
 
 
 class BarrierMeasurements(Part):

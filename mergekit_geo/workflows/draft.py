@@ -238,6 +238,7 @@ def _measurements(
             method=chosen.rule.name,
             weights=list(chosen.rule.weights),
             branches=dict(Counter(record.branch for record in records.values())),
+            kept=_kept(records),
         ),
         losses=losses.losses,
         differences=losses.differences,
@@ -246,6 +247,15 @@ def _measurements(
         geometry=summarize({n: r.gram for n, r in records.items() if r.gram is not None}),
         selection=chosen.entry,
     )
+
+
+def _kept(records: dict[str, TensorRecord]) -> list[float | None]:
+    """The share of each task vector that was kept."""
+    masked = [(r.kept, r.gram.count) for r in records.values() if r.kept and r.gram]
+    total = sum(count for _, count in masked)
+    if not total:
+        return []
+    return [None, *(sum(kept) / total for kept in zip(*(kept for kept, _ in masked), strict=True))]
 
 
 def _nonfinite(blend: Blend, records: dict[str, TensorRecord]) -> list[str]:

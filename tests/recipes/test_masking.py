@@ -150,3 +150,20 @@ def test_the_plan_says_what_is_kept(save: Save, tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["run", str(path)])
     assert refused.exit_code == 2
     assert "--out" in refused.stderr
+
+
+def test_the_report_says_what_was_kept(save: Save, tmp_path: Path) -> None:
+    said = recipe("ties", HALF, {"weight": 1.0})
+    models = {**MODELS, "b": MODELS["a"]}
+    found = geo.run(said, models=models, data=None).measurements.coefficients
+    assert (found.weights, found.kept) == ([0.0, 0.5, 0.5], [None, 0.5, 1.0])
+    path, out = tmp_path / "ties.yml", tmp_path / "out"
+    path.write_text(
+        f"merge_method: ties\nbase_model: {save('c')}\n"
+        f"models: [{{model: {save('a')}, parameters: {{weight: 1, density: 0.25}}}}]"
+    )
+    shown = CliRunner().invoke(app, ["run", str(path), "-o", str(out), "--no-eval", "--no-fsync"])
+    assert shown.exit_code == 0, shown.stderr
+    share = geo.read_report(out).result.coefficients.kept[1]
+    assert f"kept of the task vectors: {tmp_path}/a {share:.2%}" in shown.stdout.replace("\n", "")
+    assert f"| 1 of {share:.1%} |" in (out / "README.md").read_text()
