@@ -135,14 +135,62 @@ class Sum:
     scale: float = 1.0
 
 
+class Elementwise:
+    """A rule by elements of the task vectors: which are kept, and how they are summed."""
+
+    name: str
+    seed: int
+    needs_gram = False
+
+    @property
+    def keeps(self) -> tuple[Keep, ...]:
+        """What is kept of each task vector."""
+        raise NotImplementedError
+
+    @property
+    def weights(self) -> Weights:
+        """Of base and models, as if everything were kept."""
+        raise NotImplementedError
+
+    @property
+    def needs_sizes(self) -> bool:
+        """Whether `sum` depends on the sizes of what is kept."""
+        raise NotImplementedError
+
+    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+        """The sum for one tensor, by the sizes of each task vector if they are needed."""
+        raise NotImplementedError
+
+    @property
+    def convex(self) -> Weights:
+        """The weights' positive parts, normalised."""
+        return Linear(self.weights).convex
+
+    @property
+    def densities(self) -> Weights:
+        """The share that is kept, of base and models."""
+        return (1.0, *(keep.density for keep in self.keeps))
+
+    @property
+    def passes(self) -> int:
+        """How often tensors are read: to look for thresholds twice, to measure, and to write."""
+        ranked = Largest | Middle | Spread
+        looks = any(isinstance(keep, ranked) and keep.density < 1 for keep in self.keeps)
+        return (2 + self.needs_sizes if looks else 1) + 1
+
+    def coefficients(self, gram: Gram | None) -> Coefficients:
+        """As if everything were kept: only for the record, merging is by element."""
+        return Coefficients(self.weights, self.name)
+
+
 @dataclass(frozen=True)
-class Masked:
+class Masked(Elementwise):
     """base + scale * sum of kept and agreeing elements, each times its weight.
 
     Attributes:
         name: Of the method.
         step: Weight of each task vector; the anchors are the base, then the models.
-        keeps: What is kept of each.
+        kept: What is kept of each.
         rescale: Give what is kept the sum of magnitudes that the whole had.
         elect: Only elements with the sign of the weighted sum count (TIES).
         normalize: Divide by the sum of the weights of what counts.
@@ -157,13 +205,17 @@ class Masked:
 
     name: str
     step: Weights
-    keeps: tuple[Keep, ...]
+    kept: tuple[Keep, ...]
     rescale: bool = False
     elect: bool = False
     normalize: bool = False
     scale: float = 1.0
     seed: int = 0
-    needs_gram = False
+
+    @property
+    def keeps(self) -> tuple[Keep, ...]:
+        """What is kept of each task vector."""
+        return self.kept
 
     @property
     def weights(self) -> Weights:
@@ -173,28 +225,9 @@ class Masked:
         return (1.0 - sum(scaled), *scaled)
 
     @property
-    def densities(self) -> Weights:
-        """The share that is kept, of base and models."""
-        return (1.0, *(keep.density for keep in self.keeps))
-
-    @property
-    def convex(self) -> Weights:
-        """The weights' positive parts, normalised."""
-        return Linear(self.weights).convex
-
-    @property
     def needs_sizes(self) -> bool:
         """Whether `sum` depends on the sizes of what is kept."""
         return self.rescale and any(keep.density < 1 for keep in self.keeps)
-
-    @property
-    def passes(self) -> int:
-        """How often the tensors are read."""
-        return passes(self.keeps, self.needs_sizes)
-
-    def coefficients(self, gram: Gram | None) -> Coefficients:
-        """As if everything were kept: only for the record, merging is by element."""
-        return Coefficients(self.weights, self.name)
 
     def sum(self, sizes: Sequence[Sizes]) -> Sum:
         """The sum for one tensor.
@@ -212,7 +245,7 @@ class Masked:
 
 
 @dataclass(frozen=True)
-class Sce:
+class Sce(Elementwise):
     """Select, calculate, erase (SCE: Wan 2024).
 
     Elements where the models differ most are selected, each task vector weighs by the mean square
@@ -233,7 +266,6 @@ class Sce:
     select: Spread
     name = "sce"
     seed = 0
-    needs_gram = False
     needs_sizes = True
 
     @property
@@ -246,25 +278,6 @@ class Sce:
         """Of base and models, as if all weighed the same."""
         return (0.0, *(1 / self.count,) * self.count)
 
-    @property
-    def densities(self) -> Weights:
-        """The share that is kept, of base and models."""
-        return (1.0, *(keep.density for keep in self.keeps))
-
-    @property
-    def convex(self) -> Weights:
-        """The same."""
-        return self.weights
-
-    @property
-    def passes(self) -> int:
-        """How often the tensors are read."""
-        return passes(self.keeps, self.needs_sizes)
-
-    def coefficients(self, gram: Gram | None) -> Coefficients:
-        """As if all weighed the same: only for the record, merging is by element."""
-        return Coefficients(self.weights, self.name)
-
     def sum(self, sizes: Sequence[Sizes]) -> Sum:
         """The sum for one tensor, by the sizes of each task vector."""
         squares = [found.squares / max(found.count, 1) for found in sizes]
@@ -272,17 +285,6 @@ class Sce:
         equal = (1 / self.count,) * self.count
         weights = equal if total < SMALLEST_SQUARES else tuple(each / total for each in squares)
         return Sum(weights, (1.0,) * self.count, weights)
-
-
-def passes(keeps: Sequence[Keep], needs_sizes: bool) -> int:
-    """How often tensors are read: to look for thresholds twice, to measure, and to write.
-
-    Example:
-        >>> passes([Random(0.5)], needs_sizes=True), passes([Largest(0.5)], needs_sizes=False)
-        (2, 3)
-    """
-    looks = any(isinstance(keep, Largest | Middle | Spread) and keep.density < 1 for keep in keeps)
-    return (2 + needs_sizes if looks else 1) + 1
 
 
 def _growth(sizes: Sizes) -> float:

@@ -9,7 +9,7 @@ from enum import Enum
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.geometry.masked import Masked, Sce
+from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.rule import Rule
 
 STATISTICS = ("running_mean", "running_var")
@@ -91,4 +91,4 @@ class Blend:
         if self.role(name) is Role.DONATED:
             return 1
         rule = self.rule_for(name)
-        return rule.passes if isinstance(rule, Masked | Sce) else 1 + rule.needs_gram
+        return rule.passes if isinstance(rule, Elementwise) else 1 + rule.needs_gram

@@ -11,7 +11,7 @@ from math import prod
 
 import numpy as np
 
-from mergekit_geo.geometry.masked import Masked, Ranked, Sce, Sizes, Spread
+from mergekit_geo.geometry.masked import Elementwise, Ranked, Sizes, Spread
 from mergekit_geo.merging.kernels import Stretch
 from mergekit_geo.merging.mask_kernel import Keys, Mask, mask_kernel
 from mergekit_geo.merging.masks import Masker, masker_for, remembered
@@ -40,7 +40,7 @@ class MaskedTensor:
         self,
         name: str,
         shape: tuple[int, ...],
-        rule: Masked | Sce,
+        rule: Elementwise,
         read: Callable[[int], Stretches],
         stretch: int,
     ) -> None:

@@ -14,7 +14,7 @@ from mergekit_geo.checkpoints.header import ITEM_BYTES
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import AntipodalError, NonFiniteError
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.geometry.masked import Masked, Sce
+from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
 from mergekit_geo.merging.kernels import Kernel, Stretch
@@ -107,7 +107,7 @@ class TensorMerger:
         if self.blend.role(name) is Role.DONATED:
             return self._donate(name)
         rule = self.blend.rule_for(name)
-        if isinstance(rule, Masked | Sce):
+        if isinstance(rule, Elementwise):
             return self._mask(name, rule)
         if rule.needs_gram:
             gram, counts = self._checked(name, self._gram(name))
@@ -118,7 +118,7 @@ class TensorMerger:
             gram, counts = self._checked(name, self._write_and_gram(name, coefficients.values))
         return TensorRecord(coefficients.branch, coefficients.values, gram, counts)
 
-    def _mask(self, name: str, rule: Masked | Sce) -> TensorRecord:
+    def _mask(self, name: str, rule: Elementwise) -> TensorRecord:
         """Element by element; as a weighted mean where an anchor is not finite."""
         shape = self.blend.donor.tensors[name].shape
         task = MaskedTensor(name, shape, rule, partial(self._read, name), STRETCH)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.geometry.masked import Masked, Sce
+from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
 from mergekit_geo.merging.settings import DTYPES, Output
@@ -129,7 +129,7 @@ def _rows(blend: Blend) -> list[PlanRow]:
     for name, info in blend.outputs().items():
         if info.is_float:
             rule = blend.rule_for(name)
-            densities = rule.densities if isinstance(rule, Masked | Sce) else ()
+            densities = rule.densities if isinstance(rule, Elementwise) else ()
             found.setdefault((layer_of(name), rule.weights, densities), []).append(name)
     return [
         PlanRow(layer=layer, tensors=names, weights=list(weights), densities=list(densities))
