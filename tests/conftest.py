@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import LlamaConfig
 
 ROOT = Path(__file__).parent.parent
 LLAMA = {
@@ -64,12 +67,6 @@ def random_state(seed: object) -> dict[str, Tensor]:
     }
 
 
-@pytest.fixture(scope="session")
-def demo_script() -> ModuleType:
-    """scripts/demo_models.py as a module."""
-    return load_script("demo_models")
-
-
 def load_script(name: str) -> ModuleType:
     """A file of scripts/ as a module."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
@@ -81,12 +78,24 @@ def load_script(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def family(tmp_path_factory: pytest.TempPathFactory, demo_script: ModuleType) -> Path:
-    """A folder with a briefly trained Llama and three fine-tunes: base, a, b, c."""
-    folder = tmp_path_factory.mktemp("family")
-    demo_script.BASE_STEPS, demo_script.TUNE_STEPS, demo_script.BATCH = 30, 12, 8
-    demo_script.make(folder)
+def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a briefly trained Llama, three fine-tunes, a stranger: base, a, b, c, ...
+
+    Of the demo's depth and half its width. The test processes share it.
+    """
+    script = load_script("demo_models")
+    script.BASE_STEPS, script.TUNE_STEPS, script.BATCH = 60, 12, 8
+    script.LlamaConfig = _narrow
+    folder = tmp_path_factory.getbasetemp() / "family"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent.parent / "family"
+    with FileLock(folder.with_suffix(".lock")):
+        script.make(folder)
     return folder
+
+
+def _narrow(**options: Any) -> LlamaConfig:
+    return LlamaConfig(**{**options, "hidden_size": 64, "intermediate_size": 152})
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -153,7 +153,7 @@ class _Stopping(Silent):
 
 
 def test_an_interrupted_chain_goes_on_to_the_same_result(tmp_path: Path) -> None:
-    fitting = geo.Fitting("neb", steps=240, learning_rate=0.05, restarts=2)
+    fitting = geo.Fitting("neb", steps=120, learning_rate=0.05, restarts=2)
 
     def fitted(out: Path | None, progress: Silent | None = None) -> geo.PathResult:
         ends = [Point(*end) for end in ENDS]
@@ -162,7 +162,7 @@ def test_an_interrupted_chain_goes_on_to_the_same_result(tmp_path: Path) -> None
         )
 
     with pytest.raises(KeyboardInterrupt):
-        fitted(tmp_path / "way", _Stopping(130))
+        fitted(tmp_path / "way", _Stopping(70))
     assert (tmp_path / "way.partial" / "fit.safetensors").is_file()
     found, whole = fitted(tmp_path / "way"), fitted(None)
     first, second = (

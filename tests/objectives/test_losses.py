@@ -292,6 +292,6 @@ def test_model_larger_than_memory_is_not_loaded(
     """The system would kill the process without a word."""
     from types import SimpleNamespace
 
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))
-    with pytest.raises(DataError, match=r"needs 3\.445 MB of memory, and 1\.000 MB are free"):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**5))
+    with pytest.raises(DataError, match=r"needs 0\.994 MB of memory, and 0\.100 MB are free"):
         load_model(family / "a", CPU)

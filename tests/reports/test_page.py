@@ -16,7 +16,7 @@ from mergekit_geo.reports.sharpness import SharpnessEntry
 from tests.reports.browser import Browser
 
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2><b>&lt;"
-DATA = geo.EvalData(max_examples=120, seq_len=32)
+DATA = geo.EvalData(max_examples=150, seq_len=16)
 
 
 @pytest.fixture(scope="module")

@@ -203,7 +203,7 @@ def test_loss_that_is_not_a_number_is_no_loss(family: Path, tmp_path: Path) -> N
 
 
 def test_sharded_output_in_another_dtype(family: Path, tmp_path: Path) -> None:
-    output = geo.Output(dtype="bfloat16", max_shard_size="700KB", fsync=False)
+    output = geo.Output(dtype="bfloat16", max_shard_size="200KB", fsync=False)
     geo.soup([family / "a", family / "b"], tmp_path / "out", output=output, data=None)
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) == 3
     again, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
