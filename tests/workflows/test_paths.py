@@ -113,7 +113,7 @@ def test_ends_are_written_to_the_bit(
 
 
 def test_soup_along_a_fitted_path(fitted: geo.PathResult, ends: list[Path], tmp_path: Path) -> None:
-    choosing = geo.Choosing(along=str(fitted.out), pick="best")
+    choosing = geo.Choosing(along=str(fitted.out), pick="best", control=False)
     named = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
     found = geo.soup(ends, choosing=choosing, data=named, sharpness="off")
     selection = found.measurements.selection
@@ -180,15 +180,16 @@ def test_early_stopping_and_restarts_keep_the_best() -> None:
     assert found.seed in {0, 1}
 
 
-def words_of(ends: list[Path], out: Path) -> list[str]:
+def words_of(ends: list[Path], out: Path, steps: int = 80) -> list[str]:
     return [
         "path", *map(str, ends), "-o", str(out), "--train-data", "builtin:python-docs",
-        "--steps", "80", "--train-batch-size", "4", "--max-examples", "100", "--seq-len", "32",
+        "--steps", str(steps), "--train-batch-size", "4", "--max-examples", "100",
+        "--seq-len", "32",
     ]  # fmt: skip
 
 
-def command(ends: list[Path], out: Path) -> list[str]:
-    return [sys.executable, "-m", "mergekit_geo", *words_of(ends, out)]
+def command(ends: list[Path], out: Path, steps: int = 80) -> list[str]:
+    return [sys.executable, "-m", "mergekit_geo", *words_of(ends, out, steps)]
 
 
 def test_a_killed_fit_goes_on_to_the_same_result(ends: list[Path], tmp_path: Path) -> None:
@@ -309,7 +310,7 @@ def test_a_kind_that_is_fitted_first(ends: list[Path]) -> None:
 
 def test_full_disk_during_a_checkpoint(ends: list[Path], tmp_path: Path) -> None:
     """A file size limit stands in for the disk: the system says EFBIG for ENOSPC."""
-    words = " ".join(command(ends, tmp_path / "path"))
+    words = " ".join(command(ends, tmp_path / "path", steps=10))
     done = subprocess.run(
         ["bash", "-c", f"ulimit -f 100; trap '' XFSZ; exec {words}"],
         capture_output=True, text=True, check=False,
