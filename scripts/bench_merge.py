@@ -591,6 +591,7 @@ def main() -> None:
     peer = options.peer.absolute() if options.peer else None
     size, keep = SIZES[options.size], options.keep
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles a program at every start
     with (
         work_folder(options.work, keep=keep) as work,
         tempfile.TemporaryDirectory(prefix="runs-", dir=work) as runs,

@@ -85,9 +85,10 @@ class Blend:
     def work(self, names: Iterable[str] | None = None) -> int:
         """Elements to be gone through, as often as the rule reads them; all by default."""
         outputs = self.outputs() if names is None else {n: self.output_info(n) for n in names}
-        return sum(info.count * self._passes(name) for name, info in outputs.items())
+        return sum(info.count * self.passes(name) for name, info in outputs.items())
 
-    def _passes(self, name: str) -> int:
+    def passes(self, name: str) -> int:
+        """How often a tensor is gone through."""
         if self.role(name) is Role.DONATED:
             return 1
         rule = self.rule_for(name)

@@ -12,6 +12,9 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel, kernel_for
 from mergekit_geo.merging.tensor import Sink, TensorMerger, TensorRecord
 
+HELD_BYTES = 1 << 28
+"""Of tensors that are gone through more than once, held by all threads together."""
+
 TICK = 0.1
 """Seconds between two looks at how far the workers are."""
 
@@ -123,6 +126,7 @@ class _Team:
             self.kernel,
             partial(self._advance, index),
             allow_nonfinite=self.allow_nonfinite,
+            room=HELD_BYTES // len(self.counts),
         )
         try:
             while True:

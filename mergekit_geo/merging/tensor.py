@@ -19,10 +19,7 @@ from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
 from mergekit_geo.merging.kernels import Kernel, Stretch
 from mergekit_geo.merging.masked import MaskedTensor
-
-STRETCH = 1 << 18
-"""Elements of a stretch. Shorter ones spend their time on the interpreter's lock; longer ones
-leave the cache."""
+from mergekit_geo.merging.reader import STRETCH, Reader, stretches
 
 LARGEST = {"F16": 65504.0, "BF16": 3.39e38, "F32": 3.4e38, "F64": 1.8e308}
 """The largest finite number of each dtype."""
@@ -81,6 +78,7 @@ class TensorMerger:
         kernel: Does the arithmetic.
         advance: Called with the number of elements done, after each stretch.
         allow_nonfinite: Go on over NaN and infinity.
+        room: Bytes of a tensor that are held between two passes.
     """
 
     def __init__(
@@ -91,11 +89,12 @@ class TensorMerger:
         advance: Callable[[int], None],
         *,
         allow_nonfinite: bool = False,
+        room: int = 0,
     ) -> None:
         self.blend, self.sink, self.kernel, self.advance = blend, sink, kernel, advance
         self.allow_nonfinite = allow_nonfinite
-        size = STRETCH * blend.widest
-        self._rows = np.empty((len(blend.anchors) + 1, size), np.uint8)  # the last for results
+        self._read = Reader(blend, room).read
+        self._out = np.empty(STRETCH * blend.widest, np.uint8)
 
     def merge(self, name: str) -> TensorRecord:
         """Merge one tensor into the sink.
@@ -153,8 +152,8 @@ class TensorMerger:
     def _donate(self, name: str) -> TensorRecord:
         info = self.blend.donor.tensors[name]
         size = ITEM_BYTES[info.dtype]
-        for start, stop in _stretches(info.count):
-            data = self._rows[0, : (stop - start) * size]
+        for start, stop in stretches(info.count):
+            data = self._out[: (stop - start) * size]
             self.blend.donor.read(name, start, stop, data)
             self.sink.write(name, start * size, data)
             self.advance(stop - start)
@@ -184,27 +183,12 @@ class TensorMerger:
         size = len(self.blend.anchors)
         return sum(parts, start=Gram(np.zeros((size, size)), 0))
 
-    def _read(self, name: str, step: int = STRETCH) -> Iterator[tuple[int, list[Stretch]]]:
-        """Start and k stretches of the anchors, until the tensor is through; buffers are reused."""
-        infos = self.blend.infos(name)
-        self._make_room(step)
-        for start, stop in _stretches(infos[0].count, step):
-            anchors = []
-            for anchor, info, row in zip(self.blend.anchors, infos, self._rows, strict=False):
-                data = row[: (stop - start) * ITEM_BYTES[info.dtype]]
-                anchor.read(name, start, stop, data)
-                anchors.append(Stretch(data, info.dtype))
-            yield start, anchors
-
-    def _make_room(self, step: int) -> None:
-        """Longer buffers, where rows are longer than any stretch before."""
-        if (size := step * self.blend.widest) > self._rows.shape[1]:
-            self._rows = np.empty((len(self._rows), size), np.uint8)
-
     def _result(self, name: str, count: int) -> Stretch:
         """Room for the result."""
         dtype = self.blend.output_info(name).dtype
-        return Stretch(self._rows[-1, : count * ITEM_BYTES[dtype]], dtype)
+        if (size := count * ITEM_BYTES[dtype]) > len(self._out):
+            self._out = np.empty(size, np.uint8)
+        return Stretch(self._out[:size], dtype)
 
     def _store(
         self,
@@ -266,9 +250,3 @@ class TensorMerger:
             where=f"tensor {name}",
             remedy="leave that model out, or --allow-nonfinite to merge all the same",
         )
-
-
-def _stretches(count: int, step: int = STRETCH) -> Iterator[tuple[int, int]]:
-    """Start and stop of every stretch of a tensor."""
-    for start in range(0, count, step):
-        yield start, min(start + step, count)

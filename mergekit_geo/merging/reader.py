@@ -1,0 +1,84 @@
+"""The anchors' tensors, a stretch at a time, in buffers that do not grow with the model.
+
+Tensors that are gone through more than once are read once, if there is room to hold them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
+from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.kernels import Stretch
+
+STRETCH = 1 << 18
+"""Elements of a stretch. Shorter ones spend their time on the interpreter's lock; longer ones
+leave the cache."""
+
+ALIGNED = 64
+"""Bytes of a line of the cache, at which each anchor's data begins."""
+
+
+class Reader:
+    """Reads one tensor after another, of all anchors.
+
+    Args:
+        blend: Whose anchors are read.
+        room: Bytes of a tensor, of all anchors together, that are held between two passes.
+    """
+
+    def __init__(self, blend: Blend, room: int = 0) -> None:
+        self.blend, self.room = blend, room
+        self._rows = [np.empty(0, np.uint8) for _ in blend.anchors]
+        self._held = np.empty(0, np.uint8)
+        self._whole: str | None = None
+
+    def read(self, name: str, step: int = STRETCH) -> Iterator[tuple[int, list[Stretch]]]:
+        """Place of the first element and k stretches, until the tensor is through.
+
+        Buffers are used again for the next stretch, or for the next tensor.
+        """
+        infos = self.blend.infos(name)
+        rows = self._hold(name, infos)
+        known = self._whole == name
+        self._whole = name if known else None
+        for start, stop in stretches(infos[0].count, step):
+            anchors = []
+            for j, (anchor, info) in enumerate(zip(self.blend.anchors, infos, strict=True)):
+                size = ITEM_BYTES[info.dtype]
+                data = rows[j][start * size : stop * size] if rows else self._row(j, stop - start)
+                data = data[: (stop - start) * size]
+                if not known:
+                    anchor.read(name, start, stop, data)
+                anchors.append(Stretch(data, info.dtype))
+            yield start, anchors
+        self._whole = name if rows else None
+
+    def _row(self, anchor: int, count: int) -> Bytes:
+        """Room for a stretch of one anchor."""
+        if (size := count * self.blend.widest) > len(self._rows[anchor]):
+            self._rows[anchor] = np.empty(size, np.uint8)
+        return self._rows[anchor]
+
+    def _hold(self, name: str, infos: list[TensorInfo]) -> list[Bytes]:
+        """Room for the whole of it; none where it is read once, or too large."""
+        sizes = [-(-info.nbytes // ALIGNED) * ALIGNED for info in infos]
+        if self.blend.passes(name) < 2 or sum(sizes) > self.room:  # noqa: PLR2004
+            return []
+        if sum(sizes) > len(self._held):
+            self._held = np.empty(sum(sizes), np.uint8)
+        ends = np.cumsum(sizes)
+        return [self._held[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def stretches(count: int, step: int = STRETCH) -> Iterator[tuple[int, int]]:
+    """Start and stop of every stretch of a tensor.
+
+    >>> list(stretches(5, 2))
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    for start in range(0, count, step):
+        yield start, min(start + step, count)
