@@ -31,7 +31,7 @@ class Reader:
     """
 
     def __init__(self, blend: Blend, room: int = 0) -> None:
-        self.blend, self.room = blend, room
+        self.blend, self.room, self._widest = blend, room, blend.widest
         self._rows = [np.empty(0, np.uint8) for _ in blend.anchors]
         self._held = np.empty(0, np.uint8)
         self._whole: str | None = None
@@ -59,7 +59,7 @@ class Reader:
 
     def _row(self, anchor: int, count: int) -> Bytes:
         """Room for a stretch of one anchor."""
-        if (size := count * self.blend.widest) > len(self._rows[anchor]):
+        if (size := count * self._widest) > len(self._rows[anchor]):
             self._rows[anchor] = np.empty(size, np.uint8)
         return self._rows[anchor]
 
