@@ -25,10 +25,11 @@ from mergekit_geo.geometry.task_vectors import task_arithmetic
 from mergekit_geo.merging import masked, tensor
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.mask_kernel import MaskKernel
-from mergekit_geo.merging.masks import Ranks, seed_of
+from mergekit_geo.merging.masks import seed_of
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native_masks import NativeMasks
 from mergekit_geo.merging.plain_masks import PlainMasks, numbers, threefry
+from mergekit_geo.merging.ranks import Ranks
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
 

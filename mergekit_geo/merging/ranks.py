@@ -1,0 +1,138 @@
+"""Selection by rank, exact and in bounded memory: nothing is sorted.
+
+A first look at the keys counts their high digits, a second the low digits of those at the
+threshold, and then both the threshold and how many of the elements that equal it are kept are
+known (a radix selection).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mergekit_geo.merging.mask_kernel import DIGITS, KEY_BITS, Bounds, Keys, Mask, MaskKernel
+
+NO_KEY = 1 << KEY_BITS
+"""Larger than any key."""
+
+
+class Threshold:
+    """The key at a rank, found digit by digit.
+
+    Args:
+        rank: From 0, the smallest; equal keys have the ranks of their order.
+
+    Attributes:
+        key: What is known of the key: first nothing, then a digit, then all.
+        ties: How many elements with that key have lower ranks.
+        equal: How many have it.
+    """
+
+    def __init__(self, rank: int) -> None:
+        self.key, self.ties, self.equal = 0, rank, 0
+        self._digits = iter(DIGITS)
+        self._turn()
+
+    def _turn(self) -> None:
+        self.digit = next(self._digits, None)
+        self.counts = np.zeros(1 << self.digit.bits if self.digit else 0, np.int64)
+
+    def look(self, kernel: MaskKernel, keys: Keys) -> None:
+        """Count the next digit."""
+        assert self.digit
+        kernel.tally(keys, self.digit, self.key, self.counts)
+
+    def settle(self) -> None:
+        """Know the digit."""
+        assert self.digit
+        ends = np.cumsum(self.counts)
+        found = int(np.searchsorted(ends, self.ties, side="right"))
+        self.equal = int(self.counts[found])
+        self.ties -= int(ends[found]) - self.equal
+        self.key = self.key << self.digit.bits | found
+        self._turn()
+
+
+class Ranks:
+    """Keeps the elements whose ranks by size lie in a range.
+
+    Args:
+        kernel: Does the arithmetic.
+        count: Number of elements.
+        first: Rank of the smallest that is kept.
+        stop: The rank after the largest.
+        first_come: Of elements that equal the smallest the first are kept, not the last.
+    """
+
+    looks, needs_keys = 2, True
+
+    def __init__(
+        self, kernel: MaskKernel, count: int, first: int, stop: int, *, first_come: bool = False
+    ) -> None:
+        self.kernel, self.first_come = kernel, first_come
+        self._low = Threshold(first) if first < stop else None
+        self._high = Threshold(stop) if self._low and stop < count else None
+
+    def look(self, keys: Keys) -> None:
+        """Count a digit."""
+        for end in (self._low, self._high):
+            if end:
+                end.look(self.kernel, keys)
+
+    def settle(self) -> None:
+        """Know it."""
+        for end in (self._low, self._high):
+            if end:
+                end.settle()
+
+    def begin(self) -> None:
+        """No ties were met."""
+        self._met = np.zeros(2, np.int64)
+        self._bounds = self._found()
+
+    def fill(self, start: int, keys: Keys, mask: Mask) -> None:
+        """By bounds."""
+        self.kernel.between(keys, self._bounds, self._met, mask)
+
+    def _found(self) -> Bounds:
+        low, high = self._low, self._high
+        if low is None:
+            return Bounds(NO_KEY, 0, (0, 0))
+        ties = (0, low.equal - low.ties) if self.first_come else (low.ties, low.equal)
+        if high is None:
+            return Bounds(low.key, NO_KEY, ties)
+        if high.key == low.key:
+            return Bounds(low.key, low.key, (low.ties, high.ties))
+        return Bounds(low.key, high.key, ties, (0, high.ties))
+
+
+class Moved(Ranks):
+    """Keeps a share of the elements that are not zero, the largest.
+
+    Args:
+        kernel: Does the arithmetic.
+        count: Number of elements.
+        density: The share.
+    """
+
+    def __init__(self, kernel: MaskKernel, count: int, density: float) -> None:
+        super().__init__(kernel, count, 0, count, first_come=True)
+        self.count, self.density, self._nonzero = count, density, 0
+        self._ranked = False
+
+    def look(self, keys: Keys) -> None:
+        """Count a digit, and at first what is not zero."""
+        if not self._ranked:
+            self._nonzero += int(np.count_nonzero(keys))
+        super().look(keys)
+
+    def settle(self) -> None:
+        """Know it; at first also which rank is meant."""
+        if not self._ranked:
+            self._rank(int(self._nonzero * self.density))
+        super().settle()
+
+    def _rank(self, kept: int) -> None:
+        assert self._low
+        self._low.ties = self.count - kept
+        self._low = self._low if kept else None
+        self._ranked = True
