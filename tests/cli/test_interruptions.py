@@ -41,7 +41,13 @@ def stop_in_the_middle(models: list[Path], out: Path, stop: signal.Signals) -> t
     and another one is started.
     """
     for _ in range(10):
-        process = subprocess.Popen(command(models, out), stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command(models, out),
+            stderr=subprocess.PIPE,
+            text=True,
+            # what a shell starts in the background is deaf to Ctrl-C, and so are its children
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
         if has_begun(process, out.with_name(out.name + ".partial") / "journal.jsonl"):
             process.send_signal(stop)
         _, stderr = process.communicate(timeout=60)
