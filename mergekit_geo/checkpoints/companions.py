@@ -12,21 +12,18 @@ from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
 
-PATTERNS = (
-    "config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
-    "additional_chat_templates/*", "processor_config.json", "preprocessor_config.json",
-    "video_preprocessor_config.json", "normalizer.json", "bpe.codes", "*.model", "*.spm",
-    "*.tiktoken", "*.py",
-)  # fmt: skip
-"""What is copied from the donor, as glob patterns."""
-
 TOKENIZER = (
     "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
     "chat_template.jinja", "chat_template.json", "additional_chat_templates/*", "normalizer.json",
     "bpe.codes", "*.model", "*.spm", "*.tiktoken",
 )  # fmt: skip
-"""Those of them that are the tokenizer, and how it writes conversations."""
+"""The tokenizer, and how it writes conversations, as glob patterns."""
+
+PATTERNS = (
+    *TOKENIZER, "config.json", "generation_config.json", "processor_config.json",
+    "preprocessor_config.json", "video_preprocessor_config.json", "*.py",
+)  # fmt: skip
+"""What is copied from the donor."""
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 

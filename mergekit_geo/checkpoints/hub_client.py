@@ -30,20 +30,24 @@ def client_told(progress: Progress) -> Iterator[None]:
 
 
 @contextmanager
-def bars_hidden() -> Iterator[None]:
-    """Without bars of the hub client, unless HF_HUB_DISABLE_PROGRESS_BARS=0 asks for them."""
+def bars_hidden(library: Any = None) -> Iterator[None]:
+    """Without bars of a library, unless HF_HUB_DISABLE_PROGRESS_BARS=0 asks for them.
+
+    Args:
+        library: `datasets`, or the hub client if None.
+    """
     from huggingface_hub import constants, utils
 
-    client: Any = utils
+    found = library or utils
     asked = constants.HF_HUB_DISABLE_PROGRESS_BARS is False
-    hide = not asked and not client.are_progress_bars_disabled()
+    hide = not asked and not found.are_progress_bars_disabled()
     if hide:
-        client.disable_progress_bars()
+        found.disable_progress_bars()
     try:
         yield
     finally:
         if hide:
-            client.enable_progress_bars()
+            found.enable_progress_bars()
 
 
 def reason(error: BaseException) -> str:

@@ -63,6 +63,19 @@ def print_report(report: Report) -> None:
 def _print_merge(console: Console, report: Report, result: MergeMeasurements) -> None:
     if result.geometry is not None and len(report.models) > 1:
         console.print(_geometry_table(report, result.geometry))
+    _print_losses(console, report)
+    if result.selection is not None:
+        console.print(printable(_selection(result.selection)), markup=False)
+    _print_ground(console, report, result)
+    branches = ", ".join(f"{count} {name}" for name, count in result.coefficients.branches.items())
+    console.print(f"tensors: {branches}", markup=False)
+    if result.coefficients.kept:
+        console.print(f"kept of the task vectors: {_kept(report, result)}", markup=False)
+    _print_missing(console, report)
+    console.print(f"written to {report.output}", markup=False)
+
+
+def _print_losses(console: Console, report: Report) -> None:
     if report.data is not None:
         _print_notes(console, report.data)
         console.print(
@@ -71,20 +84,18 @@ def _print_merge(console: Console, report: Report, result: MergeMeasurements) ->
             markup=False,
         )
         console.print(_table(*loss_table(report)))
-    if result.selection is not None:
-        console.print(printable(_selection(result.selection)), markup=False)
+
+
+def _print_ground(
+    console: Console, report: Report, result: MergeMeasurements | FinetuneMeasurements
+) -> None:
+    """Barriers between the models, what it comes to, and how sharp they are."""
     if result.barriers:
         console.print(_table(BARRIER_HEAD, barrier_rows(result.barriers)))
     if text := verdict(report):
         console.print(printable(text), markup=False)
     if result.sharpness:
         _print_sharpness(console, report, result.sharpness)
-    branches = ", ".join(f"{count} {name}" for name, count in result.coefficients.branches.items())
-    console.print(f"tensors: {branches}", markup=False)
-    if result.coefficients.kept:
-        console.print(f"kept of the task vectors: {_kept(report, result)}", markup=False)
-    _print_missing(console, report)
-    console.print(f"written to {report.output}", markup=False)
 
 
 def _kept(report: Report, result: MergeMeasurements) -> str:
@@ -102,20 +113,8 @@ def _print_missing(console: Console, report: Report) -> None:
 def _print_finetune(console: Console, report: Report, result: FinetuneMeasurements) -> None:
     for line in training_lines(result.training):
         console.print(printable(line), markup=False)
-    if report.data is not None:
-        _print_notes(console, report.data)
-        console.print(
-            f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents, paired "
-            "in the last column",
-            markup=False,
-        )
-        console.print(_table(*loss_table(report)))
-    if result.barriers:
-        console.print(_table(BARRIER_HEAD, barrier_rows(result.barriers)))
-    if text := verdict(report):
-        console.print(printable(text), markup=False)
-    if result.sharpness:
-        _print_sharpness(console, report, result.sharpness)
+    _print_losses(console, report)
+    _print_ground(console, report, result)
     _print_missing(console, report)
     console.print(f"written to {report.output}", markup=False)
 

@@ -80,17 +80,7 @@ def by_first(work: Callable[[], Item]) -> Item:
     Raises:
         GeoError: What the work raised, in all of them.
     """
-    found: list[Any] = []
-    problem: GeoError | None = None
-    if is_first():
-        try:
-            found = [work()]
-        except GeoError as error:
-            problem = error
-    found, problem = agreed((found, problem))
-    if problem is not None:
-        raise problem
-    result: Item = found[0]
+    result: Item = _given(agreed(_tried(work) if is_first() else (None, None)))
     return result
 
 
@@ -107,18 +97,28 @@ def by_first_alone(work: Callable[[], Item]) -> Item:
     import torch.distributed as dist
 
     waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
-    found: list[Any] = [None, None]
+    found: list[Any] = [None]
     if is_first():
-        try:
-            with _alone():
-                found[0] = work()
-        except GeoError as error:
-            found[1] = error
+        with _alone():
+            found = [_tried(work)]
     dist.broadcast_object_list(found, src=0, group=waiting)
     dist.destroy_process_group(waiting)
-    if found[1] is not None:
-        raise found[1]
-    result: Item = found[0]
+    result: Item = _given(found[0])
+    return result
+
+
+def _tried(work: Callable[[], Item]) -> tuple[Item | None, GeoError | None]:
+    """What work gives, or what it raises."""
+    try:
+        return work(), None
+    except GeoError as error:
+        return None, error
+
+
+def _given(found: tuple[Any, GeoError | None]) -> Any:
+    result, problem = found
+    if problem is not None:
+        raise problem
     return result
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
+from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.rule import Rule
@@ -56,13 +56,6 @@ class Blend:
         if not info.is_float:
             return info
         return TensorInfo(self.dtype or info.written or info.dtype, info.shape)
-
-    @property
-    def widest(self) -> int:
-        """Bytes of the largest element that is read or written."""
-        read = [info for anchor in self.anchors for info in anchor.tensors.values()]
-        written = self.outputs().values()
-        return max((ITEM_BYTES[info.dtype] for info in [*read, *written]), default=1)
 
     def outputs(self) -> dict[str, TensorInfo]:
         """Every tensor of the output, in the donor's order."""

@@ -1,17 +1,19 @@
 """Merging one tensor element by element of the task vectors, a stretch at a time.
 
 The tensor is read up to four times: to look for thresholds (twice), to measure what is kept, and
-to write. Nothing but the keys and masks of a stretch is held, so memory does not grow with it.
+to write. The keys and masks of a stretch are held, and masks that two passes need, a bit an
+element.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from math import prod
 
 import numpy as np
 
-from mergekit_geo.geometry.masked import Elementwise, Ranked, Sizes, Spread
+from mergekit_geo.geometry.masked import Elementwise, Ranked, Sizes, Spread, Sum
 from mergekit_geo.merging.kernels import Stretch
 from mergekit_geo.merging.mask_kernel import Keys, Mask, mask_kernel
 from mergekit_geo.merging.masks import Masker, masker_for, remembered
@@ -82,7 +84,12 @@ class MaskedTensor:
 
     def add(self, anchors: Anchors, masks: Sequence[Mask | None], out: Stretch) -> None:
         """Overwrite `out` with the merged stretch."""
-        self.kernel.add(anchors, masks, self.rule.sum(self._sizes), out)
+        self.kernel.add(anchors, masks, self._sum, out)
+
+    @cached_property
+    def _sum(self) -> Sum:
+        """Known when the sizes are."""
+        return self.rule.sum(self._sizes)
 
     def _used(self) -> list[Masker]:
         return [masker for masker in self._maskers if masker]

@@ -151,6 +151,7 @@ class Kept:
     def __init__(self, masker: Masker) -> None:
         self.masker, self.looks = masker, masker.looks
         self._packed: dict[int, Mask] = {}
+        self._whole = False
 
     @property
     def needs_keys(self) -> bool:

@@ -31,7 +31,7 @@ class Reader:
     """
 
     def __init__(self, blend: Blend, room: int = 0) -> None:
-        self.blend, self.room, self._widest = blend, room, blend.widest
+        self.blend, self.room = blend, room
         self._rows = [np.empty(0, np.uint8) for _ in blend.anchors]
         self._held = np.empty(0, np.uint8)
         self._whole: str | None = None
@@ -49,29 +49,34 @@ class Reader:
             anchors = []
             for j, (anchor, info) in enumerate(zip(self.blend.anchors, infos, strict=True)):
                 size = ITEM_BYTES[info.dtype]
-                data = rows[j][start * size : stop * size] if rows else self._row(j, stop - start)
-                data = data[: (stop - start) * size]
+                if rows:
+                    data = rows[j][start * size : stop * size]
+                else:
+                    data = self._row(j, (stop - start) * size)
                 if not known:
                     anchor.read(name, start, stop, data)
                 anchors.append(Stretch(data, info.dtype))
             yield start, anchors
         self._whole = name if rows else None
 
-    def _row(self, anchor: int, count: int) -> Bytes:
+    def _row(self, anchor: int, nbytes: int) -> Bytes:
         """Room for a stretch of one anchor."""
-        if (size := count * self._widest) > len(self._rows[anchor]):
-            self._rows[anchor] = np.empty(size, np.uint8)
-        return self._rows[anchor]
+        self._rows[anchor] = at_least(self._rows[anchor], nbytes)
+        return self._rows[anchor][:nbytes]
 
     def _hold(self, name: str, infos: list[TensorInfo]) -> list[Bytes]:
         """Room for the whole of it; none where it is read once, or too large."""
         sizes = [-(-info.nbytes // ALIGNED) * ALIGNED for info in infos]
         if self.blend.passes(name) < 2 or sum(sizes) > self.room:  # noqa: PLR2004
             return []
-        if sum(sizes) > len(self._held):
-            self._held = np.empty(sum(sizes), np.uint8)
+        self._held = at_least(self._held, sum(sizes))
         ends = np.cumsum(sizes)
         return [self._held[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def at_least(buffer: Bytes, nbytes: int) -> Bytes:
+    """The buffer, or a larger one, without what is in it."""
+    return buffer if len(buffer) >= nbytes else np.empty(nbytes, np.uint8)
 
 
 def stretches(count: int, step: int = STRETCH) -> Iterator[tuple[int, int]]:

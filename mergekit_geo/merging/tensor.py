@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
 from mergekit_geo.merging.kernels import Kernel, Stretch
 from mergekit_geo.merging.masked import MaskedTensor
-from mergekit_geo.merging.reader import STRETCH, Reader, stretches
+from mergekit_geo.merging.reader import STRETCH, Reader, at_least, stretches
+
+Made = TypeVar("Made")
 
 LARGEST = {"F16": 65504.0, "BF16": 3.39e38, "F32": 3.4e38, "F64": 1.8e308}
 """The largest finite number of each dtype."""
@@ -94,7 +96,7 @@ class TensorMerger:
         self.blend, self.sink, self.kernel, self.advance = blend, sink, kernel, advance
         self.allow_nonfinite = allow_nonfinite
         self._read = Reader(blend, room).read
-        self._out = np.empty(STRETCH * blend.widest, np.uint8)
+        self._out = np.empty(0, np.uint8)
 
     def merge(self, name: str) -> TensorRecord:
         """Merge one tensor into the sink.
@@ -130,10 +132,7 @@ class TensorMerger:
         for anchors in chain.from_iterable(before):
             self.advance(anchors[0].count)
         for start, anchors, masks in task.masks():
-            out = self._result(name, anchors[0].count)
-            add = partial(task.add, anchors, masks)
-            add(out)
-            self._store(name, start, anchors, add, out)
+            self._put(name, start, anchors, partial(task.add, anchors, masks))
         return TensorRecord(rule.name, rule.weights, gram, counts, tuple(task.kept))
 
     def _seen(self, name: str, anchors: Sequence[Stretch]) -> Gram:
@@ -153,7 +152,7 @@ class TensorMerger:
         info = self.blend.donor.tensors[name]
         size = ITEM_BYTES[info.dtype]
         for start, stop in stretches(info.count):
-            data = self._out[: (stop - start) * size]
+            data = self._room((stop - start) * size)
             self.blend.donor.read(name, start, stop, data)
             self.sink.write(name, start * size, data)
             self.advance(stop - start)
@@ -164,45 +163,36 @@ class TensorMerger:
 
     def _write(self, name: str, coefficients: Sequence[float]) -> None:
         for start, anchors in self._read(name):
-            out = self._result(name, anchors[0].count)
-            combine = partial(self.kernel.combine, anchors, coefficients)
-            combine(out)
-            self._store(name, start, anchors, combine, out)
+            self._put(name, start, anchors, partial(self.kernel.combine, anchors, coefficients))
 
     def _write_and_gram(self, name: str, coefficients: Sequence[float]) -> Gram:
         return self._sum(self._write_and_grams(name, coefficients))
 
     def _write_and_grams(self, name: str, coefficients: Sequence[float]) -> Iterator[Gram]:
         for start, anchors in self._read(name):
-            out = self._result(name, anchors[0].count)
-            yield self.kernel.combine_and_gram(anchors, coefficients, out)
-            combine = partial(self.kernel.combine, anchors, coefficients)
-            self._store(name, start, anchors, combine, out)
+            both = partial(self.kernel.combine_and_gram, anchors, coefficients)
+            yield self._put(name, start, anchors, both)
 
     def _sum(self, parts: Iterable[Gram]) -> Gram:
         size = len(self.blend.anchors)
         return sum(parts, start=Gram(np.zeros((size, size)), 0))
 
-    def _result(self, name: str, count: int) -> Stretch:
-        """Room for the result."""
-        dtype = self.blend.output_info(name).dtype
-        if (size := count * ITEM_BYTES[dtype]) > len(self._out):
-            self._out = np.empty(size, np.uint8)
-        return Stretch(self._out[:size], dtype)
+    def _room(self, nbytes: int) -> Bytes:
+        self._out = at_least(self._out, nbytes)
+        return self._out[:nbytes]
 
-    def _store(
-        self,
-        name: str,
-        start: int,
-        anchors: Sequence[Stretch],
-        again: Callable[[Stretch], None],
-        out: Stretch,
-    ) -> None:
-        """Hand on a stretch; `again` would make it once more in another dtype."""
-        if self._can_overflow(anchors, out.dtype) and out.nonfinite:
-            self._refuse_overflow(name, again, out)
-        self.sink.write(name, start * ITEM_BYTES[out.dtype], out.data)
+    def _put(
+        self, name: str, start: int, anchors: Sequence[Stretch], make: Callable[[Stretch], Made]
+    ) -> Made:
+        """Make a stretch and hand it on; what was found in making it."""
+        dtype = self.blend.output_info(name).dtype
+        out = Stretch(self._room(anchors[0].count * ITEM_BYTES[dtype]), dtype)
+        made = make(out)
+        if self._can_overflow(anchors, dtype) and out.nonfinite:
+            self._refuse_overflow(name, make, out)
+        self.sink.write(name, start * ITEM_BYTES[dtype], out.data)
         self.advance(out.count)
+        return made
 
     def _can_overflow(self, anchors: Sequence[Stretch], dtype: str) -> bool:
         """Whether sums of finite elements may not fit the output dtype."""
@@ -211,7 +201,8 @@ class TensorMerger:
         wide = any(anchor.dtype == "F64" for anchor in anchors)
         return dtype == "F16" or (wide and dtype != "F64")
 
-    def _refuse_overflow(self, name: str, again: Callable[[Stretch], None], out: Stretch) -> None:
+    def _refuse_overflow(self, name: str, again: Callable[[Stretch], Any], out: Stretch) -> None:
+        """If it would be finite in a wider dtype, in which `again` makes it once more."""
         wide = Stretch(np.empty(out.count * 8, np.uint8), "F64")
         again(wide)
         if not wide.nonfinite:

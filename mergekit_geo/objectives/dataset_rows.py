@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.checkpoints.hub_client import bars_hidden
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives.row import Row
 from mergekit_geo.objectives.settings import EvalData
@@ -47,7 +47,7 @@ def hub_rows(data: EvalData) -> Rows:
     """
     datasets = _library(data)
     try:
-        with _bars_hidden(datasets):
+        with bars_hidden(datasets):
             found = datasets.load_dataset(data.origin, data.config)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise DataError(
@@ -130,19 +130,3 @@ def _library(data: EvalData) -> Any:
             remedy="pip install datasets",
         ) from error
     return datasets
-
-
-@contextmanager
-def _bars_hidden(datasets: Any) -> Iterator[None]:
-    """Without its bars, as without those of the hub client."""
-    from huggingface_hub import constants
-
-    shown = constants.HF_HUB_DISABLE_PROGRESS_BARS is False
-    hide = not shown and not datasets.are_progress_bars_disabled()
-    if hide:
-        datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if hide:
-            datasets.enable_progress_bars()

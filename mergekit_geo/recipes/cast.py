@@ -15,6 +15,7 @@ from mergekit_geo.recipes.methods import (
     MUST,
     NO,
     ONE,
+    PARAMETERS,
     Method,
     method_named,
 )
@@ -23,11 +24,6 @@ from mergekit_geo.recipes.values import Value, in_turn, parse_value
 
 EVERYWHERE = ("int8_mask",)
 """Parameters that save memory elsewhere, and change nothing."""
-
-FOREIGN = {"weight"} | {
-    name for method in METHODS.values() for name in (*method.parameters, *method.each)
-}
-"""Parameters that mean something to some method."""
 
 
 @dataclass(frozen=True)
@@ -266,9 +262,9 @@ def _check_as_done(name: str, key: str, value: object) -> None:
 
 def _refuse_unknown(name: str, key: str, where: str, known: list[str]) -> None:
     """Raise for a word that no method knows; others are left to a warning, as in mergekit."""
-    if key in FOREIGN or key in EVERYWHERE:
+    if key in PARAMETERS or key in EVERYWHERE:
         return
-    near = difflib.get_close_matches(key, [*known, *sorted(FOREIGN)], 1)
+    near = difflib.get_close_matches(key, [*known, *sorted(PARAMETERS)], 1)
     hint = f"did you mean {near[0]}? " if near else ""
     takes = ", ".join(known) or "none"
     raise RecipeError(

@@ -169,6 +169,11 @@ METHODS: dict[str, Method] = {
 }
 """By the name in `merge_method`."""
 
+PARAMETERS = {"weight"} | {
+    name for method in METHODS.values() for name in (*method.parameters, *method.each)
+}
+"""Those that mean something to some method."""
+
 ACCEPTED = {
     "karcher": ("max_iter", "tol"),
     "nuslerp": ("nuslerp_flatten", "nuslerp_row_wise"),

@@ -14,7 +14,7 @@ from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
 from mergekit_geo.recipes.members import misnamed
-from mergekit_geo.recipes.methods import METHODS
+from mergekit_geo.recipes.methods import PARAMETERS
 from mergekit_geo.recipes.schema import ModelEntry, Objective, Recipe, Slice, Source, Tokenizer
 
 Place = tuple[int | str, ...]
@@ -36,10 +36,6 @@ REFUSED = {
     "models",
 }
 """Keys of other tools' recipes that are refused, and why."""
-
-PARAMETERS = {"weight"} | {
-    name for method in METHODS.values() for name in (*method.parameters, *method.each)
-}
 
 
 def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
