@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from mergekit_geo.cli.command import Command
 from mergekit_geo.cli.finetune import finetune
 from mergekit_geo.cli.hub import push
 from mergekit_geo.cli.landscape import landscape
@@ -37,7 +38,7 @@ COMMANDS = (
 """In the order of `--help`."""
 
 for _command in COMMANDS:
-    app.command()(_command)
+    app.command(cls=Command)(_command)
 
 
 def main() -> None:
