@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 
 from mergekit_geo.progress import Progress
@@ -15,6 +16,8 @@ QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 
 MESSAGE = re.compile("<Message>([^<]+)</Message>")
 LOGGER = "huggingface_hub"
+BARS = Event()
+"""Set where a terminal is to show the bars of downloads."""
 
 
 @contextmanager
@@ -31,7 +34,7 @@ def client_told(progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def bars_hidden(library: Any = None) -> Iterator[None]:
-    """Without bars of a library, unless HF_HUB_DISABLE_PROGRESS_BARS=0 asks for them.
+    """Without bars of a library, unless a terminal or HF_HUB_DISABLE_PROGRESS_BARS=0 wants them.
 
     Args:
         library: `datasets`, or the hub client if None.
@@ -39,7 +42,7 @@ def bars_hidden(library: Any = None) -> Iterator[None]:
     from huggingface_hub import constants, utils
 
     found = library or utils
-    asked = constants.HF_HUB_DISABLE_PROGRESS_BARS is False
+    asked = BARS.is_set() or constants.HF_HUB_DISABLE_PROGRESS_BARS is False
     hide = not asked and not found.are_progress_bars_disabled()
     if hide:
         found.disable_progress_bars()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mergekit_geo.checkpoints.hub_client import BARS
 from mergekit_geo.errors import GeoError
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ class Session:
         self.is_first = os.environ.get("RANK", "0") == "0"
         self.quiet = talk.quiet or not self.is_first
         self._shown: Shown | None = None
-        hide = talk.quiet or not sys.stderr.isatty()
-        # Read by the hub client when it is imported, which no command has done yet.
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1" if hide else "0")
+        if talk.quiet or not sys.stderr.isatty():
+            # Read by the hub client when it is imported, which no command has done yet.
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        else:
+            BARS.set()
 
     def progress(self) -> Shown:
         """What a workflow is to tell."""

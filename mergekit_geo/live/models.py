@@ -120,13 +120,16 @@ def _dtype(compute: Compute, device: str) -> torch.dtype | str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' own progress bars and remarks."""
+    """Without transformers' own remarks, and progress bars unless the environment wants them."""
+    from huggingface_hub import constants
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    wanted = constants.HF_HUB_DISABLE_PROGRESS_BARS is False  # the hub client warns if disabled
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled() and not wanted
     logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    if bars:
+        logging.disable_progress_bar()
     try:
         yield
     finally:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
+from typer.core import TyperOption
 from typer.testing import CliRunner
 
 from mergekit_geo.cli.app import app
@@ -160,17 +162,46 @@ def test_debug_shows_where(save: Save, tmp_path: Path, geo_merge: Run) -> None:
     assert len(plain.stderr.strip().splitlines()) == 1
 
 
-def test_terminal_gets_bars(save: Save, tmp_path: Path) -> None:
+def test_terminal_gets_bars_and_no_warnings(family: Path, tmp_path: Path) -> None:
     main, side = pty.openpty()
-    command = [sys.executable, "-m", "mergekit_geo", "soup", str(save("a")), str(save("b")), "-o",
-               str(tmp_path / "out"), *NO_LOSS]  # fmt: skip
+    command = [sys.executable, "-m", "mergekit_geo", "soup", str(family / "a"), str(family / "b"),
+               "-o", str(tmp_path / "out"), *map(str, FEW), "--sharpness=off"]  # fmt: skip
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     done = subprocess.run(
         command,
         stderr=side,
         stdout=subprocess.PIPE,
         check=False,
-        env={**os.environ, "TERM": "xterm"},
+        env={**environment, "TERM": "xterm"},
     )
     os.close(side)
-    assert done.returncode == 0
-    assert b"merging" in os.read(main, 1 << 16)
+    said = os.read(main, 1 << 16)
+    assert done.returncode == 0, said
+    assert b"merging" in said
+    assert b"Warning" not in said
+
+
+COMMANDS = typer.main.get_group(app).commands
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_option_of_one_value_is_refused_when_it_is_given_twice(name: str) -> None:
+    command = COMMANDS[name]
+    options = [p for p in command.params if isinstance(p, TyperOption) and not p.is_flag]
+    assert options or name in {"check"}
+    for option in options:
+        given = [option.opts[-1], *["1"] * option.nargs]
+        refused = pytest.raises(typer.BadParameter, match="given 2 times, and takes one value")
+        accepted = pytest.raises(typer.BadParameter, match="Missing")
+        with accepted if option.multiple else refused as caught:
+            command.main([*given, *given], standalone_mode=False)
+        assert option.multiple or caught.value.param is option
+
+
+def test_flags_may_be_repeated_but_not_with_their_opposites() -> None:
+    code, _, stderr = invoke("soup", "./a", "-o", "out", "--quiet", "--quiet")
+    assert code == 1
+    assert "./a: no folder" in stderr
+    code, _, stderr = invoke("soup", "a", "-o", "out", "--control", "--no-control")
+    assert code == 2
+    assert "'--control': given 2 times" in stderr
