@@ -1,0 +1,48 @@
+"""scripts/check_device.sh: the table of an accelerator beside the CPU, rehearsed on the CPU."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, load_script
+
+
+def check_device(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", ROOT / "scripts" / "check_device.sh", *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHON": sys.executable},
+    )  # fmt: skip
+
+
+def test_a_rehearsal_names_what_agrees() -> None:
+    done = check_device("--device", "cpu", "--small", "--only", "environment", "merge")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for work in ("float32 product", "soup, 3 models", "slerp, 2 models", "karcher mean, 3 models"):
+        assert f"| {work} | " in done.stdout
+    assert done.stdout.count("agrees") == 4
+    assert "WRONG" not in done.stdout
+
+
+def test_what_failed_is_named_and_the_rest_is_done() -> None:
+    done = check_device("--device", "nonsense", "--only", "environment", "environment")
+    assert done.returncode == 1
+    assert done.stdout.count("| environment | nan | 0 | 0.00 | 0.00 |  | WRONG: failed |") == 2
+    assert "nonsense" in done.stdout
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+def test_without_an_accelerator_it_says_so() -> None:
+    done = check_device()
+    assert done.returncode == 0
+    assert "no accelerator here: nothing to check" in done.stdout
+
+
+def test_errors_are_in_units_of_the_last_place() -> None:
+    ordered = load_script("check_device")._ordered
+    around_zero = torch.tensor([-(2.0**-133), -0.0, 0.0, 2.0**-133]).bfloat16()
+    assert ordered(around_zero).tolist() == [-1, 0, 0, 1]
+    beside_one = torch.tensor([1.0, 1.0 + 2**-7]).bfloat16()
+    assert ordered(beside_one).diff().tolist() == [1]
