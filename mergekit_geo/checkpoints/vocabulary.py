@@ -11,6 +11,9 @@ from mergekit_geo.errors import FormatError
 
 Vocabulary = dict[str, int]
 
+VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "bpe.codes")
+"""Files that hold the tokens, as glob patterns."""
+
 
 def compare_vocabularies(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], list[str]]:
     """Problems and warnings from comparing every tokenizer with the first checkpoint's.
@@ -27,6 +30,43 @@ def compare_vocabularies(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], 
         problems += [f"{p} (in {first_name} and in {name})" for p in found[0]]
         warnings += [f"{w} (in {first_name} and in {name})" for w in found[1]]
     return problems, warnings
+
+
+def tokenizer_folder(checkpoint: Checkpoint) -> Path | None:
+    """Where a checkpoint's tokenizer lies; None where it has none."""
+    folder = checkpoint.folder
+    return folder if folder is not None and has_tokenizer(folder) else None
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a vocabulary."""
+    return any(any(folder.glob(pattern)) for pattern in VOCABULARIES)
+
+
+def unlike_vocabularies(checkpoints: Sequence[Checkpoint]) -> str:
+    """How the first vocabulary that is not the first checkpoint's differs; empty if all are equal.
+
+    Raises:
+        FormatError: A tokenizer file is damaged.
+    """
+    folders = [(c.name, f) for c in checkpoints if (f := tokenizer_folder(c)) is not None]
+    for name, folder in folders[1:]:
+        if said := _unlike(folders[0][1], folder):
+            return f"{said} (in {folders[0][0]} and in {name})"
+    return ""
+
+
+def _unlike(first: Path, other: Path) -> str:
+    files = [f for f in _tokenizer_files(first, other) if not _same_bytes(first / f, other / f)]
+    if not files:
+        return ""
+    mine, theirs = read_vocabulary(first), read_vocabulary(other)
+    if mine is None or theirs is None:
+        return "the tokenizers cannot be compared: no vocabulary to read"
+    if mine == theirs:
+        return ""
+    own = len(theirs.keys() ^ mine.keys())
+    return _conflict(mine, theirs) or f"{own} tokens are in one vocabulary only"
 
 
 def compare_tokenizers(base: Path, adapter: Path, name: str) -> tuple[list[str], list[str]]:

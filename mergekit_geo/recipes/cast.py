@@ -19,7 +19,8 @@ from mergekit_geo.recipes.methods import (
     Method,
     method_named,
 )
-from mergekit_geo.recipes.schema import ModelEntry, Recipe, Source
+from mergekit_geo.recipes.schema import ModelEntry, Recipe
+from mergekit_geo.recipes.slices import Part, joined, parts_of
 from mergekit_geo.recipes.values import Value, in_turn, parse_value
 
 EVERYWHERE = ("int8_mask",)
@@ -39,6 +40,8 @@ class Cast:
         shared: Parameters of the method.
         seed: Of random masks.
         warnings: What is in the recipe and changes nothing.
+        start: The first layer that this is about.
+        further: The same of later slices, where a recipe has several: their models are these.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Cast:
     shared: dict[str, Value]
     seed: int
     warnings: tuple[str, ...]
+    start: int = 0
+    further: tuple[Cast, ...] = ()
 
     @property
     def method(self) -> Method:
@@ -67,38 +72,34 @@ def cast_of(recipe: Recipe) -> Cast:
     Raises:
         RecipeError: What the method needs is missing, or cannot be meant.
     """
-    name, method = recipe.merge_method, method_named(recipe.merge_method)
-    entries, shared = _entries(recipe)
-    base, members = _parted(name, method, recipe.base_model, entries)
+    return joined([_cast(recipe, part) for part in parts_of(recipe)])
+
+
+def _cast(recipe: Recipe, part: Part) -> Cast:
+    """Who takes part in a stretch of layers."""
+    name, method, shared = recipe.merge_method, method_named(recipe.merge_method), part.parameters
+    base, members = _parted(name, method, part.base_model, part.entries)
+    warnings = [f"{base} is the base of {name}: its parameters change nothing"
+                for e in part.entries if e.model == base and e.parameters]  # fmt: skip
+    if base is not None and part.entries and not members and method.base == MUST:
+        _shared(name, method, shared, warnings)
+        return _base_alone(name, base, part, warnings)
     _check_count(name, method, len(members))
-    warnings = [f"{recipe.base_model} is the base of {name}: its parameters change nothing"
-                for e in entries if e.model == base and e.parameters]  # fmt: skip
     weights = tuple(_weight(name, method, e, shared, warnings) for e in members)
     if method.weights != NO:
         weights = _equal_by_default(name, method, weights, members)
     each = {key: _each(key, default, members, shared) for key, default in method.each.items()}
     values = _shared(name, method, shared, warnings)
     models = tuple(entry.model for entry in members)
-    return Cast(name, base, models, weights, each, values, recipe.seed or 0, tuple(warnings))
+    said = tuple(warnings)
+    return Cast(name, base, models, weights, each, values, recipe.seed or 0, said, part.start)
 
 
-def _entries(recipe: Recipe) -> tuple[list[ModelEntry], dict[str, Any]]:
-    """The models named, and the parameters for all of them."""
-    if (recipe.models is None) == (recipe.slices is None):
-        found = "neither" if recipe.models is None else "both"
-        raise RecipeError(f"a recipe has models or slices, found {found}", where="recipe")
-    if recipe.models is not None:
-        return list(recipe.models), recipe.parameters
-    assert recipe.slices is not None
-    if len(recipe.slices) != 1:
-        raise RecipeError(
-            f"{len(recipe.slices)} slices stack layers of models, which makes another "
-            "architecture: no point between the models, and nothing to compare it with",
-            where="slices",
-            remedy="one slice over the whole of each model merges them",
-        )
-    only = recipe.slices[0]
-    return list(only.sources), {**recipe.parameters, **only.parameters}
+def _base_alone(name: str, base: str, part: Part, warnings: list[str]) -> Cast:
+    """Task vectors of no model: the base."""
+    warnings.append(f"{name} of no model beside its base is that base: the output is {base}")
+    whole: dict[str, tuple[Value, ...]] = {"scale": (1.0,)}
+    return Cast("passthrough", None, (base,), (None,), whole, {}, 0, tuple(warnings), part.start)
 
 
 def _parted(
@@ -270,9 +271,3 @@ def _refuse_unknown(name: str, key: str, where: str, known: list[str]) -> None:
     raise RecipeError(
         f"unknown parameter {key}", where=where, remedy=f"{hint}parameters of {name}: {takes}"
     )
-
-
-def ranges(recipe: Recipe) -> list[tuple[str, tuple[int, int]]]:
-    """The layer ranges that a recipe names, by model."""
-    sources: list[Source] = [s for part in recipe.slices or [] for s in part.sources]
-    return [(s.model, s.layer_range) for s in sources if s.layer_range is not None]

@@ -88,4 +88,5 @@ def _used(recipe: Recipe) -> set[str | None]:
     """Names of models that take part."""
     entries = [entry.model for entry in recipe.models or []]
     sources = [source.model for part in recipe.slices or [] for source in part.sources]
-    return {*entries, *sources, recipe.base_model}
+    bases = [part.base_model for part in recipe.slices or []]
+    return {*entries, *sources, *bases, recipe.base_model}

@@ -16,8 +16,10 @@ from mergekit_geo.recipes.cast import Cast, cast_of
 from mergekit_geo.recipes.chat import chat_template
 from mergekit_geo.recipes.members import Member, members_of
 from mergekit_geo.recipes.reading import read_recipe
-from mergekit_geo.recipes.resolve import Resolved, check_ranges, resolve
+from mergekit_geo.recipes.resolve import Resolved, resolve
 from mergekit_geo.recipes.schema import Recipe
+from mergekit_geo.recipes.slices import check_ranges
+from mergekit_geo.recipes.tokenizer import check_tokenizer, tokenizer_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -85,12 +87,13 @@ def prepare(
     cast = cast_of(said)
     _check_own_keys(said, cast)
     chat_template(said.chat_template)
-    position = _tokenizer_of(said, cast)
+    position = tokenizer_of(said, cast.models)
     known, members = models or {}, members_of(said)
     bases = {m.name: _standing_in(m, known) for m in members}
     found: list[Model] = [bases.get(name, known.get(name, name)) for name in cast.models]
     checkpoints = open_checkpoints(found)
     check_ranges(said, checkpoints, cast.models)
+    check_tokenizer(said, checkpoints)
     resolved = resolve(cast, checkpoints[0])
     return Prepared(said, cast, checkpoints, resolved, found, position, members, bases, known)
 
@@ -116,28 +119,3 @@ def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
             where="along",
             remedy="geo-merge path A B -o DIR makes one",
         )
-
-
-def _tokenizer_of(recipe: Recipe, cast: Cast) -> int:
-    if recipe.tokenizer and recipe.tokenizer_source:
-        raise RecipeError(
-            "tokenizer and tokenizer_source say the same",
-            where="tokenizer_source",
-            remedy="leave one of them out",
-        )
-    source = recipe.tokenizer.source if recipe.tokenizer else recipe.tokenizer_source
-    if source in {None, "base"}:
-        return 0
-    if source == "union":
-        raise RecipeError(
-            "a union of tokenizers is not built: rows of the embeddings would have to be made up",
-            where="tokenizer_source",
-            remedy="merge models of one vocabulary, with `tokenizer_source: base`",
-        )
-    if source not in cast.models:
-        raise RecipeError(
-            f"{source} is none of the models",
-            where="tokenizer_source",
-            remedy=f"expected base or one of {', '.join(cast.models)}",
-        )
-    return cast.models.index(source)

@@ -15,21 +15,27 @@ from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
 from mergekit_geo.recipes.members import misnamed
 from mergekit_geo.recipes.methods import PARAMETERS
-from mergekit_geo.recipes.schema import ModelEntry, Objective, Recipe, Slice, Source, Tokenizer
+from mergekit_geo.recipes.modules import without_modules
+from mergekit_geo.recipes.schema import (
+    ModelEntry,
+    Module,
+    Objective,
+    Recipe,
+    Slice,
+    Source,
+    Tokenizer,
+)
 
 Place = tuple[int | str, ...]
 
 PARTS: dict[str, type[BaseModel]] = {
     "models": ModelEntry, "slices": Slice, "sources": Source, "objective": Objective,
-    "along": Along, "finetune": Finetune, "tokenizer": Tokenizer,
+    "modules": Module, "along": Along, "finetune": Finetune, "tokenizer": Tokenizer,
 }  # fmt: skip
 """What lies under a key."""
 
 REFUSED = {
-    "tokens": "a tokenizer put together token by token is not built; source takes one whole",
-    "pad_to_multiple_of": "padding a vocabulary is not built: rows would have to be made up",
-    "modules": "merging the parts of a multimodal model by recipes of their own is not built; "
-    "filters on tensor names reach them",
+    "residual_weight": "adding a layer's input to its output makes another architecture",
     "experts": "building a mixture of experts makes another architecture, not a point between "
     "models",
     "gate_mode": "building a mixture of experts makes another architecture, not a point between "
@@ -52,18 +58,40 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
         return _validated(dict(source), None, "recipe")
     text, name = _text(source)
     try:
-        node = yaml.compose(text, yaml.SafeLoader)
-        raw = yaml.safe_load(text)
+        nodes = [n for n in yaml.compose_all(text, yaml.SafeLoader) if not _is_empty(n)]
+        raw = next((one for one in yaml.safe_load_all(text) if one is not None), None)
     except yaml.YAMLError as error:
         raise _unsound(error, name) from error
+    _refuse_several(nodes, name)
     if not isinstance(raw, dict):
         raise RecipeError(
             f"a recipe is a mapping, found {type(raw).__name__}",
             where=name,
             remedy="begin with `merge_method: linear`",
         )
-    _refuse_repeated(node, name)
-    return _validated(raw, node, name)
+    _refuse_repeated(nodes[0], name)
+    return _validated(raw, nodes[0], name)
+
+
+def _is_empty(node: yaml.Node) -> bool:
+    """Whether there is nothing between two lines of `---`."""
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _refuse_several(nodes: Sequence[yaml.Node], name: str) -> None:
+    if len(nodes) > 1:
+        raise RecipeError(
+            f"{len(nodes)} recipes in one file ({', '.join(map(_title, nodes))}); one is run",
+            where=f"{name}, line {nodes[1].start_mark.line + 1}",
+            remedy="put each into a file of its own, run them in their order, and name the output "
+            "folder of one as a model of the next",
+        )
+
+
+def _title(node: yaml.Node) -> str:
+    """What a recipe calls itself."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((str(v.value) for k, v in pairs if k.value == "name"), "one without a name")
 
 
 def _text(source: str | Path) -> tuple[str, str]:
@@ -107,6 +135,11 @@ def _validated(raw: dict[str, Any], node: yaml.Node | None, name: str) -> Recipe
         found = Recipe.model_validate(raw)
     except ValidationError as error:
         _explain_first(error, node, name)
+    try:
+        found = without_modules(found)
+    except RecipeError as error:
+        where = _where(node, (error.where,), name)
+        raise RecipeError(error.message, where=where, remedy=error.remedy) from error
     if wrong := misnamed(found):
         raise RecipeError(wrong.said, where=_where(node, wrong.loc, name), remedy=wrong.remedy)
     return found
@@ -159,8 +192,7 @@ def _refuse_key(loc: Place, where: str) -> NoReturn:
 
 def _part(loc: Place) -> type[BaseModel]:
     """The part of the schema that holds the last of these keys."""
-    names = [key for key in loc[:-1] if isinstance(key, str)]
-    return PARTS[names[-1]] if names else Recipe
+    return next((PARTS[key] for key in reversed(loc[:-1]) if key in PARTS), Recipe)
 
 
 def _where(node: yaml.Node | None, loc: Place, name: str) -> str:

@@ -10,9 +10,9 @@ from itertools import islice
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.errors import GeoError, RecipeError
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.recipes.cast import Cast, ranges
+from mergekit_geo.recipes.cast import Cast
 from mergekit_geo.recipes.methods import Said
-from mergekit_geo.recipes.schema import Recipe
+from mergekit_geo.recipes.slices import is_after_layers, spots
 from mergekit_geo.recipes.values import (
     Number,
     Value,
@@ -49,8 +49,27 @@ def resolve(cast: Cast, checkpoint: Checkpoint) -> Resolved:
             meant.
     """
     tensors = [name for name, info in checkpoint.tensors.items() if info.is_float]
-    values = _values(cast)
-    place = places(tensors)
+    parts = [_values(part) for part in (cast, *cast.further)]
+    keys = _by_slice(cast, parts, tensors, checkpoint) if cast.further else None
+    if keys is None:
+        place = places(tensors)
+        _check_gradients(parts[0], place, checkpoint)
+        keys = {name: _key(parts[0], name, place.get(name, 0.0)) for name in tensors}
+    made: dict[Key, Rule] = {}
+    for name, key in keys.items():
+        if key not in made:
+            made[key] = _rule(cast, key, name)
+    common = Counter(keys.values()).most_common(1)[0][0]
+    rules = {name: made[key] for name, key in keys.items() if key != common}
+    said = (
+        f"{w}: {s}" for part in parts for w, v in part.items() for s in idle_filters(v, tensors)
+    )
+    return Resolved(made[common], rules, tuple(dict.fromkeys(said)))
+
+
+def _check_gradients(
+    values: Mapping[str, Value], place: Mapping[str, float], checkpoint: Checkpoint
+) -> None:
     for where, value in values.items():
         if has_gradient(value) and not place:
             raise RecipeError(
@@ -58,15 +77,40 @@ def resolve(cast: Cast, checkpoint: Checkpoint) -> Resolved:
                 where=where,
                 remedy="give one number, or filters on tensor names",
             )
-    keys = {name: _key(values, name, place.get(name, 0.0)) for name in tensors}
-    made: dict[Key, Rule] = {}
-    for name, key in keys.items():
-        if key not in made:
-            made[key] = _rule(cast, key, name)
-    common = Counter(keys.values()).most_common(1)[0][0]
-    rules = {name: made[key] for name, key in keys.items() if key != common}
-    warnings = [f"{w}: {line}" for w, v in values.items() for line in idle_filters(v, tensors)]
-    return Resolved(made[common], rules, tuple(warnings))
+
+
+def _by_slice(
+    cast: Cast, parts: Sequence[Mapping[str, Value]], tensors: Sequence[str], checkpoint: Checkpoint
+) -> dict[str, Key]:
+    """The numbers of every tensor, from the slice that it is in.
+
+    Raises:
+        RecipeError: Which slice that is cannot be told.
+    """
+    _check_one_stack(parts, tensors, checkpoint)
+    where = spots(tensors, [part.start for part in (cast, *cast.further)])
+    keys = {}
+    for name, spot in where.items():
+        if spot.part is not None:
+            keys[name] = _key(parts[spot.part], name, spot.place)
+            continue
+        first, last = (_key(parts[i], name, 0.0) for i in (0, -1))
+        keys[name] = last if first != last and is_after_layers(name, checkpoint) else first
+    return keys
+
+
+def _check_one_stack(
+    parts: Sequence[Mapping[str, Value]], tensors: Sequence[str], checkpoint: Checkpoint
+) -> None:
+    stacks = sorted({found[0] for name in tensors if (found := layer_number(name))})
+    alike = all(part == parts[0] for part in parts)
+    if len(stacks) > 1 and (not alike or any(map(has_gradient, parts[0].values()))):
+        raise RecipeError(
+            f"{checkpoint.name} has several stacks of layers ({', '.join(stacks)}), and the slices "
+            "have unlike parameters: which stack they are of cannot be told",
+            where="slices",
+            remedy="weigh layers by filters on tensor names",
+        )
 
 
 def _values(cast: Cast) -> dict[str, Value]:
@@ -105,27 +149,3 @@ def _rule(cast: Cast, key: Key, tensor: str) -> Rule:
         return cast.method.make(said)
     except GeoError as error:
         raise RecipeError(error.message, where=f"tensor {tensor}", remedy=error.remedy) from error
-
-
-def check_ranges(recipe: Recipe, checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
-    """Refuse layer ranges that are not the whole model.
-
-    Raises:
-        RecipeError: With the range that is the whole.
-    """
-    known = dict(zip(names, checkpoints, strict=True))
-    for model, (start, stop) in ranges(recipe):
-        layers = layer_count(known[model].tensors)
-        if (start, stop) != (0, layers):
-            raise RecipeError(
-                f"layer_range [{start}, {stop}] of {model} is not the whole, which is "
-                f"[0, {layers}]: a part of a model is another architecture",
-                where="slices",
-                remedy=f"write `layer_range: [0, {layers}]`; filters and gradients weigh layers",
-            )
-
-
-def layer_count(tensors: Mapping[str, object]) -> int:
-    """Layers of the longest stack; 0 for a model without layers."""
-    numbers = [found[1] for name in tensors if (found := layer_number(name))]
-    return max(numbers) + 1 if numbers else 0

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from mergekit_geo.errors import ArgumentError
 from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
-from mergekit_geo.recipes.part import Part
+from mergekit_geo.recipes.part import Part, Whole
+from mergekit_geo.recipes.reference import Reference
 
 Dtype = Literal["float64", "float32", "bfloat16", "float16"]
-Parameters = dict[str, Any]
+Parameters = Annotated[dict[str, Any], BeforeValidator(lambda said: {} if said is None else said)]
+"""Nothing under the key is no parameter."""
+
+Label = Annotated[
+    str, BeforeValidator(lambda said: str(said) if isinstance(said, int | float) else said)
+]
 
 
 class ModelEntry(Part):
     """A model of the merge.
 
     Attributes:
-        model: A folder, `org/name` or `org/name@revision`.
+        model: A folder, `org/name` or `org/name@revision`; each `+` an adapter, or as a mapping.
         parameters: Its own, such as `weight`.
     """
 
-    model: str
+    model: Reference
     parameters: Parameters = Field(default={})
 
 
@@ -41,11 +48,31 @@ class Slice(Part):
 
     Attributes:
         sources: The models.
+        base_model: That of the recipe.
         parameters: For all of them.
     """
 
     sources: list[Source] = Field(min_length=1)
+    base_model: Reference | None = None
     parameters: Parameters = Field(default={})
+
+
+class Module(Part):
+    """A part of an architecture; language models have one, `default`.
+
+    Attributes:
+        models: As in a recipe; or
+        slices: as in a recipe.
+        parameters: For all of them.
+        dtype: As in a recipe.
+        out_dtype: As in a recipe.
+    """
+
+    models: list[ModelEntry] | None = None
+    slices: list[Slice] | None = None
+    parameters: Parameters = Field(default={})
+    dtype: Dtype | None = None
+    out_dtype: Dtype | None = None
 
 
 class Objective(Part):
@@ -82,24 +109,39 @@ class Tokenizer(Part):
     """Which tokenizer the output has: mergekit's newer form of `tokenizer_source`.
 
     Attributes:
-        source: `base`, or the model that it is copied from.
+        source: `base`, the model that it is copied from, or `union`: of equal ones, any of them.
+        pad_to_multiple_of: What the rows of the embedding are a multiple of already.
+        tokens: Where single tokens come from; nothing.
     """
 
-    source: str
+    source: Reference = "union"
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = None
+    tokens: dict[str, Any] | None = None
+
+    @field_validator("tokens")
+    @classmethod
+    def _none(cls, value: dict[str, Any] | None) -> None:
+        if value:
+            raise ArgumentError(
+                "a tokenizer put together token by token is not built; source takes one whole",
+                remedy="leave tokens out",
+            )
 
 
 class Recipe(Part):
     """A merge as a file says it.
 
     Attributes:
+        name: What it is called; nothing depends on it.
         merge_method: As in the table of methods.
         models: The models; or
-        slices: one slice of whole models.
+        slices: slices that together are whole models; or
+        modules: either under `default`.
         base_model: Where task vectors start, or the end of SLERP at t = 0.
         parameters: Of the method: numbers, gradients, or lists of filters.
         dtype: Of the output where `out_dtype` is not given; arithmetic is in float32 or wider.
         out_dtype: Of the output.
-        tokenizer_source: `base`, or the model that the tokenizer is copied from; or
+        tokenizer_source: `base`, the model that the tokenizer is copied from, or `union`; or
         tokenizer: the same as `source` under this key.
         chat_template: `auto`, a name such as `chatml`, or a Jinja template.
         finetune: Members that are trained first.
@@ -110,14 +152,16 @@ class Recipe(Part):
         seed: Of training, fits, samples, halves and intervals.
     """
 
+    name: Label | None = None
     merge_method: str
     models: list[ModelEntry] | None = None
     slices: list[Slice] | None = None
-    base_model: str | None = None
+    modules: dict[str, Module] | None = None
+    base_model: Reference | None = None
     parameters: Parameters = Field(default={})
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
-    tokenizer_source: str | None = None
+    tokenizer_source: Reference | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     finetune: list[Finetune] = Field(default=[])

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.merging.groups import NUMBERED
@@ -106,6 +107,21 @@ def in_turn(values: Sequence[Value]) -> Value:
     return Filters(
         first.entries + (rest.entries if isinstance(rest, Filters) else (Entry(None, rest),))
     )
+
+
+def layered(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as YAML has them, the inner first: where its filters match nothing, the outer.
+
+    Example:
+        >>> layered({"t": 0.5, "weight": 1}, {"t": {"filter": "mlp", "value": 0}})
+        {'t': [{'filter': 'mlp', 'value': 0}, {'value': 0.5}], 'weight': 1}
+    """
+    found = {**outer, **{key: value for key, value in inner.items() if value is not None}}
+    for key in outer.keys() & inner.keys():
+        lines = [inner[key]] if isinstance(inner[key], dict) else inner[key]
+        if isinstance(lines, list) and any(isinstance(line, dict) for line in lines):
+            found[key] = [*lines, {"value": outer[key]}]
+    return found
 
 
 def _number(raw: object) -> float | None:

@@ -8,6 +8,7 @@ from mergekit_geo.errors import RecipeError
 from mergekit_geo.recipes.cast import Cast, cast_of
 from mergekit_geo.recipes.methods import ELSEWHERE
 from mergekit_geo.recipes.reading import read_recipe
+from mergekit_geo.recipes.values import at
 
 AB = "models: [{model: a}, {model: b}]\n"
 
@@ -35,8 +36,40 @@ def cast(text: str) -> Cast:
             r"line 4: models\[0\].weight stands beside parameters",
         ),
         (
-            f"merge_method: linear\n{AB}tokenizer:\n  source: base\n  tokens: {{}}\n",
+            f"merge_method: linear\n{AB}tokenizer:\n  source: base\n  tokens: {{x: {{}}}}\n",
             "line 5: tokenizer.tokens: a tokenizer put together token by token",
+        ),
+        (
+            f"merge_method: linear\n{AB}tokenizer: {{pad_to_multiple_of: 0}}\n",
+            "tokenizer.pad_to_multiple_of: .*greater than or equal to 1, found 0",
+        ),
+        (
+            f"name: one\nmerge_method: linear\n{AB}---\nmerge_method: linear\n{AB}",
+            r"line 5: 2 recipes in one file \(one, one without a name\); one is run .*of its own",
+        ),
+        (
+            f"merge_method: linear\nmodules:\n  vision: {{{AB.strip()}}}\n",
+            "line 2: expected the module default, found vision: .*multimodal",
+        ),
+        (
+            f"merge_method: linear\n{AB}modules: {{default: {{}}}}\n",
+            "line 3: a recipe has models, slices or modules: one of them",
+        ),
+        (
+            "merge_method: linear\nmodules:\n  default:\n    slicse: []\n",
+            r"line 4: unknown key modules.default.slicse .*mean slices\?",
+        ),
+        (
+            "merge_method: linear\nslices:\n- sources: [{model: a}]\n  residual_weight: 1\n",
+            r"line 4: slices\[0\].residual_weight: adding a layer's input",
+        ),
+        (
+            "merge_method: linear\nmodels:\n- model: {model: {path: a}, lorra: b}\n",
+            r"line 3: models\[0\].model: unknown key lorra .*known here: model, lora",
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: {lora: 3}}]\n",
+            r"line 2: models\[0\].model: expected a model, found 3",
         ),
         (f"merge_method: linear\n{AB}tokenizer: {{sorce: base}}\n", r"sorce .*mean source\?"),
         (f"merge_method: linear\n{AB}experts: []\n", "mixture of experts makes another arch"),
@@ -131,10 +164,18 @@ def test_no_file(tmp_path: Path) -> None:
         ("merge_method: linear\nmodels: [{model: a}, {model: a}]\n", "a is listed twice"),
         ("merge_method: linear\nmodels: []\n", "no models"),
         ("merge_method: linear\nbase_model: a\n", "models or slices, found neither"),
+        ("merge_method: linear\nslices: []\n", "no slices"),
+        ("merge_method: linear\nmodules: {default: {}}\n", "models or slices, found neither"),
         (
-            "merge_method: passthrough\nslices:\n - sources: [{model: a, layer_range: [0, 2]}]\n"
-            " - sources: [{model: b, layer_range: [1, 4]}]\n",
-            "2 slices stack layers of models",
+            "merge_method: karcher\nslices:\n - sources: [{model: a}, {model: b}]\n"
+            " - sources: [{model: a}, {model: c}]\n",
+            "slices have unlike models, and karcher .*same models in every slice, or use linear",
+        ),
+        (
+            "merge_method: ties\nparameters: {weight: 1}\nslices:\n"
+            " - {base_model: a, sources: [{model: b}]}\n"
+            " - {base_model: c, sources: [{model: b}]}\n",
+            "slices have unlike base models",
         ),
         (
             f"merge_method: nuslerp\n{AB}parameters: {{weight: 1, nuslerp_row_wise: true}}",
@@ -156,6 +197,39 @@ def test_moe_is_refused_by_name() -> None:
 def test_the_base_may_be_listed_without_parameters() -> None:
     found = cast(f"merge_method: task_arithmetic\nbase_model: a\n{AB}parameters: {{weight: 1}}\n")
     assert (found.base, found.members, found.models) == ("a", ("b",), ("a", "b"))
+
+
+@pytest.mark.parametrize("name", ["task_arithmetic", "ties", "della_linear"])
+def test_task_vectors_of_no_model_leave_the_base(name: str) -> None:
+    models = "models: [{model: a, parameters: {weight: 1}}]\nparameters: {normalize: false}\n"
+    found = cast(f"merge_method: {name}\nbase_model: a\n{models}")
+    assert (found.name, found.base, found.members) == ("passthrough", None, ("a",))
+    assert any(f"{name} of no model beside its base" in line for line in found.warnings)
+    with pytest.raises(RecipeError, match="unknown parameter x"):
+        cast(f"merge_method: {name}\nbase_model: a\nmodels: [{{model: a}}]\nparameters: {{x: 1}}")
+
+
+def test_models_as_mergekit_writes_them_out() -> None:
+    recipe = read_recipe(
+        "name: 7\nmerge_method: linear\nparameters:\ntokenizer: {}\nmodels:\n"
+        "- model: {model: {path: org/a, revision: v1}, lora: {path: org/l}}\n  parameters:\n"
+        "- model: {model: {path: b, revision: null}, override_architecture: null}\n---\n"
+    )
+    assert recipe.models is not None
+    assert [entry.model for entry in recipe.models] == ["org/a@v1+org/l", "b"]
+    assert (recipe.name, recipe.tokenizer and recipe.tokenizer.source) == ("7", "union")
+
+
+def test_the_default_module_is_the_recipe() -> None:
+    found = read_recipe(
+        "merge_method: linear\ndtype: float32\nparameters: {weight: 1, normalize: false}\n"
+        "modules:\n  default:\n    out_dtype: bfloat16\n    slices:\n    - sources: [{model: a}]\n"
+        "    parameters: {weight: {filter: mlp, value: 2}}\n"
+    )
+    assert (found.modules, found.dtype, found.out_dtype) == (None, "float32", "bfloat16")
+    weight = cast_of(found).weights[0]
+    assert weight is not None
+    assert [at(weight, name, 0.0) for name in ("mlp.up", "norm")] == [2.0, 1.0]
 
 
 def test_a_parameter_of_another_method_is_a_warning() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
@@ -115,6 +116,87 @@ def test_slices_have_parameters_of_their_own() -> None:
     close(found["layers.1.attn"], base + 0.5 * (0.25 * (a - base) + 0.75 * (b - base)))
 
 
+def span(start: int, stop: int, *names: str, **parameters: Any) -> dict[str, Any]:
+    """A slice of models."""
+    sources = [{"model": name, "layer_range": [start, stop]} for name in names]
+    return {"sources": sources, "parameters": parameters}
+
+
+def test_slices_that_are_the_whole_are_that() -> None:
+    slices = [span(0, 1, "a", "b"), span(1, 3, "b", "a")]
+    found = merged({"merge_method": "linear", "slices": slices})
+    for name, tensor in found.items():
+        close(tensor, (MODELS["a"][name] + MODELS["b"][name]) / 2)
+
+
+def test_each_slice_has_its_parameters_and_its_gradients() -> None:
+    edge = {"filter": "embed", "value": 0.5}
+    slices = [
+        span(0, 2, "a", "b", t=[edge, {"value": [0, 1]}]),
+        span(2, 3, "b", "a", t=[edge, {"value": [1, 0.25]}]),
+    ]
+    found = merged({"merge_method": "slerp", "base_model": "a", "slices": slices})
+    assert torch.equal(found["layers.0.attn"], MODELS["a"]["layers.0.attn"])
+    assert torch.equal(found["layers.1.attn"], MODELS["b"]["layers.1.attn"])
+    whole = {"merge_method": "slerp", "base_model": "a", "models": [entry("a"), entry("b")]}
+    quarter = merged({**whole, "parameters": {"t": 0.25}})
+    close(found["layers.2.mlp"], quarter["layers.2.mlp"])
+
+
+def test_slices_of_one_model_each_take_its_layers() -> None:
+    """What comes before the layers is the first slice's, and what comes after them the last's."""
+    models = {name: _llama(seed) for seed, name in enumerate("ab")}
+    slices = [span(0, 1, "a"), span(1, 2, "b")]
+    found = geo.run({"merge_method": "passthrough", "slices": slices}, models=models, data=None)
+    assert found.state is not None
+    for name, tensor in found.state.items():
+        first = "embed_tokens" in name or "layers.0" in name
+        assert torch.equal(tensor, models["a" if first else "b"].state_dict()[name]), name
+
+
+def _llama(seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    sizes = {"vocab_size": 8, "hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 2}
+    return LlamaForCausalLM(LlamaConfig(num_attention_heads=1, **sizes))
+
+
+def test_slices_of_several_stacks_cannot_be_told_apart() -> None:
+    towers = {f"{tower}.layers.{i}.w": torch.ones(2) for tower in "xy" for i in range(2)}
+    slices = [span(0, 1, "a", weight=1), span(1, 2, "a", weight=2)]
+    recipe = {"merge_method": "linear", "slices": slices}
+    with pytest.raises(RecipeError, match=r"several stacks of layers \(x.layers, y.layers\)"):
+        geo.run(recipe, models={"a": towers}, data=None)
+
+
+def _with_words(folder: Path, words: dict[str, int], **config: object) -> None:
+    (folder / "vocab.json").write_text(json.dumps(words))
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("said", [{"tokenizer_source": "union"}, {"tokenizer": {}}])
+def test_the_union_of_equal_vocabularies_is_theirs(
+    save: Save, tmp_path: Path, said: dict[str, Any]
+) -> None:
+    a, b, bare, other = (save(name) for name in ("a", "b", "bare", "other"))
+    _with_words(a, {"x": 0, "y": 1}, first=True)
+    _with_words(b, {"y": 1, "x": 0})
+    _with_words(other, {"x": 0, "y": 1, "z": 2})
+    models = [entry(str(a)), entry(str(b)), entry(str(bare))]
+    out = tmp_path / "out"
+    geo.run({"merge_method": "linear", "models": models, **said}, out, data=None)
+    assert json.loads((out / "tokenizer_config.json").read_text()) == {"first": True}
+    unlike = {"merge_method": "linear", "models": [*models, entry(str(other))], **said}
+    with pytest.raises(RecipeError, match=r"union of unlike vocab.*1 tokens are in one .*other\)"):
+        geo.run(unlike, data=None)
+
+
+def test_padding_that_is_there_already_changes_nothing(save: Save) -> None:
+    recipe: dict[str, Any] = {"merge_method": "linear", "models": [entry(str(save("a")))]}
+    assert geo.run({**recipe, "tokenizer": {"pad_to_multiple_of": 4}}, data=None).state
+    with pytest.raises(RecipeError, match=r"a multiple of 5 is not built: .*, 8 now"):
+        geo.run({**recipe, "tokenizer": {"pad_to_multiple_of": 5}}, data=None)
+
+
 @pytest.mark.parametrize(
     ("recipe", "said"),
     [
@@ -156,8 +238,38 @@ def test_slices_have_parameters_of_their_own() -> None:
         ),
         ({"merge_method": "along", "models": [entry("a"), entry("b")]}, "the key along go"),
         (
-            {"merge_method": "linear", "models": [entry("a")], "tokenizer_source": "union"},
-            "a union of tokenizers is not built",
+            {
+                "merge_method": "linear",
+                "models": [entry("a")],
+                "tokenizer": {"source": "a", "pad_to_multiple_of": 64},
+            },
+            "a multiple of 64 is not built: rows of the embeddings, whose number cannot be told",
+        ),
+        (
+            {"merge_method": "linear", "slices": [span(0, 1, "a"), span(2, 3, "a")]},
+            r"the slices take the layers \[0, 1\], \[2, 3\] of models of 3: layers left out",
+        ),
+        (
+            {"merge_method": "linear", "slices": [span(0, 3, "a"), span(3, 3, "a")]},
+            r"layers \[0, 3\], \[3, 3\] of models of 3",
+        ),
+        (
+            {
+                "merge_method": "linear",
+                "slices": [
+                    {"sources": [*span(0, 2, "a")["sources"], *span(1, 3, "b")["sources"]]},
+                    span(2, 3, "a", "b"),
+                ],
+            },
+            r"a slice takes the layers \[0, 2\] of a and \[1, 3\] of b",
+        ),
+        (
+            {
+                "merge_method": "linear",
+                "slices": [span(0, 1, "a", weight=1), span(1, 3, "a", weight=2)],
+                "parameters": {"normalize": False},
+            },
+            "unlike parameters for embed.weight, and whether it comes before the layers",
         ),
         (
             {

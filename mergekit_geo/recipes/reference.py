@@ -1,0 +1,59 @@
+"""A model as a recipe names it: text, or the mapping that mergekit writes out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from mergekit_geo.errors import ArgumentError
+
+PARTS = ("model", "lora", "override_architecture")
+PLACE = ("path", "revision")
+
+
+def reference(said: Any) -> Any:
+    """The text for a mapping of base and adapter; anything else as it is.
+
+    Raises:
+        ArgumentError: A key that means nothing here, or a setting that is not built.
+
+    Example:
+        >>> reference({"model": {"path": "org/a", "revision": "v1"}, "lora": {"path": "org/l"}})
+        'org/a@v1+org/l'
+        >>> reference("org/a")
+        'org/a'
+    """
+    if not isinstance(said, dict):
+        return said
+    if "path" in said:
+        return _place(said)
+    _refuse_others(said, PARTS)
+    if said.get("override_architecture"):
+        raise ArgumentError(
+            "override_architecture is not built: config.json says what a model is",
+            remedy="leave it out",
+        )
+    pieces = [said.get("model"), said.get("lora")]
+    return "+".join(_place(piece) for piece in pieces if piece is not None)
+
+
+def _place(said: Any) -> str:
+    if isinstance(said, str):
+        return said
+    if not isinstance(said, dict) or not isinstance(said.get("path"), str):
+        raise ArgumentError(
+            f"expected a model, found {said!r}", remedy="write `model: org/name` or a folder"
+        )
+    _refuse_others(said, PLACE)
+    revision = said.get("revision")
+    return f"{said['path']}@{revision}" if revision else str(said["path"])
+
+
+def _refuse_others(said: dict[Any, Any], known: tuple[str, ...]) -> None:
+    if other := [key for key in said if key not in known]:
+        raise ArgumentError(f"unknown key {other[0]}", remedy=f"known here: {', '.join(known)}")
+
+
+Reference = Annotated[str, BeforeValidator(reference)]
+"""The text that opens a model."""
