@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Mapping
 from functools import cached_property
@@ -12,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
+from mergekit_geo.checkpoints.configuration import parse_config
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_tensors
 from mergekit_geo.checkpoints.reading import Bytes, read_into
@@ -149,7 +149,7 @@ def read_config(folder: Path) -> Config:
     if not path.is_file():
         return {}
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config = parse_config(path.read_text("utf-8"))
         if not isinstance(config, dict):
             raise TypeError("not an object")
     except (ValueError, TypeError) as error:

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.configuration import config_text, without_other_files
 
 TOKENIZER = (
     "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
@@ -41,14 +42,14 @@ def copy_companions(donor: Path, out: Path, dtype: str | None = None) -> None:
         donor: Folder of the checkpoint they come from.
         out: Folder they go to.
         dtype: The weights' dtype in torch's spelling, such as `bfloat16`, where it is not the
-            donor's: the one thing that is changed, in `config.json`.
+            donor's. It is changed in `config.json`, and keys that name files which the output
+            lacks are left out there: nothing else is.
     """
     for relative in companion_files(donor):
         (out / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(donor / relative, out / relative)
-    if dtype is not None and (out / "config.json").is_file():
-        config = json.loads((out / "config.json").read_text("utf-8"))
-        write_config(out, config, dtype)
+    if (out / "config.json").is_file():
+        _adapt_config(out, dtype)
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
@@ -67,8 +68,22 @@ def _tokenizer_files(folder: Path) -> list[Path]:
 
 def write_config(out: Path, config: Config, dtype: str | None = None) -> None:
     """Write `config.json`, stating `dtype` if it is given."""
-    if dtype is not None:
-        stated = [key for key in DTYPE_KEYS if key in config] or [DTYPE_KEYS[0]]
-        config = {**config, **dict.fromkeys(stated, dtype)}
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    text = config_text(_of_dtype(config, dtype))
     (out / "config.json").write_text(text, "utf-8")
+
+
+def _adapt_config(out: Path, dtype: str | None) -> None:
+    """Change what has to be changed; what has not stays as it is spelled."""
+    path = out / "config.json"
+    text = path.read_text("utf-8")
+    stored = json.loads(text)
+    config = _of_dtype(json.loads(text, object_hook=without_other_files), dtype)
+    if config != stored:
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _of_dtype(config: Config, dtype: str | None) -> Config:
+    if dtype is None:
+        return config
+    stated = [key for key in DTYPE_KEYS if key in config] or [DTYPE_KEYS[0]]
+    return {**config, **dict.fromkeys(stated, dtype)}

@@ -1,0 +1,64 @@
+"""`config.json` as transformers reads and writes it: numbers that JSON has not are tagged."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+TAG = "__float__"
+SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+OTHER_FILES = frozenset({"transformers_weights", "configuration_files"})
+"""Keys by which transformers reads other weights or another configuration than lie there by name.
+
+Here they are not followed: what is checked, merged and measured are the same files.
+"""
+
+
+def parse_config(text: str) -> Any:
+    """The parsed text, with tagged numbers as numbers.
+
+    Raises:
+        ValueError: It is not JSON.
+
+    Example:
+        >>> parse_config('{"time_step_limit": [0.0, {"__float__": "Infinity"}]}')
+        {'time_step_limit': [0.0, inf]}
+    """
+    return json.loads(text, object_hook=_number)
+
+
+def config_text(config: Any) -> str:
+    """A configuration as JSON: tags where JSON has no number, and no names of other files.
+
+    Example:
+        >>> config_text({"limit": math.inf}).split()
+        ['{', '"limit":', '{', '"__float__":', '"Infinity"', '}', '}']
+    """
+    return json.dumps(_tagged(config), indent=2, ensure_ascii=False) + "\n"
+
+
+def without_other_files(config: dict[str, Any]) -> dict[str, Any]:
+    """The same without the keys that name other files.
+
+    Example:
+        >>> without_other_files({"transformers_weights": "x.safetensors", "vocab_size": 8})
+        {'vocab_size': 8}
+    """
+    return {key: value for key, value in config.items() if key not in OTHER_FILES}
+
+
+def _number(found: dict[str, Any]) -> Any:
+    tag = found.get(TAG) if len(found) == 1 else None
+    return SPECIAL.get(tag, found) if isinstance(tag, str) else found
+
+
+def _tagged(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tagged(one) for key, one in without_other_files(value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_tagged(one) for one in value]
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return {TAG: "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
