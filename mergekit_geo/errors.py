@@ -9,7 +9,7 @@ GeoError
 │   ├── FormatError          the files contradict themselves
 │   └── UnsupportedError     readable by others, refused here, with the way out
 ├── IncompatibleError        the inputs do not belong together; holds every problem found
-├── NonFiniteError           NaN or infinity in an input
+├── NonFiniteError           NaN or infinity in an input, or made in merging
 ├── AntipodalError           no unique shortest arc between two tensors
 ├── DataError                evaluation data is missing or unusable
 ├── OutputError              the output cannot be written
@@ -92,7 +92,7 @@ class IncompatibleError(GeoError):
 
 
 class NonFiniteError(GeoError):
-    """NaN or infinity in an input."""
+    """NaN or infinity in an input, or made of finite elements in merging."""
 
 
 class AntipodalError(GeoError):

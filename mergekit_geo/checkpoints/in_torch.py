@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.errors import NonFiniteError
 
 TORCH_DTYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "U16": torch.uint16,
@@ -26,3 +27,30 @@ def bytes_of(tensor: Tensor) -> Bytes:
     """
     data: Bytes = tensor.reshape(-1).view(torch.uint8).numpy()
     return data
+
+
+def rounded(name: str, values: Tensor, dtype: str) -> Tensor:
+    """A tensor on the CPU in a dtype of the safetensors format.
+
+    Args:
+        name: Of the tensor.
+        values: As they were trained or estimated.
+        dtype: Their own, or a narrower one.
+
+    Raises:
+        NonFiniteError: Elements that are finite do not fit it.
+
+    Example:
+        >>> rounded("w", torch.tensor([1.5]), "F16").dtype
+        torch.float16
+    """
+    wide = values.detach().cpu()
+    found = wide.to(TORCH_DTYPES[dtype])
+    if found.dtype != wide.dtype and (gone := int((found.isinf() & wide.isfinite()).sum())):
+        most = torch.finfo(found.dtype).max
+        raise NonFiniteError(
+            f"{gone} elements are finite and do not fit {dtype} ({most:.3g})",
+            where=f"tensor {name}",
+            remedy="choose a wider --dtype",
+        )
+    return found

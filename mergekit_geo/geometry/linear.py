@@ -41,6 +41,8 @@ class Linear:
         positive = [max(weight, 0.0) for weight in models]
         if not any(positive):
             positive = [1.0] * len(positive)
+        if not math.isfinite(sum(positive)):
+            positive = [weight / max(positive) for weight in positive]
         return (*(weight / sum(positive) for weight in positive), *[0.0] * self.directions)
 
     def coefficients(self, gram: Gram | None) -> Coefficients:

@@ -8,6 +8,7 @@ tensors, so `merging.masked` streams them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,11 @@ class Sizes:
     squares: float
     count: int
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether no sum is beyond the range of what it was made in."""
+        return math.isfinite(self.total + self.squares)
+
     def __add__(self, other: Sizes) -> Sizes:
         """Of this stretch and that."""
         return Sizes(
@@ -197,6 +203,9 @@ class Masked(Elementwise):
         scale: `lambda` in a recipe.
         seed: Of random masks.
 
+    Raises:
+        ArgumentError: The weights' sum overflows.
+
     Example:
         >>> rule = Masked("ties", (1.0, 1.0), (Largest(0.5), Largest(0.5)), elect=True)
         >>> rule.weights, rule.passes
@@ -211,6 +220,10 @@ class Masked(Elementwise):
     normalize: bool = False
     scale: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(sum(map(abs, self.step))):
+            raise ArgumentError("the weights are too large to be summed")
 
     @property
     def keeps(self) -> tuple[Keep, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES
+from mergekit_geo.checkpoints.in_torch import rounded
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.live.blend import module_names
@@ -40,11 +40,16 @@ class Stored:
         Args:
             tensors: The module's, by its own names.
             as_stored: In the dtypes of the checkpoint.
+
+        Raises:
+            NonFiniteError: One of these does not hold a finite element.
         """
         found = self._renamed(tensors)
         infos = self.checkpoint.tensors
         return {
-            name: found[name].detach().to("cpu", TORCH_DTYPES[info.dtype] if as_stored else None)
+            name: rounded(name, found[name], info.dtype)
+            if as_stored
+            else found[name].detach().cpu()
             for name, info in infos.items()
             if name in found
         }

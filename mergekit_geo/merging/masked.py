@@ -17,6 +17,7 @@ from mergekit_geo.geometry.masked import Elementwise, Ranked, Sizes, Spread, Sum
 from mergekit_geo.merging.kernels import Stretch
 from mergekit_geo.merging.mask_kernel import Keys, Mask, mask_kernel
 from mergekit_geo.merging.masks import Masker, masker_for, remembered
+from mergekit_geo.merging.overflow import widened
 
 Stretches = Iterator[tuple[int, list[Stretch]]]
 """Place of the first element and the anchors' stretches, the base first, one after the other."""
@@ -82,13 +83,13 @@ class MaskedTensor:
         for start, anchors in self._read(self._step):
             yield start, anchors, self._filled(start, anchors)
 
-    def add(self, anchors: Anchors, masks: Sequence[Mask | None], out: Stretch) -> None:
+    def add(self, masks: Sequence[Mask | None], anchors: Anchors, out: Stretch) -> None:
         """Overwrite `out` with the merged stretch."""
-        self.kernel.add(anchors, masks, self._sum, out)
+        self.kernel.add(anchors, masks, self.sum, out)
 
     @cached_property
-    def _sum(self) -> Sum:
-        """Known when the sizes are."""
+    def sum(self) -> Sum:
+        """How the task vectors are summed: known when the sizes are."""
         return self.rule.sum(self._sizes)
 
     def _used(self) -> list[Masker]:
@@ -107,11 +108,15 @@ class MaskedTensor:
         self._sizes = [Sizes(0.0, 0.0, 0.0, 0)] * len(self.rule.keeps)
         for _, (base, *models), masks in self.masks():
             found = [
-                self.kernel.measure(base, model, mask)
-                for model, mask in zip(models, masks, strict=True)
+                self._sizes_of(base, model, mask) for model, mask in zip(models, masks, strict=True)
             ]
             self._sizes = [old + new for old, new in zip(self._sizes, found, strict=True)]
             yield [base, *models]
+
+    def _sizes_of(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
+        """In float64 where float32, in which halves are summed, does not hold them."""
+        found = self.kernel.measure(base, model, mask)
+        return found if found.is_finite else self.kernel.measure(widened(base), model, mask)
 
     def _keys_of(self, model: int, anchors: Anchors) -> Keys:
         """Of one task vector, or of all: overwritten by the next."""

@@ -18,15 +18,20 @@ PARITY = 0x1BD11BDA
 TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
 Reals = NDArray[np.floating[Any]]
 
+_beyond_range = np.errstate(over="ignore", invalid="ignore")
+"""Infinities are looked for where they matter, and counted."""
+
 
 class PlainMasks:
     """The arithmetic of `masks.c`, operation by operation but for the order of sums."""
 
+    @_beyond_range
     def sizes(self, base: Stretch, model: Stretch, keys: Keys) -> None:
         """Keys of the elements of model - base."""
         origin, row = _rows([base, model], _width([base, model]))
         keys[:] = _keys(np.abs(row - origin))
 
+    @_beyond_range
     def spreads(self, models: Sequence[Stretch], keys: Keys) -> None:
         """Keys of the elements' variances over the models."""
         rows = [_values(model).astype(np.float64) for model in models]
@@ -65,6 +70,7 @@ class PlainMasks:
         steps = ((low + share * (high - low)) * 2**32).astype(np.uint32)
         np.put_along_axis(out.reshape(order.shape), order, steps[None], axis=1)
 
+    @_beyond_range
     def measure(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
         """Sums over model - base."""
         moved = _values(model).astype(np.float64) - _values(base)
@@ -72,6 +78,7 @@ class PlainMasks:
         size, left = float(np.abs(moved).sum()), float(np.abs(kept).sum())
         return Sizes(size, left, float(kept @ kept), len(moved))
 
+    @_beyond_range
     def add(
         self, anchors: Sequence[Stretch], masks: Sequence[Mask | None], how: Sum, out: Stretch
     ) -> None:
@@ -129,8 +136,7 @@ def threefry(seed: int, counter: int, count: int) -> NDArray[np.uint32]:
 
 
 def _keys(sizes: Reals) -> Keys:
-    with np.errstate(over="ignore"):
-        return sizes.astype(np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)
+    return sizes.astype(np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)
 
 
 def _width(stretches: Sequence[Stretch]) -> type[np.floating[Any]]:

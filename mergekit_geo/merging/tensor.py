@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -19,12 +20,20 @@ from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
 from mergekit_geo.merging.kernels import Kernel, Stretch
 from mergekit_geo.merging.masked import MaskedTensor
+from mergekit_geo.merging.overflow import (
+    LARGEST,
+    lost,
+    needs_width,
+    reach,
+    reach_of_sum,
+    widened,
+)
 from mergekit_geo.merging.reader import STRETCH, Reader, at_least, stretches
 
 Made = TypeVar("Made")
 
-LARGEST = {"F16": 65504.0, "BF16": 3.39e38, "F32": 3.4e38, "F64": 1.8e308}
-"""The largest finite number of each dtype."""
+Make = Callable[[Sequence[Stretch], Stretch], Made]
+"""Makes a stretch of the output from the anchors'."""
 
 
 class Sink(Protocol):
@@ -44,6 +53,7 @@ class TensorRecord:
         gram: Inner products of the anchors, None for a tensor that is not averaged.
         nonfinite: Per anchor, how many elements are NaN or infinite.
         kept: Per task vector, how many elements are kept; empty where none are masked.
+        lost: How many elements are finite in every anchor and not in the output.
     """
 
     branch: str
@@ -51,6 +61,7 @@ class TensorRecord:
     gram: Gram | None = None
     nonfinite: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
+    lost: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As the journal keeps it."""
@@ -61,14 +72,16 @@ class TensorRecord:
             "gram": gram,
             "nonfinite": self.nonfinite,
             "kept": self.kept,
+            "lost": self.lost,
         }
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> TensorRecord:
         """From what `to_json` gave."""
         gram = Gram(np.array(raw["gram"][0]), raw["gram"][1]) if raw["gram"] else None
-        tuples = (tuple(raw[key]) for key in ("nonfinite", "kept"))
-        return cls(raw["branch"], tuple(raw["coefficients"]), gram, *tuples)
+        nonfinite, kept = (tuple(raw[key]) for key in ("nonfinite", "kept"))
+        coefficients, lost = tuple(raw["coefficients"]), raw.get("lost", 0)
+        return cls(raw["branch"], coefficients, gram, nonfinite, kept, lost)
 
 
 class TensorMerger:
@@ -97,14 +110,22 @@ class TensorMerger:
         self.allow_nonfinite = allow_nonfinite
         self._read = Reader(blend, room).read
         self._out = np.empty(0, np.uint8)
+        self._lost, self._largest = 0, 0.0
 
     def merge(self, name: str) -> TensorRecord:
         """Merge one tensor into the sink.
 
         Raises:
-            NonFiniteError: An anchor holds NaN or infinity, or the output dtype overflows.
+            NonFiniteError: An anchor holds NaN or infinity, or finite elements sum to one.
             AntipodalError: The rule has no answer for this tensor.
         """
+        self._lost, self._largest = 0, 0.0
+        record = self._merge(name)
+        if self._lost and not self.allow_nonfinite:
+            self._refuse_lost(name)
+        return replace(record, lost=self._lost) if self._lost else record
+
+    def _merge(self, name: str) -> TensorRecord:
         if self.blend.role(name) is Role.DONATED:
             return self._donate(name)
         rule = self.blend.rule_for(name)
@@ -113,7 +134,7 @@ class TensorMerger:
         if rule.needs_gram:
             gram, counts = self._checked(name, self._gram(name))
             coefficients = self._coefficients(name, rule, gram)
-            self._write(name, coefficients.values)
+            self._write(name, coefficients.values, gram)
         else:
             coefficients = rule.coefficients(None)
             gram, counts = self._checked(name, self._write_and_gram(name, coefficients.values))
@@ -126,13 +147,14 @@ class TensorMerger:
         before = task.before()
         seen = (self._seen(name, anchors) for anchors in next(before))
         gram, counts = self._checked(name, self._sum(seen))
-        if gram is None:
-            self._write(name, rule.convex)
+        if counts:
+            self._write(name, rule.convex, gram)
             return TensorRecord("linear: not finite", rule.convex, gram, counts)
         for anchors in chain.from_iterable(before):
             self.advance(anchors[0].count)
+        most = inf if gram is None else reach_of_sum(gram, task.sum)
         for start, anchors, masks in task.masks():
-            self._put(name, start, anchors, partial(task.add, anchors, masks))
+            self._put(name, start, anchors, partial(task.add, masks), lambda _: most)
         return TensorRecord(rule.name, rule.weights, gram, counts, tuple(task.kept))
 
     def _seen(self, name: str, anchors: Sequence[Stretch]) -> Gram:
@@ -161,57 +183,71 @@ class TensorMerger:
     def _gram(self, name: str) -> Gram:
         return self._sum(self._seen(name, anchors) for _, anchors in self._read(name))
 
-    def _write(self, name: str, coefficients: Sequence[float]) -> None:
+    def _write(self, name: str, coefficients: Sequence[float], gram: Gram | None) -> None:
+        most = inf if gram is None else reach(gram, coefficients)
+        make = partial(_swapped, self.kernel.combine, coefficients)
         for start, anchors in self._read(name):
-            self._put(name, start, anchors, partial(self.kernel.combine, anchors, coefficients))
+            self._put(name, start, anchors, make, lambda _: most)
 
     def _write_and_gram(self, name: str, coefficients: Sequence[float]) -> Gram:
         return self._sum(self._write_and_grams(name, coefficients))
 
     def _write_and_grams(self, name: str, coefficients: Sequence[float]) -> Iterator[Gram]:
+        make = partial(_swapped, self.kernel.combine_and_gram, coefficients)
         for start, anchors in self._read(name):
-            both = partial(self.kernel.combine_and_gram, anchors, coefficients)
-            yield self._put(name, start, anchors, both)
+            yield self._put(name, start, anchors, make, lambda gram: reach(gram, coefficients))
 
     def _sum(self, parts: Iterable[Gram]) -> Gram:
         size = len(self.blend.anchors)
-        return sum(parts, start=Gram(np.zeros((size, size)), 0))
+        with np.errstate(over="ignore", invalid="ignore"):  # who checks the sum finds infinities
+            return sum(parts, start=Gram(np.zeros((size, size)), 0))
 
     def _room(self, nbytes: int) -> Bytes:
         self._out = at_least(self._out, nbytes)
         return self._out[:nbytes]
 
     def _put(
-        self, name: str, start: int, anchors: Sequence[Stretch], make: Callable[[Stretch], Made]
+        self,
+        name: str,
+        start: int,
+        anchors: Sequence[Stretch],
+        make: Make[Made],
+        most: Callable[[Made], float],
     ) -> Made:
-        """Make a stretch and hand it on; what was found in making it."""
+        """Make a stretch and hand it on; what was found in making it.
+
+        `most` tells from that what no element exceeds.
+        """
         dtype = self.blend.output_info(name).dtype
         out = Stretch(self._room(anchors[0].count * ITEM_BYTES[dtype]), dtype)
-        made = make(out)
-        if self._can_overflow(anchors, dtype) and out.nonfinite:
-            self._refuse_overflow(name, make, out)
+        made = make(anchors, out)
+        if not most(made) <= LARGEST[dtype]:
+            self._look(anchors, make, out)
         self.sink.write(name, start * ITEM_BYTES[dtype], out.data)
         self.advance(out.count)
         return made
 
-    def _can_overflow(self, anchors: Sequence[Stretch], dtype: str) -> bool:
-        """Whether sums of finite elements may not fit the output dtype."""
-        if self.allow_nonfinite:
-            return False
-        wide = any(anchor.dtype == "F64" for anchor in anchors)
-        return dtype == "F16" or (wide and dtype != "F64")
+    def _look(self, anchors: Sequence[Stretch], make: Make[Any], out: Stretch) -> None:
+        """Count what is finite in every anchor and not in `out`, made in float64 if need be."""
+        if needs_width(anchors, out):
+            anchors = [widened(anchors[0]), *anchors[1:]]
+            make(anchors, out)
+        if count := int(np.count_nonzero(gone := lost(anchors, out))):
+            wide = Stretch(np.empty(out.count * 8, np.uint8), "F64")
+            make(anchors, wide)
+            sizes = np.nan_to_num(np.abs(wide.data.view(np.float64)[gone]), nan=inf, posinf=inf)
+            self._lost, self._largest = self._lost + count, max(self._largest, float(sizes.max()))
 
-    def _refuse_overflow(self, name: str, again: Callable[[Stretch], Any], out: Stretch) -> None:
-        """If it would be finite in a wider dtype, in which `again` makes it once more."""
-        wide = Stretch(np.empty(out.count * 8, np.uint8), "F64")
-        again(wide)
-        if not wide.nonfinite:
-            largest = np.abs(wide.data.view(np.float64)).max()
-            raise NonFiniteError(
-                f"values up to {largest:.3g} do not fit {out.dtype} ({LARGEST[out.dtype]:.3g})",
-                where=f"tensor {name}",
-                remedy="choose a wider --dtype, or --allow-nonfinite to keep the infinities",
-            )
+    def _refuse_lost(self, name: str) -> None:
+        dtype, largest = self.blend.output_info(name).dtype, self._largest
+        found = "1 element is" if self._lost == 1 else f"{self._lost} elements are"
+        why = f"values up to {largest:.3g} do not fit {dtype} ({LARGEST[dtype]:.3g})"
+        raise NonFiniteError(
+            f"{found} finite in every model and not in the output: "
+            f"{why if largest < inf else 'their sum overflows float64'}",
+            where=f"tensor {name}",
+            remedy="choose smaller weights or a wider --dtype, or --allow-nonfinite to go on",
+        )
 
     def _checked(self, name: str, gram: Gram) -> tuple[Gram | None, tuple[int, ...]]:
         """The Gram matrix, or None with the counts of what is not finite.
@@ -241,3 +277,12 @@ class TensorMerger:
             where=f"tensor {name}",
             remedy="leave that model out, or --allow-nonfinite to merge all the same",
         )
+
+
+def _swapped(
+    combine: Callable[[Sequence[Stretch], Sequence[float], Stretch], Made],
+    coefficients: Sequence[float],
+    anchors: Sequence[Stretch],
+    out: Stretch,
+) -> Made:
+    return combine(anchors, coefficients, out)

@@ -28,6 +28,7 @@ from mergekit_geo.workflows.control import Control
 from mergekit_geo.workflows.evidence import evidence, sharpness_evidence
 from mergekit_geo.workflows.losses import LossPlan, LossReport
 from mergekit_geo.workflows.measuring import Ground
+from mergekit_geo.workflows.nonfinite import nonfinite_warnings
 from mergekit_geo.workflows.request import Request
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Draft:
                 *self.warnings,
                 *losses.warnings,
                 *sharpness.warnings,
-                *_nonfinite(self.blend, records),
+                *nonfinite_warnings(self.blend, records),
                 *differing_licenses(entries),
             ],
             not_measured=self.not_measured(found, out),
@@ -256,12 +257,3 @@ def _kept(records: dict[str, TensorRecord]) -> list[float | None]:
     if not total:
         return []
     return [None, *(sum(kept) / total for kept in zip(*(kept for kept, _ in masked), strict=True))]
-
-
-def _nonfinite(blend: Blend, records: dict[str, TensorRecord]) -> list[str]:
-    return [
-        f"{name}: {count} elements of {anchor.name} are NaN or infinite"
-        for name, record in records.items()
-        for anchor, count in zip(blend.anchors, record.nonfinite, strict=False)
-        if count
-    ]

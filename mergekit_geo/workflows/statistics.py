@@ -77,6 +77,7 @@ def refresh_state(
     Raises:
         DataError: The training data is missing or unusable.
     """
+    from mergekit_geo.checkpoints.in_torch import DTYPE_NAMES, rounded
     from mergekit_geo.live.blend import module_names
     from mergekit_geo.live.open import load_result
     from mergekit_geo.workflows.measuring import estimate_statistics
@@ -87,7 +88,7 @@ def refresh_state(
     module = load_result(donor, own, compute)
     count = estimate_statistics(module, donor.folder, donor.config, train_data, compute)
     for name, tensor in _statistics(_known(module_names(module, donor)), module.state_dict()):
-        state[name].copy_(tensor)
+        state[name].copy_(rounded(name, tensor, DTYPE_NAMES[state[name].dtype]))
     return count
 
 
@@ -108,10 +109,10 @@ def _statistics(names: dict[str, str], state: dict[str, Tensor]) -> Iterator[tup
 
 
 def _overwrite(folder: Path, name: str, tensor: Tensor) -> None:
-    from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES, bytes_of
+    from mergekit_geo.checkpoints.in_torch import bytes_of, rounded
 
     info, place = read_tensors(folder)[name]
-    data = bytes_of(tensor.detach().cpu().to(TORCH_DTYPES[info.dtype]).contiguous())
+    data = bytes_of(rounded(name, tensor, info.dtype).contiguous())
     descriptor = os.open(place.path, os.O_WRONLY)
     try:
         os.pwrite(descriptor, data.data, place.offset)

@@ -141,6 +141,23 @@ def test_nan_is_named_and_can_be_allowed(save: Save, tmp_path: Path) -> None:
     assert "warning: model.norm.weight: 1 elements of" in stderr.replace("\n", " ")
 
 
+def test_infinities_of_the_merge_are_named_and_can_be_allowed(save: Save, tmp_path: Path) -> None:
+    state = {f"w{i}": torch.tensor([3e38, 1.5, -3e38]) for i in range(7)}
+    arguments = ("soup", save("a", state), save("b", state), "--weights", "1,1",
+                 "--no-normalize", "-o", tmp_path / "out", *NO_LOSS)  # fmt: skip
+    code, _, stderr = invoke(*arguments)
+    assert code == 1
+    assert "2 elements are finite in every model and not in the output: values up to 6e+38" in (
+        " ".join(stderr.split())
+    )
+    assert not (tmp_path / "out").exists()
+    code, _, stderr = invoke(*arguments, "--allow-nonfinite")
+    assert code == 0
+    told = "14 elements are finite in every model, and NaN or infinite in the output, in 7 tensors"
+    assert told in " ".join(stderr.split())
+    assert "and 2 more" in " ".join(stderr.split())
+
+
 def test_antipodal_tensor_is_named_and_can_be_straightened(save: Save, tmp_path: Path) -> None:
     state = random_state("a")
     arguments = ("slerp", save("a", state), save("b", {k: -v for k, v in state.items()}),

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import mergekit_geo as geo
-from mergekit_geo.errors import ArgumentError, DataError, IncompatibleError, OutputError
+from mergekit_geo.checkpoints.in_torch import rounded
+from mergekit_geo.errors import (
+    ArgumentError,
+    DataError,
+    IncompatibleError,
+    NonFiniteError,
+    OutputError,
+)
 from mergekit_geo.objectives.text import builtin_documents
+from mergekit_geo.progress import Silent
 from mergekit_geo.reports.schema import Report
 from tests.conftest import Save
 
@@ -200,6 +209,34 @@ def test_loss_that_is_not_a_number_is_no_loss(family: Path, tmp_path: Path) -> N
     )
     assert "the loss is not a number" in found.report.not_measured[0].why
     assert any("1 elements of" in warning for warning in found.report.warnings)
+
+
+def test_a_resumed_merge_counts_what_was_lost_before(save: Save, tmp_path: Path) -> None:
+    state = {f"w{i}": torch.full((3,), 3e38) for i in range(3)}
+    models, out = [save("a", state), save("b", state)], tmp_path / "out"
+
+    class Stopping(Silent):
+        done = 0
+
+        def advance(self, count: int) -> None:
+            self.done += count
+            if self.done == 9:
+                raise KeyboardInterrupt
+
+    output = geo.Output(allow_nonfinite=True, fsync=False)
+    options: dict[str, Any] = {"weights": [1, 1], "normalize": False, "data": None}
+    with pytest.raises(KeyboardInterrupt):
+        geo.soup(models, out, output=output, progress=Stopping(), **options)
+    report = geo.soup(models, out, output=output, **options).report
+    assert report.settings["alignment"] == ["resumed: 3 tensors were written already"]
+    assert any(warning.startswith("9 elements are finite in every") for warning in report.warnings)
+    with pytest.raises(NonFiniteError, match=r"tensor w.: 3 elements are finite in every model"):
+        geo.soup(models, **options)
+
+
+def test_a_parameter_that_outgrew_its_dtype_is_not_written() -> None:
+    with pytest.raises(NonFiniteError, match="tensor w: 1 elements are finite and do not fit F16"):
+        rounded("w", torch.tensor([7e4, torch.nan, 1.0]), "F16")
 
 
 def test_sharded_output_in_another_dtype(family: Path, tmp_path: Path) -> None:
