@@ -13,8 +13,10 @@ from rich.text import Text
 from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.cli.session import printable
 from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements
+from mergekit_geo.reports.headline import summary
 from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.landscape_text import landscape_lines
+from mergekit_geo.reports.losses import BarrierEntry
 from mergekit_geo.reports.path import PathMeasurements
 from mergekit_geo.reports.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.reports.push import PushMeasurements
@@ -31,6 +33,7 @@ from mergekit_geo.reports.sharpness import CAVEATS, SharpnessEntry, SharpnessMea
 from mergekit_geo.reports.tables import (
     BARRIER_HEAD,
     barrier_rows,
+    describe_barriers,
     describe_data,
     describe_sharpness,
     loss_table,
@@ -39,7 +42,6 @@ from mergekit_geo.reports.tables import (
     path_lines,
     sharpness_table,
     training_lines,
-    verdict,
 )
 
 WIDE = 160
@@ -80,7 +82,7 @@ def _print_losses(console: Console, report: Report) -> None:
         _print_notes(console, report.data)
         console.print(
             f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents, paired "
-            "in the last column",
+            "in the columns of differences",
             markup=False,
         )
         console.print(_table(*loss_table(report)))
@@ -91,11 +93,17 @@ def _print_ground(
 ) -> None:
     """Barriers between the models, what it comes to, and how sharp they are."""
     if result.barriers:
+        _print_caption(console, result.barriers)
         console.print(_table(BARRIER_HEAD, barrier_rows(result.barriers)))
-    if text := verdict(report):
+    for text in summary(report):
         console.print(printable(text), markup=False)
     if result.sharpness:
         _print_sharpness(console, report, result.sharpness)
+
+
+def _print_caption(console: Console, entries: Sequence[BarrierEntry]) -> None:
+    if text := describe_barriers(entries):
+        console.print(text, markup=False)
 
 
 def _kept(report: Report, result: MergeMeasurements) -> str:
@@ -137,6 +145,7 @@ def _print_path(console: Console, report: Report, result: PathMeasurements) -> N
         markup=False,
     )
     console.print(_table(*model_table(result.losses, report.data)))
+    _print_caption(console, [result.straight, result.fitted])
     console.print(_table(BARRIER_HEAD, barrier_rows([result.straight, result.fitted])))
     for line in path_lines(result):
         console.print(printable(line), markup=False)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mergekit_geo.connectivity.profile import Profile
+from mergekit_geo.objectives.findings import Finding, finding, limit_of, percent
 from mergekit_geo.objectives.losses import Floats
 from mergekit_geo.objectives.statistics import Estimate, estimate
 
@@ -53,6 +54,16 @@ class Heights:
     path_mean: Estimate
     ends: tuple[Estimate, Estimate]
 
+    @property
+    def size(self) -> float:
+        """Mean loss of the ends."""
+        return (self.ends[0].value + self.ends[1].value) / 2
+
+    @property
+    def limit(self) -> float:
+        """Barriers below this are negligible: 2 % of the mean loss of the ends."""
+        return limit_of(self.size)
+
     def sentence(self, unit: str) -> str:
         """Whether there is a barrier, in words."""
         found = self.barrier.estimate
@@ -60,12 +71,46 @@ class Heights:
             return "no barrier can be given"
         if found.is_significant is None:
             return "too few documents to tell whether there is a barrier"
-        if found.is_significant and found.value > 0:
-            return f"a barrier of {_quantity(found, 1, unit)} at t = {self.barrier.t:.2f}"
-        if self.dip.estimate.is_significant and self.dip.estimate.value < 0:
-            depth = _quantity(self.dip.estimate, -1, unit)
-            return f"no barrier: the path dips {depth} below its ends at t = {self.dip.t:.2f}"
-        return "no significant barrier"
+        return WORDS[finding(found, self.limit)](self, unit)
+
+    def _wall(self, unit: str) -> str:
+        found = self.barrier.estimate
+        kind = "a barrier" if found.value >= self.limit else "a negligible barrier"
+        share = f", {percent(found.value / self.size)} of the loss," if self.size else ""
+        return f"{kind} of {_quantity(found, 1, unit)}{share} at t = {self.barrier.t:.2f}"
+
+    def _dip(self, unit: str) -> str:
+        """Where the path lies below the line between its ends; empty where it does not."""
+        if finding(self.dip.estimate, math.inf) != "lower":
+            return ""
+        depth = _quantity(self.dip.estimate, -1, unit)
+        return f"the path dips {depth} below its ends at t = {self.dip.t:.2f}"
+
+    def _none(self, unit: str) -> str:
+        if dip := self._dip(unit):
+            return f"no barrier: {dip}"
+        if not self.barrier.estimate.detectable:
+            return "no barrier"
+        return f"no significant barrier: one of {self._detectable(unit)} would be detected"
+
+    def _unknown(self, unit: str) -> str:
+        dip = self._dip(unit)
+        text = f"only one of {self._detectable(unit)} or more would be detected"
+        return f"cannot tell whether there is a barrier: {text}" + (f"; {dip}" if dip else "")
+
+    def _detectable(self, unit: str) -> str:
+        detectable = self.barrier.estimate.detectable
+        assert detectable is not None, "an interval without a detectable size"
+        share = f" ({percent(detectable / self.size)} of the loss)" if self.size else ""
+        return f"{detectable:.2g} {unit}{share}"
+
+
+WORDS: dict[Finding, Callable[[Heights, str], str]] = {
+    "higher": Heights._wall,
+    "lower": Heights._none,
+    "same": Heights._none,
+    "unknown": Heights._unknown,
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +160,7 @@ def barrier(profile: Profile) -> Barrier:
         ...     return Losses(3 + 4 * t * (1 - t) * draw, np.ones(40), np.arange(40))
         >>> halves = Halves(np.arange(20), np.arange(20, 40))
         >>> barrier(trace(arch, lambda losses: halves)).sentence()
-        'a barrier of 2.012 nats [1.946, 2.079] at t = 0.50'
+        'a barrier of 2.012 nats [1.946, 2.079], 67 % of the loss, at t = 0.50'
     """
     losses = list(profile.measured.values())
     wrong = [1 - found.score for found in losses if found.score is not None]

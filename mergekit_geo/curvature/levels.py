@@ -58,7 +58,7 @@ class Level:
         products = self.steps + self.half_steps / 2 + self.trace_products
         products += self.probes * self.probe_steps
         ascents = 2 * self.restarts * self.ascent_steps
-        evaluations = 2 + 2 * self.draws + (14 if self.ends == "both" else 0)
+        evaluations = 5 + 2 * self.draws + (17 if self.ends == "both" else 0)
         return 1 + fitted + product * products + ascents + EVALUATION * evaluations
 
 

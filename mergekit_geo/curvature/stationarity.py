@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,14 @@ from torch import Tensor
 from mergekit_geo.curvature.levels import GROUPS
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.live.vectors import inner, norm
+from mergekit_geo.objectives.findings import limit_of, sized
+from mergekit_geo.objectives.statistics import LEVEL, POWER
 
 Floats = NDArray[np.float64]
 
 NOT_STATIONARY, SADDLE = "not stationary", "saddle"
 NO_NEGATIVE_CURVATURE, NOT_MEASURED = "no negative curvature", "not measured"
+CANNOT_TELL = "cannot tell"
 
 ERRORS = 2.0
 """Standard errors above zero from which a squared norm is told from zero: without a gradient it is
@@ -149,12 +152,15 @@ class Stationarity:
     """What can be said of a point; never that it is a minimum, which no measurement shows.
 
     Attributes:
-        kind: `not stationary`, `saddle`, `no negative curvature` or `not measured`.
+        kind: `not stationary`, `saddle`, `no negative curvature`, `cannot tell` or `not measured`.
         sentence: The same in words, with the numbers it rests on.
+        detectable: The gain of a step down the gradient that would have been detected; None where
+            the gradient was not measured.
     """
 
     kind: str
     sentence: str
+    detectable: float | None = None
 
 
 def verdict(
@@ -168,13 +174,17 @@ def verdict(
     residual: float | None,
     steps: int,
     lowered: bool | None,
+    error: float | None = None,
+    groups: int | None = None,
 ) -> Stationarity:
     """What the gradient, and then the curvature, say of a point.
 
     Not stationary where ||g||^2 is more than two standard errors above zero and the gain that it
-    promises, ||g||^2 / (2 λ_max), is above the standard error of the loss, or without one above
-    1e-3 of the loss. A saddle where λ_min + residual < -1e-3 |λ_max| and a step along ±v_min lowers
-    the held-out loss. No gradients.
+    promises, ||g||^2 / (2 λ_max), is above the standard error of the loss or 2 % of the loss,
+    whichever is smaller, or without an error above 1e-3 of the loss. Otherwise the gradient does
+    not matter, unless a gain of 2 % of the loss could have gone unseen: then nothing is told. A
+    saddle where λ_min + residual < -1e-3 |λ_max| and a step along ±v_min lowers the held-out loss.
+    No gradients.
 
     Args:
         loss: L(θ).
@@ -186,23 +196,56 @@ def verdict(
         residual: Of it: an eigenvalue lies within this of it.
         steps: Of the iteration that found them.
         lowered: Whether a step along ±v_min lowers the held-out loss, as in `Escape`.
+        error: Of λ_min over documents, if larger than the residual; for the words.
+        groups: That the standard error of ||g||^2 is over; 8 if None.
 
     Example:
         >>> verdict(loss=2.5, loss_error=0.02, squared_norm=0.5, squared_norm_error=0.1,
         ...     lambda_max=4.0, lambda_min=-1.0, residual=0.01, steps=30, lowered=True).sentence
         'not stationary: a step down the gradient promises to lower the loss by 0.062'
     """
-    top, bottom, error = _number(lambda_max), _number(lambda_min), _number(residual)
+    top, bottom, slack = _number(lambda_max), _number(lambda_min), _number(residual)
     gain = _gain(_number(squared_norm), _number(squared_norm_error), top)
     if math.isnan(gain):
         return Stationarity(NOT_MEASURED, "needs λ_max and the gradients of three batches")
-    if gain > (MATERIAL * abs(loss) if loss_error is None else loss_error):
+    limit = limit_of(loss)
+    least = _detectable(_number(squared_norm_error), top, groups or GROUPS)
+    if gain > (MATERIAL * abs(loss) if loss_error is None else min(loss_error, limit)):
         promise = "without end" if math.isinf(gain) else f"by {gain:.2g}"
         text = f"not stationary: a step down the gradient promises to lower the loss {promise}"
-        return Stationarity(NOT_STATIONARY, text)
-    if math.isnan(bottom + error):
-        return Stationarity(NOT_MEASURED, "no gradient that matters; λ_min was not measured")
-    return _by_curvature(bottom, error, TAU * abs(top), steps, lowered)
+        return Stationarity(NOT_STATIONARY, text, least)
+    if least > limit:
+        return Stationarity(CANNOT_TELL, _unseen(least, loss), least)
+    if math.isnan(bottom + slack):
+        text = f"no gradient that matters, where {_seen(least, loss)}; λ_min was not measured"
+        return Stationarity(NOT_MEASURED, text, least)
+    found = _by_curvature(bottom, slack, TAU * abs(top), steps, lowered, error)
+    return replace(found, detectable=least)
+
+
+def _detectable(error: float, lambda_max: float, groups: int) -> float:
+    """The gain of a step down the gradient that is told from none four times in five."""
+    from scipy.special import stdtrit
+
+    errors = sum(stdtrit(max(groups - 1, 1), share) for share in ((1 + LEVEL) / 2, POWER))
+    if error == 0:
+        return 0.0
+    return float(errors * error / (2 * lambda_max)) if lambda_max > 0 else math.inf
+
+
+def _seen(least: float, loss: float) -> str:
+    if not least:
+        return "any would be detected"
+    return f"one that promises {sized(least, loss)} would be detected"
+
+
+def _unseen(least: float, loss: float) -> str:
+    if math.isinf(least):
+        return "cannot tell whether the gradient matters: λ_max is not positive"
+    return (
+        "cannot tell whether the gradient matters: on so few examples only one that promises "
+        f"{sized(least, loss)} or more would be detected"
+    )
 
 
 def _number(value: float | None) -> float:
@@ -222,9 +265,14 @@ def _gain(squared_norm: float, error: float, lambda_max: float) -> float:
 
 
 def _by_curvature(
-    lambda_min: float, residual: float, tau: float, steps: int, lowered: bool | None
+    lambda_min: float,
+    residual: float,
+    tau: float,
+    steps: int,
+    lowered: bool | None,
+    error: float | None,
 ) -> Stationarity:
-    found = f"{lambda_min:.3g} ± {residual:.1g}"
+    found = f"{lambda_min:.3g} ± {max(residual, error or 0.0):.1g}"
     if lambda_min + residual >= -tau:
         return Stationarity(NO_NEGATIVE_CURVATURE, f"no negative curvature found in {steps} steps")
     if lowered is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from mergekit_geo.objectives.losses import Floats, Indices, Losses
 
 FEWEST_DOCUMENTS = 5
 LEVEL = 0.95
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Estimate:
         high: Upper end.
         documents: How many documents it rests on.
         error: Standard error; None where there is no interval.
+        detectable: The smallest size of such a quantity that would be told from zero four times in
+            five (two-sided 5 %, power 80 %): 2.8 standard errors, more with few documents.
     """
 
     value: float
@@ -31,6 +34,7 @@ class Estimate:
     high: float | None
     documents: int
     error: float | None = None
+    detectable: float | None = None
 
     @property
     def is_significant(self) -> bool | None:
@@ -54,6 +58,40 @@ def paired_difference(first: Losses, second: Losses) -> Estimate:
     """
     assert np.array_equal(first.document, second.document), "not the same examples"
     return estimate(first.loss - second.loss, first.weight, first.document)
+
+
+def mean_score(losses: Losses) -> Estimate | None:
+    """Share of right answers with its interval; None where the task has none."""
+    if losses.score is None:
+        return None
+    return estimate_share(losses.score, losses.weight, losses.document)
+
+
+def paired_score(first: Losses, second: Losses) -> Estimate | None:
+    """The same of the first minus that of the second, on the same examples."""
+    if first.score is None or second.score is None:
+        return None
+    return estimate_share(first.score - second.score, first.weight, first.document)
+
+
+def estimate_share(values: Floats, weights: Floats, document: Indices) -> Estimate:
+    """As `estimate`, of shares or differences of shares.
+
+    Where all are the same, documents of another kind may only not have been drawn: the ends are
+    those of a share of which n documents show nothing, 1 - 0.05^(1/n), or about 3 / n (Hanley and
+    Lippman-Hand 1983).
+
+    Example:
+        >>> found = estimate_share(np.ones(30), np.ones(30), np.arange(30))
+        >>> round(found.low, 3), found.high
+        (0.905, 1.0)
+    """
+    found = estimate(values, weights, document)
+    if found.error != 0:
+        return found
+    unseen = 1 - (1 - LEVEL) ** (1 / found.documents)
+    low, high = max(found.value - unseen, -1.0), min(found.value + unseen, 1.0)
+    return replace(found, low=low, high=high, detectable=1 - (1 - POWER) ** (1 / found.documents))
 
 
 def estimate(values: Floats, weights: Floats, document: Indices) -> Estimate:
@@ -83,10 +121,24 @@ def estimate(values: Floats, weights: Floats, document: Indices) -> Estimate:
         return Estimate(value, None, None, count)
     if np.ptp(values) == 0:
         same = float(values[0])
-        return Estimate(same, same, same, count, 0.0)
-    error = _error(totals, sums)
-    margin = error * _quantile(totals)
-    return Estimate(value, value - margin, value + margin, count, error)
+        return Estimate(same, same, same, count, 0.0, 0.0)
+    return around(value, _error(totals, sums), totals)
+
+
+def around(value: float, error: float, totals: Floats) -> Estimate:
+    """Student's interval around a value, and the size that would be detected.
+
+    Args:
+        value: The estimate.
+        error: Its standard error over documents.
+        totals: (n,) weight of each document.
+    """
+    from scipy.special import stdtrit
+
+    freedom = degrees_of_freedom(totals / totals.sum())
+    margin = error * float(stdtrit(freedom, (1 + LEVEL) / 2))
+    detectable = margin + error * float(stdtrit(freedom, POWER))
+    return Estimate(value, value - margin, value + margin, len(totals), error, detectable)
 
 
 def _per_document(values: Floats, document: Indices) -> Floats:
@@ -98,13 +150,6 @@ def _error(totals: Floats, sums: Floats) -> float:
     without = (sums.sum() - sums) / (totals.sum() - totals)
     shift = without - sums.sum() / totals.sum()
     return math.sqrt((1 - 1 / len(totals)) * (shift @ shift))
-
-
-def _quantile(totals: Floats) -> float:
-    """Standard errors in half an interval."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees_of_freedom(totals / totals.sum()), (1 + LEVEL) / 2))
 
 
 def degrees_of_freedom(shares: Floats) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from mergekit_geo.objectives.settings import BUILTIN
 from mergekit_geo.reports.card_data import HUB_ID, front_matter, model_name
 from mergekit_geo.reports.finetune import FinetuneMeasurements
+from mergekit_geo.reports.headline import summary
 from mergekit_geo.reports.licenses import common_license, license_name
 from mergekit_geo.reports.markdown import code, escape, table
 from mergekit_geo.reports.schema import (
@@ -21,11 +22,11 @@ from mergekit_geo.reports.tables import (
     BARRIER_HEAD,
     WITH_OUTPUT,
     barrier_rows,
+    describe_barriers,
     describe_data,
     describe_sharpness,
     loss_table,
     sharpness_table,
-    verdict,
 )
 from mergekit_geo.reports.usage import usage
 
@@ -66,8 +67,10 @@ def _headline(report: Report) -> str:
     assert isinstance(report.result, MergeMeasurements)
     kind = report.result.coefficients.method
     parents = [model for model in report.models if model.role == "parent"]
-    what = f"{len(parents)} models merged by `{kind}` with {PROJECT}."
-    return " ".join(filter(None, [what, escape(verdict(report))]))
+    count = "One model" if len(parents) == 1 else f"{len(parents)} models"
+    done = "copied" if len(parents) == 1 else f"merged by `{kind}`"
+    what = f"{count} {done} with {PROJECT}."
+    return " ".join([what, *map(escape, summary(report))])
 
 
 def _parents(report: Report, result: MergeMeasurements) -> str:
@@ -134,7 +137,7 @@ def losses_parts(report: Report) -> list[str]:
         return []
     about = (
         f"Measured on {escape(describe_data(report.data))}. Intervals are 95 % over documents; "
-        "the last column is paired."
+        "those of differences are paired."
     )
     return [about, table(head, rows)]
 
@@ -146,7 +149,9 @@ def barriers_parts(
     if not result.barriers:
         return []
     picture = f"![Loss on the way {shown}](figures/barrier.png)"
-    return [table(BARRIER_HEAD, barrier_rows(result.barriers)), picture]
+    caption = describe_barriers(result.barriers)
+    about = [f"{caption[:1].upper()}{caption[1:]}."] if caption else []
+    return [*about, table(BARRIER_HEAD, barrier_rows(result.barriers)), picture]
 
 
 def sharpness_parts(report: Report) -> list[str]:

@@ -15,6 +15,7 @@ from mergekit_geo.reports.measures import MEASURES, Measure
 from mergekit_geo.reports.palette import COLOURS, colours, short_name
 from mergekit_geo.reports.schema import BarrierMeasurements, Geometry
 from mergekit_geo.reports.sharpness import SharpnessEntry
+from mergekit_geo.reports.tables import loss_axis
 
 Chart = dict[str, Any]
 
@@ -27,7 +28,9 @@ def barrier_chart(entries: Sequence[BarrierEntry]) -> Chart:
     traces: list[Chart] = []
     for colour, entry in zip(colours(len(entries)), entries, strict=True):
         traces += _curve(entry, colour)
-    return _chart(traces, xaxis={"title": {"text": "t"}}, yaxis={"title": {"text": "loss"}})
+    return _chart(
+        traces, xaxis={"title": {"text": "t"}}, yaxis={"title": {"text": loss_axis(entries)}}
+    )
 
 
 def matrix_chart(measured: BarrierMeasurements) -> Chart:

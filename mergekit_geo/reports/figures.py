@@ -15,6 +15,7 @@ from mergekit_geo.reports.measures import MEASURES, Measure
 from mergekit_geo.reports.palette import COLOURS, colours, short_name
 from mergekit_geo.reports.schema import BarrierMeasurements
 from mergekit_geo.reports.sharpness import SharpnessEntry
+from mergekit_geo.reports.tables import loss_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,7 +112,7 @@ def barrier_figure(entries: Sequence[BarrierEntry]) -> Figure:
     for colour, entry in zip(colours(len(entries)), entries, strict=True):
         _curve(axes, entry, colour)
     axes.set_xlabel("t")
-    axes.set_ylabel("loss")
+    axes.set_ylabel(loss_axis(entries))
     axes.set_xlim(-0.02, 1.02)
     axes.legend(frameon=False, fontsize=8, loc="best")
     return figure

@@ -14,9 +14,10 @@ from mergekit_geo.reports.card import (
 )
 from mergekit_geo.reports.card_data import front_matter, model_name
 from mergekit_geo.reports.finetune import FinetuneMeasurements
+from mergekit_geo.reports.headline import summary
 from mergekit_geo.reports.markdown import escape
 from mergekit_geo.reports.schema import Report
-from mergekit_geo.reports.tables import training_lines, verdict
+from mergekit_geo.reports.tables import training_lines
 from mergekit_geo.reports.usage import usage
 
 
@@ -34,7 +35,7 @@ def finetune_card(report: Report) -> str:
     parts = [
         front_matter(report),
         f"# {escape(model_name(report))}",
-        " ".join(filter(None, [origin, escape(verdict(report))])),
+        " ".join([origin, *map(escape, summary(report))]),
         section("How to load it", usage(report)),
         section("Training", training),
         section("Losses before and after", *losses_parts(report)),

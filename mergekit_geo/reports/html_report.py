@@ -35,6 +35,7 @@ from mergekit_geo.reports.sharpness import CAVEATS, SharpnessEntry, SharpnessMea
 from mergekit_geo.reports.tables import (
     BARRIER_HEAD,
     barrier_rows,
+    describe_barriers,
     describe_data,
     describe_sharpness,
     loss_table,
@@ -80,7 +81,7 @@ def page(report: Report) -> Page:
 def _merge(found: Page, report: Report, result: MergeMeasurements) -> None:
     if report.data is not None and result.losses:
         found.section("Losses")
-        found.paragraph(_about(report) + "; the last column is paired", "note")
+        found.paragraph(_about(report) + "; those of differences are paired", "note")
         found.table(*loss_table(report))
     if result.selection is not None:
         _selection(found, result.selection)
@@ -140,7 +141,7 @@ def _landscape(found: Page, report: Report, result: LandscapeMeasurements) -> No
 def _finetune(found: Page, report: Report, result: FinetuneMeasurements) -> None:
     if result.losses:
         found.section("Losses before and after")
-        found.paragraph(_about(report) + "; the last column is paired", "note")
+        found.paragraph(_about(report) + "; those of differences are paired", "note")
         found.table(*loss_table(report))
     if result.barriers:
         _barrier_section(found, "From before to after", result.barriers)
@@ -183,6 +184,8 @@ def _selection(found: Page, entry: SelectionEntry) -> None:
 
 def _barrier_section(found: Page, title: str, entries: Sequence[BarrierEntry]) -> None:
     found.section(title)
+    if caption := describe_barriers(entries):
+        found.paragraph(caption, "note")
     found.table(BARRIER_HEAD, barrier_rows(entries))
     rows = [
         [f"{e.first} to {e.second}, {e.along}", f"{t:.4f}", number(loss)]

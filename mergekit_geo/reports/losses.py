@@ -19,6 +19,8 @@ class LossEntry(Part):
         perplexity: exp(loss), for language models.
         metric: The task's metric, such as accuracy; null where it has none.
         macro_f1: For classifiers.
+        metric_low: Lower end of the metric's 95 % interval over documents; null with too few.
+        metric_high: Upper end.
     """
 
     model: str
@@ -29,6 +31,27 @@ class LossEntry(Part):
     perplexity: float | None = None
     metric: float | None = None
     macro_f1: float | None = None
+    metric_low: float | None = None
+    metric_high: float | None = None
+
+
+class EstimateEntry(Part):
+    """A number and its 95 % interval over documents; null ends with too few of them.
+
+    The value is null where the loss is not a number.
+
+    Attributes:
+        value: The number.
+        low: Lower end.
+        high: Upper end.
+        detectable: The size that would be told from zero four times in five: 2.8 standard errors
+            (two-sided 5 %, power 80 %), more with few documents.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    detectable: float | None = None
 
 
 class DifferenceEntry(Part):
@@ -40,6 +63,9 @@ class DifferenceEntry(Part):
         low: Lower end of the paired 95 % interval; null with too few documents.
         high: Upper end.
         significant: Whether the interval leaves zero out.
+        detectable: The size that would be told from zero, as in every estimate.
+        metric: The same of the task's metric; positive means that the output is better.
+        macro_f1: The same of macro-F1, for classifiers.
     """
 
     model: str
@@ -47,17 +73,9 @@ class DifferenceEntry(Part):
     low: float | None
     high: float | None
     significant: bool | None
-
-
-class EstimateEntry(Part):
-    """A number and its 95 % interval over documents; null ends with too few of them.
-
-    The value is null where the loss is not a number.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
+    detectable: float | None = None
+    metric: EstimateEntry | None = None
+    macro_f1: EstimateEntry | None = None
 
 
 class BarrierEntry(Part):
@@ -79,6 +97,10 @@ class BarrierEntry(Part):
         significant: Whether the barrier's interval lies above zero; null without an interval.
         verdict: The same in words.
         taken: t of the point that the merge took, chosen on the selection half.
+        dip: Lowest loss above the chord.
+        t_dip: Where that is, found on the selection half.
+        threshold: Barriers below this are negligible: 2 % of the mean loss of the ends.
+        documents: How many documents all this is of: those of the report half.
     """
 
     first: str
@@ -96,3 +118,7 @@ class BarrierEntry(Part):
     significant: bool | None
     verdict: str
     taken: float | None = None
+    dip: EstimateEntry | None = None
+    t_dip: float | None = None
+    threshold: float | None = None
+    documents: int | None = None

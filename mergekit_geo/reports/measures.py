@@ -22,7 +22,8 @@ class Measure:
     Attributes:
         title: Its name.
         value: The number; None where it was not measured.
-        error: Its standard error or residual; None where it has none.
+        error: Its standard error, or an eigenvalue's residual where that is larger; None where
+            it has none.
     """
 
     title: str
@@ -34,7 +35,7 @@ class Measure:
         value, error = self.value(entry), self.error(entry)
         if value is None:
             return ""
-        return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.1g}"
+        return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
 
 
 def _of(path: str) -> Number:
@@ -49,10 +50,12 @@ def _of(path: str) -> Number:
     return find
 
 
+LAMBDA_MAX = Measure("λ_max", _of("extremes.largest.value"), _of("extremes.largest.uncertainty"))
+
 MEASURES = (
-    Measure("λ_max", _of("extremes.largest.value"), _of("extremes.largest.residual")),
+    LAMBDA_MAX,
     Measure("λ_max, half", _of("extremes.largest.half")),
-    Measure("λ_min", _of("extremes.smallest.value"), _of("extremes.smallest.residual")),
+    Measure("λ_min", _of("extremes.smallest.value"), _of("extremes.smallest.uncertainty")),
     Measure("trace", _of("trace.value"), _of("trace.standard_error")),
     Measure("SAM sharpness", _of("sam_sharpness")),
     Measure("adaptive, worst", _of("ascent.adaptive_worst")),

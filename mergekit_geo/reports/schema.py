@@ -173,7 +173,18 @@ class SelectionEntry(Part):
 
 
 class MergeMeasurements(Part):
-    """Result of a merge."""
+    """Result of a merge.
+
+    Attributes:
+        coefficients: How the models were combined.
+        losses: Of parents and output, the output last.
+        differences: Output minus each of the others.
+        barriers: Between the parents.
+        sharpness: Of parents and output.
+        geometry: Where the parents lie.
+        selection: What was chosen by loss; null where nothing was.
+        unmerged: The model that the output is, where no other has a part in it; else null.
+    """
 
     coefficients: MergeCoefficients
     losses: list[LossEntry]
@@ -182,6 +193,7 @@ class MergeMeasurements(Part):
     sharpness: list[SharpnessEntry]
     geometry: Geometry | None
     selection: SelectionEntry | None = None
+    unmerged: str | None = None
 
 
 class CheckMeasurements(Part):

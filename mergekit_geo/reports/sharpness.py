@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mergekit_geo.reports.losses import DifferenceEntry, EstimateEntry
 from mergekit_geo.reports.part import Part
 
 CAVEATS = (
@@ -12,8 +13,8 @@ CAVEATS = (
     "trivial reasons: compare with its parents, and with the adaptive measures of the full level, "
     "which do not see such rescalings.",
     "Sharpness does not in general predict how a model generalises (Andriushchenko 2023).",
-    "λ_max is biased up on small samples: its value on half of the sample shows how much. SAM "
-    "sharpness is a lower bound of the largest rise within rho.",
+    "λ_max is biased up on small samples, which its ± does not hold: its value on half of the "
+    "sample shows how much. SAM sharpness is a lower bound of the largest rise within rho.",
 )
 
 
@@ -37,6 +38,7 @@ class SlopeEntry(Part):
         parameter_norm: Euclidean norm of the trainable parameters.
         logit_norm: Mean Euclidean norm of the centred logits; null where the model has none.
         one_step: SAM sharpness of one gradient step.
+        groups: How many groups of batches the products are of.
     """
 
     examples: int
@@ -54,6 +56,7 @@ class SlopeEntry(Part):
     parameter_norm: float
     logit_norm: float | None
     one_step: float | None
+    groups: int | None = None
 
 
 class EigenvalueEntry(Part):
@@ -64,12 +67,23 @@ class EigenvalueEntry(Part):
         residual: Some eigenvalue lies within this of it.
         converged: Whether the residual is at most 1e-3 of the value (of λ_max, for λ_min).
         half: The same on every other batch; null where that was not measured.
+        sampling: v^T H v of its eigenvector v on the sample, which is the value but for rounding,
+            with the 95 % interval of its jackknife over documents; null with too few of them, or
+            where memory did not hold v.
+        error: Its standard error.
     """
 
     value: float
     residual: float
     converged: bool
     half: float | None = None
+    sampling: EstimateEntry | None = None
+    error: float | None = None
+
+    @property
+    def uncertainty(self) -> float | None:
+        """The larger of standard error and residual; None where the first is not known."""
+        return None if self.error is None else max(self.error, self.residual)
 
 
 class EscapeEntry(Part):
@@ -144,6 +158,32 @@ class TraceEntry(Part):
     method: str
 
 
+class QuotientsEntry(Part):
+    """v^T H v of each example at the eigenvector of λ_max; kept, and not in a report.
+
+    Attributes:
+        value: Of each example.
+        weight: What each counts.
+        document: That each is from.
+    """
+
+    value: list[float]
+    weight: list[float]
+    document: list[int]
+
+
+class CurvatureEntry(Part):
+    """Both ends of the spectrum, and what paired differences are made of; kept.
+
+    Attributes:
+        extremes: As the report has them.
+        quotients: At the eigenvector of λ_max; null where memory did not hold that.
+    """
+
+    extremes: ExtremesEntry
+    quotients: QuotientsEntry | None
+
+
 class ProbeEntry(Part):
     """What one probe of the spectrum found; kept, and not in a report.
 
@@ -182,10 +222,14 @@ class StationarityEntry(Part):
     Attributes:
         kind: Never "a minimum": no measurement shows one.
         sentence: The same in words, with the numbers it rests on.
+        detectable: The gain of a step down the gradient that would have been detected.
     """
 
-    kind: Literal["not stationary", "saddle", "no negative curvature", "not measured"]
+    kind: Literal[
+        "not stationary", "saddle", "no negative curvature", "not measured", "cannot tell"
+    ]
     sentence: str
+    detectable: float | None = None
 
 
 class SharpnessEntry(Part):
@@ -206,6 +250,8 @@ class SharpnessEntry(Part):
         spectrum: Null at the quick level.
         stationarity: The verdict.
         gradients: What all this cost, in gradients of the sample; less where parts were kept.
+        against: λ_max of the output minus that of each parent, paired over documents, at the
+            eigenvectors found; empty for other models.
     """
 
     model: str
@@ -222,6 +268,7 @@ class SharpnessEntry(Part):
     spectrum: SpectrumEntry | None
     stationarity: StationarityEntry
     gradients: float
+    against: list[DifferenceEntry] = []
 
 
 class SharpnessMeasurements(Part):

@@ -22,9 +22,19 @@ def loss_table(report: Report) -> tuple[list[str], list[list[str]]]:
         return [], []
     head, rows = model_table(result.losses, report.data)
     differences = {entry.model: entry for entry in result.differences}
-    for row, entry in zip(rows, result.losses, strict=True):
-        row.append("" if entry.role == "output" else _difference(differences.get(entry.model)))
-    return [*head, "output minus it"], rows
+    found = [
+        None if entry.role == "output" else differences.get(entry.model) for entry in result.losses
+    ]
+    columns = {
+        "output minus it": [_difference(entry) for entry in found],
+        f"{report.data.metric or 'score'}: output minus it": [
+            _difference(entry and entry.metric) for entry in found
+        ],
+        "macro-F1: output minus it": [_difference(entry and entry.macro_f1) for entry in found],
+    }
+    kept = {name: cells for name, cells in columns.items() if any(cells)}
+    cells = zip(rows, zip(*kept.values(), strict=True), strict=True) if kept else ()
+    return [*head, *kept], [[*row, *more] for row, more in cells] or rows
 
 
 def model_table(losses: Sequence[LossEntry], data: DataEntry) -> tuple[list[str], list[list[str]]]:
@@ -33,7 +43,7 @@ def model_table(losses: Sequence[LossEntry], data: DataEntry) -> tuple[list[str]
         "model": [entry.model for entry in losses],
         _loss_name(data): [with_interval(entry) for entry in losses],
         "perplexity": [_number(entry.perplexity, ".4g") for entry in losses],
-        data.metric or "score": [_number(entry.metric, ".4f") for entry in losses],
+        data.metric or "score": [_metric(entry) for entry in losses],
         "macro-F1": [_number(entry.macro_f1, ".4f") for entry in losses],
     }
     kept = {name: cells for name, cells in columns.items() if any(cells)}
@@ -59,17 +69,43 @@ def members_table(found: MembersMeasurements) -> tuple[list[str], list[list[str]
 
 
 def barrier_rows(entries: Sequence[BarrierEntry]) -> list[list[str]]:
-    """Models, kind of path, barrier with its interval, and where it is highest."""
-    return [
-        [
-            entry.first,
-            entry.second,
-            entry.along,
-            estimate(entry.barrier),
-            _number(entry.t_max, ".3f"),
-        ]
-        for entry in entries
-    ]
+    """Models, kind of path, barrier or dip with its interval, and where that is."""
+    return [[entry.first, entry.second, entry.along, *_height(entry)] for entry in entries]
+
+
+def _height(entry: BarrierEntry) -> tuple[str, str]:
+    """The barrier and its place; the dip and its place where the path lies below its ends."""
+    value, dip = entry.barrier.value, entry.dip
+    if value is None or value >= 0:
+        return estimate(entry.barrier), _number(entry.t_max, ".3f")
+    if dip is None or dip.value is None or dip.high is None or dip.high >= 0:
+        return f"none ({estimate(entry.barrier)})", _number(entry.t_max, ".3f")
+    assert dip.low is not None, "an end without the other"
+    size = f"{-dip.value:.4f} [{-dip.high:.4f}, {-dip.low:.4f}]"
+    return f"none (dips {size})", _number(entry.t_dip, ".3f")
+
+
+def describe_barriers(entries: Sequence[BarrierEntry]) -> str:
+    """What the losses along paths are of, in a line; empty where reports do not tell."""
+    count = _documents(entries)
+    if count is None:
+        return ""
+    return (
+        f"loss along the paths on {count} documents, the report half; each t was chosen on the "
+        "other half"
+    )
+
+
+def loss_axis(entries: Sequence[BarrierEntry]) -> str:
+    """The same for a picture."""
+    count = _documents(entries)
+    return "loss" if count is None else f"loss ({count} documents, report half)"
+
+
+def _documents(entries: Sequence[BarrierEntry]) -> int | None:
+    """How many documents paths were measured on; None where reports do not tell, or differ."""
+    found = {entry.documents for entry in entries}
+    return found.pop() if len(found) == 1 else None
 
 
 def sharpness_table(entries: Sequence[SharpnessEntry]) -> tuple[list[str], list[list[str]]]:
@@ -87,8 +123,9 @@ def describe_sharpness(entries: Sequence[SharpnessEntry], unit: str) -> list[str
     count = "" if unit == "example" else f"{slope.tokens} {unit}s, "
     lines = [
         f"sharpness ({first.level}) on {count}{slope.examples} examples, {slope.documents} "
-        f"documents, {slope.dtype}, {extremes.method}; ± residual of an eigenvalue, standard error "
-        f"of a trace or mean; SAM sharpness within {first.rho:g} (a lower bound)"
+        f"documents, {slope.dtype}, {extremes.method}; ± standard error, of an eigenvalue over "
+        f"documents (or its residual, if larger); SAM sharpness within {first.rho:g} (a lower "
+        "bound)"
     ]
     if first.level == "full":
         lines.append(
@@ -104,7 +141,10 @@ def _remarks(entries: Sequence[SharpnessEntry]) -> list[str]:
     for entry in entries:
         extremes = entry.extremes
         if not extremes.largest.converged:
-            remarks.append(f"{entry.model}: λ_max has not converged in {extremes.steps} steps")
+            remarks.append(
+                f"{entry.model}: λ_max has not converged in {extremes.steps} steps: it is a lower "
+                f"bound, with a residual of {extremes.largest.residual:.1g}"
+            )
         if extremes.smallest and not extremes.smallest.converged:
             remarks.append(f"{entry.model}: λ_min has not converged in {extremes.steps} steps")
         if extremes.reason:
@@ -195,7 +235,13 @@ def estimate(found: EstimateEntry | DifferenceEntry) -> str:
     return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
 
 
-def _difference(entry: DifferenceEntry | None) -> str:
+def _metric(entry: LossEntry) -> str:
+    if entry.metric is None or entry.metric_low is None:
+        return _number(entry.metric, ".4f")
+    return f"{entry.metric:.4f} [{entry.metric_low:.4f}, {entry.metric_high:.4f}]"
+
+
+def _difference(entry: DifferenceEntry | EstimateEntry | None) -> str:
     return "" if entry is None else estimate(entry)
 
 
@@ -205,41 +251,3 @@ def _number(value: float | None, form: str) -> str:
 
 def _loss_name(data: DataEntry) -> str:
     return f"loss per {data.unit}"
-
-
-def verdict(report: Report) -> str:
-    """What the losses say, in words; empty where none were measured."""
-    if isinstance(report.result, FinetuneMeasurements) and report.result.differences:
-        return _change(report.result.differences[0])
-    if not isinstance(report.result, MergeMeasurements) or not report.result.differences:
-        return ""
-    losses = {entry.model: entry.loss for entry in report.result.losses if entry.role == "parent"}
-    differences = [entry for entry in report.result.differences if entry.model in losses]
-    best = min(differences, key=lambda entry: losses[entry.model])
-    if all(entry.significant and entry.value < 0 for entry in differences):
-        return (
-            f"The output is better than every parent: {-best.value:.4f} below the best, "
-            f"{best.model}."
-        )
-    if best.significant is None:
-        return "Too few documents to tell the output from the best parent."
-    if not best.significant:
-        return f"No significant difference from the best parent, {best.model}."
-    side = "better" if best.value < 0 else "worse"
-    return f"The output is {side} than the best parent, {best.model}, by {abs(best.value):.4f}."
-
-
-def _change(entry: DifferenceEntry) -> str:
-    """What fine-tuning did to the loss, in words."""
-    if entry.significant is None:
-        return f"Too few documents to tell the output from {entry.model}."
-    if not entry.significant:
-        return f"No significant difference from {entry.model}."
-    side = "better" if entry.value < 0 else "worse"
-    return f"The output is {side} than {entry.model} by {abs(entry.value):.4f}."
-
-
-def is_not_worse(report: Report) -> bool:
-    """Whether losses tell that the output is not significantly worse than the best parent."""
-    text = verdict(report)
-    return bool(text) and not text.startswith("Too few") and " is worse than " not in text

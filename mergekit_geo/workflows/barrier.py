@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
@@ -18,13 +19,20 @@ from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.findings import limit_of
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
-from mergekit_geo.reports.losses import BarrierEntry, EstimateEntry, LossEntry
+from mergekit_geo.reports.losses import BarrierEntry, LossEntry
 from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import BarrierMeasurements, Report
 from mergekit_geo.workflows.folder import free_folder, write_folder
-from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
+from mergekit_geo.workflows.losses import (
+    data_entry,
+    estimate_entry,
+    loss_entry,
+    plan_losses,
+    run_with,
+)
 from mergekit_geo.workflows.measuring import Ground, make_ground
 from mergekit_geo.workflows.path_folder import named_route
 
@@ -45,11 +53,6 @@ BUILTIN_TEXT = EvalData()
 LINEAR = ("linear",)
 MOST_POINTS = 20
 PAIR = 2
-CONNECTED = 0.02
-"""Barriers below this share of the models' mean loss connect (Frankle 2020 takes 2 % of error)."""
-
-LEAST_THRESHOLD = 1e-6
-"""For losses of zero."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,8 @@ def barrier(
     began, told = time.time(), progress or Silent()
     _check(models, points)
     fit = fitting_to(models, train_data, data, compute, told)
-    routes = [named_route(name, models, fit) for name in along]
+    along = list(dict.fromkeys(along))
+    routes = _distinct(along, [named_route(name, models, fit) for name in along])
     folder = free_folder(out, overwrite=overwrite)
     checkpoints = open_checkpoints(models)
     found = preflight(checkpoints)
@@ -240,7 +244,7 @@ def measure_pairs(
 
 def threshold_of(losses: Sequence[float]) -> float:
     """Barriers below this connect: 2 % of the models' mean loss."""
-    return max(CONNECTED * abs(sum(losses) / len(losses)), LEAST_THRESHOLD)
+    return limit_of(sum(losses) / len(losses))
 
 
 def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
@@ -284,6 +288,10 @@ def path_entry(
         significant=_above_zero(loss.barrier.estimate),
         verdict=barrier.sentence(),
         taken=taken,
+        dip=estimate_entry(loss.dip.estimate),
+        t_dip=_finite(loss.dip.t),
+        threshold=_finite(loss.limit),
+        documents=loss.barrier.estimate.documents,
     )
 
 
@@ -345,17 +353,20 @@ def _matrix(count: int, pairs: Sequence[Pair]) -> list[list[float]]:
     return matrix
 
 
-def estimate_entry(found: Estimate) -> EstimateEntry:
-    """A number as the report has it."""
-    low, high = (None if end is None else _finite(end) for end in (found.low, found.high))
-    return EstimateEntry(value=_finite(found.value), low=low, high=high)
-
-
 def _check(models: Sequence[Model], points: int) -> None:
     if len(models) < PAIR:
         raise ArgumentError(f"nothing lies between {len(models)} model", remedy="name at least two")
     if points < PAIR + 1:
         raise ArgumentError(f"a path needs at least 3 points, found {points}")
+
+
+def _distinct(along: Sequence[str], routes: Sequence[Route]) -> list[Route]:
+    """Paths of one kind are told apart by what the user calls them."""
+    kinds = Counter(route.name for route in routes)
+    return [
+        route if kinds[route.name] == 1 else replace(route, name=f"{route.name} {name}")
+        for name, route in zip(along, routes, strict=True)
+    ]
 
 
 def _draw(measured: BarrierMeasurements, folder: Path) -> None:

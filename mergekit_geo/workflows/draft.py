@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import (
     MergeCoefficients,
     MergeMeasurements,
+    ModelEntry,
     NotMeasured,
     Report,
 )
@@ -132,7 +134,7 @@ class Draft:
             models=entries,
             settings=self.settings(),
             data=losses.data,
-            result=_measurements(self.chosen, records, found),
+            result=_measurements(self.chosen, records, found, entries),
             warnings=[
                 *self.warnings,
                 *losses.warnings,
@@ -231,9 +233,12 @@ class Draft:
 
 
 def _measurements(
-    chosen: Chosen, records: dict[str, TensorRecord], found: Evidence
+    chosen: Chosen,
+    records: dict[str, TensorRecord],
+    found: Evidence,
+    models: Sequence[ModelEntry],
 ) -> MergeMeasurements:
-    losses = found.losses
+    losses, alone = found.losses, _alone(records.values())
     return MergeMeasurements(
         coefficients=MergeCoefficients(
             method=chosen.rule.name,
@@ -247,7 +252,19 @@ def _measurements(
         sharpness=found.sharpness.entries,
         geometry=summarize({n: r.gram for n, r in records.items() if r.gram is not None}),
         selection=chosen.entry,
+        unmerged=None if alone is None else models[alone].name,
     )
+
+
+def _alone(records: Iterable[TensorRecord]) -> int | None:
+    """Index of the model that every tensor is taken from as it is; None where there is none."""
+    merged = [record for record in records if record.coefficients or record.kept]
+    found = {record.coefficients for record in merged}
+    if len(found) != 1 or any(record.kept for record in merged):
+        return None
+    (shares,) = found
+    is_whole = sorted(shares) == [0.0] * (len(shares) - 1) + [1.0]
+    return shares.index(1.0) if is_whole else None
 
 
 def _kept(records: dict[str, TensorRecord]) -> list[float | None]:

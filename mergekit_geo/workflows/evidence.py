@@ -147,7 +147,7 @@ def _measured(
     models += _references(ground, chosen)
     barriers, warnings = coarse_barriers(ground, data, chosen.halves)
     if barriers:
-        barriers += _legs(ground, chosen, data)
+        barriers = _told_once([*_legs(ground, chosen, data), *barriers])
     trained, reason = control.run(ground, chosen)
     models += trained
     ground.walk.leave()
@@ -207,6 +207,17 @@ def coarse_barriers(
     points = INNER_POINTS + 2
     pairs = measure_pairs(walk, halves, (path("linear"),), points=points, most=points)
     return [barrier_entry(walk, pair) for pair in pairs], []
+
+
+def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
+    """The first of those of one pair along one kind of path: a leg's points are closer.
+
+    The legs come last.
+    """
+    found: dict[tuple[frozenset[str], str], BarrierEntry] = {}
+    for entry in entries:
+        found.setdefault((frozenset((entry.first, entry.second)), entry.along), entry)
+    return sorted(found.values(), key=lambda entry: entry.taken is not None)
 
 
 def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:

@@ -26,7 +26,8 @@ from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.html_report import write_report
 from mergekit_geo.reports.provenance import count_parameters, model_entry, provenance, versions
 from mergekit_geo.reports.schema import NotMeasured, Report
-from mergekit_geo.reports.tables import is_not_worse, loss_table, verdict
+from mergekit_geo.reports.tables import loss_table
+from mergekit_geo.reports.verdict import is_not_worse, verdict
 from mergekit_geo.training.hyperparameters import Training
 from mergekit_geo.training.settings import SamArguments
 from mergekit_geo.workflows.losses import OUTPUT

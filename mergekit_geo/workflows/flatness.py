@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.levels import Level, Radii
     from mergekit_geo.objectives.objective import Objective, TaskObjective
-    from mergekit_geo.reports.sharpness import SharpnessEntry
+    from mergekit_geo.objectives.statistics import Estimate
+    from mergekit_geo.reports.losses import DifferenceEntry
+    from mergekit_geo.reports.sharpness import QuotientsEntry, SharpnessEntry
     from mergekit_geo.workflows.losses import Data, LossPlan
     from mergekit_geo.workflows.survey import Survey
 
@@ -84,6 +86,20 @@ class SharpnessReport:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Surveyed:
+    """One model's measures.
+
+    Attributes:
+        entry: As the report has them.
+        quotients: v^T H v of each example at the eigenvector of λ_max; None where that was not
+            kept.
+    """
+
+    entry: SharpnessEntry
+    quotients: QuotientsEntry | None
+
+
 def subject(checkpoint: Checkpoint, role: Literal["parent", "model"], compute: Compute) -> Subject:
     """A checkpoint whose data is here, to be measured in float32 whatever it is stored in."""
     from mergekit_geo.checkpoints.content import checkpoint_digest
@@ -139,13 +155,13 @@ def measure_sharpness(
     count = agreed(settled.settled) or runner.affordable(sample, left)
     settled.settle(count)
     if count == sample.count:
-        return SharpnessReport([runner.entry(s, sample) for s in subjects])
+        return SharpnessReport(runner.entries(sample))
     warning = (
         f"sharpness measured on {count} of {sample.count} examples to stay within the budget; "
         "--budget 0 measures all"
     )
     sample = make_sample(plan.objective, count, seed)
-    return SharpnessReport([runner.entry(s, sample) for s in subjects], [warning])
+    return SharpnessReport(runner.entries(sample), [warning])
 
 
 def make_sample(objective: Objective, most: int, seed: int) -> Sample:
@@ -227,12 +243,23 @@ class _Runner:
         )
         return count
 
-    def entry(self, subject: Subject, sample: Sample) -> SharpnessEntry:
-        """All of a subject's measures."""
+    def entries(self, sample: Sample) -> list[SharpnessEntry]:
+        """All measures of every subject; of the output, also beside its parents'."""
+        found = [self._measured(subject, sample) for subject in self.subjects]
+        parents = [one for one in found if one.entry.role == "parent"]
+        return [
+            one.entry.model_copy(update={"against": against(one, parents)})
+            if one.entry.role == "output"
+            else one.entry
+            for one in found
+        ]
+
+    def _measured(self, subject: Subject, sample: Sample) -> Surveyed:
         pieces = len(sample.measured.pieces())
         spent = Spent(self.progress, f"sharpness of {subject.name}", self.level, pieces)
         survey = self._survey(subject, sample, spent)
-        return survey.entry(subject.name, subject.role, lambda: spent.batches / pieces)
+        entry = survey.entry(subject.name, subject.role, lambda: spent.batches / pieces)
+        return Surveyed(entry, survey.quotients)
 
     def _survey(self, subject: Subject, sample: Sample, spent: Spent | None = None) -> Survey:
         from mergekit_geo.workflows.kept_parts import KeptParts, Unkept
@@ -249,6 +276,48 @@ class _Runner:
             self.seed,
             spent or (lambda gradients: None),
         )
+
+
+def against(output: Surveyed, parents: Sequence[Surveyed]) -> list[DifferenceEntry]:
+    """λ_max of an output minus that of each parent, paired over documents.
+
+    Intervals are wider by the residuals: Lanczos may not have converged.
+
+    Args:
+        output: Its measures, and v^T H v of each example at its eigenvector.
+        parents: The same of each.
+    """
+    from mergekit_geo.objectives.statistics import estimate
+
+    found = []
+    for parent in parents:
+        if output.quotients is None or parent.quotients is None:
+            continue
+        own, other = output.quotients, parent.quotients
+        change = np.subtract(own.value, other.value)
+        sure = estimate(change, np.array(own.weight), np.array(own.document))
+        found.append(_difference(output.entry, parent.entry, sure))
+    return found
+
+
+def _difference(output: SharpnessEntry, parent: SharpnessEntry, sure: Estimate) -> DifferenceEntry:
+    from mergekit_geo.reports.losses import DifferenceEntry
+
+    above, below = output.extremes.largest, parent.extremes.largest
+    value, slack = above.value - below.value, above.residual + below.residual
+    if sure.low is None or sure.high is None or sure.detectable is None:
+        return DifferenceEntry(
+            model=parent.model, value=value, low=None, high=None, significant=None
+        )
+    margin = (sure.high - sure.low) / 2 + slack
+    return DifferenceEntry(
+        model=parent.model,
+        value=value,
+        low=value - margin,
+        high=value + margin,
+        significant=abs(value) > margin,
+        detectable=sure.detectable + slack,
+    )
 
 
 class Spent:

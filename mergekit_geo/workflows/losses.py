@@ -12,7 +12,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import BUILTIN, EvalData
-from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, LossEntry
+from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, EstimateEntry, LossEntry
 from mergekit_geo.reports.schema import DataEntry
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mergekit_geo.objectives.evaluation import Sample
     from mergekit_geo.objectives.losses import Losses
     from mergekit_geo.objectives.objective import FunctionObjective, Objective
+    from mergekit_geo.objectives.statistics import Estimate
 
     Data = EvalData | FunctionObjective | None
 
@@ -198,9 +199,9 @@ def source_entry(
 
 def loss_entry(name: str, role: Role, losses: Losses, sample: Sample | None) -> LossEntry:
     """One model's loss, its metric, and how sure they are."""
-    from mergekit_geo.objectives.statistics import mean_loss
+    from mergekit_geo.objectives.statistics import mean_loss, mean_score
 
-    found = mean_loss(losses)
+    found, score = mean_loss(losses), mean_score(losses)
     task = sample.objective.task.name if sample else ""
     perplexity = math.exp(min(found.value, LARGEST_EXPONENT)) if task == "causal-lm" else None
     return LossEntry(
@@ -211,6 +212,8 @@ def loss_entry(name: str, role: Role, losses: Losses, sample: Sample | None) -> 
         high=found.high,
         perplexity=perplexity,
         metric=losses.accuracy,
+        metric_low=score and score.low,
+        metric_high=score and score.high,
         macro_f1=losses.answers.macro_f1 if losses.answers else None,
     )
 
@@ -235,9 +238,11 @@ def _too_few(documents: int) -> list[str]:
 
 
 def difference(name: str, output: Losses, other: Losses) -> DifferenceEntry:
-    """The output's loss minus another's, on the same examples."""
-    from mergekit_geo.objectives.statistics import paired_difference
+    """The output's loss minus another's, and its metric, on the same examples."""
+    from mergekit_geo.objectives.macro_f1 import paired_f1
+    from mergekit_geo.objectives.statistics import paired_difference, paired_score
 
+    score, f1 = paired_score(output, other), paired_f1(output, other)
     found = paired_difference(output, other)
     return DifferenceEntry(
         model=name,
@@ -245,4 +250,19 @@ def difference(name: str, output: Losses, other: Losses) -> DifferenceEntry:
         low=found.low,
         high=found.high,
         significant=found.is_significant,
+        detectable=found.detectable,
+        metric=score and estimate_entry(score),
+        macro_f1=f1 and estimate_entry(f1),
     )
+
+
+def estimate_entry(found: Estimate) -> EstimateEntry:
+    """A number as the report has it."""
+    numbers = (found.value, found.low, found.high, found.detectable)
+    value, low, high, detectable = (None if n is None else _finite(n) for n in numbers)
+    return EstimateEntry(value=value, low=low, high=high, detectable=detectable)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None

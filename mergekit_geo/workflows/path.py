@@ -25,11 +25,17 @@ from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.path import PathMeasurements, PathRecord, SaddleEntry
 from mergekit_geo.reports.provenance import model_entry, provenance, versions
 from mergekit_geo.reports.schema import Report
-from mergekit_geo.workflows.barrier import barrier_entry, estimate_entry, measure_pairs
+from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
 from mergekit_geo.workflows.fit_state import STATE, FitState
 from mergekit_geo.workflows.fitting import CurveSearch, Found
 from mergekit_geo.workflows.folder import free_folder
-from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
+from mergekit_geo.workflows.losses import (
+    data_entry,
+    estimate_entry,
+    loss_entry,
+    plan_losses,
+    run_with,
+)
 from mergekit_geo.workflows.measuring import Ground, make_ground
 from mergekit_geo.workflows.path_folder import BENDS, RECORD, end_entry, save_bends
 

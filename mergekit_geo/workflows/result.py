@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.reports.schema import MergeMeasurements, Report
-from mergekit_geo.reports.tables import is_not_worse, loss_table, verdict
+from mergekit_geo.reports.tables import loss_table
+from mergekit_geo.reports.verdict import is_not_worse, verdict
 
 if TYPE_CHECKING:
     from torch import Tensor

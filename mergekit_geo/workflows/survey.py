@@ -18,25 +18,29 @@ from mergekit_geo.curvature.lanczos import Krylov, extremes_converged, lanczos, 
 from mergekit_geo.curvature.levels import DIFFERENCES, EVALUATION, Level, Radii
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.norms import LogitNorm
+from mergekit_geo.curvature.quotients import quotients
 from mergekit_geo.curvature.spectrum import Quadrature, probe, spectrum
 from mergekit_geo.curvature.stationarity import GroupGradients, escape, verdict
 from mergekit_geo.curvature.trace import hutchinson, xtrace
 from mergekit_geo.live.vectors import norm
+from mergekit_geo.objectives.losses import Losses
 from mergekit_geo.objectives.statistics import mean_loss
 from mergekit_geo.reports.part import Part
 from mergekit_geo.reports.sharpness import (
     AscentEntry,
+    CurvatureEntry,
     EigenvalueEntry,
     EscapeEntry,
     ExtremesEntry,
     ProbeEntry,
+    QuotientsEntry,
     SharpnessEntry,
     SlopeEntry,
     SpectrumEntry,
     StationarityEntry,
     TraceEntry,
 )
-from mergekit_geo.workflows.losses import run_with
+from mergekit_geo.workflows.losses import estimate_entry, run_with
 
 if TYPE_CHECKING:
     from mergekit_geo.objectives.objective import Objective
@@ -97,7 +101,7 @@ class Survey:
             DataError: The loss is not a number.
         """
         slope = self._recall("slope", SlopeEntry, self._slope)
-        extremes = self._recall("extremes", ExtremesEntry, self._extremes)
+        extremes = self._curvature_found().extremes
         ascent = self._ascent_of_level()
         trace = self._trace_of_level()
         spectrum_found = self._spectrum_of_level(slope)
@@ -118,6 +122,14 @@ class Survey:
             gradients=round(gradients(), 2),
         )
 
+    @property
+    def quotients(self) -> QuotientsEntry | None:
+        """v^T H v of each example at the eigenvector of λ_max; None where that was not kept."""
+        return self._curvature_found().quotients
+
+    def _curvature_found(self) -> CurvatureEntry:
+        return self._recall("curvature", CurvatureEntry, self._curvature)
+
     @cached_property
     def _loss(self) -> MeanLoss:
         return MeanLoss(self.load(), self.objective.pieces(), self.spend)
@@ -132,7 +144,7 @@ class Survey:
 
     def _parts(self) -> list[tuple[str, type[Part]]]:
         level = self.level
-        parts: list[tuple[str, type[Part]]] = [("slope", SlopeEntry), ("extremes", ExtremesEntry)]
+        parts: list[tuple[str, type[Part]]] = [("slope", SlopeEntry), ("curvature", CurvatureEntry)]
         parts += [("ascent", AscentEntry)] * bool(level.ascent_steps)
         parts += [("trace", TraceEntry)] * bool(level.trace_products)
         return parts + [(f"probe {i}", ProbeEntry) for i in range(level.probes)]
@@ -165,9 +177,10 @@ class Survey:
             parameter_norm=norm(loss.weights.vector()),
             logit_norm=logits.mean,
             one_step=finite(one_step(loss, groups.gradient, groups.loss, self.radii.rho)),
+            groups=groups.groups,
         )
 
-    def _extremes(self) -> ExtremesEntry:
+    def _curvature(self) -> CurvatureEntry:
         level, hessian = self.level, self._hessian
         start = self._start()
         if level.method == DIFFERENCES:
@@ -182,9 +195,13 @@ class Survey:
         kept = found.basis is not None
         top = found.vector(-1) if kept else None
         bottom = found.vector(0) if kept and level.ends == "both" else None
-        return ExtremesEntry(
-            largest=_eigenvalue(found, -1, self._on_half(top)),
-            smallest=_eigenvalue(found, 0) if level.ends == "both" else None,
+        above, below = (
+            self._quotients(top, found.values[-1]),
+            self._quotients(bottom, found.values[0]),
+        )
+        extremes = ExtremesEntry(
+            largest=_eigenvalue(found, -1, above, self._on_half(top)),
+            smallest=_eigenvalue(found, 0, below) if level.ends == "both" else None,
             steps=len(found.diagonal),
             method=hessian.method,
             reason=hessian.reason,
@@ -193,6 +210,14 @@ class Survey:
             along=self._along(top) if level.ends == "both" else None,
             escape=self._escape(bottom, found.values[0]),
         )
+        return CurvatureEntry(extremes=extremes, quotients=above and _quotients_entry(above))
+
+    def _quotients(self, vector: Tensor | None, value: float) -> Losses | None:
+        """v^T H v of every example; None where one is no number, or v was not kept."""
+        if vector is None:
+            return None
+        found = quotients(self._loss, self.objective, vector, value)
+        return found if np.isfinite(found.loss).all() else None
 
     def _start(self) -> Tensor:
         """Between the gradient, which leans to the largest eigenvalues, and a random direction."""
@@ -323,10 +348,24 @@ def _largest_rise(
     return max(known) if len(known) == len(rises) else None
 
 
-def _eigenvalue(found: Krylov, index: int, half: float | None = None) -> EigenvalueEntry:
-    value, residual = float(found.values[index]), float(found.residuals[index])
-    converged = bool(found.converged(TOLERANCE)[index])
-    return EigenvalueEntry(value=value, residual=residual, converged=converged, half=half)
+def _quotients_entry(found: Losses) -> QuotientsEntry:
+    return QuotientsEntry(
+        value=found.loss.tolist(), weight=found.weight.tolist(), document=found.document.tolist()
+    )
+
+
+def _eigenvalue(
+    found: Krylov, index: int, sampled: Losses | None, half: float | None = None
+) -> EigenvalueEntry:
+    sure = sampled and mean_loss(sampled)
+    return EigenvalueEntry(
+        value=float(found.values[index]),
+        residual=float(found.residuals[index]),
+        converged=bool(found.converged(TOLERANCE)[index]),
+        half=half,
+        sampling=sure and estimate_entry(sure),
+        error=sure and sure.error,
+    )
 
 
 def _stationarity(slope: SlopeEntry, extremes: ExtremesEntry) -> StationarityEntry:
@@ -340,7 +379,13 @@ def _stationarity(slope: SlopeEntry, extremes: ExtremesEntry) -> StationarityEnt
         lambda_max=extremes.largest.value,
         lambda_min=None if smallest is None else smallest.value,
         residual=None if smallest is None else smallest.residual,
+        error=None if smallest is None else smallest.uncertainty,
         steps=extremes.steps,
         lowered=None if held_out is None else held_out < 0,
+        groups=slope.groups,
     )
-    return StationarityEntry(kind=found.kind, sentence=found.sentence)
+    return StationarityEntry(
+        kind=found.kind,
+        sentence=found.sentence,
+        detectable=found.detectable,
+    )

@@ -120,7 +120,27 @@ def test_dip_is_no_barrier() -> None:
 def test_noise_is_no_barrier() -> None:
     found = walked(lambda t: 3 + 4 * t * (1 - t) * noise(4))
     assert found.height == 0
-    assert found.sentence() == "no significant barrier"
+    least = found.loss.barrier.estimate.detectable
+    assert found.sentence() == (
+        f"no significant barrier: one of {least:.2g} nats (1.1 % of the loss) would be detected"
+    )
+
+
+def test_noise_above_the_size_that_matters_tells_nothing() -> None:
+    found = walked(lambda t: 3 + 4 * t * (1 - t) * noise(4, 1.0))
+    assert not found.loss.barrier.estimate.is_significant
+    assert found.loss.barrier.estimate.detectable > found.loss.limit == pytest.approx(0.06)
+    assert found.sentence().startswith("cannot tell whether there is a barrier: only one of 0.")
+    assert found.sentence().endswith("% of the loss) or more would be detected")
+
+
+@pytest.mark.parametrize(("height", "kind"), [(0.05, "a negligible barrier"), (0.07, "a barrier")])
+def test_words_follow_the_size(height: float, kind: str) -> None:
+    """The ends' loss is 3, of which 2 % matter."""
+    found = walked(lambda t: 3 + 4 * t * (1 - t) * (height + noise(5, 0.001)))
+    assert found.loss.barrier.estimate.is_significant
+    assert found.sentence().startswith(f"{kind} of {height - 0.001:.3f}"[:-1])
+    assert f"], {100 * height / 3:.2g} % of the loss, at t" in found.sentence()
 
 
 def test_same_model_at_both_ends_has_exactly_none() -> None:

@@ -174,7 +174,18 @@ KNOWN = {
     [
         ({}, "saddle", "along a direction of curvature -1 ± 0.1 a step lowers the held-out loss"),
         ({"squared_norm": 2.0}, "not stationary", "promises to lower the loss by 0.1"),
-        ({"squared_norm": 2.0, "squared_norm_error": 1.5}, "saddle", "a saddle"),
+        ({"squared_norm": 2.0, "squared_norm_error": 1.5}, "cannot tell", "or more would be det"),
+        ({"loss_error": 0.2, "squared_norm": 1.0}, "not stationary", "by 0.05"),
+        (
+            {"loss_error": 0.2, "squared_norm": 1.0, "squared_norm_error": 0.6},
+            "cannot tell",
+            "only one that promises 0.098 (4.9 % of the loss) or more",
+        ),
+        (
+            {"loss_error": 0.2, "squared_norm": 1.0, "squared_norm_error": 0.6, "groups": 4},
+            "cannot tell",
+            "only one that promises 0.12 (6.2 % of the loss) or more",
+        ),
         ({"squared_norm": -2.0}, "saddle", "a saddle"),
         ({"loss_error": 0.004}, "not stationary", "by 0.005"),
         ({"loss_error": None}, "not stationary", "by 0.005"),
@@ -184,6 +195,11 @@ KNOWN = {
         ({"squared_norm": None}, "not measured", "needs λ_max and the gradients of three batches"),
         ({"squared_norm_error": None}, "not measured", "gradients of three batches"),
         ({"lambda_max": None}, "not measured", "needs λ_max"),
+        (
+            {"lambda_min": None},
+            "not measured",
+            "no gradient that matters, where one that promises 0.0033 (0.16 % of the loss)",
+        ),
         ({"lambda_min": None}, "not measured", "λ_min was not measured"),
         ({"residual": None}, "not measured", "λ_min was not measured"),
         ({"lambda_min": None, "squared_norm": 2.0}, "not stationary", "by 0.1"),
@@ -275,7 +291,7 @@ def test_two_layers_at_zero_are_a_saddle_and_escaped() -> None:
     Training learns one singular direction after another, with a saddle before each (Saxe 2014).
     """
     model = Linear(5, 4, 3)
-    loss, cross = regression(6, 0, model)
+    loss, cross = regression(24, 0, model)
     held_out, _ = regression(3, 1, model)
     singular = torch.linalg.svdvals(cross).repeat(4)
     zeros = torch.zeros(loss.weights.size - 2 * len(singular), dtype=torch.float64)

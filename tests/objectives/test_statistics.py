@@ -5,14 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from scipy.special import stdtrit
 
-from mergekit_geo.objectives.losses import Floats, Indices, Losses
+from mergekit_geo.objectives.losses import Answers, Floats, Indices, Losses
+from mergekit_geo.objectives.macro_f1 import paired_f1
 from mergekit_geo.objectives.statistics import (
     Estimate,
     degrees_of_freedom,
     estimate,
     mean_loss,
+    mean_score,
     paired_difference,
+    paired_score,
 )
 
 
@@ -146,3 +150,74 @@ def test_no_interval_from_few_documents_or_values_that_are_not_finite() -> None:
     broken = estimate(np.array([1, 2, 3, 4, np.nan]), np.ones(5), np.arange(5))
     assert np.isnan(broken.value)
     assert broken.is_significant is None
+
+
+def test_the_detectable_size_is_found_four_times_in_five() -> None:
+    """A shift of that size, added to noise of 12 documents, leaves zero out in 80 % of draws."""
+    draw, found = np.random.default_rng(6), 0
+    count, rounds = 12, 2000
+    truth = 1 / np.sqrt(count)  # standard error of noise of variance 1
+    shift = truth * float(stdtrit(count - 1, 0.975) + stdtrit(count - 1, 0.8))
+    for _ in range(rounds):
+        values = draw.normal(shift, 1, size=count)
+        found += bool(estimate(values, np.ones(count), np.arange(count)).is_significant)
+    assert found / rounds == pytest.approx(0.8, abs=0.04)
+    one = estimate(draw.normal(0, 1, size=count), np.ones(count), np.arange(count))
+    assert one.error is not None
+    assert one.detectable == pytest.approx(one.error * shift / truth)
+    many = estimate(draw.normal(0, 1, size=9000), np.ones(9000), np.arange(9000))
+    assert many.error is not None
+    assert many.detectable == pytest.approx(2.8 * many.error, rel=1e-2)
+
+
+def test_shares_without_a_miss_are_not_certain() -> None:
+    """Twenty right answers of twenty are what a model of 86 % shows once in twenty times."""
+    right = Losses(np.ones(20), np.ones(20), np.arange(20), np.ones(20))
+    found, change = mean_score(right), paired_score(right, right)
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(0.05 ** (1 / 20)), 1.0)
+    assert change is not None
+    assert (change.low, change.high) == pytest.approx((0.05 ** (1 / 20) - 1, 1 - 0.05 ** (1 / 20)))
+    assert change.detectable == pytest.approx(1 - 0.2 ** (1 / 20))
+    assert mean_score(Losses(np.ones(20), np.ones(20), np.arange(20))) is None
+
+
+def test_accuracy_is_paired_over_documents() -> None:
+    draw = np.random.default_rng(11)
+    document, score = np.arange(120) // 3, draw.integers(0, 2, size=120).astype(float)
+    worse = np.where(draw.random(120) < 0.1, 0.0, score)
+    first, second = (Losses(score, np.ones(120), document, part) for part in (worse, score))
+    found = paired_score(first, second)
+    assert found is not None
+    assert found == estimate(worse - score, np.ones(120), document)
+    assert found.value == pytest.approx(worse.mean() - score.mean())
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_macro_f1_leaves_out_one_document_after_another(labels: int) -> None:
+    """Beside the naive jackknife; one class is in a single document, one is never there."""
+    draw = np.random.default_rng(5)
+    count = 40 * labels
+    example = np.arange(count) // labels
+    document = np.arange(40) // 2 + 7
+    target = draw.integers(0, 4, size=count)
+    target[0] = 4
+    said = [np.where(draw.random(count) < share, target, 5) for share in (0.9, 0.6)]
+    first, second = (
+        Losses(np.ones(40), np.ones(40), document, None, Answers(example, target, each))
+        for each in said
+    )
+    found = paired_f1(first, second)
+    left = []
+    for one in np.unique(document):
+        rows = np.flatnonzero(document != one)
+        kept = [losses.take(rows).answers for losses in (first, second)]
+        left.append(kept[0].macro_f1 - kept[1].macro_f1)
+    assert found is not None
+    assert first.answers is not None
+    assert second.answers is not None
+    assert found.value == first.answers.macro_f1 - second.answers.macro_f1
+    shift = np.array(left) - found.value
+    assert found.error == pytest.approx(np.sqrt((1 - 1 / 20) * (shift @ shift)))
+    assert found.documents == 20
+    assert paired_f1(first, Losses(np.ones(40), np.ones(40), document)) is None

@@ -106,7 +106,9 @@ def test_results_are_in_the_model_index(report: Report) -> None:
 def test_the_card_opens_with_the_verdict_and_shows_the_barrier(report: Report) -> None:
     text = model_card(measured(report, "a", "b"))
     assert "# out\n\n2 models merged by `linear`" in text
-    assert "The output is better than every parent: 0.1000 below the best, a." in text
+    better = "The output is better than every parent: 0.1000 [0.0500, 0.2000] below the best, a"
+    assert better in text.replace("\\", "")
+    assert "8.1 % of its loss" in text
     assert "![Loss on the way between the parents](figures/barrier.png)" in text
     assert "figures/barrier.png" not in model_card(report)
 

@@ -10,7 +10,7 @@ import pytest
 import mergekit_geo as geo
 from mergekit_geo.reports.headline import ONE_BASIN, flatness, headline
 from mergekit_geo.reports.html_report import page, write_page
-from mergekit_geo.reports.losses import BarrierEntry
+from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry
 from mergekit_geo.reports.schema import MergeMeasurements, Report
 from mergekit_geo.reports.sharpness import SharpnessEntry
 from tests.reports.browser import Browser
@@ -122,44 +122,73 @@ def test_a_report_without_numbers_is_a_page_without_pictures() -> None:
     assert "<h1>geo-merge soup</h1>" in text
 
 
-def entry(report: Report, role: str, value: float, residual: float = 0.1) -> SharpnessEntry:
+def entry(report: Report, role: str, name: str, value: float, **changes: object) -> SharpnessEntry:
     first = measured(report).sharpness[0]
-    largest = first.extremes.largest.model_copy(update={"value": value, "residual": residual})
+    now = {"value": value, "residual": 0.01, "error": 0.2}
+    largest = first.extremes.largest.model_copy(update=now)
     extremes = first.extremes.model_copy(update={"largest": largest})
-    return first.model_copy(update={"role": role, "extremes": extremes})
+    return first.model_copy(update={"role": role, "model": name, "extremes": extremes, **changes})
 
 
 @pytest.mark.parametrize(
-    ("own", "words"),
+    ("own", "half", "words"),
     [
-        (4.0, "It is flatter than every parent: λ_max 4 against 5 to 7."),
-        (9.0, "It is sharper than every parent: λ_max 9 against 5 to 7."),
-        (6.0, "It is about as sharp as its parents: λ_max 6 against 5 to 7."),
-        (4.9, "It is about as sharp as its parents: λ_max 4.9 against 5 to 7."),
+        (4.0, 0.5, "It is flatter than every parent: λ_max 4 ± 0.2 against 5 ± 0.2 to 7 ± 0.2."),
+        (9.0, 0.5, "It is sharper than every parent: λ_max 9 ± 0.2 against 5 ± 0.2 to 7 ± 0.2."),
+        (6.0, 0.5, "It is flatter than b, and is sharper than a: λ_max 6 ± 0.2 against"),
+        (5.2, 0.5, "It is flatter than b, and is about as sharp as a (a difference of 0.71 would"),
+        (5.2, 1.2, "It is flatter than b, and cannot be told by its sharpness from a (only a "
+                   "difference of 1.7 would be detected): λ_max"),
+        (6.0, 3.0, "It cannot be told by its sharpness from every parent (only a difference of"),
     ],
-)
-def test_flatness_in_words(report: Report, own: float, words: str) -> None:
-    parents = [entry(report, "parent", value) for value in (5.0, 7.0)]
-    assert flatness([*parents, entry(report, "output", own)]) == words
+)  # fmt: skip
+def test_flatness_in_words(report: Report, own: float, half: float, words: str) -> None:
+    """By the paired difference; nothing found speaks for no difference only where it would be."""
+    values = {"a": 5.0, "b": 7.0}
+    parents = [entry(report, "parent", name, value) for name, value in values.items()]
+    against = [
+        DifferenceEntry(
+            model=name, value=own - value, low=own - value - half, high=own - value + half,
+            significant=abs(own - value) > half, detectable=half / 0.7,
+        )
+        for name, value in values.items()
+    ]  # fmt: skip
+    output = entry(report, "output", "output", own, against=against)
+    assert flatness([*parents, output]).startswith(words)
+    unknown = output.model_copy(update={"against": []})
+    assert flatness([*parents, unknown]).startswith("It cannot be told by its sharpness from every")
 
 
-def wall(report: Report, significant: bool | None) -> BarrierEntry:
-    first = measured(report).barriers[0]
-    height = first.barrier.model_copy(update={"value": 2.0, "low": 1.5, "high": 2.5})
-    return first.model_copy(update={"significant": significant, "barrier": height})
+def wall(report: Report, value: float, half: float | None) -> BarrierEntry:
+    first, known = measured(report).barriers[0], half is not None
+    ends = {"low": value - (half or 0), "high": value + (half or 0), "detectable": half}
+    ends = ends if known else dict.fromkeys(ends)
+    height = first.barrier.model_copy(update={"value": value, **ends})
+    significant = value > half if half is not None else None
+    return first.model_copy(
+        update={
+            "significant": significant, "barrier": height, "threshold": 0.06, "verdict": "so and so"
+        }
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("walls", "words"),
     [
-        ([False, False, False], ONE_BASIN),
-        ([False, True, False], "Barriers part 1 of 3 pairs of parents; the highest"),
-        ([True], "A barrier of +2.0000 [+1.5000, +2.5000] parts"),
-        ([None, False, False], ""),
+        ([(0.0, 0.05)] * 3, f"{ONE_BASIN} One of 0.05 would be detected."),
+        ([(0.0, 0.05), (2.0, 0.1), (0.0, 0.05)], "Barriers part 1 of 3 pairs of parents; the hig"),
+        ([(0.0, 0.05), (0.01, 0.005)], "Nothing but negligible barriers stands between the par"),
+        ([(0.0, 0.05), (0.01, 0.07)], "No barrier was found between the parents, but "),
+        ([(2.0, 0.1)], "{pair}: so and so."),
+        ([(0.0, None), (0.0, 0.05)], ""),
     ],
 )
-def test_basins_in_words(report: Report, walls: list[bool | None], words: str) -> None:
-    barriers = [wall(report, significant) for significant in walls]
+def test_basins_in_words(
+    report: Report, walls: list[tuple[float, float | None]], words: str
+) -> None:
+    """Barriers below the threshold, 2 % of the loss, are negligible however sure they are."""
+    barriers = [wall(report, *found) for found in walls]
+    words = words.format(pair=f"{barriers[0].first} to {barriers[0].second}")
     result = measured(report).model_copy(update={"barriers": barriers})
     found = headline(report.model_copy(update={"result": result}))
     assert len(found) == 2 + bool(words)

@@ -366,6 +366,46 @@ def test_choosing_from_the_shell(models: list[Path], noisy: Path, tmp_path: Path
     assert recipe["settings"]["method"] == "greedy"
 
 
+def test_a_greedy_soup_that_kept_one_model_is_told_as_that(
+    models: list[Path], noisy: Path, tmp_path: Path
+) -> None:
+    words = ["soup", noisy, models[0], "-o", tmp_path / "out", "--data", BUILTIN, *FEW]
+    done = CliRunner().invoke(
+        app, [*map(str, words), "--method", "greedy", "--require", "not-worse", "--no-fsync"]
+    )
+    assert done.exit_code == 0
+    name = str(models[0])
+    told = f"Nothing helped {name}: the output is {name}, unmerged."
+    texts = [(tmp_path / "out" / file).read_text() for file in ("report.html", "README.md")]
+    for text in (done.stdout, *texts):
+        assert told in text.replace("\n", " ").replace("\\", "") or told in text.replace("\n", "")
+        assert "ifference from the best parent" not in text
+    whole, base = (
+        load_file(folder / "model.safetensors") for folder in (tmp_path / "out", models[0])
+    )
+    assert all(torch.equal(whole[key], tensor) for key, tensor in base.items())
+
+
+@pytest.mark.parametrize(
+    ("count", "weights", "told"),
+    [
+        (1, None, "There is nothing to merge: the output is a copy of {0}."),
+        (2, [0, 1], "The output is {1}, unmerged: no other model has a part in it."),
+        (2, [1, 1], ""),
+    ],
+)
+def test_what_is_one_of_the_models_is_told_as_that(
+    models: list[Path], tmp_path: Path, count: int, weights: list[float] | None, told: str
+) -> None:
+    found = geo.soup(models[:count], tmp_path / "out", weights=weights, data=None, output=FAST)
+    words = told.format(*map(str, models))
+    assert str(found).endswith(words)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert words in card.replace("\\", "")
+    assert "1 models" not in card
+    assert found.measurements.unmerged == (str(models[count - 1]) if told else None)
+
+
 # --- refusals
 
 

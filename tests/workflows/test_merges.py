@@ -95,7 +95,8 @@ def test_report_is_what_was_returned(merged: geo.MergeResult) -> None:
     )
     assert {*pinned.split(), "provenance"} == keys.keys()
     assert set(keys["result"]) == {
-        "coefficients", "losses", "differences", "barriers", "sharpness", "geometry", "selection"
+        "coefficients", "losses", "differences", "barriers", "sharpness", "geometry", "selection",
+        "unmerged",
     }  # fmt: skip
 
 
