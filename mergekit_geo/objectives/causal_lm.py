@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import Module, functional
 
 from mergekit_geo.errors import DataError
-from mergekit_geo.objectives.columns import find_column
+from mergekit_geo.objectives.conversations import conversations
+from mergekit_geo.objectives.documents import Chat, Shape, Text, documents_of
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.objectives.task import BatchLosses, Example, Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    Tokens = tuple[list[int], list[bool]]
 
 LOGIT_ELEMENTS = 1 << 25
 """Most logits of a batch by default: 128 MiB in float32."""
@@ -23,9 +26,6 @@ LOGIT_ELEMENTS = 1 << 25
 MOST_AT_ONCE = 32
 IGNORED = -100
 """The label of a position that does not count, as torch and transformers have it."""
-
-TEXT = ("text", "content", "document", "article", "sentence", "body", "prompt")
-CHAT = ("messages", "conversations", "conversation")
 
 
 class CausalLM:
@@ -46,20 +46,27 @@ class CausalLM:
         self.tokenizer, self.seq_len, self.vocabulary = tokenizer, seq_len, vocabulary
         self.data = data
 
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The column of what counts; a prompt may be empty."""
+        return (Shape.of(rows, self.data).answer,)
+
     def examples(self, rows: Rows) -> list[Example]:
         """Windows of every row that do not overlap; the last of each may be shorter.
 
         Raises:
-            DataError: No row has two tokens, or no token of it counts.
+            DataError: A row holds neither text nor messages, the chat template fails, no row has
+                two tokens, or no token of it counts.
         """
-        asked = self.data.text_column
-        column = find_column(rows, asked, (*CHAT, *TEXT), "text", "--text-column")
         found = []
-        for document, cells in enumerate(rows.cells):
-            ids, counted = self._tokens(cells[column], rows.names[document], rows.source)
-            found += _windows(document, ids, counted, self._prefix, self.seq_len)
+        documents = documents_of(rows, Shape.of(rows, self.data))
+        for number, (ids, counted) in enumerate(self._tokens(documents)):
+            prefix = self._prefix(ids, documents[number])
+            found += _windows(number, ids, counted, prefix, self.seq_len)
         if not found:
-            raise DataError("the text is too short: no document has two tokens", where=rows.source)
+            raise DataError(
+                "the text is too short: no document has two tokens, or none of them counts",
+                where=rows.source,
+            )
         return found
 
     def batch_size(self, examples: Sequence[Example]) -> int:
@@ -80,66 +87,41 @@ class CausalLM:
         logits = model(**inputs, use_cache=False).logits
         return token_losses(logits[:, :-1], batch["labels"][:, 1:])
 
-    @property
-    def _prefix(self) -> list[int]:
-        added, begin = self.tokenizer("")["input_ids"], self.tokenizer.bos_token_id
+    def _prefix(self, ids: Sequence[int], document: Text | Chat) -> list[int]:
+        """The begin-of-sequence token of every window, where there is one.
+
+        Text has it if the tokenizer adds it; a conversation, if its template writes it.
+        """
+        begin = self.tokenizer.bos_token_id
+        written = begin is not None and [*ids[:1]] == [begin]
+        if isinstance(document, Chat):
+            return [begin] if written else []
+        added = self.tokenizer("")["input_ids"]
         return [begin] if begin is not None and added[:1] == [begin] else []
 
-    def _tokens(self, cell: Any, name: str, source: str) -> tuple[list[int], list[bool]]:
-        if isinstance(cell, str):
-            ids = self.tokenizer(cell, add_special_tokens=False, verbose=False)["input_ids"]
-            return ids, [True] * len(ids)
-        if isinstance(cell, Sequence) and all(isinstance(part, Mapping) for part in cell):
-            return conversation(self.tokenizer, cell, only_assistant=self.data.loss_on != "all")
-        raise DataError(f"{name} has neither text nor messages", where=source)
+    def _tokens(self, documents: Sequence[Text | Chat]) -> Iterator[Tokens]:
+        """Ids of each document, and which of them count."""
+        chats = [document for document in documents if isinstance(document, Chat)]
+        only_assistant = self.data.loss_on != "all"
+        told = iter(conversations(self.tokenizer, chats, only_assistant=only_assistant))
+        for document in documents:
+            yield next(told) if isinstance(document, Chat) else self._text(document)
 
+    def _text(self, document: Text) -> Tokens:
+        prompt, text = (self._ids(part) for part in (document.prompt, document.text))
+        return [*prompt, *text], [self.data.loss_on == "all"] * len(prompt) + [True] * len(text)
 
-def conversation(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Mapping[str, Any]],
-    *,
-    only_assistant: bool,
-) -> tuple[list[int], list[bool]]:
-    """Token ids of a conversation by the model's chat template, and which of them count.
-
-    Raises:
-        DataError: No chat template, or one that changes earlier turns when a turn is added.
-    """
-    if not tokenizer.chat_template:
-        raise DataError(
-            "the data holds messages, and the tokenizer has no chat template",
-            remedy="give data with a text column, or a model with a chat template",
-        )
-    ids = _render(tokenizer, messages)
-    counted = [not only_assistant] * len(ids)
-    if only_assistant:
-        for turn, message in enumerate(messages):
-            if message.get("role") == "assistant":
-                before = _render(tokenizer, messages[:turn], add_generation_prompt=True)
-                after = _render(tokenizer, messages[: turn + 1])
-                if ids[: len(after)] != after or after[: len(before)] != before:
-                    raise DataError(
-                        "the chat template rewrites earlier turns, so the assistant's tokens "
-                        "cannot be told apart",
-                        remedy="--loss-on all counts every token",
-                    )
-                counted[len(before) : len(after)] = [True] * (len(after) - len(before))
-    return ids, counted
-
-
-def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], **options: Any
-) -> list[int]:
-    turns = [dict(message) for message in messages]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, **options)
-    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return ids
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
 
 
 def _windows(
     document: int, ids: list[int], counted: list[bool], prefix: list[int], length: int
 ) -> list[Example]:
     found = []
+    if prefix and ids[: len(prefix)] == prefix:  # it is written already
+        ids, counted = ids[len(prefix) :], counted[len(prefix) :]
     step = length - len(prefix)
     for start in range(0, len(ids), step):
         own = [*prefix, *ids[start : start + step]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.hub_client import bars_hidden
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives.row import Row
-from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.settings import TRAIN, EvalData
 from mergekit_geo.objectives.task import Rows
 
 if TYPE_CHECKING:
@@ -91,7 +91,12 @@ def _rows_of(found: Any, data: EvalData) -> Rows:
 
 
 def _chosen(found: Any, data: EvalData, notes: list[str]) -> tuple[str, Dataset]:
-    splits = dict(found) if isinstance(found, dict) else {str(found.split or "all"): found}
+    if not isinstance(found, dict):  # one table, of which there are no parts
+        whole = str(found.split or "all")
+        if data.split not in {None, TRAIN, whole}:
+            notes.append(f"a split is for datasets that have some: {whole!r} is taken")
+        return whole, found
+    splits = dict(found)
     names = ", ".join(splits)
     if data.split is not None and data.split not in splits:
         raise DataError(

@@ -18,6 +18,7 @@ from mergekit_geo.live.distributed import agreed
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.losses import Indices, Losses
 from mergekit_geo.objectives.objective import Objective, TaskObjective, digest, document_keys
+from mergekit_geo.objectives.row import filled
 from mergekit_geo.objectives.rows import load_rows
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.objectives.task import Example
@@ -62,6 +63,7 @@ def prepare(data: EvalData, folder: Path, config: Config, compute: Compute) -> S
     """
     rows = load_rows(data)
     task = make_task(task_name(config, data.task), folder, config, data, compute)
+    rows = filled(rows, task.columns(rows))
     examples = task.examples(rows)
     kept = draw(examples, data.max_examples, data.seed)
     size = data.batch_size or task.batch_size(kept)

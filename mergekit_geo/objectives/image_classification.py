@@ -47,6 +47,13 @@ class ImageClassification:
         self.size = _pair(config.get("image_size"))
         self.processor, self.note = load_processor(folder)
 
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The columns of pictures and of their classes."""
+        return (
+            find_column(rows, self.data.image_column, IMAGE, "image", "--image-column"),
+            find_column(rows, self.data.label_column, LABEL, "label", "--label-column"),
+        )
+
     def examples(self, rows: Rows) -> list[Example]:
         """One a row; pictures are read when a batch of them is made, the first one now as well.
 
@@ -54,8 +61,7 @@ class ImageClassification:
             DataError: A column is missing, a label is not one of the model's, or the first picture
                 does not suit the model.
         """
-        column = find_column(rows, self.data.image_column, IMAGE, "image", "--image-column")
-        label = find_column(rows, self.data.label_column, LABEL, "label", "--label-column")
+        column, label = self.columns(rows)
         rows.notes.extend([self.note] if self.note else [])
         found = []
         for row, name in enumerate(rows.names):

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from mergekit_geo.errors import DataError
-from mergekit_geo.objectives.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE, TEXT, token_losses
+from mergekit_geo.objectives.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE, token_losses
 from mergekit_geo.objectives.columns import find_column
+from mergekit_geo.objectives.documents import TEXT
 from mergekit_geo.objectives.row import texts_of
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.objectives.task import BatchLosses, Example, Rows
@@ -54,13 +55,17 @@ class MaskedLM:
             raise DataError("the tokenizer has no mask token, which masked-lm needs")
         self.mask: int = tokenizer.mask_token_id
 
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The column of text."""
+        return (find_column(rows, self.data.text_column, TEXT, "text", "--text-column"),)
+
     def examples(self, rows: Rows) -> list[Example]:
         """Windows of every row that do not overlap, each between the special tokens.
 
         Raises:
             DataError: No row has a token that can be masked, or windows hold no text.
         """
-        column = find_column(rows, self.data.text_column, TEXT, "text", "--text-column")
+        (column,) = self.columns(rows)
         texts = texts_of(rows, column)
         prefix, suffix = around(self.tokenizer, next((t for t in texts if t.strip()), ""))
         step = self.seq_len - len(prefix) - len(suffix)

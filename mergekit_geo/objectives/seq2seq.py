@@ -47,14 +47,21 @@ class Seq2SeqLM:
         self.tokenizer, self.seq_len, self.vocabulary = tokenizer, seq_len, vocabulary
         self.data, self.padding = data, padding
 
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The columns of sources and of targets."""
+        source, target = self.data.text_column, self.data.label_column
+        return (
+            find_column(rows, source, SOURCE, "source text", "--text-column"),
+            find_column(rows, target, TARGET, "target text", "--label-column"),
+        )
+
     def examples(self, rows: Rows) -> list[Example]:
         """One a row; a row whose target has no tokens is left out.
 
         Raises:
             DataError: A column is missing or not text, or no target has tokens.
         """
-        column = find_column(rows, self.data.text_column, SOURCE, "source text", "--text-column")
-        wanted = find_column(rows, self.data.label_column, TARGET, "target text", "--label-column")
+        column, wanted = self.columns(rows)
         sources = encode(self.tokenizer, rows, self.seq_len, texts_of(rows, column))
         texts = texts_of(rows, wanted)
         targets = encode(self.tokenizer, rows, self.seq_len, text_target=texts)["input_ids"]

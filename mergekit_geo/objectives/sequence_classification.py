@@ -11,8 +11,9 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.errors import DataError
-from mergekit_geo.objectives.causal_lm import MOST_AT_ONCE, TEXT
+from mergekit_geo.objectives.causal_lm import MOST_AT_ONCE
 from mergekit_geo.objectives.columns import find_column
+from mergekit_geo.objectives.documents import TEXT
 from mergekit_geo.objectives.labels import LABEL, LabelMap
 from mergekit_geo.objectives.problem_types import (
     PROBLEM_TYPES,
@@ -65,13 +66,19 @@ class SequenceClassification:
         self.padding = padding_id(config, tokenizer) or 0
         self._set_type(self.asked_type or guess_problem_type([], self.labels))
 
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The columns of texts and, unless its cells are lists, of labels: a list may be empty."""
+        label = self._label_column(rows)
+        several = any(isinstance(cells.get(label), list) for cells in rows.cells)
+        return [*self._columns(rows), *([] if several else [label])]
+
     def examples(self, rows: Rows) -> list[Example]:
         """One a row; the problem type is settled by their labels if the configuration has none.
 
         Raises:
             DataError: A column is missing, or a label is not one of the model's.
         """
-        label = find_column(rows, self.data.label_column, LABEL, "label", "--label-column")
+        label = self._label_column(rows)
         texts = [texts_of(rows, column) for column in self._columns(rows)]
         column = Column([cells[label] for cells in rows.cells], rows.names, rows.source)
         self._set_type(self.asked_type or guess_problem_type(column.cells, self.labels))
@@ -108,6 +115,9 @@ class SequenceClassification:
         self.type: ProblemType = PROBLEM_TYPES[name]
         self.metric = self.type.metric
 
+    def _label_column(self, rows: Rows) -> str:
+        return find_column(rows, self.data.label_column, LABEL, "label", "--label-column")
+
     def _columns(self, rows: Rows) -> list[str]:
         """The column of texts and, if there is one, of those that go with them."""
         pairs = [name for name, other in PAIRS.items() if {name, other} <= {*rows.columns}]
@@ -115,7 +125,8 @@ class SequenceClassification:
         first = find_column(rows, self.data.text_column, usual, "text", "--text-column")
         if first not in pairs:
             return [first]
-        rows.notes.append(f"its second text is taken from column {PAIRS[first]!r}")
+        note = f"its second text is taken from column {PAIRS[first]!r}"
+        rows.notes.extend([] if note in rows.notes else [note])
         return [first, PAIRS[first]]
 
 

@@ -31,8 +31,8 @@ class Rows:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, in the first row's order."""
-        return list(self.cells[0]) if self.cells else []
+        """Names of the columns, in the order of the first row that has any."""
+        return next((list(cells) for cells in self.cells if cells), [])
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,13 @@ class Task(Protocol):
     @property
     def metric(self) -> str:
         """What the score is called, such as `accuracy`; empty where there is none."""
+
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """Columns without which a row is no example.
+
+        Raises:
+            DataError: A column is missing.
+        """
 
     def examples(self, rows: Rows) -> list[Example]:
         """Examples of all rows, in order.

@@ -55,6 +55,14 @@ class TokenClassification:
         if not tokenizer.is_fast:
             raise DataError("the tokenizer does not tell words apart; a tokenizer.json does")
 
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The columns of words and of their labels."""
+        words, tags = self.data.text_column, self.data.label_column
+        return (
+            find_column(rows, words, WORDS, "words", "--text-column"),
+            find_column(rows, tags, TAGS, "labels", "--label-column"),
+        )
+
     def examples(self, rows: Rows) -> list[Example]:
         """One a row with at least one labelled word.
 
@@ -62,8 +70,7 @@ class TokenClassification:
             DataError: A column is missing, words and labels differ in number, a label is not one
                 of the model's, or none is there.
         """
-        column = find_column(rows, self.data.text_column, WORDS, "words", "--text-column")
-        tags = find_column(rows, self.data.label_column, TAGS, "labels", "--label-column")
+        column, tags = self.columns(rows)
         words, labels = [], []
         for cells, name in zip(rows.cells, rows.names, strict=True):
             words.append(_word_list(cells[column], column, name, rows.source))
