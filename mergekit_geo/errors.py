@@ -7,6 +7,7 @@ GeoError
 │   ├── NotFoundError        no such folder, repository or revision
 │   ├── HubError             the Hub could not be asked
 │   ├── FormatError          the files contradict themselves
+│   ├── ChangedError         a file was replaced or changed while it was in use
 │   └── UnsupportedError     readable by others, refused here, with the way out
 ├── IncompatibleError        the inputs do not belong together; holds every problem found
 ├── NonFiniteError           NaN or infinity in an input, or made in merging
@@ -64,6 +65,10 @@ class HubError(CheckpointError):
 
 class FormatError(CheckpointError):
     """The files of a checkpoint contradict themselves."""
+
+
+class ChangedError(CheckpointError):
+    """A file of an input was replaced, changed or removed while it was in use."""
 
 
 class UnsupportedError(CheckpointError):

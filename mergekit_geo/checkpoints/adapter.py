@@ -22,6 +22,7 @@ from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.low_rank import EXACT, LENGTH, Array, LowRank, widen
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.scratch import scratch
+from mergekit_geo.checkpoints.unchanged import Stamp, stamps_of
 from mergekit_geo.errors import IncompatibleError
 
 HANDED_OUT = {"F16": "F32", "BF16": "F32", "F32": "F32", "F64": "F64"}
@@ -90,6 +91,11 @@ class AdapterCheckpoint:
     def is_here(self) -> bool:
         """Whether the data of both can be read without a download."""
         return self.base.is_here and self.adapter.is_here
+
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """Of the files of both."""
+        return (*stamps_of(self.base), *getattr(self.adapter, "stamps", ()))
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened sum into `out`, as `tensors` says."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping, Set
-from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +13,7 @@ from mergekit_geo.checkpoints.checkpoint import file_identity, list_files
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo, read_header
 from mergekit_geo.checkpoints.index import INDEX, SINGLE
 from mergekit_geo.checkpoints.reading import Bytes, read_into
+from mergekit_geo.checkpoints.unchanged import stamps_in
 from mergekit_geo.errors import FormatError, UnsupportedError
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -65,6 +65,9 @@ class AdapterFolder:
         name: What the user calls it; the folder's path by default.
         revision: Commit of the Hub that the folder is a snapshot of.
 
+    Attributes:
+        stamps: Of the files that are read or copied, as they were before anything was read.
+
     Raises:
         NotFoundError: No such folder.
         UnsupportedError: Pickled, or of a kind that is refused.
@@ -76,11 +79,13 @@ class AdapterFolder:
     def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
         self.folder, self.name, self.revision = folder, name or str(folder), revision
         refuse_unreadable_adapter(self.name, {p.name for p in list_files(folder, self.name)})
-        self.settings = read_settings(folder / ADAPTER_CONFIG, self.name)
         self.path = folder / ADAPTER_WEIGHTS
+        self.stamps = stamps_in(folder, folder / ADAPTER_CONFIG, self.path)
+        self.settings = read_settings(folder / ADAPTER_CONFIG, self.name)
         self._entries = read_header(self.path)
         self.tensors: Mapping[str, TensorInfo] = {n: e[0] for n, e in self._entries.items()}
-        self._file = FileIO(self.path)
+        self._stamp = next(stamp for stamp in self.stamps if stamp.path == self.path)
+        self._file = self._stamp.open()
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
@@ -91,7 +96,7 @@ class AdapterFolder:
     def identity(self) -> object:
         """That of the weights' file, and SHA-256 of the configuration."""
         config = hashlib.sha256((self.folder / ADAPTER_CONFIG).read_bytes()).hexdigest()
-        return [file_identity(self.path), config]
+        return [file_identity(self._stamp), config]
 
     def fetch(self) -> AdapterFolder:
         """Itself: the data is here."""

@@ -9,6 +9,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.stated_license import License, stated_license
+from mergekit_geo.checkpoints.unchanged import Stamp, stamps_of
 
 
 class AlignedCheckpoint:
@@ -59,6 +60,11 @@ class AlignedCheckpoint:
     def is_here(self) -> bool:
         """Whether its data can be read without a download."""
         return self.checkpoint.is_here
+
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """Of the files that it is read from."""
+        return stamps_of(self.checkpoint)
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""

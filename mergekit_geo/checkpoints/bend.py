@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from io import FileIO
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo, read_header
 from mergekit_geo.checkpoints.reading import Bytes, read_into
+from mergekit_geo.checkpoints.unchanged import Stamp
 
 
 def prefix(number: int) -> str:
@@ -37,6 +37,7 @@ class BendCheckpoint:
     def __init__(self, path: Path, number: int, name: str) -> None:
         self.path, self.number, self.name = path, number, name
         self.config: Config = {}
+        self.stamps = (Stamp.of(path),)
         begin = prefix(number)
         self._entries = {
             key.removeprefix(begin): entry
@@ -44,7 +45,7 @@ class BendCheckpoint:
             if key.startswith(begin)
         }
         self.tensors: Mapping[str, TensorInfo] = {n: e[0] for n, e in self._entries.items()}
-        self._file = FileIO(path)
+        self._file = self.stamps[0].open()
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""

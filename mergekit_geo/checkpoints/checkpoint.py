@@ -16,6 +16,7 @@ from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_tensors
 from mergekit_geo.checkpoints.reading import Bytes, read_into
 from mergekit_geo.checkpoints.stated_license import License, license_in
+from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
 
 Config = dict[str, Any]
@@ -76,6 +77,9 @@ class FolderCheckpoint:
         NotFoundError: No such folder.
         UnsupportedError: Pickled or quantised weights, or an adapter.
         FormatError: The files contradict themselves.
+
+    Attributes:
+        stamps: Of the files that are read or copied, as they were before anything was read.
     """
 
     is_here = True
@@ -92,9 +96,12 @@ class FolderCheckpoint:
         self._stated = stated
         self.name, self.revision = name or str(folder), revision
         refuse_unreadable(self.name, {p.name for p in list_files(folder, self.name)})
+        before = stamps_in(folder, *_weights(folder))
         self.config = read_config(folder)
         refuse_quantised(self.name, self.config)
         self._entries = read_tensors(folder)
+        unused = {*_weights(folder)} - {place.path for _, place in self._entries.values()}
+        self.stamps = tuple(stamp for stamp in before if stamp.path not in unused)
         self.tensors: Mapping[str, TensorInfo] = {n: e[0] for n, e in self._entries.items()}
         self._files: dict[Path, FileIO] = {}
         self._opening = Lock()
@@ -114,7 +121,7 @@ class FolderCheckpoint:
     def identity(self) -> object:
         """Per file its path, size, time of change and a hash of its header."""
         paths = sorted({place.path for _, place in self._entries.values()})
-        return [file_identity(path) for path in paths]
+        return [file_identity(self._stamp(path)) for path in paths]
 
     def fetch(self) -> FolderCheckpoint:
         """Itself: the data is here."""
@@ -123,8 +130,16 @@ class FolderCheckpoint:
     def _file(self, path: Path) -> FileIO:
         with self._opening:
             if path not in self._files:
-                self._files[path] = FileIO(path)
+                self._files[path] = self._stamp(path).open()
             return self._files[path]
+
+    def _stamp(self, path: Path) -> Stamp:
+        return next(stamp for stamp in self.stamps if stamp.path == path)
+
+
+def _weights(folder: Path) -> list[Path]:
+    """All files that may hold some, and the index."""
+    return [path for path in (*folder.glob("*.safetensors"), folder / INDEX) if path.is_file()]
 
 
 def list_files(folder: Path, name: str) -> list[Path]:
@@ -214,11 +229,13 @@ def refuse_quantised(name: str, config: Config) -> None:
         )
 
 
-def file_identity(path: Path) -> list[object]:
-    """A safetensors file's path, size, time of change, and a hash of its header."""
-    real = path.resolve()
-    status = real.stat()
-    with real.open("rb") as file:
+def file_identity(stamp: Stamp) -> list[object]:
+    """A safetensors file's path, size, time of change, and a hash of its header.
+
+    Raises:
+        ChangedError: It is not the file that was opened.
+    """
+    with stamp.open() as file:
         length = int.from_bytes(file.read(8), "little")
         digest = hashlib.sha256(file.read(length)).hexdigest()
-    return [str(real), status.st_size, status.st_mtime_ns, digest]
+    return [str(stamp.path.resolve()), stamp.size, stamp.mtime_ns, digest]

@@ -10,6 +10,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.unchanged import Stamp, stamps_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,11 @@ class Overlay:
     def folder(self) -> Path | None:
         """Where its configuration and tokenizer lie."""
         return self.checkpoint.folder
+
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """Of the files that it is read from."""
+        return stamps_of(self.checkpoint)
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""

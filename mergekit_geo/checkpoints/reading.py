@@ -11,7 +11,7 @@ from io import FileIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.errors import FormatError
+from mergekit_geo.errors import ChangedError
 
 Bytes = NDArray[np.uint8]
 """One-dimensional and contiguous: what tensors are made of while they are on their way."""
@@ -21,13 +21,17 @@ def read_into(file: FileIO, position: int, out: Bytes) -> None:
     """Fill `out` with the bytes from `position` on.
 
     Raises:
-        FormatError: The file ends before that.
+        ChangedError: The file ends before that, as it did not when its header was read.
     """
     done = 0
     while done < len(out):
         count = _pread_into(file, out[done:], position + done)
         if count == 0:
-            raise FormatError("the file ended before its tensors did", where=str(file.name))
+            raise ChangedError(
+                "the file was cut short while it was read",
+                where=str(file.name),
+                remedy="let whatever writes it finish, and run the command again",
+            )
         done += count
 
 

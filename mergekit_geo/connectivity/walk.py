@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.connectivity.paths import Route
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.live.blend import Live
@@ -90,5 +91,6 @@ class Walk:
         self.go_to(blend)
         found = self.evaluator.measure_any(title, self.live.model)
         if self.kept:
+            require_unchanged(self.anchors)
             self.kept.put(key, found)
         return found

@@ -14,6 +14,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.unchanged import stamps_of
 from mergekit_geo.errors import ArgumentError
 
 MODES = ("auto", "on", "off")
@@ -36,6 +37,7 @@ class HeldCheckpoint:
         self.folder: Path | None = checkpoint.folder
         self.ties: Mapping[str, str] = checkpoint.ties
         self.tensors: Mapping[str, TensorInfo] = checkpoint.tensors
+        self.stamps = stamps_of(checkpoint)
         self._identity = checkpoint.identity()
         self._data = {name: _whole(checkpoint, name) for name in checkpoint.tensors}
 

@@ -11,6 +11,7 @@ from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.aligned import original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.unchanged import unchanged
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.live.blend import InPlace, Live, Reloading, module_names
@@ -43,7 +44,8 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
     if isinstance(found, MemoryCheckpoint) and found.module is not None:
         return _copy_of(found.module)
     if found.folder is not None:
-        return load_model(found.folder, compute)
+        with unchanged([found]):
+            return load_model(found.folder, compute)
     if isinstance(found, MemoryCheckpoint) and found.like is not None:
         return load_result(found, dict(found.state), compute)
     if found.config.get("architectures"):

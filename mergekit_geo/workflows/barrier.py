@@ -15,6 +15,7 @@ import numpy as np
 
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.live.distributed import is_first
@@ -167,6 +168,7 @@ def barrier(
     measured = _measure(ground, seed, routes, points, plan.sample)
     halves = ground.halves(seed)
     place = run_with(ground.walk.live.model)
+    require_unchanged(ground.walk.anchors)
     report = Report(
         command="barrier",
         output=str(folder) if folder else None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.overlay import Overlay
+from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.checkpoints.workspace import check_output
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.errors import ArgumentError
@@ -178,6 +179,7 @@ def tune(
             let_go()
             tuned = _write_weights(tuning, trained, folder, progress)
             found = _measure(tuning, tuned, folder.folder, progress)
+            require_unchanged([base])
             report = _report(tuning, trained, found, shown or out, began)
             if is_first():
                 _write_report(report, folder.folder, identity)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.errors import DataError
 from mergekit_geo.landscapes.settings import View
 from mergekit_geo.live.distributed import is_first
@@ -124,6 +125,7 @@ def landscape(
         scale=_scale(surfaces, view),
         losses=_losses(walk, reported, sheets.count, plan),
     )
+    require_unchanged(walk.anchors)
     remarks = [*sheets.warnings(walk.live), *ground.warnings, *walk.evaluator.warnings]
     report = Report(
         command="landscape",

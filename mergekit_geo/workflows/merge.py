@@ -19,9 +19,10 @@ from mergekit_geo.checkpoints.companions import (
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.sources import sources_of
+from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
 from mergekit_geo.checkpoints.writer import output_errors
-from mergekit_geo.errors import AntipodalError, ArgumentError, NonFiniteError
+from mergekit_geo.errors import AntipodalError, ArgumentError, ChangedError, NonFiniteError
 from mergekit_geo.live.distributed import world
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.settings import DTYPES
@@ -110,6 +111,7 @@ def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
     donor = draft.blend.donor
     _refresh_statistics(draft, sink.state)
     found = draft.measure((donor.config, sink.state), progress)
+    require_unchanged(draft.blend.anchors)
     tied = {alias: sink.state[name] for alias, name in donor.ties.items()}
     return MergeResult(draft.report(records, found, None), state={**sink.state, **tied})
 
@@ -135,30 +137,39 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
     workspace = Workspace(out, _identity(draft), overwrite=output.overwrite, fsync=output.fsync)
     _tell_of_earlier_run(draft, workspace)
     try:
-        progress.phase("merging", draft.blend.work())
-        records = write_blend(
-            draft.blend,
-            workspace,
-            parse_size(output.max_shard_size),
-            kernel=kernel,
-            allow_nonfinite=output.allow_nonfinite,
-            advance=progress.advance,
-        )
-        write_companions(draft.blend, workspace.folder)
-        _write_asked_for(draft, workspace.folder)
-        _write_statistics(draft, workspace.folder)
-        _write_recipe(draft, records, workspace.folder)
-        report = draft.report(records, draft.measure(workspace.folder, progress), out)
-        write_report(report, workspace.folder)
-        draw(report, workspace.folder)
-        (workspace.folder / "README.md").write_text(model_card(report), "utf-8")
+        with unchanged(draft.blend.anchors):
+            progress.phase("merging", draft.blend.work())
+            records = write_blend(
+                draft.blend,
+                workspace,
+                parse_size(output.max_shard_size),
+                kernel=kernel,
+                allow_nonfinite=output.allow_nonfinite,
+                advance=progress.advance,
+            )
+            report = _complete(draft, records, workspace.folder, out, progress)
         workspace.publish()
-    except (AntipodalError, NonFiniteError):  # no other run could use what is there
+    except (AntipodalError, NonFiniteError, ChangedError):  # no other run could use what is there
         workspace.discard()
         raise
     finally:
         workspace.leave()
     return MergeResult(report, out=out)
+
+
+def _complete(
+    draft: Draft, records: dict[str, TensorRecord], folder: Path, out: Path, progress: Progress
+) -> Report:
+    """All that an output holds beside its weights."""
+    write_companions(draft.blend, folder)
+    _write_asked_for(draft, folder)
+    _write_statistics(draft, folder)
+    _write_recipe(draft, records, folder)
+    report = draft.report(records, draft.measure(folder, progress), out)
+    write_report(report, folder)
+    draw(report, folder)
+    (folder / "README.md").write_text(model_card(report), "utf-8")
+    return report
 
 
 def draw(report: Report, folder: Path) -> None:

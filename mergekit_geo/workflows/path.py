@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.settings import Fitting
@@ -123,6 +124,7 @@ def fit_path(
     work = _fit(models, train_data, fitting, seed, data, compute, told, partial)
     ground, route = work.ground, route_of(work.bends)
     reported = ground.walk.at_model(0).take(work.halves.report)
+    require_unchanged(ground.walk.anchors)
     report = Report(
         command="path",
         output=str(folder) if folder else None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.curvature.levels import Radii, level_of
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.live.distributed import is_first
@@ -107,6 +108,7 @@ def sharpness(
         most=data.max_examples if isinstance(data, EvalData) else None,
         left=compute.budget * 60,
     )
+    require_unchanged(anchors)
     slope = found.entries[0].slope
     report = Report(
         command="sharpness",

@@ -1,0 +1,119 @@
+"""Whether files are still those that were opened: an input may be replaced while it is merged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.errors import ChangedError
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells a file from one that took its place, or from what it was.
+
+    Attributes:
+        path: Where it was.
+        device: Of the file system.
+        inode: Of the file.
+        size: In bytes.
+        mtime_ns: Time of the last change, in ns.
+    """
+
+    path: Path
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """The file as it is now, before anything of it is read."""
+        return cls._from(path, path.stat())
+
+    @classmethod
+    def _from(cls, path: Path, status: os.stat_result) -> Stamp:
+        return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def require(self) -> None:
+        """Refuse another file in its place, and the same with a change.
+
+        Raises:
+            ChangedError: It is one of these, or is gone.
+        """
+        try:
+            now = Stamp.of(self.path)
+        except OSError:
+            now = None
+        if now != self:
+            raise _changed(self.path)
+
+    def open(self) -> FileIO:
+        """The file, open for reading.
+
+        Raises:
+            ChangedError: It is another one, or not what it was.
+        """
+        try:
+            file = FileIO(self.path)
+        except FileNotFoundError as error:
+            raise _changed(self.path) from error
+        if Stamp._from(self.path, os.fstat(file.fileno())) != self:
+            file.close()
+            raise _changed(self.path)
+        return file
+
+
+def stamps_in(folder: Path, *more: Path) -> tuple[Stamp, ...]:
+    """Of the files of a checkpoint's folder that are read or copied, and of others."""
+    from mergekit_geo.checkpoints.companions import companion_files
+
+    beside = [folder / file for file in companion_files(folder)]
+    return tuple(map(Stamp.of, sorted({*beside, *more})))
+
+
+def stamps_of(checkpoint: Checkpoint) -> tuple[Stamp, ...]:
+    """Of every file that a checkpoint is read from; none in memory."""
+    found: tuple[Stamp, ...] = getattr(checkpoint, "stamps", ())
+    return found
+
+
+def require_unchanged(checkpoints: Iterable[Checkpoint]) -> None:
+    """Refuse to go on with checkpoints of which a file was replaced, changed or removed.
+
+    Raises:
+        ChangedError: One was, since it was opened.
+    """
+    for stamp in {stamp for checkpoint in checkpoints for stamp in stamps_of(checkpoint)}:
+        stamp.require()
+
+
+@contextmanager
+def unchanged(checkpoints: Iterable[Checkpoint]) -> Iterator[None]:
+    """Work on checkpoints, at the end of which their files are what they were.
+
+    Raises:
+        ChangedError: They are not, whatever else went wrong because of that.
+    """
+    try:
+        yield
+    except Exception:
+        require_unchanged(checkpoints)
+        raise
+    require_unchanged(checkpoints)
+
+
+def _changed(path: Path) -> ChangedError:
+    return ChangedError(
+        "this input was replaced, changed or removed since it was opened",
+        where=str(path),
+        remedy="let whatever writes it finish, and run the command again",
+    )
