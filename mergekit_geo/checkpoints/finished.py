@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.checkpoints.journal import FILE, FRESH
-from mergekit_geo.checkpoints.workspace import MARK, partial_of
+from mergekit_geo.checkpoints.kind import MARK
+from mergekit_geo.checkpoints.workspace import partial_of
 from mergekit_geo.errors import CheckpointError, PushError
 
 MARKS = (MARK, "finetune.json")

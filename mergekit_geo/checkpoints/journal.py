@@ -50,10 +50,14 @@ class Journal:
         """Return when the journal is on the disk."""
         os.fsync(self._file.fileno())
 
-    def remove(self) -> None:
-        """The work is whole: forget how it came about."""
+    def move(self, place: Path) -> None:
+        """The work is whole, or thrown away: the folder has no journal any more, and `place` has.
+
+        Does nothing the second time.
+        """
         self._file.close()
-        self.path.unlink()
+        if self.path.is_file():
+            self.path.replace(place)
 
     def close(self) -> None:
         """Stop writing; what is written stays for the next run."""
@@ -65,10 +69,11 @@ class Journal:
         fresh.replace(self.path)
 
 
-def work_of(folder: Path) -> Any:
-    """The identity of the work that a folder under construction is of, None if it is none."""
-    lines = _whole_lines(folder / FILE)
-    return lines[0]["work"] if lines else None
+def work_in(path: Path) -> list[Any] | None:
+    """The identity of the work that a journal is of, None if it is no journal."""
+    first = next(iter(_whole_lines(path)), None)
+    work = first.get("work") if isinstance(first, dict) else None
+    return work if isinstance(work, list) else None
 
 
 def _whole_lines(path: Path) -> list[Any]:
@@ -78,6 +83,6 @@ def _whole_lines(path: Path) -> list[Any]:
     for text in path.read_text("utf-8", errors="replace").splitlines():
         try:
             lines.append(json.loads(text))
-        except ValueError:
+        except (ValueError, RecursionError):
             break
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def sources_of(checkpoint: Checkpoint) -> tuple[Source, ...]:
     if isinstance(found, AdapterCheckpoint):
         return tuple(Source(p.name, p.revision, p.folder) for p in (found.base, found.adapter))
     return (Source(found.name, found.revision, found.folder),)
+
+
+def folders_of(checkpoints: Iterable[Checkpoint]) -> list[Path]:
+    """Every folder that checkpoints are read from."""
+    sources = [source for checkpoint in checkpoints for source in sources_of(checkpoint)]
+    return [source.folder for source in sources if source.folder is not None]
 
 
 def pinned(checkpoint: Checkpoint) -> str:

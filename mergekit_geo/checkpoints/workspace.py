@@ -11,15 +11,14 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mergekit_geo.checkpoints.journal import FILE, FRESH, Journal, work_of
+from mergekit_geo.checkpoints.journal import FILE, FRESH, Journal, work_in
+from mergekit_geo.checkpoints.kind import MERGED, Kind
 from mergekit_geo.errors import OutputError, OutputExistsError
-
-MARK = "merge.json"
-"""Every merge holds this file: only folders that do are ever replaced by one."""
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -34,7 +33,7 @@ class Workspace:
         overwrite: Replace an output that is there.
         fsync: Flush to the disk before the output appears, and before work counts as finished.
         resume: Take up an earlier unfinished run of the same work; if not, it is thrown away.
-        mark: The file that tells an output of this kind.
+        kind: What tells an output of this kind.
         keep: What an unfinished run leaves for the next beside finished tensors, by name.
 
     Attributes:
@@ -55,17 +54,18 @@ class Workspace:
         overwrite: bool = False,
         fsync: bool = True,
         resume: bool = True,
-        mark: str = MARK,
+        kind: Kind = MERGED,
         keep: Iterable[str] = (),
     ) -> None:
-        check_output(out, overwrite=overwrite, mark=mark)
-        self.out, self.overwrite, self.fsync, self.mark = out.resolve(), overwrite, fsync, mark
+        check_output(out, overwrite=overwrite, kind=kind)
+        self.out, self.overwrite, self.fsync, self.kind = out.resolve(), overwrite, fsync, kind
         self.folder = partial_of(out)
-        _make(self.folder, mark)
+        _make(self.folder)
         self._lock: int | None = _lock(self.folder)
         try:
-            work = [identity, None if fsync else _boot()]
+            work = [identity, None if fsync else _boot(), kind.name]
             known = Journal(self.folder, work, resume=resume)
+            claim_of(out).unlink(missing_ok=True)  # the journal tells whose this is from now on
             self.journal, self.restarted = known, known.is_other
             self.finished = known.finished
             if not self.finished:
@@ -74,24 +74,42 @@ class Workspace:
             os.close(self._lock)
             raise
 
-    def publish(self) -> None:
+    def publish(self, spare: Iterable[str] = ()) -> None:
         """Make the folder appear as `out`.
+
+        Args:
+            spare: Files that are no part of the output: they go when all else is safe.
 
         Raises:
             OutputExistsError: Something else has come to be there in the meantime.
         """
-        check_output(self.out, overwrite=self.overwrite, mark=self.mark)
+        check_output(self.out, overwrite=self.overwrite, kind=self.kind)
         if self.fsync:
             flush_tree(self.folder)
-        self.journal.remove()
-        if self.out.exists():
-            _exchange(self.folder, self.out)
-            _remove(self.folder, self.mark)
-        else:
-            self.folder.rename(self.out)
+        for name in spare:
+            (self.folder / name).unlink(missing_ok=True)
+        self.journal.move(claim_of(self.out))
+        self._replace()
         if self.fsync:
             _flush(self.out.parent)
+        claim_of(self.out).unlink()
         self.leave()
+
+    def _replace(self) -> None:
+        """Exchange the folder for what is at `out`, and remove that; or just rename it."""
+        if not self.out.exists():
+            self.folder.rename(self.out)
+            return
+        self.folder.chmod(stat.S_IMODE(self.out.stat().st_mode))
+        if is_vacant(self.out):
+            self.folder.rename(self.out)
+            return
+        old = _lock(self.out)  # or the next run would take it for unfinished work
+        try:
+            _exchange(self.folder, self.out)
+            shutil.rmtree(self.folder)
+        finally:
+            os.close(old)
 
     def leave(self) -> None:
         """Stop; what is finished stays for the next run. Does nothing the second time."""
@@ -102,22 +120,24 @@ class Workspace:
 
     def discard(self) -> None:
         """Stop, and remove what was written."""
-        self.leave()
+        self.journal.move(claim_of(self.out))
         shutil.rmtree(self.folder)
+        claim_of(self.out).unlink(missing_ok=True)
+        self.leave()
 
     def _clear(self, keep: Iterable[str]) -> None:
         for path in self.folder.iterdir():
             if path.name not in {FILE, *keep}:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def check_output(
-    out: Path, inputs: Iterable[Path] = (), *, overwrite: bool = False, mark: str = MARK
+    out: Path, inputs: Iterable[Path] = (), *, overwrite: bool = False, kind: Kind = MERGED
 ) -> None:
-    """Refuse a place for an output where it would do harm.
+    """Refuse a place for an output where it would do harm; an empty folder may be there.
 
     Raises:
-        OutputExistsError: It is there and may not be replaced.
+        OutputExistsError: Something is there that may not be replaced, or is in the way.
         OutputError: It lies inside an input, or an input inside it.
     """
     targets = out.absolute().resolve(), partial_of(out).resolve()
@@ -129,24 +149,41 @@ def check_output(
                 where=str(out),
                 remedy="choose a folder outside every input",
             )
-    if not out.exists() and not out.is_symlink():
+    _refuse_others_work(out, kind)
+    if not os.path.lexists(out) or is_vacant(out):
         return
+    objection = kind.objection(out)
+    by_hand = "remove it yourself, or choose another -o"
     if not overwrite:
+        remedy = by_hand if objection else "--overwrite replaces it when all is done"
+        raise OutputExistsError("the output exists", where=str(out), remedy=remedy)
+    if objection:
         raise OutputExistsError(
-            "the output exists", where=str(out), remedy="--overwrite replaces it when all is done"
+            f"{objection}, so it is not replaced", where=str(out), remedy=by_hand
         )
-    if not (out / mark).is_file() or out.is_symlink():
+
+
+def is_vacant(out: Path) -> bool:
+    """Whether an empty folder lies there, in the place of which an output can appear.
+
+    Raises:
+        OutputExistsError: A disk is mounted on it: nothing can appear in its place.
+    """
+    if out.is_symlink() or not out.is_dir() or any(out.iterdir()):
+        return False
+    if out.is_mount():
         raise OutputExistsError(
-            f"this is no output of geo-merge (it has no {mark}), so it is not replaced",
+            "a disk is mounted on this folder, so another one cannot take its place",
             where=str(out),
-            remedy="remove it yourself, or choose another -o",
+            remedy=f"choose a folder in it, such as -o {out / 'out'}",
         )
+    return True
 
 
 def unfinished(out: Path) -> Any:
     """The identity of the run that an output was left unfinished by, None if there was none."""
-    work = work_of(partial_of(out))
-    return None if work is None else work[0]
+    work = work_in(partial_of(out) / FILE)
+    return work[0] if work else None
 
 
 def partial_of(out: Path) -> Path:
@@ -155,12 +192,44 @@ def partial_of(out: Path) -> Path:
     return full.with_name(full.name + ".partial")
 
 
-def _make(folder: Path, mark: str) -> None:
-    ours = any((folder / name).exists() for name in (FILE, FRESH, mark))
-    if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
+def traces_of(out: Path) -> tuple[Path, Path]:
+    """What unfinished work on an output leaves beside it."""
+    return partial_of(out), claim_of(out)
+
+
+def claim_of(out: Path) -> Path:
+    """The journal while an output appears: it tells that `OUT.partial` is ours, new or old.
+
+    A kill can leave it behind; the next run of the same command takes it away.
+    """
+    full = out.resolve()
+    return full.with_name(f".{full.name}.geo")
+
+
+def _refuse_others_work(out: Path, kind: Kind) -> None:
+    """Refuse an `OUT.partial` unless it is certain that work of this kind was left there."""
+    folder = partial_of(out)
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        what = "a link" if folder.is_symlink() else "no folder"
+        raise OutputExistsError(
+            f"in the way: this is {what}", where=str(folder), remedy="move it away"
+        )
+    work = work_in(folder / FILE) or work_in(claim_of(out))
+    if work is None and any(folder.iterdir()) and not (folder / FRESH).is_file():
         raise OutputExistsError(
             "in the way, and not made by geo-merge", where=str(folder), remedy="move it away"
         )
+    if work is not None and work[2:] != [kind.name]:
+        raise OutputExistsError(
+            "in the way: unfinished work of another command",
+            where=str(folder),
+            remedy="finish it by that command, move it away, or choose another -o",
+        )
+
+
+def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -168,7 +237,7 @@ def _make(folder: Path, mark: str) -> None:
 
 
 def _lock(folder: Path) -> int:
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(descriptor), folder.stat()):
@@ -200,13 +269,6 @@ def _exchange(new: Path, old: Path) -> None:
     old.rename(aside)
     new.rename(old)
     aside.rename(new)
-
-
-def _remove(folder: Path, mark: str) -> None:
-    """Remove an output, its mark last: a kill in between leaves a folder known as ours."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == mark):
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    folder.rmdir()
 
 
 def flush_tree(folder: Path) -> None:

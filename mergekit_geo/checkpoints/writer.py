@@ -72,7 +72,7 @@ class ShardWriter:
 
     def _create(self, shard: Shard) -> int:
         path = self.folder / shard.file
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         self._files[shard.file] = descriptor
         with output_errors(self.folder.parent, self._needed):
             _allocate(descriptor, shard.nbytes)

@@ -14,7 +14,7 @@ from mergekit_geo.errors import GeoError, OutputError, OutputExistsError
 from mergekit_geo.recipes.members import Member
 from mergekit_geo.workflows.finetune import overlap_warnings, tune
 from mergekit_geo.workflows.losses import LossPlan
-from mergekit_geo.workflows.training_folder import RECORD, differences, holds_work
+from mergekit_geo.workflows.training_folder import RECORD, TUNED, differences, holds_work
 from mergekit_geo.workflows.tuning import Asked, Tuning, changes, make_tuning
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _is_finished(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
     """Whether this member has been trained there."""
     if not (place / RECORD).is_file():
         inputs = [tuning.base.folder] if tuning.base.folder is not None else []
-        check_output(place, inputs, mark=RECORD)
+        check_output(place, inputs, kind=TUNED)
         return False
     found = differences(place, tuning.identity())
     if found and not overwrite:

@@ -18,7 +18,6 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.findings import limit_of
 from mergekit_geo.objectives.settings import EvalData
@@ -26,7 +25,7 @@ from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.losses import BarrierEntry, LossEntry
 from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import BarrierMeasurements, Report
-from mergekit_geo.workflows.folder import free_folder, write_folder
+from mergekit_geo.workflows.folder import BARRIER, FIGURES, MeasuredFolder, measured_folder
 from mergekit_geo.workflows.losses import (
     data_entry,
     estimate_entry,
@@ -145,13 +144,29 @@ def barrier(
         DataError: Nothing to measure on, or too few documents for an interval.
         GeoError: With the reason and the remedy.
     """
-    began, told = time.time(), progress or Silent()
     _check(models, points)
+    with measured_folder(out, BARRIER, overwrite=overwrite) as folder:
+        return _barrier(
+            models, folder, along, points, data, train_data, compute, progress or Silent()
+        )
+
+
+def _barrier(
+    models: Sequence[Model],
+    folder: MeasuredFolder,
+    along: Sequence[str],
+    points: int,
+    data: Data,
+    train_data: Data,
+    compute: Compute,
+    told: Progress,
+) -> BarrierResult:
+    began = time.time()
     fit = fitting_to(models, train_data, data, compute, told)
     along = list(dict.fromkeys(along))
     routes = _distinct(along, [named_route(name, models, fit) for name in along])
-    folder = free_folder(out, overwrite=overwrite)
     checkpoints = open_checkpoints(models)
+    folder.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
     training = train_data if isinstance(train_data, EvalData) else None
@@ -171,7 +186,7 @@ def barrier(
     require_unchanged(ground.walk.anchors)
     report = Report(
         command="barrier",
-        output=str(folder) if folder else None,
+        output=str(folder.out) if folder.out else None,
         models=[model_entry(checkpoint) for checkpoint in checkpoints],
         settings={
             "along": list(along),
@@ -186,9 +201,8 @@ def barrier(
         warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
         provenance=provenance(began, *place),
     )
-    if folder is not None and is_first():
-        write_folder(report, folder, lambda figures: _draw(measured, figures))
-    return BarrierResult(report, folder)
+    folder.write(report, lambda place: _draw(measured, place / FIGURES))
+    return BarrierResult(report, folder.out)
 
 
 def fitting_to(

@@ -34,7 +34,7 @@ from mergekit_geo.training.settings import SamArguments
 from mergekit_geo.workflows.losses import OUTPUT
 from mergekit_geo.workflows.merge import draw, write_companions
 from mergekit_geo.workflows.push import prepare_push, push_output
-from mergekit_geo.workflows.training_folder import RECORD, TrainingFolder, kept_identity
+from mergekit_geo.workflows.training_folder import RECORD, TUNED, TrainingFolder, kept_identity
 from mergekit_geo.workflows.tuning import Asked, Tuning, make_tuning
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def finetune(
     """
     told = progress or Silent()
     asked = Asked(train_data, training, sam, seed, output, data, compute, sharpness)
-    check_output(Path(out), overwrite=output.overwrite, mark=RECORD)
+    check_output(Path(out), overwrite=output.overwrite, kind=TUNED)
     if members is not None and output.push_to is not None:
         raise ArgumentError(
             "several members go to several repositories", remedy="geo-merge push OUT/member-0 REPO"
@@ -169,7 +169,7 @@ def tune(
 
     began, base = time.time(), tuning.base
     inputs = [base.folder] if base.folder is not None else []
-    check_output(out, inputs, overwrite=tuning.asked.output.overwrite, mark=RECORD)
+    check_output(out, inputs, overwrite=tuning.asked.output.overwrite, kind=TUNED)
     identity = tuning.identity()
     folder = TrainingFolder(out, identity, tuning.asked.output, resume=resume)
     try:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mergekit_geo.checkpoints.kind import Kind
 from mergekit_geo.checkpoints.workspace import Workspace
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.errors import ArgumentError, OutputExistsError
 
 MARK = "member.json"
 """Every member holds this file, which appears with it."""
+
+KIND = Kind(MARK)
 GONE = ".gone"
+LEFT = re.compile(rf"step-\d+({re.escape(GONE)}|\.partial)")
+"""What a kill leaves."""
+
 WHICH = ("last", "best")
 
 
@@ -78,8 +85,9 @@ class KeptMembers:
             OutputExistsError: Members of another run.
             ArgumentError: Members that were kept by something else.
         """
-        for left in (*self.folder.glob(f"step-*{GONE}"), *self.folder.glob("step-*.partial")):
-            shutil.rmtree(left)
+        for left in self.folder.glob("step-*"):
+            if LEFT.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
         there = self.all()
         if there and step == 0 and not overwrite:
             raise OutputExistsError(
@@ -129,7 +137,7 @@ class KeptMembers:
         with output_errors(self.folder.absolute().parent, 0):
             self.folder.mkdir(parents=True, exist_ok=True)
             work = Workspace(
-                folder, {"step": step}, overwrite=True, fsync=self.fsync, resume=False, mark=MARK
+                folder, {"step": step}, overwrite=True, fsync=self.fsync, resume=False, kind=KIND
             )
             try:
                 write(work.folder)

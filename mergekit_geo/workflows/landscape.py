@@ -14,7 +14,6 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.errors import DataError
 from mergekit_geo.landscapes.settings import View
-from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
@@ -27,7 +26,7 @@ from mergekit_geo.reports.landscape import (
 )
 from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import Report
-from mergekit_geo.workflows.folder import free_folder, write_folder
+from mergekit_geo.workflows.folder import FIGURES, LANDSCAPE, MeasuredFolder, measured_folder
 from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.workflows.measuring import make_ground
 from mergekit_geo.workflows.sheets import check_request, plan_sheets
@@ -102,11 +101,27 @@ def landscape(
         DataError: Nothing to measure on, or a model's loss is not a number.
         GeoError: With the reason and the remedy.
     """
-    began, told = time.time(), progress or Silent()
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     check_request(len(several), view)
-    folder = free_folder(out, overwrite=overwrite)
+    with measured_folder(out, LANDSCAPE, overwrite=overwrite) as folder:
+        return _landscape(
+            several, folder, mark, view, data, train_data, compute, progress or Silent()
+        )
+
+
+def _landscape(
+    several: Sequence[Any],
+    folder: MeasuredFolder,
+    mark: Sequence[Model],
+    view: View,
+    data: Data,
+    train_data: EvalData | None,
+    compute: Compute,
+    told: Progress,
+) -> LandscapeResult:
+    began = time.time()
     checkpoints = open_checkpoints([*several, *mark])
+    folder.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
     anchors, plan = found.fetch(), plan_losses(checkpoints, data, compute)
@@ -129,7 +144,7 @@ def landscape(
     remarks = [*sheets.warnings(walk.live), *ground.warnings, *walk.evaluator.warnings]
     report = Report(
         command="landscape",
-        output=str(folder) if folder else None,
+        output=str(folder.out) if folder.out else None,
         models=[model_entry(checkpoint) for checkpoint in checkpoints],
         settings={
             "view": asdict(view),
@@ -144,9 +159,8 @@ def landscape(
         warnings=[*found.warnings, *remarks],
         provenance=provenance(began, *run_with(walk.live.model)),
     )
-    if folder is not None and is_first():
-        write_folder(report, folder, lambda figures: _draw(report, figures))
-    return LandscapeResult(report, folder)
+    folder.write(report, lambda place: _draw(report, place / FIGURES))
+    return LandscapeResult(report, folder.out)
 
 
 def _at_models(walk: Walk) -> list[Losses]:

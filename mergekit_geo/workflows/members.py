@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.checkpoints.workspace import traces_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.live.distributed import agreed, is_first
 from mergekit_geo.objectives.settings import EvalData
@@ -42,7 +43,7 @@ def tune_members(
         raise ArgumentError(f"members must be at least 2, found {count}", remedy="leave it out")
     began = time.time()
     names = [f"member-{i}" for i in range(count)]
-    keep = (*names, *(f"{name}.partial" for name in names))
+    keep = (*names, *(trace.name for name in names for trace in traces_of(out / name)))
     identity = {**tuning.identity(), "members": count}
     folder = TrainingFolder(out, identity, tuning.asked.output, resume=resume, keep=keep)
     seeds = [tuning.asked.seed + i for i in range(count)]

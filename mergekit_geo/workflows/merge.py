@@ -17,10 +17,11 @@ from mergekit_geo.checkpoints.companions import (
     write_config,
 )
 from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.kind import MARK
 from mergekit_geo.checkpoints.layout import parse_size
-from mergekit_geo.checkpoints.sources import sources_of
+from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
-from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
+from mergekit_geo.checkpoints.workspace import Workspace, check_output
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.errors import AntipodalError, ArgumentError, ChangedError, NonFiniteError
 from mergekit_geo.live.distributed import world
@@ -62,9 +63,7 @@ def merge(
     found = preflight(checkpoints)
     found.require()
     if out is not None:
-        sources = [source for checkpoint in checkpoints for source in sources_of(checkpoint)]
-        folders = [source.folder for source in sources if source.folder is not None]
-        check_output(out, folders, overwrite=request.output.overwrite)
+        check_output(out, folders_of(checkpoints), overwrite=request.output.overwrite)
     prepare_push(request.output, out)
     plan = plan_losses(checkpoints, request.data, request.compute)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.geometry.curves import Still, length_ratio
-from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.gram import gram_of
 from mergekit_geo.objectives.settings import EvalData
@@ -29,7 +26,7 @@ from mergekit_geo.reports.schema import Report
 from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
 from mergekit_geo.workflows.fit_state import STATE, FitState
 from mergekit_geo.workflows.fitting import CurveSearch, Found
-from mergekit_geo.workflows.folder import free_folder
+from mergekit_geo.workflows.folder import FIGURES, MeasuredFolder, measured_folder
 from mergekit_geo.workflows.losses import (
     data_entry,
     estimate_entry,
@@ -38,7 +35,7 @@ from mergekit_geo.workflows.losses import (
     run_with,
 )
 from mergekit_geo.workflows.measuring import Ground, make_ground
-from mergekit_geo.workflows.path_folder import BENDS, RECORD, end_entry, save_bends
+from mergekit_geo.workflows.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -118,16 +115,30 @@ def fit_path(
         DataError: No training data, nothing to measure on, or a loss that is not a number.
         GeoError: With the reason and the remedy.
     """
-    began, told = time.time(), progress or Silent()
-    folder = free_folder(out, overwrite=overwrite, mark=RECORD)
-    partial = None if folder is None else folder.with_name(folder.name + ".partial")
-    work = _fit(models, train_data, fitting, seed, data, compute, told, partial)
+    with measured_folder(out, PATH, overwrite=overwrite, keep=(STATE,)) as folder:
+        return _fit_path(
+            models, folder, train_data, fitting, seed, data, compute, progress or Silent()
+        )
+
+
+def _fit_path(
+    models: Sequence[Model],
+    folder: MeasuredFolder,
+    train_data: Data,
+    fitting: Fitting,
+    seed: int,
+    data: Data,
+    compute: Compute,
+    told: Progress,
+) -> PathResult:
+    began = time.time()
+    work = _fit(models, train_data, fitting, seed, data, compute, told, folder)
     ground, route = work.ground, route_of(work.bends)
     reported = ground.walk.at_model(0).take(work.halves.report)
     require_unchanged(ground.walk.anchors)
     report = Report(
         command="path",
-        output=str(folder) if folder else None,
+        output=str(folder.out) if folder.out else None,
         models=[model_entry(end) for end in ground.walk.anchors],
         settings=_settings(fitting, seed, data, train_data, compute),
         data=data_entry(data, work.sample, reported, "report"),
@@ -135,9 +146,8 @@ def fit_path(
         warnings=[*work.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
         provenance=provenance(began, *run_with(ground.walk.live.model)),
     )
-    if folder is not None and partial is not None and is_first():
-        _write(report, work.bends, ground.walk.anchors, partial, folder)
-    return PathResult(report, folder, route)
+    _write(report, work.bends, ground.walk.anchors, folder)
+    return PathResult(report, folder.out, route)
 
 
 def fitted_route(
@@ -187,14 +197,17 @@ def _fit(
     data: Data,
     compute: Compute,
     progress: Progress,
-    partial: Path | None,
+    folder: MeasuredFolder | None,
 ) -> _Fitted:
     """The best curve, and where it was fitted."""
     if len(models) != PAIR:
         raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
     if train_data is None:
         raise DataError("no training data to fit a path on", remedy="--train-data FILE")
-    found = preflight(open_checkpoints(models))
+    checkpoints = open_checkpoints(models)
+    if folder is not None:
+        folder.refuse_inputs(checkpoints)
+    found = preflight(checkpoints)
     found.require()
     ends, wide = found.fetch(), replace(compute, dtype="float32")
     _refuse_equal(ends)
@@ -208,7 +221,7 @@ def _fit(
     halves = ground.halves(data.seed if isinstance(data, EvalData) else 0)
     settings = _settings(fitting, seed, data, train_data, compute)
     identity = [versions(), settings, [end.identity() for end in ends], ground.walk.evaluator.count]
-    state = FitState(partial, identity)
+    state = FitState(folder.partial if folder else None, identity)
     search = CurveSearch(ground, training, fitting, halves, seed, state, progress)
     return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)
 
@@ -316,26 +329,22 @@ def _settings(
 
 
 def _write(
-    report: Report, bends: Bends, ends: Sequence[Checkpoint], partial: Path, folder: Path
+    report: Report, bends: Bends, ends: Sequence[Checkpoint], folder: MeasuredFolder
 ) -> None:
     """Everything into the unfinished folder, which then takes the place of the old one."""
     from mergekit_geo.reports.figures import write_barriers
-    from mergekit_geo.reports.html_report import write_report
 
-    assert isinstance(report.result, PathMeasurements)
-    needed = sum(vector.nbytes for vector in bends.vectors)
-    with output_errors(folder.absolute().parent, needed):
-        (partial / "figures").mkdir(parents=True, exist_ok=True)
-        digest = save_bends(bends.states(), partial / BENDS)
+    measured = report.result
+    assert isinstance(measured, PathMeasurements)
+
+    def fill(partial: Path) -> None:
         record = PathRecord(
             ends=[end_entry(end) for end in ends],
-            bends_digest=digest,
+            bends_digest=save_bends(bends.states(), partial / BENDS),
             settings=report.settings,
-            measured=report.result,
+            measured=measured,
         )
         (partial / RECORD).write_text(record.model_dump_json(indent=2) + "\n", "utf-8")
-        write_report(report, partial)
-        write_barriers([report.result.straight, report.result.fitted], partial / "figures")
-        (partial / STATE).unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        write_barriers([measured.straight, measured.fitted], partial / FIGURES)
+
+    folder.write(report, fill, sum(vector.nbytes for vector in bends.vectors))

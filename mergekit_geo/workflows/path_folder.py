@@ -20,6 +20,7 @@ from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.reports.path import PATH_VERSION, EndEntry, PathRecord
+from mergekit_geo.workflows.folder import CURVES, measurement
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 PAIR = 2
 RECORD, BENDS = "path.json", "bends.safetensors"
+PATH = measurement("path", CURVES, mark=RECORD, beside=[BENDS])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.curvature.levels import Radii, level_of
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.live.distributed import is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
@@ -21,7 +20,7 @@ from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import DataEntry, Report
 from mergekit_geo.reports.sharpness import SharpnessEntry, SharpnessMeasurements, SlopeEntry
 from mergekit_geo.workflows.flatness import measure_sharpness, subject
-from mergekit_geo.workflows.folder import free_folder, write_folder
+from mergekit_geo.workflows.folder import FIGURES, SHARPNESS, MeasuredFolder, measured_folder
 from mergekit_geo.workflows.losses import plan_losses, source_entry
 
 if TYPE_CHECKING:
@@ -90,9 +89,22 @@ def sharpness(
         DataError: Nothing to measure on, too few examples, or a loss that is not a number.
         GeoError: With the reason and the remedy.
     """
-    began, told, depth = time.time(), progress or Silent(), level_of(level)
-    folder = free_folder(out, overwrite=overwrite)
-    anchors, warnings = _opened(models)
+    level_of(level)
+    with measured_folder(out, SHARPNESS, overwrite=overwrite) as folder:
+        return _sharpness(models, folder, level, radii, data, compute, progress or Silent())
+
+
+def _sharpness(
+    models: Model | Sequence[Model],
+    folder: MeasuredFolder,
+    level: str,
+    radii: Radii,
+    data: Data,
+    compute: Compute,
+    told: Progress,
+) -> SharpnessResult:
+    began, depth = time.time(), level_of(level)
+    anchors, warnings = _opened(models, folder)
     everything = replace(data, max_examples=None) if isinstance(data, EvalData) else data
     plan = plan_losses(anchors, everything, compute)
     if plan.objective is None:
@@ -112,7 +124,7 @@ def sharpness(
     slope = found.entries[0].slope
     report = Report(
         command="sharpness",
-        output=str(folder) if folder else None,
+        output=str(folder.out) if folder.out else None,
         models=[model_entry(anchor) for anchor in anchors],
         settings={
             "level": level,
@@ -125,19 +137,20 @@ def sharpness(
         warnings=[*warnings, *found.warnings],
         provenance=provenance(began, slope.device, slope.dtype, slope.attention),
     )
-    if folder is not None and is_first():
-        from mergekit_geo.reports.figures import write_sharpness
-
-        write_folder(report, folder, lambda figures: write_sharpness(found.entries, figures))
-    return SharpnessResult(report, folder)
+    folder.write(report, lambda place: _draw(found.entries, place / FIGURES))
+    return SharpnessResult(report, folder.out)
 
 
-def _opened(models: Model | Sequence[Model]) -> tuple[Sequence[Checkpoint], list[str]]:
+def _opened(
+    models: Model | Sequence[Model], folder: MeasuredFolder
+) -> tuple[Sequence[Checkpoint], list[str]]:
     """Checkpoints whose data is here, and what the user should know of them."""
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     if not several:
         raise ArgumentError("no models to measure", remedy="name at least one")
-    found = preflight(open_checkpoints(several))
+    checkpoints = open_checkpoints(several)
+    folder.refuse_inputs(checkpoints)
+    found = preflight(checkpoints)
     found.require()
     return found.fetch(), found.warnings
 
@@ -150,3 +163,9 @@ def _data_entry(data: Data, sample: Sample | None, slope: SlopeEntry) -> DataEnt
         examples=slope.examples,
         tokens=slope.tokens,
     )
+
+
+def _draw(entries: Sequence[SharpnessEntry], folder: Path) -> None:
+    from mergekit_geo.reports.figures import write_sharpness
+
+    write_sharpness(entries, folder)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mergekit_geo.checkpoints.kind import Kind
 from mergekit_geo.checkpoints.workspace import (
     Workspace,
     check_output,
@@ -22,6 +23,8 @@ from mergekit_geo.workflows.tuning import changes
 
 RECORD = "finetune.json"
 """Every fine-tuned model holds this file: only folders that do are ever replaced by one."""
+
+TUNED = Kind(RECORD)
 
 STATES, WHOLE = "training", "whole"
 START_OVER = "--overwrite, without --resume, starts over"
@@ -88,12 +91,12 @@ class TrainingFolder:
             self.workspace.discard()
 
     def _open(self, out: Path, *, resume: bool) -> None:
-        check_output(out, overwrite=self._output.overwrite, mark=RECORD)
+        check_output(out, overwrite=self._output.overwrite, kind=TUNED)
         if holds_work(self.folder, self._keep):
             self._check_earlier(unfinished(out), resume=resume)
         self.workspace = Workspace(
             out, self._identity, overwrite=self._output.overwrite, fsync=self._output.fsync,
-            resume=resume, mark=RECORD, keep=self._keep,
+            resume=resume, kind=TUNED, keep=self._keep,
         )  # fmt: skip
 
     def _check_earlier(self, then: dict[str, Any] | None, *, resume: bool) -> None:

@@ -11,8 +11,9 @@ from mergekit_geo.checkpoints.companions import companion_files, copy_companions
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.in_torch import DTYPE_NAMES, bytes_of
 from mergekit_geo.checkpoints.journal import Journal
+from mergekit_geo.checkpoints.kind import MARK
 from mergekit_geo.checkpoints.layout import index_file, parse_size, plan_shards
-from mergekit_geo.checkpoints.workspace import MARK, Workspace, check_output
+from mergekit_geo.checkpoints.workspace import Workspace, check_output, claim_of
 from mergekit_geo.checkpoints.writer import ShardWriter
 from mergekit_geo.errors import ArgumentError, DiskFullError, OutputError, OutputExistsError
 from tests.checkpoints.test_reading import EVERY_DTYPE
@@ -108,6 +109,14 @@ def test_old_output_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_an_empty_folder_becomes_the_output_and_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir(mode=0o750)
+    make_output(tmp_path / "out", "new")
+    assert (tmp_path / "out" / MARK).read_text() == "new"
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_existing_output_is_an_error(tmp_path: Path) -> None:
     make_output(tmp_path / "out", "old")
     with pytest.raises(OutputExistsError, match=r"the output exists \(--overwrite"):
@@ -116,6 +125,7 @@ def test_existing_output_is_an_error(tmp_path: Path) -> None:
 
 def test_only_own_outputs_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").touch()
     with pytest.raises(OutputExistsError, match="no output of geo-merge"):
         check_output(tmp_path / "precious", overwrite=True)
     (tmp_path / "out.partial").mkdir()
@@ -177,14 +187,29 @@ def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "precious.txt").exists()
 
 
-@pytest.mark.parametrize("left", ["journal.new", MARK])
-def test_kill_before_the_journal_or_after_the_exchange_does_not_block(
-    tmp_path: Path, left: str
-) -> None:
+def test_a_kill_before_the_journal_does_not_block(tmp_path: Path) -> None:
     (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / left).touch()
+    (tmp_path / "out.partial" / "journal.new").touch()
     make_output(tmp_path / "out", "new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == [MARK]
+
+
+def test_an_output_half_removed_after_the_exchange_does_not_block(tmp_path: Path) -> None:
+    make_output(tmp_path / "out", "new")
+    make_output(tmp_path / "out.partial", "old")
+    with pytest.raises(OutputExistsError, match="in the way, and not made by geo-merge"):
+        make_output(tmp_path / "out", "newer", overwrite=True)
+    claim_of(tmp_path / "out").write_text('{"work": [["old"], null, "merge.json"]}\n')
+    make_output(tmp_path / "out", "newer", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_mount_point_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    with pytest.raises(OutputExistsError, match=r"a disk is mounted .*such as -o \S+/out\)"):
+        check_output(tmp_path)
 
 
 def test_companions_do_not_cross_folders(tmp_path: Path) -> None:

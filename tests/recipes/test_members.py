@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -194,9 +195,10 @@ def test_nothing_is_trained_where_the_merge_cannot_be(
     recipe, out = recipe_of(small, text), tmp_path / "out"
     told = Told(steps=1)
     out.mkdir()
+    (out / "precious").mkdir()
     with pytest.raises(OutputExistsError, match="the output exists"):
         run(recipe, out, progress=told)
-    out.rmdir()
+    shutil.rmtree(out)
     other = {"merge_method": "linear", "models": [*recipe["models"], {"model": "odd"}]}
     with pytest.raises(IncompatibleError, match="the models cannot be merged"):
         run(recipe | other, out, models={"odd": {"w": torch.ones(1)}}, progress=told)

@@ -115,7 +115,7 @@ def test_barrier_between_fine_tunes(family: Path, tmp_path: Path) -> None:
         assert (out / "figures" / picture).stat().st_size > 500
     rows = (out / "figures" / "barrier.csv").read_text().splitlines()
     assert len(rows) == 1 + sum(len(pair.t) for pair in pairs.values())
-    with pytest.raises(OutputExistsError, match="the output folder exists"):
+    with pytest.raises(OutputExistsError, match="the output exists"):
         geo.barrier(models, out, data=SOME)
 
 

@@ -519,6 +519,7 @@ def test_members_differ_by_seed_and_are_ready_for_a_soup(family: Path, tmp_path:
 
 def test_output_exists(family: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").touch()
     with pytest.raises(OutputExistsError, match="the output exists"):
         tune(family / "base", tmp_path / "out")
     overwrite = geo.Output(fsync=False, overwrite=True)

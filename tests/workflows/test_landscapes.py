@@ -265,7 +265,8 @@ def test_bad_requests(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a model in memory comes without its tokenizer"):
         geo.landscape(a)
     (tmp_path / "out").mkdir()
-    with pytest.raises(OutputExistsError, match="the output folder exists"):
+    (tmp_path / "out" / "precious").touch()
+    with pytest.raises(OutputExistsError, match="the output exists"):
         geo.landscape(a, tmp_path / "out", data=QUADRATIC)
     broken = Weights(3)
     with torch.no_grad():

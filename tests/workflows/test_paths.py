@@ -269,7 +269,8 @@ def test_incompatible_ends(ends: list[Path], save: object) -> None:
 
 def test_output_exists(ends: list[Path], tmp_path: Path) -> None:
     (tmp_path / "path").mkdir()
-    with pytest.raises(OutputExistsError, match="the output folder exists"):
+    (tmp_path / "path" / "precious").touch()
+    with pytest.raises(OutputExistsError, match="the output exists"):
         geo.fit_path(ends, tmp_path / "path", train_data=TRAIN)
 
 

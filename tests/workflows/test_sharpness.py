@@ -303,7 +303,7 @@ def test_table_and_caveats_on_the_shell(family: Path, text: Path) -> None:
         (["--rho", "nan"], "rho: expected a positive number, found nan"),
         (["--max-examples", "5"], "sharpness needs at least 8 examples, found 5"),
         (["--budget", "1e-5"], r"would take .* are left \(--budget 0 sets no limit"),
-        (["-o", "."], "the output folder exists"),
+        (["-o", "."], "the output exists"),
     ],
 )
 def test_bad_input(family: Path, words: list[str], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -276,13 +277,14 @@ def test_a_soup_that_fails_loses_nothing_and_its_command_goes_on(
         out, keep=2, every=3, method="greedy", output=FAST, data=HELD_OUT, sharpness="off",
         compute=geo.Compute(dtype="float32", device="cpu"),
     )  # fmt: skip
-    done = trainer(tmp_path, Seen(9, out.mkdir), callback, given={"processing_class": tokenizer})
+    there = Seen(9, lambda: (out / "mine").mkdir(parents=True))
+    done = trainer(tmp_path, there, callback, given={"processing_class": tokenizer})
     with pytest.warns(UserWarning, match=r"the soup of the 2 members here failed: .*the output ex"):
         assert done.train().global_step == 10
     with pytest.raises(GeoError, match=r"soup-members: the soup of .* \(once that is mended: geo"):
         _ = callback.result
     assert steps(callback) == [6, 9]
-    out.rmdir()
+    shutil.rmtree(out)
     ran = CliRunner().invoke(app, shlex.split(callback.command)[1:])
     assert ran.exit_code == 0, ran.stderr
     report = json.loads((out / "report.json").read_text())
@@ -351,6 +353,7 @@ def test_what_could_not_be_done_at_the_end_is_refused_at_the_beginning(tmp_path:
             done.train()
         assert done.state.global_step == 0
     (tmp_path / "soup").mkdir()
+    (tmp_path / "soup" / "precious").touch()
     with pytest.raises(OutputExistsError, match="the output exists"):
         trainer(tmp_path, geo.SoupCallback(tmp_path / "soup", every=5, **OFF)).train()
 
