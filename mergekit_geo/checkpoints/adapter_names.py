@@ -13,6 +13,7 @@ from mergekit_geo.checkpoints.adapter_files import Adapter
 from mergekit_geo.checkpoints.adapter_settings import merging_remedy
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.naming import Schema, schema_of
+from mergekit_geo.checkpoints.wrappers import COMPONENT
 from mergekit_geo.errors import FormatError, UnsupportedError
 
 PREFIX = "base_model.model."
@@ -115,13 +116,14 @@ def _parts(adapter: Adapter) -> dict[str, Parts]:
 
 def _part(key: str, adapter: Adapter) -> tuple[str, str]:
     """The tensor that one of the adapter's is about, and its part in the change."""
-    if not key.startswith(PREFIX):
+    plain = COMPONENT.sub("", key)
+    if not plain.startswith(PREFIX):
         raise FormatError(
             f"tensor {key!r}: expected names that begin with {PREFIX}",
             where=adapter.name,
             remedy="save it again with peft's save_pretrained",
         )
-    name = key.removeprefix(PREFIX)
+    name = plain.removeprefix(PREFIX)
     for end, place, part in PARTS:
         if name.endswith(end):
             return name.removesuffix(end) + place, part

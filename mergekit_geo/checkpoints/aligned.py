@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.configuration import without_ties
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.stated_license import License, stated_license
@@ -18,10 +19,13 @@ class AlignedCheckpoint:
     Args:
         checkpoint: Where the tensors are.
         stored: The donor's name to the name in `checkpoint`.
+        untied: Whether tensors that its configuration ties are read one by one all the same.
     """
 
-    def __init__(self, checkpoint: Checkpoint, stored: Mapping[str, str]) -> None:
-        self.checkpoint, self.stored = checkpoint, stored
+    def __init__(
+        self, checkpoint: Checkpoint, stored: Mapping[str, str], *, untied: bool = False
+    ) -> None:
+        self.checkpoint, self.stored, self.untied = checkpoint, stored, untied
         self.tensors: Mapping[str, TensorInfo] = {
             name: checkpoint.tensors[own] for name, own in stored.items()
         }
@@ -38,8 +42,9 @@ class AlignedCheckpoint:
 
     @property
     def config(self) -> Config:
-        """The parsed `config.json`."""
-        return self.checkpoint.config
+        """The parsed `config.json`, as it is to be for these tensors."""
+        config = self.checkpoint.config
+        return without_ties(config) if self.untied else config
 
     @property
     def folder(self) -> Path | None:
@@ -49,7 +54,7 @@ class AlignedCheckpoint:
     @property
     def ties(self) -> Mapping[str, str]:
         """Names in memory that share another name's tensor, and that name."""
-        return self.checkpoint.ties
+        return {} if self.untied else self.checkpoint.ties
 
     @property
     def license(self) -> License | None:
@@ -72,11 +77,21 @@ class AlignedCheckpoint:
 
     def identity(self) -> object:
         """That of the checkpoint, with the names."""
-        return [self.checkpoint.identity(), sorted(self.stored.items())]
+        return [self.checkpoint.identity(), sorted(self.stored.items()), *["untied"] * self.untied]
 
     def fetch(self) -> AlignedCheckpoint:
         """The same view of the checkpoint with its data at hand."""
-        return AlignedCheckpoint(self.checkpoint.fetch(), self.stored)
+        return AlignedCheckpoint(self.checkpoint.fetch(), self.stored, untied=self.untied)
+
+
+def is_untied(checkpoint: Checkpoint) -> bool:
+    """Whether tensors that a checkpoint's files tie are read one by one."""
+    return bool(getattr(checkpoint, "untied", False))
+
+
+def is_renamed(checkpoint: Checkpoint) -> bool:
+    """Whether tensors have other names in a checkpoint's files, which nothing loads."""
+    return bool(getattr(original(checkpoint), "renamed", ""))
 
 
 def original(checkpoint: Checkpoint) -> Checkpoint:

@@ -17,6 +17,7 @@ from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_tensors
 from mergekit_geo.checkpoints.reading import Bytes, read_into
 from mergekit_geo.checkpoints.stated_license import License, license_in
 from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
+from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
 
 Config = dict[str, Any]
@@ -79,6 +80,7 @@ class FolderCheckpoint:
         FormatError: The files contradict themselves.
 
     Attributes:
+        renamed: How tensors are called here, where that is not how they are stored; empty if it is.
         stamps: Of the files that are read or copied, as they were before anything was read.
     """
 
@@ -99,7 +101,9 @@ class FolderCheckpoint:
         before = stamps_in(folder, *_weights(folder))
         self.config = read_config(folder)
         refuse_quantised(self.name, self.config)
-        self._entries = read_tensors(folder)
+        stored = read_tensors(folder)
+        self._entries = unwrapped(stored, self.config, self.name)
+        self.renamed = note(stored, self._entries, self.name)
         unused = {*_weights(folder)} - {place.path for _, place in self._entries.values()}
         self.stamps = tuple(stamp for stamp in before if stamp.path not in unused)
         self.tensors: Mapping[str, TensorInfo] = {n: e[0] for n, e in self._entries.items()}

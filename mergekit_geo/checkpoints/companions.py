@@ -11,7 +11,11 @@ import shutil
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.checkpoints.configuration import config_text, without_other_files
+from mergekit_geo.checkpoints.configuration import (
+    config_text,
+    without_other_files,
+    without_ties,
+)
 
 TOKENIZER = (
     "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
@@ -35,7 +39,9 @@ def companion_files(folder: Path) -> list[Path]:
     return sorted(path.relative_to(folder) for path in found)
 
 
-def copy_companions(donor: Path, out: Path, dtype: str | None = None) -> None:
+def copy_companions(
+    donor: Path, out: Path, dtype: str | None = None, *, untied: bool = False
+) -> None:
     """Copy the donor's companions into `out`, byte for byte.
 
     Args:
@@ -44,12 +50,13 @@ def copy_companions(donor: Path, out: Path, dtype: str | None = None) -> None:
         dtype: The weights' dtype in torch's spelling, such as `bfloat16`, where it is not the
             donor's. It is changed in `config.json`, and keys that name files which the output
             lacks are left out there: nothing else is.
+        untied: Whether `config.json` is to say that the head is not the embedding.
     """
     for relative in companion_files(donor):
         (out / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(donor / relative, out / relative)
     if (out / "config.json").is_file():
-        _adapt_config(out, dtype)
+        _adapt_config(out, dtype, untied=untied)
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
@@ -72,12 +79,13 @@ def write_config(out: Path, config: Config, dtype: str | None = None) -> None:
     (out / "config.json").write_text(text, "utf-8")
 
 
-def _adapt_config(out: Path, dtype: str | None) -> None:
+def _adapt_config(out: Path, dtype: str | None, *, untied: bool) -> None:
     """Change what has to be changed; what has not stays as it is spelled."""
     path = out / "config.json"
     text = path.read_text("utf-8")
     stored = json.loads(text)
     config = _of_dtype(json.loads(text, object_hook=without_other_files), dtype)
+    config = without_ties(config) if untied else config
     if config != stored:
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 

@@ -15,13 +15,18 @@ import numpy as np
 from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.configuration import TIE
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.naming import Schema, is_counter, schema_of
+from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.vocabulary import compare_tokenizers, compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
 
 Names = dict[str, str]
 """Canonical name to stored name."""
+
+Parent = tuple[Checkpoint, Schema, Names]
+MANY = 2
 
 SILENT = frozenset(
     {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "architectures"}
@@ -38,6 +43,9 @@ class Preflight:
         notes: Ordinary differences, and what was done about them.
         warnings: Differences that the user should know of.
         problems: Why they cannot be merged; empty if they can.
+        ties: Tensors that have to be equal, as a configuration ties them.
+        untied: Whether some models tie head and embedding and others do not: merged, none does.
+        aside: Names of what only the donor has, and keeps.
     """
 
     anchors: list[AlignedCheckpoint] = field(default_factory=list)
@@ -45,6 +53,8 @@ class Preflight:
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     ties: list[tuple[Checkpoint, str, str]] = field(default_factory=list)
+    untied: bool = False
+    aside: set[str] = field(default_factory=set)
 
     def fetch(self) -> tuple[Checkpoint, ...]:
         """The anchors with their data at hand, after the checks that need data.
@@ -81,6 +91,8 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     found = Preflight()
     for checkpoint in checkpoints:
         _ask_adapter(original(checkpoint), found)
+        found.notes += _renamed(original(checkpoint))
+        found.problems += misshapen(checkpoint)
     _compare_configs(checkpoints, found)
     if found.problems:
         return found
@@ -90,8 +102,13 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     found.problems += problems
     found.warnings += warnings
     if not found.problems:
+        outputs = _output_names(names[0])
         found.anchors = [
-            AlignedCheckpoint(checkpoint, {s: own[n] for n, s in names[0].items() if n in own})
+            AlignedCheckpoint(
+                checkpoint,
+                {s: own[n] for n, s in outputs.items() if n in own},
+                untied=found.untied and checkpoint.config.get(TIE) is not False,
+            )
             for checkpoint, own in zip(checkpoints, names, strict=True)
         ]
     return found
@@ -111,6 +128,26 @@ def _ask_adapter(checkpoint: Checkpoint, found: Preflight) -> None:
         found.warnings += warnings
 
 
+def _output_names(donor: Names) -> Names:
+    """Canonical name to the name in the output: the donor's stored one, for the first that has it.
+
+    A head that is the donor's embedding is stored under that name: it has its own in the output.
+    """
+    found: Names = {}
+    taken: set[str] = set()
+    for name, stored in donor.items():
+        found[name] = name if stored in taken else stored
+        taken.add(stored)
+    return found
+
+
+def _renamed(checkpoint: Checkpoint) -> list[str]:
+    """What was done to the names of a model, or of an adapter's base, before all else."""
+    base = checkpoint.base if isinstance(checkpoint, AdapterCheckpoint) else checkpoint
+    said = getattr(base, "renamed", "")
+    return [said] if said else []
+
+
 def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> None:
     donor, *others = [c for c in checkpoints if c.config] or [checkpoints[0]]
     for other in others:
@@ -120,13 +157,17 @@ def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> Non
                 f"different architectures: {donor.name} is {mine}, {other.name} is {theirs}"
             )
             continue
-        for key in sorted((donor.config.keys() | other.config.keys()) - SILENT):
-            ours, own = donor.config.get(key), other.config.get(key)
-            if ours != own and key in donor.config and key in other.config:
-                found.warnings.append(
-                    f"config.json: {key} is {ours!r} in {donor.name} and {own!r} in {other.name}; "
-                    "the output has the first model's"
-                )
+        for key in sorted((donor.config.keys() | other.config.keys()) - SILENT - {TIE}):
+            _compare_setting(key, donor, other, found)
+
+
+def _compare_setting(key: str, donor: Checkpoint, other: Checkpoint, found: Preflight) -> None:
+    ours, own = donor.config.get(key), other.config.get(key)
+    if ours != own and key in donor.config and key in other.config:
+        found.warnings.append(
+            f"config.json: {key} is {ours!r} in {donor.name} and {own!r} in {other.name}; "
+            "the output has the first model's"
+        )
 
 
 def _architecture(checkpoint: Checkpoint) -> str:
@@ -137,7 +178,8 @@ def _architecture(checkpoint: Checkpoint) -> str:
 def _align_names(checkpoints: Sequence[Checkpoint], found: Preflight) -> list[Names]:
     """Canonical to stored names, per checkpoint."""
     stored = [set(checkpoint.tensors) for checkpoint in checkpoints]
-    if all(names == stored[0] for names in stored):
+    ties = {checkpoint.config.get(TIE) for checkpoint in checkpoints if checkpoint.config}
+    if len(ties) < MANY and all(names == stored[0] for names in stored):
         return [{name: name for name in checkpoint.tensors} for checkpoint in checkpoints]
     schemas = [schema_of(checkpoint.config) for checkpoint in checkpoints]
     names = [_canonical(c, s, found) for c, s in zip(checkpoints, schemas, strict=True)]
@@ -168,37 +210,88 @@ def _canonical(checkpoint: Checkpoint, schema: Schema, found: Preflight) -> Name
 def _resolve_ties(
     checkpoints: Sequence[Checkpoint], schemas: list[Schema], names: list[Names], found: Preflight
 ) -> None:
-    """Leave out tied tensors that only some checkpoints store: their sources say the same."""
-    targets = {target for schema in schemas for target in schema.ties}
-    partial = {t for t in targets if any(t in n for n in names) and not all(t in n for n in names)}
-    for target in sorted(partial):
-        for checkpoint, schema, own in zip(checkpoints, schemas, names, strict=True):
-            source = schema.ties.get(target)
-            if target not in own or source is None:
-                continue
-            if source in own:
-                found.ties.append((checkpoint, own[target], own[source]))
-            else:
-                own[source] = own[target]
-            del own[target]
-            found.notes.append(f"{checkpoint.name}: {target} is tied to {source}, left out")
+    """Tied tensors that only some checkpoints store, or only some checkpoints tie."""
+    every = list(zip(checkpoints, schemas, names, strict=True))
+    for target in sorted({target for schema in schemas for target in schema.ties}):
+        untied = [c for c, schema, own in every if schema.expected and target not in schema.ties]
+        holders = sum(target in own for own in names)
+        if untied:
+            _untie(target, untied[0], every, found)
+        elif 0 < holders < len(names):
+            for one in every:
+                _leave_out_tied(target, *one, found)
+    if not found.untied:
+        for other in checkpoints[1:]:
+            _compare_setting(TIE, checkpoints[0], other, found)
+
+
+def _untie(target: str, untied: Checkpoint, every: Sequence[Parent], found: Preflight) -> None:
+    """One checkpoint has a head of its own: the embeddings of the tied ones are theirs."""
+    for checkpoint, schema, own in every:
+        source = schema.ties.get(target)
+        if source is None and target not in own:
+            found.problems.append(
+                f"{checkpoint.name} stores no {target}, which its configuration does not tie"
+            )
+        if source in own and target not in own:
+            own[target] = own[source]
+        if source is not None:
+            found.untied = True
+            found.warnings.append(
+                f"{target} is tied to {source} in {checkpoint.name} and not in {untied.name}: "
+                f"{source} of {checkpoint.name} is merged as its {target} too, and in the output "
+                f"{TIE} is false"
+            )
+
+
+def _leave_out_tied(
+    target: str, checkpoint: Checkpoint, schema: Schema, own: Names, found: Preflight
+) -> None:
+    """Its source says the same."""
+    source = schema.ties.get(target)
+    if target not in own or source is None:
+        return
+    if source in own:
+        found.ties.append((checkpoint, own[target], own[source]))
+    else:
+        own[source] = own[target]
+    del own[target]
+    found.notes.append(f"{checkpoint.name}: {target} is tied to {source}, left out")
 
 
 def _drop_superfluous(
     checkpoints: Sequence[Checkpoint], schemas: list[Schema], names: list[Names], found: Preflight
 ) -> None:
-    """Leave out what only some checkpoints store and no model needs; counters are the donor's."""
+    """Leave out what only some checkpoints store and no model needs.
+
+    The donor's counters stay, and what transformers leaves aside by declaration.
+    """
     common = set.intersection(*(set(n) for n in names))
     for checkpoint, schema, own in zip(checkpoints, schemas, names, strict=True):
-        kept = common | {n for n in own if own is names[0] and is_counter(n)}
+        aside = [n for n in own if n not in common and schema.is_aside(n)]
+        kept = common.union(n for n in own if own is names[0] and (is_counter(n) or n in aside))
         extra = [n for n in own if n not in kept and schema.is_superfluous(n)]
         for name in extra:
             del own[name]
-        if extra:
+        _tell_of_aside(checkpoint, aside, found, copied=own is names[0])
+        if buffers := [name for name in extra if name not in aside]:
             found.notes.append(
-                f"{checkpoint.name}: {len(extra)} buffers that are not in every model left out "
-                f"({extra[0]})"
+                f"{checkpoint.name}: {len(buffers)} buffers that are not in every model left out "
+                f"({buffers[0]})"
             )
+
+
+def _tell_of_aside(
+    checkpoint: Checkpoint, aside: list[str], found: Preflight, *, copied: bool
+) -> None:
+    if not aside:
+        return
+    found.aside.update(aside if copied else [])
+    does = "are copied from it as they are" if copied else "are left out"
+    found.warnings.append(
+        f"{len(aside)} tensors that not every model has, and that transformers does without "
+        f"({aside[0]} of {checkpoint.name}), {does}"
+    )
 
 
 def _compare_tensors(
@@ -206,7 +299,8 @@ def _compare_tensors(
 ) -> None:
     donor, mine = checkpoints[0], names[0]
     for checkpoint, own in zip(checkpoints[1:], names[1:], strict=True):
-        for name in sorted(n for n in mine.keys() | own.keys() if not is_counter(n)):
+        shared = (n for n in mine.keys() | own.keys() if not is_counter(n))
+        for name in sorted(n for n in shared if n not in found.aside):
             if name not in own or name not in mine:
                 holder, lacking = (donor, checkpoint) if name in mine else (checkpoint, donor)
                 found.problems.append(f"{name} is in {holder.name} and not in {lacking.name}")

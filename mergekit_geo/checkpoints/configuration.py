@@ -49,6 +49,24 @@ def without_other_files(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in OTHER_FILES}
 
 
+TIE = "tie_word_embeddings"
+
+
+def without_ties(config: dict[str, Any]) -> dict[str, Any]:
+    """The same of a model whose head is not its embedding.
+
+    Example:
+        >>> without_ties({"text_config": {"tie_word_embeddings": True}})
+        {'text_config': {'tie_word_embeddings': False}, 'tie_word_embeddings': False}
+    """
+    inner = {
+        key: {**value, TIE: False}
+        for key, value in config.items()
+        if isinstance(value, dict) and TIE in value
+    }
+    return {**config, **inner, TIE: False}
+
+
 def _number(found: dict[str, Any]) -> Any:
     tag = found.get(TAG) if len(found) == 1 else None
     return SPECIAL.get(tag, found) if isinstance(tag, str) else found

@@ -33,6 +33,7 @@ from mergekit_geo.checkpoints.hub_client import bars_hidden, network_errors, rea
 from mergekit_geo.checkpoints.index import INDEX, weight_files
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.stated_license import License, license_of
+from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
 
 REFUSALS = (401, 403)
@@ -79,9 +80,9 @@ class HubCheckpoint:
                     lambda file: read_remote_header(repo, file, self.revision, name), self.files
                 )
             )
-        self.tensors: Mapping[str, TensorInfo] = {
-            tensor: info for header in headers for tensor, info in header.items()
-        }
+        stored = {tensor: info for header in headers for tensor, info in header.items()}
+        self.tensors: Mapping[str, TensorInfo] = unwrapped(stored, self.config, name)
+        self.renamed = note(stored, self.tensors, name)
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> NoReturn:
         """Nothing can be read before `fetch`."""

@@ -6,6 +6,7 @@ transformers to be imported.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,13 +39,17 @@ class Schema:
         renamings: transformers' renamings from stored to loaded names.
         prefix: The base model's attribute, such as `model` or `transformer`.
         transposed: Names of weights that are stored (in, out), as GPT-2's are.
+        ignored: Patterns of stored names that transformers leaves aside by declaration.
+        optional: Patterns of names whose absence it declares to be no fault.
     """
 
-    expected: dict[str, object] = field(default_factory=dict)
+    expected: dict[str, Any] = field(default_factory=dict)
     ties: dict[str, str] = field(default_factory=dict)
     renamings: tuple[object, ...] = ()
     prefix: str = ""
     transposed: frozenset[str] = frozenset()
+    ignored: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     def canonical(self, stored: str) -> str:
         """The loaded name of a stored tensor; itself where transformers does not know it."""
@@ -57,10 +62,23 @@ class Schema:
 
     def is_superfluous(self, name: str) -> bool:
         """Whether a model works without this stored tensor."""
+        return self._is_buffer(name) or self.is_declared(name)
+
+    def is_aside(self, name: str) -> bool:
+        """Whether it is declared to be left aside, and is no buffer that every model makes anew."""
+        return self.is_declared(name) and not self._is_buffer(name)
+
+    def _is_buffer(self, name: str) -> bool:
+        """Whether models fill it without a checkpoint."""
         last = name.rpartition(".")[2]
         if last in RECOMPUTED or is_counter(name):
             return True
         return last == "bias" and bool(self.expected) and name not in self.expected
+
+    def is_declared(self, name: str) -> bool:
+        """Whether transformers declares that models of this kind run without this tensor."""
+        patterns = self.optional if name in self.expected else self.ignored
+        return any(re.search(pattern, name) for pattern in patterns)
 
 
 def schema_of(config: Config) -> Schema:
@@ -97,4 +115,12 @@ def _schema(architecture: Any, config: Any) -> Schema:
         tuple(renamings),
         model.base_model_prefix,
         frozenset(f"{n}.weight" for n, layer in model.named_modules() if isinstance(layer, Conv1D)),
+        _patterns(model, "_keys_to_ignore_on_load_unexpected"),
+        _patterns(model, "_keys_to_ignore_on_load_missing"),
     )
+
+
+def _patterns(model: Any, attribute: str) -> tuple[str, ...]:
+    """What a model's class and those of its parts declare."""
+    parts = (getattr(part, attribute, None) or () for part in model.modules())
+    return tuple(sorted({str(pattern) for part in parts for pattern in part}))

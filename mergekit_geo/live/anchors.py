@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
+from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, is_untied, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
@@ -38,6 +38,8 @@ class HeldCheckpoint:
         self.ties: Mapping[str, str] = checkpoint.ties
         self.tensors: Mapping[str, TensorInfo] = checkpoint.tensors
         self.stamps = stamps_of(checkpoint)
+        self.untied = is_untied(checkpoint)
+        self.renamed: str = getattr(original(checkpoint), "renamed", "")
         self._identity = checkpoint.identity()
         self._data = {name: _whole(checkpoint, name) for name in checkpoint.tensors}
 
@@ -81,7 +83,8 @@ def _held(anchor: Checkpoint, bases: dict[str, HeldCheckpoint]) -> Checkpoint:
     if not isinstance(original(anchor), AdapterCheckpoint):
         return HeldCheckpoint(anchor)
     if isinstance(anchor, AlignedCheckpoint):
-        return AlignedCheckpoint(_held(anchor.checkpoint, bases), anchor.stored)
+        held = _held(anchor.checkpoint, bases)
+        return AlignedCheckpoint(held, anchor.stored, untied=anchor.untied)
     assert isinstance(anchor, AdapterCheckpoint)
     key = _key(anchor.base)
     if key not in bases:

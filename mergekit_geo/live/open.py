@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch.nn import Module
 
 from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.aligned import original
+from mergekit_geo.checkpoints.aligned import is_renamed, is_untied, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.checkpoints.unchanged import unchanged
@@ -18,6 +18,8 @@ from mergekit_geo.live.blend import InPlace, Live, Reloading, module_names
 from mergekit_geo.live.models import load_model
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.memory import MemorySink
+from mergekit_geo.merging.stream import stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +38,8 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
         DataError: It does not fit into memory.
     """
     found = original(checkpoint)
+    if is_untied(checkpoint):
+        return _of_tensors(checkpoint, compute)
     if isinstance(found, AdapterCheckpoint):
         blend = Blend((found,), Linear((1.0,)))
         live = open_live(blend, compute)
@@ -45,7 +49,8 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
         return _copy_of(found.module)
     if found.folder is not None:
         with unchanged([found]):
-            return load_model(found.folder, compute)
+            renamed = is_renamed(found)
+            return _of_tensors(found, compute) if renamed else load_model(found.folder, compute)
     if isinstance(found, MemoryCheckpoint) and found.like is not None:
         return load_result(found, dict(found.state), compute)
     if found.config.get("architectures"):
@@ -67,7 +72,8 @@ def open_live(blend: Blend, compute: Compute) -> Live:
         DataError: It does not fit into memory.
     """
     donor = original(blend.donor)
-    model = open_module(donor.base if isinstance(donor, AdapterCheckpoint) else donor, compute)
+    base = donor.base if isinstance(donor, AdapterCheckpoint) else donor
+    model = open_module(blend.donor if is_untied(blend.donor) else base, compute)
     names = module_names(model, blend.donor)
     if names is not None:
         return InPlace(model, names)
@@ -78,6 +84,8 @@ def open_live(blend: Blend, compute: Compute) -> Live:
 
 def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:
     """A merge that stayed in memory, as a module of its donor's kind."""
+    if is_untied(donor):
+        return load_model((donor.config, state), compute)
     found = original(donor)
     if isinstance(found, MemoryCheckpoint) and found.like is not None:
         found = original(found.like)
@@ -86,6 +94,24 @@ def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -
         model.load_state_dict(state, strict=False)
         return model
     return load_model((found.config, state), compute)
+
+
+def _of_tensors(checkpoint: Checkpoint, compute: Compute) -> Module:
+    """A module of tensors that do not lie in the folder as they are read."""
+    import transformers
+
+    name = (checkpoint.config.get("architectures") or ["?"])[0]
+    if not hasattr(transformers, name):
+        raise UnsupportedError(
+            f"its files name tensors as a wrapper does, and transformers has no {name} to put them "
+            "into by their own names",
+            where=checkpoint.name,
+            remedy="save the unwrapped module with save_pretrained",
+        )
+    blend = Blend((checkpoint,), Linear((1.0,)))
+    sink = MemorySink(blend)
+    stream(blend, sink, allow_nonfinite=True)
+    return load_model((checkpoint.config, sink.state), compute)
 
 
 def _copy_of(module: Module) -> Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.header import TensorInfo
@@ -41,6 +42,12 @@ class Blend:
     dtype: str | None = None
     rules: Mapping[str, Rule] = field(default_factory=dict)
 
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        """What only some anchors have."""
+        others = [anchor.tensors for anchor in self.anchors[1:]]
+        return frozenset(n for n in self.donor.tensors if any(n not in other for other in others))
+
     @property
     def donor(self) -> Checkpoint:
         """The first anchor."""
@@ -53,7 +60,7 @@ class Blend:
     def output_info(self, name: str) -> TensorInfo:
         """Dtype and shape of a tensor in the output."""
         info = self.donor.tensors[name]
-        if not info.is_float:
+        if self.role(name) is Role.DONATED:
             return info
         return TensorInfo(self.dtype or info.written or info.dtype, info.shape)
 
@@ -62,8 +69,11 @@ class Blend:
         return {name: self.output_info(name) for name in self.donor.tensors}
 
     def role(self, name: str) -> Role:
-        """Parameters follow the rule, statistics stay convex, integers are the donor's."""
-        if not self.donor.tensors[name].is_float:
+        """Parameters follow the rule, statistics stay convex; integers are the donor's.
+
+        So is what the others lack.
+        """
+        if not self.donor.tensors[name].is_float or name in self._own:
             return Role.DONATED
         last = name.rpartition(".")[2]
         return Role.STATISTIC if last in STATISTICS else Role.PARAMETER

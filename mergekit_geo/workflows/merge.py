@@ -209,7 +209,8 @@ def write_companions(blend: Blend, folder: Path) -> None:
     """The donor's configuration and tokenizer, byte for byte but for a dtype that changes."""
     dtype = next((name for name, stored in DTYPES.items() if stored == blend.dtype), None)
     if blend.donor.folder is not None:
-        copy_companions(blend.donor.folder, folder, dtype)
+        untied = bool(getattr(blend.donor, "untied", False))
+        copy_companions(blend.donor.folder, folder, dtype, untied=untied)
     elif blend.donor.config:
         write_config(folder, blend.donor.config, dtype)
 

@@ -148,11 +148,6 @@ def add_head(folder: Path, scale: float) -> None:
     save_file(state, path, metadata={"format": "pt"})
 
 
-def test_untied_and_tied_heads_do_not_mix(tmp_path: Path) -> None:
-    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2, tied=False)
-    assert any("lm_head.weight is in" in problem for problem in compare(a, b).problems)
-
-
 def test_old_prefix_and_mask_buffers_of_gpt2(tmp_path: Path) -> None:
     """Checkpoints of the bare model lack `transformer.`, old ones store their causal masks."""
     config = GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=16, n_positions=8)

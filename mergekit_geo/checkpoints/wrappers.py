@@ -1,0 +1,74 @@
+"""Names that torch's wrappers leave on tensors: nothing loads them so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from mergekit_geo.errors import FormatError
+
+COMPONENTS = (
+    "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
+)  # fmt: skip
+"""Of torch.compile, FSDP, activation checkpointing and Lightning, anywhere in a name."""
+
+COMPONENT = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(COMPONENTS)})\.")
+
+MODULE = "module."
+"""Of DataParallel, DistributedDataParallel and DeepSpeed, before every name."""
+
+T = TypeVar("T")
+
+
+def unwrapped(tensors: Mapping[str, T], config: Mapping[str, Any], where: str) -> dict[str, T]:
+    """The same tensors by the names that they have in the module itself.
+
+    Args:
+        tensors: By stored name.
+        config: Of the checkpoint. Where it names no architecture, `module.` may be its own.
+        where: What the user calls it.
+
+    Raises:
+        FormatError: Two tensors have one name then.
+
+    Example:
+        >>> unwrapped({"_orig_mod.w": 1, "_orig_mod.layers.0._orig_mod.w": 2}, {}, "a")
+        {'w': 1, 'layers.0.w': 2}
+        >>> unwrapped({"module.w": 1}, {"architectures": ["LlamaForCausalLM"]}, "a")
+        {'w': 1}
+    """
+    known = bool(config.get("architectures"))
+    if not _has_wrappers("\n".join(tensors)) and not (known and _all_in_module(tensors)):
+        return dict(tensors)
+    names = {stored: COMPONENT.sub("", stored) for stored in tensors}
+    while known and _all_in_module(names.values()):
+        names = {stored: name.removeprefix(MODULE) for stored, name in names.items()}
+    found: dict[str, str] = {}
+    for stored, name in names.items():
+        if name in found:
+            raise FormatError(
+                f"{found[name]!r} and {stored!r} are one tensor, stored twice",
+                where=where,
+                remedy="save the unwrapped module with save_pretrained",
+            )
+        found[name] = stored
+    return {name: tensors[stored] for name, stored in found.items()}
+
+
+def _has_wrappers(names: str) -> bool:
+    return any(component in names for component in COMPONENTS)
+
+
+def _all_in_module(names: Iterable[str]) -> bool:
+    found = list(names)
+    return bool(found) and all(name.startswith(MODULE) for name in found)
+
+
+def note(stored: Mapping[str, object], clean: Mapping[str, object], where: str) -> str:
+    """What was done to the names, empty if nothing was."""
+    if stored.keys() == clean.keys():
+        return ""
+    pairs = zip(stored, clean, strict=True)
+    example = next(f"{old} -> {new}" for old, new in pairs if old != new)
+    return f"{where}: names without the wrapper that its module was saved in ({example})"

@@ -1,0 +1,191 @@
+"""Parents whose files are not what transformers runs: understood, or refused with the reason."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+import mergekit_geo as geo
+from mergekit_geo.checkpoints.compatibility import Preflight, preflight
+from mergekit_geo.checkpoints.in_torch import bytes_of
+from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.errors import FormatError
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.merging.blend import Blend
+from tests.conftest import Save
+
+
+def compare(*folders: Path) -> Preflight:
+    return preflight([open_checkpoint(folder) for folder in folders])
+
+
+def tiny_llama(folder: Path, seed: int, *, tied: bool = True) -> Path:
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=2, tie_word_embeddings=tied,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_tied_embedding_is_the_head_beside_an_untied_one(tmp_path: Path) -> None:
+    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2, tied=False)
+    for first, second in ((a, b), (b, a)):
+        found = compare(first, second)
+        assert found.problems == []
+        assert any("lm_head.weight is tied to model.embed" in line for line in found.warnings)
+        assert not any("the output has the first model's" in line for line in found.warnings)
+        anchors = found.fetch()
+        assert not any(anchor.config["tie_word_embeddings"] for anchor in anchors)
+        out = torch.empty(16 * 8)
+        anchors[(first, second).index(a)].read("lm_head.weight", 0, 16 * 8, bytes_of(out))
+        assert out.equal(stored_in(a)["model.embed_tokens.weight"].flatten())
+
+
+def test_an_untied_model_needs_a_head(tmp_path: Path) -> None:
+    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
+    set_config(b, tie_word_embeddings=False)
+    for first, second in ((a, b), (b, a)):
+        problems = compare(first, second).problems
+        assert any("b stores no lm_head.weight, which its conf" in line for line in problems)
+
+
+def stored_in(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def change(folder: Path, changes: Callable[[dict[str, Tensor]], object]) -> None:
+    state = stored_in(folder)
+    changes(state)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def set_config(folder: Path, **values: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model.norm.weight": (0,)}, r"a: 1 tensor has not .*norm.weight is \[0\], exp.*\[8\]"),
+        (
+            {"model.embed_tokens.weight": (128,), "model.norm.weight": (0,)},
+            r"a: 2 tensors have not the shape of LlamaForCausalLM \(model.embed_tokens.weight is "
+            r"\[128\], expected \[16, 8\]\): shards of FSDP",
+        ),
+        ({"model.embed_tokens.weight": (8, 8)}, r"is \[8, 8\], expected \[16, 8\]"),
+        ({"model.layers.0.mlp.up_proj.weight": (64,)}, r"up_proj.weight is \[64\], expected"),
+        ({"model._flat_param": (100,)}, r"model._flat_param holds several flattened into one"),
+    ],
+)
+def test_shards_that_were_not_put_together(
+    tmp_path: Path, changes: dict[str, tuple[int, ...]], said: str
+) -> None:
+    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
+    for folder in (a, b):
+        change(folder, lambda s: s.update({n: torch.zeros(shape) for n, shape in changes.items()}))
+    assert re.search(said, compare(a, b).problems[0])
+
+
+def test_an_empty_tensor_of_an_unknown_architecture(save: Save) -> None:
+    state = {"w": torch.ones(2, 2), "x.weight": torch.ones(0)}
+    own = {"architectures": ["OwnModel"], "model_type": "own"}
+    found = compare(save("a", state, own), save("b", state, own))
+    assert "1 tensor has not the shape of OwnModel (x.weight is [0])" in found.problems[0]
+
+
+WRAPPED = {
+    "model.": "_orig_mod.model.",
+    "model.layers.0.": "model.layers.0._orig_mod.",
+    "": "module._fsdp_wrapped_module.",
+}
+
+
+@pytest.mark.parametrize(("own", "wrapped"), WRAPPED.items())
+def test_names_of_wrappers_are_taken_off(tmp_path: Path, own: str, wrapped: str) -> None:
+    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
+    change(b, lambda s: s.update({n.replace(own, wrapped, 1): s.pop(n) for n in list(s)}))
+    for first, second in ((a, b), (b, a), (b, b)):
+        found = compare(first, second)
+        assert found.problems == []
+        assert any("without the wrapper that its module was saved in" in n for n in found.notes)
+        assert all(anchor.tensors.keys() == stored_in(a).keys() for anchor in found.fetch())
+
+
+def test_a_tensor_inside_and_outside_a_wrapper(tmp_path: Path) -> None:
+    a = tiny_llama(tmp_path / "a", 1)
+    change(a, lambda s: s.update({"_orig_mod.model.norm.weight": torch.ones(8)}))
+    with pytest.raises(FormatError, match=r"'_orig_mod.model.norm.weight' and .* are one tensor"):
+        compare(a, a)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_what_transformers_leaves_aside_does_not_block(tmp_path: Path, first: str) -> None:
+    """The draft head of Qwen 3.5 is in the base alone: fine-tunes saved by transformers lack it."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        weights = {"model.norm.weight": torch.full((8,), float(ord(name)))}
+        draft = {"mtp.fc.weight": torch.ones(8, 16)} if name == "a" else {}
+        save_file({**weights, **draft}, tmp_path / name / "model.safetensors")
+        (tmp_path / name / "config.json").write_text(json.dumps(QWEN))
+    second = "b" if first == "a" else "a"
+    found = compare(tmp_path / first, tmp_path / second)
+    assert found.problems == []
+    does = "are copied from it as they are" if first == "a" else "are left out"
+    assert any("mtp.fc.weight of" in line and does in line for line in found.warnings)
+    blend = Blend(found.fetch(), Linear((0.5, 0.5)), "BF16")
+    expected = {"model.norm.weight": "BF16", **({"mtp.fc.weight": "F32"} if first == "a" else {})}
+    assert {name: info.dtype for name, info in blend.outputs().items()} == expected
+
+
+QWEN = {
+    "architectures": ["Qwen3_5ForCausalLM"], "model_type": "qwen3_5_text", "vocab_size": 16,
+    "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+    "num_key_value_heads": 1, "head_dim": 8, "linear_num_value_heads": 1, "linear_num_key_heads": 1,
+    "linear_key_head_dim": 8, "linear_value_head_dim": 8, "layer_types": ["full_attention"],
+}  # fmt: skip
+
+
+IDS = torch.arange(16)[None]
+
+
+def loss_of(model: LlamaForCausalLM, ids: Tensor = IDS) -> Tensor:
+    loss: Tensor = model(input_ids=ids, labels=ids).loss
+    return loss
+
+
+OWN = geo.FunctionObjective(lambda m, ids: loss_of(m, ids)[None], [IDS] * 2)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_tied_and_untied_are_measured_as_they_are_merged(tmp_path: Path, first: str) -> None:
+    folders = {n: tiny_llama(tmp_path / n, i, tied=n == "a") for i, n in enumerate("ab")}
+    names = [first, "ab"[first == "a"]]
+    out = tmp_path / "out"
+    found = geo.soup([folders[n] for n in names], out=out, data=OWN, sharpness="off")
+    model = AutoModelForCausalLM.from_pretrained(out)
+    parents = [AutoModelForCausalLM.from_pretrained(folders[n]).state_dict() for n in names]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, (parents[0][name] + parents[1][name]) / 2)
+    losses = {Path(one.model).name: one.loss for one in found.measurements.losses}
+    for name, folder in {**folders, "output": out}.items():
+        own = loss_of(AutoModelForCausalLM.from_pretrained(folder))
+        assert losses[name] == pytest.approx(own.item(), rel=1e-6)
+
+
+def test_wrapped_parents_are_measured(tmp_path: Path) -> None:
+    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
+    plain = [loss_of(AutoModelForCausalLM.from_pretrained(folder)).item() for folder in (a, b)]
+    for folder in (a, b):
+        change(folder, lambda s: s.update({f"_orig_mod.{n}": s.pop(n) for n in list(s)}))
+    found = geo.soup([a, b], data=OWN, sharpness="off")
+    losses = [one.loss for one in found.measurements.losses]
+    assert losses[:2] == pytest.approx(plain, rel=1e-6)
