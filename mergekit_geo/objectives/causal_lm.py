@@ -36,15 +36,21 @@ class CausalLM:
         seq_len: Tokens in a window, begin-of-sequence included.
         vocabulary: Size of the logits.
         data: Names of the columns, and which tokens of a conversation count.
+        note: What the report is to say of the task.
     """
 
     name, unit, metric = "causal-lm", "token", "next-token accuracy"
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, seq_len: int, vocabulary: int, data: EvalData
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        seq_len: int,
+        vocabulary: int,
+        data: EvalData,
+        note: str = "",
     ) -> None:
         self.tokenizer, self.seq_len, self.vocabulary = tokenizer, seq_len, vocabulary
-        self.data = data
+        self.data, self.note = data, note
 
     def columns(self, rows: Rows) -> Sequence[str]:
         """The column of what counts; a prompt may be empty."""
@@ -57,6 +63,7 @@ class CausalLM:
             DataError: A row holds neither text nor messages, the chat template fails, no row has
                 two tokens, or no token of it counts.
         """
+        rows.notes.extend([self.note] if self.note else [])
         found = []
         documents = documents_of(rows, Shape.of(rows, self.data))
         for number, (ids, counted) in enumerate(self._tokens(documents)):

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+MULTIMODAL = ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES")
+"""transformers' tables of models that read more than text."""
+
+TEXT_ALONE = "the model reads more than text; its loss is that of text alone"
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a task is made of.
@@ -99,6 +105,7 @@ def task_name(config: Config, asked: str | None = None) -> str:
     if asked is not None and asked not in TASKS:
         raise ArgumentError(f"unknown task {asked!r}: expected one of {', '.join(TASKS)}")
     able = [name for name, kind in TASKS.items() if _can(config, kind)]
+    able = able or (["causal-lm"] if reads_text_alone(config) else [])
     names = ", ".join(config.get("architectures") or []) or "a model without architectures"
     if not able:
         raise DataError(
@@ -127,12 +134,23 @@ def make_task(name: str, folder: Path, config: Config, data: EvalData, compute: 
     return TASKS[name].make(Parts(folder, _with_defaults(config), data, compute))
 
 
+def reads_text_alone(config: Config) -> bool:
+    """Whether this is a decoder of text, pictures or sound, of which text alone can be measured."""
+    if any(_can(config, kind) for kind in TASKS.values()):
+        return False
+    able = any(_is_listed(config, table) for table in MULTIMODAL)
+    return able and not _with_defaults(config).get("is_encoder_decoder")
+
+
 def _can(config: Config, kind: Kind) -> bool:
+    return _is_listed(config, kind.table) or kind.auto in (config.get("auto_map") or {})
+
+
+def _is_listed(config: Config, table: str) -> bool:
     from transformers.models.auto import modeling_auto
 
     own = (config.get("architectures") or [""])[0]
-    table = getattr(modeling_auto, kind.table)
-    return own in set(_flat(table.values())) or kind.auto in (config.get("auto_map") or {})
+    return own in set(_flat(getattr(modeling_auto, table, {}).values()))
 
 
 def _flat(names: object) -> Iterator[str]:
@@ -158,7 +176,8 @@ def _with_defaults(config: Config) -> Config:
 def _causal_lm(parts: Parts) -> Task:
     tokenizer = parts.tokenizer()
     length = context_length(parts.config, parts.data.seq_len)
-    return CausalLM(tokenizer, length, parts.vocabulary(tokenizer), parts.data)
+    note = TEXT_ALONE if reads_text_alone(parts.config) else ""
+    return CausalLM(tokenizer, length, parts.vocabulary(tokenizer), parts.data, note)
 
 
 def _masked_lm(parts: Parts) -> Task:
