@@ -53,9 +53,22 @@ class Session:
             self._shown.close()
 
     def show(self, report: Report) -> None:
-        """The result, on stdout; warnings, on stderr; by the first of several processes."""
-        if not self.is_first:
-            return
+        """The result, on stdout; warnings, on stderr; by the first of several processes.
+
+        Raises:
+            typer.Exit: 1, where a measurement that was asked for has failed.
+        """
+        if self.is_first:
+            self._print(report)
+        failed = [item for item in report.not_measured if item.failed]
+        for item in failed if self.is_first else []:
+            place = f"{report.output} is whole; " if report.output else ""
+            line = f"geo-merge {self.command}: {place}{item.what} not measured: {item.why}"
+            typer.echo(printable(line), err=True)
+        if failed:
+            raise typer.Exit(FAILED)
+
+    def _print(self, report: Report) -> None:
         if self.as_json:
             typer.echo(report.to_json(), nl=False)
             return

@@ -253,11 +253,13 @@ class NotMeasured(Part):
         what: Key of the result, such as `losses`.
         why: The reason.
         command: The command that measures it, empty where there is none yet.
+        failed: Whether it was asked for and failed: the output is whole, and the command exits 1.
     """
 
     what: str
     why: str
     command: str = ""
+    failed: bool = False
 
 
 class Provenance(Part):

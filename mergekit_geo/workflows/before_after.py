@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.errors import DataError
 from mergekit_geo.workflows.draft import Evidence
 from mergekit_geo.workflows.evidence import INNER_POINTS, coarse_barriers, sharpness_evidence
+from mergekit_geo.workflows.failures import failure
 from mergekit_geo.workflows.losses import OUTPUT, LossReport, report_losses
 from mergekit_geo.workflows.measuring import make_ground
 
@@ -47,7 +48,7 @@ def _losses(tuning: Tuning, tuned: Checkpoint, progress: Progress) -> LossReport
     try:
         return _measured(tuning, tuned, progress)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
-        return LossReport(reason=f"{type(error).__name__}: {error}")
+        return LossReport(**vars(failure(error, tuning.asked.data)))
 
 
 def _measured(tuning: Tuning, tuned: Checkpoint, progress: Progress) -> LossReport:

@@ -192,8 +192,11 @@ class Draft:
         """What a report could hold and this one does not."""
         losses, missing = found.losses, []
         if losses.reason:
-            again = self.command_line(out) if out and self.blend.donor.folder else ""
-            missing.append(NotMeasured(what="losses", why=losses.reason, command=again))
+            can = out and self.blend.donor.folder and not losses.fails
+            again = self.command_line(out) if out and can else ""
+            missing.append(
+                NotMeasured(what="losses", why=losses.reason, command=again, failed=losses.fails)
+            )
         if not losses.barriers and len(self.parents) > 1:
             missing.append(self._no_barriers(losses))
         if losses.no_control and self.request.command in CHOOSERS:
@@ -215,7 +218,9 @@ class Draft:
         command = (
             command_line(words, *self._data_flags()) if out and self.blend.donor.folder else ""
         )
-        return NotMeasured(what="sharpness", why=sharpness.reason, command=command)
+        return NotMeasured(
+            what="sharpness", why=sharpness.reason, command=command, failed=sharpness.fails
+        )
 
     def _data_flags(self) -> list[EvalData]:
         return [self.request.data] if isinstance(self.request.data, EvalData) else []
@@ -228,7 +233,8 @@ class Draft:
         why = losses.reason or "more than four parents, or too few documents for two halves"
         names = [anchor.name for anchor in self.parents]
         words = ["barrier", *names, *self._train_flags()]
-        command = command_line(words, *self._data_flags()) if self.blend.donor.folder else ""
+        can = self.blend.donor.folder and not losses.fails
+        command = command_line(words, *self._data_flags()) if can else ""
         return NotMeasured(what="barriers", why=why, command=command)
 
 

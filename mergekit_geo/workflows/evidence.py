@@ -15,6 +15,7 @@ from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
 from mergekit_geo.workflows.choose import Chosen
+from mergekit_geo.workflows.failures import failure
 from mergekit_geo.workflows.losses import OUTPUT, LossPlan, LossReport, Role, report_losses
 from mergekit_geo.workflows.measuring import Ground, make_ground
 
@@ -80,7 +81,7 @@ def evidence(
         )
         return _measured(anchors, output, plan, data, compute, chosen, ground, control)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
-        return LossReport(reason=f"{type(error).__name__}: {error}")
+        return LossReport(**vars(failure(error, data)))
 
 
 def sharpness_evidence(
@@ -119,7 +120,7 @@ def sharpness_evidence(
             subjects, plan, data, level_of(level), Radii(), compute, progress, left=left
         )
     except Exception as error:  # a model's own code raises anything
-        return SharpnessReport(reason=f"{type(error).__name__}: {error}")
+        return SharpnessReport(**vars(failure(error, None)))
 
 
 def _output_subject(output: Output, donor: Checkpoint, compute: Compute) -> Subject:

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.workflows.draft import Evidence
-    from mergekit_geo.workflows.losses import Data
+    from mergekit_geo.workflows.flatness import SharpnessReport
+    from mergekit_geo.workflows.losses import Data, LossReport
     from mergekit_geo.workflows.training_run import Trained
 
 BUILTIN_TEXT = EvalData()
@@ -253,12 +254,20 @@ def overlap_warnings(tuning: Tuning) -> list[str]:
 def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasured]:
     data = [tuning.asked.data] if isinstance(tuning.asked.data, EvalData) else []
     names = [tuning.base.name, str(out)] if tuning.base.folder is not None else []
-    reasons = {"losses": found.losses.reason, "sharpness": found.sharpness.reason}
+    parts: dict[str, LossReport | SharpnessReport] = {
+        "losses": found.losses,
+        "sharpness": found.sharpness,
+    }
     words = {"losses": ["barrier", *names], "sharpness": ["sharpness", *names, "--budget=0"]}
     return [
-        NotMeasured(what=what, why=why, command=command_line(words[what], *data) if names else "")
-        for what, why in reasons.items()
-        if why
+        NotMeasured(
+            what=what,
+            why=part.reason,
+            command=command_line(words[what], *data) if names and not part.fails else "",
+            failed=part.fails,
+        )
+        for what, part in parts.items()
+        if part.reason
     ]
 
 

@@ -79,11 +79,13 @@ class SharpnessReport:
         entries: Every model.
         warnings: What was left out.
         reason: Why nothing was measured; empty if it was.
+        fails: Whether the command fails for that reason.
     """
 
     entries: list[SharpnessEntry] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     reason: str = ""
+    fails: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import BUILTIN, EvalData
 from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, EstimateEntry, LossEntry
 from mergekit_geo.reports.schema import DataEntry
+from mergekit_geo.workflows.failures import failure, is_named
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -63,6 +64,7 @@ class LossReport:
         no_control: Why the ends of a fitted path were not trained further; empty if they were, or
             there is none.
         reason: Why nothing was measured; empty if it was.
+        fails: Whether the command fails for that reason.
     """
 
     losses: list[LossEntry] = field(default_factory=list)
@@ -75,6 +77,7 @@ class LossReport:
     barriers: list[BarrierEntry] = field(default_factory=list)
     no_control: str = ""
     reason: str = ""
+    fails: bool = False
 
 
 def plan_losses(checkpoints: Sequence[Checkpoint], data: Data, compute: Compute) -> LossPlan:
@@ -87,14 +90,27 @@ def plan_losses(checkpoints: Sequence[Checkpoint], data: Data, compute: Compute)
         return LossPlan(reason="evaluation was turned off")
     if not isinstance(data, EvalData):
         return LossPlan(objective=data)
-    if checkpoints[0].folder is None:
-        return LossPlan(reason="a model in memory comes without its tokenizer")
     try:
-        return _planned(checkpoints[0].folder, checkpoints[0].config, data, compute)
-    except Exception as error:  # a tokenizer's own code raises anything
-        if isinstance(error, GeoError) and (data.source or data.task or data.seq_len):
+        return _planned(_folder_of(checkpoints[0]), checkpoints[0].config, data, compute)
+    except GeoError as error:
+        if is_named(data):
             raise
-        return LossPlan(reason=f"{type(error).__name__}: {error}")
+        return LossPlan(reason=str(error))
+    except Exception as error:  # a tokenizer's own code raises anything
+        found = failure(error, data)
+        if found.fails:
+            raise DataError(found.reason, where=data.origin) from error
+        return LossPlan(reason=found.reason)
+
+
+def _folder_of(checkpoint: Checkpoint) -> Path:
+    if checkpoint.folder is None:
+        raise DataError(
+            "a model in memory comes without its tokenizer",
+            where=checkpoint.name,
+            remedy="save it with its tokenizer, or measure with a FunctionObjective",
+        )
+    return checkpoint.folder
 
 
 def _planned(folder: Path, config: Config, data: EvalData, compute: Compute) -> LossPlan:

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,20 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
+from typer.testing import CliRunner
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.in_torch import rounded
+from mergekit_geo.cli.app import app
 from mergekit_geo.errors import (
     ArgumentError,
     DataError,
@@ -25,6 +35,7 @@ from mergekit_geo.errors import (
 from mergekit_geo.objectives.text import builtin_documents
 from mergekit_geo.progress import Silent
 from mergekit_geo.reports.schema import Report
+from mergekit_geo.workflows.failures import failure
 from tests.conftest import Save
 
 FAST = geo.Output(fsync=False)
@@ -200,8 +211,6 @@ def test_loss_that_is_not_a_number_is_no_loss(family: Path, tmp_path: Path) -> N
     broken.mkdir()
     for path in (family / "a").iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
-    from safetensors.torch import save_file
-
     state = load_file(broken / "model.safetensors")
     state["model.norm.weight"][0] = torch.nan
     save_file(state, broken / "model.safetensors", metadata={"format": "pt"})
@@ -353,3 +362,77 @@ def test_refused_merge_leaves_nothing(save: Save, tmp_path: Path) -> None:
     with pytest.raises(geo.GeoError, match="NaN or infinite"):
         geo.soup([save("good", {"w": torch.ones(2)}), bad], tmp_path / "out", data=None)
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_data_that_was_named_is_measured_or_an_error(save: Save, tmp_path: Path) -> None:
+    """What files and configuration tell is found before anything is merged."""
+    config = {"num_attention_heads": 1, "num_key_value_heads": 1}
+    models = [save(name, config=config) for name in "ab"]
+    text = tmp_path / "x.jsonl"
+    text.write_text('{"text": "a b c"}\n')
+    with pytest.raises(DataError, match="no tokenizer beside the weights"):
+        geo.soup(models, tmp_path / "out", data=geo.EvalData(str(text)))
+    with pytest.raises(DataError, match=r"a model in memory comes without its tokenizer.*Function"):
+        geo.soup([torch.nn.Linear(1, 1)], data=geo.EvalData(str(text)))
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_measurement_that_fails_at_last_leaves_the_output_whole(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that is not a number shows only when it is measured."""
+    for name in "ab":
+        shutil.copytree(family / name, tmp_path / name)
+        state = load_file(tmp_path / name / "model.safetensors")
+        state["model.norm.weight"][0] = torch.nan
+        save_file(state, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
+    monkeypatch.chdir(tmp_path)
+    words = ["soup", "a", "b", "-o", "out", "--no-fsync", "--allow-nonfinite", "--sharpness=off"]
+    done = CliRunner().invoke(app, [*words, "--data", "builtin:python-docs"])
+    assert done.exit_code == 1
+    assert "geo-merge soup: out is whole; losses not measured: a: the loss is not" in done.stderr
+    missing, *_ = geo.read_report(tmp_path / "out").not_measured
+    assert (missing.what, missing.failed, missing.command) == ("losses", True, "")
+    assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
+
+
+def test_a_fault_of_ours_is_not_told_as_not_measured() -> None:
+    with pytest.raises(AssertionError) as ours:
+        geo.MergeResult(Report(command="soup")).measurements  # noqa: B018
+    found = failure(ours.value, geo.EvalData())
+    assert found.fails
+    assert "this should not happen" in found.reason
+    with pytest.raises(AssertionError) as other:
+        raise AssertionError("a model's own code")
+    assert not failure(other.value, geo.EvalData()).fails
+
+
+def test_the_loss_of_text_alone_of_a_model_that_reads_pictures(
+    family: Path, tmp_path: Path
+) -> None:
+    text = LlamaConfig.from_pretrained(family / "a")
+    vision = CLIPVisionConfig(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        image_size=8, patch_size=4,
+    )  # fmt: skip
+    config = LlavaConfig(vision, text, image_token_index=1023)
+    for name in "ab":
+        torch.manual_seed(ord(name))
+        LlavaForConditionalGeneration(config).save_pretrained(tmp_path / name)
+        AutoTokenizer.from_pretrained(family / "a").save_pretrained(tmp_path / name)
+    lines = [f"{number} green boats drift past" for number in range(20)]
+    (tmp_path / "x.jsonl").write_text("".join(f'{{"text": "{line}"}}\n' for line in lines))
+    data = geo.EvalData(str(tmp_path / "x.jsonl"), task="causal-lm")
+    found = geo.soup([tmp_path / "a", tmp_path / "b"], data=data, sharpness="off")
+    model = LlavaForConditionalGeneration.from_pretrained(tmp_path / "a").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
+    total, count = 0.0, 0
+    for line in lines:
+        ids = tokenizer(line, return_tensors="pt")["input_ids"]
+        logits = model(input_ids=ids).logits[0, :-1].double()
+        total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+        count += ids.shape[1] - 1
+    assert found.measurements.losses[0].loss == pytest.approx(total / count, abs=1e-5)
+    assert found.report.data is not None
+    assert any("text alone" in note for note in found.report.data.notes)
