@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mergekit_geo.checkpoints.module_patterns import ModulePatterns
+from mergekit_geo.checkpoints.sound_json import brief, read_json
 from mergekit_geo.errors import FormatError, UnsupportedError
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -36,6 +36,9 @@ SILENT = frozenset({
 })  # fmt: skip
 """Settings of the training, and those whose effect is seen in the tensors."""
 
+LARGEST = 1 << 31
+"""No rank: a matrix has fewer rows."""
+
 HARMLESS_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Those that leave the base as it is."""
 
@@ -49,8 +52,8 @@ class LoraSettings:
         revision: Of the base; empty for its main branch.
         rank: Of the product.
         alpha: Strength of the product.
-        rank_pattern: Ranks of modules that have their own, by regular expression.
-        alpha_pattern: Strengths likewise.
+        ranks: Of modules that have their own (`rank_pattern`).
+        alphas: Strengths likewise (`alpha_pattern`).
         rslora: Whether the product is divided by the root of the rank (Kalajdzievski 2023).
         dora: Whether rows are rescaled to trained magnitudes (Liu 2024).
         transposed: Whether weights are stored (in, out), where the architecture does not say.
@@ -61,8 +64,8 @@ class LoraSettings:
     revision: str = ""
     rank: int = 8
     alpha: float = 8.0
-    rank_pattern: Mapping[str, int] | None = None
-    alpha_pattern: Mapping[str, float] | None = None
+    ranks: ModulePatterns = field(default_factory=ModulePatterns)
+    alphas: ModulePatterns = field(default_factory=ModulePatterns)
     rslora: bool = False
     dora: bool = False
     transposed: bool = False
@@ -77,11 +80,11 @@ class LoraSettings:
         """The rank of a module's product.
 
         Example:
-            >>> settings = LoraSettings(rank=8, rank_pattern={"0.*q_proj": 4})
+            >>> settings = LoraSettings(rank=8, ranks=ModulePatterns("", {"0.*q_proj": 4}))
             >>> settings.rank_of("layers.0.q_proj"), settings.rank_of("layers.1.q_proj")
             (4, 8)
         """
-        return int(_matching(self.rank_pattern, module, self.rank))
+        return int(self.ranks.get(module, self.rank))
 
     def scale_of(self, module: str) -> float:
         """What a module's product is multiplied by.
@@ -92,7 +95,7 @@ class LoraSettings:
             >>> LoraSettings(rank=4, alpha=8, rslora=True).scale_of("q_proj")
             4.0
         """
-        rank, alpha = self.rank_of(module), _matching(self.alpha_pattern, module, self.alpha)
+        rank, alpha = self.rank_of(module), self.alphas.get(module, self.alpha)
         return float(alpha / (math.sqrt(rank) if self.rslora else rank))
 
 
@@ -107,11 +110,11 @@ def read_settings(path: Path, name: str) -> LoraSettings:
         FormatError: It is no sound configuration.
         UnsupportedError: It asks for something that W + scale * B A is not.
     """
+    raw = read_json(path, where=name)
     try:
-        raw = json.loads(path.read_text("utf-8"))
         refuse_others(raw, name)
         return _settings(raw)
-    except (OSError, ValueError, TypeError, AttributeError, re.error) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise FormatError(f"not a sound {ADAPTER_CONFIG}: {error}", where=name) from error
 
 
@@ -121,7 +124,7 @@ def refuse_others(raw: Mapping[str, Any], name: str) -> None:
     Raises:
         UnsupportedError: With the setting's name, and the way out.
     """
-    kind, base = raw.get("peft_type"), str(raw.get("base_model_name_or_path") or "BASE")
+    kind, base = raw.get("peft_type"), _name(raw, "base_model_name_or_path") or "BASE"
     if kind in PROMPTS:
         raise UnsupportedError(
             f"a {kind} adapter adds inputs to the model and has no weights to average",
@@ -138,10 +141,12 @@ def refuse_others(raw: Mapping[str, Any], name: str) -> None:
         )
     start = raw.get("init_lora_weights")
     if start not in HARMLESS_INITIALISATIONS:
-        _refuse(f"init_lora_weights is {start!r}, which may change the base itself", name, base)
+        _refuse(
+            f"init_lora_weights is {brief(start)}, which may change the base itself", name, base
+        )
     for key in sorted(raw.keys() - UNDERSTOOD - SILENT):
         if raw[key]:
-            _refuse(f"the setting {key} is not understood here ({_short(raw[key])})", name, base)
+            _refuse(f"the setting {key} is not understood here ({brief(raw[key])})", name, base)
 
 
 def merging_remedy(base: str, adapter: str) -> str:
@@ -172,34 +177,46 @@ def _refuse(message: str, name: str, base: str) -> NoReturn:
 
 
 def _settings(raw: Mapping[str, Any]) -> LoraSettings:
-    patterns = {**(raw.get("rank_pattern") or {}), **(raw.get("alpha_pattern") or {})}
-    for pattern in patterns:
-        re.compile(pattern)
-    found = LoraSettings(
-        base=str(raw.get("base_model_name_or_path") or ""),
-        revision=str(raw.get("revision") or ""),
-        rank=int(raw.get("r", 8)),
-        alpha=float(raw.get("lora_alpha", 8)),
-        rank_pattern=raw.get("rank_pattern"),
-        alpha_pattern=raw.get("alpha_pattern"),
+    return LoraSettings(
+        base=_name(raw, "base_model_name_or_path"),
+        revision=_name(raw, "revision"),
+        rank=_rank("r", raw.get("r", 8)),
+        alpha=_strength("lora_alpha", raw.get("lora_alpha", 8)),
+        ranks=_patterns(raw, "rank_pattern", _rank),
+        alphas=_patterns(raw, "alpha_pattern", _strength),
         rslora=bool(raw.get("use_rslora")),
         dora=bool(raw.get("use_dora")),
         transposed=bool(raw.get("fan_in_fan_out")),
         tied=bool(raw.get("ensure_weight_tying")),
     )
-    if found.rank < 1:
-        raise ValueError(f"r is {found.rank}")
+
+
+def _name(raw: Mapping[str, Any], key: str) -> str:
+    found = raw.get(key) or ""
+    if not isinstance(found, str):
+        raise TypeError(f"{key} is {brief(found)}; expected a name")
     return found
 
 
-def _matching(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """The value of the first pattern that a module's name ends with, as peft matches them."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return default
+def _rank(key: str, value: object) -> int:
+    if type(value) is not int or not 1 <= value < LARGEST:
+        raise ValueError(f"{key} is {brief(value)}; expected a whole number from 1 on")
+    return value
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"{text[:57]}..."  # noqa: PLR2004
+def _strength(key: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{key} is {brief(value)}; expected a number")
+    found = float(value)
+    if not math.isfinite(found):
+        raise ValueError(f"{key} is {found}; expected a finite number")
+    return found
+
+
+def _patterns(
+    raw: Mapping[str, Any], key: str, checked: Callable[[str, object], float]
+) -> ModulePatterns:
+    found = raw.get(key) or {}
+    if not isinstance(found, dict):
+        raise TypeError(f"{key} is {brief(found)}; expected patterns and numbers")
+    return ModulePatterns(key, {p: checked(f"{key} of {brief(p)}", v) for p, v in found.items()})

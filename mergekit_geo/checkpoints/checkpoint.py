@@ -15,6 +15,8 @@ from mergekit_geo.checkpoints.configuration import parse_config
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_tensors
 from mergekit_geo.checkpoints.reading import Bytes, read_into
+from mergekit_geo.checkpoints.regular import find_irregular
+from mergekit_geo.checkpoints.sound_json import brief, read_json
 from mergekit_geo.checkpoints.stated_license import License, license_in
 from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
 from mergekit_geo.checkpoints.wrappers import note, unwrapped
@@ -151,11 +153,15 @@ def list_files(folder: Path, name: str) -> list[Path]:
 
     Raises:
         NotFoundError: No such folder.
+        FormatError: Something that would be read is no file: a pipe, a device, a link to nowhere.
     """
     try:
-        return sorted(folder.iterdir())
+        found, problem = sorted(folder.iterdir()), find_irregular(folder)
     except OSError as error:
         raise NotFoundError(f"no such folder: {error.strerror}", where=name) from error
+    if problem:
+        raise FormatError(problem, where=name, remedy="download or save it again")
+    return found
 
 
 def read_config(folder: Path) -> Config:
@@ -165,16 +171,16 @@ def read_config(folder: Path) -> Config:
         FormatError: It is not a JSON object.
     """
     path = folder / "config.json"
-    if not path.is_file():
+    if not path.exists():
         return {}
-    try:
-        config = parse_config(path.read_text("utf-8"))
-        if not isinstance(config, dict):
-            raise TypeError("not an object")
-    except (ValueError, TypeError) as error:
-        raise FormatError(f"not a sound JSON configuration: {error}", where=str(path)) from error
-    if isinstance(config.get("architectures"), str):
-        config["architectures"] = [config["architectures"]]
+    config = read_json(path, parse_config)
+    named = config.get("architectures") or []
+    if isinstance(named, str):
+        named = config["architectures"] = [named]
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise FormatError(
+            f"architectures is {brief(named)}; expected a list of class names", where=str(path)
+        )
     return config
 
 

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from mergekit_geo.checkpoints.sound_json import parse_json
+
 TAG = "__float__"
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -20,13 +22,13 @@ def parse_config(text: str) -> Any:
     """The parsed text, with tagged numbers as numbers.
 
     Raises:
-        ValueError: It is not JSON.
+        ValueError: It is not sound JSON.
 
     Example:
         >>> parse_config('{"time_step_limit": [0.0, {"__float__": "Infinity"}]}')
         {'time_step_limit': [0.0, inf]}
     """
-    return json.loads(text, object_hook=_number)
+    return parse_json(text, object_hook=_number)
 
 
 def config_text(config: Any) -> str:

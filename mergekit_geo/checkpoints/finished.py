@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.checkpoints.journal import FILE, FRESH
 from mergekit_geo.checkpoints.kind import MARK
+from mergekit_geo.checkpoints.sound_json import read_json
 from mergekit_geo.checkpoints.workspace import partial_of
 from mergekit_geo.errors import CheckpointError, PushError
 
@@ -48,8 +48,8 @@ def _require_weights(folder: Path, mark: str) -> None:
     except CheckpointError as error:
         raise _incomplete(folder, error.message) from error
     try:
-        named = json.loads((folder / mark).read_text("utf-8"))["tensors"].keys()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        named = read_json(folder / mark)["tensors"].keys()
+    except (CheckpointError, KeyError, AttributeError) as error:
         raise _incomplete(folder, f"{mark} is not sound") from error
     if absent := sorted(named - held):
         raise _incomplete(folder, f"{absent[0]} is missing, and {len(absent) - 1} other tensors")

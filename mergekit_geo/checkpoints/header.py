@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from mergekit_geo.checkpoints.regular import require_regular
 from mergekit_geo.errors import FormatError
 
 ITEM_BYTES = {
@@ -90,11 +91,12 @@ def _verify(path: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     try:
+        require_regular(path)
         with safe_open(path, framework="np"):
             pass
     except (SafetensorError, OSError) as error:
         raise FormatError(
-            f"not a sound safetensors file: {error}",
+            f"not a sound safetensors file: {getattr(error, 'strerror', None) or error}",
             where=str(path),
             remedy="download or save it again; truncated downloads look like this",
         ) from error

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mergekit_geo.checkpoints.header import Entries, read_header
+from mergekit_geo.checkpoints.sound_json import brief, parse_json, read_json
 from mergekit_geo.errors import FormatError
 
 SINGLE = "model.safetensors"
@@ -61,16 +62,22 @@ def read_index(path: Path) -> dict[str, str]:
     Raises:
         FormatError: It is no index, names a tensor twice, or points outside the folder.
     """
-    try:
-        weight_map = json.loads(path.read_text("utf-8"), object_pairs_hook=_no_twins)["weight_map"]
-        if not all(isinstance(shard, str) for shard in weight_map.values()):
-            raise TypeError("a shard's name is not a string")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"not a sound index: {error}", where=str(path)) from error
+    weight_map = read_json(path, partial(parse_json, object_pairs_hook=_no_twins)).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FormatError(
+            f"not a sound index: weight_map is {brief(weight_map)}; expected tensors and shards",
+            where=str(path),
+        )
+    if odd := [shard for shard in weight_map.values() if not isinstance(shard, str)]:
+        raise FormatError(f"not a sound index: a shard is called {brief(odd[0])}", where=str(path))
     for shard in set(weight_map.values()):
-        if PurePosixPath(shard).name != shard or "\\" in shard or shard in ("", ".", ".."):
+        if (
+            PurePosixPath(shard).name != shard
+            or set(shard) & {"\\", "\0"}
+            or shard in ("", ".", "..")
+        ):
             raise FormatError(
-                f"the index names {shard!r}, a path outside the checkpoint's folder",
+                f"the index names {brief(shard)}, a path outside the checkpoint's folder",
                 where=str(path),
                 remedy="do not use this checkpoint: its index may be hostile",
             )

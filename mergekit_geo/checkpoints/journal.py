@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mergekit_geo.checkpoints.sound_json import parse_json
+
 FILE = "journal.jsonl"
 FRESH = "journal.new"
 """The journal while it is written anew; a kill can leave it behind."""
@@ -82,7 +84,7 @@ def _whole_lines(path: Path) -> list[Any]:
     lines = []
     for text in path.read_text("utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
-        except (ValueError, RecursionError):
+            lines.append(parse_json(text))
+        except ValueError:
             break
     return lines

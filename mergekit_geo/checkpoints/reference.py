@@ -15,6 +15,7 @@ from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.adapter_files import Adapter, AdapterFolder, is_adapter
 from mergekit_geo.checkpoints.adapter_names import Base
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint, list_files
+from mergekit_geo.checkpoints.local_path import local_path
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import ArgumentError, NotFoundError, UnsupportedError
 
@@ -116,11 +117,11 @@ def split_reference(text: str) -> tuple[str, str] | None:
 
 
 def _is_plausible(text: str) -> bool:
-    return Path(text).expanduser().is_dir() or REPOSITORY.fullmatch(text) is not None
+    return local_path(text).is_dir() or REPOSITORY.fullmatch(text) is not None
 
 
 def _open_reference(text: str, bases: Bases) -> Checkpoint:
-    whole = Path(text).expanduser().exists()
+    whole = local_path(text).exists()
     if not whole and (pair := split_reference(text)):
         adapter = _open_part(pair[1])
         if isinstance(adapter, Checkpoint):
@@ -144,7 +145,7 @@ def _stated_base(adapter: Adapter, bases: Bases) -> Base:
         raise NotFoundError(
             "the adapter does not say what its base is", where=adapter.name, remedy=remedy
         )
-    here = Path(stated.base).expanduser().is_dir()
+    here = local_path(stated.base).is_dir()
     try:
         return _base(stated.base if here else stated.reference, bases)
     except NotFoundError as error:
@@ -170,7 +171,7 @@ def _base(text: str, bases: Bases) -> Base:
 
 def _open_part(text: str) -> Checkpoint | Adapter:
     """A whole model, or an adapter without its base."""
-    folder = Path(text).expanduser()
+    folder = local_path(text)
     if folder.is_dir():
         return _in_folder(folder, text, None)
     if folder.is_file():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.sound_json import brief, read_json
 from mergekit_geo.errors import FormatError
 
 Vocabulary = dict[str, int]
@@ -156,9 +156,11 @@ def _fast(path: Path) -> Vocabulary:
 
 
 def _plain(path: Path) -> Vocabulary:
-    vocabulary: Vocabulary = json.loads(path.read_text("utf-8"))
     added = path.with_name("added_tokens.json")
-    return {**vocabulary, **(json.loads(added.read_text("utf-8")) if added.is_file() else {})}
+    found = {**read_json(path), **(read_json(added) if added.is_file() else {})}
+    if odd := [token for token, index in found.items() if type(index) is not int]:
+        raise ValueError(f"the id of {brief(odd[0])} is {brief(found[odd[0]])}")
+    return found
 
 
 def _lines(path: Path) -> Vocabulary:

@@ -18,6 +18,8 @@ from typing import Any
 
 from mergekit_geo.checkpoints.journal import FILE, FRESH, Journal, work_in
 from mergekit_geo.checkpoints.kind import MERGED, Kind
+from mergekit_geo.checkpoints.local_path import problem_of
+from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import OutputError, OutputExistsError
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
@@ -58,7 +60,7 @@ class Workspace:
         keep: Iterable[str] = (),
     ) -> None:
         check_output(out, overwrite=overwrite, kind=kind)
-        self.out, self.overwrite, self.fsync, self.kind = out.resolve(), overwrite, fsync, kind
+        self.out, self.overwrite, self.fsync, self.kind = resolved(out), overwrite, fsync, kind
         self.folder = partial_of(out)
         _make(self.folder)
         self._lock: int | None = _lock(self.folder)
@@ -140,7 +142,7 @@ def check_output(
         OutputExistsError: Something is there that may not be replaced, or is in the way.
         OutputError: It lies inside an input, or an input inside it.
     """
-    targets = out.absolute().resolve(), partial_of(out).resolve()
+    targets = resolved(out), partial_of(out).resolve()
     for folder in inputs:
         source = folder.resolve()
         if any(t == source or source in t.parents or t in source.parents for t in targets):
@@ -188,8 +190,23 @@ def unfinished(out: Path) -> Any:
 
 def partial_of(out: Path) -> Path:
     """Where an output is made."""
-    full = out.resolve()
+    full = resolved(out)
     return full.with_name(full.name + ".partial")
+
+
+def resolved(out: Path) -> Path:
+    """A place for an output, links followed.
+
+    Raises:
+        OutputError: Nothing can be written there by any means.
+    """
+    problem = problem_of(str(out)) or problem_of(f"{str(out).rstrip('/')}.partial")
+    if problem:
+        raise OutputError(problem, where=brief(str(out))[1:-1])
+    full = out.resolve()
+    if not full.name:
+        raise OutputError("this is no folder that could be made", where=str(out))
+    return full
 
 
 def traces_of(out: Path) -> tuple[Path, Path]:
@@ -202,7 +219,7 @@ def claim_of(out: Path) -> Path:
 
     A kill can leave it behind; the next run of the same command takes it away.
     """
-    full = out.resolve()
+    full = resolved(out)
     return full.with_name(f".{full.name}.geo")
 
 

@@ -7,7 +7,8 @@ filled dataclass as `options`.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import wraps
@@ -378,6 +379,7 @@ def takes(group: type[Talk]) -> Callable[[Callable[..., None]], Callable[..., No
 
         @wraps(command)
         def run(**given: Any) -> None:
+            _refuse_unmeant(given)
             options = group(**{field.name: given.pop(field.name) for field in fields(group)})
             command(options=options, **given)
 
@@ -386,6 +388,27 @@ def takes(group: type[Talk]) -> Callable[[Callable[..., None]], Callable[..., No
         return run
 
     return decorate
+
+
+def _refuse_unmeant(given: Mapping[str, Any]) -> None:
+    """Infinities, what is no number, and names that no report can hold.
+
+    Raises:
+        typer.BadParameter: One is among what was given.
+    """
+    for name, value in given.items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, float) and not math.isfinite(one):
+                raise typer.BadParameter(f"--{name.replace('_', '-')}: expected a finite number")
+            if isinstance(one, str | Path) and not str(one).isascii():
+                _refuse_no_text(str(one))
+
+
+def _refuse_no_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"not UTF-8: {text!a}") from None
 
 
 def parse_weights(text: str | None) -> list[float] | None:
@@ -401,8 +424,11 @@ def parse_weights(text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
+        found = [float(part) for part in text.split(",")]
+        if not all(map(math.isfinite, found)):
+            raise ValueError(text)
     except ValueError as error:
         raise ArgumentError(
             f"weights must be numbers, found {text!r}", remedy="write them like .5,.3,.2"
         ) from error
+    return found

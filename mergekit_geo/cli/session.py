@@ -31,7 +31,7 @@ class Session:
 
     def __init__(self, command: str, talk: Talk) -> None:
         self.command, self.as_json = command, talk.json
-        self.is_first = os.environ.get("RANK", "0") == "0"
+        self.is_first = os.environ.get("WORLD_SIZE", "1") == "1" or not _is_later()
         self.quiet = talk.quiet or not self.is_first
         self._shown: Shown | None = None
         if talk.quiet or not sys.stderr.isatty():
@@ -150,7 +150,18 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def _is_later() -> bool:
+    """Whether this is another than the first of several processes."""
+    rank = os.environ.get("RANK", "0")
+    return rank.isdecimal() and int(rank) > 0
+
+
 def _unexpected(error: Exception) -> GeoError:
+    """What nobody translated: of the system, which is told, or a fault of ours."""
+    if isinstance(error, OSError) and error.strerror:
+        return GeoError(error.strerror, where=str(error.filename or ""))
+    if isinstance(error, MemoryError):
+        return GeoError("the memory does not hold it", remedy="a larger machine, or smaller inputs")
     return GeoError(
         f"{type(error).__name__}: {error}",
         remedy="this should not happen: --debug shows where it did, please report it",

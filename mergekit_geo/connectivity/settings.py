@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_count, check_finite
 
 OPTIMIZERS = ("adamw", "sgd")
 FITTED = ("bezier", "polygon", "neb")
@@ -55,13 +56,10 @@ class Fitting:
                     f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}"
                 )
         for name, least in (("bends", 1), ("batch_size", 1), ("accumulation", 1), ("restarts", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ArgumentError(
-                    f"{name.replace('_', '-')} must be at least {least}, found {value}"
-                )
-        if self.steps is not None and self.steps < 0:
-            raise ArgumentError(f"steps must be at least 0, found {self.steps}")
+            check_count(name, getattr(self, name), least)
+        check_count("steps", self.steps, 0)
+        for name in ("learning_rate", "clip"):
+            check_finite(name, getattr(self, name))
 
     @property
     def corners(self) -> int:

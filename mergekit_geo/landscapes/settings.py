@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_count, check_finite
 
 FEWEST = 2
 """Points along an axis."""
@@ -39,8 +40,7 @@ class View:
     log: bool = False
 
     def __post_init__(self) -> None:
-        if self.grid < FEWEST:
-            raise ArgumentError(f"grid must be at least {FEWEST}, found {self.grid}")
+        check_count("grid", self.grid, FEWEST)
         if not 0 <= self.margin < math.inf:
             raise ArgumentError(f"margin must be a number from 0 on, found {self.margin:g}")
         if self.radius is not None and not 0 < self.radius < math.inf:
@@ -50,6 +50,8 @@ class View:
                 f"the colours' range begins at {self.low:g} and ends at {self.high:g}",
                 remedy="give the lower number first",
             )
+        check_finite("low", self.low)
+        check_finite("high", self.high)
 
     @property
     def points(self) -> int:

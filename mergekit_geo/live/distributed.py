@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mergekit_geo.errors import GeoError
+from mergekit_geo.errors import ArgumentError, GeoError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,13 +28,38 @@ def world() -> tuple[int, int]:
 
 
 def _launched() -> tuple[int, int]:
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched() == 1:
         return 0, 1
     import torch
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available())
     return state.process_index, state.num_processes
+
+
+def launched() -> int:
+    """How many processes were launched together, as torchrun and accelerate tell each of them.
+
+    Raises:
+        ArgumentError: What they should have set is missing, or no number.
+    """
+    count = _told("WORLD_SIZE", 1, default="1")
+    if count > 1:
+        _told("RANK", 0, below=count)
+        _told("LOCAL_RANK", 0, below=count)
+        _told("MASTER_PORT", 1)
+    return count
+
+
+def _told(name: str, least: int, *, below: int = 1 << 31, default: str | None = None) -> int:
+    found = os.environ.get(name, default)
+    if found is None or not re.fullmatch(r"[0-9]{1,10}", found) or not least <= int(found) < below:
+        said = "is missing" if found is None else f"is {found!r}"
+        raise ArgumentError(
+            f"the environment variable {name} {said}; expected a whole number from {least} on",
+            remedy="torchrun sets it for its processes; `unset WORLD_SIZE` to work in one",
+        )
+    return int(found)
 
 
 def is_first() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_finite
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 
@@ -34,5 +35,6 @@ class Compute:
             raise ArgumentError(
                 f"compute dtype {self.dtype!r}: expected one of {', '.join(COMPUTE_DTYPES)}"
             )
-        if not self.budget >= 0:
+        check_finite("budget", self.budget)
+        if self.budget < 0:
             raise ArgumentError(f"the budget is in minutes, found {self.budget:g}")

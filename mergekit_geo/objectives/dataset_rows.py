@@ -36,6 +36,8 @@ def saved_rows(folder: Path, data: EvalData) -> Rows:
         ) from error
     except IndexError as error:  # datasets cannot read a table that it saved without rows
         raise DataError("no documents in it", where=data.origin) from error
+    except Exception as error:  # pyarrow, and whatever reading damaged notes raises
+        raise DataError(f"the dataset cannot be read: {error}", where=data.origin) from error
     return _rows_of(found, data)
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mergekit_geo.checkpoints.regular import read_bytes
+from mergekit_geo.checkpoints.sound_json import parse_json
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives.row import Row
+
+DATA_BYTES = 1 << 36
+"""Of the largest file of data: it is read at once."""
 
 Numbered = Iterator[tuple[int, Any]]
 
@@ -83,28 +87,30 @@ def _csv(path: Path) -> Numbered:
 
 def _parquet(path: Path) -> Numbered:
     try:
-        from pyarrow import ArrowInvalid, parquet
+        from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise DataError(
             "reading parquet needs pyarrow", where=str(path), remedy="pip install pyarrow"
         ) from error
     try:
         rows = parquet.read_table(path).to_pylist()
-    except ArrowInvalid as error:
+    except (ArrowException, OSError, ValueError, MemoryError) as error:
         raise DataError(f"the file is not parquet: {error}", where=str(path)) from error
     yield from enumerate(rows, start=1)
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text("utf-8-sig")
+        return read_bytes(path, DATA_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8 text: {error.reason}", where=str(path)) from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
 
 
 def _parsed(path: Path, place: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise DataError(f"{place} not JSON: {error}", where=str(path)) from error
 

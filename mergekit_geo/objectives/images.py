@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_geo.checkpoints.local_path import local_path
+from mergekit_geo.checkpoints.regular import require_regular
 from mergekit_geo.errors import DataError
 
 AS_THEY_ARE = ("L", "RGB", "I", "I;16", "F")
@@ -36,7 +38,7 @@ def decode_image(cell: Any, beside: Path) -> NDArray[Any]:
     if isinstance(cell, bytes):
         return _opened(BytesIO(cell))
     if isinstance(cell, str):
-        path = Path(cell).expanduser()
+        path = local_path(cell)
         return _opened(path if path.is_file() else beside / path)
     if hasattr(cell, "convert"):
         return _pixels(cell)
@@ -103,15 +105,17 @@ def _is_first(shape: tuple[int, ...], channels: int | None, *, prefer_first: boo
 
 def _opened(source: Path | BytesIO) -> NDArray[Any]:
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image
     except ImportError as error:
         raise DataError("reading pictures needs Pillow", remedy="pip install pillow") from error
     try:
+        if isinstance(source, Path):
+            require_regular(source)
         with Image.open(source) as image:
             return _pixels(image)
     except FileNotFoundError as error:
         raise DataError(f"no such picture: {source}") from error
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # Pillow's formats raise anything on damaged files
         raise DataError(f"not a picture: {error}") from error
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mergekit_geo.errors import DataError
+from mergekit_geo.checkpoints.local_path import local_path
+from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.objectives.dataset_rows import hub_rows, saved_rows
 from mergekit_geo.objectives.files import READERS, read_file
 from mergekit_geo.objectives.row import Row
@@ -35,13 +36,13 @@ def is_on_hub(data: EvalData) -> bool:
         >>> is_on_hub(EvalData("org/texts")), is_on_hub(EvalData("runs/texts.jsonl"))
         (True, False)
     """
-    path = Path(data.origin).expanduser()
+    path = _path(data)
     named = HUB_NAME.fullmatch(data.origin) and path.suffix.lower() not in READERS
     return bool(named) and not path.exists()
 
 
 def _read(data: EvalData) -> Rows:
-    path = Path(data.origin).expanduser()
+    path = _path(data)
     if data.origin == BUILTIN:
         documents = builtin_documents("train" if data.split == TRAIN else "held-out")
         cells = [Row({"text": d.text}, d.name, BUILTIN) for d in documents]
@@ -50,6 +51,8 @@ def _read(data: EvalData) -> Rows:
         return _without_splits(read_file(path), data)
     if path.is_dir():
         return saved_rows(path, data)
+    if path.exists():
+        raise DataError("neither a file nor a folder", where=data.origin)
     if not is_on_hub(data):
         raise DataError(
             "no such file",
@@ -58,6 +61,13 @@ def _read(data: EvalData) -> Rows:
             f"the Hub as org/name, or {BUILTIN}",
         )
     return hub_rows(data)
+
+
+def _path(data: EvalData) -> Path:
+    try:
+        return local_path(data.origin)
+    except ArgumentError as error:
+        raise DataError(error.message, where=error.where) from error
 
 
 def _without_splits(cells: list[Row], data: EvalData) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_count
 
 BUILTIN = "builtin:python-docs"
 TRAIN = "train"
@@ -52,10 +53,7 @@ class EvalData:
 
     def __post_init__(self) -> None:
         for name, least in (("max_examples", 1), ("seq_len", 2), ("batch_size", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ArgumentError(
-                    f"{name.replace('_', '-')} must be at least {least}, found {value}"
-                )
+            check_count(name, getattr(self, name), least)
+        check_count("seed", self.seed, 0)
         if self.loss_on not in LOSS_ON:
             raise ArgumentError(f"loss-on {self.loss_on!r}: expected one of {', '.join(LOSS_ON)}")

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.recipes.part import Part, Whole
+from mergekit_geo.recipes.part import Part, Seed, Whole
 from mergekit_geo.workflows.choosing import Choosing
 
 CHOICE = ("kind", "pick", "train_data", "average_points", "tolerance", "control")
@@ -52,7 +52,7 @@ class Along(Part):
     restarts: Whole = 1
     bf16: bool = False
     gradient_checkpointing: bool = False
-    seed: Whole | None = None
+    seed: Seed | None = None
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:

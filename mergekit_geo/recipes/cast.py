@@ -21,7 +21,7 @@ from mergekit_geo.recipes.methods import (
 )
 from mergekit_geo.recipes.schema import ModelEntry, Recipe
 from mergekit_geo.recipes.slices import Part, joined, parts_of
-from mergekit_geo.recipes.values import Value, in_turn, parse_value
+from mergekit_geo.recipes.values import LONGEST, Value, in_turn, parse_value
 
 EVERYWHERE = ("int8_mask",)
 """Parameters that save memory elsewhere, and change nothing."""
@@ -265,7 +265,7 @@ def _refuse_unknown(name: str, key: str, where: str, known: list[str]) -> None:
     """Raise for a word that no method knows; others are left to a warning, as in mergekit."""
     if key in PARAMETERS or key in EVERYWHERE:
         return
-    near = difflib.get_close_matches(key, [*known, *sorted(PARAMETERS)], 1)
+    near = difflib.get_close_matches(key[:LONGEST], [*known, *sorted(PARAMETERS)], 1)
     hint = f"did you mean {near[0]}? " if near else ""
     takes = ", ".join(known) or "none"
     raise RecipeError(

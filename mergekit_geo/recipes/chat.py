@@ -17,6 +17,7 @@ the ends of replies: none of these is in the formats, and none is here.
 
 from __future__ import annotations
 
+from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import RecipeError
 
 CHATML = """\
@@ -96,7 +97,7 @@ def chat_template(said: str | None) -> str | None:
     if said not in TEMPLATES:
         known = ", ".join(["auto", *TEMPLATES])
         raise RecipeError(
-            f"no chat template {said!r}",
+            f"no chat template {brief(said)}",
             where="chat_template",
             remedy=f"expected {known}, or the Jinja text itself",
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.workspace import resolved
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
@@ -139,7 +140,7 @@ def _rows(blend: Blend) -> list[PlanRow]:
 
 def _free(out: Path) -> int:
     """Bytes free on the disk of a folder that need not be there yet."""
-    folder = out.absolute()
+    folder = resolved(out)
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -7,9 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import MOST
 from mergekit_geo.objectives.settings import TRAIN, EvalData
-from mergekit_geo.recipes.part import Part, Whole
+from mergekit_geo.recipes.part import Part, Seed, Whole
 from mergekit_geo.training.hyperparameters import Training
 from mergekit_geo.training.settings import SamArguments
 
@@ -57,8 +59,8 @@ class Finetune(Part):
     name: str
     model: str
     train_data: Annotated[str, Field(min_length=1)]
-    members: Annotated[Whole | None, Field(ge=2)] = None
-    seed: Annotated[Whole | None, Field(ge=0)] = None
+    members: Annotated[Whole | None, Field(ge=2, le=MOST["members"])] = None
+    seed: Seed | None = None
     rho: float = 0.05
     adaptive: bool = False
     every: Whole = 1
@@ -88,7 +90,7 @@ class Finetune(Part):
     def _is_a_folder(cls, name: str) -> str:
         if not NAME.fullmatch(name) or name.endswith(UNFINISHED):
             raise ArgumentError(
-                f"a member lies in a folder of its name, found {name!r}",
+                f"a member lies in a folder of its name, found {brief(name)}",
                 remedy="letters, digits, - and _, such as flat-1",
             )
         return name

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.geometry.linear import Linear, normalized
 from mergekit_geo.geometry.masked import (
@@ -26,7 +27,7 @@ from mergekit_geo.geometry.multislerp import MultiSlerp, nuslerp
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.geometry.sphere import Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
-from mergekit_geo.recipes.values import Number
+from mergekit_geo.recipes.values import LONGEST, Number
 
 Weights = tuple[float, ...]
 
@@ -211,6 +212,8 @@ def method_named(name: str) -> Method:
     known = ", ".join(METHODS)
     if why := ELSEWHERE.get(name):
         raise RecipeError(f"{name} {why}", where="merge_method", remedy=f"methods: {known}")
-    near = difflib.get_close_matches(name, METHODS, 1)
+    near = difflib.get_close_matches(name[:LONGEST], METHODS, 1)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise RecipeError(f"no method {name!r}", where="merge_method", remedy=f"{hint}methods: {known}")
+    raise RecipeError(
+        f"no method {brief(name)}", where="merge_method", remedy=f"{hint}methods: {known}"
+    )

@@ -6,8 +6,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mergekit_geo.limits import MOST
+
 Whole = Annotated[int, Field(strict=True)]
 """A whole number: YAML's `true` is none."""
+
+Seed = Annotated[int, Field(strict=True, ge=0, le=MOST["seed"])]
+"""What every library takes as a seed."""
 
 
 class Part(BaseModel):

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.checkpoints.local_path import local_path
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
+from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.connectivity.paths import KINDS
 from mergekit_geo.connectivity.settings import FITTED
 from mergekit_geo.errors import RecipeError
@@ -112,10 +114,10 @@ def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
             remedy="write `merge_method: along` and `along: {kind: linear, pick: best}`",
         )
     kind = recipe.along and recipe.along.kind
-    if kind and kind not in {*KINDS, *FITTED} and not Path(kind).is_dir():
+    if kind and kind not in {*KINDS, *FITTED} and not local_path(kind).is_dir():
         raise RecipeError(
-            f"along {kind!r}: expected one of {', '.join([*KINDS, *FITTED])}, or the folder of "
-            "a fitted path",
+            f"along {brief(kind)}: expected one of {', '.join([*KINDS, *FITTED])}, or the folder "
+            "of a fitted path",
             where="along",
             remedy="geo-merge path A B -o DIR makes one",
         )

@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mergekit_geo.checkpoints.local_path import local_path
+from mergekit_geo.checkpoints.regular import read_bytes
+from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
@@ -25,6 +28,8 @@ from mergekit_geo.recipes.schema import (
     Source,
     Tokenizer,
 )
+from mergekit_geo.recipes.sound_yaml import compose, construct
+from mergekit_geo.recipes.values import LONGEST
 
 Place = tuple[int | str, ...]
 
@@ -57,12 +62,9 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
     if isinstance(source, Mapping):
         return _validated(dict(source), None, "recipe")
     text, name = _text(source)
-    try:
-        nodes = [n for n in yaml.compose_all(text, yaml.SafeLoader) if not _is_empty(n)]
-        raw = next((one for one in yaml.safe_load_all(text) if one is not None), None)
-    except yaml.YAMLError as error:
-        raise _unsound(error, name) from error
+    nodes = compose(text, name)
     _refuse_several(nodes, name)
+    raw = construct(nodes[0], name) if nodes else None
     if not isinstance(raw, dict):
         raise RecipeError(
             f"a recipe is a mapping, found {type(raw).__name__}",
@@ -71,11 +73,6 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
         )
     _refuse_repeated(nodes[0], name)
     return _validated(raw, nodes[0], name)
-
-
-def _is_empty(node: yaml.Node) -> bool:
-    """Whether there is nothing between two lines of `---`."""
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
 
 
 def _refuse_several(nodes: Sequence[yaml.Node], name: str) -> None:
@@ -98,21 +95,13 @@ def _text(source: str | Path) -> tuple[str, str]:
     if isinstance(source, str) and "\n" in source:
         return source, "recipe"
     try:
-        return Path(source).expanduser().read_text("utf-8"), str(source)
+        return read_bytes(local_path(source)).decode("utf-8"), str(source)
     except UnicodeDecodeError as error:
         raise RecipeError("not a text file in UTF-8", where=str(source)) from error
     except OSError as error:
         raise RecipeError(
             f"cannot be read: {error.strerror}", where=str(source), remedy="give a YAML file"
         ) from error
-
-
-def _unsound(error: yaml.YAMLError, name: str) -> RecipeError:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    why = getattr(error, "problem", None) or str(error).splitlines()[0]
-    place = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
-    remedy = "indent with spaces" if "\\t" in why else "quote text that holds : or #"
-    return RecipeError(f"not sound YAML: {why}", where=place, remedy=remedy)
 
 
 def _refuse_repeated(node: yaml.Node | None, name: str) -> None:
@@ -168,7 +157,7 @@ def _explain(
     if kind == "missing":
         raise RecipeError(f"{path} is missing", where=where, remedy=f"add `{loc[-1]}: ...`")
     said = (said[:1].lower() + said[1:]).split(" or instance of")[0]
-    raise RecipeError(f"{path}: {said}, found {value!r}", where=where)
+    raise RecipeError(f"{path}: {said}, found {brief(value)}", where=where)
 
 
 def _refuse_key(loc: Place, where: str) -> NoReturn:
@@ -183,7 +172,7 @@ def _refuse_key(loc: Place, where: str) -> NoReturn:
             remedy=f"write `parameters: {{{key}: ...}}`",
         )
     known = sorted(part.model_fields)
-    near = difflib.get_close_matches(key, known, 1, 0.5)
+    near = difflib.get_close_matches(key[:LONGEST], known, 1, 0.5)
     remedy = f"did you mean {near[0]}? " if near else ""
     raise RecipeError(
         f"unknown key {path}", where=where, remedy=f"{remedy}known here: {', '.join(known)}"

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
+from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import ArgumentError
 
 PARTS = ("model", "lora", "override_architecture")
@@ -43,7 +44,7 @@ def _place(said: Any) -> str:
         return said
     if not isinstance(said, dict) or not isinstance(said.get("path"), str):
         raise ArgumentError(
-            f"expected a model, found {said!r}", remedy="write `model: org/name` or a folder"
+            f"expected a model, found {brief(said)}", remedy="write `model: org/name` or a folder"
         )
     _refuse_others(said, PLACE)
     revision = said.get("revision")

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
-from mergekit_geo.recipes.part import Part, Whole
+from mergekit_geo.recipes.part import Part, Seed, Whole
 from mergekit_geo.recipes.reference import Reference
 
 Dtype = Literal["float64", "float32", "bfloat16", "float16"]
@@ -169,7 +169,7 @@ class Recipe(Part):
     along: Along | None = None
     sharpness: Literal["off", "quick", "full"] | None = None
     push_to: str | None = None
-    seed: int | None = None
+    seed: Seed | None = None
 
     @field_validator("sharpness", mode="before")
     @classmethod

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.merging.groups import NUMBERED
 
 Number = float | bool
+
+LONGEST = 100
+"""Characters of a filter that is compared with tensors' names."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def parse_value(raw: object, where: str) -> Value:
             return Gradient(tuple(number for number in numbers if number is not None))
         return Filters(tuple(_entry(item, f"{where}[{i}]") for i, item in enumerate(raw)))
     raise RecipeError(
-        f"expected a number, a list of numbers, or a list of {{filter, value}}, found {raw!r}",
+        f"expected a number, a list of numbers, or a list of {{filter, value}}, found {brief(raw)}",
         where=where,
     )
 
@@ -130,7 +134,7 @@ def _number(raw: object) -> float | None:
         return None
     try:
         found = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
 
@@ -139,12 +143,14 @@ def _entry(raw: object, where: str) -> Entry:
     if not isinstance(raw, dict):
         return Entry(None, parse_value(raw, where))
     if unknown := [key for key in raw if key not in {"filter", "value"}]:
-        raise RecipeError(f"unknown key {unknown[0]!r}: expected filter and value", where=where)
+        raise RecipeError(
+            f"unknown key {brief(unknown[0])}: expected filter and value", where=where
+        )
     if "value" not in raw:
         raise RecipeError("a filter without a value", where=where, remedy="add `value: 0.5`")
     name = raw.get("filter")
     if name is not None and not isinstance(name, str):
-        raise RecipeError(f"a filter is part of a tensor's name, found {name!r}", where=where)
+        raise RecipeError(f"a filter is part of a tensor's name, found {brief(name)}", where=where)
     return Entry(name, parse_value(raw["value"], where))
 
 
@@ -225,15 +231,17 @@ def idle_filters(value: Value, tensors: Iterable[str]) -> list[str]:
         if any(entry.matches(name) for name in names):
             sample = next(name for name in names if entry.matches(name))
             earlier = next(e for e in value.entries[:number] if e.matches(sample))
-            found.append(f"filter {entry.filter!r} comes too late: {_said(earlier)} matches first")
+            found.append(
+                f"filter {brief(entry.filter)} comes too late: {_said(earlier)} matches first"
+            )
         else:
             near = ", ".join(nearest(entry.filter, names))
-            found.append(f"filter {entry.filter!r} matches no tensor; the nearest: {near}")
+            found.append(f"filter {brief(entry.filter)} matches no tensor; the nearest: {near}")
     return found
 
 
 def _said(entry: Entry) -> str:
-    return "an entry without a filter" if entry.filter is None else f"filter {entry.filter!r}"
+    return "an entry without a filter" if entry.filter is None else f"filter {brief(entry.filter)}"
 
 
 def nearest(part: str, names: Iterable[str], count: int = 3) -> list[str]:
@@ -243,6 +251,7 @@ def nearest(part: str, names: Iterable[str], count: int = 3) -> list[str]:
         >>> nearest("self_atn", ["layers.0.self_attn.q", "layers.0.mlp.up", "norm"], 1)
         ['layers.0.self_attn.q']
     """
+    part = part[:LONGEST]
     unlike = {re.sub(r"\.\d+\.", ".0.", name): name for name in reversed(list(names))}
     scored = [(_likeness(part, name), name) for name in unlike.values()]
     return [name for _, name in sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:count]]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from mergekit_geo.checkpoints.regular import read_bytes
+from mergekit_geo.checkpoints.sound_json import parse_json
 from mergekit_geo.errors import FormatError, NotFoundError
 from mergekit_geo.reports.schema import SCHEMA_VERSION, Report
 
@@ -28,7 +29,10 @@ def read_report(folder: str | Path) -> Report:
         raise NotFoundError(
             f"no {REPORT}: this is no output of geo-merge", where=str(folder), remedy="give its -o"
         )
-    data = path.read_bytes()
+    try:
+        data = read_bytes(path)
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if (version := _version(data)) > SCHEMA_VERSION:
         raise FormatError(
             f"a report of schema version {version}; this release reads {SCHEMA_VERSION}",
@@ -46,7 +50,7 @@ def read_report(folder: str | Path) -> Report:
 def _version(data: bytes) -> int:
     """0 where it tells none."""
     try:
-        found = json.loads(data)["schema_version"]
+        found = parse_json(data.decode())["schema_version"]
     except (ValueError, KeyError, TypeError):
         return 0
     return found if isinstance(found, int) else 0

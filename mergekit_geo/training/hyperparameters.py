@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_count
 
 OPTIMIZERS = ("adamw", "sgd")
 LARGEST_RATE = 1e-3
@@ -61,7 +62,7 @@ class Training:
         if self.epochs is not None and self.steps is not None:
             raise ArgumentError("epochs and steps are both given", remedy="give one of them")
         for name in ("steps", "batch_size", "accumulation", "lora_rank", "save_every"):
-            _at_least(name, getattr(self, name), 1)
+            check_count(name, getattr(self, name))
         for name in ("weight_decay", "clip", "warmup"):
             _at_least(name, getattr(self, name), 0)
         for name in ("epochs", "learning_rate"):

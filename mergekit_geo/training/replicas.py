@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +13,7 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.live.distributed import launched
 from mergekit_geo.training.settings import AUTO, PER_REPLICA, SYNCHRONISED
 
 
@@ -29,7 +29,7 @@ def mode_of(model: Module, asked: str) -> str:
         ArgumentError: The model is not wrapped though there are several processes, or should climb
             per replica and cannot.
     """
-    inner, started = _inner(model), max(world(), int(os.environ.get("WORLD_SIZE", "1")))
+    inner, started = _inner(model), max(world(), launched())
     sharded = any(isinstance(parameter, DTensor) for parameter in model.parameters())
     if started > 1 and not sharded and not isinstance(inner, DistributedDataParallel):
         raise ArgumentError(

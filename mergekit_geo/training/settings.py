@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_count
 
 AUTO, PER_REPLICA, SYNCHRONISED = "auto", "per-replica", "synchronised"
 ASCENTS = (AUTO, PER_REPLICA, SYNCHRONISED)
@@ -48,10 +49,7 @@ class SamArguments:
         if not 0 <= self.eta < math.inf:
             raise ArgumentError(f"eta: expected a number of at least 0, found {self.eta:g}")
         for name in ("every", "most_skipped"):
-            if getattr(self, name) < 1:
-                raise ArgumentError(
-                    f"{name.replace('_', '-')} must be at least 1, found {getattr(self, name)}"
-                )
+            check_count(name, getattr(self, name))
         if self.ascent not in ASCENTS:
             raise ArgumentError(f"ascent {self.ascent!r}: expected one of {', '.join(ASCENTS)}")
 

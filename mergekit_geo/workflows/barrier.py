@@ -18,6 +18,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_count
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.findings import limit_of
 from mergekit_geo.objectives.settings import EvalData
@@ -374,6 +375,7 @@ def _check(models: Sequence[Model], points: int) -> None:
         raise ArgumentError(f"nothing lies between {len(models)} model", remedy="name at least two")
     if points < PAIR + 1:
         raise ArgumentError(f"a path needs at least 3 points, found {points}")
+    check_count("points", points)
 
 
 def _distinct(along: Sequence[str], routes: Sequence[Route]) -> list[Route]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mergekit_geo.connectivity.settings import FITTED
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_count
 from mergekit_geo.merging.groups import GRANULARITIES
 
 METHODS = ("uniform", "weighted", "greedy", "learned")
@@ -53,8 +54,8 @@ class Choosing:
             _check("pick", self.pick, PICKS)
         if self.along is None and self.pick is not None:
             raise ArgumentError("--pick takes a point of a path", remedy="--along linear or slerp")
-        if self.average_points < PAIR:
-            raise ArgumentError(f"a mean is over 2 points or more, found {self.average_points}")
+        check_count("average_points", self.average_points, PAIR)
+        check_count("steps", self.steps)
         if not 0 <= self.tolerance < 1:
             raise ArgumentError(
                 f"the tolerance is a share of the lowest loss, found {self.tolerance:g}"

@@ -16,6 +16,7 @@ from mergekit_geo.checkpoints.workspace import check_output
 from mergekit_geo.checkpoints.writer import output_errors
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.limits import check_count
 from mergekit_geo.live.distributed import agreed, is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.blend import Blend
@@ -133,6 +134,7 @@ def finetune(
     told = progress or Silent()
     asked = Asked(train_data, training, sam, seed, output, data, compute, sharpness)
     check_output(Path(out), overwrite=output.overwrite, kind=TUNED)
+    check_count("members", members, 2)
     if members is not None and output.push_to is not None:
         raise ArgumentError(
             "several members go to several repositories", remedy="geo-merge push OUT/member-0 REPO"

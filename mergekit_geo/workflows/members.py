@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.workspace import traces_of
-from mergekit_geo.errors import ArgumentError
+from mergekit_geo.limits import check_count
 from mergekit_geo.live.distributed import agreed, is_first
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
@@ -39,8 +39,7 @@ def tune_members(
         ArgumentError: Less than two members.
         GeoError: As `geo.finetune`.
     """
-    if count < 2:  # noqa: PLR2004
-        raise ArgumentError(f"members must be at least 2, found {count}", remedy="leave it out")
+    check_count("members", count, 2)
     began = time.time()
     names = [f"member-{i}" for i in range(count)]
     keep = (*names, *(trace.name for name in names for trace in traces_of(out / name)))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_geo.checkpoints.kind import Kind
+from mergekit_geo.checkpoints.sound_json import read_json
 from mergekit_geo.checkpoints.workspace import (
     Workspace,
     check_output,
@@ -131,7 +132,7 @@ def differences(out: Path, identity: dict[str, Any]) -> list[str]:
         out: A finished model.
         identity: Of the run that would make it.
     """
-    then = json.loads((out / RECORD).read_text("utf-8")).get("identity", {})
+    then = read_json(out / RECORD).get("identity", {})
     now = kept_identity(identity)
     same = {key: value for key, value in then.items() if not _is_aside(key)}
     return changes(same, {key: value for key, value in now.items() if not _is_aside(key)})

@@ -329,7 +329,7 @@ UNSOUND: dict[str, tuple[Spoil, type[GeoError], str]] = {
     "pattern": (
         lambda a: rewrite(a / "adapter_config.json", alpha_pattern={"(": 1}),
         FormatError,
-        r"not a sound adapter_config.json: missing \)",
+        r"adapter_config.json: alpha_pattern: '\(' is no regular expression: missing \)",
     ),
     "A without B": (
         lambda a: drop(a, "0.self_attn.q_proj.lora_B.weight"),

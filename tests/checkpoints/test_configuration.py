@@ -48,7 +48,7 @@ def test_what_only_looks_like_a_tag_stays(tmp_path: Path, value: object) -> None
 
 def test_a_number_is_no_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"__float__": "NaN"}')
-    with pytest.raises(FormatError, match="not a sound JSON configuration: not an object"):
+    with pytest.raises(FormatError, match=r"not a sound config\.json: expected an object"):
         read_config(tmp_path)
 
 

@@ -186,7 +186,7 @@ def test_several_files_without_an_index(tmp_path: Path) -> None:
 def test_damaged_config(save: Save, text: str) -> None:
     folder = save("m")
     (folder / "config.json").write_text(text)
-    with pytest.raises(FormatError, match="not a sound JSON configuration"):
+    with pytest.raises(FormatError, match=r"not a sound config\.json"):
         FolderCheckpoint(folder)
 
 

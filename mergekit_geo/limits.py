@@ -1,0 +1,55 @@
+"""What numbers can be meant: checked where they are said, before any work."""
+
+from __future__ import annotations
+
+import math
+
+from mergekit_geo.errors import ArgumentError
+
+MOST = {
+    "members": 1_000, "bends": 1_000, "restarts": 1_000, "grid": 1_001, "points": 10_001,
+    "average_points": 10_001, "seq_len": 10**7, "batch_size": 10**6, "accumulation": 10**6,
+    "lora_rank": 10**6, "seed": 2**31 - 1,
+}  # fmt: skip
+"""More of these is a slip of the pen: all would take memory or time before the first result.
+
+A seed is one that numpy and torch can both take.
+"""
+
+LARGEST = 10**12
+"""Of everything else that is counted."""
+
+
+def check_count(name: str, value: int | None, least: int = 1) -> None:
+    """Refuse a count that cannot be meant; None can.
+
+    Args:
+        name: Of the setting.
+        value: As given.
+        least: From where on it makes sense.
+
+    Raises:
+        ArgumentError: Too small, or larger than anything that could be done.
+
+    Example:
+        >>> check_count("members", 100_000_000, 2)
+        Traceback (most recent call last):
+        mergekit_geo.errors.ArgumentError: members must be at least 2 and at most 1,000, found \
+100000000
+    """
+    most = MOST.get(name, LARGEST)
+    if value is None or least <= value <= most:
+        return
+    bounds = f"at least {least}" + (f" and at most {most:,}" if value > most else "")
+    found = value if abs(value) < LARGEST**2 else f"one of {value.bit_length()} bits"
+    raise ArgumentError(f"{name.replace('_', '-')} must be {bounds}, found {found}")
+
+
+def check_finite(name: str, value: float | None) -> None:
+    """Refuse infinities and what is no number; None can be meant.
+
+    Raises:
+        ArgumentError: It is neither finite nor None.
+    """
+    if value is not None and not math.isfinite(value):
+        raise ArgumentError(f"{name.replace('_', '-')} must be a finite number, found {value}")
