@@ -117,6 +117,11 @@ class FolderCheckpoint:
         """What its card states."""
         return self._stated or (license_in(self.folder) if self.folder else None)
 
+    @property
+    def files(self) -> list[str]:
+        """Names of the files that hold its tensors."""
+        return sorted({place.path.name for _, place in self._entries.values()})
+
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
         info, place = self._entries[name]

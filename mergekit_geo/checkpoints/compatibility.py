@@ -15,8 +15,9 @@ import numpy as np
 from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.configuration import TIE
+from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
+from mergekit_geo.checkpoints.index import INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, schema_of
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.vocabulary import compare_tokenizers, compare_vocabularies
@@ -29,7 +30,10 @@ Parent = tuple[Checkpoint, Schema, Names]
 MANY = 2
 
 SILENT = frozenset(
-    {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "architectures"}
+    {
+        *("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"),
+        *("architectures", *OTHER_FILES),
+    }
 )
 """Configuration keys that do not change what the weights mean."""
 
@@ -93,6 +97,7 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
         _ask_adapter(original(checkpoint), found)
         found.notes += _renamed(original(checkpoint))
         found.problems += misshapen(checkpoint)
+        found.warnings += _other_weights(checkpoint)
     _compare_configs(checkpoints, found)
     if found.problems:
         return found
@@ -146,6 +151,18 @@ def _renamed(checkpoint: Checkpoint) -> list[str]:
     base = checkpoint.base if isinstance(checkpoint, AdapterCheckpoint) else checkpoint
     said = getattr(base, "renamed", "")
     return [said] if said else []
+
+
+def _other_weights(checkpoint: Checkpoint) -> list[str]:
+    """A warning where transformers would load other weights than are read here."""
+    named = checkpoint.config.get("transformers_weights")
+    read = getattr(original(checkpoint), "files", None)
+    if named is None or read is None or named in (*read, INDEX):
+        return []
+    return [
+        f"config.json of {checkpoint.name} says that its weights are in {named!r}, which is not "
+        f"read: those in {read[0]} are"
+    ]
 
 
 def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.loading import load_config, own_class
 
 RECOMPUTED = ("position_ids", "inv_freq", "masked_bias")
 """Last parts of the names of buffers that models make anew and old checkpoints still hold."""
@@ -89,13 +90,11 @@ def schema_of(config: Config) -> Schema:
     names = config.get("architectures") or []
     if not names:
         return Schema()
-    import transformers
-
-    architecture = getattr(transformers, names[0], None)
+    architecture = own_class(names[0])
     if architecture is None:
         return Schema()
     try:
-        return _schema(architecture, transformers.AutoConfig.for_model(**config))
+        return _schema(architecture, load_config(config))
     except Exception:  # whatever a model's own code raises: names are then compared as stored
         return Schema()
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.loading import load_tokenizer
 from mergekit_geo.checkpoints.sound_json import brief, read_json
 from mergekit_geo.errors import FormatError
 
@@ -139,10 +140,8 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 
 def _converted(folder: Path) -> Vocabulary | None:
     """What transformers makes of a SentencePiece or other model; None where it cannot."""
-    from transformers import AutoTokenizer
-
     try:
-        vocabulary: Vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+        vocabulary: Vocabulary = load_tokenizer(folder).get_vocab()
     except Exception:  # its converters raise anything, and need packages that may be missing
         return None
     return vocabulary

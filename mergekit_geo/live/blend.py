@@ -6,6 +6,7 @@ What is put there is what would be written: rounded to the output dtype first.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -72,10 +73,11 @@ class Reloading:
     Args:
         config: Of the architecture.
         compute: Device and dtype.
+        code: Folder with the architecture's code, where it brings some.
     """
 
-    def __init__(self, config: Config, compute: Compute) -> None:
-        self.config, self.compute = config, compute
+    def __init__(self, config: Config, compute: Compute, code: Path | None = None) -> None:
+        self.config, self.compute, self.code = config, compute, code
         self._model: Module | None = None
 
     @property
@@ -89,7 +91,7 @@ class Reloading:
         self._model = None
         sink = MemorySink(blend)
         stream(blend, sink, allow_nonfinite=True)
-        self._model = load_model((self.config, sink.state), self.compute)
+        self._model = load_model((self.config, sink.state), self.compute, self.code)
 
 
 class _Targets:

@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.checkpoints import loading
 from mergekit_geo.checkpoints.checkpoint import Config, FolderCheckpoint
 from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.live.distributed import local_device
 from mergekit_geo.live.settings import Compute
+from mergekit_geo.live.staging import stage
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    Source = Path | tuple[Config, Mapping[str, Tensor]]
+
 
 def load_tokenizer(folder: Path, compute: Compute) -> PreTrainedTokenizerBase | None:
-    """The tokenizer in a checkpoint's folder, None where there is none."""
-    from transformers import AutoTokenizer
+    """The tokenizer in a checkpoint's folder, None where there is none.
 
+    Raises:
+        UnsupportedError: It comes with code of its own, which is not trusted.
+        FormatError: transformers cannot load it.
+    """
     if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
         return None
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=compute.trust_remote_code
-    )
-    return tokenizer
+    return loading.load_tokenizer(folder, trusted=compute.trust_remote_code)
 
 
-def load_model(
-    source: Path | tuple[Config, Mapping[str, Tensor]], compute: Compute
-) -> PreTrainedModel:
+def load_model(source: Source, compute: Compute, code: Path | None = None) -> PreTrainedModel:
     """A model in evaluation mode.
 
     Args:
         source: A checkpoint's folder, or a configuration and the stored tensors by name.
         compute: Device and dtype. More than one accelerator is used where one is too small.
+        code: Folder with the code of a model in memory, run if it is trusted.
 
     Raises:
+        UnsupportedError: It comes with code of its own, which is not trusted.
         FormatError: The checkpoint lacks weights of its architecture: transformers would fill the
             gaps at random and say nothing.
         DataError: It does not fit into memory.
@@ -53,17 +59,17 @@ def load_model(
     placement: dict[str, Any] = {"device_map": "auto"} if device == "cuda" else {}
     options = {"dtype": _dtype(compute, device), "output_loading_info": True, **placement}
     with quiet_transformers():
-        model, info = _from_pretrained(source, compute, options)
+        model, info = _loaded(source, code, compute, options)
     if missing := sorted(info["missing_keys"]):
         raise FormatError(
             f"{len(missing)} tensors of the architecture are missing ({missing[0]})",
-            where=str(source) if isinstance(source, Path) else "merged model",
+            where=_name(source),
         )
     placed: PreTrainedModel = (model if placement else model.to(device)).eval()
     return placed
 
 
-def _check_memory(source: Path | tuple[Config, Mapping[str, Tensor]], compute: Compute) -> None:
+def _check_memory(source: Source, compute: Compute) -> None:
     """Refuse a model that does not fit: the system would kill the process without a word."""
     import psutil
 
@@ -81,32 +87,30 @@ def _check_memory(source: Path | tuple[Config, Mapping[str, Tensor]], compute: C
         )
 
 
-def _from_pretrained(
-    source: Path | tuple[Config, Mapping[str, Tensor]], compute: Compute, options: dict[str, Any]
-) -> Any:
-    import transformers
+def _loaded(
+    source: Source, code: Path | None, compute: Compute, options: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers says of its tensors."""
+    folder = source if isinstance(source, Path) else code
+    config, state = (None, None) if isinstance(source, Path) else (source[0], dict(source[1]))
+    trusted, place = compute.trust_remote_code, TemporaryDirectory(prefix="geo-merge-")
+    try:
+        staged = stage(Path(place.name), folder, config, trusted=trusted)
+        found: tuple[Any, dict[str, Any]] = loading.load_pretrained(
+            staged, _name(source), trusted=trusted, state=state, **options
+        )
+        if "disk" in (getattr(found[0], "hf_device_map", None) or {}).values():
+            weakref.finalize(found[0], place.cleanup)  # weights are read again and again
+            return found
+    except BaseException:
+        place.cleanup()
+        raise
+    place.cleanup()
+    return found
 
-    if not isinstance(source, Path):
-        config, state = transformers.AutoConfig.for_model(**source[0]), dict(source[1])
-        architecture: Any = getattr(transformers, source[0]["architectures"][0])
-        return architecture.from_pretrained(None, config=config, state_dict=state, **options)
-    remote = {"trust_remote_code": compute.trust_remote_code}
-    config = transformers.AutoConfig.from_pretrained(source, **remote)
-    name = (config.architectures or [""])[0]
-    known = getattr(transformers, name, None)
-    architecture = known or _remote_class(config, name) or transformers.AutoModelForCausalLM
-    return architecture.from_pretrained(
-        source, trust_remote_code=compute.trust_remote_code, **options
-    )
 
-
-def _remote_class(config: Any, name: str) -> Any:
-    """The auto class for which a model's own code declares its architecture."""
-    import transformers
-
-    auto_map = getattr(config, "auto_map", None) or {}
-    found = (auto for auto, place in auto_map.items() if str(place).rpartition(".")[2] == name)
-    return getattr(transformers, next(found, ""), None)
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, Path) else "merged model"
 
 
 def _dtype(compute: Compute, device: str) -> torch.dtype | str:

@@ -79,7 +79,7 @@ def open_live(blend: Blend, compute: Compute) -> Live:
         return InPlace(model, names)
     if not blend.donor.config.get("architectures"):
         raise UnsupportedError("the module has other tensors than it was read from")
-    return Reloading(blend.donor.config, compute)
+    return Reloading(blend.donor.config, compute, blend.donor.folder)
 
 
 def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:
@@ -93,7 +93,7 @@ def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -
         model = _copy_of(found.module)
         model.load_state_dict(state, strict=False)
         return model
-    return load_model((found.config, state), compute)
+    return load_model((found.config, state), compute, found.folder)
 
 
 def _of_tensors(checkpoint: Checkpoint, compute: Compute) -> Module:

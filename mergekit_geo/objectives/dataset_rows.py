@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.hub_client import bars_hidden
+from mergekit_geo.checkpoints.loading import load_dataset
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives.row import Row
 from mergekit_geo.objectives.settings import TRAIN, EvalData
@@ -14,6 +16,9 @@ from mergekit_geo.objectives.task import Rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+SCRIPT = re.compile("[Dd]ataset scripts|trust_remote_code")
+"""How datasets says that it would have to run code."""
 
 SPLITS = ("validation", "test", "train")
 """Taken if there are several and none is asked for, best first."""
@@ -50,7 +55,7 @@ def hub_rows(data: EvalData) -> Rows:
     datasets = _library(data)
     try:
         with bars_hidden(datasets):
-            found = datasets.load_dataset(data.origin, data.config)
+            found = load_dataset(data.origin, data.config)
     except datasets.exceptions.DatasetNotFoundError as error:
         raise DataError(
             f"no such file, and no such dataset on the Hub: {error}",
@@ -64,6 +69,13 @@ def hub_rows(data: EvalData) -> Rows:
             remedy="give a file, or a folder saved with save_to_disk",
         ) from error
     except (datasets.exceptions.DatasetsError, ValueError, RuntimeError, OSError) as error:
+        if SCRIPT.search(str(error)):
+            raise DataError(
+                "the dataset is made by a loading script, which is code that is never run here: "
+                "--trust-remote-code is for models",
+                where=data.origin,
+                remedy="save its rows as a .parquet or .jsonl file",
+            ) from error
         raise DataError(
             f"the dataset cannot be read: {error}",
             where=data.origin,

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.errors import DataError
+from mergekit_geo.checkpoints.loading import IMAGE_PROCESSOR, load_image_processor
+from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.live.models import quiet_transformers
 from mergekit_geo.objectives.causal_lm import MOST_AT_ONCE
 from mergekit_geo.objectives.columns import find_column
@@ -36,16 +37,19 @@ class ImageClassification:
     Args:
         config: Names the labels and, if it does, the channels and size of a picture.
         data: Names of the columns.
-        folder: Of the model, with its image processor if it has one.
+        processor: The model's image processor, if it has one that can be used.
+        note: Why it cannot be.
     """
 
     name, unit, metric = "image-classification", "example", "accuracy"
 
-    def __init__(self, config: Config, data: EvalData, folder: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, data: EvalData, processor: Any = None, note: str = ""
+    ) -> None:
         self.labels, self.data = LabelMap.of(config), data
         self.channels: int | None = config.get("num_channels")
         self.size = _pair(config.get("image_size"))
-        self.processor, self.note = load_processor(folder)
+        self.processor, self.note = processor, note
 
     def columns(self, rows: Rows) -> Sequence[str]:
         """The columns of pictures and of their classes."""
@@ -126,26 +130,26 @@ class ImageClassification:
             )
 
 
-def load_processor(folder: Path | None) -> tuple[Any, str]:
+def load_processor(folder: Path, *, trusted: bool) -> tuple[Any, str]:
     """The image processor in a checkpoint's folder, and a note where it cannot be used.
 
     Args:
         folder: Of the checkpoint.
+        trusted: Whether code that lies there may run.
 
     Returns:
         None and no note where there is none; None and a note where it does not load.
-    """
-    if folder is None or not (folder / "preprocessor_config.json").is_file():
-        return None, ""
-    import transformers
 
-    auto: Any = transformers.AutoImageProcessor
+    Raises:
+        UnsupportedError: It comes with code of its own, which is not trusted.
+    """
+    if not (folder / IMAGE_PROCESSOR).is_file():
+        return None, ""
     try:
         with quiet_transformers():
-            return auto.from_pretrained(folder), ""
-    except (ImportError, ValueError, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return None, f"the image processor does not load, so values are taken as given: {reason}"
+            return load_image_processor(folder, trusted=trusted), ""
+    except FormatError as error:
+        return None, f"{error.message}: values are taken as given"
 
 
 def _check_alike(examples: Sequence[Example], pixels: Sequence[NDArray[np.float32]]) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.loading import load_config
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.live.models import load_tokenizer, quiet_transformers
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.causal_lm import CausalLM
 from mergekit_geo.objectives.context import context_length
-from mergekit_geo.objectives.image_classification import ImageClassification
+from mergekit_geo.objectives.image_classification import ImageClassification, load_processor
 from mergekit_geo.objectives.masked_lm import MaskedLM
 from mergekit_geo.objectives.seq2seq import Seq2SeqLM
 from mergekit_geo.objectives.sequence_classification import SequenceClassification
@@ -164,12 +165,12 @@ def _flat(names: object) -> Iterator[str]:
 
 def _with_defaults(config: Config) -> Config:
     """A `config.json` may leave out what is transformers' default, such as a padding id."""
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import CONFIG_MAPPING
 
     if config.get("model_type") not in CONFIG_MAPPING:
         return config
     with quiet_transformers():
-        found: Config = AutoConfig.for_model(**config).to_dict()
+        found: Config = load_config(config).to_dict()
     return found
 
 
@@ -205,7 +206,8 @@ def _token_classification(parts: Parts) -> Task:
 
 
 def _image_classification(parts: Parts) -> Task:
-    return ImageClassification(parts.config, parts.data, parts.folder)
+    processor, note = load_processor(parts.folder, trusted=parts.compute.trust_remote_code)
+    return ImageClassification(parts.config, parts.data, processor, note)
 
 
 TASKS = {

@@ -188,8 +188,8 @@ def test_images_of_a_dataset_stay_encoded_and_are_hashed_by_content(tmp_path: Pa
 def test_a_dataset_of_the_hub_is_asked_for_by_name_and_configuration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def load(name: str, config: str | None) -> datasets.DatasetDict:
-        assert (name, config) == ("org/name", "small")
+    def load(name: str, config: str | None, *, trust_remote_code: bool) -> datasets.DatasetDict:
+        assert (name, config, trust_remote_code) == ("org/name", "small", False)
         return datasets.DatasetDict(train=table(), validation=table(["v"]))
 
     monkeypatch.setattr(datasets, "load_dataset", load)
@@ -207,7 +207,7 @@ def test_a_dataset_of_the_hub_is_asked_for_by_name_and_configuration(
     ],
 )
 def test_errors_of_the_hub(monkeypatch: pytest.MonkeyPatch, error: Exception, message: str) -> None:
-    def load(name: str, config: str | None) -> None:
+    def load(name: str, config: str | None, *, trust_remote_code: bool) -> None:
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load)

@@ -1,0 +1,213 @@
+"""The only place that has other libraries load what a checkpoint or a dataset names.
+
+transformers runs code that comes with a checkpoint where `trust_remote_code` is true, and asks on
+the terminal where it is None. Here it is always said, and is False unless the user trusts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.configuration import without_other_files
+from mergekit_geo.checkpoints.sound_json import read_json
+from mergekit_geo.errors import FormatError, GeoError, UnsupportedError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+REMEDY = "read that code; where you trust it, --trust-remote-code runs it"
+
+TOKENIZER, IMAGE_PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
+
+KERNELS = ("attn_implementation", "experts_implementation")
+"""Keys whose value can name a repository of compiled code on the Hub, with or without a `_`."""
+
+
+def load_config(config: Config) -> Any:
+    """A configuration of one of transformers' own classes; no code of a checkpoint is run.
+
+    Raises:
+        ValueError: transformers knows no such model type.
+    """
+    import transformers
+
+    return transformers.AutoConfig.for_model(**harmless(config))
+
+
+def load_tokenizer(folder: Path, *, trusted: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder.
+
+    Args:
+        folder: Of a checkpoint.
+        trusted: Whether code that lies there may run.
+
+    Raises:
+        UnsupportedError: It needs code that is not trusted.
+        FormatError: transformers cannot load it.
+    """
+    import transformers
+
+    with _told("the tokenizer", folder, trusted=trusted):
+        if not trusted and _declares_code(folder / TOKENIZER, "AutoTokenizer", "tokenizer_class"):
+            raise _untrusted("the tokenizer", str(folder))
+        found: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=trusted
+        )
+    return found
+
+
+def load_image_processor(folder: Path, *, trusted: bool = False) -> Any:
+    """The image processor in a folder.
+
+    Args:
+        folder: Of a checkpoint.
+        trusted: Whether code that lies there may run.
+
+    Raises:
+        UnsupportedError: It needs code that is not trusted.
+        FormatError: transformers cannot load it.
+    """
+    import transformers
+
+    auto: Any = transformers.AutoImageProcessor
+    with _told("the image processor", folder, trusted=trusted):
+        file = folder / IMAGE_PROCESSOR
+        if not trusted and _declares_code(file, "AutoImageProcessor", "image_processor_type"):
+            raise _untrusted("the image processor", str(folder))
+        return auto.from_pretrained(folder, trust_remote_code=trusted)
+
+
+def load_pretrained(
+    staged: Path, where: str, *, trusted: bool, state: dict[str, Any] | None = None, **options: Any
+) -> Any:
+    """A model of the class that its configuration names.
+
+    Args:
+        staged: A folder with the configuration, and with those weights alone that may be loaded.
+        where: What the user calls it.
+        trusted: Whether code that lies there may run.
+        state: The weights, where they are in memory.
+        options: Of `from_pretrained`.
+
+    Raises:
+        UnsupportedError: It needs code that is not trusted.
+        FormatError: transformers cannot load it.
+    """
+    import transformers
+
+    with _told("the model", staged, where, trusted=trusted):
+        config = transformers.AutoConfig.from_pretrained(staged, trust_remote_code=trusted)
+        architecture = own_class(_architecture(config))
+        if architecture is None:
+            architecture = _foreign_class(config, staged, where, trusted=trusted)
+            options["config"] = config
+        if state is None:
+            options["use_safetensors"] = True
+        else:
+            options |= {"state_dict": state, "config": options.get("config", str(staged))}
+        return architecture.from_pretrained(
+            staged if state is None else None, trust_remote_code=trusted, **options
+        )
+
+
+def load_dataset(origin: str, config: str | None) -> Any:
+    """A dataset on the Hub; code that comes with it is not run, whoever is trusted.
+
+    Raises:
+        Exception: What datasets raises.
+    """
+    import datasets
+
+    return datasets.load_dataset(origin, config, trust_remote_code=False)
+
+
+def own_class(name: object) -> Any:
+    """The class of an architecture in transformers; None where it has none of that name."""
+    import transformers
+
+    found = getattr(transformers, name, None) if isinstance(name, str) else None
+    is_model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    return found if is_model else None
+
+
+def harmless(config: Any, *, trusted: bool = False) -> Any:
+    """A configuration without what would load other files or code than lie there by name.
+
+    Args:
+        config: The parsed `config.json`, or a part of it.
+        trusted: Whether code may run.
+
+    Example:
+        >>> harmless({"vocab_size": 8, "attn_implementation": "someone/kernel"})
+        {'vocab_size': 8}
+    """
+    if isinstance(config, list):
+        return [harmless(one, trusted=trusted) for one in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: harmless(value, trusted=trusted)
+        for key, value in without_other_files(config).items()
+        if trusted or str(key).strip("_") not in KERNELS or "/" not in str(value)
+    }
+
+
+def _declares_code(file: Path, auto: str, key: str) -> bool:
+    """Whether a class of code is declared and none of transformers' own.
+
+    transformers would then take one of its own that goes with the kind of model, and say nothing.
+    """
+    import transformers
+
+    found = read_json(file) if file.exists() else {}
+    places, name = found.get("auto_map") or {}, str(found.get(key) or "")
+    declared = isinstance(places, list) or auto in places  # a list is a tokenizer's, of old
+    return declared and not any(hasattr(transformers, own) for own in (name, f"{name}Fast"))
+
+
+def _architecture(config: Any) -> Any:
+    return (config.architectures or [""])[0]
+
+
+def _foreign_class(config: Any, staged: Path, where: str, *, trusted: bool) -> Any:
+    """The class of a checkpoint's own code; where it has none, what its kind of model is for."""
+    import transformers
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    name = _architecture(config)
+    places = (getattr(config, "auto_map", None) or {}).values()
+    found = [place for place in places if str(place).rpartition(".")[2] == name]
+    if not found:
+        return transformers.AutoModelForCausalLM
+    if not trusted:
+        raise _untrusted("the model", where)
+    return get_class_from_dynamic_module(found[0], staged)
+
+
+def _untrusted(what: str, where: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{what} comes with code of its own, which is not run unasked", where=where, remedy=REMEDY
+    )
+
+
+@contextmanager
+def _told(what: str, folder: Path, where: str = "", *, trusted: bool) -> Iterator[None]:
+    """What transformers refuses, and whatever else it raises, in one line."""
+    try:
+        yield
+    except (GeoError, MemoryError):
+        raise
+    except Exception as error:  # its converters, and a model's own code, raise anything
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        name, text = where or str(folder), str(error).strip()
+        if not trusted and "trust_remote_code" in text:
+            raise _untrusted(what, name) from error
+        line = next(iter(text.splitlines()), "").replace(str(folder), name)
+        raise FormatError(
+            f"transformers cannot load {what}: {type(error).__name__}: {line}", where=name
+        ) from error
