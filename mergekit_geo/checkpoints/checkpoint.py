@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from collections.abc import Mapping
 from functools import cached_property
@@ -245,7 +246,9 @@ def refuse_quantised(name: str, config: Config) -> None:
 
 
 def file_identity(stamp: Stamp) -> list[object]:
-    """A safetensors file's path, size, time of change, and a hash of its header.
+    """A safetensors file's path, size, times of change, and a hash of its header.
+
+    A program can set the time at which content was changed; it cannot set the other.
 
     Raises:
         ChangedError: It is not the file that was opened.
@@ -253,4 +256,5 @@ def file_identity(stamp: Stamp) -> list[object]:
     with stamp.open() as file:
         length = int.from_bytes(file.read(8), "little")
         digest = hashlib.sha256(file.read(length)).hexdigest()
-    return [str(stamp.path.resolve()), stamp.size, stamp.mtime_ns, digest]
+        times = [stamp.mtime_ns, os.fstat(file.fileno()).st_ctime_ns]
+    return [str(stamp.path.resolve()), stamp.size, *times, digest]

@@ -3,26 +3,76 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from mergekit_geo.checkpoints.adapter_settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.sources import sources_of
 
+WEIGHTS = ".safetensors"
+MOST_READ = 1 << 28
+"""Bytes of a file beside the weights up to which it is known by its content."""
+
+NOT_LOADED = (
+    WEIGHTS, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".onnx_data",
+    ".gguf", ".tflite", ".npz", ".md", ".html", ".png", ".jpg", ".svg", ".log", ".new", ".lock",
+)  # fmt: skip
+"""Suffixes of weights, which count by themselves, and of what nothing loads beside them."""
+
+OURS = ("report.json", "merge.json", "finetune.json", "path.json", "journal.jsonl", "member.json")
+"""What an output says of how it was made."""
+
+TEMPLATES = "additional_chat_templates"
+
 
 def content_digest(folder: Path) -> str:
-    """SHA-256 over configuration and weights; about a second for 1.5 GB.
+    """SHA-256 over weights and all that is loaded beside them; about a second for 1.5 GB.
 
     Args:
         folder: Of a checkpoint, or of an adapter.
     """
+    return _digest([*folder.glob(f"*{WEIGHTS}"), *_loaded(folder)], folder)
+
+
+def loaded_files(folder: Path) -> str:
+    """SHA-256 over what is loaded beside the weights.
+
+    Configuration, tokenizer, chat templates, processors and code, whatever they are called: a model
+    is not the same with others.
+
+    Args:
+        folder: Of a checkpoint, or of an adapter.
+    """
+    return _digest(_loaded(folder), folder)
+
+
+def _loaded(folder: Path) -> list[Path]:
+    beside = [*folder.glob("*"), *folder.glob(f"{TEMPLATES}/*"), *folder.glob("*/*.py")]
+    return [path for path in beside if _is_loaded(path)]
+
+
+def _is_loaded(path: Path) -> bool:
+    aside = path.suffix.lower() in NOT_LOADED or path.name in OURS or path.name.startswith(".")
+    return not aside and path.is_file()
+
+
+def _digest(paths: Iterable[Path], folder: Path) -> str:
     total = hashlib.sha256()
-    configs = [folder / "config.json", folder / ADAPTER_CONFIG]
-    for path in sorted([*folder.glob("*.safetensors"), *configs]):
-        if path.is_file():
-            with path.open("rb") as file:
-                total.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    for path in sorted(set(paths)):
+        total.update(os.fsencode(path.relative_to(folder)) + b"\0" + _digest_of(path))
     return total.hexdigest()
+
+
+def _digest_of(path: Path) -> bytes:
+    status = path.stat()
+    try:
+        if path.suffix == WEIGHTS or status.st_size <= MOST_READ:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+    except PermissionError:
+        pass
+    return repr((status.st_size, status.st_mtime_ns, status.st_ctime_ns)).encode()
 
 
 def checkpoint_digest(checkpoint: Checkpoint) -> str:

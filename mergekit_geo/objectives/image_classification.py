@@ -18,7 +18,7 @@ from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.live.models import quiet_transformers
 from mergekit_geo.objectives.causal_lm import MOST_AT_ONCE
 from mergekit_geo.objectives.columns import find_column
-from mergekit_geo.objectives.images import as_given, channels_first, decode_image
+from mergekit_geo.objectives.images import as_given, channels_first, decode_image, stated_file
 from mergekit_geo.objectives.labels import LABEL, LabelMap
 from mergekit_geo.objectives.problem_types import class_losses
 from mergekit_geo.objectives.settings import EvalData
@@ -70,7 +70,8 @@ class ImageClassification:
         found = []
         for row, name in enumerate(rows.names):
             target = self.labels.index(rows.cells[row][label], name, rows.source)
-            fields = {"rows": rows, "column": column, "target": target}
+            picture = stated_file(rows.cells[row][column], _beside(rows))
+            fields = {"rows": rows, "column": column, "target": target, "picture": picture}
             found.append(Example(row, 1, 1, fields))
         self._pixels(found[0])
         return found
@@ -101,7 +102,7 @@ class ImageClassification:
         rows, column = example.fields["rows"], example.fields["column"]
         try:
             cell = rows.cells[example.document][column]
-            image = decode_image(cell, Path(rows.source).expanduser().parent)
+            image = decode_image(cell, _beside(rows))
             image = channels_first(image, self.channels, prefer_first=column == READY)
             pixels = self._processed(image, ready=column == READY)
             self._check_size(pixels)
@@ -128,6 +129,11 @@ class ImageClassification:
                 f"found {_times(pixels.shape[1:])}",
                 remedy=RESIZE,
             )
+
+
+def _beside(rows: Rows) -> Path:
+    """Folder that the paths of pictures are relative to."""
+    return Path(rows.source).expanduser().parent
 
 
 def load_processor(folder: Path, *, trusted: bool) -> tuple[Any, str]:

@@ -38,8 +38,7 @@ def decode_image(cell: Any, beside: Path) -> NDArray[Any]:
     if isinstance(cell, bytes):
         return _opened(BytesIO(cell))
     if isinstance(cell, str):
-        path = local_path(cell)
-        return _opened(path if path.is_file() else beside / path)
+        return _opened(_place(cell, beside))
     if hasattr(cell, "convert"):
         return _pixels(cell)
     try:
@@ -49,6 +48,27 @@ def decode_image(cell: Any, beside: Path) -> NDArray[Any]:
     if found.dtype.kind not in "biuf":
         raise DataError(f"not a picture: found {type(cell).__name__}")
     return found
+
+
+def stated_file(cell: Any, beside: Path) -> tuple[int, ...]:
+    """Size and times of the file that a cell names, which tell whether it is the same.
+
+    Args:
+        cell: As of `decode_image`.
+        beside: Folder that relative paths are looked up in.
+
+    Returns:
+        Nothing where the cell itself holds the picture, or names no file.
+    """
+    if isinstance(cell, Mapping):
+        cell = None if cell.get("bytes") else cell.get("path")
+    if not isinstance(cell, str):
+        return ()
+    try:
+        status = _place(cell, beside).stat()
+    except (OSError, ValueError):
+        return ()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def channels_first(
@@ -101,6 +121,11 @@ def _is_first(shape: tuple[int, ...], channels: int | None, *, prefer_first: boo
         if first or last:
             return first and (prefer_first or not last)
     return prefer_first
+
+
+def _place(stated: str, beside: Path) -> Path:
+    path = local_path(stated)
+    return path if path.is_file() else beside / path
 
 
 def _opened(source: Path | BytesIO) -> NDArray[Any]:

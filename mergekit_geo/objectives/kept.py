@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.live.distributed import is_first
+from mergekit_geo.checkpoints.user_cache import CacheFolder, Warn
+from mergekit_geo.live.distributed import agreed, is_first
 from mergekit_geo.objectives.losses import Answers, Losses
 
 OPTIONAL = ("score", "example", "target", "predicted")
+COUNT = "examples"
 
 
 class Kept:
@@ -24,65 +26,80 @@ class Kept:
 
     Args:
         work: A JSON value that changes when the numbers would.
+        warn: Told why something cannot be used or kept.
     """
 
-    def __init__(self, work: object) -> None:
+    def __init__(self, work: object, warn: Warn = lambda text: None) -> None:
         key = hashlib.sha256(json.dumps(work, sort_keys=True, default=repr).encode()).hexdigest()
-        self.folder = cache_folder() / key[:32]
+        self.cache = CacheFolder(key[:32], warn)
 
     @property
-    def settled(self) -> int | None:
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.cache.folder
+
+    def settled(self, most: int) -> int | None:
         """How many examples an earlier run had settled on, None if none had.
 
         A budget's estimate differs from run to run, and other examples would be other numbers.
+
+        Args:
+            most: As many as there are.
         """
-        path = self.folder / "examples"
-        return int(path.read_text("utf-8")) if path.is_file() else None
+        found = self.cache.read(COUNT)
+        if found is None:
+            return None
+        count = int(found) if found.isdigit() else 0
+        if not 0 < count <= most:
+            self.cache.unsound()
+            return None
+        return count
 
     def settle(self, count: int) -> None:
         """Let later runs take as many examples."""
-        if is_first():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "examples").write_text(str(count), "utf-8")
+        self.write(COUNT, lambda file: file.write(str(count).encode()))
 
-    def path(self, point: str, suffix: str) -> Path:
-        """The file of a point."""
-        return self.folder / f"{hashlib.sha256(point.encode()).hexdigest()[:32]}{suffix}"
+    def name(self, point: str, suffix: str) -> str:
+        """What the file of a point is called."""
+        return f"{hashlib.sha256(point.encode()).hexdigest()[:32]}{suffix}"
 
-    def write(self, path: Path, fill: Callable[[BinaryIO], object]) -> None:
-        """Write a file whole or not at all, by the first process alone."""
-        if not is_first():
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}")
-        with fresh.open("wb") as file:
-            fill(file)
-        fresh.replace(path)
+    def write(self, name: str, fill: Callable[[BinaryIO], object]) -> bool:
+        """Write a file whole or not at all, by the first process alone; says whether it is kept."""
+        return is_first() and self.cache.write(name, fill)
 
 
 class KeptLosses(Kept):
-    """Losses at points of weight space, one file a point."""
+    """Losses at points of weight space, one file a point.
+
+    Attributes:
+        count: How many examples they are measured on.
+    """
+
+    count = 0
 
     def get(self, point: str) -> Losses | None:
-        """What was measured at a point, None if nothing was or the file is torn."""
-        try:
-            with np.load(self.path(point, ".npz")) as found:
-                return _losses({name: found[name] for name in found.files})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
+        """What was measured at a point, None if nothing was or the file is torn; all agree."""
+        return agreed(self._read(self._name(point)) if is_first() else None)
 
     def put(self, point: str, losses: Losses) -> None:
         """Keep what was measured."""
         self.write(
-            self.path(point, ".npz"),
-            lambda file: np.savez(file, allow_pickle=False, **_arrays(losses)),
+            self._name(point), lambda file: np.savez(file, allow_pickle=False, **_arrays(losses))
         )
 
+    def _name(self, point: str) -> str:
+        return self.name(f"{self.count} {point}", ".npz")
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/mergekit_geo`, or the same under `~/.cache`."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "mergekit_geo"
+    def _read(self, name: str) -> Losses | None:
+        content = self.cache.read(name)
+        if content is None:
+            return None
+        try:
+            with np.load(BytesIO(content), allow_pickle=False) as found:
+                return _losses({name: found[name] for name in found.files})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            self.cache.unsound()
+            return None
 
 
 def _arrays(losses: Losses) -> dict[str, NDArray[Any]]:

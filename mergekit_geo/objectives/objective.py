@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -59,6 +59,16 @@ class TaskObjective:
     kept: Sequence[Example]
     documents: Sequence[str]
     batch_size: int
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what models are given: token ids, labels, weights, pictures, in batches."""
+        found = hashlib.sha256(f"{self.task.name} {self.batch_size}".encode())
+        for example in self.kept:
+            found.update(f"{example.document} {example.size} {example.weight!r}".encode())
+            for name, value in sorted(example.fields.items()):
+                found.update(f"{name} {_fed(value)}".encode())
+        return found.hexdigest()
 
     @property
     def cost(self) -> float:
@@ -251,6 +261,13 @@ def _content(value: Any) -> str:
     if hasattr(value, "tobytes"):  # arrays and images
         value = value.tobytes()
     return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)
+
+
+def _fed(value: Any) -> str:
+    """A field of an example; where it is all rows, the documents' keys tell them."""
+    if isinstance(value, Rows):
+        return ""
+    return _content(np.asarray(value) if isinstance(value, list) else value)
 
 
 def _floats(tensor: Tensor) -> Floats:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import field_validator
+
 from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.reports.landscape import LandscapeMeasurements
 from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, LossEntry
@@ -331,6 +333,12 @@ class Report(Part):
     provenance: Provenance | None = None
     error: ErrorEntry | None = None
     pushed: PushMeasurements | None = None
+
+    @field_validator("warnings")
+    @classmethod
+    def _once(cls, warnings: list[str]) -> list[str]:
+        """What several parts of a command have to say is said once."""
+        return list(dict.fromkeys(warnings))
 
     def to_json(self) -> str:
         """As it is written to `report.json`, which is part of what may be pushed afterwards."""

@@ -178,8 +178,7 @@ def _barrier(
         found.fetch(), plan, data, training, compute, told,
         evaluations=count + pairs * (max(points, MOST_POINTS) - PAIR), resumable=True,
     )  # fmt: skip
-    if ground.walk.kept is not None:
-        told.say(f"finished points are kept in {ground.walk.kept.folder}")
+    ground.tell_where(told)
     seed = data.seed if isinstance(data, EvalData) else 0
     measured = _measure(ground, seed, routes, points, plan.sample)
     halves = ground.halves(seed)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +14,11 @@ from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.curvature.levels import DIFFERENCES, Level
 from mergekit_geo.errors import DataError, UnsupportedError
-from mergekit_geo.live.distributed import agreed, gathered
+from mergekit_geo.live.distributed import agreed, is_first
+from mergekit_geo.objectives.kept import Kept
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.workflows.flatness import Spent, make_sample, seconds_each
+from mergekit_geo.workflows.kept_key import kept_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.losses import Data, LossPlan
 
 COUNT = 2
+VECTORS, VALUES = "eigenvectors.safetensors", "eigenvectors.json"
 COST = Level("eigenvectors", 64, DIFFERENCES, "largest", steps=40, half_steps=0)
 SHARE = 0.5
 """Most of the free memory that a basis takes."""
@@ -41,12 +46,14 @@ class Eigenvectors:
     Attributes:
         anchors: Unit vectors, the one of the largest eigenvalue first.
         values: Their eigenvalues.
-        warnings: Where they have not converged.
+        warnings: Where they have not converged, or cannot be kept.
+        key: Tells them from others.
     """
 
     anchors: tuple[Checkpoint, ...]
     values: tuple[float, ...]
     warnings: tuple[str, ...]
+    key: str
 
 
 def eigenvectors(
@@ -69,42 +76,88 @@ def eigenvectors(
             does not hold the basis.
         DataError: Nothing to measure on, or the budget does not hold it.
     """
-    from mergekit_geo.objectives.kept import Kept
-    from mergekit_geo.reports.provenance import versions
-
     if plan.objective is None:
         raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
     seed = data.seed if isinstance(data, EvalData) else 0
     objective = make_sample(plan.objective, COST.examples, seed).measured
-    if plan.sample is None or not isinstance(data, EvalData) or model.folder is None:
-        states, pairs = _Search(model, objective, compute, progress, seed).run()
-        return _found(model, [MemoryCheckpoint(s, _title(i)) for i, s in enumerate(states)], pairs)
-    kept = Kept([plan.sample.digest, asdict(data), model.identity(), compute.device, versions()])
-    vectors, values = kept.path("eigenvectors", ".safetensors"), kept.path("eigenvectors", ".json")
-    if not all(gathered([vectors.is_file() and values.is_file()])):
-        states, pairs = _Search(model, objective, compute, progress, seed).run()
-        kept.write(vectors, lambda file: file.write(_packed(states)))
-        kept.write(values, lambda file: file.write(_noted(pairs)))
-        agreed(None)  # until the first process has written
+    search = _Search(model, objective, compute, progress, seed)
+    if plan.sample is None or model.folder is None:
+        return _in_memory(model, *search.run())
+    warnings: list[str] = []
+    wide = replace(compute, dtype="float32")
+    kept = _KeptPairs(kept_key([model], plan.sample, data, wide), warnings.append)
+    found = agreed(kept.get() if is_first() else None)
+    if found is None:
+        states, pairs = search.run()
+        found = agreed(kept.put(states, pairs) if is_first() else None)
+        if found is None:
+            return _in_memory(model, states, pairs, warnings)
+    vectors, digest, pairs = found
     anchors = [BendCheckpoint(vectors, i, _title(i)) for i in range(COUNT)]
-    return _found(model, anchors, _read(values))
+    return _found(model, anchors, pairs, digest, warnings)
 
 
 Note = tuple[float, bool]
 """An eigenvalue, and whether it has converged."""
 
 
+class _KeptPairs(Kept):
+    """Two files: the vectors, and their eigenvalues with the digest of the first."""
+
+    def get(self) -> tuple[Path, str, list[Note]] | None:
+        """Vectors, their digest and notes; None where they are not whole."""
+        path, noted = self.cache.trusted(VECTORS), self.cache.read(VALUES)
+        if path is None or noted is None:
+            return None
+        digest, notes = json.loads(noted)
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                self.cache.unsound()
+                return None
+        return path, digest, [(value, converged) for value, converged in notes]
+
+    def put(
+        self, states: Sequence[Mapping[str, Tensor]], notes: Sequence[Note]
+    ) -> tuple[Path, str, list[Note]] | None:
+        """The same, once they are kept; None where they cannot be."""
+        packed = _packed(states)
+        digest = hashlib.sha256(packed).hexdigest()
+        noted = json.dumps([digest, notes]).encode()
+        if not self.cache.write_plain(VECTORS, lambda file: file.write(packed)):
+            return None
+        if not self.cache.write(VALUES, lambda file: file.write(noted)):
+            return None
+        return self.folder / VECTORS, digest, list(notes)
+
+
+def _in_memory(
+    model: Checkpoint,
+    states: Sequence[Mapping[str, Tensor]],
+    notes: Sequence[Note],
+    warnings: Sequence[str] = (),
+) -> Eigenvectors:
+    anchors = [MemoryCheckpoint(state, _title(i)) for i, state in enumerate(states)]
+    return _found(model, anchors, notes, uuid.uuid4().hex, warnings)
+
+
 def _title(number: int) -> str:
     return f"eigenvector {number + 1}"
 
 
-def _found(model: Checkpoint, anchors: Sequence[Checkpoint], notes: Sequence[Note]) -> Eigenvectors:
-    warnings = [
+def _found(
+    model: Checkpoint,
+    anchors: Sequence[Checkpoint],
+    notes: Sequence[Note],
+    key: str,
+    warnings: Sequence[str],
+) -> Eigenvectors:
+    slow = [
         f"{model.name}: {anchor.name} has not converged in {COST.steps} steps"
         for anchor, (_, converged) in zip(anchors, notes, strict=True)
         if not converged
     ]
-    return Eigenvectors(tuple(anchors), tuple(value for value, _ in notes), tuple(warnings))
+    values = tuple(value for value, _ in notes)
+    return Eigenvectors(tuple(anchors), values, (*warnings, *slow), key)
 
 
 def _packed(states: Sequence[Mapping[str, Tensor]]) -> bytes:
@@ -112,14 +165,6 @@ def _packed(states: Sequence[Mapping[str, Tensor]]) -> bytes:
 
     tensors = {prefix(i) + name: t for i, state in enumerate(states) for name, t in state.items()}
     return save(tensors, {"format": "pt"})
-
-
-def _noted(notes: Sequence[Note]) -> bytes:
-    return json.dumps(notes).encode()
-
-
-def _read(path: Path) -> list[Note]:
-    return [(value, converged) for value, converged in json.loads(path.read_text("utf-8"))]
 
 
 class _Search:

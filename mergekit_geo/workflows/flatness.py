@@ -6,16 +6,17 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mergekit_geo.errors import DataError
-from mergekit_geo.live.distributed import agreed, world
+from mergekit_geo.live.distributed import agreed, is_first, world
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
+from mergekit_geo.workflows.kept_key import kept_key
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -145,25 +146,28 @@ def measure_sharpness(
         DataError: Too few examples, or the budget holds none of it.
     """
     from mergekit_geo.objectives.kept import Kept
-    from mergekit_geo.reports.provenance import versions
 
     assert plan.objective is not None
     seed = data.seed if isinstance(data, EvalData) else 0
-    asked = asdict(data) if isinstance(data, EvalData) else None
-    work = [plan.sample and plan.sample.digest, asked, compute.device, versions()]
+    warnings: list[str] = []
+    wide = replace(compute, dtype="float32")
     sample = make_sample(plan.objective, most or level.examples, seed)
-    settled = Kept([work, [s.digest for s in subjects], str(level), compute.budget, sample.count])
-    runner = _Runner(subjects, level, radii, progress, seed, work)
-    count = agreed(settled.settled) or runner.affordable(sample, left)
+
+    def work(models: Sequence[Subject], *more: object) -> list[object]:
+        return kept_key([s.digest for s in models], plan.sample, data, wide, *more)
+
+    settled = Kept(work(subjects, str(level), compute.budget, sample.count), warnings.append)
+    runner = _Runner(subjects, level, radii, progress, seed, work, warnings.append)
+    earlier = settled.settled(sample.count) if is_first() else None
+    count = agreed(earlier) or runner.affordable(sample, left)
     settled.settle(count)
-    if count == sample.count:
-        return SharpnessReport(runner.entries(sample))
-    warning = (
-        f"sharpness measured on {count} of {sample.count} examples to stay within the budget; "
-        "--budget 0 measures all"
-    )
-    sample = make_sample(plan.objective, count, seed)
-    return SharpnessReport(runner.entries(sample), [warning])
+    if count < sample.count:
+        warnings.append(
+            f"sharpness measured on {count} of {sample.count} examples to stay within the budget; "
+            "--budget 0 measures all"
+        )
+        sample = make_sample(plan.objective, count, seed)
+    return SharpnessReport(runner.entries(sample), warnings)
 
 
 def make_sample(objective: Objective, most: int, seed: int) -> Sample:
@@ -214,10 +218,11 @@ class _Runner:
         radii: Radii,
         progress: Progress,
         seed: int,
-        work: Sequence[object],
+        work: Callable[..., list[object]],
+        warn: Callable[[str], None],
     ) -> None:
         self.subjects, self.level, self.radii = subjects, level, radii
-        self.progress, self.seed, self.work = progress, seed, work
+        self.progress, self.seed, self.work, self.warn = progress, seed, work, warn
         self._loaded: dict[str, Module] = {}
 
     def affordable(self, sample: Sample, left: float) -> int:
@@ -267,14 +272,14 @@ class _Runner:
         from mergekit_geo.workflows.kept_parts import KeptParts, Unkept
         from mergekit_geo.workflows.survey import Survey
 
-        known = [*self.work, subject.digest, sample.count, self.seed]
+        known = self.work([subject], sample.count, self.seed)
         return Survey(
             lambda: self._loaded.pop(subject.name, None) or subject.load(),
             sample.measured,
             sample.held_out,
             self.level,
             self.radii,
-            KeptParts(known) if subject.digest else Unkept(),
+            KeptParts(known, self.warn) if subject.digest else Unkept(),
             self.seed,
             spent or (lambda gradients: None),
         )

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from mergekit_geo.live.distributed import agreed
+from mergekit_geo.live.distributed import agreed, is_first
 from mergekit_geo.objectives.kept import Kept
 from mergekit_geo.reports.part import Part
 
@@ -19,11 +19,7 @@ class KeptParts(Kept):
 
     def get(self, name: str, kind: type[Found]) -> Found | None:
         """A finished part, None where there is none or its file is torn; all processes agree."""
-        try:
-            found: Found | None = kind.model_validate_json(self.path(name, ".json").read_bytes())
-        except (OSError, ValidationError):
-            found = None
-        return agreed(found)
+        return agreed(self._read(name, kind) if is_first() else None)
 
     def recall(self, name: str, kind: type[Found], make: Callable[[], Found]) -> Found:
         """A finished part; the first time, it is made."""
@@ -31,8 +27,18 @@ class KeptParts(Kept):
         if found is None:
             found = make()
             text = found.model_dump_json().encode()
-            self.write(self.path(name, ".json"), lambda file: file.write(text))
+            self.write(self.name(name, ".json"), lambda file: file.write(text))
         return found
+
+    def _read(self, name: str, kind: type[Found]) -> Found | None:
+        content = self.cache.read(self.name(name, ".json"))
+        if content is None:
+            return None
+        try:
+            return kind.model_validate_json(content)
+        except ValidationError:
+            self.cache.unsound()
+            return None
 
 
 class Unkept:

@@ -131,8 +131,7 @@ def _landscape(
         evaluations=len(anchors) + sheets.points, resumable=True,
     )  # fmt: skip
     walk = ground.walk
-    if walk.kept is not None:
-        told.say(f"finished points are kept in {walk.kept.folder}")
+    ground.tell_where(told)
     reported = _at_models(walk)
     surfaces = [_surface(walk, sheet, view) for sheet in sheets.made(walk.anchors, walk.live)]
     measured = LandscapeMeasurements(

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.errors import DataError
-from mergekit_geo.live.distributed import agreed
+from mergekit_geo.live.distributed import agreed, is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
+from mergekit_geo.workflows.kept_key import kept_key
 from mergekit_geo.workflows.losses import LossPlan
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class Ground:
     def objective(self) -> Objective:
         """On the examples that are measured."""
         return self.walk.evaluator.objective
+
+    def tell_where(self, progress: Progress) -> None:
+        """Say where finished points are kept, if they are."""
+        kept = self.walk.kept
+        if kept is not None and kept.cache.works:
+            progress.say(f"finished points are kept in {kept.folder}")
 
     def halves(self, seed: int) -> Halves:
         """What chooses, and what reports.
@@ -94,6 +101,7 @@ def make_ground(
     from mergekit_geo.live.open import open_live
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.objectives.evaluation import Evaluator
+    from mergekit_geo.objectives.kept import KeptLosses
 
     if plan.objective is None:
         raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
@@ -107,8 +115,12 @@ def make_ground(
     )
     training, warnings = _training_for(live.model, anchors[0], train_data, compute)
     train = train_data and asdict(train_data)
-    plans = [evaluations, refresh_models, train, training and training.digest]
-    kept = _kept(anchors, plan, data, compute, plans) if resumable else None
+    fed = training and [training.digest, training.objective.digest]
+    plans = [evaluations, compute.budget, refresh_models, train, fed]
+    kept = None
+    if resumable and plan.sample is not None and _are_in_folders(anchors):
+        key = kept_key(anchors, plan.sample, data, compute, *plans)
+        kept = KeptLosses(key, evaluator.warnings.append)
     _settle(evaluator, kept, live.model)
     refresh = _refresher(training)
     walk = Walk(held, live, evaluator, refresh, refresh_models, kept)
@@ -117,41 +129,20 @@ def make_ground(
 
 def _settle(evaluator: Evaluator, kept: KeptLosses | None, model: Module) -> None:
     """As many examples as an earlier run of the same took, or as the budget allows."""
-    settled = agreed(kept.settled if kept else None)
+    settled = agreed(kept.settled(evaluator.count) if kept and is_first() else None)
     if settled is None:
         evaluator.fit(model)
     else:
         evaluator.take(settled)
-    if kept and settled is None:
-        kept.settle(evaluator.count)
+    if kept:
+        kept.count = evaluator.count
+        if settled is None:
+            kept.settle(evaluator.count)
 
 
-def _kept(
-    anchors: Sequence[Checkpoint],
-    plan: LossPlan,
-    data: Data,
-    compute: Compute,
-    plans: object,
-) -> KeptLosses | None:
-    """The store of finished points; None where nothing tells whether the models have changed."""
-    from mergekit_geo.objectives.kept import KeptLosses
-    from mergekit_geo.reports.provenance import versions
-
-    if plan.sample is None or not isinstance(data, EvalData):
-        return None
-    if any(anchor.folder is None for anchor in anchors):
-        return None
-    run = replace(compute, anchors_in_memory="auto")
-    return KeptLosses(
-        [
-            [anchor.identity() for anchor in anchors],
-            plan.sample.digest,
-            asdict(data),
-            asdict(run),
-            plans,
-            versions(),
-        ]
-    )
+def _are_in_folders(anchors: Sequence[Checkpoint]) -> bool:
+    """Whether it can be told if a model has changed."""
+    return all(anchor.folder is not None for anchor in anchors)
 
 
 def _training_for(

@@ -35,6 +35,7 @@ from mergekit_geo.reports.provenance import count_parameters, model_entry, versi
 from mergekit_geo.reports.schema import MergeMeasurements
 from mergekit_geo.workflows.choice import chosen_point
 from mergekit_geo.workflows.draft import Draft
+from mergekit_geo.workflows.kept_key import model_key
 from mergekit_geo.workflows.losses import plan_losses
 from mergekit_geo.workflows.measuring import NO_STATISTICS
 from mergekit_geo.workflows.push import prepare_push, push_output
@@ -189,10 +190,10 @@ def draw(report: Report, folder: Path) -> None:
 def _identity(draft: Draft) -> list[Any]:
     """All that the merged bytes depend on."""
     output, blend = draft.request.output, draft.blend
-    anchors = [anchor.identity() for anchor in blend.anchors]
+    anchors = [model_key(anchor) for anchor in blend.anchors]
     numbers = [output.dtype, output.max_shard_size, output.allow_nonfinite, output.device]
     rules = [repr(blend.rule), repr(sorted(blend.rules.items()))]
-    return [versions()["mergekit_geo"], rules, numbers, anchors]
+    return [versions(), rules, numbers, anchors]
 
 
 def _tell_of_earlier_run(draft: Draft, workspace: Workspace) -> None:

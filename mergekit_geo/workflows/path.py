@@ -21,12 +21,13 @@ from mergekit_geo.merging.gram import gram_of
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.path import PathMeasurements, PathRecord, SaddleEntry
-from mergekit_geo.reports.provenance import model_entry, provenance, versions
+from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import Report
 from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
 from mergekit_geo.workflows.fit_state import STATE, FitState
 from mergekit_geo.workflows.fitting import CurveSearch, Found
 from mergekit_geo.workflows.folder import FIGURES, MeasuredFolder, measured_folder
+from mergekit_geo.workflows.kept_key import kept_key
 from mergekit_geo.workflows.losses import (
     data_entry,
     estimate_entry,
@@ -204,6 +205,8 @@ def _fit(
         raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
     if train_data is None:
         raise DataError("no training data to fit a path on", remedy="--train-data FILE")
+    from mergekit_geo.objectives.objective import TaskObjective
+
     checkpoints = open_checkpoints(models)
     if folder is not None:
         folder.refuse_inputs(checkpoints)
@@ -220,7 +223,10 @@ def _fit(
     )  # fmt: skip
     halves = ground.halves(data.seed if isinstance(data, EvalData) else 0)
     settings = _settings(fitting, seed, data, train_data, compute)
-    identity = [versions(), settings, [end.identity() for end in ends], ground.walk.evaluator.count]
+    fed = [training.digest] if isinstance(training, TaskObjective) else []
+    identity = kept_key(
+        ends, plan.sample, data, compute, settings, *fed, ground.walk.evaluator.count
+    )
     state = FitState(folder.partial if folder else None, identity)
     search = CurveSearch(ground, training, fitting, halves, seed, state, progress)
     return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)

@@ -223,7 +223,9 @@ def along_eigenvectors(
     x = around(view.radius, view.grid)
     places, anchors = _places(number, others, plane), (model, *spanning)
     axes = (first, second)
-    return Sheet("around", (number,), anchors, plane, places, x, x, axes, "eigenvectors")
+    return Sheet(
+        "around", (number,), anchors, plane, places, x, x, axes, f"eigenvectors {found.key}"
+    )
 
 
 def _places(number: int, others: Mapping[int, Checkpoint], plane: Plane) -> dict[int, Place]:

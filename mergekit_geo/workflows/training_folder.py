@@ -28,6 +28,11 @@ RECORD = "finetune.json"
 TUNED = Kind(RECORD)
 
 STATES, WHOLE = "training", "whole"
+ASIDE = (
+    "max-shard-size", "device", "accelerator", "matmul", "convolution", "environment", "code",
+)  # fmt: skip
+"""Parts of a run's identity that a finished model need not share with the run that asks for it."""
+
 START_OVER = "--overwrite, without --resume, starts over"
 
 
@@ -126,7 +131,7 @@ def kept_identity(identity: dict[str, Any]) -> dict[str, Any]:
 def differences(out: Path, identity: dict[str, Any]) -> list[str]:
     """What the run that made a model was given other than this, in words.
 
-    Libraries may have changed since: the model says by which ones it was trained.
+    Libraries and machine may have changed since: the model says by which ones it was trained.
 
     Args:
         out: A finished model.
@@ -139,7 +144,7 @@ def differences(out: Path, identity: dict[str, Any]) -> list[str]:
 
 
 def _is_aside(key: str) -> bool:
-    return key == "max-shard-size" or key.startswith("version of ")
+    return key in ASIDE or key.startswith("version of ")
 
 
 def latest_state(states: Path) -> Path | None:

@@ -11,7 +11,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.live.distributed import world
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.reports.provenance import versions
+from mergekit_geo.workflows.kept_key import machine_key, model_key
 from mergekit_geo.workflows.losses import plan_losses
 from mergekit_geo.workflows.path import training_objective
 from mergekit_geo.workflows.request import SHARPNESS
@@ -105,6 +105,7 @@ class Tuning:
     def identity(self) -> dict[str, Any]:
         """All that the trained bits depend on."""
         asked, train = self.asked, self.asked.train_data
+        machine = machine_key(asked.compute)
         return {
             **asdict(asked.training),
             **asdict(asked.sam),
@@ -114,8 +115,9 @@ class Tuning:
             "processes": world()[1],
             "dtype": asked.output.dtype,
             "max-shard-size": asked.output.max_shard_size,
-            "model": self.base.identity(),
-            **{f"version of {name}": found for name, found in versions().items()},
+            "model": model_key(self.base),
+            **{key: found for key, found in machine.items() if key not in ("dtype", "versions")},
+            **{f"version of {name}": found for name, found in machine["versions"].items()},
         }
 
     @property
@@ -168,6 +170,7 @@ def _keys(objective: Objective) -> list[str]:
 
 
 def _digest(objective: Objective) -> str:
-    from mergekit_geo.objectives.objective import digest
+    from mergekit_geo.objectives.objective import TaskObjective, digest
 
-    return digest(_keys(objective))
+    fed = [objective.digest] if isinstance(objective, TaskObjective) else []
+    return digest([*_keys(objective), *fed])

@@ -278,9 +278,13 @@ def test_kept_losses_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.answers.macro_f1 == answers.macro_f1
     assert KeptLosses(["work"]).get("elsewhere") is None
     assert KeptLosses(["other"]).get("point") is None
-    assert KeptLosses(["work"]).settled is None
+    assert KeptLosses(["work"]).settled(9) is None
     KeptLosses(["work"]).settle(7)
-    assert KeptLosses(["work"]).settled == 7
+    assert KeptLosses(["work"]).settled(9) == 7
+    assert KeptLosses(["work"]).settled(6) is None  # there are not as many
+    other = KeptLosses(["work"])
+    other.count = 3
+    assert other.get("point") is None  # on as many examples nothing was measured
     for path in KeptLosses(["work"]).folder.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:40])
     assert KeptLosses(["work"]).get("point") is None  # torn
