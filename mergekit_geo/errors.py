@@ -23,6 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mergekit_geo.printable import printable
+
 
 class GeoError(Exception):
     """An error with its remedy.
@@ -88,7 +90,7 @@ class IncompatibleError(GeoError):
     def __init__(self, problems: Sequence[str], *, remedy: str = "") -> None:
         self.problems = tuple(problems)
         count = len(self.problems)
-        lines = [f"  - {problem}" for problem in self.problems[: self.shown]]
+        lines = [f"  - {printable(problem)}" for problem in self.problems[: self.shown]]
         if count > self.shown:
             lines.append(f"  ... and {count - self.shown} more (--json has all)")
         noun = "problem" if count == 1 else "problems"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mergekit_geo.cli.inert import InertConsole
+from mergekit_geo.printable import printable
 from mergekit_geo.progress import Silent
 
 
 def console_progress(*, quiet: bool) -> Shown:
     """What shows progress on stderr, or nothing."""
-    console = Console(stderr=True, highlight=False, emoji=False)
+    console = InertConsole(stderr=True)
     if quiet:
         return Shown()
     return _Bars(console) if console.is_terminal else _Remarks(console)
@@ -31,7 +33,7 @@ class _Remarks(Shown):
 
     def say(self, text: str) -> None:
         """Print it."""
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
 
 class _Bars(_Remarks):
@@ -52,7 +54,7 @@ class _Bars(_Remarks):
         """Replace the bar."""
         self.close()
         self.bars.start()
-        self.current = self.bars.add_task(title, total=total)
+        self.current = self.bars.add_task(printable(title), total=total)
 
     def advance(self, count: int) -> None:
         """Move the bar, and take it away at its end."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from mergekit_geo.checkpoints.hub_client import BARS
-from mergekit_geo.errors import GeoError
+from mergekit_geo.errors import GeoError, IncompatibleError
+from mergekit_geo.printable import printable, printable_json, shortened
 
 if TYPE_CHECKING:
     from mergekit_geo.cli.options import Talk
@@ -70,7 +71,7 @@ class Session:
 
     def _print(self, report: Report) -> None:
         if self.as_json:
-            typer.echo(report.to_json(), nl=False)
+            typer.echo(printable_json(report.to_json()), nl=False)
             return
         from mergekit_geo.cli.tables import print_report
 
@@ -100,10 +101,11 @@ class Session:
                 remedy=known.remedy,
                 problems=list(getattr(error, "problems", ())),
             )
-            typer.echo(
-                Report(command=self.command, status="error", error=entry).to_json(), nl=False
-            )
-        typer.echo(printable(f"geo-merge {self.command}: {known}"), err=True)
+            report = Report(command=self.command, status="error", error=entry)
+            typer.echo(printable_json(report.to_json()), nl=False)
+        said = f"geo-merge {self.command}: {known}"
+        lines = said.split("\n") if isinstance(known, IncompatibleError) else [said]
+        typer.echo("\n".join(shortened(printable(line)) for line in lines), err=True)
 
 
 @contextmanager
@@ -138,16 +140,6 @@ def session(
         raise typer.Exit(FAILED) from None
     finally:
         sys.stdout.flush()
-
-
-def printable(text: str) -> str:
-    r"""Text from a checkpoint without power over the terminal.
-
-    Example:
-        >>> printable("a\x1b[31m")
-        'a\\x1b[31m'
-    """
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def _is_later() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mergekit_geo.checkpoints.writer import in_gigabytes
-from mergekit_geo.cli.session import printable
+from mergekit_geo.cli.inert import InertConsole
+from mergekit_geo.printable import printable
 from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.reports.headline import summary
 from mergekit_geo.reports.landscape import LandscapeMeasurements
@@ -49,12 +50,12 @@ WIDE = 160
 
 def print_report(report: Report) -> None:
     """Tables and verdict on stdout, warnings on stderr."""
-    errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+    errors = InertConsole(stderr=True, soft_wrap=True)
     for warning in report.warnings:
-        errors.print(printable(f"warning: {warning}"), markup=False)
-    console = Console(highlight=False, emoji=False)
+        errors.print(f"warning: {warning}")
+    console = InertConsole()
     if not console.is_terminal:
-        console = Console(highlight=False, emoji=False, width=WIDE)
+        console = InertConsole(width=WIDE)
     show = PRINTED.get(type(report.result))
     if show is not None:
         show(console, report, report.result)
@@ -67,14 +68,15 @@ def _print_merge(console: Console, report: Report, result: MergeMeasurements) ->
         console.print(_geometry_table(report, result.geometry))
     _print_losses(console, report)
     if result.selection is not None:
-        console.print(printable(_selection(result.selection)), markup=False)
+        for line in _selection(result.selection):
+            console.print(line)
     _print_ground(console, report, result)
     branches = ", ".join(f"{count} {name}" for name, count in result.coefficients.branches.items())
-    console.print(f"tensors: {branches}", markup=False)
+    console.print(f"tensors: {branches}")
     if result.coefficients.kept:
-        console.print(f"kept of the task vectors: {_kept(report, result)}", markup=False)
+        console.print(f"kept of the task vectors: {_kept(report, result)}")
     _print_missing(console, report)
-    console.print(f"written to {report.output}", markup=False)
+    console.print(f"written to {report.output}")
 
 
 def _print_losses(console: Console, report: Report) -> None:
@@ -83,7 +85,6 @@ def _print_losses(console: Console, report: Report) -> None:
         console.print(
             f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents, paired "
             "in the columns of differences",
-            markup=False,
         )
         console.print(_table(*loss_table(report)))
 
@@ -96,14 +97,14 @@ def _print_ground(
         _print_caption(console, result.barriers)
         console.print(_table(BARRIER_HEAD, barrier_rows(result.barriers)))
     for text in summary(report):
-        console.print(printable(text), markup=False)
+        console.print(text)
     if result.sharpness:
         _print_sharpness(console, report, result.sharpness)
 
 
 def _print_caption(console: Console, entries: Sequence[BarrierEntry]) -> None:
     if text := describe_barriers(entries):
-        console.print(text, markup=False)
+        console.print(text)
 
 
 def _kept(report: Report, result: MergeMeasurements) -> str:
@@ -115,58 +116,55 @@ def _print_missing(console: Console, report: Report) -> None:
     for item in report.not_measured:
         command = f"; {item.command}" if item.command else ""
         text = f"not measured: {item.what} ({item.why}{command})"
-        console.print(printable(text), markup=False)
+        console.print(text)
 
 
 def _print_finetune(console: Console, report: Report, result: FinetuneMeasurements) -> None:
     for line in training_lines(result.training):
-        console.print(printable(line), markup=False)
+        console.print(line)
     _print_losses(console, report)
     _print_ground(console, report, result)
     _print_missing(console, report)
-    console.print(f"written to {report.output}", markup=False)
+    console.print(f"written to {report.output}")
 
 
 def _print_members(console: Console, report: Report, result: MembersMeasurements) -> None:
     if report.data is not None:
-        console.print(f"measured on {describe_data(report.data)}", markup=False)
+        console.print(f"measured on {describe_data(report.data)}")
     console.print(_table(*members_table(result)))
     for line in training_lines(result.members[0].measured.training):
-        console.print(printable(line), markup=False)
-    console.print(f"written to {report.output}; to average them:", markup=False)
-    console.print(printable(result.soup), markup=False, soft_wrap=True)
+        console.print(line)
+    console.print(f"written to {report.output}; to average them:")
+    console.print(result.soup, soft_wrap=True)
 
 
 def _print_path(console: Console, report: Report, result: PathMeasurements) -> None:
     assert report.data is not None
     _print_notes(console, report.data)
-    console.print(
-        f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents",
-        markup=False,
-    )
+    console.print(f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents")
     console.print(_table(*model_table(result.losses, report.data)))
     _print_caption(console, [result.straight, result.fitted])
     console.print(_table(BARRIER_HEAD, barrier_rows([result.straight, result.fitted])))
     for line in path_lines(result):
-        console.print(printable(line), markup=False)
-    console.print(f"written to {report.output}", markup=False)
+        console.print(line)
+    console.print(f"written to {report.output}")
 
 
 def _print_all_sharpness(console: Console, report: Report, result: SharpnessMeasurements) -> None:
     _print_sharpness(console, report, result.sharpness)
     if report.output:
-        console.print(f"written to {report.output}", markup=False)
+        console.print(f"written to {report.output}")
 
 
 def _print_sharpness(console: Console, report: Report, entries: Sequence[SharpnessEntry]) -> None:
     unit = report.data.unit if report.data else "example"
     for line in describe_sharpness(entries, unit):
-        console.print(printable(line), markup=False)
+        console.print(line)
     console.print(_table(*sharpness_table(entries)))
     for entry in entries:
-        console.print(printable(f"{entry.model}: {entry.stationarity.sentence}"), markup=False)
+        console.print(f"{entry.model}: {entry.stationarity.sentence}")
     for caveat in CAVEATS:
-        console.print(f"note: {caveat}", markup=False)
+        console.print(f"note: {caveat}")
 
 
 def _print_barriers(console: Console, report: Report, result: BarrierMeasurements) -> None:
@@ -174,52 +172,47 @@ def _print_barriers(console: Console, report: Report, result: BarrierMeasurement
     _print_notes(console, report.data)
     console.print(
         f"measured on {describe_data(report.data)}; t of the maximum chosen on the other half; "
-        "[..] 95 % intervals over documents",
-        markup=False,
+        "[..] 95 % intervals over documents"
     )
     console.print(_table(*model_table(result.losses, report.data)))
     console.print(_table(BARRIER_HEAD, barrier_rows(result.pairs)))
     for entry in result.pairs:
         line = f"{entry.first} to {entry.second}, {entry.along}: {entry.verdict}"
-        console.print(printable(line), markup=False)
+        console.print(line)
     if len(report.models) > 2:  # noqa: PLR2004
         for number, basin in enumerate(result.basins, start=1):
-            console.print(printable(f"basin {number}: {', '.join(basin)}"), markup=False)
+            console.print(f"basin {number}: {', '.join(basin)}")
     if report.output:
-        console.print(f"written to {report.output}", markup=False)
+        console.print(f"written to {report.output}")
 
 
 def _print_push(console: Console, report: Report, result: PushMeasurements) -> None:
     console.print(
         f"{result.files} files, {in_gigabytes(result.size)}, are there as they are on the disk "
-        "(sizes and hashes)",
-        markup=False,
+        "(sizes and hashes)"
     )
-    console.print(f"pushed to {result.url} (commit {result.commit})", markup=False, soft_wrap=True)
+    console.print(f"pushed to {result.url} (commit {result.commit})", soft_wrap=True)
 
 
 def _print_landscape(console: Console, report: Report, result: LandscapeMeasurements) -> None:
     assert report.data is not None
     _print_notes(console, report.data)
-    console.print(
-        f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents",
-        markup=False,
-    )
+    console.print(f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents")
     console.print(_table(*model_table(result.losses, report.data)))
     for line in landscape_lines(result):
-        console.print(printable(line), markup=False)
+        console.print(line)
     if report.output:
-        console.print(f"written to {report.output}", markup=False)
+        console.print(f"written to {report.output}")
 
 
-def _selection(entry: SelectionEntry) -> str:
-    lines = [f"chosen on {entry.documents} other documents, {entry.method}: {entry.chosen}"]
-    return "\n".join([*lines, *(f"left out: {text}" for text in entry.left_out)])
+def _selection(entry: SelectionEntry) -> list[str]:
+    chosen = f"chosen on {entry.documents} other documents, {entry.method}: {entry.chosen}"
+    return [chosen, *(f"left out: {text}" for text in entry.left_out)]
 
 
 def _print_notes(console: Console, data: DataEntry) -> None:
     for note in data.notes:
-        console.print(printable(f"note: {note}"), markup=False)
+        console.print(f"note: {note}")
 
 
 def _geometry_table(report: Report, geometry: Geometry) -> Table:
@@ -238,14 +231,14 @@ def _geometry_table(report: Report, geometry: Geometry) -> Table:
 
 def _print_check(console: Console, report: Report, result: CheckMeasurements) -> None:
     for note in result.notes:
-        console.print(printable(f"note: {note}"), markup=False)
+        console.print(f"note: {note}")
     for problem in result.problems[:10]:
-        console.print(printable(f"problem: {problem}"), markup=False)
+        console.print(f"problem: {problem}")
     if len(result.problems) > 10:  # noqa: PLR2004
-        console.print(f"... and {len(result.problems) - 10} more (--json has all)", markup=False)
+        console.print(f"... and {len(result.problems) - 10} more (--json has all)")
     names = ", ".join(model.name for model in report.models)
     verdict = "can be merged" if result.compatible else "cannot be merged"
-    console.print(f"{names}: {verdict} ({result.tensors} tensors)", markup=False)
+    console.print(f"{names}: {verdict} ({result.tensors} tensors)")
 
 
 def _print_plan(console: Console, report: Report, result: PlanMeasurements) -> None:
@@ -253,24 +246,22 @@ def _print_plan(console: Console, report: Report, result: PlanMeasurements) -> N
         head = ("layer", "tensors", *(model.name for model in report.models))
         console.print(_table(head, [_plan_row(result, row) for row in result.rows]))
     if result.by_loss:
-        console.print(f"{result.method}: coefficients are chosen by loss", markup=False)
+        console.print(f"{result.method}: coefficients are chosen by loss")
     elif result.by_geometry:
         console.print(
             f"{result.method}: each tensor's inner products turn these weights into coefficients",
-            markup=False,
         )
     if any(density < 1 for row in result.rows for density in row.densities):
-        console.print("w of d: weight w of a share d of the elements", markup=False)
+        console.print("w of d: weight w of a share d of the elements")
     if result.members:
         head = ("trained first", "from", "on", "seed", "rho", "examples", "steps", "disk", "")
         console.print(_table(head, [_member_row(member) for member in result.members]))
     free = "" if result.free is None else f", {in_gigabytes(result.free)} free"
     console.print(
         f"{result.tensors} tensors, {result.parameters:,} parameters, {result.dtype}: reads "
-        f"{in_gigabytes(result.read)}, needs {in_gigabytes(result.written)} of disk{free}",
-        markup=False,
+        f"{in_gigabytes(result.read)}, needs {in_gigabytes(result.written)} of disk{free}"
     )
-    console.print("nothing was written", markup=False)
+    console.print("nothing was written")
 
 
 def _member_row(member: PlannedMember) -> tuple[str, ...]:
@@ -294,9 +285,10 @@ def _plan_row(result: PlanMeasurements, row: PlanRow) -> tuple[str, ...]:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(head):
-        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+        side: Literal["left", "right"] = "left" if index == 0 else "right"
+        table.add_column(Text(printable(name)), justify=side, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.printable import printable
 from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.licenses import common_license
 from mergekit_geo.reports.losses import LossEntry
@@ -88,7 +89,7 @@ def task_of(report: Report) -> str:
 def model_name(report: Report) -> str:
     """The repository that the output is pushed to, if that was asked for, else its folder."""
     asked = report.settings.get("output") or {}
-    return asked.get("push_to") or PurePath(report.output or "").name or "merged"
+    return asked.get("push_to") or printable(PurePath(report.output or "").name) or "merged"
 
 
 def hub_parents(models: Sequence[ModelEntry]) -> list[str]:
@@ -147,7 +148,7 @@ def dataset_type(source: str) -> str:
 def dataset_name(data: DataEntry) -> str:
     """For people, without the folders of this machine."""
     half = ", report half" if data.half else ""
-    return f"{PurePath(data.source).name} ({data.documents} documents{half})"
+    return f"{printable(PurePath(data.source).name)} ({data.documents} documents{half})"
 
 
 def _metric_type(name: str) -> str:

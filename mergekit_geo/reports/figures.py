@@ -153,7 +153,7 @@ def barrier_csv(entries: Sequence[BarrierEntry]) -> str:
 def _curve(axes: Axes, entry: BarrierEntry, colour: str) -> None:
     points = [(t, x) for t, x in zip(entry.t, entry.loss, strict=True) if x is not None]
     ts, losses = zip(*points, strict=True)
-    label = f"{_short(entry.first)} to {_short(entry.second)}, {entry.along}"
+    label = f"{_short(entry.first)} to {_short(entry.second)}, {_short(entry.along)}"
     axes.plot(ts, losses, "-o", color=colour, markersize=3, linewidth=1.6, label=label)
     ends = [ts[0], ts[-1]], [losses[0], losses[-1]]
     axes.plot(*ends, "--", color=colour, linewidth=0.9, alpha=0.6)

@@ -11,6 +11,7 @@ from mergekit_geo.reports.landscape import (
     ScaleEntry,
     SurfaceEntry,
 )
+from mergekit_geo.reports.palette import short_name
 from mergekit_geo.reports.schema import DataEntry
 
 NEGLIGIBLE = 1e-3
@@ -102,4 +103,4 @@ def loss_title(data: DataEntry | None, scale: ScaleEntry) -> str:
 
 def short(name: str) -> str:
     """A model's name without folders."""
-    return name.rstrip("/").rpartition("/")[2] or name
+    return short_name(name)

@@ -14,6 +14,7 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
+from mergekit_geo.printable import printable
 from mergekit_geo.reports.charts import Chart
 
 POLICY = (
@@ -108,7 +109,7 @@ def text(words: str) -> str:
         >>> text("<b>&")
         '&lt;b&gt;&amp;'
     """
-    return html.escape(words)
+    return html.escape(printable(words, keep="\n\t"))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

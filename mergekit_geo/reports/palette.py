@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from mergekit_geo.printable import printable
+
 COLOURS = ("#0b6e99", "#c2571a", "#4c8c2b", "#8b4a9c", "#b8860b", "#a8324a", "#3b6f6f", "#5a5a9c")
 
 
@@ -19,4 +21,4 @@ def short_name(name: str) -> str:
         >>> short_name("runs/a/"), short_name("/")
         ('a', '/')
     """
-    return name.rstrip("/").rpartition("/")[2] or name
+    return printable(name.rstrip("/").rpartition("/")[2] or name)

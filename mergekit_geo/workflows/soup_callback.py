@@ -17,6 +17,7 @@ from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.rows import load_rows
 from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.printable import printable
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.command import changed_flags, command_line
 from mergekit_geo.workflows.choosing import PAIR, Choosing
@@ -267,7 +268,7 @@ class SoupCallback(TrainerCallback):
 
     def _warn(self, text: str) -> None:
         if is_first():
-            warnings.warn(f"SoupCallback: {text}", stacklevel=2)
+            warnings.warn(printable(f"SoupCallback: {text}"), stacklevel=2)
 
 
 def _beside(out: Path) -> Path:

@@ -1,0 +1,53 @@
+"""Text from outside without power over what shows it: terminals, cards, pages.
+
+Names of models, tensors, columns and files are a stranger's choice. Control characters move the
+cursor and colour the screen, marks of direction turn `exe.png` around, marks without width hide in
+words, and a line break pretends to be the next line: each is shown as Python would write it.
+"""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 2_500
+"""Characters of one line of an error."""
+
+JSON_ODD = re.compile("[^\\n -~]")
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text in one line, what cannot be seen written out.
+
+    Args:
+        text: From anywhere.
+        keep: Line breaks or tabs that may stay.
+
+    Example:
+        >>> print(printable("a\x1b[31m\nb\u202e"))
+        a\x1b[31m\nb\u202e
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def printable_json(text: str) -> str:
+    r"""JSON that means the same, what cannot be seen written out.
+
+    Example:
+        >>> print(printable_json('"é\u202e\U000e0001"'))
+        "é\u202e\udb40\udc01"
+    """
+    return JSON_ODD.sub(_escaped, text)
+
+
+def shortened(line: str) -> str:
+    """A line without its middle, where it is very long."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 500]} ... {line[-500:]}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    if found[0].isprintable():
+        return found[0]
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
