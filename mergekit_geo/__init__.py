@@ -9,9 +9,7 @@ The public names are imported when they are first used: `import mergekit_geo` lo
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mergekit_geo.connectivity.settings import Fitting as Fitting
     from mergekit_geo.curvature.levels import Radii as Radii
@@ -96,6 +94,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

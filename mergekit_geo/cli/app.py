@@ -1,46 +1,44 @@
-"""`geo-merge`: one thin command per workflow."""
+"""Where `geo-merge` begins: signals and streams are seen to before anything else is imported."""
 
 from __future__ import annotations
 
-import typer
+import sys
 
-from mergekit_geo.cli.command import Command
-from mergekit_geo.cli.finetune import finetune
-from mergekit_geo.cli.hub import push
-from mergekit_geo.cli.landscape import landscape
-from mergekit_geo.cli.measures import barrier, check, sharpness
-from mergekit_geo.cli.merges import point, slerp, soup
-from mergekit_geo.cli.paths import path
-from mergekit_geo.cli.recipes import run
-
-app = typer.Typer(
-    name="geo-merge",
-    help="Merge neural-network checkpoints with evidence.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-COMMANDS = (
-    soup,
-    slerp,
-    barrier,
-    path,
-    point,
-    sharpness,
-    landscape,
-    finetune,
-    check,
-    push,
-    run,
-)
-"""In the order of `--help`."""
-
-for _command in COMMANDS:
-    app.command(cls=Command)(_command)
+from mergekit_geo.cli import stopping, streams
 
 
 def main() -> None:
     """Entry point of the `geo-merge` command."""
-    app()
+    stopping.heed()
+    streams.keep()
+    stopping.watch()
+    try:
+        code = _run()
+    except stopping.Stopped:  # between two steps of the machinery
+        code = 1
+    if stopping.is_stopped():
+        sys.stderr.write(stopping.line())
+        code = stopping.code()
+    stopping.end(streams.settle(code))
+
+
+def _run() -> int:
+    """Run the command; its exit code."""
+    from mergekit_geo.cli.commands import app
+
+    try:
+        app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:  # asked for by --debug
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def __getattr__(name: str) -> object:
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mergekit_geo.cli.commands import app
+
+    return app

@@ -65,8 +65,8 @@ def finetune(
     num_processes: Processes = 1,
 ) -> None:
     """Train a model further, with SAM, and measure it before and after."""
-    relaunch(num_processes)
     with session("finetune", options, again="the same command with --resume goes on") as current:
+        relaunch(num_processes)
         from mergekit_geo.training.hyperparameters import Training
         from mergekit_geo.training.settings import SamArguments
         from mergekit_geo.workflows.finetune import finetune as run

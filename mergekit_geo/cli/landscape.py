@@ -46,8 +46,8 @@ def landscape(
     num_processes: Processes = 1,
 ) -> None:
     """Draw the loss on a plane through three models, beside a line, or around one model."""
-    relaunch(num_processes)
     with session("landscape", options) as current:
+        relaunch(num_processes)
         from mergekit_geo.landscapes.settings import View
         from mergekit_geo.workflows.landscape import landscape as run
 

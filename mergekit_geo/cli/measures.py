@@ -40,8 +40,8 @@ def barrier(
     num_processes: Processes = 1,
 ) -> None:
     """Measure the loss on the way between models."""
-    relaunch(num_processes)
     with session("barrier", options) as current:
+        relaunch(num_processes)
         from mergekit_geo.workflows.barrier import barrier as run
 
         result = run(
@@ -70,8 +70,8 @@ def sharpness(
     num_processes: Processes = 1,
 ) -> None:
     """Measure how curved the loss is where models stand."""
-    relaunch(num_processes)
     with session("sharpness", options) as current:
+        relaunch(num_processes)
         from mergekit_geo.curvature.levels import Radii
         from mergekit_geo.workflows.sharpness import sharpness as run
 

@@ -49,8 +49,8 @@ def path(
     num_processes: Processes = 1,
 ) -> None:
     """Fit a curve of low loss between two models."""
-    relaunch(num_processes)
     with session("path", options) as current:
+        relaunch(num_processes)
         from mergekit_geo.connectivity.settings import Fitting
         from mergekit_geo.workflows.path import fit_path as run
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mergekit_geo.checkpoints.hub_client import BARS
+from mergekit_geo.cli.stopping import Stopped, code, finished, is_stopped, line, working
 from mergekit_geo.errors import GeoError, IncompatibleError
 from mergekit_geo.printable import printable, printable_json, shortened
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mergekit_geo.cli.progress import Shown
     from mergekit_geo.reports.schema import Report
 
-FAILED, GATE, INTERRUPTED = 1, 3, 130
+FAILED, GATE = 1, 3
 
 
 class Session:
@@ -59,13 +60,14 @@ class Session:
         Raises:
             typer.Exit: 1, where a measurement that was asked for has failed.
         """
+        finished()
         if self.is_first:
             self._print(report)
         failed = [item for item in report.not_measured if item.failed]
         for item in failed if self.is_first else []:
             place = f"{report.output} is whole; " if report.output else ""
-            line = f"geo-merge {self.command}: {place}{item.what} not measured: {item.why}"
-            typer.echo(printable(line), err=True)
+            text = f"geo-merge {self.command}: {place}{item.what} not measured: {item.why}"
+            typer.echo(printable(text), err=True)
         if failed:
             raise typer.Exit(FAILED)
 
@@ -120,26 +122,35 @@ def session(
         again: What to do after an interrupt.
 
     Raises:
-        typer.Exit: 1 after an error, 130 after an interrupt.
+        typer.Exit: 1 after an error, 130 after an interrupt, 143 after SIGTERM.
     """
     current = Session(command, talk)
     try:
-        try:
-            yield current
-        finally:
-            current.end_progress()
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted: nothing is half-written, and {again}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        with working(again):
+            try:
+                yield current
+            finally:
+                current.end_progress()
+    except (KeyboardInterrupt, Stopped) as stop:
+        raise _interrupted(stop) from None
     except typer.Exit:
         raise
     except Exception as error:
+        if is_stopped():  # something took `Stopped` for an error of its own
+            raise _interrupted(error) from None
         current.fail(error)
         if talk.debug:
             raise
         raise typer.Exit(FAILED) from None
     finally:
         sys.stdout.flush()
+
+
+def _interrupted(stop: BaseException) -> typer.Exit:
+    """The end after a signal; whoever was at work may have noted what goes on."""
+    notes = getattr(stop, "__notes__", [""])
+    typer.echo(line(notes[-1]), err=True, nl=False)
+    return typer.Exit(code())
 
 
 def _is_later() -> bool:

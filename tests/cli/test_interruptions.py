@@ -1,6 +1,7 @@
 """Killed, interrupted or out of space: nothing is half-written, and the same command goes on."""
 
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -8,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.conftest import Run
+from tests.conftest import Run, Save
 
 TENSORS, ELEMENTS = 150, 1 << 19
 
@@ -73,16 +75,21 @@ def whole(models: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+@pytest.mark.parametrize("stop", CODES, ids=lambda s: s.name)
 def test_stopped_run_goes_on_to_the_same_bytes(
     models: list[Path], whole: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
     out = tmp_path / "out"
     code, stderr = stop_in_the_middle(models, out, stop)
     assert not out.exists()
-    assert code == (130 if stop == signal.SIGINT else -stop)
-    if stop == signal.SIGINT:
-        assert "interrupted: nothing is half-written, and the same command goes on" in stderr
+    assert code == CODES[stop]
+    if stop in WORDS:
+        said = f"{WORDS[stop]}: nothing is half-written, and the same command goes on"
+        assert stderr.splitlines()[1:] == [said]
     subprocess.run(command(models, out), check=True, capture_output=True)
     report = (out / "report.json").read_text()
     assert '"resumed: ' in report
@@ -122,3 +129,143 @@ def test_full_disk_keeps_inputs_and_the_old_output(
     assert "free some space" in done.stderr
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert not whole.with_name("out.partial").exists()
+
+
+AT_IMPORT = """
+import os, signal, sys
+
+module, number = sys.argv[1], int(sys.argv[2])
+
+class Now:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), number)
+            {then}
+
+sys.meta_path.insert(0, Now())
+from mergekit_geo.cli.app import main
+sys.argv[1:] = sys.argv[3:]
+main()
+"""
+"""The command, sent a signal when it imports a module."""
+
+
+def stop_at(
+    module: str, stop: signal.Signals, *words: object, then: str = "pass"
+) -> "subprocess.CompletedProcess[str]":
+    code = AT_IMPORT.format(then=then)
+    return subprocess.run(
+        [sys.executable, "-c", code, module, str(int(stop)), *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+@pytest.mark.parametrize("stop", WORDS, ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    ("module", "said", "is_out"),
+    [
+        ("mergekit_geo.cli.commands", "nothing was begun", False),
+        ("mergekit_geo.workflows.merge", "nothing is half-written, and the same", False),
+        ("mergekit_geo.cli.tables", "the work was done already", True),
+    ],
+    ids=["when it starts", "when it loads libraries", "when it prints"],
+)
+def test_a_signal_is_one_line_at_any_time(
+    save: Save, tmp_path: Path, stop: signal.Signals, module: str, said: str, is_out: bool
+) -> None:
+    out = tmp_path / "out"
+    done = stop_at(module, stop, "slerp", save("a"), save("b"), "-o", out, "--no-eval", "--quiet")
+    assert done.returncode == CODES[stop]
+    assert done.stderr.startswith(f"{WORDS[stop]}: {said}")
+    assert len(done.stderr.splitlines()) == 1
+    assert (out / "report.json").is_file() == is_out
+
+
+def test_a_signal_that_a_library_swallows_still_ends_the_command(
+    save: Save, tmp_path: Path
+) -> None:
+    words = ("slerp", save("a"), save("b"), "-o", tmp_path / "out", "--no-eval", "--quiet")
+    code = AT_IMPORT.replace("            os.kill", "            try: os.kill")
+    code = code.replace("{then}", "except BaseException: pass")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "mergekit_geo.workflows.merge", "15", *map(str, words)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 143
+    assert done.stderr == "terminated: the work was done already\n"
+
+
+@pytest.mark.parametrize(
+    ("ends", "code", "last"),
+    [
+        (">&-", 0, ""),
+        ("2>&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+        (">/dev/full", 1, "geo-merge: standard output: No space left on device"),
+        ("2>/dev/full", 0, ""),
+        ("--json | true", 0, "2 models"),
+        ("2>&1 | true", 0, ""),
+    ],
+)
+def test_the_output_is_whole_whatever_becomes_of_the_streams(
+    save: Save, tmp_path: Path, ends: str, code: int, last: str
+) -> None:
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "mergekit_geo", "slerp", str(save("a")), str(save("b")),
+             "-o", str(out), "--no-eval"]  # fmt: skip
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{shlex.join(words)} {ends}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code
+    assert (out / "report.json").is_file()
+    assert not out.with_name("out.partial").exists()
+    assert "Traceback" not in done.stderr
+    assert last in done.stderr
+
+
+@pytest.mark.parametrize("stop", CODES, ids=lambda s: s.name)
+def test_workers_end_with_the_command(save: Save, tmp_path: Path, stop: signal.Signals) -> None:
+    words = [sys.executable, "-m", "mergekit_geo", "barrier", str(save("a")), str(save("b"))]
+    process = subprocess.Popen(
+        [*words, "--num-processes", "2"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
+    workers = started(psutil.Process(process.pid), 2)
+    process.send_signal(stop)
+    _, stderr = process.communicate(timeout=5)
+    assert process.returncode == CODES[stop]
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+    if stop in WORDS:
+        said = f"{WORDS[stop]}: nothing is half-written, and the same command goes on"
+        assert stderr.splitlines() == [said]
+
+
+def started(launcher: psutil.Process, count: int) -> list[psutil.Process]:
+    """The workers, once they load what they measure with."""
+    for _ in range(3000):
+        found = launcher.children()
+        if len(found) == count and all(has_torch(worker) for worker in found):
+            return found
+        time.sleep(0.01)
+    raise AssertionError("they did not start")
+
+
+def has_torch(process: psutil.Process) -> bool:
+    return any("libtorch" in region.path for region in process.memory_maps())
+
+
+def test_a_process_that_dies_ends_the_others(save: Save) -> None:
+    words = [sys.executable, "-m", "mergekit_geo", "barrier", str(save("a")), str(save("b"))]
+    process = subprocess.Popen([*words, "--num-processes", "2"], stderr=subprocess.PIPE, text=True)
+    workers = started(psutil.Process(process.pid), 2)
+    workers[0].kill()
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 137
+    assert "geo-merge: process 1 of 2 was ended by signal 9" in stderr
+    assert psutil.wait_procs(workers, timeout=0)[1] == []

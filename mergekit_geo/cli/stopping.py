@@ -1,0 +1,189 @@
+"""Ctrl-C and SIGTERM: one line and exit 130 or 143, from the first moment to the last.
+
+Every output appears by one rename, so a process may leave at any moment without harm. While a
+command works it is asked to leave: `Stopped` is raised, temporary files go, and the terminal is
+left as it was. Before and after, and where that takes too long, the process leaves at once.
+
+The module behind `signal` is imported: `signal` itself takes 5 ms, and Ctrl-C in them would print
+a traceback. So would it while other modules are imported here, so some are where they are needed.
+"""
+
+from __future__ import annotations
+
+import _signal as signal  # type: ignore[import-not-found]
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+    from types import FrameType
+
+WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+GRACE = 4.0
+"""Seconds until a process that was asked to leave is made to."""
+LAUNCHER = "MERGEKIT_GEO_LAUNCHER"
+"""Process that started this one as one of several; they stop with it, and it does the talking."""
+SHOW_CURSOR = "\x1b[?25h"
+
+
+class Stopped(BaseException):
+    """A signal asks the command to leave.
+
+    Not a KeyboardInterrupt, which libraries take for one of their own.
+    """
+
+
+class _State:
+    """What is known of this process's end.
+
+    Attributes:
+        caught: The first signal; 0 if there was none.
+        works: Whether a command works, which is to be asked.
+        told: Whether the line was written.
+        remark: What stands in it.
+        code: Exit code.
+    """
+
+    caught = 0
+    works = False
+    told = False
+    remark = "nothing was begun"
+    code = 1
+
+
+_state = _State()
+
+
+def heed() -> None:
+    """Take signals over; one that is ignored, as in the background of a shell, stays ignored."""
+    for number in WORDS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
+
+
+def watch() -> None:
+    """See to it that nothing that swallows `Stopped`, or does not listen, outlives a signal."""
+    import atexit
+    import threading
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=_forget)
+    threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+    sys.unraisablehook = _unraisable
+    atexit.register(_leave)  # registered first, run last: the interpreter's own end can be stopped
+
+
+def working(again: str) -> AbstractContextManager[None]:
+    """While a command works.
+
+    Args:
+        again: What to do after a signal.
+
+    Raises:
+        Stopped: There was one.
+    """
+    from contextlib import contextmanager
+
+    @contextmanager
+    def work() -> Iterator[None]:
+        _state.remark, _state.works = f"nothing is half-written, and {again}", True
+        try:
+            yield
+        finally:
+            _state.works = False
+            if not _state.caught:
+                finished()
+
+    return work()
+
+
+def finished() -> None:
+    """Nothing remains but to tell of it."""
+    _state.remark = "the work was done already"
+
+
+def is_stopped() -> bool:
+    """Whether there was a signal."""
+    return bool(_state.caught)
+
+
+def code() -> int:
+    """Exit code after a signal, or after Ctrl-C in a program that does not heed signals."""
+    return 128 + (_state.caught or signal.SIGINT)
+
+
+def line(remark: str = "") -> str:
+    """What is to be told; empty the second time, and where another process tells it.
+
+    Args:
+        remark: In place of what is known.
+    """
+    told, _state.told = _state.told, True
+    if told or LAUNCHER in os.environ or os.environ.get("RANK", "0") != "0":
+        return ""
+    word = WORDS[_state.caught or signal.SIGINT]
+    return f"{word}: {remark or _state.remark}\n"
+
+
+def end(exit_code: int) -> None:
+    """End the interpreter in its usual order, which leaves at once where a signal comes."""
+    _state.code = exit_code
+    sys.exit(exit_code)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    asked = _state.works and not _state.caught
+    _state.caught = _state.caught or number
+    if asked:
+        raise Stopped
+    _leave_now()
+
+
+def _leave_now() -> None:
+    """Say so, and be gone."""
+    cursor = SHOW_CURSOR if os.isatty(2) else ""
+    try:  # not by streams, which may be in the middle of something
+        os.write(2, f"{cursor}{line()}".encode())
+    finally:
+        os._exit(code())
+
+
+def _leave() -> None:
+    """The last that is done."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(_state.code)
+
+
+def _watch(reader: int) -> None:
+    """Wait for a signal, or for the end of the process that started this one."""
+    from select import select
+    from time import sleep
+
+    launcher = int(os.environ.get(LAUNCHER, "0"))
+    while not select([reader], [], [], 0.5 if launcher else None)[0]:
+        if os.getppid() != launcher:
+            _state.caught = signal.SIGTERM
+            _leave_now()
+    number = os.read(reader, 1)[0]
+    sleep(GRACE)
+    _state.caught = _state.caught or number
+    _leave_now()
+
+
+def _unraisable(told: sys.UnraisableHookArgs) -> None:
+    """Where `Stopped` comes up inside a finalizer nothing is to be told: the watch sees to it."""
+    if not isinstance(told.exc_value, Stopped):
+        sys.__unraisablehook__(told)
+
+
+def _forget() -> None:
+    """A forked child writes nothing into its parent's pipe."""
+    signal.set_wakeup_fd(-1)
+    for number in WORDS:
+        if signal.getsignal(number) is _handle:
+            signal.signal(number, signal.SIG_DFL)
