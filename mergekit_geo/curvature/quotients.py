@@ -19,11 +19,11 @@ from mergekit_geo.objectives.objective import Objective
 
 EVALUATIONS = 3
 
-CHANGE = {torch.float32: 2e-4, torch.float64: 1e-7}
+CHANGE = {torch.float32: 2e-5, torch.float64: 1e-8}
 """What a step should change the loss by: the error from rounding falls with its square, that from
-the loss being no parabola grows with it (both below 1 % of λ on small networks)."""
+the loss being no parabola grows with it (about 1 % of λ on small networks)."""
 
-LONGEST = 0.3
+LONGEST = 0.03
 """No step is longer, however flat the loss."""
 
 

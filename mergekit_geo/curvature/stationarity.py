@@ -217,7 +217,7 @@ def verdict(
     if least > limit:
         return Stationarity(CANNOT_TELL, _unseen(least, loss), least)
     if math.isnan(bottom + slack):
-        text = f"no gradient that matters, where {_seen(least, loss)}; λ_min was not measured"
+        text = f"{_seen(least, loss)}; λ_min was not measured"
         return Stationarity(NOT_MEASURED, text, least)
     found = _by_curvature(bottom, slack, TAU * abs(top), steps, lowered, error)
     return replace(found, detectable=least)
@@ -234,9 +234,9 @@ def _detectable(error: float, lambda_max: float, groups: int) -> float:
 
 
 def _seen(least: float, loss: float) -> str:
-    if not least:
-        return "any would be detected"
-    return f"one that promises {sized(least, loss)} would be detected"
+    """One step is what was looked at: many small ones along flatter directions may go further."""
+    told = f"a gain of {sized(least, loss)} would be detected" if least else "it is zero"
+    return f"one step down the gradient gains nothing that matters, many may ({told})"
 
 
 def _unseen(least: float, loss: float) -> str:

@@ -67,9 +67,9 @@ class EigenvalueEntry(Part):
         residual: Some eigenvalue lies within this of it.
         converged: Whether the residual is at most 1e-3 of the value (of λ_max, for λ_min).
         half: The same on every other batch; null where that was not measured.
-        sampling: v^T H v of its eigenvector v on the sample, which is the value but for rounding,
-            with the 95 % interval of its jackknife over documents; null with too few of them, or
-            where memory did not hold v.
+        sampling: v^T H v of its eigenvector v on the sample, by a step of its own, with the 95 %
+            interval of its jackknife over documents; null with too few of them, or where memory
+            did not hold v.
         error: Its standard error.
     """
 
@@ -82,8 +82,13 @@ class EigenvalueEntry(Part):
 
     @property
     def uncertainty(self) -> float | None:
-        """The larger of standard error and residual; None where the first is not known."""
-        return None if self.error is None else max(self.error, self.residual)
+        """The larger of standard error and residual; None where the first is not known.
+
+        Or what two steps of differences disagree by, where the loss is no parabola.
+        """
+        if self.error is None or self.sampling is None or self.sampling.value is None:
+            return None
+        return max(self.error, self.residual, abs(self.sampling.value - self.value))
 
 
 class EscapeEntry(Part):

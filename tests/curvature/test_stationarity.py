@@ -198,7 +198,7 @@ KNOWN = {
         (
             {"lambda_min": None},
             "not measured",
-            "no gradient that matters, where one that promises 0.0033 (0.16 % of the loss)",
+            "one step down the gradient gains nothing that matters, many may (a gain of 0.0033",
         ),
         ({"lambda_min": None}, "not measured", "λ_min was not measured"),
         ({"residual": None}, "not measured", "λ_min was not measured"),

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.objectives.text import builtin_documents
 from mergekit_geo.reports.schema import Report
 from mergekit_geo.reports.sharpness import SharpnessEntry
+from mergekit_geo.reports.tables import sharpness_table
 
 FAST = geo.Output(fsync=False)
 FEW = geo.EvalData(max_examples=80, seq_len=16)
@@ -218,6 +220,68 @@ def test_full_level_of_a_module_in_memory_agrees_with_its_dense_hessian(
     assert entry.gradients <= LEVELS["full"].gradients
     assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
     assert (out / "figures" / "spectrum.png").stat().st_size > 5000
+
+
+def test_too_few_examples_do_not_tell_that_training_is_over(network: nn.Module) -> None:
+    """On few images the gradient is noise; on many, one step down it gains less than 2 %."""
+    images, labels = digits()
+
+    def told(count: int) -> tuple[str, str]:
+        rows = slice(0, count)
+        pairs = zip(images[rows].chunk(8), labels[rows].chunk(8), strict=True)
+        (entry,) = geo.sharpness(
+            network, data=geo.FunctionObjective(losses_of, list(pairs))
+        ).measurements
+        least, loss = entry.stationarity.detectable, entry.slope.loss
+        assert least is not None
+        assert (least > 0.02 * loss) == (count < 64)
+        return entry.stationarity.kind, entry.stationarity.sentence
+
+    kind, words = told(16)
+    assert kind == "cannot tell"
+    assert re.search(
+        r"^cannot tell whether .* only one that promises [\d.]+ \([\d.]+ % of the loss\) or", words
+    )
+    assert "nothing that matters" not in words
+    kind, words = told(640)
+    assert kind == "not measured"
+    assert words.startswith("one step down the gradient gains nothing that matters, many may (a ga")
+
+
+def test_the_printed_error_of_an_eigenvalue_is_that_of_the_sample(network: nn.Module) -> None:
+    (entry,) = geo.sharpness(network, data=batches(8), level="full").measurements
+    for found in (entry.extremes.largest, entry.extremes.smallest):
+        assert found is not None
+        assert found.sampling is not None
+        assert found.error is not None
+        assert found.sampling.value == pytest.approx(found.value, rel=1e-2, abs=1e-2)
+        assert found.uncertainty == max(found.error, found.residual)
+    largest = entry.extremes.largest
+    assert largest.error > 10 * largest.residual
+    assert f"± {largest.error:.2g}" in sharpness_table([entry])[1][0][1]
+
+
+def test_an_output_is_paired_with_its_parents(network: nn.Module) -> None:
+    other = deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    found = geo.soup([network, other], weights=[0.9, 0.1], data=batches(), sharpness="quick")
+    first, second, output = found.measurements.sharpness
+    assert [entry.model for entry in output.against] == [first.model, second.model]
+    assert first.against == []
+    for difference, parent in zip(output.against, (first, second), strict=True):
+        own, one = output.extremes.largest, parent.extremes.largest
+        assert difference.value == pytest.approx(own.value - one.value)
+        assert difference.low is not None
+        assert difference.detectable is not None
+        half = difference.value - difference.low
+        assert half < 1.97 * np.hypot(own.error, one.error) + own.residual + one.residual
+        assert difference.detectable > half
+    near = output.against[0]
+    assert near.low is not None
+    apart = 1.97 * np.hypot(output.extremes.largest.error, first.extremes.largest.error)
+    assert near.value - near.low < apart / 2, "what the images share is taken out"
 
 
 def test_half_precision_is_measured_in_float32(network: nn.Module) -> None:
