@@ -27,6 +27,7 @@ from mergekit_geo.reports.command import command_line
 from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.html_report import write_report
 from mergekit_geo.reports.provenance import count_parameters, model_entry, provenance, versions
+from mergekit_geo.reports.reading import REPORT
 from mergekit_geo.reports.schema import NotMeasured, Report
 from mergekit_geo.reports.tables import loss_table
 from mergekit_geo.reports.verdict import is_not_worse, verdict
@@ -168,28 +169,43 @@ def tune(
     Raises:
         GeoError: As `finetune`.
     """
-    from mergekit_geo.workflows.training_run import let_go, train
-
-    began, base = time.time(), tuning.base
+    base = tuning.base
     inputs = [base.folder] if base.folder is not None else []
     check_output(out, inputs, overwrite=tuning.asked.output.overwrite, kind=TUNED)
-    identity = tuning.identity()
-    folder = TrainingFolder(out, identity, tuning.asked.output, resume=resume)
+    folder = TrainingFolder(out, tuning.identity(), tuning.asked.output, resume=resume)
     try:
         with output_errors(out.absolute().parent, needed_bytes(base)):
             progress.say(f"{base.name}: {count_parameters(base):,} parameters")
-            trained = train(tuning, folder, progress)
-            let_go()
-            tuned = _write_weights(tuning, trained, folder, progress)
-            found = _measure(tuning, tuned, folder.folder, progress)
-            require_unchanged([base])
-            report = _report(tuning, trained, found, shown or out, began)
-            if is_first():
-                _write_report(report, folder.folder, identity)
+            report = _finished(tuning, folder) or _made(tuning, folder, shown or out, progress)
             folder.publish()
     finally:
         folder.leave()
     return FinetuneResult(report, out)
+
+
+def _finished(tuning: Tuning, folder: TrainingFolder) -> Report | None:
+    """What an earlier run had measured on the same data, and only not published."""
+    if not folder.is_ready:
+        return None
+    report = Report.model_validate_json((folder.folder / REPORT).read_bytes())
+    asked = json.loads(json.dumps(tuning.asked.settings()))
+    return report if report.settings == asked else None
+
+
+def _made(tuning: Tuning, folder: TrainingFolder, out: Path, progress: Progress) -> Report:
+    """Train, write, measure and report."""
+    from mergekit_geo.workflows.training_run import let_go, train
+
+    began = time.time()
+    trained = train(tuning, folder, progress)
+    let_go()
+    tuned = _write_weights(tuning, trained, folder, progress)
+    found = _measure(tuning, tuned, folder.folder, progress)
+    require_unchanged([tuning.base])
+    report = _report(tuning, trained, found, out, began)
+    if is_first():
+        _write_report(report, folder.folder, tuning.identity())
+    return report
 
 
 def needed_bytes(base: Checkpoint) -> int:

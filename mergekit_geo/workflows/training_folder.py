@@ -28,6 +28,8 @@ RECORD = "finetune.json"
 TUNED = Kind(RECORD)
 
 STATES, WHOLE = "training", "whole"
+READY = "ready"
+"""In an unfinished folder that lacks nothing but its new name, whatever is left of the states."""
 ASIDE = (
     "max-shard-size", "device", "accelerator", "matmul", "convolution", "environment", "code",
 )  # fmt: skip
@@ -49,6 +51,7 @@ class TrainingFolder:
     Attributes:
         workspace: Of the first process, None in the others.
         folder: Where the model is made.
+        is_ready: Whether an earlier run of the same work had only to publish it.
 
     Raises:
         OutputExistsError: A model is there, or an unfinished run that was not asked for.
@@ -69,6 +72,7 @@ class TrainingFolder:
         self._identity, self._output, self._keep = identity, output, keep
         self.folder = partial_of(out)
         by_first(lambda: self._open(out, resume=resume))
+        self.is_ready = agreed((self.folder / READY).is_file())
 
     @property
     def states(self) -> Path:
@@ -82,8 +86,11 @@ class TrainingFolder:
     def publish(self) -> None:
         """Make the model appear, without the states."""
         if self.workspace is not None:
+            (self.folder / READY).touch()
+            for mark in self.states.glob(f"*/{WHOLE}"):  # before what it vouches for
+                mark.unlink()
             shutil.rmtree(self.states, ignore_errors=True)
-            self.workspace.publish()
+            self.workspace.publish(spare=(READY,))
             self.workspace = None
         agreed(None)
 
@@ -164,6 +171,5 @@ def mark_whole(state: Path, *, fsync: bool) -> None:
 
 def holds_work(folder: Path, keep: tuple[str, ...] = (STATES,)) -> bool:
     """Whether an unfinished folder holds what a later run can go on with."""
-    return latest_state(folder / STATES) is not None or any(
-        (folder / name).exists() for name in keep if name != STATES
-    )
+    kept = (READY, *(name for name in keep if name != STATES))
+    return latest_state(folder / STATES) is not None or any((folder / n).exists() for n in kept)

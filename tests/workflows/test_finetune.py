@@ -408,6 +408,35 @@ def test_a_run_killed_while_it_is_measured_trains_no_step_again(
     assert found.measurements.training == whole.measurements.training
 
 
+def test_a_run_killed_while_it_clears_up_is_whole_after_the_same_call(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last state has lost its weights, and what it made is there."""
+    whole, remove = tune(family / "base", tmp_path / "whole"), shutil.rmtree
+
+    def killed(folder: Path, *rest: Any, **options: Any) -> None:
+        if Path(folder).name != "training":
+            return remove(folder, *rest, **options)
+        (Path(folder) / "checkpoint-4" / "model.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tune(family / "base", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    told = Stop(100)
+    found = tune(family / "base", tmp_path / "out", resume=True, progress=told)
+    assert not any("trained" in text for text in told.said)
+    assert found.measurements.training == whole.measurements.training
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "out"))
+
+
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*")}
+
+
 def test_a_killed_command_goes_on(family: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "mergekit_geo", "finetune", str(family / "base"),
