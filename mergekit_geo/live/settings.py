@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mergekit_geo.clock import MINUTES
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.limits import check_finite
 
@@ -26,7 +27,7 @@ class Compute:
 
     device: str | None = None
     dtype: str | None = None
-    budget: float = 10.0
+    budget: float = MINUTES
     trust_remote_code: bool = False
     anchors_in_memory: str = "auto"
 

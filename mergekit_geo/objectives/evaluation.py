@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.clock import clock_of
 from mergekit_geo.errors import DataError
 from mergekit_geo.live.distributed import agreed
 from mergekit_geo.live.settings import Compute
@@ -127,7 +128,8 @@ class Evaluator:
         if examples is not None and isinstance(objective, TaskObjective):
             objective = objective.of(examples)
         self.progress.phase(f"loss of {name}", int(objective.cost))
-        found = objective.measure(model, self.progress.advance)
+        with clock_of(self.compute.budget).running():
+            found = objective.measure(model, self.progress.advance)
         if examples is None or objective is not self.objective:
             return found
         return found.take(examples)
@@ -142,8 +144,8 @@ class Evaluator:
             return
         count = len(self.objective.kept)
         seconds = agreed(_seconds_each(self.objective, model) * self.evaluations)
-        limit = self.compute.budget * 60
-        most = int(count * limit / seconds) if limit and seconds > limit else count
+        left = agreed(clock_of(self.compute.budget).left)
+        most = int(count * left / seconds) if seconds > left else count
         self.take(min(count, max(self.objective.batch_size, most)))
         expected = seconds * self.count / count
         self.progress.say(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.workspace import check_output
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.live.settings import Compute
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.losses import Data
 
 
+@on_one_clock
 def run(
     recipe: str | Path | Mapping[str, Any],
     out: str | Path | None = None,

@@ -16,6 +16,7 @@ import numpy as np
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.limits import check_count
@@ -111,6 +112,7 @@ class Pair:
     barrier: Barrier
 
 
+@on_one_clock
 def barrier(
     models: Sequence[Model],
     out: str | Path | None = None,

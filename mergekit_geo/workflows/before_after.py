@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING
 
+from mergekit_geo.clock import clock_of
 from mergekit_geo.errors import DataError
 from mergekit_geo.workflows.draft import Evidence
 from mergekit_geo.workflows.evidence import INNER_POINTS, coarse_barriers, sharpness_evidence
@@ -31,14 +31,13 @@ def compare(tuning: Tuning, tuned: Checkpoint, output: Output, progress: Progres
         output: The same as a folder, or as configuration and tensors.
         progress: Told of the cost.
     """
-    asked, began = tuning.asked, time.monotonic()
-    losses = _losses(tuning, tuned, progress)
-    limit = asked.compute.budget * 60
-    left = max(limit - (time.monotonic() - began), 1.0) if limit else 0.0
-    sharpness = sharpness_evidence(
-        [tuning.base], output, tuning.plan, asked.data, asked.compute, asked.sharpness, left,
-        progress,
-    )  # fmt: skip
+    asked = tuning.asked
+    with clock_of(asked.compute.budget).running():
+        losses = _losses(tuning, tuned, progress)
+        sharpness = sharpness_evidence(
+            [tuning.base], output, tuning.plan, asked.data, asked.compute, asked.sharpness,
+            progress,
+        )  # fmt: skip
     return Evidence(losses, sharpness)
 
 

@@ -11,6 +11,7 @@ from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
 from mergekit_geo.workflows.choose import Chosen, choose
 from mergekit_geo.workflows.choosing import evaluations
+from mergekit_geo.workflows.evidence import measurements
 from mergekit_geo.workflows.losses import LossPlan
 from mergekit_geo.workflows.measuring import Ground, make_ground
 from mergekit_geo.workflows.request import Request
@@ -32,6 +33,7 @@ def chosen_point(
             "a model chosen by loss would be tuned to the built-in text",
             remedy=f"give --data of yours, or say --data {data.origin}",
         )
+    legs = 0 if choosing.along is None else len(anchors) - 1
     ground = make_ground(
         anchors,
         plan,
@@ -39,7 +41,7 @@ def chosen_point(
         request.train_data,
         request.compute,
         progress,
-        evaluations=evaluations(choosing, len(anchors)) + 2 * len(anchors),
+        evaluations=evaluations(choosing, len(anchors)) + measurements(len(anchors), legs),
         resumable=True,
         refresh_models=False,
     )

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mergekit_geo.clock import clock_of
+from mergekit_geo.live.distributed import agreed
 from mergekit_geo.progress import Progress
 
 if TYPE_CHECKING:
@@ -30,14 +32,12 @@ class Control:
 
     Attributes:
         wanted: True whatever it takes, False not at all, None within the time that is left.
-        left: Seconds; 0 is no limit.
         compute: How models are run.
         seed: Of the halves.
         progress: Told of steps.
     """
 
     wanted: bool | None
-    left: float
     compute: Compute
     seed: int
     progress: Progress
@@ -65,10 +65,11 @@ class Control:
         if len(known) < len(efforts):
             return "the path does not tell what it was fitted on"
         seconds = sum(effort.seconds for effort in known) * (2 if len(known) == 1 else 1)
-        if self.wanted is None and self.left and seconds > self.left:
+        left = agreed(clock_of(self.compute.budget).left)
+        if self.wanted is None and seconds > left:
             return (
                 f"training the ends further would take about {seconds / 60:.1f} minutes, and "
-                f"{self.left / 60:.1f} are left"
+                f"{left / 60:.1f} are left"
             )
         return ""
 

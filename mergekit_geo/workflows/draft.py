@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.clock import clock_of
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress
@@ -86,41 +86,37 @@ class Draft:
         self, output: Path | tuple[Config, dict[str, Tensor]], progress: Progress
     ) -> Evidence:
         """Losses and sharpness of the parents and of the output, or why there are none."""
-        request, anchors, began = self.request, self.parents, time.monotonic()
-        losses = evidence(
-            anchors,
-            output,
-            self.plan,
-            request.data,
-            request.train_data,
-            request.compute,
-            self.chosen,
-            self.ground,
-            progress,
-            self._control(progress),
-        )
-        self.ground = None  # the module that was measured makes room
-        limit = request.compute.budget * 60
-        left = max(limit - (time.monotonic() - began), 1.0) if limit else 0.0
-        sharpness = sharpness_evidence(
-            anchors,
-            output,
-            self.plan,
-            request.data,
-            request.compute,
-            request.sharpness,
-            left,
-            progress,
-        )
+        request, anchors = self.request, self.parents
+        with clock_of(request.compute.budget).running():
+            losses = evidence(
+                anchors,
+                output,
+                self.plan,
+                request.data,
+                request.train_data,
+                request.compute,
+                self.chosen,
+                self.ground,
+                progress,
+                self._control(progress),
+            )
+            self.ground = None  # the module that was measured makes room
+            sharpness = sharpness_evidence(
+                anchors,
+                output,
+                self.plan,
+                request.data,
+                request.compute,
+                request.sharpness,
+                progress,
+            )
         return Evidence(losses, sharpness)
 
     def _control(self, progress: Progress) -> Control:
         request = self.request
-        limit = request.compute.budget * 60
-        left = max(limit - (time.time() - self.began), 1.0) if limit else 0.0
         seed = request.data.seed if isinstance(request.data, EvalData) else 0
         wanted = request.choosing.control if request.command in CHOOSERS else False
-        return Control(wanted, left, request.compute, seed, progress)
+        return Control(wanted, request.compute, seed, progress)
 
     def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
         """All that is known at the end."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.clock import clock_of
 from mergekit_geo.curvature.levels import DIFFERENCES, Level
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.live.distributed import agreed, is_first
@@ -229,11 +230,11 @@ class _Search:
     def _require_budget(self, module: Module) -> None:
         """Tell the cost; refuse where the budget does not hold it."""
         seconds = agreed(seconds_each(self.objective, module)) * COST.gradients
-        limit = self.compute.budget * 60
-        if limit and seconds > limit:
+        left = agreed(clock_of(self.compute.budget).left)
+        if seconds > left:
             raise DataError(
-                f"eigenvectors would take up to {seconds / 60:.0f} minutes, and the budget is "
-                f"{self.compute.budget:g}",
+                f"eigenvectors would take up to {seconds / 60:.0f} minutes, and {left / 60:.1f} "
+                f"of {self.compute.budget:g} are left",
                 remedy="--budget 0 sets no limit; random directions cost nothing",
             )
         self.progress.say(f"eigenvectors at {self.model.name}: at most {seconds:.0f} s")

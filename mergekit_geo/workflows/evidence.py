@@ -66,8 +66,6 @@ def evidence(
     if plan.objective is None:
         return LossReport(reason=plan.reason)
     try:
-        count = len(anchors)
-        pairs = count * (count - 1) // 2 if count <= MOST_PARENTS else 0
         ground = ground or make_ground(
             anchors,
             plan,
@@ -75,13 +73,24 @@ def evidence(
             train_data,
             compute,
             progress,
-            evaluations=count + 1 + INNER_POINTS * pairs + LEG_POINTS * len(chosen.legs),
+            evaluations=measurements(len(anchors), len(chosen.legs)),
             resumable=True,
             refresh_models=False,
         )
         return _measured(anchors, output, plan, data, compute, chosen, ground, control)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
         return LossReport(**vars(failure(error, data)))
+
+
+def measurements(parents: int, legs: int) -> int:
+    """How many losses the evidence of a merge is made of.
+
+    Example:
+        >>> measurements(3, 0)
+        13
+    """
+    pairs = parents * (parents - 1) // 2 if parents <= MOST_PARENTS else 0
+    return parents + 1 + INNER_POINTS * pairs + LEG_POINTS * legs
 
 
 def sharpness_evidence(
@@ -91,7 +100,6 @@ def sharpness_evidence(
     data: Data,
     compute: Compute,
     level: str,
-    left: float,
     progress: Progress,
 ) -> SharpnessReport:
     """Measure how curved the loss is at parents and output, on the same examples.
@@ -105,7 +113,6 @@ def sharpness_evidence(
         data: The same as asked for.
         compute: How models are run.
         level: `off`, `quick` or `full`.
-        left: Seconds that may be spent; 0 is no limit.
         progress: Told of the cost.
     """
     from mergekit_geo.curvature.levels import Radii, level_of
@@ -116,9 +123,7 @@ def sharpness_evidence(
     subjects = [subject(anchor, "parent", compute) for anchor in anchors]
     subjects.append(_output_subject(output, anchors[0], compute))
     try:
-        return measure_sharpness(
-            subjects, plan, data, level_of(level), Radii(), compute, progress, left=left
-        )
+        return measure_sharpness(subjects, plan, data, level_of(level), Radii(), compute, progress)
     except Exception as error:  # a model's own code raises anything
         return SharpnessReport(**vars(failure(error, None)))
 

@@ -14,6 +14,7 @@ from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.checkpoints.workspace import check_output
 from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.limits import check_count
@@ -89,6 +90,7 @@ class FinetuneResult:
         return "\n".join(lines)
 
 
+@on_one_clock
 def finetune(
     model: Model,
     out: str | Path,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mergekit_geo.clock import clock_of
 from mergekit_geo.errors import DataError
 from mergekit_geo.live.distributed import agreed, is_first, world
 from mergekit_geo.live.settings import Compute
@@ -127,7 +128,6 @@ def measure_sharpness(
     progress: Progress,
     *,
     most: int | None = None,
-    left: float = 0.0,
 ) -> SharpnessReport:
     """Measure models one after another.
 
@@ -140,7 +140,6 @@ def measure_sharpness(
         compute: How models are run.
         progress: Told of the cost.
         most: Examples of the sample; the level's number if None.
-        left: Seconds that may be spent; 0 is no limit.
 
     Raises:
         DataError: Too few examples, or the budget holds none of it.
@@ -159,6 +158,7 @@ def measure_sharpness(
     settled = Kept(work(subjects, str(level), compute.budget, sample.count), warnings.append)
     runner = _Runner(subjects, level, radii, progress, seed, work, warnings.append)
     earlier = settled.settled(sample.count) if is_first() else None
+    left = agreed(clock_of(compute.budget).left)
     count = agreed(earlier) or runner.affordable(sample, left)
     settled.settle(count)
     if count < sample.count:
@@ -237,7 +237,7 @@ class _Runner:
         self._loaded[pending[0].name] = pending[0].load()
         each = agreed(seconds_each(sample.measured, self._loaded[pending[0].name]))
         seconds = each * self.level.gradients * len(pending)
-        count = sample.count if not left else min(sample.count, int(sample.count * left / seconds))
+        count = sample.count if seconds <= left else int(sample.count * left / seconds)
         if count < min(FEWEST_EXAMPLES, sample.count):
             raise DataError(
                 f"sharpness ({self.level.name}) of {len(pending)} models would take "

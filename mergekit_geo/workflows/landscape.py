@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.errors import DataError
 from mergekit_geo.landscapes.settings import View
 from mergekit_geo.live.settings import Compute
@@ -66,6 +67,7 @@ class LandscapeResult:
         return "\n".join(landscape_lines(self.measurements))
 
 
+@on_one_clock
 def landscape(
     models: Model | Sequence[Model],
     out: str | Path | None = None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.workspace import traces_of
+from mergekit_geo.clock import clock_of
 from mergekit_geo.limits import check_count
 from mergekit_geo.live.distributed import agreed, is_first
 from mergekit_geo.objectives.settings import EvalData
@@ -47,10 +48,10 @@ def tune_members(
     folder = TrainingFolder(out, identity, tuning.asked.output, resume=resume, keep=keep)
     seeds = [tuning.asked.seed + i for i in range(count)]
     try:
-        found = [
-            _member(tuning.with_seed(seed), name, folder, out, progress)
-            for seed, name in zip(seeds, names, strict=True)
-        ]
+        found = []
+        for number, (seed, name) in enumerate(zip(seeds, names, strict=True)):
+            with clock_of(tuning.asked.compute.budget).share(count - number):
+                found.append(_member(tuning.with_seed(seed), name, folder, out, progress))
         report = _report(tuning, found, seeds, out, began)
         if is_first():
             write_record(report, folder.folder)

@@ -23,6 +23,7 @@ from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.checkpoints.workspace import Workspace, check_output
 from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.clock import clock_of
 from mergekit_geo.errors import AntipodalError, ArgumentError, ChangedError, NonFiniteError
 from mergekit_geo.live.distributed import world
 from mergekit_geo.merging.blend import Blend
@@ -69,7 +70,8 @@ def merge(
     plan = plan_losses(checkpoints, request.data, request.compute)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     anchors = found.fetch()
-    chosen, ground = chosen_point(anchors, request, plan, progress)
+    with clock_of(request.compute.budget).running():
+        chosen, ground = chosen_point(anchors, request, plan, progress)
     inputs = (*anchors, *chosen.bends)
     blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
     warnings = [*request.warnings, *found.warnings]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError, DataError
@@ -83,6 +84,7 @@ class PathResult:
         )
 
 
+@on_one_clock
 def fit_path(
     models: Sequence[Model],
     out: str | Path | None = None,

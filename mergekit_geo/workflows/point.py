@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import EvalData
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 BUILTIN_TEXT = EvalData()
 
 
+@on_one_clock
 def point(
     folder: str | Path,
     out: str | Path | None = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.clock import clock_of
 from mergekit_geo.connectivity.paths import Route, path
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError
@@ -71,7 +72,9 @@ def routes(
         search = CurveSearch(
             pair, training, how, ground.halves(seed), first, FitState(None, []), progress
         )
-        return route_of(search.run(), effort_of(search.found, how, train_data))
+        with clock_of(compute.budget).resting():
+            bends = search.run()
+        return route_of(bends, effort_of(search.found, how, train_data))
 
     return fit
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.curvature.levels import Radii, level_of
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.live.settings import Compute
@@ -58,6 +59,7 @@ class SharpnessResult:
         )
 
 
+@on_one_clock
 def sharpness(
     models: Model | Sequence[Model],
     out: str | Path | None = None,
@@ -118,7 +120,6 @@ def _sharpness(
         compute,
         told,
         most=data.max_examples if isinstance(data, EvalData) else None,
-        left=compute.budget * 60,
     )
     require_unchanged(anchors)
     slope = found.entries[0].slope

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.geometry.sphere import Antipodal, slerp_or_karcher
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.losses import Data
 
 
+@on_one_clock
 def slerp(
     models: Sequence[Model],
     out: str | Path | None = None,

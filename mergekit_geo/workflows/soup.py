@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.workspace import check_output
+from mergekit_geo.clock import on_one_clock
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 BUILTIN_TEXT = EvalData()
 
 
+@on_one_clock
 def soup(
     models: Sequence[Model],
     out: str | Path | None = None,
