@@ -164,6 +164,7 @@ class SelectionEntry(Part):
         steps: What was tried, and its loss there.
         left_out: Models outside the largest basin, and why.
         sharpness: λ_max on the selection half, of the points that were compared by it.
+        started_from: Where a learned soup started: the best parent, the uniform or the greedy soup.
     """
 
     method: str
@@ -172,6 +173,7 @@ class SelectionEntry(Part):
     steps: list[tuple[str, float]]
     left_out: list[str] = []
     sharpness: list[tuple[str, float]] = []
+    started_from: str | None = None
 
 
 class MergeMeasurements(Part):

@@ -74,7 +74,7 @@ def unmerged(report: Report) -> str:
         return f"There is nothing to merge: the output is a copy of {name}."
     assert isinstance(report.result, MergeMeasurements)
     chosen = report.result.selection
-    if chosen is not None and chosen.method == "greedy":
+    if chosen is not None and chosen.method in {"greedy", "learned"}:
         return f"Nothing helped {name}: the output is {name}, unmerged."
     return f"The output is {name}, unmerged: no other model has a part in it."
 

@@ -26,6 +26,9 @@ from mergekit_geo.merging.groups import group_of
 from mergekit_geo.merging.kernels import Kernel, Stretch
 
 STRETCH = 1 << 18
+INSIDE = 0.01
+"""Share of the uniform soup where the search starts."""
+
 Weights = dict[str, NDArray[np.float64]]
 """Group of tensors to (k,) coefficients."""
 
@@ -49,24 +52,31 @@ def learn(
     loss_of: Callable[[int], Tensor],
     *,
     granularity: str = "model",
+    start: Sequence[float] | None = None,
     steps: int = 50,
     learning_rate: float = 0.1,
     advance: Callable[[int], None] = lambda step: None,
+    look: Callable[[int, Weights], None] = lambda step, weights: None,
+    every: int = 1,
 ) -> LearnedSoup:
-    """Minimise a loss over soups of a blend's anchors, from the uniform one on, with Adam.
+    """Minimise a loss over soups of a blend's anchors, with Adam.
 
     Args:
         live: Holds the model; its gradients are used and cleared.
         blend: The anchors.
         loss_of: Differentiable loss of the model on the batch of a step.
         granularity: `model`, `layer` or `tensor` share coefficients.
+        start: Coefficients to start from, one per anchor; equal ones if None. A hundredth of the
+            way to the uniform soup is gone at once: coefficients of zero would have no slope.
         steps: Of the optimiser.
         learning_rate: On the free numbers.
         advance: Told of each step.
+        look: Given the number of steps that are done and the coefficients after them.
+        every: After so many steps, and after the last.
     """
     names = [name for name in blend.donor.tensors if blend.donor.tensors[name].is_float]
     groups = sorted({group_of(name, granularity) for name in names})
-    free = torch.zeros(len(groups), len(blend.anchors), dtype=torch.float64, requires_grad=True)
+    free = _free(start, len(blend.anchors)).repeat(len(groups), 1).requires_grad_()
     optimizer = torch.optim.Adam([free], lr=learning_rate)
     losses = []
     for step in range(steps):
@@ -78,6 +88,8 @@ def learn(
         torch.softmax(free, dim=1).backward(torch.from_numpy(slopes))  # type: ignore[no-untyped-call]
         optimizer.step()
         advance(1)
+        if (step + 1) % every == 0 or step + 1 == steps:
+            look(step + 1, _by_group(groups, free))
     return LearnedSoup(_by_group(groups, free), tuple(losses))
 
 
@@ -90,6 +102,14 @@ def soup_of(blend: Blend, weights: Weights, granularity: str) -> Blend:
         if (group := group_of(name, granularity)) in weights
     }
     return replace(blend, rule=mean, rules=rules)
+
+
+def _free(start: Sequence[float] | None, count: int) -> Tensor:
+    """The free numbers whose softmax is where to start: (k,)."""
+    if start is None:
+        return torch.zeros(count, dtype=torch.float64)
+    inside = (1 - INSIDE) * torch.tensor(start, dtype=torch.float64) + INSIDE / count
+    return inside.log()
 
 
 def _by_group(groups: Sequence[str], free: Tensor) -> Weights:

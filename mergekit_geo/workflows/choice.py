@@ -49,7 +49,8 @@ def chosen_point(
     weights, route_to = request.rule.weights, None
     if choosing.along is not None:
         route_to = _route_to(choosing.along, request, ground, seed, progress)
-    return choose(choosing, weights, ground, progress, seed, route_to), ground
+    dtype = request.output.stored_dtype
+    return choose(choosing, weights, ground, progress, seed, route_to, dtype), ground
 
 
 def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:

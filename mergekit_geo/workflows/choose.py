@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.reports.schema import SelectionEntry
 from mergekit_geo.workflows.choosing import Choosing
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.live.blend import InPlace
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.objectives.halves import Halves
-    from mergekit_geo.objectives.objective import TaskObjective
     from mergekit_geo.progress import Progress
-    from mergekit_geo.selection.learned import Weights
+    from mergekit_geo.selection.greedy import GreedySoup
     from mergekit_geo.workflows.along import RouteTo
+    from mergekit_geo.workflows.learning import Seen
     from mergekit_geo.workflows.measuring import Ground
     from mergekit_geo.workflows.picking import Picked
 
@@ -56,6 +52,7 @@ def choose(
     progress: Progress,
     seed: int,
     route_to: RouteTo | None = None,
+    dtype: str | None = None,
 ) -> Chosen:
     """Choose a point by loss.
 
@@ -66,6 +63,8 @@ def choose(
         progress: Told of steps.
         seed: Of the halves.
         route_to: Gives the path from a point to a model, where points of paths are sought.
+        dtype: Of the output, as safetensors names it; the first model's own if None. Soups are
+            measured as they would be written.
 
     Raises:
         DataError: Too few documents for two halves.
@@ -75,13 +74,18 @@ def choose(
     documents = len(set(first.document[halves.selection].tolist()))
     if choosing.along is not None:
         return _along(choosing, ground, halves, seed, route_to, documents)
-    search = _Search(choosing, weights, ground, halves, progress)
+    search = _Search(choosing, weights, ground, halves, progress, dtype)
     members, left_out = search.members()
-    rule, rules, method, text, steps = search.run(members)
+    found = search.run(members)
     entry = SelectionEntry(
-        method=method, chosen=text, documents=documents, steps=steps, left_out=left_out
+        method=found.method,
+        chosen=found.chosen,
+        documents=documents,
+        steps=found.steps,
+        left_out=left_out,
+        started_from=found.started_from,
     )
-    return Chosen(rule, rules, entry, halves)
+    return Chosen(found.rule, found.rules, entry, halves)
 
 
 def _along(
@@ -106,7 +110,14 @@ def _along(
     return Chosen(found.point.rule, {}, entry, halves, found.point.bends, found.legs)
 
 
-Found = tuple[Rule, Mapping[str, Rule], str, str, list[tuple[str, float]]]
+@dataclass(frozen=True)
+class _Found:
+    rule: Rule
+    rules: Mapping[str, Rule]
+    method: str
+    chosen: str
+    steps: list[tuple[str, float]]
+    started_from: str | None = None
 
 
 @dataclass
@@ -116,6 +127,7 @@ class _Search:
     ground: Ground
     halves: Halves
     progress: Progress
+    dtype: str | None
 
     @property
     def names(self) -> list[str]:
@@ -140,7 +152,7 @@ class _Search:
         ]
         return list(largest), left_out
 
-    def run(self, members: list[int]) -> Found:
+    def run(self, members: list[int]) -> _Found:
         choosing = self.choosing
         if choosing.method == "greedy":
             return self._greedy(members)
@@ -151,10 +163,11 @@ class _Search:
             raise ArgumentError("the weights of the largest basin sum to zero")
         rule = Linear(tuple(w / sum(kept) for w in kept))
         text = ", ".join(self.names[i] for i in members)
-        return rule, {}, "largest basin", text, []
+        return _Found(rule, {}, "largest basin", text, [])
 
     def loss(self, title: str, blend: Blend, key: str) -> float:
         """On the selection half."""
+        key = f"{key} {self.dtype}" if self.dtype else key
         return self.ground.walk.at(title, blend, key).take(self.halves.selection).mean
 
     def _soup(self, members: Sequence[int]) -> Linear:
@@ -164,84 +177,64 @@ class _Search:
     def _blend(self, rule: Rule, rules: Mapping[str, Rule] = {}) -> Blend:
         from mergekit_geo.merging.blend import Blend
 
-        return Blend(tuple(self.ground.walk.anchors), rule, rules=rules)
+        return Blend(tuple(self.ground.walk.anchors), rule, self.dtype, rules)
 
     def _title(self, members: Sequence[int]) -> str:
         return " + ".join(self.names[i] for i in members)
 
-    def _greedy(self, members: Sequence[int]) -> Found:
+    def _greedy_soup(self, members: Sequence[int], *, again: bool) -> GreedySoup:
+        """Over places in `members`."""
         from mergekit_geo.selection.greedy import Members, greedy
 
         def loss_of(chosen: Members) -> float:
-            soup = tuple(members[i] for i in chosen)
-            return self.loss(
-                self._title(soup), self._blend(self._soup(soup)), f"soup {sorted(soup)}"
-            )
+            soup = [members[i] for i in chosen]
+            return self._seen(self._title(soup), soup).loss
 
         walk, half = self.ground.walk, self.halves.selection
         singles = [walk.at_model(i).take(half).mean for i in members]
-        found = greedy(singles, loss_of, with_replacement=self.choosing.with_replacement)
+        return greedy(singles, loss_of, with_replacement=again)
+
+    def _greedy(self, members: Sequence[int]) -> _Found:
+        found = self._greedy_soup(members, again=self.choosing.with_replacement)
         soup = [members[i] for i in found.members]
         steps = [(self._title([members[i] for i in s.members]), s.loss) for s in found.steps]
-        return self._soup(soup), {}, "greedy", self._title(soup), steps
+        return _Found(self._soup(soup), {}, "greedy", self._title(soup), steps)
 
-    def _learned(self, members: Sequence[int]) -> Found:
-        from mergekit_geo.live.blend import InPlace
-        from mergekit_geo.objectives.objective import TaskObjective
-        from mergekit_geo.selection.learned import learn, soup_of
+    def _seen(self, title: str, soup: Sequence[int]) -> Seen:
+        """A uniform soup of some models."""
+        from mergekit_geo.workflows.learning import Seen
 
-        objective, live = self.ground.objective, self.ground.walk.live
-        if not isinstance(objective, TaskObjective) or not isinstance(live, InPlace):
-            raise DataError(
-                "a learned soup needs gradients of a task, and a module whose tensors are those "
-                "that are stored",
-                remedy="--method greedy needs neither",
-            )
-        loss_of = _batch_loss(objective.of(self.halves.selection), live)
-        start = self._blend(self._soup(members))
-        inner = replace(start, anchors=tuple(start.anchors[i] for i in members))
-        choosing = self.choosing
-        self.progress.phase(f"learning a soup of {len(members)}", choosing.steps)
-        found = learn(
-            live,
-            inner,
-            loss_of,
-            granularity=choosing.granularity,
-            steps=choosing.steps,
-            advance=self.progress.advance,
-        )
-        learned = soup_of(
-            start, _of_all(found.weights, members, len(self.names)), choosing.granularity
-        )
-        uniform = self.loss("uniform soup", start, f"soup {sorted(members)}")
-        after = self.loss("learned soup", learned, f"learned {choosing}")
-        steps = [("uniform soup", uniform), ("learned soup", after)]
-        if not after < uniform:
-            return start.rule, {}, "learned", "the uniform soup: learning did not help", steps
+        blend = self._blend(self._soup(soup))
+        return Seen(title, blend, self.loss(title, blend, f"soup {sorted(soup)}"))
+
+    def _starts(self, members: Sequence[int]) -> list[Seen]:
+        """The uniform soup, the greedy one and the best model, each once, as it is written."""
+        greedy = self._greedy_soup(members, again=False)
+        joined, (best,) = [members[i] for i in greedy.members], greedy.steps[0].members
+        titles = {  # one that is another has the later title
+            tuple(sorted(joined)): f"greedy soup, {self._title(joined)}",
+            tuple(members): "uniform soup",
+            (members[best],): self.names[members[best]],
+        }
+        return [self._seen(title, soup) for soup, title in titles.items()]
+
+    def _learned(self, members: Sequence[int]) -> _Found:
+        from mergekit_geo.workflows.learning import best_seen, differentiable, learned_from
+
+        gradient = differentiable(self.ground, self.halves)
+        starts = self._starts(members)
+        start = best_seen(starts)
+        way = learned_from(start.blend, members, self.choosing, gradient, self.loss, self.progress)
+        best = best_seen([start, *way])
+        steps = [(point.title, point.loss) for point in (*starts, *way)]
+        rule, rules = best.blend.rule, best.blend.rules
+        if best is start:
+            alone = start.title in self.names
+            text = "nothing helped it" if alone else "learning did not help"
+            title = start.title if alone else f"the {start.title}"
+            return _Found(rule, rules, "learned", f"{title}: {text}", steps, start.title)
         text = ", ".join(
-            f"{name} {weight:.3f}"
-            for name, weight in zip(self.names, learned.rule.weights, strict=True)
+            f"{name} {weight:.3f}" for name, weight in zip(self.names, rule.weights, strict=True)
         )
-        return learned.rule, learned.rules, f"learned by {choosing.granularity}", text, steps
-
-
-def _batch_loss(part: TaskObjective, live: InPlace) -> Callable[[int], Tensor]:
-    """The loss per token of the batch of a step, differentiable; long and short ones in turn."""
-    pieces = part.pieces()
-    random.Random(0).shuffle(pieces)
-
-    def loss_of(step: int) -> Tensor:
-        loss, weight = pieces[step % len(pieces)](live.model)
-        return (loss @ weight) / weight.sum()
-
-    return loss_of
-
-
-def _of_all(weights: Weights, members: Sequence[int], count: int) -> Weights:
-    """Coefficients of the members as coefficients of all models."""
-    import numpy as np
-
-    return {
-        group: np.bincount(list(members), shares, minlength=count).astype(np.float64)
-        for group, shares in weights.items()
-    }
+        method = f"learned by {self.choosing.granularity}"
+        return _Found(rule, rules, method, text, steps, start.title)

@@ -184,6 +184,25 @@ def test_learned_soup_follows_the_gradient_of_the_coefficients(granularity: str)
         )
 
 
+@pytest.mark.parametrize("granularity", ["model", "tensor"])
+def test_learned_soup_starts_where_it_is_told(granularity: str) -> None:
+    blend, module = Blend(anchors(3), Linear((1 / 3,) * 3)), Two(9)
+    live = InPlace(module, {name: name for name in module.state_dict()})
+    x, seen = torch.randn(8, 3), []
+
+    def look(step: int, weights: dict[str, np.ndarray]) -> None:  # type: ignore[type-arg]
+        seen.append((step, weights))
+
+    found = learn(
+        live, blend, lambda step: module(x).square().mean(), start=(0.0, 1.0, 0.0), steps=5,
+        learning_rate=0.0, granularity=granularity, look=look, every=2,
+    )  # fmt: skip
+    assert [step for step, _ in seen] == [2, 4, 5]
+    for weights in (found.weights, *(weights for _, weights in seen)):
+        for shares in weights.values():
+            np.testing.assert_allclose(shares, [0.01 / 3, 0.99 + 0.01 / 3, 0.01 / 3])
+
+
 def group(name: str, granularity: str) -> str:
     parts = {"model": "", "layer": name.rpartition(".")[0], "tensor": name}
     return parts[granularity]

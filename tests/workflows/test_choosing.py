@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
@@ -154,13 +156,17 @@ def test_learned_is_no_worse_than_uniform(
     found = choose(models, out, method="learned", granularity=granularity, steps=8)
     entry = entry_of(found)
     check_halves(found, uniform)
-    (_, before), (_, after) = entry.steps
-    assert [title for title, _ in entry.steps] == ["uniform soup", "learned soup"]
-    assert after < before, "the third is noise: less of it must help"
+    losses = dict(entry.steps)
+    after = min(loss for title, loss in entry.steps if title.startswith("learned soup, step "))
+    assert after < losses["uniform soup"], "the third is noise: less of it must help"
+    assert after == min(losses.values())
+    assert entry.started_from == min(
+        (title for title in losses if "learned" not in title), key=lambda title: losses[title]
+    )
     assert entry.method == f"learned by {granularity}"
     weights = found.measurements.coefficients.weights
     assert sum(weights) == pytest.approx(1)
-    assert 0 <= weights[2] < 0.3 < min(weights[:2])
+    assert 0 <= weights[2] < 0.1
     tensors = json.loads((out / "merge.json").read_text())["tensors"]
     merged = load_file(out / "model.safetensors")
     parents = [load_file(model / "model.safetensors") for model in models]
@@ -181,10 +187,115 @@ def test_learned_is_no_worse_than_uniform(
         assert len(set.union(*layers.values())) == 4
 
 
-def test_learned_that_does_not_help_is_the_uniform_soup(models: list[Path]) -> None:
-    found = choose(models[:2], method="learned", steps=0)
-    assert entry_of(found).chosen == "the uniform soup: learning did not help"
-    assert found.measurements.coefficients.weights == [0.5, 0.5]
+def test_learned_starts_in_the_middle_where_that_is_best(family: Path, tmp_path: Path) -> None:
+    """Noise that cancels: the middle is better than either."""
+    draw, found = torch.Generator().manual_seed(0), []
+    state = load_file(family / "a" / "model.safetensors")
+    noise = {n: 0.5 * t.std() * torch.randn(t.shape, generator=draw) for n, t in state.items()}
+    for sign, name in ((1, "more"), (-1, "less")):
+        found.append(shutil.copytree(family / "a", tmp_path / name))
+        moved = {n: t + sign * noise[n] if t.dim() > 1 else t for n, t in state.items()}
+        save_file(moved, found[-1] / "model.safetensors", metadata={"format": "pt"})
+    soup = choose(found, method="learned", steps=1)
+    entry = entry_of(soup)
+    losses, weights = dict(entry.steps), soup.measurements.coefficients.weights
+    assert entry.started_from == "uniform soup"
+    assert {"uniform soup", "learned soup, step 1", *map(str, found)} >= losses.keys()
+    if losses["learned soup, step 1"] < losses["uniform soup"]:
+        assert weights == pytest.approx([0.5, 0.5], abs=0.06)
+    else:
+        assert entry.chosen == "the uniform soup: learning did not help"
+        assert weights == [0.5, 0.5]
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Documents that can be learned in a hundred steps."""
+    text = tmp_path_factory.mktemp("counting") / "text.txt"
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    lines = (" ".join(words[(i + j) % 10] for j in range(9)) + f" of {i}" for i in range(40))
+    text.write_text("\n\n".join(lines))
+    return text
+
+
+@pytest.fixture(scope="module")
+def parted(family: Path, counting: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two models that were worsened a little, and a better one behind a barrier.
+
+    It computes what they did, with the channels of its residual stream in another order: as if it
+    had been trained by itself.
+    """
+    root, draw = tmp_path_factory.mktemp("parted"), torch.Generator().manual_seed(0)
+    good, found = trained(family / "a", counting.read_text().split("\n\n")), []
+    order = torch.randperm(64, generator=draw)
+    for name in ("cold", "cool", "hot"):
+        found.append(shutil.copytree(family / "a", root / name))
+        if name == "hot":
+            state = {n: reordered(n, t, order) for n, t in good.items()}
+        else:
+            noise = {n: torch.randn(t.shape, generator=draw) for n, t in good.items()}
+            state = {n: t + 0.2 * t.std() * noise[n] for n, t in good.items()}
+        save_file(state, found[-1] / "model.safetensors", metadata={"format": "pt"})
+    return found
+
+
+def trained(folder: Path, texts: list[str]) -> dict[str, Tensor]:
+    tokenizer, model = (
+        auto.from_pretrained(folder) for auto in (AutoTokenizer, AutoModelForCausalLM)
+    )
+    ids = torch.tensor([(tokenizer(text)["input_ids"] * 2)[:16] for text in texts])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    stored = load_file(folder / "model.safetensors")
+    return {name: model.state_dict()[name].clone() for name in stored}
+
+
+def reordered(name: str, tensor: Tensor, order: Tensor) -> Tensor:
+    """A tensor of a Llama whose residual stream has another order of channels."""
+    written = name.endswith(("o_proj.weight", "down_proj.weight"))
+    return (tensor[order] if written or tensor.dim() == 1 else tensor[:, order]).contiguous()
+
+
+@pytest.mark.parametrize(
+    ("granularity", "dtype"), [("model", None), ("tensor", None), ("layer", "bfloat16")]
+)
+def test_learned_starts_on_the_right_side_of_a_barrier(
+    parted: list[Path], counting: Path, tmp_path: Path, granularity: str, dtype: str | None
+) -> None:
+    """From the uniform soup on, the gradient leads into the basin that more models are in."""
+    found = geo.soup(
+        parted, tmp_path / "out", data=geo.EvalData(str(counting), seq_len=16), sharpness="off",
+        choosing=geo.Choosing(method="learned", granularity=granularity, steps=6),
+        output=geo.Output(fsync=False, dtype=dtype),
+    )  # fmt: skip
+    entry, hot = entry_of(found), str(parted[2])
+    losses, parents = dict(entry.steps), {e.model: e.loss for e in losses_of(found, "parent")}
+    (output,) = losses_of(found, "output")
+    assert entry.started_from == hot
+    assert losses["uniform soup"] > losses[hot] + 0.3
+    weights = found.measurements.coefficients.weights
+    assert (weights == [0, 0, 1]) == ("nothing helped" in entry.chosen)
+    assert weights[2] > 0.9
+    # so also on the other half, which had no part in it
+    assert output.loss == pytest.approx(parents[hot], abs=0.02)
+
+
+def test_learned_that_helps_nobody_is_the_best_model(
+    parted: list[Path], counting: Path, tmp_path: Path
+) -> None:
+    found = geo.soup(
+        parted, tmp_path / "out", data=geo.EvalData(str(counting), seq_len=16), sharpness="off",
+        choosing=geo.Choosing(method="learned", steps=1), output=FAST,
+    )  # fmt: skip
+    hot = str(parted[2])
+    assert entry_of(found).chosen == f"{hot}: nothing helped it"
+    assert found.measurements.unmerged == hot
+    assert f"Nothing helped {hot}: the output is {hot}, unmerged." in str(found)
+    whole, best = (load_file(f / "model.safetensors") for f in (tmp_path / "out", parted[2]))
+    assert all(torch.equal(whole[name], tensor) for name, tensor in best.items())
 
 
 def test_learned_needs_gradients_of_a_task() -> None:
