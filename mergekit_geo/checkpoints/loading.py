@@ -195,10 +195,26 @@ def _untrusted(what: str, where: str) -> UnsupportedError:
 
 
 @contextmanager
-def _told(what: str, folder: Path, where: str = "", *, trusted: bool) -> Iterator[None]:
-    """What transformers refuses, and whatever else it raises, in one line."""
+def _unasked() -> Iterator[None]:
+    """Code that a class of transformers comes upon in folders below is refused, too.
+
+    Such a class hands nothing on of whom the user trusts, and would ask on the terminal.
+    """
+    from transformers import dynamic_module_utils as code
+
+    before, code.TIME_OUT_REMOTE_CODE = code.TIME_OUT_REMOTE_CODE, 0
     try:
         yield
+    finally:
+        code.TIME_OUT_REMOTE_CODE = before
+
+
+@contextmanager
+def _told(what: str, folder: Path, where: str = "", *, trusted: bool) -> Iterator[None]:
+    """Never a question; what transformers refuses, and whatever else it raises, in one line."""
+    try:
+        with _unasked():
+            yield
     except (GeoError, MemoryError):
         raise
     except Exception as error:  # its converters, and a model's own code, raise anything

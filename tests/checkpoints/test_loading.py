@@ -18,7 +18,7 @@ from mergekit_geo.checkpoints.loading import (
     load_tokenizer,
     own_class,
 )
-from mergekit_geo.errors import DataError, FormatError, UnsupportedError
+from mergekit_geo.errors import CheckpointError, DataError, FormatError, UnsupportedError
 from mergekit_geo.objectives.dataset_rows import hub_rows
 from mergekit_geo.objectives.settings import EvalData
 from tests.checkpoints.code_models import (
@@ -107,6 +107,24 @@ def test_code_of_tokenizer_and_image_processor(tmp_path: Path, mark: Path) -> No
     (folder / "tokenizer_config.json").write_text('{"auto_map": ["tokenization_own.X", null]}')
     with pytest.raises(UnsupportedError, match=f"m: the tokenizer {REFUSED}"):
         load_tokenizer(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_code_in_a_folder_below_is_not_asked_about(
+    tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool
+) -> None:
+    """RagTokenizer loads two tokenizers, and says of neither whether its code is trusted."""
+    parts = {"question_encoder": {"model_type": "vit"}, "generator": {"model_type": "bart"}}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "rag", **parts}))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "RagTokenizer"}')
+    below = tmp_path / "question_encoder_tokenizer"
+    below.mkdir()
+    code_tokenizer(below, mark)
+    monkeypatch.setattr("builtins.input", lambda question: "y")
+    refused = "transformers cannot load the tokenizer" if trusted else f"the tokenizer {REFUSED}"
+    with pytest.raises(CheckpointError, match=refused):
+        load_tokenizer(tmp_path, trusted=trusted)
     assert not mark.exists()
 
 
