@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mergekit_geo.objectives.settings import BUILTIN
-from mergekit_geo.reports.card_data import HUB_ID, front_matter, model_name
+from mergekit_geo.reports.again import command_again
+from mergekit_geo.reports.card_data import HUB_ID, front_matter, model_name, public_data
 from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.headline import summary
 from mergekit_geo.reports.licenses import common_license, license_name
@@ -31,7 +32,7 @@ from mergekit_geo.reports.tables import (
 from mergekit_geo.reports.usage import usage
 
 PAGE = "https://huggingface.co"
-PROJECT = "[mergekit_geo](https://pypi.org/project/mergekit_geo)"
+PROJECT = "`mergekit_geo`"
 
 
 def model_card(report: Report) -> str:
@@ -124,9 +125,8 @@ def _license(models: Sequence[ModelEntry]) -> str:
 
 
 def _recipe(report: Report) -> str:
-    command = report.provenance.command if report.provenance else ""
-    if command:
-        return code(command, "sh")
+    if command := command_again(report):
+        return f"To make it again, in the folder of this card:\n\n{code(command, 'sh')}"
     return "Made in Python, from models in memory: no command makes it again."
 
 
@@ -135,8 +135,9 @@ def losses_parts(report: Report) -> list[str]:
     head, rows = loss_table(report)
     if not rows or report.data is None:
         return []
+    measured = escape(describe_data(public_data(report.data)))
     about = (
-        f"Measured on {escape(describe_data(report.data))}. Intervals are 95 % over documents; "
+        f"Measured on {measured}. Intervals are 95 % over documents; "
         "those of differences are paired."
     )
     return [about, table(head, rows)]

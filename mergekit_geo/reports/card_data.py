@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.objectives.settings import BUILTIN
 from mergekit_geo.printable import printable
 from mergekit_geo.reports.finetune import FinetuneMeasurements
 from mergekit_geo.reports.licenses import common_license
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@.+)?")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LIBRARY = "mergekit_geo"
+UNPUBLISHED = "unpublished"
+"""Type of a dataset that is not on the Hub, where a file's name may be somebody's dataset."""
 
 TASKS = {
     "ForCausalLM": "causal-lm",
@@ -122,7 +125,7 @@ def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
     return [
         EvalResult(
             task_type=PIPELINES.get(data.task, data.task or "other"),
-            dataset_type=dataset_type(data.source),
+            dataset_type=dataset_type(data),
             dataset_name=dataset_name(data),
             metric_type=kind,
             metric_name=name or "score",
@@ -134,21 +137,35 @@ def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
     ]
 
 
-def dataset_type(source: str) -> str:
-    """What the Hub takes for the id of a dataset.
+def dataset_type(data: DataEntry) -> str:
+    """What the Hub takes for the id of a dataset: one that is there, or that it is none.
 
     Example:
-        >>> dataset_type("builtin:python-docs"), dataset_type("/home/me/held out.jsonl")
-        ('builtin-python-docs', 'held-out.jsonl')
+        >>> local = DataEntry(
+        ...     source="org/held.jsonl", digest="", documents=9, examples=9, available=9, tokens=9,
+        ...     seq_len=9, seed=0)
+        >>> dataset_type(local), dataset_type(local.model_copy(update={"repository": "org/texts"}))
+        ('unpublished', 'org/texts')
     """
-    name = source if HUB_ID.fullmatch(source) else PurePath(source).name
-    return re.sub(r"[^\w./-]+", "-", name).strip("-./") or "data"
+    return data.repository or UNPUBLISHED
 
 
 def dataset_name(data: DataEntry) -> str:
     """For people, without the folders of this machine."""
     half = ", report half" if data.half else ""
-    return f"{printable(PurePath(data.source).name)} ({data.documents} documents{half})"
+    return f"{_public_source(data)} ({data.documents} documents{half})"
+
+
+def public_data(data: DataEntry) -> DataEntry:
+    """As a card names it, without the folders of this machine."""
+    return data.model_copy(update={"source": _public_source(data)})
+
+
+def _public_source(data: DataEntry) -> str:
+    """A dataset of the Hub or the built-in text by name, all else by its content."""
+    if data.repository or data.source == BUILTIN:
+        return data.source
+    return f"unpublished data of SHA-256 {data.digest[:12]}" if data.digest else "unpublished data"
 
 
 def _metric_type(name: str) -> str:

@@ -233,6 +233,7 @@ class DataEntry(Part):
         metric: What the task's metric is called.
         half: `report` where something was chosen on the other half.
         notes: What was guessed about the data.
+        repository: The dataset's id on the Hub; null for what is not there.
     """
 
     source: str
@@ -248,6 +249,7 @@ class DataEntry(Part):
     metric: str = ""
     half: Literal["", "report"] = ""
     notes: list[str] = []
+    repository: str | None = None
 
 
 class NotMeasured(Part):

@@ -198,6 +198,8 @@ def source_entry(
             seq_len=0,
             **shared,
         )
+    from mergekit_geo.objectives.rows import is_on_hub
+
     task = sample.objective.task
     return DataEntry(
         source=data.origin,
@@ -209,6 +211,7 @@ def source_entry(
         unit=task.unit,
         metric=task.metric,
         notes=list(sample.notes),
+        repository=data.origin if is_on_hub(data) else None,
         **shared,
     )
 

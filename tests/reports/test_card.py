@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
+from typer.testing import CliRunner
 
 import mergekit_geo as geo
+from mergekit_geo.cli.app import app
 from mergekit_geo.reports.card import model_card
 from mergekit_geo.reports.licenses import differing_licenses
 from mergekit_geo.reports.losses import BarrierEntry, EstimateEntry, LossEntry
@@ -97,8 +100,10 @@ def test_results_are_in_the_model_index(report: Report) -> None:
         "loss": 1.234568, "perplexity": 3.437, "accuracy": 0.25
     }  # fmt: skip
     assert results["loss"].metric_args == {"interval_95": {"low": 1.1, "high": 1.3}}
-    assert results["loss"].dataset_type == "held-out.jsonl"
-    assert results["loss"].dataset_name == "held out.jsonl (40 documents, report half)"
+    assert results["loss"].dataset_type == "unpublished"
+    assert results["loss"].dataset_name == "unpublished data (40 documents, report half)"
+    assert "held out" not in card.content
+    assert "/home/me" not in card.content
     assert {result.task_type for result in results.values()} == {"text-generation"}
     assert card.data.model_name == "out"
 
@@ -207,11 +212,59 @@ def test_hostile_names_and_licences_stay_text(report: Report) -> None:
     page = MarkdownIt("commonmark").enable("table").render(card.text)
     assert "<script" not in page
     assert re.findall(r'<img src="([^"]*)"', page) == ["figures/barrier.png"]
-    assert re.findall(r'<a href="([^"]*)"', page) == ["https://pypi.org/project/mergekit_geo"]
+    assert re.findall(r'<a href="([^"]*)"', page) == []
     assert page.count("<table>") == 3
     prose = re.sub(r"(?ms)^(```+)\w.*?^\1$", "", card.text)
     bare = [text.split()[0] for text in re.findall(r"(?<![\(\\])(?:https?:/|www\.).*", prose)]
     assert bare == [], "the Hub makes links of them"
+
+
+@pytest.mark.parametrize("source", ["spec/held.jsonl", "squad", "/home/me/x.txt", "a function of"])
+def test_a_local_file_is_no_dataset_of_the_hub(report: Report, source: str) -> None:
+    """Even if its name looks like one, or is that of one."""
+    found = measured(report, "a", "b", source=source, digest="0123456789abcdef", repository=None)
+    card = ModelCard(model_card(found))
+    results = card.data.eval_results or []
+    assert {result.dataset_type for result in results} == {"unpublished"}
+    assert {result.dataset_name for result in results} == {
+        "unpublished data of SHA-256 0123456789ab (40 documents, report half)"
+    }
+    assert source not in card.content
+    there = measured(report, "a", "b", source="org/texts", repository="org/texts")
+    results = ModelCard(model_card(there)).data.eval_results or []
+    assert {result.dataset_type for result in results} == {"org/texts"}
+
+
+def test_a_card_links_only_to_what_is_there(report: Report) -> None:
+    parents = models(None, MIT)
+    text = model_card(measured(report.model_copy(update={"models": parents}), "a", "b"))
+    pages = {f"https://huggingface.co/{model.name}/tree/{'f' * 40}" for model in parents}
+    assert set(re.findall(r"\]\((http[^)]*)\)", text)) == pages
+    assert "pypi" not in text
+
+
+def test_the_command_of_a_card_works_in_its_folder(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [save(name).relative_to(tmp_path) for name in "ab"]
+    recipe = {"merge_method": "linear", "models": [
+        {"model": str(name), "parameters": {"weight": 1}} for name in names]}  # fmt: skip
+    geo.soup(names, Path("made/soup"), data=None)
+    geo.run(recipe, Path("made/run"), data=None)
+    for kind in ("soup", "run"):
+        out = tmp_path / "made" / kind
+        (line,) = re.findall(r"(?m)^(?:cd .* && )?geo-merge .*$", (out / "README.md").read_text())
+        assert str(tmp_path) not in line
+        place, _, command = line.rpartition(" && ")
+        monkeypatch.chdir(out)
+        monkeypatch.chdir(place.removeprefix("cd ") or ".")
+        done = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert done.exit_code == 0, done.output
+        again = tmp_path / "made" / f"{kind}-again"
+        whole = [(folder / "model.safetensors").read_bytes() for folder in (out, again)]
+        assert whole[0] == whole[1]
+        monkeypatch.chdir(tmp_path)
 
 
 def test_a_merge_in_memory_has_no_command(save: Save, tmp_path: Path) -> None:
