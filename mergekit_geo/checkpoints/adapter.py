@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from mergekit_geo.checkpoints.adapter_companions import AdapterCompanions
 from mergekit_geo.checkpoints.adapter_files import Adapter
 from mergekit_geo.checkpoints.adapter_fit import Changes, match
 from mergekit_geo.checkpoints.adapter_names import Base, Change
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.low_rank import EXACT, LENGTH, Array, LowRank, widen
 from mergekit_geo.checkpoints.reading import Bytes
@@ -37,6 +39,7 @@ class AdapterCheckpoint:
         base: The base model.
         adapter: What is added.
         changes: What the adapter does to the base, where that is known.
+        companions: The files beside the weights, where they have been put together.
 
     Raises:
         UnsupportedError: The adapter does what is not understood here.
@@ -44,7 +47,12 @@ class AdapterCheckpoint:
     """
 
     def __init__(
-        self, name: str, base: Base, adapter: Adapter, changes: Changes | None = None
+        self,
+        name: str,
+        base: Base,
+        adapter: Adapter,
+        changes: Changes | None = None,
+        companions: AdapterCompanions | None = None,
     ) -> None:
         assert not isinstance(base.checkpoint, AdapterCheckpoint), "one adapter at a time"
         self.name, self.base, self.adapter = name, base.checkpoint, adapter
@@ -53,6 +61,7 @@ class AdapterCheckpoint:
             stored: self._info(stored, info) for stored, info in self.base.tensors.items()
         }
         self._here = threading.local()
+        self.companions = companions or self._companions()
 
     @property
     def problems(self) -> list[str]:
@@ -79,8 +88,8 @@ class AdapterCheckpoint:
 
     @property
     def folder(self) -> Path | None:
-        """The base's: configuration and tokenizer come from there."""
-        return self.base.folder
+        """Where configuration and tokenizer lie: the base's, or that of both put together."""
+        return self.base.folder if self.companions is None else self.companions.folder
 
     @property
     def ties(self) -> Mapping[str, str]:
@@ -124,7 +133,22 @@ class AdapterCheckpoint:
 
     def over(self, base: Checkpoint, adapter: Adapter | None = None) -> AdapterCheckpoint:
         """The same where the same tensors of the base, or of both, lie elsewhere."""
-        return AdapterCheckpoint(self.name, Base(base), adapter or self.adapter, self.changes)
+        return AdapterCheckpoint(
+            self.name, Base(base), adapter or self.adapter, self.changes, self.companions
+        )
+
+    def _companions(self) -> AdapterCompanions | None:
+        """None for a base in memory, which has no files."""
+        if self.base.folder is None:
+            return None
+        whole = [c for c in self.changes.by_tensor.values() if c.replaced and c.is_embedding]
+        return AdapterCompanions(
+            self.base.folder,
+            self.adapter.folder,
+            self.adapter.name,
+            vocabulary_size(self.base.config),
+            own_rows=bool(whole),
+        )
 
     def _info(self, stored: str, info: TensorInfo) -> TensorInfo:
         change = self.changes.by_tensor.get(stored)

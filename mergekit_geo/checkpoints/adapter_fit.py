@@ -88,10 +88,21 @@ def _settle_ties(named: dict[str, Change], base: Base, adapter: Adapter) -> None
     canonical = {base.schema.canonical(target): target for target in named}
     for target, source in ties.items():
         touched = [canonical[name] for name in (target, source) if name in canonical]
-        if touched and not (adapter.settings.tied and source in canonical):
+        both = source in canonical and (
+            adapter.settings.tied or all(_is_of_base(named[name], adapter) for name in touched)
+        )
+        if touched and not both:
             _refuse_tie(touched[0], target, source, base, adapter)
         if target != source and target in canonical:
             del named[canonical[target]]
+
+
+def _is_of_base(change: Change, adapter: Adapter) -> bool:
+    """Whether peft puts values into the base's own tensor, so that all that share it change.
+
+    It saves a resized embedding so; what was trained as a copy it puts beside the base's.
+    """
+    return not change.is_sum and change.module.rpartition(".")[2] not in adapter.settings.saved
 
 
 def _refuse_tie(touched: str, target: str, source: str, base: Base, adapter: Adapter) -> None:

@@ -6,6 +6,7 @@ under older names. Both are compared by their loaded names.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +31,13 @@ PARTS = (
     (".base_layer.bias", ".bias", "replaced"),
 )
 """Ends of peft's names, what takes their place in the base's name, and their part in a change."""
+
+EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "shared")
+"""Last parts of the names of input embeddings."""
+
+SAVED = re.compile(r"\.modules_to_save(\.default)?(?=\.)")
+ORIGINAL = ".original_module."
+"""What peft writes of a resized embedding beside its copy: that again, and what it was."""
 
 Parts = dict[str, str]
 """Of a change: `a`, `b`, `added`, `magnitude`, `replaced`, and the adapter's tensor."""
@@ -58,6 +66,11 @@ class Change:
     replaced: str = ""
     transposed: bool = False
     scale: float = 1.0
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether it is about the rows of tokens."""
+        return self.module.rpartition(".")[2] in EMBEDDINGS
 
     @property
     def is_sum(self) -> bool:
@@ -107,8 +120,12 @@ def _parts(adapter: Adapter) -> dict[str, Parts]:
     """The parts of each change, by the loaded name of the tensor that is changed."""
     found: dict[str, Parts] = {}
     for key in adapter.tensors:
+        if ORIGINAL in key:
+            continue
         target, part = _part(key, adapter)
-        found.setdefault(target, {})[part] = key
+        parts = found.setdefault(target, {})
+        if part not in parts or not SAVED.search(key):
+            parts[part] = key
     if not found:
         raise FormatError("an adapter without tensors", where=adapter.name)
     return found
@@ -116,7 +133,7 @@ def _parts(adapter: Adapter) -> dict[str, Parts]:
 
 def _part(key: str, adapter: Adapter) -> tuple[str, str]:
     """The tensor that one of the adapter's is about, and its part in the change."""
-    plain = COMPONENT.sub("", key)
+    plain = SAVED.sub("", COMPONENT.sub("", key))
     if not plain.startswith(PREFIX):
         raise FormatError(
             f"tensor {key!r}: expected names that begin with {PREFIX}",

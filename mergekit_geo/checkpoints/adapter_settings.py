@@ -58,6 +58,7 @@ class LoraSettings:
         dora: Whether rows are rescaled to trained magnitudes (Liu 2024).
         transposed: Whether weights are stored (in, out), where the architecture does not say.
         tied: Whether tied weights were kept equal in training.
+        saved: Last parts of the names of modules that were trained as a copy.
     """
 
     base: str = ""
@@ -70,6 +71,7 @@ class LoraSettings:
     dora: bool = False
     transposed: bool = False
     tied: bool = False
+    saved: tuple[str, ...] = ()
 
     @property
     def reference(self) -> str:
@@ -188,6 +190,7 @@ def _settings(raw: Mapping[str, Any]) -> LoraSettings:
         dora=bool(raw.get("use_dora")),
         transposed=bool(raw.get("fan_in_fan_out")),
         tied=bool(raw.get("ensure_weight_tying")),
+        saved=tuple(str(name).rpartition(".")[2] for name in raw.get("modules_to_save") or ()),
     )
 
 

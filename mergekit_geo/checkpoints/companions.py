@@ -61,14 +61,15 @@ def copy_companions(
 
 def copy_tokenizer(source: Path, out: Path) -> None:
     """Put the tokenizer of `source` in the place of the one in `out`."""
-    for old in _tokenizer_files(out):
+    for old in tokenizer_files(out):
         (out / old).unlink()
-    for relative in _tokenizer_files(source):
+    for relative in tokenizer_files(source):
         (out / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / relative, out / relative)
 
 
-def _tokenizer_files(folder: Path) -> list[Path]:
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a folder's tokenizer, as paths relative to it, sorted."""
     found = {path for pattern in TOKENIZER for path in folder.glob(pattern) if path.is_file()}
     return sorted(path.relative_to(folder) for path in found)
 

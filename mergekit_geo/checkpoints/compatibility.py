@@ -15,12 +15,13 @@ import numpy as np
 from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.companion_source import companions_of, is_base_of
 from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, schema_of
 from mergekit_geo.checkpoints.shapes import misshapen
-from mergekit_geo.checkpoints.vocabulary import compare_tokenizers, compare_vocabularies
+from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
 
 Names = dict[str, str]
@@ -103,7 +104,9 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
         return found
     names = _align_names(checkpoints, found)
     _compare_tensors(checkpoints, names, found)
-    problems, warnings = compare_vocabularies(checkpoints)
+    source = companions_of(checkpoints)
+    others = [c for c in checkpoints if c is not source and not is_base_of(c, source)]
+    problems, warnings = compare_vocabularies([source, *others])
     found.problems += problems
     found.warnings += warnings
     if not found.problems:
@@ -125,12 +128,10 @@ def _ask_adapter(checkpoint: Checkpoint, found: Preflight) -> None:
         return
     found.problems += checkpoint.problems
     found.warnings += checkpoint.warnings
-    if checkpoint.folder is not None:
-        problems, warnings = compare_tokenizers(
-            checkpoint.folder, checkpoint.adapter.folder, checkpoint.adapter.name
-        )
-        found.problems += problems
-        found.warnings += warnings
+    if (beside := checkpoint.companions) is not None:
+        found.problems += [beside.problem] if beside.problem else []
+        found.warnings += [beside.warning] if beside.warning else []
+        found.notes += [beside.note] if beside.note else []
 
 
 def _output_names(donor: Names) -> Names:

@@ -51,6 +51,20 @@ def without_other_files(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in OTHER_FILES}
 
 
+def vocabulary_size(config: dict[str, Any]) -> int | None:
+    """Rows of the embedding, None where the configuration does not say.
+
+    Example:
+        >>> vocabulary_size({"text_config": {"vocab_size": 8}})
+        8
+    """
+    inner = config.get("text_config")
+    for stated in (config, inner if isinstance(inner, dict) else {}):
+        if isinstance(stated.get("vocab_size"), int):
+            return int(stated["vocab_size"])
+    return None
+
+
 TIE = "tie_word_embeddings"
 
 

@@ -17,7 +17,7 @@ VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "bpe.codes
 
 
 def compare_vocabularies(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], list[str]]:
-    """Problems and warnings from comparing every tokenizer with the first checkpoint's.
+    """Problems and warnings from comparing every tokenizer with the first, which is the output's.
 
     A token with two ids, or an id with two tokens, is a problem. Tokens that one side lacks, and
     differences in anything else (merges, templates, settings), are warnings.
@@ -58,7 +58,7 @@ def unlike_vocabularies(checkpoints: Sequence[Checkpoint]) -> str:
 
 
 def _unlike(first: Path, other: Path) -> str:
-    files = [f for f in _tokenizer_files(first, other) if not _same_bytes(first / f, other / f)]
+    files = [f for f in _tokenizer_files(first, other) if not same_bytes(first / f, other / f)]
     if not files:
         return ""
     mine, theirs = read_vocabulary(first), read_vocabulary(other)
@@ -67,34 +67,18 @@ def _unlike(first: Path, other: Path) -> str:
     if mine == theirs:
         return ""
     own = len(theirs.keys() ^ mine.keys())
-    return _conflict(mine, theirs) or f"{own} tokens are in one vocabulary only"
-
-
-def compare_tokenizers(base: Path, adapter: Path, name: str) -> tuple[list[str], list[str]]:
-    """Problems and warnings from comparing a base's tokenizer with the one beside its adapter.
-
-    Args:
-        base: Folder of the base.
-        adapter: Folder of the adapter, which need not hold a tokenizer.
-        name: What the user calls the adapter.
-    """
-    files = _tokenizer_files(adapter)
-    differing = [file for file in files if not _same_bytes(base / file, adapter / file)]
-    mine, theirs = read_vocabulary(base), read_vocabulary(adapter) if differing else None
-    if mine and theirs and (problem := _conflict(mine, theirs)):
-        return [f"{problem} (in its base and in {name})"], []
-    return [], [f"{file} of {name} is not its base's; the base's is used" for file in differing]
+    return conflict(mine, theirs) or f"{own} tokens are in one vocabulary only"
 
 
 def _compare(first: Path, other: Path) -> tuple[list[str], list[str]]:
-    differing = [f for f in _tokenizer_files(first, other) if not _same_bytes(first / f, other / f)]
+    differing = [f for f in _tokenizer_files(first, other) if not same_bytes(first / f, other / f)]
     if not differing:
         return [], []
     mine, theirs = read_vocabulary(first), read_vocabulary(other)
     if mine is None or theirs is None:
         missing = "the tokenizers cannot be compared: no vocabulary to read"
         return [], [missing]
-    if problem := _conflict(mine, theirs):
+    if problem := conflict(mine, theirs):
         return [problem], []
     return [], _gentle_differences(mine, theirs, differing)
 
@@ -106,19 +90,30 @@ def _gentle_differences(mine: Vocabulary, theirs: Vocabulary, differing: list[st
     return warnings
 
 
-def _conflict(mine: Vocabulary, theirs: Vocabulary) -> str | None:
-    moved = sorted(token for token in mine.keys() & theirs.keys() if mine[token] != theirs[token])
+def conflict(mine: Vocabulary, theirs: Vocabulary) -> str | None:
+    """A token with two ids, or an id with two tokens; None if there is none."""
     tokens = {index: token for token, index in mine.items()}
     renamed = sorted(t for t, i in theirs.items() if tokens.get(i, t) != t)
-    if moved:
-        token = moved[0]
+    return _told(mine, theirs, renamed)
+
+
+def moved(mine: Vocabulary, theirs: Vocabulary) -> str | None:
+    """A token with two ids; None if there is none."""
+    return _told(mine, theirs, [])
+
+
+def _told(mine: Vocabulary, theirs: Vocabulary, renamed: list[str]) -> str | None:
+    moves = sorted(token for token in mine.keys() & theirs.keys() if mine[token] != theirs[token])
+    if moves:
+        token = moves[0]
         example = f"{token!r} is {mine[token]} and {theirs[token]}"
     elif renamed:
         index = theirs[renamed[0]]
-        example = f"{index} is {tokens[index]!r} and {renamed[0]!r}"
+        first = next(token for token, i in mine.items() if i == index)
+        example = f"{index} is {first!r} and {renamed[0]!r}"
     else:
         return None
-    count = len({*moved, *renamed})
+    count = len({*moves, *renamed})
     return f"the tokenizers map tokens to other ids: {example}; {count} tokens are affected"
 
 
@@ -174,7 +169,8 @@ def _tokenizer_files(*folders: Path) -> list[str]:
     return sorted(found)
 
 
-def _same_bytes(first: Path, second: Path) -> bool:
+def same_bytes(first: Path, second: Path) -> bool:
+    """Whether two files are equal, or neither is there."""
     if not (first.is_file() and second.is_file()):
         return first.is_file() == second.is_file()
     return first.read_bytes() == second.read_bytes()

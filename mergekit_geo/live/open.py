@@ -85,7 +85,7 @@ def open_live(blend: Blend, compute: Compute) -> Live:
 def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:
     """A merge that stayed in memory, as a module of its donor's kind."""
     if is_untied(donor):
-        return load_model((donor.config, state), compute)
+        return load_model((donor.config, state), compute, donor.folder)
     found = original(donor)
     if isinstance(found, MemoryCheckpoint) and found.like is not None:
         found = original(found.like)
@@ -98,20 +98,10 @@ def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -
 
 def _of_tensors(checkpoint: Checkpoint, compute: Compute) -> Module:
     """A module of tensors that do not lie in the folder as they are read."""
-    import transformers
-
-    name = (checkpoint.config.get("architectures") or ["?"])[0]
-    if not hasattr(transformers, name):
-        raise UnsupportedError(
-            f"its files name tensors as a wrapper does, and transformers has no {name} to put them "
-            "into by their own names",
-            where=checkpoint.name,
-            remedy="save the unwrapped module with save_pretrained",
-        )
     blend = Blend((checkpoint,), Linear((1.0,)))
     sink = MemorySink(blend)
     stream(blend, sink, allow_nonfinite=True)
-    return load_model((checkpoint.config, sink.state), compute)
+    return load_model((checkpoint.config, sink.state), compute, checkpoint.folder)
 
 
 def _copy_of(module: Module) -> Module:

@@ -39,7 +39,7 @@ class Prepared:
         checkpoints: The anchors, headers read.
         resolved: The rule of every tensor.
         models: As the workflows take them.
-        tokenizer_of: Position of the model whose tokenizer the output has.
+        tokenizer_of: Position of the model whose tokenizer the output has; None leaves it open.
         members: To be trained first.
         bases: What each stands as until then, by its name.
         known: What names stand for, where not folders or Hub ids.
@@ -51,7 +51,7 @@ class Prepared:
     checkpoints: list[Checkpoint]
     resolved: Resolved
     models: list[Model]
-    tokenizer_of: int
+    tokenizer_of: int | None
     members: tuple[Member, ...]
     bases: Mapping[str, Overlay]
     known: Mapping[str, Model]

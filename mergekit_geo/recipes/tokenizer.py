@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.vocabulary import tokenizer_folder, unlike_vocabularies
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.recipes.schema import Recipe
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 UNION, BASE = "union", "base"
 
 
-def tokenizer_of(recipe: Recipe, models: Sequence[str]) -> int:
-    """Position of the model whose tokenizer the output has.
+def tokenizer_of(recipe: Recipe, models: Sequence[str]) -> int | None:
+    """Position of the model whose tokenizer the output has; None where the recipe leaves it open.
 
     Args:
         recipe: As read.
@@ -26,7 +27,9 @@ def tokenizer_of(recipe: Recipe, models: Sequence[str]) -> int:
         RecipeError: It names two, or none of the models.
     """
     source = _source(recipe)
-    if source in {None, BASE, UNION}:
+    if source is None or source == UNION:
+        return None
+    if source == BASE:
         return 0
     if source not in models:
         raise RecipeError(
@@ -74,7 +77,7 @@ def _check_union(checkpoints: Sequence[Checkpoint]) -> None:
 
 
 def _check_padding(multiple: int, checkpoint: Checkpoint) -> None:
-    rows = _rows(checkpoint)
+    rows = vocabulary_size(checkpoint.config)
     if rows is None or rows % multiple:
         found = "whose number cannot be told" if rows is None else f"{rows} now"
         raise RecipeError(
@@ -83,13 +86,3 @@ def _check_padding(multiple: int, checkpoint: Checkpoint) -> None:
             where="tokenizer.pad_to_multiple_of",
             remedy="leave it out: the output has the rows that the models have",
         )
-
-
-def _rows(checkpoint: Checkpoint) -> int | None:
-    """Rows of the embeddings, by the configuration."""
-    config = checkpoint.config
-    inner = config.get("text_config")
-    for stated in (config, inner if isinstance(inner, dict) else {}):
-        if isinstance(stated.get("vocab_size"), int):
-            return int(stated["vocab_size"])
-    return None

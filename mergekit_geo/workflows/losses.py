@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.companion_source import companions_of
 from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import BUILTIN, EvalData
@@ -80,8 +81,20 @@ class LossReport:
     fails: bool = False
 
 
-def plan_losses(checkpoints: Sequence[Checkpoint], data: Data, compute: Compute) -> LossPlan:
+def plan_losses(
+    checkpoints: Sequence[Checkpoint],
+    data: Data,
+    compute: Compute,
+    tokenizer_of: int | None = None,
+) -> LossPlan:
     """Find out, before anything is merged, whether loss can be measured and on what.
+
+    Args:
+        checkpoints: What is measured.
+        data: As asked for.
+        compute: How models are run.
+        tokenizer_of: Position of the one whose tokenizer is used; if None, that of the first, or of
+            an adapter on it that brings one.
 
     Raises:
         DataError: The data that was asked for is missing or unusable.
@@ -91,7 +104,8 @@ def plan_losses(checkpoints: Sequence[Checkpoint], data: Data, compute: Compute)
     if not isinstance(data, EvalData):
         return LossPlan(objective=data)
     try:
-        return _planned(_folder_of(checkpoints[0]), checkpoints[0].config, data, compute)
+        source = companions_of(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
+        return _planned(_folder_of(source), checkpoints[0].config, data, compute)
     except GeoError as error:
         if is_named(data):
             raise

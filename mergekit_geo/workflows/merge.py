@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.companion_source import companions_of
 from mergekit_geo.checkpoints.companions import (
     companion_files,
     copy_companions,
@@ -67,7 +68,7 @@ def merge(
     if out is not None:
         check_output(out, folders_of(checkpoints), overwrite=request.output.overwrite)
     prepare_push(request.output, out)
-    plan = plan_losses(checkpoints, request.data, request.compute)
+    plan = plan_losses(checkpoints, request.data, request.compute, request.tokenizer_of)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     anchors = found.fetch()
     with clock_of(request.compute.budget).running():
@@ -220,10 +221,11 @@ def write_companions(blend: Blend, folder: Path) -> None:
 
 def _write_asked_for(draft: Draft, folder: Path) -> None:
     """Another model's tokenizer, and files of the command's own."""
-    request = draft.request
-    tokenizer = draft.blend.anchors[request.tokenizer_of].folder
-    if request.tokenizer_of and tokenizer is not None:
-        copy_tokenizer(tokenizer, folder)
+    request, parents = draft.request, draft.parents
+    wanted = request.tokenizer_of
+    source = companions_of(parents) if wanted is None else parents[wanted]
+    if source is not parents[0] and source.folder is not None:
+        copy_tokenizer(source.folder, folder)
     for name, text in request.files.items():
         (folder / name).write_text(text, "utf-8")
 

@@ -45,7 +45,8 @@ class Request:
         warnings: What the user should know of the settings.
         rules: By tensor, where one has a rule of its own.
         files: Texts that go beside the weights, by name; they replace what the donor has.
-        tokenizer_of: Position of the model whose tokenizer the output has.
+        tokenizer_of: Position of the model whose tokenizer the output has; if None, that of the
+            first, or of an adapter on it that brings one.
     """
 
     command: str
@@ -67,7 +68,7 @@ class Request:
     named: tuple[str, ...] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    tokenizer_of: int = 0
+    tokenizer_of: int | None = None
 
     def __post_init__(self) -> None:
         if self.sharpness not in SHARPNESS:

@@ -1,0 +1,33 @@
+"""Which of several checkpoints an output has its configuration and tokenizer from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.aligned import original
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+
+
+def companions_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """The first; where that is a base alone, the first adapter on it that brings a tokenizer.
+
+    Tokens that adapters were trained with are lost with the tokenizer of their base.
+    """
+    first, *others = checkpoints
+    bringing = (c for c in others if is_base_of(first, c) and _brings(original(c)))
+    return next(bringing, first)
+
+
+def is_base_of(checkpoint: Checkpoint, other: Checkpoint) -> bool:
+    """Whether another is an adapter on just this checkpoint."""
+    found, folder = original(other), checkpoint.folder
+    if not isinstance(found, AdapterCheckpoint) or isinstance(original(checkpoint), type(found)):
+        return False
+    base = found.base.folder
+    return folder is not None and base is not None and folder.resolve() == base.resolve()
+
+
+def _brings(checkpoint: Checkpoint) -> bool:
+    companions = checkpoint.companions if isinstance(checkpoint, AdapterCheckpoint) else None
+    return companions is not None and companions.brings
