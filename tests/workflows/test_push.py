@@ -129,7 +129,7 @@ def test_the_recipe_of_the_card_makes_the_same_weights_again(world: World, circl
     assert found is not None
     words = shlex.split(found[1])
     assert words[1:4] == [f"org/{name}@{sha}" for name, sha in world.shas.items()]
-    succeeded(world.cli(*("again" if word == "out" else word for word in words)))
+    succeeded(world.cli(*("again" if word == "../out-again" else word for word in words)))
     again, out = contents(world.home / "again"), contents(circle.out)
     shards = [name for name in out if name.endswith(".safetensors")]
     assert {name: again[name] for name in shards} == {name: out[name] for name in shards}
