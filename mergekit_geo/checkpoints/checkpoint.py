@@ -14,7 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from mergekit_geo.checkpoints.configuration import parse_config
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
-from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_tensors
+from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, read_tensors
+from mergekit_geo.checkpoints.pipeline import parts_in, refuse_pipeline
 from mergekit_geo.checkpoints.reading import Bytes, read_into
 from mergekit_geo.checkpoints.regular import find_irregular
 from mergekit_geo.checkpoints.sound_json import brief, read_json
@@ -76,6 +77,7 @@ class FolderCheckpoint:
         name: What the user calls it; the folder's path by default.
         revision: Commit of the Hub that the folder is a snapshot of.
         stated: Its licence, where the Hub has told it; that of the folder's card if None.
+        listed: All that its repository holds, where only a part of that is here.
 
     Raises:
         NotFoundError: No such folder.
@@ -96,11 +98,14 @@ class FolderCheckpoint:
         name: str | None = None,
         revision: str | None = None,
         stated: License | None = None,
+        listed: frozenset[str] = frozenset(),
     ) -> None:
         self.folder: Path | None = folder
+        self.listed = listed
         self._stated = stated
         self.name, self.revision = name or str(folder), revision
-        refuse_unreadable(self.name, {p.name for p in list_files(folder, self.name)})
+        names = {path.name for path in list_files(folder, self.name)}
+        refuse_unreadable(self.name, names | parts_in(folder))
         before = stamps_in(folder, *_weights(folder))
         self.config = read_config(folder)
         refuse_quantised(self.name, self.config)
@@ -151,7 +156,8 @@ class FolderCheckpoint:
 
 def _weights(folder: Path) -> list[Path]:
     """All files that may hold some, and the index."""
-    return [path for path in (*folder.glob("*.safetensors"), folder / INDEX) if path.is_file()]
+    indexes = [folder / name for name in INDEXES]
+    return [path for path in (*folder.glob("*.safetensors"), *indexes) if path.is_file()]
 
 
 def list_files(folder: Path, name: str) -> list[Path]:
@@ -191,19 +197,20 @@ def read_config(folder: Path) -> Config:
 
 
 def refuse_unreadable(name: str, files: set[str]) -> None:
-    """Refuse a file list that holds no safetensors weights.
+    """Refuse a file list that holds no safetensors weights of one model.
 
     Raises:
-        UnsupportedError: The weights are pickled, or an adapter without its base.
+        UnsupportedError: The weights are pickled, an adapter without its base, or a pipeline.
         FormatError: There are no weights at all.
     """
+    refuse_pipeline(name, files)
     if "adapter_config.json" in files and not files & {SINGLE, INDEX}:
         raise UnsupportedError(
             "this is an adapter, not a whole model",
             where=name,
             remedy=f"name its base as well: BASE+{name}",
         )
-    if any(file.endswith(".safetensors") or file == INDEX for file in files):
+    if any(file.endswith(".safetensors") or file in INDEXES for file in files):
         return
     if pickled := sorted(f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))):
         raise UnsupportedError(

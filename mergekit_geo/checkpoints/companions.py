@@ -7,7 +7,9 @@ change them, and raises on some generation configurations.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
@@ -16,19 +18,27 @@ from mergekit_geo.checkpoints.configuration import (
     without_other_files,
     without_ties,
 )
+from mergekit_geo.checkpoints.index import CLASS, INDEXES
+from mergekit_geo.checkpoints.module_folders import MODULES, PICKLES, read_modules
 
 TOKENIZER = (
-    "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json",
-    "chat_template.jinja", "chat_template.json", "additional_chat_templates/*", "normalizer.json",
-    "bpe.codes", "*.model", "*.spm", "*.tiktoken",
+    "tokenizer*", "tekken.json", "vocab*", "merges.txt", "special_tokens_map.json",
+    "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    "additional_chat_templates/*", "normalizer.json", "bpe.codes", "*.model", "*.spm", "*.tiktoken",
 )  # fmt: skip
 """The tokenizer, and how it writes conversations, as glob patterns."""
 
 PATTERNS = (
     *TOKENIZER, "config.json", "generation_config.json", "processor_config.json",
-    "preprocessor_config.json", "video_preprocessor_config.json", "*.py",
+    "preprocessor_config.json", "video_preprocessor_config.json", "*.py", MODULES,
+    "sentence_*_config.json", "config_sentence_transformers.json",
+    "LICENSE*", "LICENCE*", "License*", "license*", "COPYING*", "NOTICE*", "Notice*",
+    "USE_POLICY*",
 )  # fmt: skip
-"""What is copied from the donor."""
+"""What is copied from the donor, beside the files of its modules."""
+
+MODULE_FILE = re.compile(r"\d+_\w+/.+\.(json|txt|model|safetensors)")
+"""A file of a module, by the names that sentence-transformers gives their folders."""
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 
@@ -36,7 +46,21 @@ DTYPE_KEYS = ("dtype", "torch_dtype")
 def companion_files(folder: Path) -> list[Path]:
     """The companions of a checkpoint's folder, as paths relative to it, sorted."""
     found = {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path.relative_to(folder) for path in found)
+    beside = {path for module in read_modules(folder) for path in module.companions}
+    return sorted({path.relative_to(folder) for path in found} | beside)
+
+
+def wanted_on_hub(names: Collection[str]) -> list[str]:
+    """Patterns of what is downloaded before the weights, of a repository with these files."""
+    modules = [name for name in names if MODULE_FILE.fullmatch(name)] if MODULES in names else []
+    return [*PATTERNS, *INDEXES, *modules]
+
+
+def not_here(folder: Path, names: Collection[str]) -> list[str]:
+    """Files of modules that only `modules.json` tells, and that have not been downloaded yet."""
+    folders = tuple(f"{module.path}/" for module in read_modules(folder) if module.is_apart)
+    found = (name for name in names if folders and name.startswith(folders))
+    return [name for name in found if not (name.endswith(PICKLES) or (folder / name).is_file())]
 
 
 def copy_companions(
@@ -92,7 +116,7 @@ def _adapt_config(out: Path, dtype: str | None, *, untied: bool) -> None:
 
 
 def _of_dtype(config: Config, dtype: str | None) -> Config:
-    if dtype is None:
+    if dtype is None or CLASS in config:  # of a diffusers component, which states none
         return config
     stated = [key for key in DTYPE_KEYS if key in config] or [DTYPE_KEYS[0]]
     return {**config, **dict.fromkeys(stated, dtype)}

@@ -18,7 +18,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.companion_source import companions_of, is_base_of
 from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
-from mergekit_geo.checkpoints.index import INDEX
+from mergekit_geo.checkpoints.index import CLASS, INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, schema_of
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
@@ -33,7 +33,7 @@ MANY = 2
 SILENT = frozenset(
     {
         *("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"),
-        *("architectures", *OTHER_FILES),
+        *("architectures", "_diffusers_version", *OTHER_FILES),
     }
 )
 """Configuration keys that do not change what the weights mean."""
@@ -189,7 +189,8 @@ def _compare_setting(key: str, donor: Checkpoint, other: Checkpoint, found: Pref
 
 
 def _architecture(checkpoint: Checkpoint) -> str:
-    names = checkpoint.config.get("architectures") or [checkpoint.config.get("model_type", "?")]
+    kinds = (checkpoint.config.get(key) for key in ("model_type", CLASS))
+    names = checkpoint.config.get("architectures") or [next(filter(None, kinds), "?")]
     return ", ".join(map(str, names))
 
 

@@ -48,11 +48,14 @@ def _require_weights(folder: Path, mark: str) -> None:
     except CheckpointError as error:
         raise _incomplete(folder, error.message) from error
     try:
-        named = read_json(folder / mark)["tensors"].keys()
-    except (CheckpointError, KeyError, AttributeError) as error:
+        recipe = read_json(folder / mark)
+        named, modules = recipe["tensors"].keys(), dict(recipe.get("modules", {}))
+    except (CheckpointError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise _incomplete(folder, f"{mark} is not sound") from error
     if absent := sorted(named - held):
         raise _incomplete(folder, f"{absent[0]} is missing, and {len(absent) - 1} other tensors")
+    if gone := [file for file in modules if not (folder / file).is_file()]:
+        raise _incomplete(folder, f"it has no {gone[0]}")
 
 
 def _absent(folder: Path) -> PushError:

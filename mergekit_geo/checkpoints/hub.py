@@ -27,10 +27,10 @@ from mergekit_geo.checkpoints.checkpoint import (
     refuse_quantised,
     refuse_unreadable,
 )
-from mergekit_geo.checkpoints.companions import PATTERNS
+from mergekit_geo.checkpoints.companions import PATTERNS, not_here, wanted_on_hub
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
 from mergekit_geo.checkpoints.hub_client import bars_hidden, network_errors, reason
-from mergekit_geo.checkpoints.index import INDEX, weight_files
+from mergekit_geo.checkpoints.index import INDEXES, weight_files
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.stated_license import License, license_of
 from mergekit_geo.checkpoints.wrappers import note, unwrapped
@@ -65,10 +65,13 @@ class HubCheckpoint:
         names: set[str],
         stated: License | None = None,
     ) -> None:
-        self.name, self.repo, self.license = name, repo, stated
+        self.name, self.repo, self.license, self.listed = name, repo, stated, frozenset(names)
         # Asked by the user's revision, so that the cache remembers what it meant: offline mode
         # needs that. From here on only the commit counts; a branch could move meanwhile.
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*PATTERNS, INDEX]))
+        wanted = wanted_on_hub(names)
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+        if more := not_here(folder, names):
+            snapshot_download(repo, revision=folder.name, allow_patterns=more)
         self.revision: str | None = folder.name
         self.folder: Path | None = folder
         self.config = read_config(folder)
@@ -100,9 +103,9 @@ class HubCheckpoint:
         """
         with hub_errors(self.name, self.repo, self.revision):
             folder = snapshot_download(
-                self.repo, revision=self.revision, allow_patterns=[*self.files, INDEX]
+                self.repo, revision=self.revision, allow_patterns=[*self.files, *INDEXES]
             )
-        return FolderCheckpoint(Path(folder), self.name, self.revision, self.license)
+        return FolderCheckpoint(Path(folder), self.name, self.revision, self.license, self.listed)
 
 
 def read_remote_header(

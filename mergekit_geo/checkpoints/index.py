@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +12,13 @@ from mergekit_geo.errors import FormatError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+STEM, COMPONENT = "model", "diffusion_pytorch_model"
+"""What weights are called in front of `.safetensors`: by transformers, and by diffusers."""
+
+SINGLES = (SINGLE, f"{COMPONENT}.safetensors")
+INDEXES = (INDEX, f"{COMPONENT}.safetensors.index.json")
+CLASS = "_class_name"
+"""The key of a configuration that tells a component of diffusers."""
 
 
 def read_tensors(folder: Path) -> Entries:
@@ -20,10 +27,29 @@ def read_tensors(folder: Path) -> Entries:
     Raises:
         FormatError: A file is unsound, or the index contradicts the shards.
     """
-    files = weight_files({path.name for path in folder.iterdir()}, folder, str(folder))
-    if files == [SINGLE] or not (folder / INDEX).is_file():
-        return read_header(folder / files[0])
-    return _indexed(folder, read_index(folder / INDEX))
+    names = {path.name for path in folder.iterdir()}
+    files = weight_files(names, folder, str(folder))
+    index = index_of(names)
+    return read_header(folder / files[0]) if index is None else _indexed(folder, index)
+
+
+def stem_of(config: Mapping[str, object]) -> str:
+    """What the weights of a model with this configuration are called.
+
+    >>> stem_of({"_class_name": "AutoencoderKL"}), stem_of({})
+    ('diffusion_pytorch_model', 'model')
+    """
+    return COMPONENT if CLASS in config else STEM
+
+
+def index_of(names: Collection[str]) -> str | None:
+    """The index that says where tensors are; None where one file holds them all."""
+    for stem in (STEM, COMPONENT):
+        if f"{stem}.safetensors" in names:
+            return None
+        if f"{stem}.safetensors.index.json" in names:
+            return f"{stem}.safetensors.index.json"
+    return None
 
 
 def weight_files(names: Collection[str], folder: Path, where: str) -> list[str]:
@@ -38,15 +64,18 @@ def weight_files(names: Collection[str], folder: Path, where: str) -> list[str]:
         FormatError: It cannot be told, or a shard is missing.
     """
     loose = sorted(n for n in names if n.endswith(".safetensors") and "/" not in n)
-    if SINGLE in names or (INDEX not in names and len(loose) == 1):
-        return [SINGLE] if SINGLE in names else loose
-    if INDEX not in names:
+    index = index_of(names)
+    if index is None and (single := [s for s in SINGLES if s in names]):
+        return single[:1]
+    if index is None and len(loose) == 1:
+        return loose
+    if index is None:
         raise FormatError(
             f"{len(loose)} safetensors files and no {INDEX} to say which belong to the model",
             where=where,
             remedy="save the model again with save_pretrained, which writes the index",
         )
-    shards = sorted(set(read_index(folder / INDEX).values()))
+    shards = sorted(set(read_index(folder / index).values()))
     if absent := [shard for shard in shards if shard not in names]:
         raise FormatError(
             f"the index names the shard {absent[0]}, which is missing",
@@ -93,7 +122,8 @@ def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return found
 
 
-def _indexed(folder: Path, weight_map: dict[str, str]) -> Entries:
+def _indexed(folder: Path, index: str) -> Entries:
+    weight_map = read_index(folder / index)
     entries: Entries = {}
     placed: dict[str, list[str]] = {}
     for name, shard in weight_map.items():

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
-from mergekit_geo.checkpoints.index import INDEX, SINGLE
+from mergekit_geo.checkpoints.index import STEM
 from mergekit_geo.errors import ArgumentError
 
 ALIGNMENT = 8
@@ -49,10 +49,10 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-def plan_shards(tensors: Mapping[str, TensorInfo], most: int) -> list[Shard]:
+def plan_shards(tensors: Mapping[str, TensorInfo], most: int, stem: str = STEM) -> list[Shard]:
     """Split tensors, in their order, into files of at most `most` bytes of data.
 
-    A tensor larger than that has a file of its own.
+    A tensor larger than that has a file of its own; `stem` begins the files' names.
 
     Example:
         >>> row = TensorInfo("F32", (4,))
@@ -68,19 +68,21 @@ def plan_shards(tensors: Mapping[str, TensorInfo], most: int) -> list[Shard]:
         groups[-1][name] = info
         filled += info.nbytes
     total = len(groups)
-    names = [f"model-{i + 1:05}-of-{total:05}.safetensors" if total > 1 else SINGLE
+    names = [f"{stem}-{i + 1:05}-of-{total:05}.safetensors" if total > 1 else f"{stem}.safetensors"
              for i in range(total)]  # fmt: skip
     return [_shard(name, group) for name, group in zip(names, groups, strict=True)]
 
 
-def index_file(shards: list[Shard], tensors: Mapping[str, TensorInfo]) -> tuple[str, str] | None:
+def index_file(
+    shards: list[Shard], tensors: Mapping[str, TensorInfo], stem: str = STEM
+) -> tuple[str, str] | None:
     """Name and text of the index, None for a single file."""
     if len(shards) == 1:
         return None
     weight_map = {name: shard.file for shard in shards for name in shard.offsets}
     total = sum(info.nbytes for info in tensors.values())
     index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    return INDEX, json.dumps(index, indent=2) + "\n"
+    return f"{stem}.safetensors.index.json", json.dumps(index, indent=2) + "\n"
 
 
 def _shard(file: str, tensors: Mapping[str, TensorInfo]) -> Shard:

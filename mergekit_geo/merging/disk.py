@@ -6,6 +6,7 @@ import resource
 from collections.abc import Callable
 from contextlib import suppress
 
+from mergekit_geo.checkpoints.index import stem_of
 from mergekit_geo.checkpoints.layout import Shard, index_file, plan_shards
 from mergekit_geo.checkpoints.workspace import Workspace
 from mergekit_geo.checkpoints.writer import ShardWriter
@@ -47,7 +48,8 @@ def write_blend(
     """
     allow_many_files()
     outputs = blend.outputs()
-    shards = plan_shards(outputs, max_shard_bytes)
+    stem = stem_of(blend.donor.config)
+    shards = plan_shards(outputs, max_shard_bytes, stem)
     earlier = _finished(workspace, shards)
     advance(blend.work(earlier))
     try:
@@ -70,7 +72,7 @@ def write_blend(
         ledger.settle()
     finally:
         writer.close()
-    if index := index_file(shards, outputs):
+    if index := index_file(shards, outputs, stem):
         (workspace.folder / index[0]).write_text(index[1], "utf-8")
     done = earlier | records
     return {name: done[name] for name in outputs}

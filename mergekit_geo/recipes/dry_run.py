@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.workspace import resolved
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
@@ -74,7 +74,7 @@ def dry_run(
     """
     began = time.time()
     prepared = prepare(recipe, models)
-    found = preflight(prepared.checkpoints)
+    found = mergeable(prepared.checkpoints)
     found.require()
     measured = _measured(prepared, tuple(found.anchors), out, output)
     return PlanResult(

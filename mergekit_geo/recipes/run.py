@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.workspace import check_output
 from mergekit_geo.clock import on_one_clock
 from mergekit_geo.connectivity.settings import FITTED, Fitting
@@ -145,7 +145,7 @@ def _with_members(
     from mergekit_geo.recipes.training import Orders, ready, train
 
     require_one_process()
-    preflight(prepared.checkpoints).require()
+    mergeable(prepared.checkpoints).require()
     if call.out is not None:
         check_output(call.out, overwrite=call.output.overwrite)
     prepare_push(call.output, call.out)

@@ -310,7 +310,11 @@ class ErrorEntry(Part):
 
 
 class Report(Part):
-    """The top level, the same for every command."""
+    """The top level, the same for every command.
+
+    Attributes:
+        left_out: Files of the donor that the output does not have; where there are any.
+    """
 
     schema_version: int = SCHEMA_VERSION
     command: str
@@ -334,6 +338,7 @@ class Report(Part):
     ) = None
     warnings: list[str] = []
     not_measured: list[NotMeasured] = []
+    left_out: list[str] = []
     provenance: Provenance | None = None
     error: ErrorEntry | None = None
     pushed: PushMeasurements | None = None
@@ -347,4 +352,5 @@ class Report(Part):
     def to_json(self) -> str:
         """As it is written to `report.json`, which is part of what may be pushed afterwards."""
         leave_out = {key for key in ("error", "pushed") if getattr(self, key) is None}
+        leave_out |= set() if self.left_out else {"left_out"}
         return self.model_dump_json(indent=2, exclude=leave_out) + "\n"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.compatibility import preflight
+from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.reports.provenance import model_entry, provenance
@@ -64,7 +64,7 @@ def check(models: Sequence[Model]) -> CheckResult:
         raise ArgumentError(f"nothing to compare: {len(models)} model", remedy="name at least two")
     began = time.time()
     checkpoints = open_checkpoints(models)
-    found = preflight(checkpoints)
+    found = mergeable(checkpoints)
     if found.anchors and all(checkpoint.is_here for checkpoint in checkpoints):
         found.compare_values()
     measured = CheckMeasurements(

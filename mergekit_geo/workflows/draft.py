@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,7 @@ class Draft:
         began: When, in seconds since 1970.
         chosen: The point, and what it was chosen on.
         ground: Where that was measured, if it was.
+        left_out: Files of the donor that the output does not have.
     """
 
     request: Request
@@ -81,6 +82,7 @@ class Draft:
     began: float
     chosen: Chosen
     ground: Ground | None = None
+    left_out: list[str] = field(default_factory=list)
 
     def measure(
         self, output: Path | tuple[Config, dict[str, Tensor]], progress: Progress
@@ -139,6 +141,7 @@ class Draft:
                 *differing_licenses(entries),
             ],
             not_measured=self.not_measured(found, out),
+            left_out=self.left_out,
             provenance=provenance(
                 self.began, losses.device, losses.dtype, losses.attention, self.recipe(out)
             ),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.checkpoints.layout import parse_size
+from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.checkpoints.workspace import check_output
@@ -243,6 +244,7 @@ def _measure(tuning: Tuning, tuned: Checkpoint, folder: Path, progress: Progress
 
 def _report(tuning: Tuning, trained: Trained, found: Evidence, out: Path, began: float) -> Report:
     losses, sharpness = found.losses, found.sharpness
+    beside = left_out(tuning.base)
     return Report(
         command="finetune",
         output=str(out),
@@ -256,7 +258,13 @@ def _report(tuning: Tuning, trained: Trained, found: Evidence, out: Path, began:
             barriers=losses.barriers,
             sharpness=sharpness.entries,
         ),
-        warnings=[*overlap_warnings(tuning), *losses.warnings, *sharpness.warnings],
+        left_out=beside,
+        warnings=[
+            *overlap_warnings(tuning),
+            *left_out_warning(tuning.base.name, beside),
+            *losses.warnings,
+            *sharpness.warnings,
+        ],
         not_measured=_not_measured(tuning, found, out),
         provenance=provenance(began, losses.device, losses.dtype, losses.attention),
     )

@@ -17,17 +17,25 @@ from mergekit_geo.checkpoints.companions import (
     copy_tokenizer,
     write_config,
 )
-from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.kind import MARK
 from mergekit_geo.checkpoints.layout import parse_size
+from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
+from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.checkpoints.workspace import Workspace, check_output
-from mergekit_geo.checkpoints.writer import output_errors
+from mergekit_geo.checkpoints.writer import output_errors, save_tensors
 from mergekit_geo.clock import clock_of
-from mergekit_geo.errors import AntipodalError, ArgumentError, ChangedError, NonFiniteError
+from mergekit_geo.errors import (
+    AntipodalError,
+    ArgumentError,
+    ChangedError,
+    NonFiniteError,
+    UnsupportedError,
+)
 from mergekit_geo.live.distributed import world
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.modules import merged_modules, weight_folders
 from mergekit_geo.merging.settings import DTYPES
 from mergekit_geo.progress import Progress
 from mergekit_geo.reports.card import model_card
@@ -51,6 +59,8 @@ if TYPE_CHECKING:
     from mergekit_geo.reports.schema import Report
 
 FIGURES = "figures"
+STRAIGHT = ("linear", "slerp")
+"""Ways along which every point is a mean of the models."""
 
 
 def merge(
@@ -63,8 +73,9 @@ def merge(
     """
     require_one_process()
     began = time.time()
-    found = preflight(checkpoints)
+    found = mergeable(checkpoints)
     found.require()
+    _refuse_modules_on_a_path(checkpoints[0], request)
     if out is not None:
         check_output(out, folders_of(checkpoints), overwrite=request.output.overwrite)
     prepare_push(request.output, out)
@@ -75,8 +86,11 @@ def merge(
         chosen, ground = chosen_point(anchors, request, plan, progress)
     inputs = (*anchors, *chosen.bends)
     blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
-    warnings = [*request.warnings, *found.warnings]
-    draft = Draft(request, anchors, blend, plan, warnings, found.notes, began, chosen, ground)
+    beside = [] if out is None else left_out(anchors[0])
+    warnings = [*request.warnings, *found.warnings, *left_out_warning(anchors[0].name, beside)]
+    draft = Draft(
+        request, anchors, blend, plan, warnings, found.notes, began, chosen, ground, beside
+    )
     if out is None:
         return _in_memory(draft, progress)
     result = _on_disk(draft, out, progress)
@@ -93,6 +107,23 @@ def require_one_process() -> None:
     if world()[1] > 1:
         raise ArgumentError(
             "a merge is made by one process", remedy="run it without torchrun or accelerate launch"
+        )
+
+
+def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
+    """Modules with weights are no part of a path that was fitted between models.
+
+    Raises:
+        UnsupportedError: They are to be merged on one.
+    """
+    along = request.choosing.along
+    fitted = request.command == "point" or (along is not None and along not in STRAIGHT)
+    if fitted and (folders := weight_folders(donor.folder)):
+        raise UnsupportedError(
+            f"a fitted path leads between models without their modules, and {folders[0]} has "
+            "weights",
+            where=donor.name,
+            remedy="merge them by soup or slerp",
         )
 
 
@@ -116,7 +147,14 @@ def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
     found = draft.measure((donor.config, sink.state), progress)
     require_unchanged(draft.blend.anchors)
     tied = {alias: sink.state[name] for alias, name in donor.ties.items()}
-    return MergeResult(draft.report(records, found, None), state={**sink.state, **tied})
+    modules = merged_modules(
+        draft.blend, kernel=kernel_for(output.device), allow_nonfinite=output.allow_nonfinite
+    )
+    return MergeResult(
+        draft.report(records, found, None),
+        state={**sink.state, **tied},
+        modules={module.file.as_posix(): module.state for module in modules},
+    )
 
 
 def _on_disk(draft: Draft, out: Path, progress: Progress) -> MergeResult:
@@ -127,6 +165,9 @@ def _on_disk(draft: Draft, out: Path, progress: Progress) -> MergeResult:
 def _output_bytes(blend: Blend) -> int:
     folder = blend.donor.folder
     beside = [folder / file for file in companion_files(folder)] if folder else []
+    if folder is not None:
+        inside = (folder / place for place in weight_folders(folder))
+        beside += [path for place in inside for path in place.glob("*.safetensors")]
     weights = sum(info.nbytes for info in blend.outputs().values())
     return weights + sum(path.stat().st_size for path in beside)
 
@@ -164,10 +205,12 @@ def _complete(
     draft: Draft, records: dict[str, TensorRecord], folder: Path, out: Path, progress: Progress
 ) -> Report:
     """All that an output holds beside its weights."""
-    write_companions(draft.blend, folder)
+    modules = write_companions(
+        draft.blend, folder, allow_nonfinite=draft.request.output.allow_nonfinite
+    )
     _write_asked_for(draft, folder)
     _write_statistics(draft, folder)
-    _write_recipe(draft, records, folder)
+    _write_recipe(draft, records, modules, folder)
     report = draft.report(records, draft.measure(folder, progress), out)
     write_report(report, folder)
     draw(report, folder)
@@ -209,14 +252,28 @@ def _tell_of_earlier_run(draft: Draft, workspace: Workspace) -> None:
         draft.notes.append(f"resumed: {len(workspace.finished)} tensors were written already")
 
 
-def write_companions(blend: Blend, folder: Path) -> None:
-    """The donor's configuration and tokenizer, byte for byte but for a dtype that changes."""
+def write_companions(
+    blend: Blend, folder: Path, *, allow_nonfinite: bool = False
+) -> dict[str, dict[str, TensorRecord]]:
+    """The donor's configuration and tokenizer, byte for byte but for a dtype that changes.
+
+    The weights of modules that stand after the model are merged as it is.
+
+    Returns:
+        What was done to these, by file and name.
+    """
     dtype = next((name for name, stored in DTYPES.items() if stored == blend.dtype), None)
     if blend.donor.folder is not None:
         untied = bool(getattr(blend.donor, "untied", False))
         copy_companions(blend.donor.folder, folder, dtype, untied=untied)
     elif blend.donor.config:
         write_config(folder, blend.donor.config, dtype)
+    records = {}
+    for module in merged_modules(blend, allow_nonfinite=allow_nonfinite):
+        (folder / module.file).parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(module.state, folder / module.file, {"format": "pt"})
+        records[module.file.as_posix()] = module.records
+    return records
 
 
 def _write_asked_for(draft: Draft, folder: Path) -> None:
@@ -270,12 +327,22 @@ def _as_recorded(record: TensorRecord) -> dict[str, Any]:
     return {**done, "kept": record.kept} if record.kept else done
 
 
-def _write_recipe(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> None:
-    recipe = {
+def _write_recipe(
+    draft: Draft,
+    records: dict[str, TensorRecord],
+    modules: dict[str, dict[str, TensorRecord]],
+    folder: Path,
+) -> None:
+    recipe: dict[str, Any] = {
         "method": draft.chosen.rule.name,
         "settings": draft.settings(),
         "models": [model_entry(anchor).model_dump() for anchor in draft.blend.anchors],
         "versions": versions(),
         "tensors": {name: _as_recorded(record) for name, record in records.items()},
     }
+    if modules:
+        recipe["modules"] = {
+            file: {name: _as_recorded(record) for name, record in of_module.items()}
+            for file, of_module in modules.items()
+        }
     (folder / MARK).write_text(json.dumps(recipe, indent=1) + "\n", "utf-8")

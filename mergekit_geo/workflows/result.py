@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +23,13 @@ class MergeResult:
             `pushed`.
         out: The output folder, None where the result is kept in memory.
         state: The merged tensors by stored name, None where they are in `out`.
+        modules: Beside a state in memory: those of modules after the model, by file and name.
     """
 
     report: Report
     out: Path | None = None
     state: dict[str, Tensor] | None = None
+    modules: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def measurements(self) -> MergeMeasurements:

@@ -1,0 +1,74 @@
+"""Which files of the donor are neither copied nor merged: each is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.companions import companion_files
+from mergekit_geo.checkpoints.index import index_of, weight_files
+from mergekit_geo.checkpoints.module_folders import SAFE, SHARDS, read_modules
+
+SHOWN = 12
+"""Names in a warning; the report has them all."""
+
+
+def left_out(donor: Checkpoint) -> list[str]:
+    """The files of the donor that an output does not have; folders of them end in `/`.
+
+    They are pickles, states of a training, exports of weights that are not the output's, its card,
+    and whatever nobody here knows.
+    """
+    if donor.folder is None:
+        return []
+    taken = _taken(donor.folder, donor.name)
+    entered = {file.split("/")[0] for file in taken if "/" in file}
+    listed = _listed(donor) or _local(donor.folder, entered)
+    return sorted({_short(file, entered) for file in listed if file not in taken})
+
+
+def left_out_warning(name: str, files: list[str]) -> list[str]:
+    """What the user is told; nothing if nothing is left out."""
+    if not files:
+        return []
+    more = f" and {len(files) - SHOWN} more (report.json)" if len(files) > SHOWN else ""
+    return [f"files of {name} that the output does not have: {', '.join(files[:SHOWN])}{more}"]
+
+
+def _taken(folder: Path, name: str) -> set[str]:
+    """What is copied or merged, as paths relative to the folder."""
+    names = {path.name for path in folder.iterdir()}
+    index = index_of(names)
+    weights = weight_files(names, folder, name)
+    modules = (path for module in read_modules(folder) for path in module.files)
+    merged = (path.as_posix() for path in modules if path.name.endswith((SAFE, SHARDS)))
+    copied = (path.as_posix() for path in companion_files(folder))
+    return {*copied, *weights, *merged, *([index] if index else [])}
+
+
+def _listed(checkpoint: Checkpoint) -> Iterable[str]:
+    """What its repository holds, where it comes from the Hub."""
+    below = checkpoint
+    while (inner := getattr(below, "checkpoint", None) or getattr(below, "base", None)) is not None:
+        below = inner
+    found: Iterable[str] = getattr(below, "listed", ())
+    return found
+
+
+def _local(folder: Path, entered: set[str]) -> Iterator[str]:
+    """Files, and folders as a whole unless something in them is taken."""
+    for path in folder.iterdir():
+        if path.name in entered:
+            inside = (inner for inner in path.rglob("*") if inner.is_file())
+            yield from (inner.relative_to(folder).as_posix() for inner in inside)
+        elif not path.is_dir():
+            yield path.name
+        elif any(path.iterdir()):
+            yield f"{path.name}/"
+
+
+def _short(file: str, entered: set[str]) -> str:
+    """A file, or the folder that it lies in where nothing there is taken."""
+    first, slash, _ = file.partition("/")
+    return file if first in entered else first + slash

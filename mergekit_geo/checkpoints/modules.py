@@ -1,0 +1,181 @@
+"""The modules that sentence-transformers puts after a model: pooling, Dense layers and others.
+
+`modules.json` names a folder of each. What has weights there is merged as the model is; how they
+compute must be the same in all parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.compatibility import Preflight, preflight
+from mergekit_geo.checkpoints.header import read_header
+from mergekit_geo.checkpoints.module_folders import MODULES, Module, read_modules
+from mergekit_geo.checkpoints.sound_json import brief, read_json
+from mergekit_geo.errors import CheckpointError
+
+WEIGHTLESS = frozenset({"Normalize"})
+"""Modules that may have no folder at all."""
+
+WEIGHTED = frozenset(
+    {"CNN", "Dense", "LSTM", "LayerNorm", "StaticEmbedding", "WeightedLayerPooling",
+     "WordEmbeddings"}
+)  # fmt: skip
+"""Modules that are nothing without weights."""
+
+BY_DEFAULT = (False, None)
+ALSO_BY_DEFAULT = {"include_prompt": True}
+
+
+def mergeable(checkpoints: Sequence[Checkpoint]) -> Preflight:
+    """As `preflight`, and whether an output would compute what its parents do beside the model."""
+    found = preflight(checkpoints)
+    folders = [Parent(c.name, c.folder) for c in checkpoints]
+    donor = folders[0]
+    try:
+        if donor.modules or any(parent.modules for parent in folders):
+            for parent in folders:
+                found.problems += parent.problems()
+            for other in folders[1:]:
+                _compare(donor, other, found)
+    except CheckpointError as error:
+        found.problems.append(str(error))
+    return found
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a model has of modules.
+
+    Attributes:
+        name: What the user calls it.
+        folder: None in memory.
+    """
+
+    name: str
+    folder: Path | None
+
+    @property
+    def modules(self) -> tuple[Module, ...]:
+        """In their order; none for a plain model."""
+        return read_modules(self.folder) if self.folder else ()
+
+    def weights(self) -> dict[str, dict[str, Any]]:
+        """Header of each file of weights, by its path."""
+        return {
+            path.as_posix(): {
+                key: (info.shape, info.is_float)
+                for key, (info, _) in read_header(self.folder / path).items()
+            }
+            for module in self.modules
+            for path in module.weights
+            if self.folder
+        }
+
+    def problems(self) -> Iterator[str]:
+        """Why modules cannot be taken over."""
+        for module in self.modules:
+            if not module.is_apart:
+                continue
+            place = f"{self.name}: {MODULES} names {module.path}"
+            if not module.files:
+                if module.kind not in WEIGHTLESS:
+                    yield f"{place} ({module.kind}), which is missing"
+            elif not module.weights and module.pickles:
+                yield (
+                    f"{place}, whose weights are pickled ({module.pickles[0]}); save them as "
+                    "safetensors with sentence-transformers"
+                )
+            elif not module.weights and module.kind in WEIGHTED:
+                yield f"{place} ({module.kind}), whose weights are missing"
+
+
+def _compare(donor: Parent, other: Parent, found: Preflight) -> None:
+    mine, theirs = donor.modules, other.modules
+    if not mine:
+        if theirs:
+            found.warnings.append(
+                f"{other.name} has {MODULES} ({_row(theirs)}) and {donor.name} has none: it is "
+                f"left out; name {other.name} first to keep it"
+            )
+        return
+    if not theirs and not donor.weights():
+        if other.folder is not None:
+            found.warnings.append(
+                f"{donor.name} has {MODULES} ({_row(mine)}) and {other.name} has none: the output "
+                f"has that of {donor.name}"
+            )
+        return
+    if _row(mine) != _row(theirs):
+        found.problems.append(
+            f"{MODULES}: {_row(mine)} in {donor.name} and {_row(theirs) or 'none'} in {other.name}"
+        )
+        return
+    for module in mine:
+        found.problems += _differing_settings(module, donor, other)
+    found.warnings += _differing_texts(donor, other)
+    found.problems += _differing_weights(donor, other)
+
+
+def _row(modules: Sequence[Module]) -> str:
+    """Such as `Transformer, Pooling, Dense`."""
+    return ", ".join(module.kind for module in modules)
+
+
+def _differing_settings(module: Module, donor: Parent, other: Parent) -> Iterator[str]:
+    """Settings of a module that are not the same in both, by key, with both values."""
+    assert donor.folder is not None
+    assert other.folder is not None
+    theirs = next(m for m in other.modules if m.index == module.index)
+    for path in module.settings:
+        name = path.relative_to(module.path).as_posix() if module.path else path.as_posix()
+        one = _read(donor.folder / path)
+        two = _read(other.folder / theirs.path / name)
+        for key in sorted({*one, *two}):
+            default = ALSO_BY_DEFAULT.get(key)
+            a, b = one.get(key, default), two.get(key, default)
+            if a != b and not (a in BY_DEFAULT and b in BY_DEFAULT):
+                yield f"{path}: {key} is {brief(a)} in {donor.name} and {brief(b)} in {other.name}"
+
+
+def _differing_texts(donor: Parent, other: Parent) -> Iterator[str]:
+    """How texts are prepared, where it is not the same in both: the output does it as the donor."""
+    assert donor.folder is not None
+    assert other.folder is not None
+    for pattern in ("sentence_*_config.json", "config_sentence_transformers.json"):
+        for path in sorted(donor.folder.glob(pattern)):
+            one, two = _read(path), _read(other.folder / path.name)
+            for key in sorted(({*one} & {*two}) - {"__version__"}):
+                if one[key] != two[key]:
+                    yield (
+                        f"{path.name}: {key} is {brief(one[key])} in {donor.name} and "
+                        f"{brief(two[key])} in {other.name}; the output has the first model's"
+                    )
+
+
+def _differing_weights(donor: Parent, other: Parent) -> Iterator[str]:
+    mine, theirs = donor.weights(), other.weights()
+    for file in sorted(mine.keys() ^ theirs.keys()):
+        holder, lacking = (donor, other) if file in mine else (other, donor)
+        yield f"{file} is in {holder.name} and not in {lacking.name}"
+    for file in sorted(mine.keys() & theirs.keys()):
+        for key in sorted(mine[file].keys() | theirs[file].keys()):
+            one, two = (_shape(header[file].get(key)) for header in (mine, theirs))
+            if one != two:
+                yield f"{file}: {key} is {one} in {donor.name} and {two} in {other.name}"
+
+
+def _shape(found: tuple[tuple[int, ...], bool] | None) -> str:
+    if found is None:
+        return "missing"
+    shape, is_float = found
+    return f"{list(shape)}" if is_float else f"{list(shape)} of integers"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Settings in a JSON file; none where there is none."""
+    return read_json(path) if path.is_file() else {}

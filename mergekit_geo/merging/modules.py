@@ -1,0 +1,76 @@
+"""The weights of modules that stand after a model, merged by the same rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.module_folders import read_modules
+from mergekit_geo.checkpoints.unchanged import unchanged
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.kernels import Kernel
+from mergekit_geo.merging.tensor import TensorRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MergedModule:
+    """Weights of a module.
+
+    Attributes:
+        file: Where they belong, relative to the output.
+        state: By name.
+        records: What was done to each.
+    """
+
+    file: Path
+    state: dict[str, Tensor]
+    records: dict[str, TensorRecord]
+
+
+def merged_modules(
+    blend: Blend, *, kernel: Kernel | None = None, allow_nonfinite: bool = False
+) -> Iterator[MergedModule]:
+    """Every module of the donor that has weights: small, so one at a time in memory.
+
+    Args:
+        blend: Of the models; a tensor of a module has no rule of its own.
+        kernel: Does the arithmetic.
+        allow_nonfinite: Go on over NaN and infinity.
+
+    Raises:
+        GeoError: As `stream` raises.
+    """
+    for place in weight_folders(blend.donor.folder):
+        from mergekit_geo.merging.memory import MemorySink  # loads torch, for what few models have
+        from mergekit_geo.merging.stream import stream
+
+        anchors = tuple(
+            FolderCheckpoint(anchor.folder / place, f"{anchor.name}/{place.as_posix()}")
+            for anchor in blend.anchors
+            if anchor.folder is not None
+        )
+        assert len(anchors) == len(blend.anchors), "a merge of these is refused before it begins"
+        part = Blend(anchors, blend.rule, blend.dtype)
+        sink = MemorySink(part)
+        with unchanged(anchors):
+            records = stream(part, sink, kernel=kernel, allow_nonfinite=allow_nonfinite)
+        yield MergedModule(place / _file(anchors[0]), sink.state, records)
+
+
+def weight_folders(folder: Path | None) -> list[Path]:
+    """The folders of modules that hold weights, relative to the model's."""
+    modules = () if folder is None else read_modules(folder)
+    return sorted({path.parent for module in modules for path in module.weights})
+
+
+def _file(checkpoint: FolderCheckpoint) -> str:
+    """What the weights are called; of several shards one file is made."""
+    assert checkpoint.folder is not None
+    names = [path.name for path in checkpoint.folder.glob("*.safetensors")]
+    return names[0] if len(names) == 1 else "model.safetensors"
