@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
-from mergekit_geo.checkpoints.configuration import parse_config
+from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, read_tensors
 from mergekit_geo.checkpoints.pipeline import parts_in, refuse_pipeline
@@ -110,6 +110,7 @@ class FolderCheckpoint:
         self.config = read_config(folder)
         refuse_quantised(self.name, self.config)
         stored = read_tensors(folder)
+        refuse_oversized(self.config, len(stored), self.name)
         self._entries = unwrapped(stored, self.config, self.name)
         self.renamed = note(stored, self._entries, self.name)
         unused = {*_weights(folder)} - {place.path for _, place in self._entries.values()}

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
-from mergekit_geo.checkpoints.sound_json import parse_json
+from mergekit_geo.checkpoints.sound_json import brief, parse_json
+from mergekit_geo.errors import FormatError
+
+LAYERS = ("layer", "layers", "block", "blocks", "depth", "depths", "experts")
+COUNTED = re.compile(r"(?:^|_)(layers?|blocks?|depths?|experts|labels|stages)$")
+"""Ends of the keys whose numbers say how many modules or names are made."""
+
+MOST_LAYERS, MOST_PARTS = 1_000, 1_000_000
 
 TAG = "__float__"
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -81,6 +89,40 @@ def without_ties(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and TIE in value
     }
     return {**config, **inner, TIE: False}
+
+
+def refuse_oversized(config: dict[str, Any], tensors: int, where: str) -> None:
+    """Refuse counts of parts that no such checkpoint has: making them all would have no end.
+
+    Args:
+        config: The parsed `config.json`, or a part of it.
+        tensors: How many the checkpoint holds; no layer is without one, unless it is shared.
+        where: What the user calls it.
+
+    Raises:
+        FormatError: With the key.
+
+    Example:
+        >>> refuse_oversized({"num_hidden_layers": 32}, 291, "model")
+    """
+    for key, value in config.items():
+        if isinstance(value, dict):
+            refuse_oversized(value, tensors, where)
+        found = COUNTED.search(key)
+        if not found or not isinstance(value, int | float | list):
+            continue
+        most = max(MOST_LAYERS, tensors) if found[1] in LAYERS else MOST_PARTS
+        numbers = [n for n in (value if isinstance(value, list) else [value]) if _is_number(n)]
+        if wrong := [n for n in numbers if not -most <= n <= most]:
+            raise FormatError(
+                f"config.json: {key} is {brief(wrong[0])}; expected at most {most:,}",
+                where=where,
+                remedy="download it again: the file is damaged, or hostile",
+            )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _number(found: dict[str, Any]) -> Any:

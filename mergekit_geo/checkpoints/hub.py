@@ -28,6 +28,7 @@ from mergekit_geo.checkpoints.checkpoint import (
     refuse_unreadable,
 )
 from mergekit_geo.checkpoints.companions import PATTERNS, not_here, wanted_on_hub
+from mergekit_geo.checkpoints.configuration import refuse_oversized
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
 from mergekit_geo.checkpoints.hub_client import bars_hidden, network_errors, reason
 from mergekit_geo.checkpoints.index import INDEXES, weight_files
@@ -84,6 +85,7 @@ class HubCheckpoint:
                 )
             )
         stored = {tensor: info for header in headers for tensor, info in header.items()}
+        refuse_oversized(self.config, len(stored), name)
         self.tensors: Mapping[str, TensorInfo] = unwrapped(stored, self.config, name)
         self.renamed = note(stored, self.tensors, name)
 

@@ -100,6 +100,22 @@ def test_architectures_are_names(value: object, save: Save) -> None:
     assert "expected a list of class names" in said
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; expected at most 1,000"),
+        ({"text_config": {"n_layer": float("inf")}}, "n_layer is inf"),
+        ({"depths": [2, 10**9]}, "depths is 1000000000"),
+        ({"num_labels": 10**9}, "num_labels is 1000000000; expected at most 1,000,000"),
+        ({"num_local_experts": 10**400}, "num_local_experts is 1000"),
+    ],
+)
+def test_parts_without_number_are_refused(
+    config: dict[str, object], message: str, save: Save
+) -> None:
+    assert message in refused("check", save("a"), save("b", config=config))
+
+
 @pytest.fixture
 def adapter(save: Save, tmp_path: Path) -> Callable[..., str]:
     """BASE+ADAPTER with some settings of its own."""
