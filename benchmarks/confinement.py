@@ -16,9 +16,13 @@ CHANGES = frozenset({
 })  # fmt: skip
 
 RUNS = frozenset({
-    "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen",
+    "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen",
     "pickle.find_class", "builtins.input", "pty.spawn", "ctypes.dlopen",
 })  # fmt: skip
+
+BENEATH = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link")
+TWO = ("os.rename", "os.link")
+"""Events that may name what is in an open folder, whose number comes last; with two of each."""
 
 HARMLESS = ("/dev/null", "/dev/tty", "/dev/urandom", "/proc/", "/sys/")
 
@@ -54,7 +58,7 @@ class Watch:
         if event == "open":
             return self._opened(*arguments)
         if event in CHANGES:
-            paths = [a for a in arguments[:2] if isinstance(a, str | bytes | os.PathLike)]
+            paths = _paths(event, arguments)
             paths = paths[-1:] if event in ("shutil.copyfile", "os.symlink", "os.link") else paths
             return next((f"outside: {event} {p!r}" for p in paths if self._is_outside(p)), None)
         if event in RUNS:
@@ -93,6 +97,20 @@ class Watch:
 
     def _is_foreign(self, name: str) -> bool:
         return name.startswith(self.folder)
+
+
+def _paths(event: str, arguments: tuple[Any, ...]) -> list[str]:
+    """What is changed, in full where it is named beneath an open folder."""
+    count = 2 if event in TWO else 1
+    paths = [os.fsdecode(a) for a in arguments[:2] if isinstance(a, str | bytes | os.PathLike)]
+    folders = [a for a in arguments[1:] if isinstance(a, int)][-count:]
+    if event in BENEATH and len(folders) == len(paths):
+        return [_beneath(folder, path) for folder, path in zip(folders, paths, strict=True)]
+    return paths
+
+
+def _beneath(folder: int, path: str) -> str:
+    return path if folder < 0 else os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)  # noqa: PTH115, PTH118
 
 
 def limit_memory(extra: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, runtime_checkable
 
-from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized
+from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, read_tensors
 from mergekit_geo.checkpoints.pipeline import parts_in, refuse_pipeline
@@ -187,6 +187,7 @@ def read_config(folder: Path) -> Config:
     if not path.exists():
         return {}
     config = read_json(path, parse_config)
+    refuse_unlike(config, str(path))
     named = config.get("architectures") or []
     if isinstance(named, str):
         named = config["architectures"] = [named]

@@ -16,6 +16,16 @@ COUNTED = re.compile(r"(?:^|_)(layers?|blocks?|depths?|experts|labels|stages)$")
 
 MOST_LAYERS, MOST_PARTS = 1_000, 1_000_000
 
+_NUMBER, _TEXT = ("a number", (int, float)), ("text", (str,))
+_NAMES = ("an object", (dict,))
+KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "model_type": _TEXT, "problem_type": _TEXT, "tie_word_embeddings": ("true or false", (int,)),
+    "text_config": _NAMES, "auto_map": _NAMES, "id2label": _NAMES, "label2id": _NAMES,
+    "vocab_size": _NUMBER, "pad_token_id": _NUMBER, "num_labels": _NUMBER, "n_positions": _NUMBER,
+    "max_position_embeddings": _NUMBER, "num_channels": _NUMBER,
+}  # fmt: skip
+"""What the settings that are read here can be, where they are given at all."""
+
 TAG = "__float__"
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -89,6 +99,21 @@ def without_ties(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and TIE in value
     }
     return {**config, **inner, TIE: False}
+
+
+def refuse_unlike(config: dict[str, Any], where: str) -> None:
+    """Refuse a setting that is read here and is of another kind than it can be.
+
+    Raises:
+        FormatError: With the key, and what was expected.
+
+    Example:
+        >>> refuse_unlike({"model_type": "llama", "vocab_size": 8}, "config.json")
+    """
+    for key, (said, kinds) in KINDS.items():
+        value = config.get(key)
+        if value is not None and not isinstance(value, kinds):
+            raise FormatError(f"{key} is {brief(value)}; expected {said}", where=where)
 
 
 def refuse_oversized(config: dict[str, Any], tensors: int, where: str) -> None:

@@ -103,6 +103,11 @@ def test_architectures_are_names(value: object, save: Save) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        ({"model_type": {"a": 1}}, "model_type is {'a': 1}; expected text"),
+        ({"tie_word_embeddings": {}}, "tie_word_embeddings is {}; expected true or false"),
+        ({"text_config": [1]}, "text_config is [1]; expected an object"),
+        ({"id2label": "x"}, "id2label is 'x'; expected an object"),
+        ({"vocab_size": [8]}, "vocab_size is [8]; expected a number"),
         ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000; expected at most 1,000"),
         ({"text_config": {"n_layer": float("inf")}}, "n_layer is inf"),
         ({"depths": [2, 10**9]}, "depths is 1000000000"),
