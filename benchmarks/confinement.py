@@ -21,6 +21,7 @@ RUNS = frozenset({
 })  # fmt: skip
 
 BENEATH = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link")
+ITSELF = ("os.remove", "os.rename", "os.rmdir", "os.symlink", "os.link")
 TWO = ("os.rename", "os.link")
 """Events that may name what is in an open folder, whose number comes last; with two of each."""
 
@@ -60,7 +61,14 @@ class Watch:
         if event in CHANGES:
             paths = _paths(event, arguments)
             paths = paths[-1:] if event in ("shutil.copyfile", "os.symlink", "os.link") else paths
-            return next((f"outside: {event} {p!r}" for p in paths if self._is_outside(p)), None)
+            return next(
+                (
+                    f"outside: {event} {p!r}"
+                    for p in paths
+                    if self._is_outside(p, itself=event in ITSELF)
+                ),
+                None,
+            )
         if event in RUNS:
             return (
                 None
@@ -91,8 +99,10 @@ class Watch:
             return None
         return f"code: {event}{text}"
 
-    def _is_outside(self, path: Any) -> bool:
-        full = os.path.realpath(os.fsdecode(path))
+    def _is_outside(self, path: Any, *, itself: bool = False) -> bool:
+        """Whether it leads elsewhere; `itself`: a link is meant, not what it leads to."""
+        place = Path(os.fsdecode(path))
+        full = os.path.realpath(place.parent) if itself else os.path.realpath(place)
         return not (full + "/").startswith((self.folder + "/", *HARMLESS))
 
     def _is_foreign(self, name: str) -> bool:
