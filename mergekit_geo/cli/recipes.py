@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from mergekit_geo.cli.session import session
 @takes(Ending)
 def run(
     options: Ending,
+    ctx: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file.")],
     out: Annotated[
         Path | None,
@@ -31,15 +32,29 @@ def run(
     if out is None and not dry_run:
         raise typer.BadParameter("say where to write, or --dry-run", param_hint="--out")
     with session("run", options) as current:
+        said = options.settings() | _said(ctx, options)
         if dry_run:
             from mergekit_geo.recipes.dry_run import dry_run as plan
 
-            current.show(plan(recipe, out, output=options.settings()["output"]).report)
+            planned = {key: said[key] for key in ("output", "data", "seed", "meant")}
+            current.show(plan(recipe, out, **planned).report)
             return
         from mergekit_geo.recipes.run import run as follow
 
-        result = follow(
-            recipe, out, members_in=members_in, progress=current.progress(), **options.settings()
-        )
+        result = follow(recipe, out, members_in=members_in, progress=current.progress(), **said)
         current.show(result.report)
         current.gate(options.require is None or result.is_not_worse)
+
+
+def _said(ctx: typer.Context, options: Ending) -> dict[str, Any]:
+    """What goes before the recipe, though it be the default: what stands on the command line."""
+
+    def stands(name: str) -> bool:
+        source = ctx.get_parameter_source(name)
+        return source is not None and source.name != "DEFAULT"
+
+    return {
+        "sharpness": options.sharpness.value if stands("sharpness") else None,
+        "seed": options.seed if stands("seed") else None,
+        "meant": ["loss_on"] if stands("loss_on") else [],
+    }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.objectives.settings import TRAIN, EvalData
 from mergekit_geo.recipes.schema import Recipe
@@ -12,11 +13,34 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.losses import Data
 
 
+def spoken_over(recipe: Recipe, data: Data, meant: Collection[str], seed: int | None) -> Recipe:
+    """The recipe, with what the call says in the place of what it says itself.
+
+    Args:
+        recipe: As it says itself.
+        data: Of the call.
+        meant: Settings of `data` that go before the recipe's even where they are the defaults.
+        seed: Of the call; None leaves the recipe's.
+
+    Example:
+        >>> recipe = Recipe(merge_method="linear", seed=3)
+        >>> [spoken_over(recipe, None, (), seed).seed for seed in (0, None)]
+        [0, 3]
+    """
+    update: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if recipe.objective is not None and isinstance(data, EvalData):
+        said = {n: getattr(data, n) for n in meant if n in type(recipe.objective).model_fields}
+        update["objective"] = recipe.objective.model_copy(update=said)
+    return recipe.model_copy(update=update)
+
+
 def held_out(recipe: Recipe, data: Data) -> Data:
     """The call's data, or the recipe's objective where the call names none."""
-    if not isinstance(data, EvalData) or data.source:
+    if not isinstance(data, EvalData):
         return data
-    return read_as(recipe, data)
+    return (
+        replace(data, seed=data.seed or recipe.seed or 0) if data.source else read_as(recipe, data)
+    )
 
 
 def read_as(recipe: Recipe, data: Data) -> EvalData:

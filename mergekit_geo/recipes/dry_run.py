@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
 from mergekit_geo.merging.settings import DTYPES, Output
+from mergekit_geo.recipes.data import read_as, spoken_over
 from mergekit_geo.recipes.prepared import Prepared, prepare
 from mergekit_geo.reports.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.reports.provenance import count_parameters, model_entry, provenance
@@ -23,6 +24,8 @@ from mergekit_geo.reports.schema import Report
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.objectives.settings import EvalData
+    from mergekit_geo.workflows.losses import Data
 
 Numbers = tuple[float, ...]
 
@@ -50,6 +53,9 @@ def dry_run(
     *,
     models: Mapping[str, Model] | None = None,
     output: Output = Output(),
+    data: Data = None,
+    seed: int | None = None,
+    meant: Collection[str] = (),
 ) -> PlanResult:
     """Resolve a recipe and check its models, without reading or writing weights.
 
@@ -58,6 +64,9 @@ def dry_run(
         out: Where the output would be.
         models: As `geo.run` takes them.
         output: How it would be written.
+        data: As `geo.run` takes it; so are all that follow.
+        seed: Of the call.
+        meant: Settings of `data`.
 
     Raises:
         RecipeError: The recipe cannot be meant.
@@ -76,7 +85,8 @@ def dry_run(
     prepared = prepare(recipe, models)
     found = mergeable(prepared.checkpoints)
     found.require()
-    measured = _measured(prepared, tuple(found.anchors), out, output)
+    how = read_as(spoken_over(prepared.recipe, data, meant, seed), data)
+    measured = _measured(prepared, tuple(found.anchors), out, output, how)
     return PlanResult(
         Report(
             command="run",
@@ -95,6 +105,7 @@ def _measured(
     anchors: tuple[Checkpoint, ...],
     out: str | Path | None,
     output: Output,
+    how: EvalData,
 ) -> PlanMeasurements:
     resolved, by_loss = prepared.resolved, prepared.cast.method.by_loss
     dtype = output.dtype or prepared.recipe.out_dtype or prepared.recipe.dtype
@@ -112,16 +123,18 @@ def _measured(
         written=sum(info.nbytes for info in outputs.values()),
         free=None if out is None else _free(Path(out)),
         dtype=", ".join(floats),
-        members=_members(prepared, None if out is None else Path(out), output),
+        members=_members(prepared, None if out is None else Path(out), output, how),
     )
 
 
-def _members(prepared: Prepared, out: Path | None, output: Output) -> list[PlannedMember]:
+def _members(
+    prepared: Prepared, out: Path | None, output: Output, how: EvalData
+) -> list[PlannedMember]:
     if not prepared.members:
         return []
     from mergekit_geo.recipes.planned import planned_members
 
-    return planned_members(prepared, out, output)
+    return planned_members(prepared, out, output, how)
 
 
 def _rows(blend: Blend) -> list[PlanRow]:

@@ -12,7 +12,6 @@ from mergekit_geo.objectives.objective import TaskObjective
 from mergekit_geo.objectives.rows import is_on_hub, load_rows
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.objectives.shuffled import Shuffled
-from mergekit_geo.recipes.data import read_as
 from mergekit_geo.recipes.places import beside
 from mergekit_geo.recipes.training import Orders, Ready, ready
 from mergekit_geo.reports.plan import PlannedMember
@@ -24,18 +23,20 @@ if TYPE_CHECKING:
     from mergekit_geo.recipes.prepared import Prepared
 
 
-def planned_members(prepared: Prepared, out: Path | None, output: Output) -> list[PlannedMember]:
+def planned_members(
+    prepared: Prepared, out: Path | None, output: Output, how: EvalData
+) -> list[PlannedMember]:
     """What training would come to, from bases and data that are here.
 
     Args:
         prepared: The recipe.
         out: Where the merge would be.
         output: How it would be written.
+        how: How training data is read, where a member does not say.
 
     Raises:
         GeoError: A member could not be trained.
     """
-    how = read_as(prepared.recipe, EvalData())
     here = [member for member in prepared.members if _is_here(member, prepared, how)]
     orders = Orders(prepared.known, how, None, Compute(), output)
     place = TemporaryDirectory() if out is None else nullcontext(str(beside(out)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
-from mergekit_geo.recipes.data import fitted_to, held_out, read_as
+from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
 from mergekit_geo.recipes.places import folder_of_members
 from mergekit_geo.recipes.prepared import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
@@ -43,7 +43,9 @@ def run(
     data: Data = BUILTIN_TEXT,
     train_data: EvalData | None = None,
     compute: Compute = Compute(),
-    sharpness: str = "quick",
+    sharpness: str | None = None,
+    seed: int | None = None,
+    meant: Collection[str] = (),
     members_in: str | Path | None = None,
     progress: Progress | None = None,
 ) -> MergeResult:
@@ -58,7 +60,11 @@ def run(
         data: What loss is measured on, where the recipe has no objective; None measures none.
         train_data: What BatchNorm statistics are estimated on, and paths are fitted to.
         compute: How models are run.
-        sharpness: Of parents and output, where the recipe says nothing.
+        sharpness: Of parents and output; as the recipe says if None, or else `quick`.
+        seed: Of training, fits, samples, halves and intervals; that of `data`, if it is not 0, or
+            else the recipe's, if None.
+        meant: Settings of `data`, such as `loss_on`, that go before the recipe's even where they
+            are the defaults; others always do.
         members_in: Folder of the members that are trained first; None is `OUT.members`, or one
             that is gone afterwards where the result stays in memory. Members that are there are
             not trained again, and an unfinished training goes on.
@@ -76,14 +82,16 @@ def run(
         tensor([2., 2.])
     """
     prepared = prepare(recipe, models)
-    said = prepared.recipe
+    said = spoken_over(prepared.recipe, data, meant, seed)
+    if isinstance(data, EvalData) and seed is not None:
+        data = replace(data, seed=seed)
     call = _Call(
         None if out is None else Path(out),
         _output(said, output),
         held_out(said, data),
         train_data or fitted_to(said, data),
         compute,
-        said.sharpness or sharpness if sharpness == "quick" else sharpness,
+        sharpness or said.sharpness or "quick",
         progress or Silent(),
     )
     _check_data(prepared, call)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
@@ -405,3 +406,41 @@ def test_the_midpoint_of_a_path_needs_no_objective() -> None:
     recipe = {"merge_method": "along", "models": [entry("a"), entry("b")]}
     found = merged({**recipe, "along": {"kind": "linear", "pick": "midpoint"}})
     close(found["layers.1.mlp"], (MODELS["a"]["layers.1.mlp"] + MODELS["b"]["layers.1.mlp"]) / 2)
+
+
+CALL = {"--sharpness": "quick", "--seed": "0", "--loss-on": "assistant"}
+
+
+def test_the_call_goes_before_the_recipe_even_where_it_says_the_default(
+    small: Path, text: Path, tmp_path: Path
+) -> None:
+    objective = {"data": str(text), "loss_on": "all", "seq_len": 8, "max_examples": 8}
+    models = [{"model": str(small / name)} for name in "ab"]
+    recipe = {"merge_method": "linear", "models": models, "parameters": {"weight": 1},
+              "objective": objective, "sharpness": "off", "seed": 5}  # fmt: skip
+    path = tmp_path / "recipe.yml"
+    path.write_text(yaml.safe_dump(recipe))
+    asked = {}
+    for name, flags in (("recipe", {}), ("call", CALL)):
+        words = ["run", path, "-o", tmp_path / name, *sum(flags.items(), ()), "--json"]
+        done = CliRunner().invoke(app, list(map(str, words)))
+        assert done.exit_code == 0, done.stderr
+        said = json.loads(done.stdout)["settings"]
+        asked[name] = said["sharpness"], said["data"]["seed"], said["data"]["loss_on"]
+    assert asked == {"recipe": ("off", 5, "all"), "call": ("quick", 0, "assistant")}
+
+
+@pytest.mark.parametrize(("flags", "seeds"), [([], [5, 6]), (["--seed", "0"], [0, 1])])
+@pytest.mark.parametrize("more", [[], ["--no-eval"], ["--data", "builtin:python-docs"]])
+def test_members_are_trained_with_the_seed_of_the_call(
+    small: Path, text: Path, tmp_path: Path, flags: list[str], seeds: list[int], more: list[str]
+) -> None:
+    entry = {"name": "m", "model": str(small / "a"), "train_data": str(text), "members": 2}
+    models = [{"model": f"m-{i}", "parameters": {"weight": 1}} for i in range(2)]
+    recipe = {"merge_method": "linear", "finetune": [entry], "models": models, "seed": 5}
+    path = tmp_path / "recipe.yml"
+    path.write_text(yaml.safe_dump(recipe))
+    words = ["run", str(path), "--dry-run", "--json", *flags, *more]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    assert [row["seed"] for row in json.loads(done.stdout)["result"]["members"]] == seeds
