@@ -13,6 +13,7 @@ from mergekit_geo.checkpoints.checkpoint import file_identity, list_files
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo, read_header
 from mergekit_geo.checkpoints.index import INDEX, SINGLE
 from mergekit_geo.checkpoints.reading import Bytes, read_into
+from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.unchanged import stamps_in
 from mergekit_geo.errors import FormatError, UnsupportedError
 
@@ -99,7 +100,13 @@ class AdapterFolder:
         return [file_identity(self._stamp), config]
 
     def fetch(self) -> AdapterFolder:
-        """Itself: the data is here."""
+        """Itself: the data is here.
+
+        Raises:
+            HubError: It is a snapshot of the Hub, and the file is not what the Hub states.
+        """
+        if self.revision is not None:
+            require_stated_hashes(self.folder, [ADAPTER_WEIGHTS], self.name)
         return self
 
 

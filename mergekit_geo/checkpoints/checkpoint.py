@@ -19,6 +19,7 @@ from mergekit_geo.checkpoints.pipeline import parts_in, refuse_pipeline
 from mergekit_geo.checkpoints.reading import Bytes, read_into
 from mergekit_geo.checkpoints.regular import find_irregular
 from mergekit_geo.checkpoints.sound_json import brief, read_json
+from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import License, license_in
 from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
 from mergekit_geo.checkpoints.wrappers import note, unwrapped
@@ -142,7 +143,13 @@ class FolderCheckpoint:
         return [file_identity(self._stamp(path)) for path in paths]
 
     def fetch(self) -> FolderCheckpoint:
-        """Itself: the data is here."""
+        """Itself: the data is here.
+
+        Raises:
+            HubError: It is a snapshot of the Hub, and a file is not what the Hub states.
+        """
+        if self.revision is not None and self.folder is not None:
+            require_stated_hashes(self.folder, self.files, self.name)
         return self
 
     def _file(self, path: Path) -> FileIO:

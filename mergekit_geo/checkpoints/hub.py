@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from json import JSONDecodeError
 from pathlib import Path
 from typing import NoReturn
 
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
+    FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -27,12 +29,21 @@ from mergekit_geo.checkpoints.checkpoint import (
     refuse_quantised,
     refuse_unreadable,
 )
-from mergekit_geo.checkpoints.companions import PATTERNS, not_here, wanted_on_hub
+from mergekit_geo.checkpoints.companions import PATTERNS, companion_files, not_here, wanted_on_hub
 from mergekit_geo.checkpoints.configuration import refuse_oversized
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
+from mergekit_geo.checkpoints.hub_answers import (
+    BEHIND_PROXY,
+    WEB_PAGE,
+    answers,
+    is_web_page,
+    not_an_answer,
+)
 from mergekit_geo.checkpoints.hub_client import bars_hidden, network_errors, reason
 from mergekit_geo.checkpoints.index import INDEXES, weight_files
+from mergekit_geo.checkpoints.module_folders import read_modules
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import License, license_of
 from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
@@ -48,8 +59,7 @@ class HubCheckpoint:
         name: What the user calls it.
         repo: `org/name`.
         revision: Branch, tag or commit; None is the main branch.
-        names: Every file of the repository.
-        stated: The licence of its card.
+        listing: What the repository says of itself.
 
     Raises:
         CheckpointError: It cannot be used.
@@ -63,10 +73,11 @@ class HubCheckpoint:
         name: str,
         repo: str,
         revision: str | None,
-        names: set[str],
-        stated: License | None = None,
+        listing: Listing,
     ) -> None:
-        self.name, self.repo, self.license, self.listed = name, repo, stated, frozenset(names)
+        self.name, self.repo, self.license = name, repo, listing.license
+        names = listing.files
+        self.hashes, self.listed = listing.hashes, frozenset(names)
         # Asked by the user's revision, so that the cache remembers what it meant: offline mode
         # needs that. From here on only the commit counts; a branch could move meanwhile.
         wanted = wanted_on_hub(names)
@@ -75,6 +86,7 @@ class HubCheckpoint:
             snapshot_download(repo, revision=folder.name, allow_patterns=more)
         self.revision: str | None = folder.name
         self.folder: Path | None = folder
+        require_files(folder, name, self.hashes)
         self.config = read_config(folder)
         refuse_quantised(name, self.config)
         self.files = weight_files(names, folder, name)
@@ -101,12 +113,14 @@ class HubCheckpoint:
         """Download the weights, and only the files that hold them.
 
         Raises:
-            HubError: The download failed; files that are whole are kept for the next try.
+            HubError: The download failed, and files that are whole are kept for the next try; or
+                a file is not what the Hub states.
         """
         with hub_errors(self.name, self.repo, self.revision):
             folder = snapshot_download(
                 self.repo, revision=self.revision, allow_patterns=[*self.files, *INDEXES]
             )
+        require_stated_hashes(Path(folder), self.files, self.name, self.hashes)
         return FolderCheckpoint(Path(folder), self.name, self.revision, self.license, self.listed)
 
 
@@ -132,10 +146,12 @@ class Listing:
     Attributes:
         files: All that it holds.
         license: Of its card; None where it states none.
+        hashes: SHA-256 of its large files.
     """
 
     files: set[str]
-    license: License | None
+    license: License | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 def list_on_hub(name: str, repo: str, revision: str | None) -> Listing:
@@ -146,11 +162,32 @@ def list_on_hub(name: str, repo: str, revision: str | None) -> Listing:
         HubError: Gated, or no network.
     """
     with hub_errors(name, repo, revision):
-        info = HfApi().model_info(repo, revision=revision)
-        files = {sibling.rfilename for sibling in info.siblings or ()}
+        with answers(name, f"the files of {repo}"):
+            info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+        siblings = info.siblings or ()
+        files = {sibling.rfilename for sibling in siblings}
+        hashes = {s.rfilename: s.lfs.sha256 for s in siblings if s.lfs is not None}
         stated = license_of(vars(info.card_data)) if info.card_data else None
         page = f"{constants.ENDPOINT}/{repo}/blob/{info.sha}"
-        return Listing(files, stated and stated.linked_from(page))
+        return Listing(files, stated and stated.linked_from(page), hashes)
+
+
+def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = None) -> None:
+    """Look at what was downloaded beside the weights before anything is made of it.
+
+    Raises:
+        HubError: A page of a proxy in place of a file, or other content than the Hub states.
+    """
+    paths = [path for path in sorted(folder.glob("*.json")) if path.is_file()]
+    if found := next((path for path in paths if is_web_page(path)), None):
+        raise HubError(
+            f"{constants.ENDPOINT} answered with {WEB_PAGE} instead of {found.name}",
+            where=name,
+            remedy=f"{BEHIND_PROXY}; then delete {found.resolve()} and {found}, and run again",
+        )
+    modules = [file for module in read_modules(folder) for file in module.files]
+    beside = {path.as_posix() for path in (*companion_files(folder), *modules)}
+    require_stated_hashes(folder, beside, name, hashes)
 
 
 def open_on_hub(name: str, repo: str, revision: str | None, listing: Listing) -> HubCheckpoint:
@@ -162,7 +199,7 @@ def open_on_hub(name: str, repo: str, revision: str | None, listing: Listing) ->
     """
     with hub_errors(name, repo, revision):
         refuse_unreadable(name, listing.files)
-        return HubCheckpoint(name, repo, revision, listing.files, listing.license)
+        return HubCheckpoint(name, repo, revision, listing)
 
 
 def cached_folder(name: str, repo: str, revision: str | None) -> Path | None:
@@ -182,6 +219,7 @@ def cached_folder(name: str, repo: str, revision: str | None) -> Path | None:
         folder = Path(found)
         if not any(folder.glob("*.safetensors")):
             raise LocalEntryNotFoundError(f"the weights of {repo} are not in the cache")
+        require_files(folder, name)
         return folder
 
 
@@ -203,10 +241,12 @@ def hub_errors(name: str, repo: str, revision: str | None) -> Iterator[None]:
             yield
     except GeoError:
         raise
-    except Exception as error:
+    except Exception as raised:
+        within = raised.__cause__  # the client tells of an answer without headers as of none
+        error = within if isinstance(within, FileMetadataError) else raised
         for kind, translate in _TRANSLATIONS:
             if isinstance(error, kind):
-                raise translate(name, repo, revision, error) from error
+                raise translate(name, repo, revision, error) from raised
         raise
 
 
@@ -236,6 +276,10 @@ def _not_cached(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
         where=name,
         remedy="offline mode is on or there is no network: unset HF_HUB_OFFLINE or connect",
     )
+
+
+def _not_json(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
+    return not_an_answer(name, f"the files of {repo}")
 
 
 def _refused(name: str, repo: str, revision: str | None, error: Exception) -> GeoError:
@@ -276,6 +320,8 @@ _TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Trans
     (GatedRepoError, _gated),
     (RepositoryNotFoundError, _no_repository),
     (RevisionNotFoundError, _no_revision),
+    (FileMetadataError, _not_json),
+    (JSONDecodeError, _not_json),
     ((LocalEntryNotFoundError, OfflineModeIsEnabled), _not_cached),
     (HfHubHTTPError, _refused),
     (network_errors(), _no_answer),

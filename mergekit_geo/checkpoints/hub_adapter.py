@@ -16,8 +16,9 @@ from mergekit_geo.checkpoints.adapter_files import (
 from mergekit_geo.checkpoints.adapter_settings import ADAPTER_CONFIG, read_settings
 from mergekit_geo.checkpoints.companions import PATTERNS
 from mergekit_geo.checkpoints.header import TensorInfo
-from mergekit_geo.checkpoints.hub import hub_errors, read_remote_header
+from mergekit_geo.checkpoints.hub import Listing, hub_errors, read_remote_header, require_files
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 
 
 class AdapterOnHub:
@@ -27,7 +28,7 @@ class AdapterOnHub:
         name: What the user calls it.
         repo: `org/name`.
         revision: Branch, tag or commit; None is the main branch.
-        names: Every file of the repository.
+        listing: What the repository says of itself.
 
     Raises:
         UnsupportedError: Pickled, or of a kind that is refused.
@@ -37,14 +38,15 @@ class AdapterOnHub:
 
     is_here = False
 
-    def __init__(self, name: str, repo: str, revision: str | None, names: set[str]) -> None:
-        self.name, self.repo = name, repo
-        refuse_unreadable_adapter(name, names)
+    def __init__(self, name: str, repo: str, revision: str | None, listing: Listing) -> None:
+        self.name, self.repo, self.hashes = name, repo, listing.hashes
+        refuse_unreadable_adapter(name, listing.files)
         with hub_errors(name, repo, revision):
             # As for a whole model: asked by the user's revision, for the cache to remember.
             patterns = [ADAPTER_CONFIG, *PATTERNS]
             self.folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
             self.revision: str | None = self.folder.name
+            require_files(self.folder, name, listing.hashes)
             self.settings = read_settings(self.folder / ADAPTER_CONFIG, name)
             self.tensors: Mapping[str, TensorInfo] = read_remote_header(
                 repo, ADAPTER_WEIGHTS, self.revision, name
@@ -68,4 +70,5 @@ class AdapterOnHub:
             folder = snapshot_download(
                 self.repo, revision=self.revision, allow_patterns=[ADAPTER_WEIGHTS]
             )
+        require_stated_hashes(Path(folder), [ADAPTER_WEIGHTS], self.name, self.hashes)
         return AdapterFolder(Path(folder), self.name, self.revision)

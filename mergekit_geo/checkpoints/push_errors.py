@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -17,6 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from mergekit_geo.checkpoints.destination import Destination
+from mergekit_geo.checkpoints.hub_answers import not_an_answer
 from mergekit_geo.checkpoints.hub_client import network_errors, reason
 from mergekit_geo.errors import GeoError, PushError
 
@@ -111,6 +113,11 @@ def _refused_content(_: Destination, error: Exception) -> PushError:
     return PushError(f"the Hub does not take it: {text}", remedy="mend that")
 
 
+def _not_json(to: Destination, _: Exception) -> PushError:
+    found = not_an_answer(to.repo, "what was asked for")
+    return PushError(found.message, remedy=found.remedy)
+
+
 def _broken(_: Destination, error: Exception) -> PushError:
     """The client names the file, and keeps to itself what broke; hf_xet says what broke."""
     cause = f": {reason(error.__cause__)}" if error.__cause__ else ""
@@ -130,6 +137,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Trans
     (RepositoryNotFoundError, _no_repository),
     (HfHubHTTPError, _refused),
     (network_errors(), _lost),
+    (JSONDecodeError, _not_json),
     (ValueError, _refused_content),
     ((OSError, RuntimeError), _broken),
 )

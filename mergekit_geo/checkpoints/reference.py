@@ -204,5 +204,5 @@ def _on_hub(name: str, repo: str, revision: str | None) -> Checkpoint | Adapter:
     if is_adapter(listing.files, name):
         from mergekit_geo.checkpoints.hub_adapter import AdapterOnHub
 
-        return AdapterOnHub(name, repo, revision, listing.files)
+        return AdapterOnHub(name, repo, revision, listing)
     return open_on_hub(name, repo, revision, listing)

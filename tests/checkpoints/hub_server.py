@@ -23,6 +23,7 @@ REPO = r"/api/models/(?P<repo>[^/]+/[^/]+)"
 INFO = re.compile(rf"{REPO}(/revision/(?P<revision>[^/]+))?")
 TREE = re.compile(rf"{REPO}/tree/(?P<revision>[^/]+)")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+LOGIN_PAGE = b"<!DOCTYPE html><html><body>Welcome to the hotel. Please log in.</body></html>"
 WRONG_TOKEN = "Invalid credentials in Authorization header"
 
 
@@ -69,6 +70,9 @@ class Handler(Uploads):
 
     def _route(self) -> None:
         path = urlsplit(self.path).path
+        if self.hub.portal is not None and self.hub.portal.search(path):
+            self.answer(200, LOGIN_PAGE, {"Content-Type": "text/html"})
+            return
         token = self.token()
         if path == "/api/whoami-v2":
             self._whoami(token)
@@ -90,6 +94,8 @@ class Handler(Uploads):
     def _info(self, repo: str, revision: str) -> None:
         sha, files = self.hub.find(repo, revision)
         siblings = [{"rfilename": name} for name in files]
+        if "blobs=true" in self.path.lower():
+            siblings = [blob.sibling(name) for name, blob in files.items()]
         private = self.hub.repositories[repo].private
         card = {"cardData": card_data(files)}
         self.json({"id": repo, "sha": sha, "siblings": siblings, "private": private, **card})
@@ -104,6 +110,8 @@ class Handler(Uploads):
         blob = files[name]
         assert blob.path is not None
         content, headers = blob.path.read_bytes(), file_headers(blob, sha)
+        if f"{repo}/{name}" in self.hub.lies:
+            content = content[:-1] + bytes([content[-1] ^ 1])
         if wanted := RANGE.fullmatch(self.headers.get("Range", "")):
             self._part(content, int(wanted[1]), wanted[2], headers)
         elif self.command == "GET" and (cuts := self.hub.cuts.get(f"{repo}/{name}")):

@@ -72,6 +72,13 @@ class Blob:
             entry["lfs"] = {"oid": self.sha256, "size": self.size, "pointerSize": 130}
         return {**entry, "oid": self.oid}
 
+    def sibling(self, name: str) -> dict[str, object]:
+        """As a description of a repository has it, where it is asked for its files."""
+        entry: dict[str, object] = {"rfilename": name, "size": self.size, "blobId": self.oid}
+        if self.sha256 is None:
+            return entry
+        return {**entry, "lfs": {"sha256": self.sha256, "size": self.size, "pointerSize": 130}}
+
 
 Files = Mapping[str, Blob]
 
@@ -122,6 +129,8 @@ class Hub:
         objects: Large files that have arrived, by SHA-256.
         arriving: Large files of which parts have: the digest so far.
         garbled: Names of small files that arrive with other content.
+        lies: Files, as `org/name/file`, that are sent with other bytes than their hash says.
+        portal: Requests whose path this matches are answered with a login page.
         cuts: By file, as `org/name/file`, or by the SHA-256 of a file to be uploaded: what becomes
             of its next transfers. `end` closes the connection in the middle, which the hub client
             takes up again after a second; `reset` is an error to it at once (an upload it takes up
@@ -138,6 +147,8 @@ class Hub:
         self.objects: dict[str, Blob] = {}
         self.arriving: dict[str, hashlib._Hash] = {}
         self.garbled: set[str] = set()
+        self.lies: set[str] = set()
+        self.portal: re.Pattern[str] | None = None
         self.cuts: dict[str, list[str]] = {}
 
     def publish(self, repo: str, folder: Path, branch: str = "main", *, gated: bool = False) -> str:
