@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -29,3 +32,51 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Ignored."""
+
+
+class Heartbeat(Silent):
+    """Passes on what is said and, where nothing was for a while, what is going on: for logs.
+
+    Args:
+        tell: Takes a line.
+        every: Seconds without a line at most, from the first phase until `close`.
+    """
+
+    def __init__(self, tell: Callable[[str], None], every: float = 30.0) -> None:
+        self._tell, self._every = tell, every
+        self._title, self._done, self._total = "", 0, 0
+        self._began = self._last = time.monotonic()
+        self._over: threading.Event | None = None
+
+    def phase(self, title: str, total: int) -> None:
+        """Note it, and begin to beat."""
+        self._title, self._done, self._total = title, 0, total
+        if self._over is None:
+            self._over, self._began = threading.Event(), time.monotonic()
+            threading.Thread(target=self._beat, args=(self._over,), daemon=True).start()
+
+    def advance(self, count: int) -> None:
+        """Note it."""
+        self._done += count
+
+    def say(self, text: str) -> None:
+        """Pass it on."""
+        self._last = time.monotonic()
+        self._tell(text)
+
+    def close(self) -> None:
+        """Beat no more."""
+        if self._over is not None:
+            self._over.set()
+            self._over = None
+
+    def _beat(self, over: threading.Event) -> None:
+        self._last = time.monotonic()
+        while not over.wait(max(0.0, self._last + self._every - time.monotonic())):
+            if time.monotonic() - self._last >= self._every:
+                self.say(self._state())
+
+    def _state(self) -> str:
+        """Such as `loss of b: 40 %, 95 s so far`."""
+        share = f": {min(self._done / self._total, 1):.0%}," if self._total else ","
+        return f"{self._title}{share} {time.monotonic() - self._began:.0f} s so far"

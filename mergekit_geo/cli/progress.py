@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, plain remarks elsewhere."""
+"""Progress on stderr: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from mergekit_geo.cli.inert import InertConsole
 from mergekit_geo.printable import printable
-from mergekit_geo.progress import Silent
+from mergekit_geo.progress import Heartbeat, Silent
 
 
 def console_progress(*, quiet: bool) -> Shown:
@@ -15,7 +15,7 @@ def console_progress(*, quiet: bool) -> Shown:
     console = InertConsole(stderr=True)
     if quiet:
         return Shown()
-    return _Bars(console) if console.is_terminal else _Remarks(console)
+    return _Bars(console) if console.is_terminal else _Lines(console)
 
 
 class Shown(Silent):
@@ -25,22 +25,18 @@ class Shown(Silent):
         """Take everything off the terminal."""
 
 
-class _Remarks(Shown):
-    """Only what is said."""
+class _Lines(Heartbeat, Shown):
+    """What is said, and at times what is going on."""
 
     def __init__(self, console: Console) -> None:
-        self.console = console
-
-    def say(self, text: str) -> None:
-        """Print it."""
-        self.console.print(text, soft_wrap=True)
+        super().__init__(lambda text: console.print(text, soft_wrap=True))
 
 
-class _Bars(_Remarks):
+class _Bars(Shown):
     """One bar at a time."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__(console)
+        self.console = console
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -49,6 +45,10 @@ class _Bars(_Remarks):
         )
         self.bars = Progress(*columns, console=console, transient=True)
         self.current: TaskID | None = None
+
+    def say(self, text: str) -> None:
+        """Print it."""
+        self.console.print(text, soft_wrap=True)
 
     def phase(self, title: str, total: int) -> None:
         """Replace the bar."""

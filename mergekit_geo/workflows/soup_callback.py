@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.rows import load_rows
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.printable import printable
-from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.progress import Heartbeat, Progress
 from mergekit_geo.reports.command import changed_flags, command_line
 from mergekit_geo.workflows.choosing import PAIR, Choosing
 from mergekit_geo.workflows.keeping import Keeping, Scores
@@ -60,7 +61,8 @@ class SoupCallback(TrainerCallback):
         train_data: As in `geo.soup`.
         compute: How models are run.
         sharpness: Of members and soup: `off`, `quick` or `full`.
-        progress: Told what is going on.
+        progress: Told what is going on; if None, the logger `mergekit_geo` is, which writes to
+            stderr where logging is not set up.
 
     Raises:
         ArgumentError: A setting that cannot be meant.
@@ -91,7 +93,7 @@ class SoupCallback(TrainerCallback):
         self.keeping = Keeping(keep, which, every)
         self.choosing = Choosing(method=method) if isinstance(method, str) else method
         self.output, self.data, self.train_data = output, data, train_data
-        self.compute, self.sharpness, self.progress = compute, sharpness, progress or Silent()
+        self.compute, self.sharpness, self.progress = compute, sharpness, progress or logged()
         self.folder = Path(members) if members is not None else _beside(self.out)
         self._kept = KeptMembers(self.folder, keep, which, fsync=output.fsync)
         self._result: MergeResult | None = None
@@ -187,7 +189,11 @@ class SoupCallback(TrainerCallback):
             self._warn(_too_few(self._kept, count))
             return
         self.progress.say(f"averaging {count} members in {self.folder}")
-        self._result, self._problem = by_first_alone(self._soup)
+        try:
+            self._result, self._problem = by_first_alone(self._soup)
+        finally:
+            if isinstance(self.progress, Heartbeat):
+                self.progress.close()
         if self._problem is not None:
             self._warn(str(self._problem))
 
@@ -269,6 +275,15 @@ class SoupCallback(TrainerCallback):
     def _warn(self, text: str) -> None:
         if is_first():
             warnings.warn(printable(f"SoupCallback: {text}"), stacklevel=2)
+
+
+def logged() -> Heartbeat:
+    """Lines in the log of the first process, a minute apart at most."""
+    logger = logging.getLogger("mergekit_geo")
+    if not logger.hasHandlers():
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
+    return Heartbeat(lambda text: logger.info("%s", text) if is_first() else None)
 
 
 def _beside(out: Path) -> Path:

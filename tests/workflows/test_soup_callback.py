@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 import shutil
 from pathlib import Path
@@ -204,11 +205,15 @@ class Plain(nn.Module):
         return {"loss": nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())}
 
 
-def test_any_module(tmp_path: Path) -> None:
+def test_any_module(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mergekit_geo")
     callback, seen = geo.SoupCallback(tmp_path / "soup", keep=2, every=5, **OFF), Seen()
     trainer(tmp_path, seen, callback, model=Plain()).train()
     naive = mean([seen.weights[5], seen.weights[10]])
     assert weights(tmp_path / "soup")["table.weight"].equal(naive["table.weight"])
+    said = [record.getMessage() for record in caplog.records if record.name == "mergekit_geo"]
+    assert any(text.startswith("kept step") for text in said)
+    assert any(text.startswith("averaging ") for text in said)
 
 
 # --- going on
