@@ -17,7 +17,7 @@ def reference(said: Any) -> Any:
     """The text for a mapping of base and adapter; anything else as it is.
 
     Raises:
-        ArgumentError: A key that means nothing here, or a setting that is not built.
+        ArgumentError: No model, a key that means nothing here, or a setting that is not built.
 
     Example:
         >>> reference({"model": {"path": "org/a", "revision": "v1"}, "lora": {"path": "org/l"}})
@@ -35,8 +35,8 @@ def reference(said: Any) -> Any:
             "override_architecture is not built: config.json says what a model is",
             remedy="leave it out",
         )
-    pieces = [said.get("model"), said.get("lora")]
-    return "+".join(_place(piece) for piece in pieces if piece is not None)
+    pieces = [said.get("model")] + ([] if said.get("lora") is None else [said["lora"]])
+    return "+".join(map(_place, pieces))
 
 
 def _place(said: Any) -> str:

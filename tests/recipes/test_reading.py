@@ -69,6 +69,10 @@ def cast(text: str) -> Cast:
         ),
         (
             "merge_method: linear\nmodels: [{model: {lora: 3}}]\n",
+            r"line 2: models\[0\].model: expected a model, found None",
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: {model: a, lora: 3}}]\n",
             r"line 2: models\[0\].model: expected a model, found 3",
         ),
         (f"merge_method: linear\n{AB}tokenizer: {{sorce: base}}\n", r"sorce .*mean source\?"),
