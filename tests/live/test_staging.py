@@ -1,5 +1,6 @@
 """What is run are the weights that are merged: no other file of a folder is loaded."""
 
+import gc
 import json
 import pickle
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import mergekit_geo as geo
-from mergekit_geo.live.models import load_model
+from mergekit_geo.live.models import _loaded, load_model
 from mergekit_geo.live.settings import Compute
 
 CPU = Compute(device="cpu")
@@ -127,3 +128,23 @@ def test_a_folder_is_staged_for_a_while_only(
         load_model(tmp_path / "m", CPU)
     assert list((tmp_path / "tmp").iterdir()) == []
     assert torch.isfinite(model(input_ids=torch.arange(4).view(1, -1)).logits).all()
+
+
+def test_weights_that_stay_on_the_disk_are_found_as_long_as_the_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an accelerator's are that hold only a part of them."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    folder, ids = llama(tmp_path / "m", 0), torch.arange(4).view(1, -1)
+    places = {"model.layers.1": "disk"}
+    for part in ("model.embed_tokens", "model.layers.0", "model.norm", "model.rotary_emb"):
+        places[part] = "cpu"
+    options = {"output_loading_info": True, "device_map": {**places, "lm_head": "cpu"}}
+    model, _ = _loaded(folder, None, CPU, {"dtype": torch.float32, **options})
+    wanted = load_model(folder, CPU)(input_ids=ids).logits
+    assert torch.equal(model(input_ids=ids).logits, wanted)
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    del model
+    gc.collect()
+    assert list((tmp_path / "tmp").iterdir()) == []
