@@ -83,8 +83,8 @@ def _print_losses(console: Console, report: Report) -> None:
     if report.data is not None:
         _print_notes(console, report.data)
         console.print(
-            f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents, paired "
-            "in the columns of differences",
+            f"measured on {describe_data(report.data)}; [..] and ± 95 % intervals over documents, "
+            "paired in the columns of differences",
         )
         console.print(_table(*loss_table(report)))
 
@@ -141,7 +141,9 @@ def _print_members(console: Console, report: Report, result: MembersMeasurements
 def _print_path(console: Console, report: Report, result: PathMeasurements) -> None:
     assert report.data is not None
     _print_notes(console, report.data)
-    console.print(f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents")
+    console.print(
+        f"measured on {describe_data(report.data)}; [..] and ± 95 % intervals over documents"
+    )
     console.print(_table(*model_table(result.losses, report.data)))
     _print_caption(console, [result.straight, result.fitted])
     console.print(_table(BARRIER_HEAD, barrier_rows([result.straight, result.fitted])))
@@ -172,7 +174,7 @@ def _print_barriers(console: Console, report: Report, result: BarrierMeasurement
     _print_notes(console, report.data)
     console.print(
         f"measured on {describe_data(report.data)}; t of the maximum chosen on the other half; "
-        "[..] 95 % intervals over documents"
+        "[..] and ± 95 % intervals over documents"
     )
     console.print(_table(*model_table(result.losses, report.data)))
     console.print(_table(BARRIER_HEAD, barrier_rows(result.pairs)))
@@ -197,7 +199,9 @@ def _print_push(console: Console, report: Report, result: PushMeasurements) -> N
 def _print_landscape(console: Console, report: Report, result: LandscapeMeasurements) -> None:
     assert report.data is not None
     _print_notes(console, report.data)
-    console.print(f"measured on {describe_data(report.data)}; [..] 95 % intervals over documents")
+    console.print(
+        f"measured on {describe_data(report.data)}; [..] and ± 95 % intervals over documents"
+    )
     console.print(_table(*model_table(result.losses, report.data)))
     for line in landscape_lines(result):
         console.print(line)

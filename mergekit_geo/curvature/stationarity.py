@@ -236,7 +236,7 @@ def _detectable(error: float, lambda_max: float, groups: int) -> float:
 def _seen(least: float, loss: float) -> str:
     """One step is what was looked at: many small ones along flatter directions may go further."""
     told = f"a gain of {sized(least, loss)} would be detected" if least else "it is zero"
-    return f"one step down the gradient gains nothing that matters, many may ({told})"
+    return f"one step down the gradient gains nothing that matters, though many may: {told}"
 
 
 def _unseen(least: float, loss: float) -> str:

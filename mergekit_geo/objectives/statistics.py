@@ -71,6 +71,8 @@ def paired_score(first: Losses, second: Losses) -> Estimate | None:
     """The same of the first minus that of the second, on the same examples."""
     if first.score is None or second.score is None:
         return None
+    if np.array_equal(first.loss, second.loss):  # one model, which has one score
+        return estimate(first.score - second.score, first.weight, first.document)
     return estimate_share(first.score - second.score, first.weight, first.document)
 
 

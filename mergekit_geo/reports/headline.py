@@ -58,7 +58,7 @@ def flatness(entries: Sequence[SharpnessEntry]) -> str:
         kind = finding(known[parent.model], limit) if parent.model in known else "unknown"
         found.setdefault(kind, []).append(parent)
     told = [_told(kind, found[kind], parents, known) for kind in COMPARED if kind in found]
-    return f"It {', and '.join(told)}: λ_max {_numbers(own, parents)}."
+    return f"It {'; it '.join(told)}: λ_max {_numbers(own, parents)}."
 
 
 QUARTER = 0.25

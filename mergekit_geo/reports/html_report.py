@@ -272,7 +272,7 @@ def _lines(found: Page, title: str, items: Sequence[str]) -> None:
 def _about(report: Report) -> str:
     if report.data is None:
         return ""
-    return f"{describe_data(report.data)}; [..] 95 % intervals over documents"
+    return f"{describe_data(report.data)}; [..] and ± 95 % intervals over documents"
 
 
 SECTIONS: dict[type, Callable[[Page, Report, Any], None]] = {

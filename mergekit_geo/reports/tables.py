@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements, TrainingEntry
@@ -27,10 +28,10 @@ def loss_table(report: Report) -> tuple[list[str], list[list[str]]]:
     ]
     columns = {
         "output minus it": [_difference(entry) for entry in found],
-        f"{report.data.metric or 'score'}: output minus it": [
-            _difference(entry and entry.metric) for entry in found
+        f"{(report.data.metric or 'score').rpartition(' ')[2]} difference": [
+            _share_difference(entry and entry.metric) for entry in found
         ],
-        "macro-F1: output minus it": [_difference(entry and entry.macro_f1) for entry in found],
+        "macro-F1 difference": [_share_difference(entry and entry.macro_f1) for entry in found],
     }
     kept = {name: cells for name, cells in columns.items() if any(cells)}
     cells = zip(rows, zip(*kept.values(), strict=True), strict=True) if kept else ()
@@ -238,7 +239,21 @@ def estimate(found: EstimateEntry | DifferenceEntry) -> str:
 def _metric(entry: LossEntry) -> str:
     if entry.metric is None or entry.metric_low is None:
         return _number(entry.metric, ".4f")
-    return f"{entry.metric:.4f} [{entry.metric_low:.4f}, {entry.metric_high:.4f}]"
+    assert entry.metric_high is not None, "an end without the other"
+    return _share(entry.metric, entry.metric_low, entry.metric_high, ".4f")
+
+
+def _share(value: float, low: float, high: float, form: str) -> str:
+    """A share for people, in little room where its interval has it in the middle."""
+    if math.isclose(value - low, high - value, abs_tol=1e-6):
+        return f"{value:{form}} ± {value - low:.4f}"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _share_difference(entry: DifferenceEntry | EstimateEntry | None) -> str:
+    if entry is None or entry.value is None or entry.low is None or entry.high is None:
+        return _difference(entry)
+    return _share(entry.value, entry.low, entry.high, "+.4f")
 
 
 def _difference(entry: DifferenceEntry | EstimateEntry | None) -> str:

@@ -198,7 +198,7 @@ KNOWN = {
         (
             {"lambda_min": None},
             "not measured",
-            "one step down the gradient gains nothing that matters, many may (a gain of 0.0033",
+            "one step down the gradient gains nothing that matters, though many may: a gain of",
         ),
         ({"lambda_min": None}, "not measured", "λ_min was not measured"),
         ({"residual": None}, "not measured", "λ_min was not measured"),

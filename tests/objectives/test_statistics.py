@@ -173,7 +173,11 @@ def test_the_detectable_size_is_found_four_times_in_five() -> None:
 def test_shares_without_a_miss_are_not_certain() -> None:
     """Twenty right answers of twenty are what a model of 86 % shows once in twenty times."""
     right = Losses(np.ones(20), np.ones(20), np.arange(20), np.ones(20))
-    found, change = mean_score(right), paired_score(right, right)
+    other = Losses(np.full(20, 2.0), np.ones(20), np.arange(20), np.ones(20))
+    found, change = mean_score(right), paired_score(right, other)
+    same = paired_score(right, right)
+    assert same is not None
+    assert (same.low, same.high, same.detectable) == (0, 0, 0), "the same model"
     assert found is not None
     assert (found.low, found.high) == (pytest.approx(0.05 ** (1 / 20)), 1.0)
     assert change is not None

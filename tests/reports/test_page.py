@@ -10,7 +10,7 @@ import pytest
 import mergekit_geo as geo
 from mergekit_geo.reports.headline import ONE_BASIN, flatness, headline
 from mergekit_geo.reports.html_report import page, write_page
-from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry
+from mergekit_geo.reports.losses import BarrierEntry, DifferenceEntry, EstimateEntry
 from mergekit_geo.reports.schema import MergeMeasurements, Report
 from mergekit_geo.reports.sharpness import SharpnessEntry
 from tests.reports.browser import Browser
@@ -124,7 +124,8 @@ def test_a_report_without_numbers_is_a_page_without_pictures() -> None:
 
 def entry(report: Report, role: str, name: str, value: float, **changes: object) -> SharpnessEntry:
     first = measured(report).sharpness[0]
-    now = {"value": value, "residual": 0.01, "error": 0.2}
+    sampling = EstimateEntry(value=value, low=value - 0.4, high=value + 0.4)
+    now = {"value": value, "residual": 0.01, "error": 0.2, "sampling": sampling}
     largest = first.extremes.largest.model_copy(update=now)
     extremes = first.extremes.model_copy(update={"largest": largest})
     return first.model_copy(update={"role": role, "model": name, "extremes": extremes, **changes})
@@ -135,9 +136,9 @@ def entry(report: Report, role: str, name: str, value: float, **changes: object)
     [
         (4.0, 0.5, "It is flatter than every parent: λ_max 4 ± 0.2 against 5 ± 0.2 to 7 ± 0.2."),
         (9.0, 0.5, "It is sharper than every parent: λ_max 9 ± 0.2 against 5 ± 0.2 to 7 ± 0.2."),
-        (6.0, 0.5, "It is flatter than b, and is sharper than a: λ_max 6 ± 0.2 against"),
-        (5.2, 0.5, "It is flatter than b, and is about as sharp as a (a difference of 0.71 would"),
-        (5.2, 1.2, "It is flatter than b, and cannot be told by its sharpness from a (only a "
+        (6.0, 0.5, "It is flatter than b; it is sharper than a: λ_max 6 ± 0.2 against"),
+        (5.2, 0.5, "It is flatter than b; it is about as sharp as a (a difference of 0.71 would"),
+        (5.2, 1.2, "It is flatter than b; it cannot be told by its sharpness from a (only a "
                    "difference of 1.7 would be detected): λ_max"),
         (6.0, 3.0, "It cannot be told by its sharpness from every parent (only a difference of"),
     ],

@@ -122,8 +122,8 @@ def test_the_metric_is_told_where_it_does_not_say_the_same(
     report = report_of((0.23, 0.03), score=score)
     assert (words in verdict(report)) if words else ("ccuracy" not in verdict(report))
     head, rows = loss_table(report)
-    assert head[-1] == "accuracy: output minus it"
-    assert rows[0][-1].startswith(f"{score[0]:+.4f} [")
+    assert head[-1] == "accuracy difference"
+    assert rows[0][-1].startswith(f"{score[0]:+.4f} ± {score[1]:.4f}")
 
 
 def test_one_model_is_no_merge() -> None:

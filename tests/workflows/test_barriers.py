@@ -9,8 +9,14 @@ import torch
 from torch import nn
 
 import mergekit_geo as geo
+from mergekit_geo.connectivity.paths import Route
 from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.reports.charts import barrier_chart
+from mergekit_geo.reports.figures import barrier_figure
 from mergekit_geo.reports.schema import Report
+from mergekit_geo.reports.tables import describe_barriers, loss_axis
+from mergekit_geo.workflows.barrier import _distinct
 
 SOME = geo.EvalData(max_examples=150)
 
@@ -53,6 +59,28 @@ def test_barrier_of_a_known_landscape() -> None:
     assert found.exceeds(1.0)
     assert not found.exceeds(3.0)
     assert str(found).count("a barrier of") == 1
+
+
+def test_a_path_is_measured_once_and_paths_of_one_kind_are_told_apart() -> None:
+    ends = [Point(-1.0), Point(1.0)]
+    twice = geo.barrier(ends, data=wells(), along=("linear", "linear", "slerp"))
+    assert [pair.along for pair in twice.measurements.pairs] == ["linear", "slerp"]
+    routes = [Route("bezier", lambda t: Linear((1 - t, t)), key=key) for key in "xy"]
+    assert [route.name for route in _distinct(["way/x", "way/y"], routes)] == [
+        "bezier way/x", "bezier way/y"
+    ]  # fmt: skip
+
+
+def test_a_picture_says_what_its_losses_are_of() -> None:
+    found = geo.barrier([Point(-1.0), Point(1.0)], data=wells())
+    (pair,) = found.measurements.pairs
+    assert found.report.data is not None
+    assert pair.documents == found.report.data.documents < 60
+    caption = f"loss ({pair.documents} documents, report half)"
+    assert loss_axis([pair]) == caption
+    assert barrier_figure([pair]).axes[0].get_ylabel() == caption
+    assert barrier_chart([pair])["layout"]["yaxis"]["title"]["text"] == caption
+    assert f"on {pair.documents} documents, the report half" in describe_barriers([pair])
 
 
 def test_barrier_is_within_two_percent_of_a_dense_grid_and_off_centre() -> None:

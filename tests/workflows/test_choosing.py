@@ -311,6 +311,12 @@ def test_learned_needs_gradients_of_a_task() -> None:
 @pytest.mark.parametrize("along", ["linear", "slerp"])
 def test_best_of_a_path(models: list[Path], uniform: geo.MergeResult, along: str) -> None:
     found = choose(models[:2], along=along, pick="best")
+    barriers = found.measurements.barriers
+    labels = [(pair.first, pair.second, pair.along) for pair in barriers]
+    assert len(set(labels)) == len(labels) == (1 if along == "linear" else 2)
+    assert barriers[-1].taken is not None
+    assert found.report.data is not None
+    assert {pair.documents for pair in barriers} == {found.report.data.documents}
     entry = entry_of(found)
     check_halves(found, uniform)
     assert entry.method == f"best along {along}"

@@ -245,7 +245,7 @@ def test_too_few_examples_do_not_tell_that_training_is_over(network: nn.Module) 
     assert "nothing that matters" not in words
     kind, words = told(640)
     assert kind == "not measured"
-    assert words.startswith("one step down the gradient gains nothing that matters, many may (a ga")
+    assert words.startswith("one step down the gradient gains nothing that matters, though many m")
 
 
 def test_the_printed_error_of_an_eigenvalue_is_that_of_the_sample(network: nn.Module) -> None:
