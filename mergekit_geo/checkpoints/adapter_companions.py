@@ -117,8 +117,11 @@ class AdapterCompanions:
     @cached_property
     def _template(self) -> str | None:
         """The adapter's chat template, in whichever file it is."""
-        if (self.adapter / TEMPLATE).is_file():
+        files = tokenizer_files(self.adapter)
+        if Path(TEMPLATE) in files:
             return (self.adapter / TEMPLATE).read_text("utf-8")
+        if Path(SETTINGS) not in files:
+            return None
         try:
             stated = json.loads((self.adapter / SETTINGS).read_text("utf-8")).get("chat_template")
         except (OSError, ValueError, AttributeError):

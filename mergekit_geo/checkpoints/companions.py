@@ -20,6 +20,7 @@ from mergekit_geo.checkpoints.configuration import (
 )
 from mergekit_geo.checkpoints.index import CLASS, INDEXES
 from mergekit_geo.checkpoints.module_folders import MODULES, PICKLES, read_modules
+from mergekit_geo.checkpoints.own_files import is_own, own
 
 TOKENIZER = (
     "tokenizer*", "tekken.json", "vocab*", "merges.txt", "special_tokens_map.json",
@@ -44,7 +45,19 @@ DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
 def companion_files(folder: Path) -> list[Path]:
-    """The companions of a checkpoint's folder, as paths relative to it, sorted."""
+    """The companions of a checkpoint's folder, as paths relative to it, sorted.
+
+    Links that lead out of the folder are none.
+    """
+    return own(folder, _beside(folder))
+
+
+def foreign_links(folder: Path) -> list[Path]:
+    """What would be companions, and are links that lead out of the folder."""
+    return [file for file in _beside(folder) if not is_own(folder, file)]
+
+
+def _beside(folder: Path) -> list[Path]:
     found = {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
     beside = {path for module in read_modules(folder) for path in module.companions}
     return sorted({path.relative_to(folder) for path in found} | beside)
@@ -95,7 +108,7 @@ def copy_tokenizer(source: Path, out: Path) -> None:
 def tokenizer_files(folder: Path) -> list[Path]:
     """The files of a folder's tokenizer, as paths relative to it, sorted."""
     found = {path for pattern in TOKENIZER for path in folder.glob(pattern) if path.is_file()}
-    return sorted(path.relative_to(folder) for path in found)
+    return own(folder, sorted(path.relative_to(folder) for path in found))
 
 
 def write_config(out: Path, config: Config, dtype: str | None = None) -> None:

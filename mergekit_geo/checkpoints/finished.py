@@ -7,12 +7,14 @@ from pathlib import Path
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.checkpoints.journal import FILE, FRESH
 from mergekit_geo.checkpoints.kind import MARK
+from mergekit_geo.checkpoints.own_files import is_own, own
 from mergekit_geo.checkpoints.sound_json import read_json
 from mergekit_geo.checkpoints.workspace import partial_of
 from mergekit_geo.errors import CheckpointError, PushError
 
 MARKS = (MARK, "finetune.json")
 """One of these tells an output, and names its tensors."""
+WEIGHTS = (".safetensors", ".safetensors.index.json")
 HELD = ("report.json", "README.md")
 """Every output holds these beside its weights."""
 
@@ -21,7 +23,7 @@ def require_finished(folder: Path) -> list[Path]:
     """The files of an output, relative to it, sorted; hidden ones are no part of it.
 
     Raises:
-        PushError: It is no output, or not a whole one.
+        PushError: It is no output, not a whole one, or one whose files are links to elsewhere.
     """
     if not folder.is_dir():
         raise _absent(folder)
@@ -38,7 +40,27 @@ def require_finished(folder: Path) -> list[Path]:
         raise _incomplete(folder, f"it has no {absent[0]}")
     _require_weights(folder, mark)
     found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.parts))
+    shown = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+    _require_own(folder, mark, shown)
+    return sorted(own(folder, shown))
+
+
+def links_out(folder: Path) -> list[str]:
+    """Files of an output that are not pushed: they are links that lead out of its folder."""
+    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(file.as_posix() for file in files if not is_own(folder, file))
+
+
+def _require_own(folder: Path, mark: str, files: list[Path]) -> None:
+    needed = {mark, *HELD, "config.json"}
+    for file in files:
+        is_needed = file.as_posix() in needed or file.name.endswith(WEIGHTS)
+        if is_needed and not is_own(folder, file):
+            raise PushError(
+                f"{file} is a link that leads out of the folder, and the output needs it",
+                where=str(folder),
+                remedy="put a copy in its place",
+            )
 
 
 def _require_weights(folder: Path, mark: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from urllib.parse import quote
 
@@ -94,7 +95,7 @@ def upload(
         repo = _made(api, to)
         told.say(f"pushing {len(local)} files, {in_gigabytes(size)}, to {_address(repo)}")
         stale = _stale(api.list_repo_files(repo, revision=to.revision), local)
-        commit = _committed(api, repo, folder, to, stale)
+        commit = _committed(api, repo, folder, files, to, stale)
         there = _tree(api, repo, commit.oid)
         told.phase("comparing what arrived", size)
         if found := differences(local, there, told.advance):
@@ -140,21 +141,28 @@ def _stale(there: Iterable[str], local: Mapping[str, Path]) -> list[str]:
 
 
 def _committed(
-    api: HfApi, repo: str, folder: Path, to: Destination, stale: list[str]
+    api: HfApi,
+    repo: str,
+    folder: Path,
+    files: Sequence[Path],
+    to: Destination,
+    stale: list[str],
 ) -> CommitInfo:
-    """Upload with the client, which skips what the Hub has and tries again where it can.
+    """Upload these files with the client, which skips what the Hub has and tries again if it can.
 
     With hf_xet, data goes up in pieces, of which those that arrived are not sent again, and in
     several commits if there are many files. Without, a file at a time and in one commit at the
     end: a file that broke off starts over, whole ones are not sent again.
     """
+    there = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    others = [escape(path.as_posix()) for path in there - set(files)]
     return api.upload_folder(
         repo_id=repo,
         folder_path=folder,
         revision=to.revision,
         create_pr=to.create_pr,
         commit_message=f"Merged by mergekit_geo: {folder.resolve().name}",
-        ignore_patterns=list(HIDDEN),
+        ignore_patterns=[*HIDDEN, *others],
         delete_patterns=stale or None,
     )
 

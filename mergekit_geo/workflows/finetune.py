@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.foreign_links import link_warnings
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
 from mergekit_geo.checkpoints.overlay import Overlay
@@ -261,6 +262,7 @@ def _report(tuning: Tuning, trained: Trained, found: Evidence, out: Path, began:
         left_out=beside,
         warnings=[
             *overlap_warnings(tuning),
+            *link_warnings(tuning.base),
             *left_out_warning(tuning.base.name, beside),
             *losses.warnings,
             *sharpness.warnings,

@@ -17,6 +17,7 @@ from mergekit_geo.checkpoints.companions import (
     copy_tokenizer,
     write_config,
 )
+from mergekit_geo.checkpoints.foreign_links import link_warnings, refuse_foreign_needs
 from mergekit_geo.checkpoints.kind import MARK
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
@@ -77,6 +78,7 @@ def merge(
     found.require()
     _refuse_modules_on_a_path(checkpoints[0], request)
     if out is not None:
+        refuse_foreign_needs(checkpoints[0])
         check_output(out, folders_of(checkpoints), overwrite=request.output.overwrite)
     prepare_push(request.output, out)
     plan = plan_losses(checkpoints, request.data, request.compute, request.tokenizer_of)
@@ -87,7 +89,9 @@ def merge(
     inputs = (*anchors, *chosen.bends)
     blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
     beside = [] if out is None else left_out(anchors[0])
-    warnings = [*request.warnings, *found.warnings, *left_out_warning(anchors[0].name, beside)]
+    links = [] if out is None else [text for one in anchors for text in link_warnings(one)]
+    lost = [*links, *left_out_warning(anchors[0].name, beside)]
+    warnings = [*request.warnings, *found.warnings, *lost]
     draft = Draft(
         request, anchors, blend, plan, warnings, found.notes, began, chosen, ground, beside
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.destination import Destination
-from mergekit_geo.checkpoints.finished import require_finished
+from mergekit_geo.checkpoints.finished import links_out, require_finished
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.provenance import provenance
@@ -85,7 +85,7 @@ def push(
         output=str(source),
         settings=asdict(to),
         result=found,
-        warnings=[*nothing, *_warnings(found)],
+        warnings=[*nothing, *_warnings(found), *_link_warnings(source)],
         provenance=provenance(began),
     )
     return PushResult(report)
@@ -128,7 +128,7 @@ def push_output(report: Report, output: Output, progress: Progress, *, holds: bo
         warning = f"not pushed: the output does not hold --require {output.require}"
         return report.model_copy(update={"warnings": [*report.warnings, warning]})
     found = _pushed(Path(report.output), _destination(output), None, progress)
-    warnings = [*report.warnings, *_warnings(found)]
+    warnings = [*report.warnings, *_warnings(found), *_link_warnings(Path(report.output))]
     return report.model_copy(update={"pushed": found, "warnings": warnings})
 
 
@@ -145,6 +145,11 @@ def _pushed(
     from mergekit_geo.checkpoints.upload import upload
 
     return PushMeasurements(**asdict(upload(folder, files, to, token, progress)))
+
+
+def _link_warnings(folder: Path) -> list[str]:
+    links = links_out(folder)
+    return [f"not pushed, as they are links out of {folder}: {', '.join(links)}"] if links else []
 
 
 def _warnings(found: PushMeasurements) -> list[str]:

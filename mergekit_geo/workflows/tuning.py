@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.checkpoints.foreign_links import refuse_foreign_needs
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.live.distributed import world
@@ -135,6 +136,7 @@ def make_tuning(model: Model, asked: Asked) -> Tuning:
         GeoError: Something is missing or unusable.
     """
     found = open_checkpoint(model)
+    refuse_foreign_needs(found)
     plan = plan_losses([found], asked.data, asked.compute)
     base = found.fetch()
     compute = replace(asked.compute, dtype="float32")
