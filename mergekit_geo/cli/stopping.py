@@ -90,7 +90,8 @@ def working(again: str) -> AbstractContextManager[None]:
 
     @contextmanager
     def work() -> Iterator[None]:
-        _state.remark, _state.works = f"nothing is half-written, and {again}", True
+        _state.remark, _state.told = f"nothing is half-written, and {again}", False
+        _state.works = True
         try:
             yield
         finally:

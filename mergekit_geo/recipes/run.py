@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.modules import mergeable
-from mergekit_geo.checkpoints.workspace import check_output
 from mergekit_geo.clock import on_one_clock
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import RecipeError
@@ -22,8 +20,8 @@ from mergekit_geo.recipes.prepared import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.workflows.choosing import Choosing
+from mergekit_geo.workflows.early import check_early
 from mergekit_geo.workflows.merge import merge, require_one_process
-from mergekit_geo.workflows.push import prepare_push
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 from mergekit_geo.workflows.soup import BUILTIN_TEXT, soup_request
@@ -153,10 +151,8 @@ def _with_members(
     from mergekit_geo.recipes.training import Orders, ready, train
 
     require_one_process()
-    mergeable(prepared.checkpoints).require()
-    if call.out is not None:
-        check_output(call.out, overwrite=call.output.overwrite)
-    prepare_push(call.output, call.out)
+    choosing = _choosing(prepared, call.data)
+    check_early(prepared.checkpoints, call.output, call.out, choosing, call.data)
     orders = Orders(prepared.known, how, call.data, call.compute, call.output)
     return prepared.with_trained(
         train(ready(prepared.members, folder, orders), call.progress, kept=kept)

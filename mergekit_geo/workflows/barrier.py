@@ -35,7 +35,7 @@ from mergekit_geo.workflows.losses import (
     plan_losses,
     run_with,
 )
-from mergekit_geo.workflows.measuring import Ground, make_ground
+from mergekit_geo.workflows.measuring import Ground, make_ground, require_measurable
 from mergekit_geo.workflows.path_folder import named_route
 
 if TYPE_CHECKING:
@@ -174,6 +174,7 @@ def _barrier(
     found.require()
     training = train_data if isinstance(train_data, EvalData) else None
     plan = plan_losses(checkpoints, data, compute)
+    require_measurable(plan)
     count = len(checkpoints)
     pairs = count * (count - 1) // 2 * len(along)
     ground = make_ground(

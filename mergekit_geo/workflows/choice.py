@@ -18,6 +18,26 @@ from mergekit_geo.workflows.request import Request
 
 if TYPE_CHECKING:
     from mergekit_geo.workflows.along import RouteTo
+    from mergekit_geo.workflows.choosing import Choosing
+    from mergekit_geo.workflows.losses import Data
+
+
+def check_choosing(choosing: Choosing, count: int, data: Data) -> None:
+    """Refuse, before anything is done, to choose on text that nobody named.
+
+    Args:
+        choosing: How the point is chosen.
+        count: Of the models.
+        data: As asked for.
+
+    Raises:
+        ArgumentError: It would be chosen on the built-in text.
+    """
+    if choosing.by_loss(count) and isinstance(data, EvalData) and not data.source:
+        raise ArgumentError(
+            "a model chosen by loss would be tuned to the built-in text",
+            remedy=f"give --data of yours, or say --data {data.origin}",
+        )
 
 
 def chosen_point(
@@ -28,11 +48,6 @@ def chosen_point(
     if not choosing.by_loss(len(anchors)):
         return _asked_for(anchors, request), None
     data = request.data
-    if isinstance(data, EvalData) and not data.source:
-        raise ArgumentError(
-            "a model chosen by loss would be tuned to the built-in text",
-            remedy=f"give --data of yours, or say --data {data.origin}",
-        )
     legs = 0 if choosing.along is None else len(anchors) - 1
     ground = make_ground(
         anchors,

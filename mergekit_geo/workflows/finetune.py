@@ -20,7 +20,7 @@ from mergekit_geo.clock import on_one_clock
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.limits import check_count
-from mergekit_geo.live.distributed import agreed, is_first
+from mergekit_geo.live.distributed import agreed, by_first, is_first
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.settings import Output
@@ -144,8 +144,7 @@ def finetune(
         raise ArgumentError(
             "several members go to several repositories", remedy="geo-merge push OUT/member-0 REPO"
         )
-    if is_first():
-        prepare_push(output, Path(out))
+    by_first(lambda: prepare_push(output, Path(out)))
     tuning = make_tuning(model, asked)
     if members is None:
         found = tune(tuning, Path(out), told, resume=resume)

@@ -29,7 +29,7 @@ from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import Report
 from mergekit_geo.workflows.folder import FIGURES, LANDSCAPE, MeasuredFolder, measured_folder
 from mergekit_geo.workflows.losses import data_entry, loss_entry, plan_losses, run_with
-from mergekit_geo.workflows.measuring import make_ground
+from mergekit_geo.workflows.measuring import make_ground, require_measurable
 from mergekit_geo.workflows.sheets import check_request, plan_sheets
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ def _landscape(
     folder.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
-    anchors, plan = found.fetch(), plan_losses(checkpoints, data, compute)
+    plan = plan_losses(checkpoints, data, compute)
+    require_measurable(plan)
+    anchors = found.fetch()
     sheets = plan_sheets(anchors, len(several), view, plan, data, compute, told)
     ground = make_ground(
         anchors, plan, data, train_data, compute, told,

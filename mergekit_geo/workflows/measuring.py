@@ -67,6 +67,16 @@ class Ground:
         return Halves.of(self.walk.at_model(0), self.objective.documents, seed)
 
 
+def require_measurable(plan: LossPlan) -> None:
+    """Refuse to measure on nothing.
+
+    Raises:
+        DataError: With the reason.
+    """
+    if plan.objective is None:
+        raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
+
+
 def make_ground(
     anchors: Sequence[Checkpoint],
     plan: LossPlan,
@@ -103,8 +113,8 @@ def make_ground(
     from mergekit_geo.objectives.evaluation import Evaluator
     from mergekit_geo.objectives.kept import KeptLosses
 
-    if plan.objective is None:
-        raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
+    require_measurable(plan)
+    assert plan.objective is not None
     held = hold(anchors, compute.anchors_in_memory)
     first = Blend((held[0],), Linear((1.0,)))
     live = open_live(first, compute)

@@ -17,14 +17,12 @@ from mergekit_geo.checkpoints.companions import (
     copy_tokenizer,
     write_config,
 )
-from mergekit_geo.checkpoints.foreign_links import link_warnings, refuse_foreign_needs
+from mergekit_geo.checkpoints.foreign_links import link_warnings
 from mergekit_geo.checkpoints.kind import MARK
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
-from mergekit_geo.checkpoints.modules import mergeable
-from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
-from mergekit_geo.checkpoints.workspace import Workspace, check_output
+from mergekit_geo.checkpoints.workspace import Workspace
 from mergekit_geo.checkpoints.writer import output_errors, save_tensors
 from mergekit_geo.clock import clock_of
 from mergekit_geo.errors import (
@@ -46,10 +44,11 @@ from mergekit_geo.reports.provenance import count_parameters, model_entry, versi
 from mergekit_geo.reports.schema import MergeMeasurements
 from mergekit_geo.workflows.choice import chosen_point
 from mergekit_geo.workflows.draft import Draft
+from mergekit_geo.workflows.early import check_early, check_statistics_data
 from mergekit_geo.workflows.kept_key import model_key
 from mergekit_geo.workflows.losses import plan_losses
-from mergekit_geo.workflows.measuring import NO_STATISTICS
-from mergekit_geo.workflows.push import prepare_push, push_output
+from mergekit_geo.workflows.measuring import NO_STATISTICS, require_measurable
+from mergekit_geo.workflows.push import push_output
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
 
@@ -74,14 +73,12 @@ def merge(
     """
     require_one_process()
     began = time.time()
-    found = mergeable(checkpoints)
-    found.require()
+    found = check_early(checkpoints, request.output, out, request.choosing, request.data)
     _refuse_modules_on_a_path(checkpoints[0], request)
-    if out is not None:
-        refuse_foreign_needs(checkpoints[0])
-        check_output(out, folders_of(checkpoints), overwrite=request.output.overwrite)
-    prepare_push(request.output, out)
     plan = plan_losses(checkpoints, request.data, request.compute, request.tokenizer_of)
+    if request.choosing.by_loss(len(checkpoints)):
+        require_measurable(plan)
+    check_statistics_data(checkpoints[0], request.train_data)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     anchors = found.fetch()
     with clock_of(request.compute.budget).running():
@@ -102,18 +99,6 @@ def merge(
     return replace(result, report=push_output(result.report, request.output, progress, holds=holds))
 
 
-def require_one_process() -> None:
-    """Refuse to merge in several at once.
-
-    Raises:
-        ArgumentError: There are several.
-    """
-    if world()[1] > 1:
-        raise ArgumentError(
-            "a merge is made by one process", remedy="run it without torchrun or accelerate launch"
-        )
-
-
 def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
     """Modules with weights are no part of a path that was fitted between models.
 
@@ -128,6 +113,18 @@ def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
             "weights",
             where=donor.name,
             remedy="merge them by soup or slerp",
+        )
+
+
+def require_one_process() -> None:
+    """Refuse to merge in several at once.
+
+    Raises:
+        ArgumentError: There are several.
+    """
+    if world()[1] > 1:
+        raise ArgumentError(
+            "a merge is made by one process", remedy="run it without torchrun or accelerate launch"
         )
 
 

@@ -36,7 +36,7 @@ from mergekit_geo.workflows.losses import (
     plan_losses,
     run_with,
 )
-from mergekit_geo.workflows.measuring import Ground, make_ground
+from mergekit_geo.workflows.measuring import Ground, make_ground, require_measurable
 from mergekit_geo.workflows.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
 
 if TYPE_CHECKING:
@@ -214,10 +214,12 @@ def _fit(
         folder.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
-    ends, wide = found.fetch(), replace(compute, dtype="float32")
+    wide = replace(compute, dtype="float32")
+    plan = plan_losses(checkpoints, data, wide)
+    require_measurable(plan)
+    training = training_objective(train_data, checkpoints[0], wide)
+    ends = found.fetch()
     _refuse_equal(ends)
-    plan = plan_losses(ends, data, wide)
-    training = training_objective(train_data, ends[0], wide)
     batch_norm = train_data if isinstance(train_data, EvalData) else None
     ground = make_ground(
         ends, plan, data, batch_norm, wide, progress, evaluations=2 + 2 * MOST_POINTS,

@@ -127,7 +127,13 @@ def push_output(report: Report, output: Output, progress: Progress, *, holds: bo
     if output.require is not None and not holds:
         warning = f"not pushed: the output does not hold --require {output.require}"
         return report.model_copy(update={"warnings": [*report.warnings, warning]})
-    found = _pushed(Path(report.output), _destination(output), None, progress)
+    to = _destination(output)
+    try:
+        found = _pushed(Path(report.output), to, None, progress)
+    except BaseException as stop:  # such as Ctrl-C: what is told then is the last note
+        again = to.command(Path(report.output))
+        stop.add_note(f"{report.output} is whole, and {again} goes on")
+        raise
     warnings = [*report.warnings, *_warnings(found), *_link_warnings(Path(report.output))]
     return report.model_copy(update={"pushed": found, "warnings": warnings})
 

@@ -13,7 +13,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.clock import on_one_clock
 from mergekit_geo.curvature.levels import Radii, level_of
-from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.errors import ArgumentError
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
@@ -23,9 +23,10 @@ from mergekit_geo.reports.sharpness import SharpnessEntry, SharpnessMeasurements
 from mergekit_geo.workflows.flatness import measure_sharpness, subject
 from mergekit_geo.workflows.folder import FIGURES, SHARPNESS, MeasuredFolder, measured_folder
 from mergekit_geo.workflows.losses import plan_losses, source_entry
+from mergekit_geo.workflows.measuring import require_measurable
 
 if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.compatibility import Preflight
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.objectives.evaluation import Sample
     from mergekit_geo.workflows.losses import Data
@@ -106,11 +107,11 @@ def _sharpness(
     told: Progress,
 ) -> SharpnessResult:
     began, depth = time.time(), level_of(level)
-    anchors, warnings = _opened(models, folder)
+    opened = _opened(models, folder)
     everything = replace(data, max_examples=None) if isinstance(data, EvalData) else data
-    plan = plan_losses(anchors, everything, compute)
-    if plan.objective is None:
-        raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
+    plan = plan_losses(opened.anchors, everything, compute)
+    require_measurable(plan)
+    anchors, warnings = opened.fetch(), opened.warnings
     found = measure_sharpness(
         [subject(anchor, "model", compute) for anchor in anchors],
         plan,
@@ -142,10 +143,8 @@ def _sharpness(
     return SharpnessResult(report, folder.out)
 
 
-def _opened(
-    models: Model | Sequence[Model], folder: MeasuredFolder
-) -> tuple[Sequence[Checkpoint], list[str]]:
-    """Checkpoints whose data is here, and what the user should know of them."""
+def _opened(models: Model | Sequence[Model], folder: MeasuredFolder) -> Preflight:
+    """Checkpoints that belong together."""
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     if not several:
         raise ArgumentError("no models to measure", remedy="name at least one")
@@ -153,7 +152,7 @@ def _opened(
     folder.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
-    return found.fetch(), found.warnings
+    return found
 
 
 def _data_entry(data: Data, sample: Sample | None, slope: SlopeEntry) -> DataEntry:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.checkpoints.workspace import check_output
 from mergekit_geo.clock import on_one_clock
 from mergekit_geo.connectivity.settings import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError
@@ -20,7 +19,8 @@ from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.command import changed_flags
 from mergekit_geo.workflows.barrier import fitting_to
 from mergekit_geo.workflows.choosing import PAIR, Choosing
-from mergekit_geo.workflows.merge import merge
+from mergekit_geo.workflows.early import check_early
+from mergekit_geo.workflows.merge import merge, require_one_process
 from mergekit_geo.workflows.path_folder import named_route
 from mergekit_geo.workflows.request import Request
 from mergekit_geo.workflows.result import MergeResult
@@ -121,8 +121,8 @@ def soup_request(
         compute = replace(compute, dtype="float32")
     route = None
     if choosing.along is not None:
-        if out is not None:  # a path may take long to fit
-            check_output(out, [], overwrite=output.overwrite)
+        require_one_process()
+        check_early(checkpoints, output, out, choosing, data)  # a path may take long to fit
         fit = fitting_to(models, train_data, data, compute, progress, fitting, fit_seed or 0)
         route = _route(choosing.along, models, fit, train_data)
     checked = check_weights(len(models), weights)

@@ -138,9 +138,9 @@ def make_tuning(model: Model, asked: Asked) -> Tuning:
     found = open_checkpoint(model)
     refuse_foreign_needs(found)
     plan = plan_losses([found], asked.data, asked.compute)
-    base = found.fetch()
     compute = replace(asked.compute, dtype="float32")
-    return Tuning(asked, base, plan, training_objective(asked.train_data, base, compute))
+    training = training_objective(asked.train_data, found, compute)
+    return Tuning(asked, found.fetch(), plan, training)
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,9 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
+from mergekit_geo.cli.app import app
 from tests.conftest import Run, Save
 
 TENSORS, ELEMENTS = 150, 1 << 19
@@ -182,6 +184,22 @@ def test_a_signal_is_one_line_at_any_time(
     assert done.stderr.startswith(f"{WORDS[stop]}: {said}")
     assert len(done.stderr.splitlines()) == 1
     assert (out / "report.json").is_file() == is_out
+
+
+def test_a_signal_while_an_output_is_pushed_tells_what_pushes_it(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mergekit_geo.workflows.early.prepare_push", lambda *given: None)
+    monkeypatch.setattr("mergekit_geo.workflows.push._pushed", stopped)
+    out = tmp_path / "out"
+    words = ["soup", save("a"), save("b"), "-o", out, "--no-eval", "--push-to", "org/name"]
+    done = CliRunner().invoke(app, list(map(str, words)))
+    assert done.exit_code == 130
+    told = f"interrupted: {out} is whole, and geo-merge push {out} org/name goes on"
+    assert done.stderr.splitlines()[-1] == told
 
 
 def test_a_signal_that_a_library_swallows_still_ends_the_command(

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,15 +20,20 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
+from mergekit_geo.checkpoints.compatibility import Preflight
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import (
     ArgumentError,
     DataError,
     FormatError,
+    GeoError,
     IncompatibleError,
     NotFoundError,
+    OutputError,
     OutputExistsError,
+    PushError,
 )
+from mergekit_geo.progress import Silent
 from mergekit_geo.reports.path import PathRecord
 
 FAST = geo.Output(fsync=False)
@@ -331,3 +338,61 @@ def test_barrier_along_a_path_that_is_fitted_first() -> None:
     assert curved.barrier.value is not None
     assert straight.barrier.value is not None
     assert curved.barrier.value < 0.5 * straight.barrier.value
+
+
+class Phases(Silent):
+    """What was begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def phase(self, title: str, total: int) -> None:
+        self.begun.append(title)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"data": geo.EvalData()}, ArgumentError, "would be tuned to the built-in text"),
+        ({"data": geo.EvalData("no.txt")}, DataError, "no such file"),
+        ({"data": None}, DataError, "loss cannot be measured"),
+        ({"train_data": geo.EvalData("no.txt")}, DataError, "no such file"),
+        ({"output": geo.Output(push_to="org/name")}, PushError, "nobody answers"),
+        ({"out": "a/out"}, OutputError, "the output would touch the input"),
+    ],
+)
+def test_what_needs_no_work_is_refused_before_a_path_is_fitted(
+    ends: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    error: type[GeoError],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mergekit_geo.workflows.early.prepare_push", nobody_answers)
+    told = Phases()
+    named = replace(HELD, source="builtin:python-docs")
+    given = {"out": "out", "data": named, "train_data": TRAIN, "output": FAST, **settings}
+    out = ends[0] / "out" if given.pop("out") == "a/out" else tmp_path / "out"
+    with pytest.raises(error, match=message):
+        geo.soup(ends, out, choosing=geo.Choosing(along="bezier"), progress=told, **given)
+    assert told.begun == []
+
+
+def nobody_answers(output: geo.Output, out: Path | None) -> None:
+    if output.push_to is not None:
+        raise PushError("nobody answers")
+
+
+@pytest.mark.parametrize("data", [geo.EvalData("no.txt"), None])
+@pytest.mark.parametrize("measure", [geo.barrier, geo.landscape, geo.sharpness])
+def test_data_is_looked_at_before_models_are(
+    ends: list[Path], monkeypatch: pytest.MonkeyPatch, measure: Any, data: geo.EvalData | None
+) -> None:
+    def fetch(found: Preflight) -> None:
+        raise AssertionError("the models were fetched")
+
+    monkeypatch.setattr(Preflight, "fetch", fetch)
+    with pytest.raises(DataError, match=r"no such file|loss cannot be measured"):
+        measure(ends, data=data)

@@ -364,7 +364,7 @@ def test_table_and_caveats_on_the_shell(family: Path, text: Path) -> None:
     ("words", "message"),
     [
         (["--rho", "0"], "rho: expected a positive number, found 0"),
-        (["--rho", "nan"], "rho: expected a positive number, found nan"),
+        (["--rho", "-1"], "rho: expected a positive number, found -1"),
         (["--max-examples", "5"], "sharpness needs at least 8 examples, found 5"),
         (["--budget", "1e-5"], r"would take .* are left \(--budget 0 sets no limit"),
         (["-o", "."], "the output exists"),

@@ -1,0 +1,63 @@
+"""Refusals that need no work, before anything is downloaded, fitted, trained or merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.foreign_links import refuse_foreign_needs
+from mergekit_geo.checkpoints.modules import mergeable
+from mergekit_geo.checkpoints.sources import folders_of
+from mergekit_geo.checkpoints.workspace import check_output
+from mergekit_geo.objectives.rows import load_rows
+from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.workflows.choice import check_choosing
+from mergekit_geo.workflows.push import prepare_push
+from mergekit_geo.workflows.statistics import has_statistics
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.compatibility import Preflight
+    from mergekit_geo.merging.settings import Output
+    from mergekit_geo.workflows.choosing import Choosing
+    from mergekit_geo.workflows.losses import Data
+
+
+def check_early(
+    checkpoints: Sequence[Checkpoint],
+    output: Output,
+    out: Path | None,
+    choosing: Choosing,
+    data: Data,
+) -> Preflight:
+    """Refuse what the headers, the place and the settings tell.
+
+    Args:
+        checkpoints: The models.
+        output: How the merge is written.
+        out: Where.
+        choosing: How its point is chosen.
+        data: What loss is measured on.
+
+    Raises:
+        GeoError: With the reason and the remedy.
+    """
+    found = mergeable(checkpoints)
+    found.require()
+    if out is not None:
+        refuse_foreign_needs(checkpoints[0])
+        check_output(out, folders_of(checkpoints), overwrite=output.overwrite)
+    check_choosing(choosing, len(checkpoints), data)
+    prepare_push(output, out)
+    return found
+
+
+def check_statistics_data(donor: Checkpoint, train_data: EvalData | None) -> None:
+    """Refuse data that BatchNorm statistics could not be estimated on.
+
+    Raises:
+        DataError: It is missing or unusable.
+    """
+    if train_data is not None and has_statistics(donor.tensors):
+        load_rows(train_data)
