@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -20,11 +20,12 @@ def left_out(donor: Checkpoint) -> list[str]:
     They are pickles, states of a training, exports of weights that are not the output's, its card,
     and whatever nobody here knows.
     """
-    if donor.folder is None:
+    stored = _stored(donor)
+    if stored.folder is None:
         return []
-    taken = _taken(donor.folder, donor.name)
+    taken = _taken(stored.folder, stored.name)
     entered = {file.split("/")[0] for file in taken if "/" in file}
-    listed = _listed(donor) or _local(donor.folder, entered)
+    listed = getattr(stored, "listed", ()) or _local(stored.folder, entered)
     return sorted({_short(file, entered) for file in listed if file not in taken})
 
 
@@ -47,13 +48,12 @@ def _taken(folder: Path, name: str) -> set[str]:
     return {*copied, *weights, *merged, *([index] if index else [])}
 
 
-def _listed(checkpoint: Checkpoint) -> Iterable[str]:
-    """What its repository holds, where it comes from the Hub."""
+def _stored(checkpoint: Checkpoint) -> Checkpoint:
+    """What lies in a folder or repository: of an adapter, its base."""
     below = checkpoint
     while (inner := getattr(below, "checkpoint", None) or getattr(below, "base", None)) is not None:
         below = inner
-    found: Iterable[str] = getattr(below, "listed", ())
-    return found
+    return below
 
 
 def _local(folder: Path, entered: set[str]) -> Iterator[str]:

@@ -77,7 +77,7 @@ def failing() -> dict[str, Any]:
     """A soup that cannot be made is told to all."""
     out = FOLDER / "failing"
     callback = geo.SoupCallback(out, keep=2, every=5, **OFF)
-    in_the_way = Seen(9, lambda: out.mkdir(exist_ok=True))
+    in_the_way = Seen(9, lambda: (out / "other").mkdir(parents=True, exist_ok=True))
     trainer(FOLDER, in_the_way, callback, **DDP).train()
     try:
         return {"result": callback.result}
