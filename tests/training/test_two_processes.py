@@ -160,9 +160,9 @@ def test_a_static_graph_climbs_together(found: Found) -> None:
 
 def test_processes_that_know_nothing_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """As accelerate leaves them on a machine without a GPU, unless it is told cpu=True."""
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    for name in ("RANK", "LOCAL_RANK"):
-        monkeypatch.setenv(name, "0")
+    told = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "29500"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
     model = nn.Linear(2, 2)
     with pytest.raises(ArgumentError, match=r"2 processes train, .*Accelerator\(cpu=True\)"):
         Sam(model, torch.optim.SGD(model.parameters()))
