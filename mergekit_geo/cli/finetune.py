@@ -96,4 +96,4 @@ def finetune(
             **options.settings(),
         )
         current.show(result.report)
-        current.gate(options.require is None or result.is_not_worse)
+        current.gate(options.require is None or result.is_not_worse, f"--require {options.require}")

@@ -54,7 +54,9 @@ def barrier(
             **options.settings(),
         )
         current.show(result.report)
-        current.gate(fail_above is None or not result.exceeds(fail_above))
+        current.gate(
+            fail_above is None or not result.exceeds(fail_above), f"--fail-above {fail_above}"
+        )
 
 
 @takes(Measuring)

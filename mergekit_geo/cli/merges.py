@@ -90,7 +90,7 @@ def soup(
             **options.settings(),
         )
         current.show(result.report)
-        current.gate(options.require is None or result.is_not_worse)
+        current.gate(options.require is None or result.is_not_worse, f"--require {options.require}")
 
 
 @takes(Ending)
@@ -120,7 +120,7 @@ def slerp(
             **options.settings(),
         )
         current.show(result.report)
-        current.gate(options.require is None or result.is_not_worse)
+        current.gate(options.require is None or result.is_not_worse, f"--require {options.require}")
 
 
 @takes(Ending)
@@ -138,4 +138,4 @@ def point(
 
         result = run(folder, out, t=t, progress=current.progress(), **options.settings())
         current.show(result.report)
-        current.gate(options.require is None or result.is_not_worse)
+        current.gate(options.require is None or result.is_not_worse, f"--require {options.require}")

@@ -43,7 +43,7 @@ def run(
 
         result = follow(recipe, out, members_in=members_in, progress=current.progress(), **said)
         current.show(result.report)
-        current.gate(options.require is None or result.is_not_worse)
+        current.gate(options.require is None or result.is_not_worse, f"--require {options.require}")
 
 
 def _said(ctx: typer.Context, options: Ending) -> dict[str, Any]:

@@ -79,14 +79,17 @@ class Session:
 
         print_report(report)
 
-    def gate(self, holds: bool) -> None:
-        """Exit 3, after everything is shown, where what was asked for does not hold.
+    def gate(self, holds: bool, option: str) -> None:
+        """Exit 3, after everything is shown, where what an option asks for does not hold.
 
         Raises:
             typer.Exit: It does not hold.
         """
-        if not holds:
-            raise typer.Exit(GATE)
+        if holds:
+            return
+        if self.is_first:
+            typer.echo(f"geo-merge {self.command}: {option} does not hold", err=True)
+        raise typer.Exit(GATE)
 
     def fail(self, error: Exception) -> None:
         """One clear line on stderr, or the error as JSON on stdout."""

@@ -58,10 +58,24 @@ class Hessian:
 
     def fit_step(self, direction: Tensor) -> None:
         """Choose the step by the curvature along a unit direction."""
-        curvature = abs(float(direction @ self._difference(direction)))
+        self.step = self._wanted(float(direction @ self._difference(direction)))
+
+    def shorten_step(self, curvature: float) -> bool:
+        """Whether differences were much too long for a curvature; from now on they are not.
+
+        Args:
+            curvature: The largest that was found with them.
+        """
+        wanted = self._wanted(curvature)
+        if self.method != DIFFERENCES or wanted > self.step / 2:
+            return False
+        self.step = wanted
+        return True
+
+    def _wanted(self, curvature: float) -> float:
         dtype = self.loss.weights.dtype
-        wanted = math.sqrt(2 * CHANGE[dtype] / max(curvature, 1e-12))
-        self.step = min(max(wanted, STEPS[dtype] / RANGE), STEPS[dtype] * RANGE)
+        wanted = math.sqrt(2 * CHANGE[dtype] / max(abs(curvature), 1e-12))
+        return min(max(wanted, STEPS[dtype] / RANGE), STEPS[dtype] * RANGE)
 
     def _difference(self, vector: Tensor) -> Tensor:
         length = float(vector.norm())

@@ -187,6 +187,7 @@ class _Search:
         from mergekit_geo.curvature.eigenvectors import top_eigenpairs
         from mergekit_geo.curvature.hessian import Hessian
         from mergekit_geo.curvature.lanczos import random_start
+        from mergekit_geo.curvature.largest import REFITS
         from mergekit_geo.curvature.mean_loss import MeanLoss
         from mergekit_geo.live.open import open_module
 
@@ -200,6 +201,10 @@ class _Search:
         hessian = Hessian(loss, COST.method)
         hessian.fit_step(start)
         pairs = top_eigenpairs(hessian.product, start, COUNT, steps=COST.steps)
+        for _ in range(REFITS):
+            if not hessian.shorten_step(max(abs(pair.value) for pair in pairs)):
+                break
+            pairs = top_eigenpairs(hessian.product, start, COUNT, steps=COST.steps)
         return self._by_name(loss, pairs), [(pair.value, pair.converged) for pair in pairs]
 
     def _by_name(self, loss: MeanLoss, pairs: Sequence[Eigenpair]) -> list[dict[str, Tensor]]:

@@ -15,6 +15,7 @@ from mergekit_geo.curvature.adaptive import average_sharpness
 from mergekit_geo.curvature.ascent import along, one_step, projected_ascent
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import Krylov, extremes_converged, lanczos, random_start
+from mergekit_geo.curvature.largest import krylov_of
 from mergekit_geo.curvature.levels import DIFFERENCES, EVALUATION, Level, Radii
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.norms import LogitNorm
@@ -182,12 +183,9 @@ class Survey:
 
     def _curvature(self) -> CurvatureEntry:
         level, hessian = self.level, self._hessian
-        start = self._start()
-        if level.method == DIFFERENCES:
-            hessian.fit_step(start)
-        found = lanczos(
-            hessian.product,
-            start,
+        found = krylov_of(
+            hessian,
+            self._start(),
             level.steps,
             stop=extremes_converged(TOLERANCE, level.ends),
             keep_basis=self._fits(level.steps),
