@@ -16,10 +16,10 @@ from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.companion_source import companions_of, is_base_of
-from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE
+from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE, vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import CLASS, INDEX
-from mergekit_geo.checkpoints.naming import Schema, is_counter, schema_of
+from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, schema_of
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
@@ -103,6 +103,7 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     if found.problems:
         return found
     names = _align_names(checkpoints, found)
+    _leave_to_donor(checkpoints, names, found)
     _compare_tensors(checkpoints, names, found)
     source = companions_of(checkpoints)
     others = [c for c in checkpoints if c is not source and not is_base_of(c, source)]
@@ -169,11 +170,8 @@ def _other_weights(checkpoint: Checkpoint) -> list[str]:
 def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> None:
     donor, *others = [c for c in checkpoints if c.config] or [checkpoints[0]]
     for other in others:
-        mine, theirs = _architecture(donor), _architecture(other)
-        if mine != theirs:
-            found.problems.append(
-                f"different architectures: {donor.name} is {mine}, {other.name} is {theirs}"
-            )
+        if found_unlike := _unlike_architectures(donor, other):
+            found.problems.append(f"different architectures: {found_unlike}")
             continue
         for key in sorted((donor.config.keys() | other.config.keys()) - SILENT - {TIE}):
             _compare_setting(key, donor, other, found)
@@ -188,10 +186,30 @@ def _compare_setting(key: str, donor: Checkpoint, other: Checkpoint, found: Pref
         )
 
 
-def _architecture(checkpoint: Checkpoint) -> str:
-    kinds = (checkpoint.config.get(key) for key in ("model_type", CLASS))
-    names = checkpoint.config.get("architectures") or [next(filter(None, kinds), "?")]
-    return ", ".join(map(str, names))
+def _unlike_architectures(donor: Checkpoint, other: Checkpoint) -> str:
+    """How two differ in what both say of themselves; empty if they do not.
+
+    Class names are compared without regard to case: LLaMAForCausalLM was renamed.
+    """
+    for key in ("architectures", "model_type", CLASS):
+        mine, theirs = _stated(donor, key), _stated(other, key)
+        if mine and theirs:
+            same = mine.casefold() == theirs.casefold()
+            return "" if same else f"{donor.name} is {mine}, {other.name} is {theirs}"
+    return ""
+
+
+def _stated(checkpoint: Checkpoint, key: str) -> str:
+    found = checkpoint.config.get(key)
+    return ", ".join(map(str, found)) if isinstance(found, list) else str(found or "")
+
+
+def _schemas(checkpoints: Sequence[Checkpoint]) -> list[Schema]:
+    """What each architecture calls its tensors; one that names none is that of the others."""
+    key = "architectures"
+    named = next((c.config[key] for c in checkpoints if c.config.get(key)), None)
+    configs = [c.config for c in checkpoints]
+    return [schema_of(c if c.get(key) or not c else {**c, key: named}) for c in configs]
 
 
 def _align_names(checkpoints: Sequence[Checkpoint], found: Preflight) -> list[Names]:
@@ -200,7 +218,7 @@ def _align_names(checkpoints: Sequence[Checkpoint], found: Preflight) -> list[Na
     ties = {checkpoint.config.get(TIE) for checkpoint in checkpoints if checkpoint.config}
     if len(ties) < MANY and all(names == stored[0] for names in stored):
         return [{name: name for name in checkpoint.tensors} for checkpoint in checkpoints]
-    schemas = [schema_of(checkpoint.config) for checkpoint in checkpoints]
+    schemas = _schemas(checkpoints)
     names = [_canonical(c, s, found) for c, s in zip(checkpoints, schemas, strict=True)]
     _resolve_ties(checkpoints, schemas, names, found)
     _drop_superfluous(checkpoints, schemas, names, found)
@@ -308,9 +326,41 @@ def _tell_of_aside(
     found.aside.update(aside if copied else [])
     does = "are copied from it as they are" if copied else "are left out"
     found.warnings.append(
-        f"{len(aside)} tensors that not every model has, and that transformers does without "
-        f"({aside[0]} of {checkpoint.name}), {does}"
+        f"{len(aside)} tensors that are not alike in every model, or missing, and that "
+        f"transformers does without ({aside[0]} of {checkpoint.name}), {does}"
     )
+
+
+def _leave_to_donor(
+    checkpoints: Sequence[Checkpoint], names: list[Names], found: Preflight
+) -> None:
+    """What no model needs, and is not alike in all: the donor keeps its own.
+
+    Where it is alike it is merged as all tensors are.
+    """
+    donor, mine = checkpoints[0], names[0]
+    others = list(zip(checkpoints[1:], names[1:], strict=True))
+    unlike = {
+        name: None
+        for name, stored in mine.items()
+        for checkpoint, own in others
+        if name in own and _unlike(name, donor.tensors[stored], checkpoint.tensors[own[name]])
+    }
+    schema = schema_of(donor.config) if unlike else Schema()
+    kept = [name for name in unlike if schema.is_buffer(name) or schema.is_unknown(name)]
+    for _, own in others:
+        for name in kept:
+            own.pop(name, None)
+    found.aside.update(kept)
+    aside = [name for name in kept if not schema.is_buffer(name)]
+    _tell_of_aside(donor, aside, found, copied=True)
+
+
+def _unlike(name: str, mine: TensorInfo, theirs: TensorInfo) -> bool:
+    """Whether two tensors cannot be averaged; integers, whether they need not be equal."""
+    if mine.is_float != theirs.is_float or mine.shape != theirs.shape:
+        return True
+    return not mine.is_float and may_be_buffer(name)
 
 
 def _compare_tensors(
@@ -347,7 +397,7 @@ def _difference(
 def _cause(
     mine: tuple[int, ...], theirs: tuple[int, ...], donor: Checkpoint, other: Checkpoint
 ) -> str:
-    sizes = [checkpoint.config.get("vocab_size") for checkpoint in (donor, other)]
+    sizes = [vocabulary_size(checkpoint.config) for checkpoint in (donor, other)]
     rows = [shape[0] if shape else None for shape in (mine, theirs)]
     if mine[1:] == theirs[1:] and sizes[0] != sizes[1] and rows == sizes:
         return "different vocabularies (was one resized for added tokens?)"
@@ -364,7 +414,7 @@ def _differing_integers(anchors: Sequence[Checkpoint]) -> list[str]:
         f"{name} holds integers that differ between {donor.name} and {other.name}"
         for name in names
         for other in anchors[1:]
-        if not _equal(donor, name, other, name)
+        if name in other.tensors and not _equal(donor, name, other, name)
     ]
 
 

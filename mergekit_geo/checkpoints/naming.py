@@ -16,8 +16,21 @@ from mergekit_geo.checkpoints.loading import load_config, own_class
 RECOMPUTED = ("position_ids", "inv_freq", "masked_bias")
 """Last parts of the names of buffers that models make anew and old checkpoints still hold."""
 
+MASK = re.compile(r"(?:^|\.)(?:attn|attention)\.bias$")
+"""A causal mask of GPT-2 and its kin, where the architecture has no such parameter."""
+
 COUNTERS = ("num_batches_tracked",)
 """Last parts of the names of counters, which come from the donor."""
+
+
+def may_be_buffer(name: str) -> bool:
+    """Whether a tensor is called as those are that models make anew.
+
+    Example:
+        >>> may_be_buffer("h.0.attn.bias"), may_be_buffer("h.0.mlp.c_fc.bias")
+        (True, False)
+    """
+    return name.rpartition(".")[2] in RECOMPUTED or bool(MASK.search(name))
 
 
 def is_counter(name: str) -> bool:
@@ -38,6 +51,7 @@ class Schema:
         expected: Names in the loaded model; empty where the architecture is not known.
         ties: Tied name to the name of the tensor it shares.
         renamings: transformers' renamings from stored to loaded names.
+        converters: What transformers makes of several stored tensors, or several of one.
         prefix: The base model's attribute, such as `model` or `transformer`.
         transposed: Names of weights that are stored (in, out), as GPT-2's are.
         ignored: Patterns of stored names that transformers leaves aside by declaration.
@@ -47,6 +61,7 @@ class Schema:
     expected: dict[str, Any] = field(default_factory=dict)
     ties: dict[str, str] = field(default_factory=dict)
     renamings: tuple[object, ...] = ()
+    converters: tuple[Any, ...] = ()
     prefix: str = ""
     transposed: frozenset[str] = frozenset()
     ignored: tuple[str, ...] = ()
@@ -63,23 +78,31 @@ class Schema:
 
     def is_superfluous(self, name: str) -> bool:
         """Whether a model works without this stored tensor."""
-        return self._is_buffer(name) or self.is_declared(name)
+        return self.is_buffer(name) or self._is_idle(name)
 
     def is_aside(self, name: str) -> bool:
-        """Whether it is declared to be left aside, and is no buffer that every model makes anew."""
-        return self.is_declared(name) and not self._is_buffer(name)
+        """Whether transformers leaves it aside, and it is no buffer that every model makes anew."""
+        return self._is_idle(name) and not self.is_buffer(name)
 
-    def _is_buffer(self, name: str) -> bool:
+    def is_buffer(self, name: str) -> bool:
         """Whether models fill it without a checkpoint."""
-        last = name.rpartition(".")[2]
-        if last in RECOMPUTED or is_counter(name):
+        if name.rpartition(".")[2] in RECOMPUTED or is_counter(name):
             return True
-        return last == "bias" and bool(self.expected) and name not in self.expected
+        return bool(MASK.search(name)) and bool(self.expected) and name not in self.expected
 
-    def is_declared(self, name: str) -> bool:
-        """Whether transformers declares that models of this kind run without this tensor."""
-        patterns = self.optional if name in self.expected else self.ignored
-        return any(re.search(pattern, name) for pattern in patterns)
+    def _is_idle(self, name: str) -> bool:
+        """Whether models of this kind run without it: by declaration, or for want of a place."""
+        if name in self.expected:
+            return any(re.search(pattern, name) for pattern in self.optional)
+        return any(re.search(pattern, name) for pattern in self.ignored) or self.is_unknown(name)
+
+    def is_unknown(self, name: str) -> bool:
+        """Whether nothing in the loaded model is called so, or made of it."""
+        if not self.expected:
+            return False
+        from transformers.core_model_loading import apply_converters
+
+        return apply_converters(name, list(self.converters))[1] is None
 
 
 def schema_of(config: Config) -> Schema:
@@ -102,16 +125,17 @@ def schema_of(config: Config) -> Schema:
 def _schema(architecture: Any, config: Any) -> Schema:
     import torch
     from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming
+    from transformers.core_model_loading import WeightConverter, WeightRenaming
     from transformers.pytorch_utils import Conv1D
 
     with torch.device("meta"):
         model = architecture(config)
-    renamings = [r for r in get_model_conversion_mapping(model) if isinstance(r, WeightRenaming)]
+    mapping = get_model_conversion_mapping(model)
     return Schema(
         dict(model.state_dict()),
         dict(model.all_tied_weights_keys),
-        tuple(renamings),
+        tuple(one for one in mapping if isinstance(one, WeightRenaming)),
+        tuple(one for one in mapping if isinstance(one, WeightConverter)),
         model.base_model_prefix,
         frozenset(f"{n}.weight" for n, layer in model.named_modules() if isinstance(layer, Conv1D)),
         _patterns(model, "_keys_to_ignore_on_load_unexpected"),

@@ -9,7 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
@@ -152,6 +161,94 @@ QWEN = {
     "num_key_value_heads": 1, "head_dim": 8, "linear_num_value_heads": 1, "linear_num_key_heads": 1,
     "linear_key_head_dim": 8, "linear_value_head_dim": 8, "layer_types": ["full_attention"],
 }  # fmt: skip
+
+
+BERT = {
+    "vocab_size": 16, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "max_position_embeddings": 16,
+}  # fmt: skip
+PRETRAINING = {
+    "bert.pooler.dense.weight": (8, 8), "bert.pooler.dense.bias": (8,),
+    "cls.seq_relationship.weight": (2, 8), "cls.seq_relationship.bias": (2,),
+}  # fmt: skip
+
+
+def tiny_bert(folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    BertForMaskedLM(BertConfig(**BERT)).save_pretrained(folder)
+    return folder
+
+
+def merged_as_loaded(first: Path, second: Path, out: Path) -> list[str]:
+    """The warnings of a soup that transformers loads as the mean of what it loads of the two."""
+    result = geo.soup([first, second], out, data=None, output=geo.Output(fsync=False))
+    a, b = (AutoModelForMaskedLM.from_pretrained(folder).state_dict() for folder in (first, second))
+    model, told = AutoModelForMaskedLM.from_pretrained(out, output_loading_info=True)
+    assert not told["missing_keys"]
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, (a[name] + b[name]) / 2)
+    return list(result.report.warnings)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_heads_of_pretraining_in_one_only(tmp_path: Path, first: str) -> None:
+    """The base on the Hub has a pooler that its architecture has not; its fine-tunes lack it."""
+    a, b = tiny_bert(tmp_path / "a", 1), tiny_bert(tmp_path / "b", 2)
+    change(a, lambda s: s.update({n: torch.ones(shape) for n, shape in PRETRAINING.items()}))
+    order = (a, b) if first == "a" else (b, a)
+    warnings = merged_as_loaded(*order, tmp_path / "out")
+    assert any("4 tensors" in w and "transformers does without" in w for w in warnings)
+    kept = stored_in(tmp_path / "out").keys() & PRETRAINING.keys()
+    assert kept == (PRETRAINING.keys() if first == "a" else set())
+
+
+UNLIKE = {
+    "integers of another length": torch.arange(32)[None],
+    "other integers": torch.arange(1, 17)[None],
+    "floats": torch.arange(16.0)[None],
+}
+
+
+@pytest.mark.parametrize("theirs", UNLIKE.values(), ids=UNLIKE)
+def test_buffers_that_models_make_anew_need_not_be_alike(tmp_path: Path, theirs: Tensor) -> None:
+    a, b = tiny_bert(tmp_path / "a", 1), tiny_bert(tmp_path / "b", 2)
+    for folder, ids in ((a, torch.arange(16)[None]), (b, theirs)):
+        change(folder, lambda s, ids=ids: s.update({"bert.embeddings.position_ids": ids}))
+    merged_as_loaded(a, b, tmp_path / "out")
+    assert stored_in(tmp_path / "out")["bert.embeddings.position_ids"].tolist() == [[*range(16)]]
+
+
+def test_unused_tensors_of_other_shapes(tmp_path: Path) -> None:
+    a, b = tiny_bert(tmp_path / "a", 1), tiny_bert(tmp_path / "b", 2)
+    for rows, folder in enumerate((a, b), 1):
+        change(folder, lambda s, rows=rows: s.update({"v_head.weight": torch.ones(rows, 8)}))
+    assert any("v_head.weight" in line for line in merged_as_loaded(a, b, tmp_path / "out"))
+    assert len(stored_in(tmp_path / "out")["v_head.weight"]) == 1
+
+
+MASKS = {"unsigned": torch.uint8, "float": torch.float32}
+
+
+def test_causal_masks_of_unlike_dtypes(tmp_path: Path) -> None:
+    """Old releases of transformers stored them."""
+    for seed, (name, dtype) in enumerate(MASKS.items()):
+        torch.manual_seed(seed)
+        settings = GPT2Config(vocab_size=16, n_embd=8, n_layer=1, n_head=2, n_positions=8)
+        GPT2LMHeadModel(settings).save_pretrained(tmp_path / name)
+        mask = torch.ones(1, 1, 8, 8, dtype=dtype)
+        change(tmp_path / name, lambda s, mask=mask: s.update({"transformer.h.0.attn.bias": mask}))
+    assert compare(*(tmp_path / name for name in MASKS)).problems == []
+
+
+@pytest.mark.parametrize("named", [None, ["LLaMAForCausalLM"]])
+def test_an_architecture_without_a_name_or_by_its_old_one(
+    tmp_path: Path, named: list[str] | None
+) -> None:
+    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
+    set_config(b, architectures=named)
+    change(b, lambda s: s.update({"rotary_emb.inv_freq": torch.ones(2)}))
+    for first, second in ((a, b), (b, a)):
+        assert compare(first, second).problems == []
 
 
 IDS = torch.arange(16)[None]
