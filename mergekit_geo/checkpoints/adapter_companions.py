@@ -1,8 +1,9 @@
-"""The tokenizer and chat template that an adapter was trained with, in the place of its base's.
+"""The tokenizer, chat template and modules that an adapter was trained with, for its base's.
 
 Trainers save the tokenizer beside the adapter: with a chat template, or with tokens in rows of the
-embedding that were spare. Where it is not the base's, the files beside the weights of the two are
-put together in a folder of their own, which is gone when nothing needs it any more.
+embedding that were spare; sentence-transformers saves its modules there. Where they are not the
+base's, the files beside the weights of the two are put together in a folder of their own, which is
+gone when nothing needs it any more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 
-from mergekit_geo.checkpoints.companions import companion_files, tokenizer_files
+from mergekit_geo.checkpoints.companions import companion_files, module_files, tokenizer_files
 from mergekit_geo.checkpoints.vocabulary import (
     Vocabulary,
     conflict,
@@ -51,6 +52,13 @@ class AdapterCompanions:
         files = tokenizer_files(self.adapter)
         return [file for file in files if not same_bytes(self.base / file, self.adapter / file)]
 
+    @cached_property
+    def modules(self) -> list[Path]:
+        """The adapter's files of sentence-transformers, where they are not its base's."""
+        files = module_files(self.adapter)
+        same = all(same_bytes(self.base / file, self.adapter / file) for file in files)
+        return [] if same else files
+
     @property
     def problem(self) -> str:
         """Why the two do not fit together; empty if they do."""
@@ -73,17 +81,21 @@ class AdapterCompanions:
         return ""
 
     @property
-    def note(self) -> str:
-        """Whose the tokenizer is, where it is not the base's; empty otherwise."""
-        if not self.differing or self._is_beyond:
-            return ""
-        files = ", ".join(map(str, self.differing))
-        return f"the tokenizer is that of {self.name}, not of its base ({files})"
+    def notes(self) -> list[str]:
+        """Whose tokenizer and modules these are, where they are not the base's."""
+        taken = [] if self._is_beyond else self.differing
+        found = (("tokenizer is", taken), ("modules are", self.modules))
+        return [
+            f"the {what} that of {self.name}, not of its base ({', '.join(map(str, files))})"
+            for what, files in found
+            if files
+        ]
 
     @property
     def brings(self) -> bool:
         """Whether anything is not as it is beside the base."""
-        return bool(self.differing) and not (self._is_beyond and self._template is None)
+        tokenizer = self.differing and not (self._is_beyond and self._template is None)
+        return bool(tokenizer or self.modules)
 
     @cached_property
     def folder(self) -> Path:
@@ -93,8 +105,11 @@ class AdapterCompanions:
         made = Path(mkdtemp(prefix="geo-merge-adapter-"))
         weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
         whole = has_tokenizer(self.adapter) and not self._is_beyond
-        replaced = tokenizer_files(self.base) if whole else []
-        _copy(self.base, [f for f in companion_files(self.base) if f not in replaced], made)
+        replaced = {*(tokenizer_files(self.base) if whole else [])}
+        replaced |= {*(module_files(self.base) if self.modules else [])}
+        files = {*companion_files(self.base), *module_files(self.base)} - replaced
+        _copy(self.base, sorted(files), made)
+        _copy(self.adapter, self.modules, made)
         if not self._is_beyond:
             _copy(self.adapter, tokenizer_files(self.adapter), made)
         elif self._template is not None:

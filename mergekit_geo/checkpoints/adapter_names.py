@@ -36,6 +36,9 @@ EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "shared")
 """Last parts of the names of input embeddings."""
 
 SAVED = re.compile(r"\.modules_to_save(\.default)?(?=\.)")
+ADAPTER = re.compile(r"(\.lora_(?:A|B|embedding_A|embedding_B|magnitude_vector))\.default(?=\.|$)")
+"""The adapter's name in peft's modules, which states that trainers save themselves still have."""
+
 ORIGINAL = ".original_module."
 """What peft writes of a resized embedding beside its copy: that again, and what it was."""
 
@@ -133,7 +136,7 @@ def _parts(adapter: Adapter) -> dict[str, Parts]:
 
 def _part(key: str, adapter: Adapter) -> tuple[str, str]:
     """The tensor that one of the adapter's is about, and its part in the change."""
-    plain = SAVED.sub("", COMPONENT.sub("", key))
+    plain = ADAPTER.sub(r"\1", SAVED.sub("", COMPONENT.sub("", key)))
     if not plain.startswith(PREFIX):
         raise FormatError(
             f"tensor {key!r}: expected names that begin with {PREFIX}",
@@ -173,6 +176,6 @@ def _change(target: str, parts: Parts, base: Base, adapter: Adapter) -> Change:
         parts.get("added", ""),
         parts.get("magnitude", ""),
         parts.get("replaced", ""),
-        transposed=bool(a) and (a.endswith(".lora_embedding_A") or known),
+        transposed=bool(a) and (".lora_embedding_A" in a or known),
         scale=settings.scale_of(module) if a or "added" in parts else 1.0,
     )

@@ -10,12 +10,13 @@ from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
+from mergekit_geo.checkpoints.factors import refuse_factors
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, read_tensors
-from mergekit_geo.checkpoints.pipeline import parts_in, refuse_pipeline
+from mergekit_geo.checkpoints.pipeline import refuse_pipeline
 from mergekit_geo.checkpoints.reading import Bytes, read_into
 from mergekit_geo.checkpoints.regular import find_irregular
 from mergekit_geo.checkpoints.sound_json import brief, read_json
@@ -26,6 +27,14 @@ from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
 
 Config = dict[str, Any]
+
+FEW = 6
+_RESAVE = "load it with from_tf or from_flax of transformers 4, and save it with save_pretrained"
+OTHER_FORMATS = {
+    ".gguf": "use the model that it was made from; convert after merging",
+    ".h5": _RESAVE, ".msgpack": _RESAVE, ".onnx": "use the model that it was exported from",
+}  # fmt: skip
+"""Endings of weights that are not read, and the way out."""
 
 
 @runtime_checkable
@@ -106,11 +115,13 @@ class FolderCheckpoint:
         self._stated = stated
         self.name, self.revision = name or str(folder), revision
         names = {path.name for path in list_files(folder, self.name)}
-        refuse_unreadable(self.name, names | parts_in(folder))
+        below = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.safetensors")}
+        refuse_unreadable(self.name, names | below)
         before = stamps_in(folder, *_weights(folder))
         self.config = read_config(folder)
         refuse_quantised(self.name, self.config)
         stored = read_tensors(folder)
+        refuse_factors(stored, self.name)
         refuse_oversized(self.config, len(stored), self.name)
         self._entries = unwrapped(stored, self.config, self.name)
         self.renamed = note(stored, self._entries, self.name)
@@ -219,17 +230,41 @@ def refuse_unreadable(name: str, files: set[str]) -> None:
             where=name,
             remedy=f"name its base as well: BASE+{name}",
         )
-    if any(file.endswith(".safetensors") or file in INDEXES for file in files):
+    here = sorted(file for file in files if "/" not in file)
+    if any(file.endswith(".safetensors") or file in INDEXES for file in here):
         return
-    if pickled := sorted(f for f in files if f.endswith((".bin", ".pt", ".pth", ".ckpt"))):
+    if pickled := [f for f in here if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]:
         raise UnsupportedError(
             f"the weights are pickled ({pickled[0]}), and a pickle can run any code when loaded; "
             "expected safetensors",
             where=name,
             remedy=f"convert it if you trust it: {conversion_command(name)}",
         )
+    _refuse_without_weights(name, here, sorted(files))
+
+
+def _refuse_without_weights(name: str, here: list[str], files: list[str]) -> NoReturn:
+    """Say what is there instead."""
+    below = sorted({f.rpartition("/")[0] for f in files if f.endswith(".safetensors")})
+    if below:
+        place = name if Path(name).is_dir() else "its copy (`hf download`)"
+        raise FormatError(
+            f"no safetensors file in it; some are in {', '.join(below[:FEW])}",
+            where=name,
+            remedy=f"name the folder of one: {below[0]} in {place}",
+        )
+    other = next((f for f in here if f.endswith(tuple(OTHER_FORMATS))), None)
+    if other is not None:
+        raise UnsupportedError(
+            f"no safetensors file in it; {other} is of another format, which is not read",
+            where=name,
+            remedy=OTHER_FORMATS[Path(other).suffix],
+        )
     raise FormatError(
-        "no safetensors file in it", where=name, remedy=f"expected {SINGLE} or {INDEX}"
+        "no safetensors file in it",
+        where=name,
+        remedy=f"expected {SINGLE} or {INDEX}; of an adapter, adapter_config.json and "
+        "adapter_model.safetensors",
     )
 
 

@@ -29,10 +29,12 @@ TOKENIZER = (
 )  # fmt: skip
 """The tokenizer, and how it writes conversations, as glob patterns."""
 
+SENTENCES = (MODULES, "sentence_*_config.json", "config_sentence_transformers.json")
+"""What makes a model one of sentence-transformers, beside the folders of its modules."""
+
 PATTERNS = (
-    *TOKENIZER, "config.json", "generation_config.json", "processor_config.json",
-    "preprocessor_config.json", "video_preprocessor_config.json", "*.py", MODULES,
-    "sentence_*_config.json", "config_sentence_transformers.json",
+    *TOKENIZER, *SENTENCES, "config.json", "generation_config.json", "processor_config.json",
+    "preprocessor_config.json", "video_preprocessor_config.json", "*.py",
     "LICENSE*", "LICENCE*", "License*", "license*", "COPYING*", "NOTICE*", "Notice*",
     "USE_POLICY*",
 )  # fmt: skip
@@ -109,6 +111,19 @@ def tokenizer_files(folder: Path) -> list[Path]:
     """The files of a folder's tokenizer, as paths relative to it, sorted."""
     found = {path for pattern in TOKENIZER for path in folder.glob(pattern) if path.is_file()}
     return own(folder, sorted(path.relative_to(folder) for path in found))
+
+
+def module_files(folder: Path) -> list[Path]:
+    """All that sentence-transformers has put beside a model, its modules' weights included.
+
+    Nothing where there is no `modules.json`, pickles never.
+    """
+    if not (folder / MODULES).is_file():
+        return []
+    beside = {path for pattern in SENTENCES for path in folder.glob(pattern) if path.is_file()}
+    inside = {path for module in read_modules(folder) for path in module.files}
+    found = {path.relative_to(folder) for path in beside} | inside
+    return own(folder, sorted(path for path in found if not path.name.endswith(PICKLES)))
 
 
 def write_config(out: Path, config: Config, dtype: str | None = None) -> None:

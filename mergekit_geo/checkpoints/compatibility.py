@@ -132,7 +132,7 @@ def _ask_adapter(checkpoint: Checkpoint, found: Preflight) -> None:
     if (beside := checkpoint.companions) is not None:
         found.problems += [beside.problem] if beside.problem else []
         found.warnings += [beside.warning] if beside.warning else []
-        found.notes += [beside.note] if beside.note else []
+        found.notes += beside.notes
 
 
 def _output_names(donor: Names) -> Names:
@@ -304,7 +304,8 @@ def _drop_superfluous(
     The donor's counters stay, and what transformers leaves aside by declaration.
     """
     common = set.intersection(*(set(n) for n in names))
-    for checkpoint, schema, own in zip(checkpoints, schemas, names, strict=True):
+    for checkpoint, asked, own in zip(checkpoints, schemas, names, strict=True):
+        schema = asked.for_names(own)
         aside = [n for n in own if n not in common and schema.is_aside(n)]
         kept = common.union(n for n in own if own is names[0] and (is_counter(n) or n in aside))
         extra = [n for n in own if n not in kept and schema.is_superfluous(n)]
@@ -346,7 +347,7 @@ def _leave_to_donor(
         for checkpoint, own in others
         if name in own and _unlike(name, donor.tensors[stored], checkpoint.tensors[own[name]])
     }
-    schema = schema_of(donor.config) if unlike else Schema()
+    schema = schema_of(donor.config).for_names(mine) if unlike else Schema()
     kept = [name for name in unlike if schema.is_buffer(name) or schema.is_unknown(name)]
     for _, own in others:
         for name in kept:

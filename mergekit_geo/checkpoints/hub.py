@@ -31,6 +31,7 @@ from mergekit_geo.checkpoints.checkpoint import (
 )
 from mergekit_geo.checkpoints.companions import PATTERNS, companion_files, not_here, wanted_on_hub
 from mergekit_geo.checkpoints.configuration import refuse_oversized
+from mergekit_geo.checkpoints.factors import refuse_factors
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
 from mergekit_geo.checkpoints.hub_answers import (
     BEHIND_PROXY,
@@ -97,6 +98,7 @@ class HubCheckpoint:
                 )
             )
         stored = {tensor: info for header in headers for tensor, info in header.items()}
+        refuse_factors(stored, name)
         refuse_oversized(self.config, len(stored), name)
         self.tensors: Mapping[str, TensorInfo] = unwrapped(stored, self.config, name)
         self.renamed = note(stored, self.tensors, name)

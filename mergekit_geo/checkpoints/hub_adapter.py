@@ -14,7 +14,7 @@ from mergekit_geo.checkpoints.adapter_files import (
     refuse_unreadable_adapter,
 )
 from mergekit_geo.checkpoints.adapter_settings import ADAPTER_CONFIG, read_settings
-from mergekit_geo.checkpoints.companions import PATTERNS
+from mergekit_geo.checkpoints.companions import not_here, wanted_on_hub
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.hub import Listing, hub_errors, read_remote_header, require_files
 from mergekit_geo.checkpoints.reading import Bytes
@@ -43,9 +43,11 @@ class AdapterOnHub:
         refuse_unreadable_adapter(name, listing.files)
         with hub_errors(name, repo, revision):
             # As for a whole model: asked by the user's revision, for the cache to remember.
-            patterns = [ADAPTER_CONFIG, *PATTERNS]
+            patterns = [ADAPTER_CONFIG, *wanted_on_hub(listing.files)]
             self.folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
             self.revision: str | None = self.folder.name
+            if more := not_here(self.folder, listing.files):
+                snapshot_download(repo, revision=self.revision, allow_patterns=more)
             require_files(self.folder, name, listing.hashes)
             self.settings = read_settings(self.folder / ADAPTER_CONFIG, name)
             self.tensors: Mapping[str, TensorInfo] = read_remote_header(

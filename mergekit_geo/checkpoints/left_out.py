@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.adapter_files import ADAPTER_WEIGHTS
+from mergekit_geo.checkpoints.adapter_settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.companions import companion_files
+from mergekit_geo.checkpoints.companions import companion_files, module_files, tokenizer_files
 from mergekit_geo.checkpoints.index import index_of, weight_files
 from mergekit_geo.checkpoints.module_folders import SAFE, SHARDS, read_modules
 
@@ -18,15 +21,19 @@ def left_out(donor: Checkpoint) -> list[str]:
     """The files of the donor that an output does not have; folders of them end in `/`.
 
     They are pickles, states of a training, exports of weights that are not the output's, its card,
-    and whatever nobody here knows.
+    and whatever nobody here knows. Of an adapter and its base, those of both.
     """
     stored = _stored(donor)
+    if isinstance(stored, AdapterCheckpoint):
+        folder = stored.adapter.folder
+        used = {*tokenizer_files(folder), *module_files(folder)}
+        used |= {Path(ADAPTER_CONFIG), Path(ADAPTER_WEIGHTS)}
+        own = _others(folder, {path.as_posix() for path in used}, ())
+        return sorted({*left_out(stored.base), *own})
     if stored.folder is None:
         return []
     taken = _taken(stored.folder, stored.name)
-    entered = {file.split("/")[0] for file in taken if "/" in file}
-    listed = getattr(stored, "listed", ()) or _local(stored.folder, entered)
-    return sorted({_short(file, entered) for file in listed if file not in taken})
+    return sorted(_others(stored.folder, taken, getattr(stored, "listed", ())))
 
 
 def left_out_warning(name: str, files: list[str]) -> list[str]:
@@ -35,6 +42,13 @@ def left_out_warning(name: str, files: list[str]) -> list[str]:
         return []
     more = f" and {len(files) - SHOWN} more (report.json)" if len(files) > SHOWN else ""
     return [f"files of {name} that the output does not have: {', '.join(files[:SHOWN])}{more}"]
+
+
+def _others(folder: Path, taken: set[str], listed: Collection[str]) -> set[str]:
+    """What is not taken of a folder, or of the repository that it is a part of."""
+    entered = {file.split("/")[0] for file in taken if "/" in file}
+    files = listed or _local(folder, entered)
+    return {_short(file, entered) for file in files if file not in taken}
 
 
 def _taken(folder: Path, name: str) -> set[str]:
@@ -49,9 +63,9 @@ def _taken(folder: Path, name: str) -> set[str]:
 
 
 def _stored(checkpoint: Checkpoint) -> Checkpoint:
-    """What lies in a folder or repository: of an adapter, its base."""
+    """What lies in folders or repositories."""
     below = checkpoint
-    while (inner := getattr(below, "checkpoint", None) or getattr(below, "base", None)) is not None:
+    while (inner := getattr(below, "checkpoint", None)) is not None:
         below = inner
     return below
 

@@ -7,7 +7,8 @@ transformers to be imported.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
@@ -75,6 +76,17 @@ class Schema:
 
         name, _ = rename_source_key(stored, list(self.renamings), [], self.prefix, self.expected)  # type: ignore[arg-type]
         return name
+
+    def for_names(self, names: Collection[str]) -> Schema:
+        """The same; without expected names where a checkpoint has fewer than half of them.
+
+        Its own are then those of another library, or of another model.
+
+        Args:
+            names: All of the checkpoint, as they are loaded.
+        """
+        found = sum(name in names for name in self.expected)
+        return self if 2 * found >= len(self.expected) else replace(self, expected={})
 
     def is_superfluous(self, name: str) -> bool:
         """Whether a model works without this stored tensor."""

@@ -11,13 +11,6 @@ from mergekit_geo.errors import UnsupportedError
 PIPELINE = "model_index.json"
 
 
-def parts_in(folder: Path) -> set[str]:
-    """The weights of a pipeline's parts, relative to its folder; none where it is no pipeline."""
-    if not (folder / PIPELINE).is_file():
-        return set()
-    return {path.relative_to(folder).as_posix() for path in folder.glob("*/*.safetensors")}
-
-
 def refuse_pipeline(name: str, files: Collection[str]) -> None:
     """Refuse the files of a pipeline.
 

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.adapter_files import Adapter, AdapterFolder, is_adapter
 from mergekit_geo.checkpoints.adapter_names import Base
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint, list_files
+from mergekit_geo.checkpoints.checkpoint import (
+    OTHER_FORMATS,
+    Checkpoint,
+    FolderCheckpoint,
+    list_files,
+    refuse_unreadable,
+)
 from mergekit_geo.checkpoints.local_path import local_path
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import ArgumentError, NotFoundError, UnsupportedError
@@ -145,15 +151,23 @@ def _stated_base(adapter: Adapter, bases: Bases) -> Base:
         raise NotFoundError(
             "the adapter does not say what its base is", where=adapter.name, remedy=remedy
         )
-    here = local_path(stated.base).is_dir()
     try:
-        return _base(stated.base if here else stated.reference, bases)
+        return _base(_stated_folder(adapter) or stated.reference, bases)
     except NotFoundError as error:
         raise NotFoundError(
             f"its base, {stated.reference}, is not to be had: {error.message}",
             where=adapter.name,
             remedy=remedy,
         ) from error
+
+
+def _stated_folder(adapter: Adapter) -> str | None:
+    """The folder that an adapter names as its base, seen from here or from its own folder."""
+    stated = adapter.settings.base
+    if local_path(stated).is_dir():
+        return stated
+    beside = adapter.folder / stated
+    return str(beside) if adapter.revision is None and local_path(beside).is_dir() else None
 
 
 def _base(text: str, bases: Bases) -> Base:
@@ -175,6 +189,8 @@ def _open_part(text: str) -> Checkpoint | Adapter:
     if folder.is_dir():
         return _in_folder(folder, text, None)
     if folder.is_file():
+        if folder.suffix in OTHER_FORMATS:
+            refuse_unreadable(text, {folder.name})
         raise NotFoundError(
             "this is a file; expected the folder that holds config.json and the weights",
             where=text,

@@ -15,8 +15,8 @@ COMPONENTS = (
 
 COMPONENT = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(COMPONENTS)})\.")
 
-MODULE = "module."
-"""Of DataParallel, DistributedDataParallel and DeepSpeed, before every name."""
+PREFIXES = ("module.", "base_model.model.")
+"""Of DataParallel, DistributedDataParallel and DeepSpeed, and of peft, before every name."""
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def unwrapped(tensors: Mapping[str, T], config: Mapping[str, Any], where: str) -
 
     Args:
         tensors: By stored name.
-        config: Of the checkpoint. Where it names no architecture, `module.` may be its own.
+        config: Of the checkpoint. Where it names no architecture, these may be its own.
         where: What the user calls it.
 
     Raises:
@@ -39,11 +39,11 @@ def unwrapped(tensors: Mapping[str, T], config: Mapping[str, Any], where: str) -
         {'w': 1}
     """
     known = bool(config.get("architectures"))
-    if not _has_wrappers("\n".join(tensors)) and not (known and _all_in_module(tensors)):
+    if not _has_wrappers("\n".join(tensors)) and not (known and _prefix(tensors)):
         return dict(tensors)
     names = {stored: COMPONENT.sub("", stored) for stored in tensors}
-    while known and _all_in_module(names.values()):
-        names = {stored: name.removeprefix(MODULE) for stored, name in names.items()}
+    while known and (prefix := _prefix(names.values())):
+        names = {stored: name.removeprefix(prefix) for stored, name in names.items()}
     found: dict[str, str] = {}
     for stored, name in names.items():
         if name in found:
@@ -60,9 +60,11 @@ def _has_wrappers(names: str) -> bool:
     return any(component in names for component in COMPONENTS)
 
 
-def _all_in_module(names: Iterable[str]) -> bool:
+def _prefix(names: Iterable[str]) -> str:
+    """What a wrapper has put before every name; empty if nothing."""
     found = list(names)
-    return bool(found) and all(name.startswith(MODULE) for name in found)
+    every = (p for p in PREFIXES if found and all(name.startswith(p) for name in found))
+    return next(every, "")
 
 
 def note(stored: Mapping[str, object], clean: Mapping[str, object], where: str) -> str:

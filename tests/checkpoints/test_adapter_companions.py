@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -193,3 +194,33 @@ def test_resized_embeddings_are_those_of_peft(
     assert "model.embed_tokens.weight" in found
     for name, tensor in found.items():
         torch.testing.assert_close(tensor, expected[name])
+
+
+def test_modules_of_the_adapter_are_those_of_the_output(base: Path, tmp_path: Path) -> None:
+    """sentence-transformers saves them beside the adapter; Dense layers are merged."""
+    adapters = [make_adapter(base, tmp_path / n, i, target_modules=["q_proj"]) for i, n in POOLED]
+    for number, folder in enumerate(adapters):
+        (folder / "modules.json").write_text(json.dumps(MODULES))
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling/config.json").write_text('{"pooling_mode": "lasttoken"}')
+        (folder / "2_Dense").mkdir()
+        (folder / "2_Dense/config.json").write_text("{}")
+        weight = torch.full((4, 8), float(number))
+        save_file({"linear.weight": weight}, folder / "2_Dense/model.safetensors")
+        (folder / "optimizer.pt").write_bytes(b"state")
+    out = tmp_path / "out"
+    found = geo.soup(adapters, out=out, data=None, output=QUIET)
+    for file in ("modules.json", "1_Pooling/config.json", "2_Dense/config.json"):
+        assert (out / file).read_bytes() == (adapters[0] / file).read_bytes()
+    dense = load_file(out / "2_Dense/model.safetensors")["linear.weight"]
+    assert dense.equal(torch.full((4, 8), 0.5))
+    assert "optimizer.pt" in found.report.left_out
+    assert "tokenizer.json" not in found.report.left_out
+
+
+POOLED = [(0, "x"), (1, "y")]
+MODULES = [
+    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+    {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"},
+]

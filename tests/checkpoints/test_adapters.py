@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,28 @@ def test_fused_experts_are_loaded_with_the_sums(tmp_path: Path) -> None:
         found = open_module(checkpoint, CPU)(input_ids=ids).logits
         expected = merged_by_peft(tmp_path / "base", adapter)(input_ids=ids).logits
     torch.testing.assert_close(found, expected)
+
+
+def test_a_base_beside_the_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is seen from here, or else from the adapter's own folder."""
+    base = make_base(tmp_path / "runs/base")
+    adapter = make_adapter(base, tmp_path / "runs/x", target_modules=["q_proj"])
+    expected = merged_here(f"{base}+{adapter}")
+    for stated, here in (("../base", "/"), ("base", tmp_path / "runs")):
+        rewrite(adapter / "adapter_config.json", base_model_name_or_path=stated)
+        monkeypatch.chdir(here)
+        assert all(t.equal(expected[n]) for n, t in merged_here(adapter).items())
+
+
+def test_the_adapter_s_name_in_its_tensors(tmp_path: Path) -> None:
+    """As in the state of a PeftModel, which some trainers save themselves."""
+    base = make_base(tmp_path / "base")
+    targets = ["q_proj", "embed_tokens"]
+    adapter = make_adapter(base, tmp_path / "x", target_modules=targets, use_dora=True)
+    expected = merged_here(f"{base}+{adapter}")
+    path = adapter / "adapter_model.safetensors"
+    part = re.compile(r"(lora_(?:[AB]|embedding_[AB]|magnitude_vector))(?=\.weight|$)")
+    state = {part.sub(r"\1.default", name): t for name, t in load_file(path).items()}
+    assert any(name.endswith("lora_embedding_A.default") for name in state)
+    save_file(state, path)
+    assert all(t.equal(expected[n]) for n, t in merged_here(f"{base}+{adapter}").items())

@@ -118,7 +118,7 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize(("own", "wrapped"), WRAPPED.items())
+@pytest.mark.parametrize(("own", "wrapped"), [*WRAPPED.items(), ("", "base_model.model.")])
 def test_names_of_wrappers_are_taken_off(tmp_path: Path, own: str, wrapped: str) -> None:
     a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
     change(b, lambda s: s.update({n.replace(own, wrapped, 1): s.pop(n) for n in list(s)}))

@@ -95,6 +95,40 @@ def test_folder_without_weights(tmp_path: Path) -> None:
         FolderCheckpoint(tmp_path)
 
 
+def test_a_folder_of_folders_names_them(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint-5").mkdir()
+    save_file({"w": torch.ones(2)}, tmp_path / "checkpoint-5/model.safetensors")
+    with pytest.raises(FormatError, match=r"some are in checkpoint-5 \(name the folder of one"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(("file", "way"), [("m.gguf", "it was made from"), ("m.h5", "from_tf")])
+def test_other_formats_are_named(tmp_path: Path, file: str, way: str) -> None:
+    (tmp_path / file).write_bytes(b"GGUF")
+    for place in (tmp_path, tmp_path / file):
+        with pytest.raises(UnsupportedError, match=rf"{file} is of another format.*{way}"):
+            open_checkpoint(place)
+
+
+FACTORS = ("unet.to_q.lora_A.weight", "unet.to_q.lora_B.weight", "unet.to_q.alpha")
+
+
+def test_factors_without_a_model(save: Save) -> None:
+    state = {name: torch.ones(2) for name in FACTORS}
+    with pytest.raises(UnsupportedError, match=r"factors of an adapter \(unet.to_q.lora_A.*fuse_"):
+        open_checkpoint(save("m", state))
+
+
+def test_the_state_of_a_peft_model(save: Save) -> None:
+    own = "base_model.model.q_proj"
+    state = {
+        f"{own}.base_layer.weight": torch.ones(2),
+        f"{own}.lora_A.default.weight": torch.ones(1),
+    }
+    with pytest.raises(UnsupportedError, match=r"an adapter apart .*merge_and_unload"):
+        open_checkpoint(save("m", state))
+
+
 def test_pickle_is_refused_with_the_conversion(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UnsupportedError, match=r"pickled \(pytorch_model.bin\).*python -c"):
