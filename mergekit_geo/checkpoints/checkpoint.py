@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
 from mergekit_geo.checkpoints.factors import refuse_factors
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
-from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, read_tensors
+from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, absent_tensors, read_tensors
 from mergekit_geo.checkpoints.pipeline import refuse_pipeline
 from mergekit_geo.checkpoints.reading import Bytes, read_into
 from mergekit_geo.checkpoints.regular import find_irregular
@@ -27,6 +29,9 @@ from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
 
 Config = dict[str, Any]
+
+SCALE = re.compile(r"weight_scale|scale_inv|absmax|zero_?point|quant_|\.scales$|SCB$")
+"""In the names of what stands beside packed weights."""
 
 FEW = 6
 _RESAVE = "load it with from_tf or from_flax of transformers 4, and save it with save_pretrained"
@@ -119,9 +124,11 @@ class FolderCheckpoint:
         refuse_unreadable(self.name, names | below)
         before = stamps_in(folder, *_weights(folder))
         self.config = read_config(folder)
-        refuse_quantised(self.name, self.config)
-        stored = read_tensors(folder)
+        with quantised_errors(self.name, self.config):
+            stored = read_tensors(folder)
+        refuse_quantised(self.name, self.config, {n: info for n, (info, _) in stored.items()})
         refuse_factors(stored, self.name)
+        _refuse_absent(folder, stored, self.config, self.name)
         refuse_oversized(self.config, len(stored), self.name)
         self._entries = unwrapped(stored, self.config, self.name)
         self.renamed = note(stored, self._entries, self.name)
@@ -281,19 +288,78 @@ def conversion_command(name: str) -> str:
     return f'python -c "{code}" {shlex.join(filter(None, [source, target, revision]))}'
 
 
-def refuse_quantised(name: str, config: Config) -> None:
+def refuse_quantised(name: str, config: Config, tensors: Mapping[str, TensorInfo]) -> None:
     """Refuse a configuration of packed weights.
 
     Raises:
         UnsupportedError: `quantization_config` is set.
     """
-    if found := config.get("quantization_config"):
-        method = found.get("quant_method", "unknown") if isinstance(found, dict) else "unknown"
-        raise UnsupportedError(
-            f"the weights are quantised ({method}), and packed integers cannot be averaged",
-            where=name,
-            remedy="use the unquantised model; quantise after merging",
-        )
+    if not (method := _quantised_by(config)):
+        return
+    if any(not info.is_float or SCALE.search(tensor) for tensor, info in tensors.items()):
+        raise _packed(name, method)
+    dtypes = ", ".join(sorted({info.dtype for info in tensors.values()}))
+    raise UnsupportedError(
+        f"config.json says that the weights are quantised ({method}), and they are stored as "
+        f"plain {dtypes}",
+        where=name,
+        remedy="take quantization_config out of its config.json to merge them as they are",
+    )
+
+
+@contextmanager
+def quantised_errors(name: str, config: Config) -> Iterator[None]:
+    """Say of tensors that cannot be read that they are quantised, where the configuration does.
+
+    Raises:
+        UnsupportedError: In the place of a FormatError.
+    """
+    try:
+        yield
+    except FormatError as error:
+        if method := _quantised_by(config):
+            raise _packed(name, method) from error
+        raise
+
+
+def _quantised_by(config: Config) -> str:
+    """The method that a configuration names; empty where it names none."""
+    parts = (config, *(value for value in config.values() if isinstance(value, dict)))
+    found = next((p["quantization_config"] for p in parts if p.get("quantization_config")), None)
+    if found is None:
+        return ""
+    return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else "unknown"
+
+
+def _packed(name: str, method: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"the weights are quantised ({method}), and packed integers cannot be averaged",
+        where=name,
+        remedy="use the unquantised model; quantise after merging",
+    )
+
+
+def _refuse_absent(folder: Path, stored: Collection[str], config: Config, name: str) -> None:
+    """Refuse an index that names what no shard holds, unless no model needs that.
+
+    Raises:
+        FormatError: With the tensor, and where it should be.
+    """
+    if not (absent := absent_tensors(folder, stored)):
+        return
+    from mergekit_geo.checkpoints.naming import schema_of
+
+    asked = schema_of(config)
+    schema = asked.for_names({asked.canonical(tensor) for tensor in stored})
+    for tensor, shard in sorted(absent.items()):
+        loaded = schema.canonical(tensor)
+        if loaded not in schema.ties and not schema.is_superfluous(loaded):
+            raise FormatError(
+                f"the index places {tensor!r} in {shard}, which does not hold it "
+                f"({len(absent)} such tensors)",
+                where=name,
+                remedy="download the checkpoint again",
+            )
 
 
 def file_identity(stamp: Stamp) -> list[object]:

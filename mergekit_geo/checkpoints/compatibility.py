@@ -16,10 +16,11 @@ from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.companion_source import companions_of, is_base_of
-from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE, vocabulary_size
+from mergekit_geo.checkpoints.configuration import TIE, vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import CLASS, INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, schema_of
+from mergekit_geo.checkpoints.settings import differing_setting, differing_settings
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
@@ -29,14 +30,6 @@ Names = dict[str, str]
 
 Parent = tuple[Checkpoint, Schema, Names]
 MANY = 2
-
-SILENT = frozenset(
-    {
-        *("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"),
-        *("architectures", "_diffusers_version", *OTHER_FILES),
-    }
-)
-"""Configuration keys that do not change what the weights mean."""
 
 
 @dataclass
@@ -173,17 +166,7 @@ def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> Non
         if found_unlike := _unlike_architectures(donor, other):
             found.problems.append(f"different architectures: {found_unlike}")
             continue
-        for key in sorted((donor.config.keys() | other.config.keys()) - SILENT - {TIE}):
-            _compare_setting(key, donor, other, found)
-
-
-def _compare_setting(key: str, donor: Checkpoint, other: Checkpoint, found: Preflight) -> None:
-    ours, own = donor.config.get(key), other.config.get(key)
-    if ours != own and key in donor.config and key in other.config:
-        found.warnings.append(
-            f"config.json: {key} is {ours!r} in {donor.name} and {own!r} in {other.name}; "
-            "the output has the first model's"
-        )
+        found.warnings += differing_settings(donor, other)
 
 
 def _unlike_architectures(donor: Checkpoint, other: Checkpoint) -> str:
@@ -259,7 +242,7 @@ def _resolve_ties(
                 _leave_out_tied(target, *one, found)
     if not found.untied:
         for other in checkpoints[1:]:
-            _compare_setting(TIE, checkpoints[0], other, found)
+            found.warnings += differing_setting(TIE, checkpoints[0], other)
 
 
 def _untie(target: str, untied: Checkpoint, every: Sequence[Parent], found: Preflight) -> None:

@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
 
 from mergekit_geo.checkpoints.checkpoint import (
     FolderCheckpoint,
+    quantised_errors,
     read_config,
     refuse_quantised,
     refuse_unreadable,
@@ -89,15 +90,15 @@ class HubCheckpoint:
         self.folder: Path | None = folder
         require_files(folder, name, self.hashes)
         self.config = read_config(folder)
-        refuse_quantised(name, self.config)
         self.files = weight_files(names, folder, name)
-        with ThreadPoolExecutor(8) as pool:
+        with quantised_errors(name, self.config), ThreadPoolExecutor(8) as pool:
             headers = list(
                 pool.map(
                     lambda file: read_remote_header(repo, file, self.revision, name), self.files
                 )
             )
         stored = {tensor: info for header in headers for tensor, info in header.items()}
+        refuse_quantised(name, self.config, stored)
         refuse_factors(stored, name)
         refuse_oversized(self.config, len(stored), name)
         self.tensors: Mapping[str, TensorInfo] = unwrapped(stored, self.config, name)

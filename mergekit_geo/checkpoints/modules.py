@@ -27,6 +27,19 @@ WEIGHTED = frozenset(
 )  # fmt: skip
 """Modules that are nothing without weights."""
 
+RENAMED = {
+    "word_embedding_dimension": "embedding_dimension",
+    "in_word_embedding_dimension": "in_embedding_dimension",
+}
+"""Settings by the names that they had before sentence-transformers 5.4."""
+
+MODES = {
+    "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean", "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean", "pooling_mode_lasttoken": "lasttoken",
+}  # fmt: skip
+"""How pooling was told before, a flag for each, and since."""
+
 BY_DEFAULT = (False, None)
 ALSO_BY_DEFAULT = {"include_prompt": True}
 
@@ -133,13 +146,27 @@ def _differing_settings(module: Module, donor: Parent, other: Parent) -> Iterato
     theirs = next(m for m in other.modules if m.index == module.index)
     for path in module.settings:
         name = path.relative_to(module.path).as_posix() if module.path else path.as_posix()
-        one = _read(donor.folder / path)
-        two = _read(other.folder / theirs.path / name)
+        one = _today(module.kind, _read(donor.folder / path))
+        two = _today(module.kind, _read(other.folder / theirs.path / name))
         for key in sorted({*one, *two}):
             default = ALSO_BY_DEFAULT.get(key)
             a, b = one.get(key, default), two.get(key, default)
             if a != b and not (a in BY_DEFAULT and b in BY_DEFAULT):
                 yield f"{path}: {key} is {brief(a)} in {donor.name} and {brief(b)} in {other.name}"
+
+
+def _today(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """A module's settings as sentence-transformers writes them now.
+
+    >>> _today("Pooling", {"word_embedding_dimension": 8, "pooling_mode_cls_token": True})
+    {'embedding_dimension': 8, 'pooling_mode': 'cls'}
+    """
+    found = {RENAMED.get(key, key): v for key, v in settings.items() if key not in MODES}
+    if kind == "Pooling":
+        flags = [mode for key, mode in MODES.items() if settings.get(key)] or ["mean"]
+        stated = found.get("pooling_mode") or flags
+        found["pooling_mode"] = ", ".join(stated) if isinstance(stated, list) else stated
+    return found
 
 
 def _differing_texts(donor: Parent, other: Parent) -> Iterator[str]:

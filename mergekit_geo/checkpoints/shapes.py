@@ -35,7 +35,23 @@ def misshapen(checkpoint: Checkpoint) -> list[str]:
         if wrong and (schema.expected or checkpoint.folder is not None):
             wanted = f", expected {list(expected.shape)}" if expected is not None else ""
             found.append(f"{stored} is {list(info.shape)}{wanted}")
+    if found and (rows := _resized(checkpoint)):
+        return [
+            f"{checkpoint.name}: {found[0]}: the vocabulary was resized and config.json was not; "
+            f"set its vocab_size to {rows}"
+        ]
     return [_told(checkpoint, len(found), found[0])] if found else []
+
+
+def _resized(checkpoint: Checkpoint) -> int:
+    """Rows of all embeddings, where they alone are not as the configuration says; otherwise 0."""
+    sizes, tensors = _embedding(checkpoint.config), checkpoint.tensors
+    odd = set(_odd(tensors, checkpoint.config))
+    shapes = {info.shape for name, info in tensors.items() if name.endswith(EMBEDDINGS)}
+    alone = all(name.endswith(EMBEDDINGS) for name in odd)
+    if not alone or sizes is None or len(shapes) != 1 or len(shape := shapes.pop()) != MATRIX:
+        return 0
+    return int(shape[0]) if shape[1] == sizes[1] else 0
 
 
 def _told(checkpoint: Checkpoint, count: int, example: str) -> str:

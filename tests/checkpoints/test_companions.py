@@ -230,10 +230,19 @@ def no_list(a: Path, b: Path) -> None:
     write(a / "modules.json", {"path": 1})
 
 
+def test_pooling_as_it_is_told_now_and_before(save: Save) -> None:
+    a, b = (with_modules(save(n), 1, dense=True) for n in "ab")
+    old = json.loads((a / "1_Pooling/config.json").read_text())
+    write(a / "1_Pooling/config.json", {**old, "word_embedding_dimension": 4})
+    now = {"embedding_dimension": 4, "pooling_mode": "cls", "include_prompt": True}
+    write(b / "1_Pooling/config.json", now)
+    assert geo.check([a, b]).measurements.compatible
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (other_pooling, r"1_Pooling/config\.json: pooling_mode_cls_token is True in \S+a and None"),
+        (other_pooling, r"1_Pooling/config\.json: pooling_mode is 'cls' in \S+a and 'mean' in"),
         (no_pooling, r"a: modules\.json names 1_Pooling \(Pooling\), which is missing"),
         (pickled, r"b: modules\.json names 2_Dense, whose weights are pickled \(2_Dense/pytorch"),
         (no_weights, r"b: modules\.json names 2_Dense \(Dense\), whose weights are missing"),

@@ -23,6 +23,7 @@ from transformers import (
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.in_torch import bytes_of
+from mergekit_geo.checkpoints.index import INDEX
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import FormatError
 from mergekit_geo.geometry.linear import Linear
@@ -109,6 +110,13 @@ def test_an_empty_tensor_of_an_unknown_architecture(save: Save) -> None:
     own = {"architectures": ["OwnModel"], "model_type": "own"}
     found = compare(save("a", state, own), save("b", state, own))
     assert "1 tensor has not the shape of OwnModel (x.weight is [0])" in found.problems[0]
+
+
+def test_an_embedding_that_its_configuration_does_not_know(tmp_path: Path) -> None:
+    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
+    set_config(b, vocab_size=20)
+    (problem,) = compare(a, b).problems
+    assert "was resized and config.json was not; set its vocab_size to 16" in problem
 
 
 WRAPPED = {
@@ -249,6 +257,79 @@ def test_an_architecture_without_a_name_or_by_its_old_one(
     change(b, lambda s: s.update({"rotary_emb.inv_freq": torch.ones(2)}))
     for first, second in ((a, b), (b, a)):
         assert compare(first, second).problems == []
+
+
+def in_shards(folder: Path, seed: int) -> dict[str, str]:
+    """What the index of a tied model in several files says."""
+    torch.manual_seed(seed)
+    LlamaForCausalLM(LlamaConfig(**LLAMA_SETTINGS)).save_pretrained(folder, max_shard_size="1KB")
+    found: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
+    return found
+
+
+LLAMA_SETTINGS = {
+    "vocab_size": 16, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def test_the_index_only_names_the_shards(tmp_path: Path) -> None:
+    """As in transformers: a tied head, a buffer that every model makes anew, another shard."""
+    a, b = in_shards(tmp_path / "a", 1), in_shards(tmp_path / "b", 2)
+    shards = sorted(set(a.values()))
+    moved = {name: shards[shards.index(shard) - 1] for name, shard in a.items()}
+    last = shards[-1]
+    unknown = {"lm_head.weight": last, "model.layers.0.self_attn.rotary_emb.inv_freq": last}
+    (tmp_path / "a" / INDEX).write_text(
+        json.dumps({"metadata": {}, "weight_map": {**moved, **unknown}})
+    )
+    models = [tmp_path / "a", tmp_path / "b"]
+    found = geo.soup(models, tmp_path / "out", data=OWN, sharpness="off", output=FAST)
+    plain = [loss_of(AutoModelForCausalLM.from_pretrained(folder)).item() for folder in models]
+    assert [one.loss for one in found.measurements.losses][:2] == pytest.approx(plain, rel=1e-6)
+    assert stored_in(tmp_path / "out").keys() == b.keys()
+
+
+@pytest.mark.parametrize("lost", ["model.norm.weight", "model.layers.0.mlp.up_proj.weight"])
+def test_an_index_that_names_what_a_model_needs(tmp_path: Path, lost: str) -> None:
+    shard = in_shards(tmp_path / "a", 1)[lost]
+    state = load_file(tmp_path / "a" / shard)
+    state.pop(lost)
+    save_file(state, tmp_path / "a" / shard)
+    with pytest.raises(FormatError, match=rf"places '{lost}' in {shard}, which does not hold it"):
+        open_checkpoint(tmp_path / "a")
+
+
+FAST = geo.Output(fsync=False)
+OLD = {"rope_theta": 10000.0}
+LONG = {"rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 4.0}}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "differing"),
+    [
+        (OLD, {}, ""),
+        (OLD, {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}, ""),
+        (OLD, {"unheard_of": 3}, ""),
+        (OLD, LONG, "rope_parameters"),
+        ({"rope_theta": 1e6}, {"rope_parameters": {"rope_theta": 1e4}}, "rope_parameters"),
+        ({"attention_bias": True}, {}, "attention_bias"),
+        ({"rms_norm_eps": 1e-6}, {}, ""),
+    ],
+)
+def test_settings_that_one_alone_states(
+    tmp_path: Path, mine: dict[str, object], theirs: dict[str, object], differing: str
+) -> None:
+    """The other's default is compared: rotary embeddings are told otherwise since release 5."""
+    folders = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
+    for folder, own in zip(folders, (mine, theirs), strict=True):
+        path = folder / "config.json"
+        found = json.loads(path.read_text())
+        for key in ("rope_parameters", "attention_bias", "rms_norm_eps"):
+            found.pop(key, None)
+        path.write_text(json.dumps({**found, **own}))
+    said = [line for line in compare(*folders).warnings if line.startswith("config.json: ")]
+    assert [line.split()[1] for line in said] == ([differing] if differing else [])
 
 
 IDS = torch.arange(16)[None]

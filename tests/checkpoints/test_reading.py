@@ -142,10 +142,21 @@ def test_adapter_is_refused(tmp_path: Path) -> None:
         FolderCheckpoint(tmp_path)
 
 
-def test_quantised_is_refused(save: Save) -> None:
-    folder = save("m", config={"quantization_config": {"quant_method": "gptq"}})
-    with pytest.raises(UnsupportedError, match=r"quantised \(gptq\)"):
-        FolderCheckpoint(folder)
+QUANTISED = {"quantization_config": {"quant_method": "gptq"}}
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float8_e4m3fn, torch.float16])
+def test_quantised_is_refused(save: Save, dtype: torch.dtype) -> None:
+    """A scale beside them tells of floats that are packed all the same."""
+    state = {"w": torch.ones(2).to(dtype), "w.weight_scale": torch.ones(1)}
+    with pytest.raises(UnsupportedError, match=r"quantised \(gptq\), and packed"):
+        FolderCheckpoint(save("m", state, {"text_config": QUANTISED}))
+
+
+def test_a_configuration_of_quantisation_beside_plain_weights(save: Save) -> None:
+    """What is left of a 4-bit base after its adapter was merged in half precision."""
+    with pytest.raises(UnsupportedError, match=r"gptq\), and they are stored as plain F32.*take q"):
+        FolderCheckpoint(save("m", config=QUANTISED))
 
 
 def test_eight_bit_floats_are_refused(save: Save) -> None:
