@@ -84,8 +84,13 @@ class Preflight:
             )
 
 
-def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
-    """Compare checkpoints with the first of them, the donor."""
+def preflight(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None) -> Preflight:
+    """Compare checkpoints with the first of them, the donor.
+
+    Args:
+        checkpoints: The models.
+        tokenizer_of: Whose tokenizer the output has, where that was asked for.
+    """
     found = Preflight()
     for checkpoint in checkpoints:
         _ask_adapter(original(checkpoint), found)
@@ -98,7 +103,7 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     names = _align_names(checkpoints, found)
     _leave_to_donor(checkpoints, names, found)
     _compare_tensors(checkpoints, names, found)
-    source = companions_of(checkpoints)
+    source = companions_of(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
     others = [c for c in checkpoints if c is not source and not is_base_of(c, source)]
     problems, warnings = compare_vocabularies([source, *others])
     found.problems += problems

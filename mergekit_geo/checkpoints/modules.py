@@ -40,13 +40,21 @@ MODES = {
 }  # fmt: skip
 """How pooling was told before, a flag for each, and since."""
 
+PROCESSORS = (
+    "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
+)  # fmt: skip
+"""Settings of what turns pictures, videos and sounds into inputs."""
+
+NAMES = ("_type", "_class")
+"""Ends of keys whose values are names of classes, which have come to be called otherwise."""
+
 BY_DEFAULT = (False, None)
 ALSO_BY_DEFAULT = {"include_prompt": True}
 
 
-def mergeable(checkpoints: Sequence[Checkpoint]) -> Preflight:
+def mergeable(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None) -> Preflight:
     """As `preflight`, and whether an output would compute what its parents do beside the model."""
-    found = preflight(checkpoints)
+    found = preflight(checkpoints, tokenizer_of)
     folders = [Parent(c.name, c.folder) for c in checkpoints]
     donor = folders[0]
     try:
@@ -55,6 +63,8 @@ def mergeable(checkpoints: Sequence[Checkpoint]) -> Preflight:
                 found.problems += parent.problems()
             for other in folders[1:]:
                 _compare(donor, other, found)
+        for other in folders[1:]:
+            found.warnings += _differing_inputs(donor, other)
     except CheckpointError as error:
         found.problems.append(str(error))
     return found
@@ -170,18 +180,39 @@ def _today(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differing_texts(donor: Parent, other: Parent) -> Iterator[str]:
-    """How texts are prepared, where it is not the same in both: the output does it as the donor."""
+    """How texts are prepared, where it is not the same in both."""
     assert donor.folder is not None
-    assert other.folder is not None
     for pattern in ("sentence_*_config.json", "config_sentence_transformers.json"):
         for path in sorted(donor.folder.glob(pattern)):
-            one, two = _read(path), _read(other.folder / path.name)
-            for key in sorted(({*one} & {*two}) - {"__version__"}):
-                if one[key] != two[key]:
-                    yield (
-                        f"{path.name}: {key} is {brief(one[key])} in {donor.name} and "
-                        f"{brief(two[key])} in {other.name}; the output has the first model's"
-                    )
+            yield from _differing(path.name, donor, other)
+
+
+def _differing_inputs(donor: Parent, other: Parent) -> Iterator[str]:
+    """How pictures, videos and sounds are prepared, where it is not the same in both."""
+    for file in PROCESSORS if donor.folder and other.folder else ():
+        holders = [parent for parent in (donor, other) if (_place(parent) / file).is_file()]
+        if len(holders) == 1:
+            lacking = other if holders == [donor] else donor
+            has = "has it" if lacking is other else f"has none; name {other.name} first to keep it"
+            yield f"{file} is in {holders[0].name} and not in {lacking.name}; the output {has}"
+        else:
+            yield from _differing(file, donor, other)
+
+
+def _differing(file: str, donor: Parent, other: Parent) -> Iterator[str]:
+    """Settings in a file that both state, and not the same: the output has the donor's."""
+    one, two = (_read(_place(parent) / file) for parent in (donor, other))
+    for key in sorted({*one} & {*two}):
+        if one[key] != two[key] and not (key == "__version__" or key.endswith(NAMES)):
+            yield (
+                f"{file}: {key} is {brief(one[key])} in {donor.name} and {brief(two[key])} in "
+                f"{other.name}; the output has the first model's"
+            )
+
+
+def _place(parent: Parent) -> Path:
+    assert parent.folder is not None
+    return parent.folder
 
 
 def _differing_weights(donor: Parent, other: Parent) -> Iterator[str]:

@@ -74,6 +74,8 @@ def _compare(first: Path, other: Path) -> tuple[list[str], list[str]]:
     differing = [f for f in _tokenizer_files(first, other) if not same_bytes(first / f, other / f)]
     if not differing:
         return [], []
+    if has_tokenizer(other) and not has_tokenizer(first):
+        return [], ["the first has no tokenizer, and so the output has none; the second has one"]
     mine, theirs = read_vocabulary(first), read_vocabulary(other)
     if mine is None or theirs is None:
         missing = "the tokenizers cannot be compared: no vocabulary to read"
@@ -84,7 +86,7 @@ def _compare(first: Path, other: Path) -> tuple[list[str], list[str]]:
 
 
 def _gentle_differences(mine: Vocabulary, theirs: Vocabulary, differing: list[str]) -> list[str]:
-    warnings = [f"{file} differs; the output has the first model's" for file in differing]
+    warnings = [f"{file} differs; the output has that of the first" for file in differing]
     if extra := len(theirs.keys() ^ mine.keys()):
         warnings.append(f"{extra} tokens are in one vocabulary only")
     return warnings

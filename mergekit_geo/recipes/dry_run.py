@@ -83,7 +83,7 @@ def dry_run(
     """
     began = time.time()
     prepared = prepare(recipe, models)
-    found = mergeable(prepared.checkpoints)
+    found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
     found.require()
     how = read_as(spoken_over(prepared.recipe, data, meant, seed), data)
     measured = _measured(prepared, tuple(found.anchors), out, output, how)

@@ -21,7 +21,7 @@ from mergekit_geo.recipes.reading import read_recipe
 from mergekit_geo.recipes.resolve import Resolved, resolve
 from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.recipes.slices import check_ranges
-from mergekit_geo.recipes.tokenizer import check_tokenizer, tokenizer_of
+from mergekit_geo.recipes.tokenizer import check_tokenizer, holder_of_union, tokenizer_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -95,7 +95,8 @@ def prepare(
     found: list[Model] = [bases.get(name, known.get(name, name)) for name in cast.models]
     checkpoints = open_checkpoints(found)
     check_ranges(said, checkpoints, cast.models)
-    check_tokenizer(said, checkpoints)
+    check_tokenizer(said, checkpoints, position)
+    position = holder_of_union(said, checkpoints) if position is None else position
     resolved = resolve(cast, checkpoints[0])
     return Prepared(said, cast, checkpoints, resolved, found, position, members, bases, known)
 

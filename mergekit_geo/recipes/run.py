@@ -152,7 +152,8 @@ def _with_members(
 
     require_one_process()
     choosing = _choosing(prepared, call.data)
-    check_early(prepared.checkpoints, call.output, call.out, choosing, call.data)
+    wanted = prepared.tokenizer_of
+    check_early(prepared.checkpoints, call.output, call.out, choosing, call.data, wanted)
     orders = Orders(prepared.known, how, call.data, call.compute, call.output)
     return prepared.with_trained(
         train(ready(prepared.members, folder, orders), call.progress, kept=kept)

@@ -12,7 +12,10 @@ from mergekit_geo.recipes.finetune import Finetune
 from mergekit_geo.recipes.part import Part, Seed, Whole
 from mergekit_geo.recipes.reference import Reference
 
-Dtype = Literal["float64", "float32", "bfloat16", "float16"]
+Dtype = Annotated[
+    Literal["float64", "float32", "bfloat16", "float16"],
+    BeforeValidator(lambda said: said.removeprefix("torch.") if isinstance(said, str) else said),
+]
 Parameters = Annotated[dict[str, Any], BeforeValidator(lambda said: {} if said is None else said)]
 """Nothing under the key is no parameter."""
 

@@ -40,12 +40,33 @@ def tokenizer_of(recipe: Recipe, models: Sequence[str]) -> int | None:
     return models.index(source)
 
 
-def check_tokenizer(recipe: Recipe, checkpoints: Sequence[Checkpoint]) -> None:
-    """Refuse what would need rows that no model has.
+def holder_of_union(recipe: Recipe, checkpoints: Sequence[Checkpoint]) -> int | None:
+    """Position of the first model that has the tokenizer of all, where the first has none.
+
+    Args:
+        recipe: As read.
+        checkpoints: The anchors, the base first.
+    """
+    if _source(recipe) != UNION or tokenizer_folder(checkpoints[0]):
+        return None
+    return next((i for i, one in enumerate(checkpoints) if tokenizer_folder(one)), None)
+
+
+def check_tokenizer(
+    recipe: Recipe, checkpoints: Sequence[Checkpoint], position: int | None
+) -> None:
+    """Refuse what would need rows that no model has, and a tokenizer that is not there.
+
+    Args:
+        recipe: As read.
+        checkpoints: The anchors, the base first.
+        position: Of the one whose tokenizer the output is to have; None leaves it open.
 
     Raises:
-        RecipeError: A union of unlike vocabularies, or padding that is not there yet.
+        RecipeError: A union of unlike vocabularies, padding that is not there yet, or no tokenizer.
     """
+    if position is not None:
+        _check_is_there(checkpoints, position)
     if _source(recipe) == UNION:
         _check_union(checkpoints)
     multiple = recipe.tokenizer and recipe.tokenizer.pad_to_multiple_of
@@ -63,13 +84,24 @@ def _source(recipe: Recipe) -> str | None:
     return recipe.tokenizer.source if recipe.tokenizer else recipe.tokenizer_source
 
 
+def _check_is_there(checkpoints: Sequence[Checkpoint], position: int) -> None:
+    """Where another model has one: pictures and sounds need none."""
+    having = [checkpoint.name for checkpoint in checkpoints if tokenizer_folder(checkpoint)]
+    if having and (named := checkpoints[position]).name not in having:
+        raise RecipeError(
+            f"{named.name} has no tokenizer",
+            where="tokenizer_source",
+            remedy=f"name one that has: {', '.join(having)}",
+        )
+
+
 def _check_union(checkpoints: Sequence[Checkpoint]) -> None:
     """Of equal vocabularies, the union is any of them."""
     here = [c for c in checkpoints if tokenizer_folder(c) is not None]
     if unlike := unlike_vocabularies(here):
         raise RecipeError(
-            f"a union of unlike vocabularies is not built, rows of the embeddings would have to be "
-            f"made up: {unlike}",
+            "a union of unlike vocabularies is not built: a model has no row, or none that was "
+            f"trained, for tokens of another: {unlike}",
             where="tokenizer_source",
             remedy="merge models of one vocabulary; or take one model's whole, `tokenizer_source: "
             f"{checkpoints[0].name}`",

@@ -30,6 +30,7 @@ def check_early(
     out: Path | None,
     choosing: Choosing,
     data: Data,
+    tokenizer_of: int | None = None,
 ) -> Preflight:
     """Refuse what the headers, the place and the settings tell.
 
@@ -39,11 +40,12 @@ def check_early(
         out: Where.
         choosing: How its point is chosen.
         data: What loss is measured on.
+        tokenizer_of: Whose tokenizer the output has, where that was asked for.
 
     Raises:
         GeoError: With the reason and the remedy.
     """
-    found = mergeable(checkpoints)
+    found = mergeable(checkpoints, tokenizer_of)
     found.require()
     if out is not None:
         refuse_foreign_needs(checkpoints[0])

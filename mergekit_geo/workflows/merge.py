@@ -73,7 +73,9 @@ def merge(
     """
     require_one_process()
     began = time.time()
-    found = check_early(checkpoints, request.output, out, request.choosing, request.data)
+    found = check_early(
+        checkpoints, request.output, out, request.choosing, request.data, request.tokenizer_of
+    )
     _refuse_modules_on_a_path(checkpoints[0], request)
     plan = plan_losses(checkpoints, request.data, request.compute, request.tokenizer_of)
     if request.choosing.by_loss(len(checkpoints)):

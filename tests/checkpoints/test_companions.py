@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -356,3 +357,22 @@ def test_a_whole_pipeline_is_refused_and_its_parts_are_named(tmp_path: Path) -> 
         done = command_line(hub, tmp_path)("check", "org/pipe", "org/pipe")
     said = " ".join(done.stderr.split())
     assert "hf download org/pipe --local-dir pipe, then geo-merge soup pipe/text_encoder" in said
+
+
+@pytest.mark.parametrize("lacking", ["a", "b", ""])
+def test_settings_of_processors_are_compared(save: Save, lacking: str) -> None:
+    """Two models of pictures that see them otherwise, or of which one does not say how."""
+    folders = {name: save(name) for name in "ab"}
+    for number, (name, folder) in enumerate(folders.items()):
+        if name != lacking:
+            means = {"image_mean": [number], "image_processor_type": f"Type{number}"}
+            write(folder / "preprocessor_config.json", means)
+    said = geo.check(list(folders.values())).report.warnings
+    file = "preprocessor_config.json"
+    told = {
+        "": rf"{file}: image_mean is \[0\] in \S+a and \[1\] in \S+b; the output has the first",
+        "a": rf"{file} is in \S+b and not in \S+a; the output has none; name \S+b first to keep it",
+        "b": rf"{file} is in \S+a and not in \S+b; the output has it",
+    }
+    assert len(said) == 1
+    assert re.fullmatch(rf"{told[lacking]}.*", said[0])

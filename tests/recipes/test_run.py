@@ -186,9 +186,37 @@ def test_the_union_of_equal_vocabularies_is_theirs(
     out = tmp_path / "out"
     geo.run({"merge_method": "linear", "models": models, **said}, out, data=None)
     assert json.loads((out / "tokenizer_config.json").read_text()) == {"first": True}
+    geo.run({"merge_method": "linear", "models": models[::-1], **said}, tmp_path / "of", data=None)
+    assert (tmp_path / "of/vocab.json").read_bytes() == (b / "vocab.json").read_bytes()
     unlike = {"merge_method": "linear", "models": [*models, entry(str(other))], **said}
     with pytest.raises(RecipeError, match=r"union of unlike vocab.*1 tokens are in one .*other\)"):
         geo.run(unlike, data=None)
+
+
+def test_a_tokenizer_that_is_not_there(save: Save) -> None:
+    a, bare = save("a"), save("bare")
+    _with_words(a, {"x": 0})
+    recipe = {"merge_method": "linear", "models": [entry(str(a)), entry(str(bare))]}
+    with pytest.raises(RecipeError, match=r"bare has no tokenizer \(name one that has: \S+a\)"):
+        geo.run({**recipe, "tokenizer_source": str(bare)}, data=None)
+
+
+@pytest.mark.parametrize("wanted", ["a", "b"])
+def test_whose_tokenizer_it_is_is_told(save: Save, wanted: str) -> None:
+    folders = {name: str(save(name)) for name in "ab"}
+    for number, folder in enumerate(folders.values()):
+        _with_words(Path(folder), {"x": 0, "y": 1, **({"z": 2} if number else {})})
+    models = [entry(folder) for folder in folders.values()]
+    recipe = {"merge_method": "linear", "models": models, "tokenizer_source": folders[wanted]}
+    said = geo.run(recipe, data=None).report.warnings
+    (line,) = [line for line in said if line.startswith("vocab.json differs")]
+    assert line.partition(" (in ")[2].startswith(f"{folders[wanted]} and in ")
+
+
+def test_dtypes_as_torch_writes_them(save: Save, tmp_path: Path) -> None:
+    recipe = {"merge_method": "linear", "models": [entry(str(save("a")))], "dtype": "torch.float16"}
+    geo.run(recipe, tmp_path / "out", data=None, output=geo.Output(fsync=False))
+    assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "float16"
 
 
 def test_padding_that_is_there_already_changes_nothing(save: Save) -> None:
