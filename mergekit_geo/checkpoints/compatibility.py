@@ -30,6 +30,8 @@ Names = dict[str, str]
 
 Parent = tuple[Checkpoint, Schema, Names]
 MANY = 2
+PAIR = ("LABEL_0", "LABEL_1")
+"""Labels that a configuration need not state."""
 
 
 @dataclass
@@ -357,6 +359,9 @@ def _compare_tensors(
 ) -> None:
     donor, mine = checkpoints[0], names[0]
     for checkpoint, own in zip(checkpoints[1:], names[1:], strict=True):
+        if prefixed := _prefixed((donor, mine), (checkpoint, own)):
+            found.problems.append(prefixed)
+            continue
         shared = (n for n in mine.keys() | own.keys() if not is_counter(n))
         for name in sorted(n for n in shared if n not in found.aside):
             if name not in own or name not in mine:
@@ -366,6 +371,21 @@ def _compare_tensors(
             infos = donor.tensors[mine[name]], checkpoint.tensors[own[name]]
             if problem := _difference(name, infos, donor, checkpoint):
                 found.problems.append(problem)
+
+
+def _prefixed(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) -> str:
+    """Said where one has the other's names with something before each; empty if it has not."""
+    for (plain, names), (holder, own) in ((donor, other), (other, donor)):
+        missing, extra = names.keys() - own.keys(), own.keys() - names.keys()
+        first = min(missing, default="")
+        prefix = next((n.removesuffix(first) for n in extra if first and n.endswith(first)), "")
+        if prefix and len(missing) >= MANY and all(prefix + name in extra for name in missing):
+            return (
+                f"{len(missing)} tensors are called in {holder.name} as in {plain.name}, with "
+                f"{prefix!r} before ({prefix}{first}), which transformers does not load so: load "
+                f"{holder.name} with what saved it, and save the inner model"
+            )
+    return ""
 
 
 def _difference(
@@ -390,6 +410,9 @@ def _cause(
     rows = [shape[0] if shape else None for shape in (mine, theirs)]
     if mine[1:] == theirs[1:] and sizes[0] != sizes[1] and rows == sizes:
         return "different vocabularies (was one resized for added tokens?)"
+    labels = [len(c.config.get("id2label") or PAIR) for c in (donor, other)]
+    if mine[1:] == theirs[1:] and labels[0] != labels[1] and rows == labels:
+        return "classifiers of different numbers of labels"
     return "models of different sizes"
 
 

@@ -71,6 +71,13 @@ def test_different_vocabularies_are_named_as_the_cause(save: Save) -> None:
     assert "different vocabularies (was one resized" in found.problems[0]
 
 
+def test_different_numbers_of_labels_are_named_as_the_cause(save: Save) -> None:
+    labels = {"id2label": {"0": "x", "1": "y", "2": "z"}}
+    a = save("a", {"score.weight": torch.ones(2, 4)})
+    b = save("b", {"score.weight": torch.ones(3, 4)}, labels)
+    assert any("of different numbers of labels" in line for line in compare(a, b).problems)
+
+
 def test_tensor_in_one_model_only(save: Save) -> None:
     extra = {**random_state("b"), "model.layers.0.mlp.gate_proj.weight": torch.ones(2)}
     found = compare(

@@ -137,6 +137,18 @@ def test_names_of_wrappers_are_taken_off(tmp_path: Path, own: str, wrapped: str)
         assert all(anchor.tensors.keys() == stored_in(a).keys() for anchor in found.fetch())
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_names_with_something_before_them_are_told_in_one_line(
+    tmp_path: Path, order: tuple[int, int]
+) -> None:
+    """A model with a value head of trl, or the language model of a larger one."""
+    a, b = tiny_llama(tmp_path / "a", 1), tiny_llama(tmp_path / "b", 2)
+    change(b, lambda s: s.update({f"inner.{n}": s.pop(n) for n in list(s)}))
+    change(b, lambda s: s.update({"v_head.weight": torch.ones(1, 8)}))
+    (problem,) = compare(*((a, b)[i] for i in order)).problems
+    assert re.search(r"called in \S+b as in \S+a, with 'inner.' before \(inner.model.emb", problem)
+
+
 def test_a_tensor_inside_and_outside_a_wrapper(tmp_path: Path) -> None:
     a = tiny_llama(tmp_path / "a", 1)
     change(a, lambda s: s.update({"_orig_mod.model.norm.weight": torch.ones(8)}))
