@@ -54,7 +54,7 @@ class CausalLM:
 
     def columns(self, rows: Rows) -> Sequence[str]:
         """The column of what counts; a prompt may be empty."""
-        return (Shape.of(rows, self.data).answer,)
+        return Shape.of(rows, self.data).needed
 
     def examples(self, rows: Rows) -> list[Example]:
         """Windows of every row that do not overlap; the last of each may be shorter.

@@ -3,16 +3,20 @@
 A template comes with a model. Jinja's sandbox keeps it from the system, but not from looping
 without end or filling memory, so it runs in a process of its own, which a timer ends and whose
 memory is limited.
+
+Content is text or a list of parts, and many a template takes one of the two: it would write a list
+as Python prints it, or pass over the text without a word. It is given what it takes.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
@@ -22,14 +26,23 @@ from mergekit_geo.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    Message = Mapping[str, Any]
+    Form = Callable[[Message], Message]
+
 SECONDS = 10
 """Most for one conversation."""
 
 MEMORY = 1 << 30
 """Bytes above what this process has."""
 
-LONGEST = 10_000_000
-"""Characters of a conversation that is written out."""
+SECONDS_OF_ALL, SECONDS_EACH = 30, 0.1
+"""Of the processor, for all conversations: so many, and so many more for each."""
+
+LONGEST, GROWTH = 100_000, 100
+"""Characters of a conversation that is written out: so many, and so many for each it has."""
+
+MARK = "two and two"
+"""What a template is tried with."""
 
 OTHER_TEMPLATE = "give the model another chat template, or data with a text column"
 
@@ -82,9 +95,7 @@ def _received(reader: Connection, child: int, conversation: Conversation) -> str
     try:
         found = json.loads(reader.recv_bytes())
     except EOFError:
-        late = os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGALRM
-        reason = f"takes more than {SECONDS} s" if late else "needs too much memory"
-        found = {"problem": f"{reason} for one conversation"}
+        found = {"problem": _ended_by(os.WTERMSIG(os.waitpid(child, 0)[1]))}
     if "problem" in found:
         raise DataError(
             f"the chat template {found['problem']}",
@@ -93,6 +104,17 @@ def _received(reader: Connection, child: int, conversation: Conversation) -> str
         )
     text: str = found["text"]
     return text
+
+
+def _ended_by(number: int) -> str:
+    """Why the child has ended."""
+    if number == signal.SIGALRM:
+        return f"takes more than {SECONDS} s for one conversation"
+    if number == signal.SIGXCPU:
+        return "takes too much time for all conversations together"
+    if number == signal.SIGSEGV:
+        return "is nested too deep"
+    return "needs too much memory for one conversation"
 
 
 def _end(child: int) -> None:
@@ -112,13 +134,16 @@ def _render_all(
     """What the child does; it never returns."""
     try:
         reader.close()
-        for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE):
+        for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE, signal.SIGXCPU):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends this process
         _limit_memory()
+        _limit(resource.RLIMIT_CPU, SECONDS_OF_ALL + int(SECONDS_EACH * len(conversations)))
+        signal.alarm(SECONDS)
+        form = _form(tokenizer)
         for conversation in conversations:
             signal.alarm(SECONDS)
-            writer.send_bytes(json.dumps(_rendered(tokenizer, conversation)).encode())
+            writer.send_bytes(json.dumps(_rendered(tokenizer, conversation, form)).encode())
     finally:
         os._exit(0)
 
@@ -126,20 +151,72 @@ def _render_all(
 def _limit_memory() -> None:
     import psutil
 
-    most = psutil.Process().memory_info().vms + MEMORY
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    _limit(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MEMORY)
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
     if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        resource.setrlimit(kind, (most, hard))
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, conversation: Conversation) -> dict[str, str]:
-    messages = [dict(message) for message in conversation.messages]
+def _form(tokenizer: PreTrainedTokenizerBase) -> Form:
+    """Turns with content as the template takes it; as they are where it takes both, or neither."""
+    turn = {"role": "user", "content": MARK}
+    takes_text, takes_parts = (_writes(tokenizer, form(turn)) for form in (_as_text, _as_parts))
+    if takes_text == takes_parts:
+        return dict
+    return _as_text if takes_text else _as_parts
+
+
+def _writes(tokenizer: PreTrainedTokenizerBase, message: Message) -> bool:
+    """Whether what a turn says is written out, and nothing of how it is kept."""
+    try:
+        text = str(tokenizer.apply_chat_template([dict(message)], tokenize=False))
+    except Exception:  # a template raises anything
+        return False
+    return MARK in text and not re.search(r"""["']type["']""", text)
+
+
+def _as_text(message: Message) -> Message:
+    """With content as text.
+
+    Example:
+        >>> _as_text({"role": "user", "content": [{"type": "text", "text": "yes"}]})
+        {'role': 'user', 'content': 'yes'}
+    """
+    said = message.get("content")
+    if not isinstance(said, list | tuple):
+        return message
+    return {**message, "content": "".join(str(part.get("text") or "") for part in said)}
+
+
+def _as_parts(message: Message) -> Message:
+    """With content as a list of parts.
+
+    Example:
+        >>> _as_parts({"role": "user", "content": "yes"})
+        {'role': 'user', 'content': [{'type': 'text', 'text': 'yes'}]}
+    """
+    said = message.get("content")
+    if not isinstance(said, str):
+        return message
+    return {**message, "content": [{"type": "text", "text": said}]}
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, form: Form
+) -> dict[str, str]:
+    messages = [dict(form(message)) for message in conversation.messages]
+    most = LONGEST + GROWTH * len(json.dumps([messages, conversation.options], default=str))
     try:
         text = str(tokenizer.apply_chat_template(messages, tokenize=False, **conversation.options))
     except MemoryError:
         return {"problem": "needs too much memory for one conversation"}
+    except RecursionError:
+        return {"problem": "is nested too deep"}
     except Exception as error:  # a template raises anything
         return {"problem": f"refuses a conversation: {type(error).__name__}: {error}"[:500]}
-    if len(text) > LONGEST:
-        return {"problem": f"writes more than {LONGEST:,} characters for one conversation"}
+    if len(text) > most:
+        return {"problem": f"writes more than {most:,} characters for one conversation"}
     return {"text": text}

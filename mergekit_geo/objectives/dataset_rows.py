@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.hub_client import bars_hidden
 from mergekit_geo.checkpoints.loading import load_dataset
 from mergekit_geo.errors import DataError
+from mergekit_geo.objectives.labels import ClassId
 from mergekit_geo.objectives.row import Row
 from mergekit_geo.objectives.settings import TRAIN, EvalData
 from mergekit_geo.objectives.task import Rows
@@ -89,12 +90,27 @@ class _Lazy(Sequence[Row]):
 
     def __init__(self, table: Dataset, names: Sequence[str], source: str) -> None:
         self.table, self.names, self.source = table, names, source
+        classes = {name: _classes_of(feature) for name, feature in table.features.items()}
+        self.classes = {name: found for name, found in classes.items() if found}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: Any) -> Any:
-        return Row(self.table[index], self.names[index], self.source)
+        cells = self.table[index]
+        named = {name: _named(cells[name], found) for name, found in self.classes.items()}
+        return Row({**cells, **named}, self.names[index], self.source)
+
+
+def _classes_of(feature: Any) -> tuple[str, ...]:
+    """Names of the classes that a column, or a list in it, holds the numbers of."""
+    return tuple(getattr(getattr(feature, "feature", feature), "names", None) or ())
+
+
+def _named(cell: Any, names: Sequence[str]) -> Any:
+    if isinstance(cell, list):
+        return [_named(part, names) for part in cell]
+    return ClassId.of(cell, names) if isinstance(cell, int) else cell
 
 
 def _rows_of(found: Any, data: EvalData) -> Rows:
@@ -130,12 +146,15 @@ def _chosen(found: Any, data: EvalData, notes: list[str]) -> tuple[str, Dataset]
 
 
 def _undecoded(table: Dataset) -> Dataset:
-    """Images as the bytes they are stored in: decoded when used, and hashed without that."""
-    from datasets import Image
+    """All columns, as plain values; images as the bytes they are stored in.
 
+    Those are decoded when used, and hashed without that; sound and films never are. A table may be
+    saved so that it gives some columns only, or arrays.
+    """
+    table = table.with_format(None)
     for name, feature in table.features.items():
-        if isinstance(feature, Image):
-            table = table.cast_column(name, Image(decode=False))
+        if getattr(feature, "decode", False):
+            table = table.cast_column(name, type(feature)(decode=False))
     return table
 
 

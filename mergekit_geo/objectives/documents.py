@@ -10,13 +10,14 @@ Known shapes of rows, the first that the columns allow:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mergekit_geo.checkpoints.sound_json import parse_json
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives.columns import find_column
+from mergekit_geo.objectives.row import is_empty
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.objectives.task import Rows
 
@@ -32,6 +33,12 @@ ROLES = {
     "tool": "tool", "function": "tool", "observation": "tool", "function_call": "assistant",
 }  # fmt: skip
 """ShareGPT's `from`, as chat templates have it."""
+
+SPEAKERS = ("human", "gpt", "chatgpt", "bot", "model")
+"""Those of them that no chat template knows: they are renamed as a `role`, too."""
+
+OF_A_TURN = ("role", "content", "name", "id", "weight", "tool_call_id")
+"""Keys of a turn that say nothing by themselves."""
 
 Messages = list[dict[str, Any]]
 
@@ -101,6 +108,12 @@ class Shape:
                 return cls(CHOSEN, prompt, REJECTED if REJECTED in present else None)
         return cls(find_column(rows, data.text_column, (*CHAT, *TEXT), "text", TEXT_FLAG))
 
+    @property
+    def needed(self) -> list[str]:
+        """Columns without which a row says nothing; a prompt may be empty."""
+        tells = self.rejected if self.prompt is None else None
+        return [self.answer, *([tells] if tells else [])]
+
 
 def documents_of(rows: Rows, shape: Shape) -> list[Text | Chat]:
     """Every row, read.
@@ -119,7 +132,7 @@ def documents_of(rows: Rows, shape: Shape) -> list[Text | Chat]:
 
 def _document(cells: Mapping[str, Any], shape: Shape, name: str, source: str) -> Text | Chat:
     answer, prompt, rejected = (
-        None if column is None else _read(cells, column, name, source)
+        None if column is None or cells[column] is None else _read(cells, column, name, source)
         for column in (shape.answer, shape.prompt, shape.rejected)
     )
     if isinstance(answer, str) and not isinstance(prompt, list):
@@ -127,7 +140,7 @@ def _document(cells: Mapping[str, Any], shape: Shape, name: str, source: str) ->
         return Text(answer.removeprefix(common), common) if prompt is None else Text(answer, prompt)
     if isinstance(answer, list):
         chat = _with_system(_chat(answer, prompt, rejected), cells.get("system"))
-        return replace(chat, tools=_tools(cells, name, source), name=name)
+        return replace(chat, tools=_tools(cells, name, source) or None, name=name)
     raise DataError(
         f"{name} has messages in column {shape.prompt!r} and text in {shape.answer!r}; expected "
         "both to be text or both to be messages",
@@ -137,7 +150,8 @@ def _document(cells: Mapping[str, Any], shape: Shape, name: str, source: str) ->
 
 def _chat(answer: Messages, prompt: Any, rejected: Any) -> Chat:
     if isinstance(prompt, list):
-        return Chat([*prompt, *answer], len(prompt))
+        whole = answer[: len(prompt)] == prompt != answer  # the prompt is repeated
+        return Chat(answer if whole else [*prompt, *answer], len(prompt))
     if isinstance(rejected, list):
         return Chat(answer, len(_common(answer, rejected)))
     # A prompt of text beside whole conversations is their first turn.
@@ -153,12 +167,12 @@ def _common(one: Any, other: Any) -> Any:
 
 def _read(cells: Mapping[str, Any], column: str, name: str, source: str) -> str | Messages:
     cell = cells[column]
-    if isinstance(cell, str) and column in CHAT:
-        cell = _parsed(cell)
+    if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
+        cell = _messages_in(cell, column, name, source)
     if isinstance(cell, str):
         return cell
     if isinstance(cell, Mapping):
-        cell = [cell]
+        cell = _turns_of(cell)
     if isinstance(cell, Sequence) and all(isinstance(part, Mapping) for part in cell):
         return [_message(part, name, source) for part in cell]
     raise DataError(
@@ -168,13 +182,43 @@ def _read(cells: Mapping[str, Any], column: str, name: str, source: str) -> str 
     )
 
 
-def _parsed(cell: str) -> Any:
-    """Messages that a column of text holds as JSON."""
+def _messages_in(text: str, column: str, name: str, source: str) -> Any:
+    """Messages that a cell of text holds as JSON; the text, if it is of no conversation."""
+    found = _parsed(text)
+    if isinstance(found, Mapping):
+        inner = next((found[key] for key in CHAT if key in found), None)
+        found = [found] if inner is None else inner
+    if isinstance(found, list) and found and all(map(_is_turn, found)):
+        return found
+    if column in CHAT:
+        raise DataError(
+            f"{name} has text in column {column!r} that begins as messages do, and is not JSON of "
+            "any",
+            where=source,
+            remedy="write the messages as JSON, as json.dumps does",
+        )
+    return text
+
+
+def _parsed(text: str) -> Any:
+    """What JSON says; None if it is none."""
     try:
-        found = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    return found if isinstance(found, list) else cell
+        return parse_json(text)
+    except ValueError:
+        return None
+
+
+def _is_turn(found: Any) -> bool:
+    return isinstance(found, Mapping) and ("role" in found or "from" in found)
+
+
+def _turns_of(cell: Mapping[str, Any]) -> list[Any]:
+    """One turn; or several, of which each column is a list, as datasets keeps a `Sequence`."""
+    columns = list(cell.values())
+    lists = bool(columns) and all(isinstance(column, list) for column in columns)
+    if not lists or len({len(column) for column in columns}) > 1:
+        return [cell]
+    return [dict(zip(cell, turn, strict=True)) for turn in zip(*columns, strict=True)]
 
 
 def _message(turn: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
@@ -199,12 +243,28 @@ def _message(turn: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
             f"are {', '.join(map(str, turn)) or 'none'}",
             where=source,
         )
-    return _textual({key: cell for key, cell in turn.items() if cell is not None}, name, source)
+    role = ROLES[turn["role"]] if turn["role"] in SPEAKERS else turn["role"]
+    held = {key: cell for key, cell in turn.items() if cell is not None}
+    return _textual({**held, "role": role}, name, source)
 
 
 def _textual(turn: dict[str, Any], name: str, source: str) -> dict[str, Any]:
-    parts = turn.get("content")
-    kinds = {part.get("type", "text") for part in parts or () if isinstance(part, Mapping)}
+    """The turn, if it says something in text or calls a tool."""
+    said = turn.get("content")
+    if said is None and not any(cell for key, cell in turn.items() if key not in OF_A_TURN):
+        raise DataError(
+            f"{name} has a turn of {turn['role']!r} without content",
+            where=source,
+            remedy="write what it says, or leave the row out",
+        )
+    is_list = isinstance(said, list | tuple) and all(isinstance(part, Mapping) for part in said)
+    if not (said is None or isinstance(said, str) or is_list):
+        raise DataError(
+            f"{name} has a turn whose content is neither text nor a list of parts, found "
+            f"{type(said).__name__}",
+            where=source,
+        )
+    kinds = {part.get("type", "text") for part in said or () if isinstance(part, Mapping)}
     if other := sorted(map(str, kinds - {"text"})):
         raise DataError(
             f"{name} holds {', '.join(other)} beside text; only text can be measured", where=source
@@ -220,10 +280,10 @@ def _with_system(chat: Chat, said: Any) -> Chat:
 
 def _tools(cells: Mapping[str, Any], name: str, source: str) -> list[Any] | None:
     found = cells.get("tools")
-    if isinstance(found, str):
-        found = _parsed(found) if found.strip() else None
-    if not found:
+    if is_empty(found):
         return None
+    if isinstance(found, str):
+        found = _parsed(found)
     if not isinstance(found, list):
         raise DataError(f"{name} has a column 'tools' that holds no list", where=source)
     return found

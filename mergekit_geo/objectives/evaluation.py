@@ -22,7 +22,7 @@ from mergekit_geo.objectives.objective import Objective, TaskObjective, digest, 
 from mergekit_geo.objectives.row import filled
 from mergekit_geo.objectives.rows import load_rows
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import Example
+from mergekit_geo.objectives.task import Example, Rows
 from mergekit_geo.objectives.tasks import make_task, task_name
 from mergekit_geo.progress import Progress, Silent
 
@@ -66,10 +66,18 @@ def prepare(data: EvalData, folder: Path, config: Config, compute: Compute) -> S
     task = make_task(task_name(config, data.task), folder, config, data, compute)
     rows = filled(rows, task.columns(rows))
     examples = task.examples(rows)
+    _note_left_out(rows, examples)
     kept = draw(examples, data.max_examples, data.seed)
     size = data.batch_size or task.batch_size(kept)
     objective = TaskObjective(task, kept, document_keys(rows), size)
     return Sample(objective, len(examples), tuple(rows.notes))
+
+
+def _note_left_out(rows: Rows, examples: Sequence[Example]) -> None:
+    """Rows of which a task makes no example, such as conversations without an answer."""
+    if left_out := len(rows.cells) - len({example.document for example in examples}):
+        verb = "row holds" if left_out == 1 else "rows hold"
+        rows.notes.append(f"{left_out} {verb} nothing that counts: left out")
 
 
 def draw(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:

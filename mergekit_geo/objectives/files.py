@@ -54,7 +54,11 @@ def _jsonl(path: Path) -> Numbered:
 
 
 def _json(path: Path) -> Numbered:
-    found = _parsed(path, "the file is", _text(path))
+    text = _text(path)
+    if "\n" in text.strip() and _is_object(text.split("\n", 1)[0]):  # an object a line
+        yield from _jsonl(path)
+        return
+    found = _parsed(path, "the file is", text)
     if isinstance(found, dict) and "data" in found:
         found = found["data"]
     if not isinstance(found, list):
@@ -66,10 +70,20 @@ def _json(path: Path) -> Numbered:
         yield number, _object(path, f"row {number}", row)
 
 
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(parse_json(text), dict)
+    except ValueError:
+        return False
+
+
 def _csv(path: Path) -> Numbered:
     limit = csv.field_size_limit(sys.maxsize)  # a document may be longer than 128 KiB
     try:
         reader = csv.DictReader(io.StringIO(_text(path)), strict=True)
+        header = list(reader.fieldnames or ())
+        if twice := next((name for name in header if header.count(name) > 1), None):
+            raise DataError(f"two columns are called {twice!r}", where=str(path))
         for row in reader:
             if None in row:
                 raise DataError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ class ImageClassification:
         found = []
         for row, name in enumerate(rows.names):
             target = self.labels.index(rows.cells[row][label], name, rows.source)
-            picture = stated_file(rows.cells[row][column], _beside(rows))
+            with _named(rows, row):
+                picture = stated_file(rows.cells[row][column], _beside(rows))
             fields = {"rows": rows, "column": column, "target": target, "picture": picture}
             found.append(Example(row, 1, 1, fields))
         self._pixels(found[0])
@@ -100,15 +102,12 @@ class ImageClassification:
     def _pixels(self, example: Example) -> NDArray[np.float32]:
         """A picture as channels × height × width, as the model takes it."""
         rows, column = example.fields["rows"], example.fields["column"]
-        try:
+        with _named(rows, example.document):
             cell = rows.cells[example.document][column]
             image = decode_image(cell, _beside(rows))
             image = channels_first(image, self.channels, prefer_first=column == READY)
             pixels = self._processed(image, ready=column == READY)
             self._check_size(pixels)
-        except DataError as error:
-            where = f"{rows.source}: {rows.names[example.document]}"
-            raise DataError(error.message, where=where, remedy=error.remedy) from error
         return pixels
 
     def _processed(self, image: NDArray[Any], *, ready: bool) -> NDArray[np.float32]:
@@ -129,6 +128,16 @@ class ImageClassification:
                 f"found {_times(pixels.shape[1:])}",
                 remedy=RESIZE,
             )
+
+
+@contextmanager
+def _named(rows: Rows, row: int) -> Iterator[None]:
+    """What is wrong with a picture is said with its row."""
+    try:
+        yield
+    except DataError as error:
+        where = f"{rows.source}: {rows.names[row]}"
+        raise DataError(error.message, where=where, remedy=error.remedy) from error
 
 
 def _beside(rows: Rows) -> Path:

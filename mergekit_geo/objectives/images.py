@@ -58,7 +58,10 @@ def stated_file(cell: Any, beside: Path) -> tuple[int, ...]:
         beside: Folder that relative paths are looked up in.
 
     Returns:
-        Nothing where the cell itself holds the picture, or names no file.
+        Nothing where the cell itself holds the picture.
+
+    Raises:
+        DataError: No such file.
     """
     if isinstance(cell, Mapping):
         cell = None if cell.get("bytes") else cell.get("path")
@@ -66,8 +69,8 @@ def stated_file(cell: Any, beside: Path) -> tuple[int, ...]:
         return ()
     try:
         status = _place(cell, beside).stat()
-    except (OSError, ValueError):
-        return ()
+    except (OSError, ValueError) as error:
+        raise DataError(f"no such picture: {cell}") from error
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -11,8 +12,30 @@ from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.errors import DataError
 
 SHOWN = 12
+WHOLE = re.compile(r"-?[0-9]{1,9}(\.0*)?")
 LABEL = ("label", "labels", "target", "class", "category", "score")
 DEFAULT_COUNT = 2  # transformers' own, where a configuration names no labels
+
+
+class ClassId(int):
+    """The number of a class in data that names its classes.
+
+    Attributes:
+        names: Of all its classes.
+
+    Example:
+        >>> LabelMap(2, {"no": 0, "yes": 1}).index(ClassId.of(0, ("yes", "no")), "x:1", "x")
+        1
+    """
+
+    names: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, number: int, names: Sequence[str]) -> ClassId:
+        """A number among some names."""
+        found = cls(number)
+        found.names = names
+        return found
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,8 @@ class LabelMap:
             1
         """
         found = self.ids.get(cell) if isinstance(cell, str) else None
+        if isinstance(cell, ClassId) and 0 <= cell < len(cell.names):
+            found = self._by_name(cell)
         if found is None:
             found = _whole(cell)
         if found is None or not 0 <= found < self.count:
@@ -66,6 +91,10 @@ class LabelMap:
                 remedy="give labels of the model; a test split may have none",
             )
         return found
+
+    def _by_name(self, cell: ClassId) -> int | None:
+        """Where the model knows all classes of the data, in whatever order it has them."""
+        return self.ids[cell.names[cell]] if self.ids.keys() >= {*cell.names} else None
 
     def __str__(self) -> str:
         names = {number: name for name, number in self.ids.items()}
@@ -77,8 +106,8 @@ class LabelMap:
 
 
 def _whole(cell: Any) -> int | None:
-    """A whole number, in digits too, as CSV has it."""
+    """A whole number, in digits too, as CSV has it; beside empty cells it may have `1.0`."""
     if isinstance(cell, str):
-        return int(cell) if cell.strip().lstrip("-").isdecimal() else None
+        return int(cell.strip().partition(".")[0]) if WHOLE.fullmatch(cell.strip()) else None
     whole = isinstance(cell, Real) and float(cell).is_integer()
     return int(cell) if whole else None

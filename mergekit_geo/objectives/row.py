@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,15 +84,19 @@ def filled(rows: Rows, columns: Sequence[str]) -> Rows:
 
 
 def is_empty(cell: Any) -> bool:
-    """Whether a cell holds nothing: null, blank text, or nothing in a list.
+    """Whether a cell holds nothing: null, not a number, blank text, nothing in a list or object.
 
     Example:
-        >>> [is_empty(cell) for cell in (None, " ", [], 0, "a")]
-        [True, True, True, False, False]
+        >>> [is_empty(cell) for cell in (None, " ", [], {"bytes": None}, 0, "a")]
+        [True, True, True, True, False, False]
     """
     if isinstance(cell, str):
         return not cell.strip()
-    return cell is None or (isinstance(cell, list | tuple | dict) and not cell)
+    if isinstance(cell, dict):
+        return all(part is None for part in cell.values())
+    if isinstance(cell, float):
+        return math.isnan(cell)
+    return cell is None or (isinstance(cell, list | tuple) and not cell)
 
 
 class _Some(Sequence[Mapping[str, Any]]):

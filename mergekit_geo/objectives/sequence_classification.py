@@ -69,23 +69,29 @@ class SequenceClassification:
     def columns(self, rows: Rows) -> Sequence[str]:
         """The columns of texts and, unless its cells are lists, of labels: a list may be empty."""
         label = self._label_column(rows)
-        several = any(isinstance(cells.get(label), list) for cells in rows.cells)
-        return [*self._columns(rows), *([] if several else [label])]
+        return [*self._columns(rows), *([] if _are_lists(rows, label) else [label])]
 
     def examples(self, rows: Rows) -> list[Example]:
         """One a row; the problem type is settled by their labels if the configuration has none.
+
+        Where labels are lists, a row without one is left out.
 
         Raises:
             DataError: A column is missing, or a label is not one of the model's.
         """
         label = self._label_column(rows)
         texts = [texts_of(rows, column) for column in self._columns(rows)]
-        column = Column([cells[label] for cells in rows.cells], rows.names, rows.source)
+        labelled = self._labelled(rows, label)
+        column = Column(
+            [rows.cells[row][label] for row in labelled],
+            [rows.names[row] for row in labelled],
+            rows.source,
+        )
         self._set_type(self.asked_type or guess_problem_type(column.cells, self.labels))
         targets = self.type.targets(column, self.labels)
         encoded = encode(self.tokenizer, rows, self.seq_len, *texts)
         found = []
-        for row, target in enumerate(targets):
+        for row, target in zip(labelled, targets, strict=True):
             inputs = inputs_of(encoded, row)
             fields = {**inputs, "target": target}
             found.append(Example(row, len(inputs["input_ids"]), 1, fields))
@@ -106,6 +112,13 @@ class SequenceClassification:
         if self.model_padding is not None:
             return self.type.losses(model(**inputs).logits, targets)
         return self.type.losses(torch.cat(_one_by_one(model, inputs)), targets)
+
+    def _labelled(self, rows: Rows, label: str) -> list[int]:
+        """Rows with a label; where each is a list, it may be empty and not null."""
+        every = list(range(len(rows.cells)))
+        if not _are_lists(rows, label):
+            return every
+        return [row for row in every if rows.cells[row][label] is not None]
 
     def _set_type(self, name: str) -> None:
         if name not in PROBLEM_TYPES:
@@ -128,6 +141,10 @@ class SequenceClassification:
         note = f"its second text is taken from column {PAIRS[first]!r}"
         rows.notes.extend([] if note in rows.notes else [note])
         return [first, PAIRS[first]]
+
+
+def _are_lists(rows: Rows, column: str) -> bool:
+    return any(isinstance(cells.get(column), list) for cells in rows.cells)
 
 
 def _one_by_one(model: Module, inputs: dict[str, Tensor]) -> list[Tensor]:

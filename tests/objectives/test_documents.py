@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers.processors import TemplateProcessing
+from tokenizers.processors import ByteLevel, TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mergekit_geo.errors import DataError
@@ -85,6 +85,23 @@ SHAREGPT = [
         ({"prompt": "two and two", "chosen": [ASKED, SAID], "rejected": [ASKED, MORE[1]]},
          FIRST, "four\n"),
         ({"prompt": "two and two"}, "two and two", "two and two"),
+        ({"prompt": None, "completion": "two and"}, "two and", "two and"),
+        ({"prompt": None, "completion": [ASKED, SAID]}, FIRST, "four\n"),
+        ({"prompt": "two", "chosen": " and two", "rejected": None}, "two and two", " and two"),
+        ({"prompt": [ASKED], "chosen": [ASKED, SAID], "rejected": [ASKED]}, FIRST, "four\n"),
+        ({"messages": [SAID, *MORE]}, "<assistant>four\n<user>and one\n<assistant>five\n",
+         "four\nfive\n"),
+        ({"messages": [{"role": "human", "content": "a"}, {"role": "model", "content": "b"}]},
+         "<user>a\n<assistant>b\n", "b\n"),
+        ({"messages": {"role": ["user", "assistant"], "content": ["a", "b"]}},
+         "<user>a\n<assistant>b\n", "b\n"),
+        ({"messages": '{"messages": [{"role": "user", "content": "a"}, '
+          '{"role": "assistant", "content": "b"}]}'}, "<user>a\n<assistant>b\n", "b\n"),
+        ({"text": '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'},
+         "<user>a\n<assistant>b\n", "b\n"),
+        ({"text": "[1, 2]"}, "[1, 2]", "[1, 2]"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"text": "b"}]},
+          SAID]}, "<user>ab\n<assistant>four\n", "four\n"),
     ],
 )  # fmt: skip
 def test_the_shape_of_a_row_tells_what_counts(
@@ -95,6 +112,39 @@ def test_the_shape_of_a_row_tells_what_counts(
     (everything,) = examples(tokenizer, cells, loss_on="all")
     assert everything.fields["input_ids"] == example.fields["input_ids"]
     assert everything.weight == everything.size - 1
+
+
+PARTS = (
+    "{% for m in messages %}<{{ m.role }}>{% for part in m.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_a_template_of_parts_is_given_parts(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = PARTS
+    (example,) = examples(tokenizer, {"messages": [ASKED, SAID]})
+    assert fed(tokenizer, example) == (FIRST, "four\n")
+
+
+@pytest.mark.parametrize("content", ["five", "\nfive", " five", "5"])
+@pytest.mark.parametrize("ending", ["\n\n", " ", ": ", ""])
+@pytest.mark.parametrize("trim", [True, False])
+def test_tokens_across_the_beginning_of_an_answer(
+    tokenizer: PreTrainedTokenizerFast, ending: str, content: str, trim: bool
+) -> None:
+    tokenizer.backend_tokenizer.post_processor = ByteLevel(trim_offsets=trim)
+    header = "<{{ m.role }}>" + ending
+    tokenizer.chat_template = (
+        f"{{% for m in messages %}}{header}{{{{ m.content }}}}{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}<assistant>{ending}{{% endif %}}"
+    )
+    said = {"role": "assistant", "content": content}
+    (example,) = examples(tokenizer, {"messages": [ASKED, said]})
+    whole, counted = fed(tokenizer, example)
+    assert whole == f"<user>{ending}two and two<assistant>{ending}{content}"
+    assert counted.endswith(content)  # and at most the token in which it begins
+    assert len(counted.removesuffix(content)) <= len(ending)
 
 
 def test_columns_that_the_user_names_come_first(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -144,7 +194,10 @@ def test_the_template_is_given_the_row_s_tools(tokenizer: PreTrainedTokenizerFas
         ({"prompt": [ASKED], "completion": "four"}, "expected both to be text or both to be mess"),
         ({"prompt": 3, "completion": "four"}, "neither text nor messages in column 'prompt'"),
         ({"messages": [ASKED, SAID], "tools": '{"a": 1}'}, "'tools' that holds no list"),
-        ({"messages": [ASKED]}, "too short: no document has two tokens, or none of them counts"),
+        ({"messages": [ASKED]}, "no conversation has a turn of 'assistant' .*the roles are user"),
+        ({"messages": "[{'role': 'user'}]"}, "1 has text .*'messages' that begins .* is not JSON"),
+        ({"messages": [ASKED, {"role": "assistant", "content": None}]}, "'assistant' without cont"),
+        ({"messages": [ASKED, {"role": "assistant", "content": 4}]}, "nor a list .* found int"),
     ],
 )  # fmt: skip
 def test_rows_that_cannot_be_read(
@@ -163,9 +216,10 @@ def test_rows_that_cannot_be_read(
          "takes more than 1 s|too much memory"),
         ("{{ 'x' * 99999999999 }}", "needs too much memory"),
         ("{{ 10 ** (10 ** 9) }}", "takes more than 1 s|too much memory"),
-        ("{{ 'x' * 20000000 }}", "writes more than 10,000,000 characters"),
+        ("{{ 'x' * 200000 }}", "writes more than 1..,... characters"),
         ("{{ raise_exception('no system') }}", "refuses a conversation: .*no system"),
         ("{% for %}", "refuses a conversation: TemplateSyntaxError"),
+        ("{{ " + "(" * 9000 + "1" + ")" * 9000 + " }}", "nested too deep|refuses a conversation"),
         ("{{ messages[7].role }}", "refuses a conversation: UndefinedError"),
         ("{{ ''.__class__.__mro__ }}", "refuses a conversation: SecurityError"),
     ],
@@ -184,6 +238,16 @@ def test_a_template_is_bounded(
     assert time.monotonic() - began < 30
     with pytest.raises(ChildProcessError):  # no process is left
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_template_that_is_slow_for_each_is_stopped(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_template, "SECONDS_OF_ALL", 1)
+    monkeypatch.setattr(chat_template, "SECONDS_EACH", 0)
+    tokenizer.chat_template = "{% for i in range(99999) %}{{ i if i == 5 }}{% endfor %}" + TURNS
+    with pytest.raises(DataError, match="takes too much time for all conversations together"):
+        examples(tokenizer, *[{"messages": [ASKED, SAID]}] * 90)
 
 
 def test_empty_rows_are_left_out_and_counted() -> None:

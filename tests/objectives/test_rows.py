@@ -70,6 +70,13 @@ def test_blank_lines_separate_the_documents_of_a_text_file(tmp_path: Path) -> No
     assert rows.names == ["x.TXT:1", "x.TXT:2"]
 
 
+def test_json_may_be_an_object_a_line(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"text": "one"}\n{"text": "two"}\n')
+    rows = read(tmp_path / "x.json")
+    assert cells(rows) == [{"text": "one"}, {"text": "two"}]
+    assert rows.names == ["x.json:1", "x.json:2"]
+
+
 def test_csv_has_quotes_commas_line_breaks_and_long_cells(tmp_path: Path) -> None:
     long = "x" * 200_000
     (tmp_path / "x.csv").write_text(f'\ufefftext,label\n"a, ""b""\nc",1\n{long},0\n', "utf-8")
@@ -109,6 +116,7 @@ def test_a_row_without_the_column_is_named(tmp_path: Path, name: str) -> None:
         ("x.json", b'[{"text": "a"}, 3]', "row 2 is not an object: found a int"),
         ("x.csv", b"text,label\na,1\nb,2,3\n", "line 3 has more cells than the header"),
         ("x.csv", b'text\n"a', "not CSV after line 1: unexpected end of data"),
+        ("x.csv", b"text,id,text\na,1,b\n", "two columns are called .text."),
         ("x.parquet", b"text", "the file is not parquet"),
         ("x.xlsx", b"a", r"expected one of \.txt, \.jsonl, .* found \.xlsx"),
         ("x", b"a", "found no suffix"),
@@ -143,6 +151,28 @@ def test_a_saved_dataset_has_its_rows(tmp_path: Path) -> None:
     assert rows.notes == []
     with pytest.raises(DataError, match="all:2 has no column 'body'"):
         rows.cells[1]["body"]
+
+
+def test_a_saved_dataset_is_read_whatever_it_was_set_to_give(tmp_path: Path) -> None:
+    names = ["yes", "no"]
+    features = datasets.Features(
+        text=datasets.Value("string"),
+        tags=datasets.Sequence(datasets.ClassLabel(names=names)),
+        sound={"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+    )
+    sound = {"bytes": b"x", "path": None}
+    found = datasets.Dataset.from_dict(
+        {"text": ["one"], "tags": [[0, 1]], "sound": [sound]}, features=features
+    )
+    found.set_format("numpy", columns=["tags"])
+    found.save_to_disk(str(tmp_path / "x"))
+    info = tmp_path / "x" / "dataset_info.json"
+    stated = json.loads(info.read_text())
+    stated["features"]["sound"] = {"_type": "Audio"}
+    info.write_text(json.dumps(stated))
+    (row,) = read(tmp_path / "x").cells
+    assert row == {"text": "one", "tags": [0, 1], "sound": sound}
+    assert [tag.names for tag in row["tags"]] == [("yes", "no")] * 2
 
 
 def test_splits_of_a_saved_dataset_are_chosen_asked_for_and_listed(tmp_path: Path) -> None:

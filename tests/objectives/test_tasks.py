@@ -37,6 +37,7 @@ from transformers import (
 
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.labels import ClassId
 from mergekit_geo.objectives.losses import Losses
 from mergekit_geo.objectives.masked_lm import MaskedLM
 from mergekit_geo.objectives.objective import TaskObjective
@@ -338,7 +339,15 @@ def test_one_class_is_cross_entropy_with_accuracy_and_answers(
 
 def test_labels_may_be_names_and_digits(make: Make) -> None:
     model, task = make(BertForSequenceClassification, classifier(**NAMES))
-    same = [[0, 2, 1], ["no", "maybe", "yes"], ["0", "2", "1"], [0.0, 2.0, 1.0]]
+    other = ("maybe", "yes", "no")
+    same = [
+        [0, 2, 1],
+        ["no", "maybe", "yes"],
+        ["0", "2.0", "1."],
+        [0.0, 2.0, 1.0],
+        [ClassId.of(number, other) for number in (2, 0, 1)],
+        [ClassId.of(number, ("A", "B", "C")) for number in (0, 2, 1)],
+    ]
     found = [
         measured(task, task.examples(rows_of(text=TEXTS[:3], label=labels)), model, 2).loss.tolist()
         for labels in same
@@ -363,6 +372,10 @@ def test_several_classes_are_the_mean_of_binary_losses(
     alone = text_reference(model, tokenizer, targets, TEXTS)
     losses = check(task, task.examples(rows_of(text=TEXTS, label=column[kind])), model, alone)
     logits = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in TEXTS])
+    rows = rows_of(text=["so", *TEXTS], label=[None, *column[kind]])
+    found = task.examples(rows)
+    assert [example.document for example in found] == [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(measured(task, found, model, 2).loss, losses.loss)
     right = ((logits > 0) == targets.bool()).float().mean(dim=1)
     assert losses.score is not None
     np.testing.assert_allclose(losses.score, right.numpy(), atol=1e-6)
@@ -605,6 +618,10 @@ def test_relative_paths_are_looked_up_beside_the_data(make: Make, tmp_path: Path
     rows = Rows([{"img": "a.png", "label": 3}], ["x.csv:1"], str(data / "x.csv"))
     batch = task.batch(task.examples(rows))
     assert torch.allclose(batch["pixel_values"], torch.full((1, 1, 8, 8), 0.2))
+    cells = [{"img": "a.png", "label": 3}, {"img": "b.png", "label": 3}]
+    lacking = Rows(cells, ["x.csv:1", "x.csv:2"], str(data / "x.csv"))
+    with pytest.raises(DataError, match=r"x.csv:2: no such picture: b.png"):
+        task.examples(lacking)
 
 
 @pytest.mark.parametrize("column", ["image", "pixel_values"])
