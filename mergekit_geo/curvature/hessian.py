@@ -66,11 +66,14 @@ class Hessian:
         Args:
             curvature: The largest that was found with them.
         """
-        wanted = self._wanted(curvature)
-        if self.method != DIFFERENCES or wanted > self.step / 2:
+        if not self.is_too_long(curvature):
             return False
-        self.step = wanted
+        self.step = self._wanted(curvature)
         return True
+
+    def is_too_long(self, curvature: float) -> bool:
+        """Whether the step of differences is much too long for a curvature."""
+        return self.method == DIFFERENCES and self._wanted(curvature) <= self.step / 2
 
     def _wanted(self, curvature: float) -> float:
         dtype = self.loss.weights.dtype

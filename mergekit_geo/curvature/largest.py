@@ -10,8 +10,8 @@ from mergekit_geo.curvature.levels import DIFFERENCES
 from mergekit_geo.curvature.mean_loss import MeanLoss
 
 STEPS, TOLERANCE = 12, 1e-2
-REFITS = 3
-"""How often the step of differences is shortened at most."""
+FEWEST = 4
+"""Steps of Lanczos that are left, or it does not begin again."""
 
 
 def lambda_max(loss: MeanLoss, seed: int = 0) -> float:
@@ -45,16 +45,25 @@ def krylov_of(
     Args:
         hessian: Exact, or by differences.
         start: (n,) of any length.
-        steps: At most so many products each time.
+        steps: At most so many products in all.
         stop: Asked after every step.
         keep_basis: If not, only the last two vectors are kept.
     """
     if hessian.method == DIFFERENCES:
         hessian.fit_step(start / start.norm())
-    found = lanczos(hessian.product, start, steps, stop=stop, keep_basis=keep_basis)
-    for _ in range(REFITS):
-        if not hessian.shorten_step(float(abs(found.values).max())):
-            break
+    again, left = start, steps
+
+    def ends(krylov: Krylov) -> bool:
+        enough = left - len(krylov.diagonal) >= FEWEST
+        return stop(krylov) or (enough and hessian.is_too_long(_largest(krylov)))
+
+    while True:
+        found = lanczos(hessian.product, again, left, stop=ends, keep_basis=keep_basis)
+        left -= len(found.diagonal)
+        if left < FEWEST or not hessian.shorten_step(_largest(found)):
+            return found
         again = start + found.vector(-1) * start.norm() if keep_basis else start
-        found = lanczos(hessian.product, again, steps, stop=stop, keep_basis=keep_basis)
-    return found
+
+
+def _largest(krylov: Krylov) -> float:
+    return float(abs(krylov.values).max())

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from mergekit_geo.workflows.losses import Data, LossPlan
 
 COUNT = 2
+REFITS = 3
+"""How often the step of differences is shortened at most."""
 VECTORS, VALUES = "eigenvectors.safetensors", "eigenvectors.json"
 COST = Level("eigenvectors", 64, DIFFERENCES, "largest", steps=40, half_steps=0)
 SHARE = 0.5
@@ -187,7 +189,6 @@ class _Search:
         from mergekit_geo.curvature.eigenvectors import top_eigenpairs
         from mergekit_geo.curvature.hessian import Hessian
         from mergekit_geo.curvature.lanczos import random_start
-        from mergekit_geo.curvature.largest import REFITS
         from mergekit_geo.curvature.mean_loss import MeanLoss
         from mergekit_geo.live.open import open_module
 
