@@ -1,24 +1,15 @@
 """The files beside the weights: configuration, tokenizer, chat template, code.
 
-They go from the donor to an output byte for byte; resaving them through transformers would
-change them, and raises on some generation configurations.
+Which files those are; `outputs.side_files` copies them.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.checkpoints.configuration import (
-    config_text,
-    without_other_files,
-    without_ties,
-)
-from mergekit_geo.checkpoints.index import CLASS, INDEXES
+from mergekit_geo.checkpoints.index import INDEXES
 from mergekit_geo.checkpoints.module_folders import MODULES, PICKLES, read_modules
 from mergekit_geo.checkpoints.own_files import is_own, own
 
@@ -42,8 +33,6 @@ PATTERNS = (
 
 MODULE_FILE = re.compile(r"\d+_\w+/.+\.(json|txt|model|safetensors)")
 """A file of a module, by the names that sentence-transformers gives their folders."""
-
-DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
 def companion_files(folder: Path) -> list[Path]:
@@ -78,35 +67,6 @@ def not_here(folder: Path, names: Collection[str]) -> list[str]:
     return [name for name in found if not (name.endswith(PICKLES) or (folder / name).is_file())]
 
 
-def copy_companions(
-    donor: Path, out: Path, dtype: str | None = None, *, untied: bool = False
-) -> None:
-    """Copy the donor's companions into `out`, byte for byte.
-
-    Args:
-        donor: Folder of the checkpoint they come from.
-        out: Folder they go to.
-        dtype: The weights' dtype in torch's spelling, such as `bfloat16`, where it is not the
-            donor's. It is changed in `config.json`, and keys that name files which the output
-            lacks are left out there: nothing else is.
-        untied: Whether `config.json` is to say that the head is not the embedding.
-    """
-    for relative in companion_files(donor):
-        (out / relative).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(donor / relative, out / relative)
-    if (out / "config.json").is_file():
-        _adapt_config(out, dtype, untied=untied)
-
-
-def copy_tokenizer(source: Path, out: Path) -> None:
-    """Put the tokenizer of `source` in the place of the one in `out`."""
-    for old in tokenizer_files(out):
-        (out / old).unlink()
-    for relative in tokenizer_files(source):
-        (out / relative).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / relative, out / relative)
-
-
 def tokenizer_files(folder: Path) -> list[Path]:
     """The files of a folder's tokenizer, as paths relative to it, sorted."""
     found = {path for pattern in TOKENIZER for path in folder.glob(pattern) if path.is_file()}
@@ -124,27 +84,3 @@ def module_files(folder: Path) -> list[Path]:
     inside = {path for module in read_modules(folder) for path in module.files}
     found = {path.relative_to(folder) for path in beside} | inside
     return own(folder, sorted(path for path in found if not path.name.endswith(PICKLES)))
-
-
-def write_config(out: Path, config: Config, dtype: str | None = None) -> None:
-    """Write `config.json`, stating `dtype` if it is given."""
-    text = config_text(_of_dtype(config, dtype))
-    (out / "config.json").write_text(text, "utf-8")
-
-
-def _adapt_config(out: Path, dtype: str | None, *, untied: bool) -> None:
-    """Change what has to be changed; what has not stays as it is spelled."""
-    path = out / "config.json"
-    text = path.read_text("utf-8")
-    stored = json.loads(text)
-    config = _of_dtype(json.loads(text, object_hook=without_other_files), dtype)
-    config = without_ties(config) if untied else config
-    if config != stored:
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def _of_dtype(config: Config, dtype: str | None) -> Config:
-    if dtype is None or CLASS in config:  # of a diffusers component, which states none
-        return config
-    stated = [key for key in DTYPE_KEYS if key in config] or [DTYPE_KEYS[0]]
-    return {**config, **dict.fromkeys(stated, dtype)}

@@ -16,9 +16,9 @@ from mergekit_geo.checkpoints.destination import Destination
 from mergekit_geo.checkpoints.hub_client import client_told
 from mergekit_geo.checkpoints.push_errors import LOG_IN, push_errors
 from mergekit_geo.checkpoints.same_content import differences
-from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.errors import PushError
 from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.units import in_gigabytes
 
 WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 """Files that transformers loads by their name, even beside an index that does not name them."""

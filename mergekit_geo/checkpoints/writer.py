@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.layout import Shard
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import DiskFullError, OutputError
+from mergekit_geo.units import in_gigabytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,15 +129,6 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
         if found is None:
             raise
         raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
-
-
-def in_gigabytes(count: int) -> str:
-    """Bytes for people.
-
-    >>> in_gigabytes(2_200_000_000), in_gigabytes(1_500)
-    ('2.20 GB', '0.002 MB')
-    """
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.3f} MB"  # noqa: PLR2004
 
 
 def _size(path: Path) -> int:

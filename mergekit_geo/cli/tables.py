@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.cli.inert import InertConsole
 from mergekit_geo.printable import printable
 from mergekit_geo.reports.finetune import FinetuneMeasurements, MembersMeasurements
@@ -44,6 +43,7 @@ from mergekit_geo.reports.tables import (
     sharpness_table,
     training_lines,
 )
+from mergekit_geo.units import in_gigabytes
 
 WIDE = 160
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints import loading
 from mergekit_geo.checkpoints.checkpoint import Config, FolderCheckpoint
-from mergekit_geo.checkpoints.writer import in_gigabytes
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.live.distributed import local_device
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.live.staging import stage
+from mergekit_geo.units import in_gigabytes
 
 if TYPE_CHECKING:
     import torch

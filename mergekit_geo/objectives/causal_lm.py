@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn import Module, functional
 
 from mergekit_geo.errors import DataError
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.conversations import conversations
 from mergekit_geo.objectives.documents import Chat, Shape, Text, documents_of
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import BatchLosses, Example, Rows
+from mergekit_geo.objectives.task import BatchLosses, Example
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from mergekit_geo.errors import DataError
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.row import column_names
-from mergekit_geo.objectives.task import Rows
 
 LOOKED_AT = 100
 """Rows in which a nested column is looked for; in some of them it may be null."""

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.hub_client import bars_hidden
 from mergekit_geo.checkpoints.loading import load_dataset
 from mergekit_geo.errors import DataError
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.labels import ClassId
 from mergekit_geo.objectives.row import Row
 from mergekit_geo.objectives.settings import TRAIN, EvalData
-from mergekit_geo.objectives.task import Rows
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -16,10 +16,10 @@ from typing import Any
 
 from mergekit_geo.checkpoints.sound_json import parse_json
 from mergekit_geo.errors import DataError
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.columns import find_column
 from mergekit_geo.objectives.row import is_empty
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import Rows
 
 TEXT = ("text", "content", "document", "article", "sentence", "body", "prompt")
 CHAT = ("messages", "conversations", "conversation")

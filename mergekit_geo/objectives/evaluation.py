@@ -17,12 +17,13 @@ from mergekit_geo.clock import clock_of
 from mergekit_geo.errors import DataError
 from mergekit_geo.live.distributed import agreed
 from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.losses import Indices, Losses
 from mergekit_geo.objectives.objective import Objective, TaskObjective, digest, document_keys
 from mergekit_geo.objectives.row import filled
 from mergekit_geo.objectives.rows import load_rows
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import Example, Rows
+from mergekit_geo.objectives.task import Example
 from mergekit_geo.objectives.tasks import make_task, task_name
 from mergekit_geo.progress import Progress, Silent
 

@@ -18,12 +18,13 @@ from mergekit_geo.checkpoints.loading import IMAGE_PROCESSOR, load_image_process
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.live.models import quiet_transformers
 from mergekit_geo.objectives.causal_lm import MOST_AT_ONCE
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.columns import find_column
 from mergekit_geo.objectives.images import as_given, channels_first, decode_image, stated_file
 from mergekit_geo.objectives.labels import LABEL, LabelMap
 from mergekit_geo.objectives.problem_types import class_losses
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import BatchLosses, Example, Rows
+from mergekit_geo.objectives.task import BatchLosses, Example
 
 READY = "pixel_values"
 """A column of this name holds what the model takes."""

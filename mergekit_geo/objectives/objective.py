@@ -14,8 +14,9 @@ import torch
 
 from mergekit_geo.errors import DataError
 from mergekit_geo.live.distributed import gathered, world
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.losses import Answers, Floats, Indices, Losses
-from mergekit_geo.objectives.task import BatchLosses, Example, Rows, Task
+from mergekit_geo.objectives.task import BatchLosses, Example, Task
 
 if TYPE_CHECKING:
     from torch import Tensor

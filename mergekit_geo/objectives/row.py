@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mergekit_geo.errors import DataError
-from mergekit_geo.objectives.task import Rows
+from mergekit_geo.objectives.cells import Rows
 
 
 class Row(dict[str, Any]):

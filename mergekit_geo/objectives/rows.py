@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mergekit_geo.checkpoints.local_path import local_path
 from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.dataset_rows import hub_rows, saved_rows
 from mergekit_geo.objectives.files import READERS, read_file
 from mergekit_geo.objectives.row import Row
 from mergekit_geo.objectives.settings import BUILTIN, TRAIN, EvalData
-from mergekit_geo.objectives.task import Rows
 from mergekit_geo.objectives.text import builtin_documents
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

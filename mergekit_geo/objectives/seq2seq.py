@@ -10,10 +10,11 @@ from torch.nn import Module
 
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE, token_losses
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.columns import find_column
 from mergekit_geo.objectives.row import texts_of
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import BatchLosses, Example, Rows
+from mergekit_geo.objectives.task import BatchLosses, Example
 from mergekit_geo.objectives.token_inputs import accepted, encode, inputs_of, pad_inputs
 
 if TYPE_CHECKING:

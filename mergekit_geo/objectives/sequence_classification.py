@@ -12,6 +12,7 @@ from torch.nn import Module
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives.causal_lm import MOST_AT_ONCE
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.columns import find_column
 from mergekit_geo.objectives.documents import TEXT
 from mergekit_geo.objectives.labels import LABEL, LabelMap
@@ -23,7 +24,7 @@ from mergekit_geo.objectives.problem_types import (
 )
 from mergekit_geo.objectives.row import texts_of
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import BatchLosses, Example, Rows
+from mergekit_geo.objectives.task import BatchLosses, Example
 from mergekit_geo.objectives.token_inputs import (
     accepted,
     encode,

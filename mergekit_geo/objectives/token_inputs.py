@@ -11,7 +11,8 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.objectives.causal_lm import pad
-from mergekit_geo.objectives.task import Example, Rows
+from mergekit_geo.objectives.cells import Rows
+from mergekit_geo.objectives.task import Example
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase

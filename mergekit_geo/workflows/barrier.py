@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.clock import on_one_clock
+from mergekit_geo.connectivity.pairs import (
+    PAIR,
+    barrier_entry,
+    basins_of,
+    finite,
+    matrix_of,
+    measure_pairs,
+    threshold_of,
+)
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.limits import check_count
 from mergekit_geo.live.settings import Compute
-from mergekit_geo.objectives.findings import limit_of
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.progress import Progress, Silent
-from mergekit_geo.reports.losses import BarrierEntry, LossEntry
+from mergekit_geo.reports.losses import LossEntry
 from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import BarrierMeasurements, Report
 from mergekit_geo.workflows.folder import BARRIER, FIGURES, MeasuredFolder, measured_folder
 from mergekit_geo.workflows.losses import (
     data_entry,
-    estimate_entry,
     loss_entry,
     plan_losses,
     run_with,
@@ -40,21 +43,15 @@ from mergekit_geo.workflows.path_folder import named_route
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.connectivity.barrier import Barrier
-    from mergekit_geo.connectivity.basins import Basins
     from mergekit_geo.connectivity.paths import Route
-    from mergekit_geo.connectivity.profile import Profile
     from mergekit_geo.connectivity.walk import Walk
     from mergekit_geo.objectives.evaluation import Sample
-    from mergekit_geo.objectives.halves import Halves
     from mergekit_geo.objectives.losses import Losses
-    from mergekit_geo.objectives.statistics import Estimate
     from mergekit_geo.workflows.losses import Data
 
 BUILTIN_TEXT = EvalData()
 LINEAR = ("linear",)
 MOST_POINTS = 20
-PAIR = 2
 
 
 @dataclass(frozen=True)
@@ -91,25 +88,6 @@ class BarrierResult:
             f"{pair.first} to {pair.second}, {pair.along}: {pair.verdict}"
             for pair in self.measurements.pairs
         )
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A path between two models, measured.
-
-    Attributes:
-        first: Index of the model at t = 0.
-        second: Index of the model at t = 1.
-        along: Kind of path.
-        profile: Losses along it.
-        barrier: What they say.
-    """
-
-    first: int
-    second: int
-    along: str
-    profile: Profile
-    barrier: Barrier
 
 
 @on_one_clock
@@ -232,97 +210,6 @@ def fitting_to(
     return fit
 
 
-def measure_pairs(
-    walk: Walk, halves: Halves, along: Sequence[Route], *, points: int, most: int
-) -> list[Pair]:
-    """The profile and the barrier of every pair of a walk's models, along every kind of path.
-
-    Args:
-        walk: Where losses are measured.
-        halves: What the maximum is sought on, and what it is reported on.
-        along: Paths.
-        points: Even positions.
-        most: Positions in all.
-    """
-    from mergekit_geo.connectivity.barrier import barrier as heights_of
-    from mergekit_geo.connectivity.profile import trace
-
-    found = []
-    count = len(walk.anchors)
-    for i, j in combinations(range(count), PAIR):
-        for route in along:
-            profile = trace(
-                lambda t, i=i, j=j, route=route: walk.between(i, j, route, t),  # type: ignore[misc]
-                lambda losses: halves,
-                points=points,
-                most=max(points, most),
-            )
-            found.append(Pair(i, j, route.name, profile, heights_of(profile)))
-    return found
-
-
-def threshold_of(losses: Sequence[float]) -> float:
-    """Barriers below this connect: 2 % of the models' mean loss."""
-    return limit_of(sum(losses) / len(losses))
-
-
-def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
-    """The path between two models as the report has it."""
-    names = walk.anchors[pair.first].name, walk.anchors[pair.second].name
-    return path_entry(names, pair.along, pair.profile, pair.barrier)
-
-
-def path_entry(
-    names: tuple[str, str],
-    along: str,
-    profile: Profile,
-    barrier: Barrier,
-    taken: float | None = None,
-) -> BarrierEntry:
-    """A path as the report has it: the curve on the report half, heights with intervals.
-
-    Args:
-        names: Of its ends.
-        along: Kind of path.
-        profile: Losses along it.
-        barrier: What they say.
-        taken: t of the point that a merge took.
-    """
-    loss, error = barrier.loss, barrier.error
-    reported = [x.take(profile.halves.report) for x in profile.measured.values()]
-    scores = [x.accuracy for x in reported if x.accuracy is not None]
-    return BarrierEntry(
-        first=names[0],
-        second=names[1],
-        along=along,
-        t=profile.t.tolist(),
-        loss=[_finite(x.mean) for x in reported],
-        metric=[_finite(score) for score in scores] or None,
-        barrier=estimate_entry(loss.barrier.estimate),
-        barrier_mean=estimate_entry(loss.barrier_mean.estimate),
-        error_barrier=None if error is None else estimate_entry(error.barrier.estimate),
-        t_max=_finite(loss.barrier.t),
-        path_max=_finite(loss.path_max.estimate.value),
-        path_mean=_finite(loss.path_mean.value),
-        significant=_above_zero(loss.barrier.estimate),
-        verdict=barrier.sentence(),
-        taken=taken,
-        dip=estimate_entry(loss.dip.estimate),
-        t_dip=_finite(loss.dip.t),
-        threshold=_finite(loss.limit),
-        documents=loss.barrier.estimate.documents,
-    )
-
-
-def _above_zero(found: Estimate) -> bool | None:
-    return None if found.low is None else found.low > 0
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN."""
-    return float(value) if math.isfinite(value) else None
-
-
 def _measure(
     ground: Ground, seed: int, along: Sequence[Route], points: int, sample: Sample | None
 ) -> BarrierMeasurements:
@@ -337,24 +224,11 @@ def _measure(
     groups = sorted(found.all, key=lambda group: group != found.largest)
     return BarrierMeasurements(
         pairs=[barrier_entry(walk, pair) for pair in pairs],
-        matrix=[[_finite(x) for x in row] for row in _matrix(len(models), first)],
+        matrix=[[finite(x) for x in row] for row in matrix_of(len(models), first)],
         basins=[[walk.anchors[i].name for i in group] for group in groups],
         threshold=limit,
         losses=_entries(walk, reported, sample),
     )
-
-
-def basins_of(walk: Walk, pairs: Sequence[Pair], losses: Sequence[float]) -> Basins:
-    """Which models are connected, by the barriers between them.
-
-    Args:
-        walk: Whose models they are.
-        pairs: Every pair of them, along one kind of path.
-        losses: Of the models.
-    """
-    from mergekit_geo.connectivity.basins import basins
-
-    return basins(np.array(_matrix(len(losses), pairs)), losses, threshold_of(losses))
 
 
 def _entries(walk: Walk, reported: Sequence[Losses], sample: Sample | None) -> list[LossEntry]:
@@ -362,14 +236,6 @@ def _entries(walk: Walk, reported: Sequence[Losses], sample: Sample | None) -> l
         loss_entry(anchor.name, "parent", found, sample)
         for anchor, found in zip(walk.anchors, reported, strict=True)
     ]
-
-
-def _matrix(count: int, pairs: Sequence[Pair]) -> list[list[float]]:
-    matrix = [[0.0] * count for _ in range(count)]
-    for pair in pairs:
-        height = pair.barrier.height
-        matrix[pair.first][pair.second] = matrix[pair.second][pair.first] = height
-    return matrix
 
 
 def _check(models: Sequence[Model], points: int) -> None:

@@ -138,8 +138,8 @@ class _Search:
         everyone = list(range(len(self.names)))
         if not self.choosing.basin:
             return everyone, []
+        from mergekit_geo.connectivity.pairs import basins_of, measure_pairs
         from mergekit_geo.connectivity.paths import path
-        from mergekit_geo.workflows.barrier import basins_of, measure_pairs
 
         walk = self.ground.walk
         pairs = measure_pairs(walk, self.halves, (path("linear"),), points=5, most=5)

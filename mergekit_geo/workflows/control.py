@@ -78,9 +78,9 @@ class Control:
     ) -> tuple[str, Role, Losses]:
         """The model's losses after so many steps from its own weights."""
         from mergekit_geo.geometry.curves import Still, rule_at
+        from mergekit_geo.objectives.training import training_objective
         from mergekit_geo.workflows.fit_state import FitState
         from mergekit_geo.workflows.fitting import CurveSearch
-        from mergekit_geo.workflows.path import training_objective
         from mergekit_geo.workflows.routes import between
 
         model = ground.walk.anchors[end]

@@ -199,8 +199,8 @@ def coarse_barriers(
         data: What on.
         halves: That something was chosen on; those of the data's seed if None.
     """
+    from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
     from mergekit_geo.connectivity.paths import path
-    from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
 
     walk = ground.walk
     if not 1 < len(walk.anchors) <= MOST_PARENTS:
@@ -236,8 +236,8 @@ def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
 def _leg_entry(walk: Walk, halves: Halves, found: Picked) -> BarrierEntry:
     """The path that a point was taken of, and the point on it."""
     from mergekit_geo.connectivity.barrier import barrier
+    from mergekit_geo.connectivity.pairs import path_entry
     from mergekit_geo.connectivity.profile import trace
-    from mergekit_geo.workflows.barrier import path_entry
 
     leg, taken = found.leg, found.t
     profile = trace(

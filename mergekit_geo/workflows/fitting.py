@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 from mergekit_geo.connectivity.bends import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.connectivity.neb import Band
+from mergekit_geo.connectivity.paths import Effort, Route, fitted
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.geometry.curves import Curve, Polygon, Still, curve_of, rule_at
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.objectives.halves import Halves
-    from mergekit_geo.objectives.objective import Objective
+    from mergekit_geo.objectives.objective import FunctionObjective, Objective
+    from mergekit_geo.objectives.settings import EvalData
     from mergekit_geo.progress import Progress
     from mergekit_geo.workflows.fit_state import FitState
     from mergekit_geo.workflows.measuring import Ground
@@ -226,3 +229,16 @@ class CurveSearch:
 def _places(curve: Curve) -> list[float] | None:
     """Of a chain whose corners are its own."""
     return list(curve.places) if curve.kind == "neb" and isinstance(curve, Polygon) else None
+
+
+def effort_of(found: Found, fitting: Fitting, train_data: EvalData | FunctionObjective) -> Effort:
+    """What it took to fit a path."""
+    return Effort(fitting, found.steps, found.seed, found.seconds, train_data)
+
+
+def route_of(bends: Bends, effort: Effort | None = None) -> Route:
+    """The way through bends that were just fitted."""
+    digest = hashlib.sha256()
+    for vector in bends.vectors:
+        digest.update(vector.cpu().numpy().tobytes())
+    return fitted(bends.curve, bends.anchors, digest.hexdigest(), effort)

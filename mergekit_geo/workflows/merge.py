@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.companion_source import companions_of
-from mergekit_geo.checkpoints.companions import (
-    companion_files,
-    copy_companions,
-    copy_tokenizer,
-    write_config,
-)
+from mergekit_geo.checkpoints.companions import companion_files
 from mergekit_geo.checkpoints.foreign_links import link_warnings
 from mergekit_geo.checkpoints.kind import MARK
 from mergekit_geo.checkpoints.layout import parse_size
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
+from mergekit_geo.checkpoints.side_files_out import copy_companions, copy_tokenizer, write_config
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.checkpoints.workspace import Workspace
 from mergekit_geo.checkpoints.writer import output_errors, save_tensors

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,6 +12,7 @@ from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.clock import on_one_clock
+from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError, DataError
@@ -20,13 +20,13 @@ from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.gram import gram_of
 from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.training import training_objective
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.reports.path import PathMeasurements, PathRecord, SaddleEntry
 from mergekit_geo.reports.provenance import model_entry, provenance
 from mergekit_geo.reports.schema import Report
-from mergekit_geo.workflows.barrier import barrier_entry, measure_pairs
 from mergekit_geo.workflows.fit_state import STATE, FitState
-from mergekit_geo.workflows.fitting import CurveSearch, Found
+from mergekit_geo.workflows.fitting import CurveSearch, Found, effort_of, route_of
 from mergekit_geo.workflows.folder import FIGURES, MeasuredFolder, measured_folder
 from mergekit_geo.workflows.kept_key import kept_key
 from mergekit_geo.workflows.losses import (
@@ -43,12 +43,11 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.bends import Bends
-    from mergekit_geo.connectivity.paths import Effort, Route
+    from mergekit_geo.connectivity.pairs import Pair
+    from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.objectives.evaluation import Sample
     from mergekit_geo.objectives.halves import Halves
-    from mergekit_geo.objectives.objective import FunctionObjective, Objective
     from mergekit_geo.reports.losses import BarrierEntry
-    from mergekit_geo.workflows.barrier import Pair
     from mergekit_geo.workflows.losses import Data
 
 BUILTIN_TEXT = EvalData()
@@ -234,42 +233,6 @@ def _fit(
     state = FitState(folder.partial if folder else None, identity)
     search = CurveSearch(ground, training, fitting, halves, seed, state, progress)
     return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)
-
-
-def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) -> Objective:
-    """What is fitted on.
-
-    Raises:
-        DataError: It is missing or unusable.
-    """
-    from mergekit_geo.objectives.evaluation import prepare
-
-    if not isinstance(train_data, EvalData):
-        assert train_data is not None
-        return train_data
-    if donor.folder is None:
-        raise DataError(
-            "a model in memory comes without its tokenizer",
-            remedy="give a FunctionObjective of training batches",
-        )
-    return prepare(train_data, donor.folder, donor.config, compute).objective
-
-
-def effort_of(found: Found, fitting: Fitting, train_data: EvalData | FunctionObjective) -> Effort:
-    """What it took to fit a path."""
-    from mergekit_geo.connectivity.paths import Effort
-
-    return Effort(fitting, found.steps, found.seed, found.seconds, train_data)
-
-
-def route_of(bends: Bends, effort: Effort | None = None) -> Route:
-    """The way through bends that were just fitted."""
-    from mergekit_geo.connectivity.paths import fitted
-
-    digest = hashlib.sha256()
-    for vector in bends.vectors:
-        digest.update(vector.cpu().numpy().tobytes())
-    return fitted(bends.curve, bends.anchors, digest.hexdigest(), effort)
 
 
 def _refuse_equal(ends: Sequence[Checkpoint]) -> None:

@@ -12,13 +12,12 @@ from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.settings import Output
 from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.reports.choices import SHARPNESS
 from mergekit_geo.workflows.choosing import Choosing
 
 if TYPE_CHECKING:
     from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.workflows.losses import Data
-
-SHARPNESS = ("off", "quick", "full")
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def routes(
         return lambda point, target: straight
     if train_data is None:
         raise ArgumentError(f"a {kind} path is fitted to training data", remedy="--train-data FILE")
-    from mergekit_geo.workflows.path import training_objective
+    from mergekit_geo.objectives.training import training_objective
 
     models = ground.walk.anchors
     training = training_objective(train_data, models[0], replace(compute, dtype="float32"))
@@ -64,8 +64,7 @@ def routes(
 
     def fit(point: Point, target: int) -> Route:
         from mergekit_geo.workflows.fit_state import FitState
-        from mergekit_geo.workflows.fitting import CurveSearch
-        from mergekit_geo.workflows.path import effort_of, route_of
+        from mergekit_geo.workflows.fitting import CurveSearch, effort_of, route_of
 
         pair = between(ground, standing(point, models), models[target])
         progress.say(f"fitting a path from {point.title} to {models[target].name}")

@@ -20,12 +20,12 @@ from mergekit_geo.objectives.rows import load_rows
 from mergekit_geo.objectives.settings import EvalData
 from mergekit_geo.printable import printable
 from mergekit_geo.progress import Heartbeat, Progress
+from mergekit_geo.reports.choices import SHARPNESS
 from mergekit_geo.reports.command import changed_flags, command_line
 from mergekit_geo.workflows.choosing import PAIR, Choosing
 from mergekit_geo.workflows.keeping import Keeping, Scores
 from mergekit_geo.workflows.kept_members import KeptMembers, Member
 from mergekit_geo.workflows.push import prepare_push
-from mergekit_geo.workflows.request import SHARPNESS
 from mergekit_geo.workflows.soup import soup
 
 if TYPE_CHECKING:

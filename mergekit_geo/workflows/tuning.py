@@ -12,10 +12,10 @@ from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.live.distributed import world
 from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.objectives.training import training_objective
+from mergekit_geo.reports.choices import SHARPNESS
 from mergekit_geo.workflows.kept_key import machine_key, model_key
 from mergekit_geo.workflows.losses import plan_losses
-from mergekit_geo.workflows.path import training_objective
-from mergekit_geo.workflows.request import SHARPNESS
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint

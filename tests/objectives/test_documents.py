@@ -14,9 +14,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives import chat_template
 from mergekit_geo.objectives.causal_lm import CausalLM
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.row import Row, filled
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import Example, Rows
+from mergekit_geo.objectives.task import Example
 
 TURNS = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"

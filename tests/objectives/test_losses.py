@@ -12,6 +12,7 @@ from mergekit_geo.errors import ArgumentError, DataError, FormatError
 from mergekit_geo.live.models import load_model, load_tokenizer
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.causal_lm import CausalLM
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.context import context_length
 from mergekit_geo.objectives.evaluation import Evaluator, Sample, draw, prepare
 from mergekit_geo.objectives.halves import Halves
@@ -19,7 +20,7 @@ from mergekit_geo.objectives.kept import KeptLosses
 from mergekit_geo.objectives.losses import Answers, Losses
 from mergekit_geo.objectives.objective import FunctionObjective, TaskObjective
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import Example, Rows
+from mergekit_geo.objectives.task import Example
 from mergekit_geo.objectives.text import builtin_documents
 
 CPU = Compute(device="cpu")

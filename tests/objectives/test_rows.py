@@ -19,10 +19,10 @@ from pyarrow import parquet
 
 from mergekit_geo.errors import DataError
 from mergekit_geo.objectives import dataset_rows
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.objective import document_keys
 from mergekit_geo.objectives.rows import load_rows
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import Rows
 from mergekit_geo.objectives.text import builtin_documents
 
 CELLS = [{"text": "one", "label": 0}, {"text": "two\nlines", "label": 1}]

@@ -37,13 +37,14 @@ from transformers import (
 
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.live.settings import Compute
+from mergekit_geo.objectives.cells import Rows
 from mergekit_geo.objectives.labels import ClassId
 from mergekit_geo.objectives.losses import Losses
 from mergekit_geo.objectives.masked_lm import MaskedLM
 from mergekit_geo.objectives.objective import TaskObjective
 from mergekit_geo.objectives.row import Row
 from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.task import Example, Rows, Task
+from mergekit_geo.objectives.task import Example, Task
 from mergekit_geo.objectives.tasks import TASKS, make_task, task_name
 from mergekit_geo.objectives.text import builtin_documents
 

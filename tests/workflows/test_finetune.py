@@ -44,9 +44,9 @@ from mergekit_geo.errors import (
 )
 from mergekit_geo.live.settings import Compute
 from mergekit_geo.objectives.shuffled import Shuffled
+from mergekit_geo.objectives.training import training_objective
 from mergekit_geo.progress import Silent
 from mergekit_geo.reports.finetune import MembersMeasurements
-from mergekit_geo.workflows.path import training_objective
 
 FAST = geo.Output(fsync=False)
 HELD, MORE = (geo.EvalData(max_examples=n, seq_len=32) for n in (60, 150))

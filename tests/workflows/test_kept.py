@@ -134,9 +134,9 @@ def test_options_and_machine_are_part_of_the_key(
 def test_a_picture_that_changes_is_another_digest(tmp_path: Path) -> None:
     from PIL import Image
 
+    from mergekit_geo.objectives.cells import Rows
     from mergekit_geo.objectives.image_classification import ImageClassification
     from mergekit_geo.objectives.objective import TaskObjective
-    from mergekit_geo.objectives.task import Rows
 
     task = ImageClassification({"id2label": {0: "a", 1: "b"}}, geo.EvalData())
     rows = Rows([{"image": "x.png", "label": 1}], ["x"], str(tmp_path / "rows.jsonl"))

@@ -1,0 +1,151 @@
+"""Every two of several models: the losses between them, the barriers, and the basins they make."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from mergekit_geo.connectivity.barrier import Barrier
+from mergekit_geo.connectivity.barrier import barrier as heights_of
+from mergekit_geo.connectivity.basins import Basins, basins
+from mergekit_geo.connectivity.paths import Route
+from mergekit_geo.connectivity.profile import Profile, trace
+from mergekit_geo.connectivity.walk import Walk
+from mergekit_geo.objectives.findings import limit_of
+from mergekit_geo.objectives.halves import Halves
+from mergekit_geo.objectives.statistics import Estimate
+from mergekit_geo.reports.losses import BarrierEntry
+from mergekit_geo.workflows.losses import estimate_entry
+
+PAIR = 2
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A path between two models, measured.
+
+    Attributes:
+        first: Index of the model at t = 0.
+        second: Index of the model at t = 1.
+        along: Kind of path.
+        profile: Losses along it.
+        barrier: What they say.
+    """
+
+    first: int
+    second: int
+    along: str
+    profile: Profile
+    barrier: Barrier
+
+
+def measure_pairs(
+    walk: Walk, halves: Halves, along: Sequence[Route], *, points: int, most: int
+) -> list[Pair]:
+    """The profile and the barrier of every pair of a walk's models, along every kind of path.
+
+    Args:
+        walk: Where losses are measured.
+        halves: What the maximum is sought on, and what it is reported on.
+        along: Paths.
+        points: Even positions.
+        most: Positions in all.
+    """
+    found = []
+    count = len(walk.anchors)
+    for i, j in combinations(range(count), PAIR):
+        for route in along:
+            profile = trace(
+                lambda t, i=i, j=j, route=route: walk.between(i, j, route, t),  # type: ignore[misc]
+                lambda losses: halves,
+                points=points,
+                most=max(points, most),
+            )
+            found.append(Pair(i, j, route.name, profile, heights_of(profile)))
+    return found
+
+
+def basins_of(walk: Walk, pairs: Sequence[Pair], losses: Sequence[float]) -> Basins:
+    """Which models are connected, by the barriers between them.
+
+    Args:
+        walk: Whose models they are.
+        pairs: Every pair of them, along one kind of path.
+        losses: Of the models.
+    """
+    return basins(np.array(matrix_of(len(losses), pairs)), losses, threshold_of(losses))
+
+
+def matrix_of(count: int, pairs: Sequence[Pair]) -> list[list[float]]:
+    """(count, count) heights of the barriers between models, symmetric."""
+    matrix = [[0.0] * count for _ in range(count)]
+    for pair in pairs:
+        height = pair.barrier.height
+        matrix[pair.first][pair.second] = matrix[pair.second][pair.first] = height
+    return matrix
+
+
+def threshold_of(losses: Sequence[float]) -> float:
+    """Barriers below this connect: 2 % of the models' mean loss."""
+    return limit_of(sum(losses) / len(losses))
+
+
+def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
+    """The path between two models as the report has it."""
+    names = walk.anchors[pair.first].name, walk.anchors[pair.second].name
+    return path_entry(names, pair.along, pair.profile, pair.barrier)
+
+
+def path_entry(
+    names: tuple[str, str],
+    along: str,
+    profile: Profile,
+    barrier: Barrier,
+    taken: float | None = None,
+) -> BarrierEntry:
+    """A path as the report has it: the curve on the report half, heights with intervals.
+
+    Args:
+        names: Of its ends.
+        along: Kind of path.
+        profile: Losses along it.
+        barrier: What they say.
+        taken: t of the point that a merge took.
+    """
+    loss, error = barrier.loss, barrier.error
+    reported = [x.take(profile.halves.report) for x in profile.measured.values()]
+    scores = [x.accuracy for x in reported if x.accuracy is not None]
+    return BarrierEntry(
+        first=names[0],
+        second=names[1],
+        along=along,
+        t=profile.t.tolist(),
+        loss=[finite(x.mean) for x in reported],
+        metric=[finite(score) for score in scores] or None,
+        barrier=estimate_entry(loss.barrier.estimate),
+        barrier_mean=estimate_entry(loss.barrier_mean.estimate),
+        error_barrier=None if error is None else estimate_entry(error.barrier.estimate),
+        t_max=finite(loss.barrier.t),
+        path_max=finite(loss.path_max.estimate.value),
+        path_mean=finite(loss.path_mean.value),
+        significant=_above_zero(loss.barrier.estimate),
+        verdict=barrier.sentence(),
+        taken=taken,
+        dip=estimate_entry(loss.dip.estimate),
+        t_dip=finite(loss.dip.t),
+        threshold=finite(loss.limit),
+        documents=loss.barrier.estimate.documents,
+    )
+
+
+def _above_zero(found: Estimate) -> bool | None:
+    return None if found.low is None else found.low > 0
+
+
+def finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None
