@@ -34,9 +34,9 @@ from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import extremes_converged, lanczos, random_start
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.quotients import quotients
-from mergekit_geo.objectives.losses import Losses
-from mergekit_geo.objectives.objective import FunctionObjective
-from mergekit_geo.objectives.statistics import Estimate, estimate, mean_loss
+from mergekit_geo.evaluation.objective import FunctionObjective
+from mergekit_geo.evaluation.statistics import Estimate, estimate, mean_loss
+from mergekit_geo.tasks.losses import Losses
 
 SIZES = (16, 27, 64, 128, 256, 512)
 STEPS, TOLERANCE = 40, 1e-3

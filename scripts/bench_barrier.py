@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.live.blend import InPlace
-    from mergekit_geo.live.settings import Compute
-    from mergekit_geo.objectives.objective import TaskObjective
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.evaluation.objective import TaskObjective
+    from mergekit_geo.modules.blend import InPlace
 
 SIZE = bench_merge.Size(12, hidden=768, mlp=2048, heads=12, kv_heads=4, vocabulary=16000)
 """100 M parameters."""
@@ -92,7 +92,7 @@ def models_of(count: int, work: Path, *, keep: bool) -> Iterator[list[Path]]:
 
 def cpu() -> Compute:
     """How the models are run: in float32."""
-    from mergekit_geo.live.settings import Compute
+    from mergekit_geo.config.compute import Compute
 
     return Compute(device="cpu")
 
@@ -106,9 +106,9 @@ def open_all(folders: Sequence[Path]) -> tuple[Checkpoint, ...]:
 def open_in_place(anchor: Checkpoint) -> InPlace:
     """A live module at an anchor."""
     from mergekit_geo.geometry.linear import Linear
-    from mergekit_geo.live.blend import InPlace
-    from mergekit_geo.live.open import open_live
     from mergekit_geo.merging.blend import Blend
+    from mergekit_geo.modules.blend import InPlace
+    from mergekit_geo.modules.open import open_live
 
     live = open_live(Blend((anchor,), Linear((1.0,))), cpu())
     assert isinstance(live, InPlace)
@@ -119,11 +119,11 @@ def random_windows(folder: Path, count: int, length: int) -> TaskObjective:
     """The causal task on tokens drawn at random."""
     import numpy as np
 
-    from mergekit_geo.live.models import load_tokenizer
-    from mergekit_geo.objectives.causal_lm import CausalLM
-    from mergekit_geo.objectives.objective import TaskObjective
-    from mergekit_geo.objectives.settings import EvalData
-    from mergekit_geo.objectives.task import Example
+    from mergekit_geo.config.data import EvalData
+    from mergekit_geo.evaluation.objective import TaskObjective
+    from mergekit_geo.modules.load import load_tokenizer
+    from mergekit_geo.tasks.causal_lm import CausalLM
+    from mergekit_geo.tasks.task import Example
 
     tokenizer = load_tokenizer(folder, cpu())
     assert tokenizer is not None
@@ -165,7 +165,7 @@ def time_rounds(
 
 def works_on(folders: Sequence[Path], scratch: Path) -> dict[str, Callable[[float], object]]:
     """What is timed, at a position on the path."""
-    from mergekit_geo.live.anchors import hold
+    from mergekit_geo.modules.held import hold
 
     disk = open_all(folders)
     live = open_in_place(disk[0])
@@ -198,10 +198,10 @@ def write_and_load(anchors: tuple[Checkpoint, ...], scratch: Path, t: float) -> 
     from safetensors.torch import save_file
 
     from mergekit_geo.connectivity.paths import path
-    from mergekit_geo.live.models import load_model
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.merging.memory import MemorySink
     from mergekit_geo.merging.stream import stream
+    from mergekit_geo.modules.load import load_model
 
     blend = Blend(anchors, path("linear")(t))
     sink = MemorySink(blend)
@@ -247,8 +247,8 @@ def peak_learning(folders: Sequence[Path]) -> float:
     import numpy as np
 
     from mergekit_geo.geometry.linear import Linear
-    from mergekit_geo.live.anchors import hold
     from mergekit_geo.merging.blend import Blend
+    from mergekit_geo.modules.held import hold
     from mergekit_geo.selection.learned import learn
 
     live, objective = _ready(folders)

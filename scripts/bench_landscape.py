@@ -35,10 +35,10 @@ def since(began: tuple[float, float]) -> tuple[float, float]:
 def plain(folder: Path, data: object, count: int) -> tuple[float, float]:
     """Seconds of so many evaluations of a loaded model."""
     from mergekit_geo.checkpoints.reference import open_checkpoint
-    from mergekit_geo.live.models import load_model
-    from mergekit_geo.live.settings import Compute
-    from mergekit_geo.objectives.evaluation import prepare
-    from mergekit_geo.objectives.settings import EvalData
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.data import EvalData
+    from mergekit_geo.evaluation.evaluation import prepare
+    from mergekit_geo.modules.load import load_model
 
     assert isinstance(data, EvalData)
     compute = Compute(device="cpu")

@@ -331,7 +331,6 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Measurement:
     """`write_blend` alone; to be called in a process of its own."""
     from mergekit_geo.checkpoints.compatibility import preflight
     from mergekit_geo.checkpoints.reference import open_checkpoint
-    from mergekit_geo.checkpoints.workspace import Workspace
     from mergekit_geo.geometry.linear import Linear
     from mergekit_geo.geometry.masked import Largest, Masked, Random
     from mergekit_geo.geometry.model_stock import model_stock
@@ -339,6 +338,7 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Measurement:
     from mergekit_geo.geometry.task_vectors import task_arithmetic
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.merging.disk import write_blend
+    from mergekit_geo.outputs.workspace import Workspace
 
     equal, half = (1 / len(models),) * len(models), (0.5, 0.5)
     rules: dict[str, Rule] = {

@@ -38,19 +38,19 @@ from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageCl
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
-from mergekit_geo.connectivity.bends import Bends
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
+from mergekit_geo.evaluation.evaluation import prepare
+from mergekit_geo.evaluation.objective import TaskObjective
+from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.geometry.curves import Bezier
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.live.anchors import hold
-from mergekit_geo.live.blend import InPlace
-from mergekit_geo.live.models import load_model
-from mergekit_geo.live.open import open_live
-from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.objectives.evaluation import prepare
-from mergekit_geo.objectives.objective import TaskObjective
-from mergekit_geo.objectives.shuffled import Shuffled
+from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.modules.held import hold
+from mergekit_geo.modules.load import load_model
+from mergekit_geo.modules.open import open_live
 
 TRAIN = geo.EvalData("builtin:python-docs", split="train")
 ROUNDS, STEPS = 9, 5

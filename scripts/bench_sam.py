@@ -35,8 +35,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import mergekit_geo as geo
-from mergekit_geo.live.models import load_model
-from mergekit_geo.live.settings import Compute
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.modules.load import load_model
 
 ROUNDS, STEPS, RATE = 15, 5, 1e-4
 TOKENS = (32, 64)

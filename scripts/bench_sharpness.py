@@ -63,7 +63,7 @@ from mergekit_geo.curvature.trace import Trace, hutchinson, xtrace
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.lanczos import Product
-    from mergekit_geo.objectives.objective import TaskObjective
+    from mergekit_geo.evaluation.objective import TaskObjective
 
 THREADS = 2
 SEEDS = range(5)
@@ -176,11 +176,11 @@ def llama_of(demo: Path) -> Problem:
 
 def open_demo(demo: Path) -> tuple[Module, TaskObjective]:
     """The module, and the sample that `quick` measures it on."""
-    from mergekit_geo.live.settings import Compute
-    from mergekit_geo.objectives.objective import TaskObjective
-    from mergekit_geo.objectives.settings import EvalData
-    from mergekit_geo.workflows.flatness import make_sample, subject
-    from mergekit_geo.workflows.losses import plan_losses
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.data import EvalData
+    from mergekit_geo.curvature.sample import make_sample, subject
+    from mergekit_geo.evaluation.losses import plan_losses
+    from mergekit_geo.evaluation.objective import TaskObjective
 
     checkpoint, cpu = open_checkpoint_at(demo), Compute(device="cpu")
     objective = plan_losses([checkpoint], EvalData(), cpu).objective
@@ -529,8 +529,8 @@ def report_costs(demo: Path) -> None:
 def report_quick(demo: Path) -> None:
     """The whole level as users call it, with an empty cache."""
     prepare()
-    from mergekit_geo.live.settings import Compute
-    from mergekit_geo.workflows.sharpness import sharpness
+    from mergekit_geo.commands.sharpness import sharpness
+    from mergekit_geo.config.compute import Compute
 
     gradient = min(timed(costs_of(demo)["gradient"]) for _ in range(3))
     with tempfile.TemporaryDirectory() as cache:

@@ -25,8 +25,8 @@ import numpy as np
 
 from mergekit_geo.connectivity.barrier import barrier
 from mergekit_geo.connectivity.profile import trace
-from mergekit_geo.objectives.halves import Halves
-from mergekit_geo.objectives.losses import Floats, Indices, Losses
+from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.tasks.losses import Floats, Indices, Losses
 
 POPULATION = 50_000
 MOST_WINDOWS, WINDOW, SHORTEST = 20, 63, 8

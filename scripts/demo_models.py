@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mergekit_geo.objectives.text import builtin_documents
+from mergekit_geo.data.text import builtin_documents
 
 VOCABULARY, CONTEXT, BATCH = 1024, 64, 32
 BASE_STEPS, BASE_RATE = 400, 3e-3

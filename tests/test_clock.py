@@ -11,9 +11,9 @@ import pytest
 import mergekit_geo as geo
 from mergekit_geo import clock
 from mergekit_geo.clock import Clock, clock_of, on_one_clock
+from mergekit_geo.curvature import sample
 from mergekit_geo.errors import DataError
-from mergekit_geo.objectives.objective import TaskObjective
-from mergekit_geo.workflows import flatness
+from mergekit_geo.evaluation.objective import TaskObjective
 
 
 class Time:
@@ -97,7 +97,7 @@ def test_sharpness_has_what_choosing_and_losses_leave(
         raise DataError("it is seen")
 
     monkeypatch.setattr(TaskObjective, "measure", slow)
-    monkeypatch.setattr(flatness, "clock_of", seen)
+    monkeypatch.setattr(sample, "clock_of", seen)
     data = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
     geo.soup(
         [family / name for name in "abc"], choosing=geo.Choosing(method="greedy"), data=data,

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, logging
 
 import mergekit_geo as geo
-from mergekit_geo.live.models import quiet_transformers
+from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.progress import Progress, Silent
 from tests.checkpoints.hub_process import process, succeeded
 from tests.checkpoints.hub_server import serve_hub
 from tests.checkpoints.hub_store import Token
-from tests.workflows.trainings import FAST, rows, tiny
+from tests.commands.trainings import FAST, rows, tiny
 
 TOKEN = "hf_owner_7a8b"
 STATES = (PartialState, AcceleratorState, GradientState)

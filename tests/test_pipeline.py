@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from mergekit_geo.objectives.text import builtin_documents
+from mergekit_geo.data.text import builtin_documents
 from tests.checkpoints.hub_process import process
 from tests.checkpoints.hub_server import serve_hub
 from tests.checkpoints.hub_store import Hub, Token
+from tests.commands.trainings import tiny, tiny_tokenizer
 from tests.conftest import ROOT
-from tests.workflows.trainings import tiny, tiny_tokenizer
 
 TOKEN = "hf_owner_5e6f"
 QUICK = ("--steps", "5", "--length", "16", "--lr", "0.003")

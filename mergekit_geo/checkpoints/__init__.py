@@ -1,1 +1,1 @@
-"""Weights on disk, on the Hub and in memory: references, readers, compatibility, writers."""
+"""Weights on disk, on the Hub and in memory: references, readers, names, compatibility."""

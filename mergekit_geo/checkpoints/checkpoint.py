@@ -14,19 +14,19 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
+from mergekit_geo.checkpoints.adapter.factors import refuse_factors
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
-from mergekit_geo.checkpoints.factors import refuse_factors
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, absent_tensors, read_tensors
 from mergekit_geo.checkpoints.pipeline import refuse_pipeline
 from mergekit_geo.checkpoints.reading import Bytes, read_into
-from mergekit_geo.checkpoints.regular import find_irregular
-from mergekit_geo.checkpoints.sound_json import brief, read_json
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import License, license_in
 from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
 from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
+from mergekit_geo.files.regular import find_irregular
+from mergekit_geo.files.sound_json import brief, read_json
 
 Config = dict[str, Any]
 

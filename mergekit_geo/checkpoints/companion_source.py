@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.aligned import original
+from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.renamed import original
 
 
 def companions_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.aligned import AlignedCheckpoint, original
+from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.companion_source import companions_of, is_base_of
 from mergekit_geo.checkpoints.configuration import TIE, vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import CLASS, INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, schema_of
+from mergekit_geo.checkpoints.renamed import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.settings import differing_setting, differing_settings
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies

@@ -7,8 +7,8 @@ import math
 import re
 from typing import Any
 
-from mergekit_geo.checkpoints.sound_json import brief, parse_json
 from mergekit_geo.errors import FormatError
+from mergekit_geo.files.sound_json import brief, parse_json
 
 LAYERS = ("layer", "layers", "block", "blocks", "depth", "depths", "experts")
 COUNTED = re.compile(r"(?:^|_)(layers?|blocks?|depths?|experts|labels|stages)$")

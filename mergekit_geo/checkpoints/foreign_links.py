@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.companions import foreign_links
 from mergekit_geo.checkpoints.module_folders import MODULES, read_modules
 from mergekit_geo.checkpoints.own_files import refuse_links
+from mergekit_geo.checkpoints.side_files import foreign_links
 from mergekit_geo.checkpoints.sources import sources_of
 
 

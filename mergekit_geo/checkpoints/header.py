@@ -15,8 +15,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from mergekit_geo.checkpoints.regular import require_regular
 from mergekit_geo.errors import FormatError
+from mergekit_geo.files.regular import require_regular
 
 ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,

@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
     SafetensorsParsingError,
 )
 
+from mergekit_geo.checkpoints.adapter.factors import refuse_factors
 from mergekit_geo.checkpoints.checkpoint import (
     FolderCheckpoint,
     quantised_errors,
@@ -30,9 +31,7 @@ from mergekit_geo.checkpoints.checkpoint import (
     refuse_quantised,
     refuse_unreadable,
 )
-from mergekit_geo.checkpoints.companions import PATTERNS, companion_files, not_here, wanted_on_hub
 from mergekit_geo.checkpoints.configuration import refuse_oversized
-from mergekit_geo.checkpoints.factors import refuse_factors
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
 from mergekit_geo.checkpoints.hub_answers import (
     BEHIND_PROXY,
@@ -45,6 +44,7 @@ from mergekit_geo.checkpoints.hub_client import bars_hidden, network_errors, rea
 from mergekit_geo.checkpoints.index import INDEXES, weight_files
 from mergekit_geo.checkpoints.module_folders import read_modules
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.side_files import PATTERNS, companion_files, not_here, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import License, license_of
 from mergekit_geo.checkpoints.wrappers import note, unwrapped

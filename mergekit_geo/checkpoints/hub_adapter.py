@@ -8,16 +8,16 @@ from typing import NoReturn
 
 from huggingface_hub import snapshot_download
 
-from mergekit_geo.checkpoints.adapter_files import (
+from mergekit_geo.checkpoints.adapter.files import (
     ADAPTER_WEIGHTS,
     AdapterFolder,
     refuse_unreadable_adapter,
 )
-from mergekit_geo.checkpoints.adapter_settings import ADAPTER_CONFIG, read_settings
-from mergekit_geo.checkpoints.companions import not_here, wanted_on_hub
+from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG, read_settings
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.hub import Listing, hub_errors, read_remote_header, require_files
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.side_files import not_here, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 
 

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from mergekit_geo.checkpoints.header import Entries, read_header
-from mergekit_geo.checkpoints.sound_json import brief, parse_json, read_json
 from mergekit_geo.errors import FormatError
+from mergekit_geo.files.sound_json import brief, parse_json, read_json
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.adapter_files import ADAPTER_WEIGHTS
-from mergekit_geo.checkpoints.adapter_settings import ADAPTER_CONFIG
+from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.adapter.files import ADAPTER_WEIGHTS
+from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.companions import companion_files, module_files, tokenizer_files
 from mergekit_geo.checkpoints.index import index_of, weight_files
 from mergekit_geo.checkpoints.module_folders import SAFE, SHARDS, read_modules
+from mergekit_geo.checkpoints.side_files import companion_files, module_files, tokenizer_files
 
 SHOWN = 12
 """Names in a warning; the report has them all."""

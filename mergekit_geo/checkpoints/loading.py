@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.configuration import without_other_files
-from mergekit_geo.checkpoints.sound_json import read_json
 from mergekit_geo.errors import FormatError, GeoError, UnsupportedError
+from mergekit_geo.files.sound_json import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

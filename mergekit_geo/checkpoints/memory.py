@@ -81,7 +81,7 @@ class MemoryCheckpoint:
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
-        from mergekit_geo.checkpoints.in_torch import bytes_of
+        from mergekit_geo.checkpoints.dtypes import bytes_of
 
         data = bytes_of(self._state[name].view(-1)[start:stop].cpu())
         out[: len(data)] = data
@@ -122,7 +122,7 @@ def _ties(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def _info(name: str, key: str, tensor: Tensor) -> TensorInfo:
-    from mergekit_geo.checkpoints.in_torch import DTYPE_NAMES
+    from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES
 
     if tensor.dtype not in DTYPE_NAMES:
         raise UnsupportedError(f"tensor {key!r} is {tensor.dtype}", where=name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mergekit_geo.checkpoints.regular import read_bytes
-from mergekit_geo.checkpoints.sound_json import brief, parse_json
 from mergekit_geo.errors import FormatError
+from mergekit_geo.files.regular import read_bytes
+from mergekit_geo.files.sound_json import brief, parse_json
 
 MODULES = "modules.json"
 SAFE = ".safetensors"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from time import monotonic
 
-from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import FormatError
+from mergekit_geo.files.sound_json import brief
 
 PLAIN = re.compile(r"\^?(\w|\\?[.-])*")
 """A name, in which nothing can be tried twice."""

@@ -15,8 +15,8 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.header import read_header
 from mergekit_geo.checkpoints.module_folders import MODULES, Module, read_modules
-from mergekit_geo.checkpoints.sound_json import brief, read_json
 from mergekit_geo.errors import CheckpointError
+from mergekit_geo.files.sound_json import brief, read_json
 
 WEIGHTLESS = frozenset({"Normalize"})
 """Modules that may have no folder at all."""

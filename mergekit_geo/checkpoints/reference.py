@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.adapter_files import Adapter, AdapterFolder, is_adapter
-from mergekit_geo.checkpoints.adapter_names import Base
+from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.adapter.files import Adapter, AdapterFolder, is_adapter
+from mergekit_geo.checkpoints.adapter.names import Base
 from mergekit_geo.checkpoints.checkpoint import (
     OTHER_FORMATS,
     Checkpoint,
@@ -21,9 +21,9 @@ from mergekit_geo.checkpoints.checkpoint import (
     list_files,
     refuse_unreadable,
 )
-from mergekit_geo.checkpoints.local_path import local_path
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import ArgumentError, NotFoundError, UnsupportedError
+from mergekit_geo.files.local_path import local_path
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import Any
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE
 from mergekit_geo.checkpoints.loading import load_config
-from mergekit_geo.checkpoints.sound_json import brief
+from mergekit_geo.files.sound_json import brief
 
 SILENT = frozenset(
     {

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.aligned import original
+from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.renamed import original
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mergekit_geo.checkpoints.user_cache import CacheFolder
 from mergekit_geo.errors import HubError
+from mergekit_geo.files.user_cache import CacheFolder
 
 SHA256 = re.compile("[0-9a-f]{64}")
 AT_ONCE = 4

@@ -74,7 +74,7 @@ class Stamp:
 
 def stamps_in(folder: Path, *more: Path) -> tuple[Stamp, ...]:
     """Of the files of a checkpoint's folder that are read or copied, and of others."""
-    from mergekit_geo.checkpoints.companions import companion_files
+    from mergekit_geo.checkpoints.side_files import companion_files
 
     beside = [folder / file for file in companion_files(folder)]
     return tuple(map(Stamp.of, sorted({*beside, *more})))

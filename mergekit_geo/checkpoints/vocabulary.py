@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.loading import load_tokenizer
-from mergekit_geo.checkpoints.sound_json import brief, read_json
 from mergekit_geo.errors import FormatError
+from mergekit_geo.files.sound_json import brief, read_json
 
 Vocabulary = dict[str, int]
 

@@ -67,9 +67,9 @@ def finetune(
     """Train a model further, with SAM, and measure it before and after."""
     with session("finetune", options, again="the same command with --resume goes on") as current:
         relaunch(num_processes)
+        from mergekit_geo.commands.finetune import finetune as run
+        from mergekit_geo.training.config import SamArguments
         from mergekit_geo.training.hyperparameters import Training
-        from mergekit_geo.training.settings import SamArguments
-        from mergekit_geo.workflows.finetune import finetune as run
 
         result = run(
             model,

@@ -29,7 +29,7 @@ def push(
 ) -> None:
     """Push an output to the Hub, and compare what arrived with what is on the disk."""
     with session("push", options) as current:
-        from mergekit_geo.workflows.push import push as run
+        from mergekit_geo.commands.push import push as run
 
         result = run(
             folder,

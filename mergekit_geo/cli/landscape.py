@@ -48,8 +48,8 @@ def landscape(
     """Draw the loss on a plane through three models, beside a line, or around one model."""
     with session("landscape", options) as current:
         relaunch(num_processes)
-        from mergekit_geo.landscapes.settings import View
-        from mergekit_geo.workflows.landscape import landscape as run
+        from mergekit_geo.commands.landscape import landscape as run
+        from mergekit_geo.landscapes.config import View
 
         low, high = colours or (None, None)
         result = run(

@@ -42,7 +42,7 @@ def barrier(
     """Measure the loss on the way between models."""
     with session("barrier", options) as current:
         relaunch(num_processes)
-        from mergekit_geo.workflows.barrier import barrier as run
+        from mergekit_geo.commands.barrier import barrier as run
 
         result = run(
             models,
@@ -74,8 +74,8 @@ def sharpness(
     """Measure how curved the loss is where models stand."""
     with session("sharpness", options) as current:
         relaunch(num_processes)
+        from mergekit_geo.commands.sharpness import sharpness as run
         from mergekit_geo.curvature.levels import Radii
-        from mergekit_geo.workflows.sharpness import sharpness as run
 
         settings = options.settings()
         settings.pop("train_data")
@@ -95,7 +95,7 @@ def sharpness(
 def check(options: Talk, models: Models) -> None:
     """Tell whether models can be merged, without downloading weights."""
     with session("check", options) as current:
-        from mergekit_geo.workflows.check import check as run
+        from mergekit_geo.commands.check import check as run
 
         result = run(models)
         current.show(result.report)

@@ -66,8 +66,8 @@ def soup(
 ) -> None:
     """Average models: the weighted soup, or the one that loss chooses."""
     with session("soup", options) as current:
-        from mergekit_geo.workflows.choosing import Choosing
-        from mergekit_geo.workflows.soup import soup as run
+        from mergekit_geo.commands.soup import soup as run
+        from mergekit_geo.selection.config import Choosing
 
         result = run(
             models,
@@ -108,7 +108,7 @@ def slerp(
 ) -> None:
     """Merge two models along the arc between them, or more into their Karcher mean."""
     with session("slerp", options) as current:
-        from mergekit_geo.workflows.slerp import slerp as run
+        from mergekit_geo.commands.slerp import slerp as run
 
         result = run(
             models,
@@ -134,7 +134,7 @@ def point(
 ) -> None:
     """Write a checkpoint from a fitted path."""
     with session("point", options) as current:
-        from mergekit_geo.workflows.point import point as run
+        from mergekit_geo.commands.point import point as run
 
         result = run(folder, out, t=t, progress=current.progress(), **options.settings())
         current.show(result.report)

@@ -17,10 +17,10 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import BUILTIN, TRAIN, EvalData
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.live.settings import Compute
-from mergekit_geo.merging.settings import Output
-from mergekit_geo.objectives.settings import BUILTIN, TRAIN, EvalData
+from mergekit_geo.outputs.config import Output
 
 DATA, COMPUTE, OUTPUT, TALK = "Evaluation data", "Compute", "Output", "Talking"
 

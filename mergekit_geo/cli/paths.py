@@ -51,8 +51,8 @@ def path(
     """Fit a curve of low loss between two models."""
     with session("path", options) as current:
         relaunch(num_processes)
-        from mergekit_geo.connectivity.settings import Fitting
-        from mergekit_geo.workflows.path import fit_path as run
+        from mergekit_geo.commands.path import fit_path as run
+        from mergekit_geo.connectivity.config import Fitting
 
         result = run(
             models,

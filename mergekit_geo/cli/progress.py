@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from mergekit_geo.cli.inert import InertConsole
 from mergekit_geo.printable import printable
 from mergekit_geo.progress import Heartbeat, Silent
+from mergekit_geo.views.inert import InertConsole
 
 
 def console_progress(*, quiet: bool) -> Shown:

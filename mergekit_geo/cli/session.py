@@ -18,7 +18,7 @@ from mergekit_geo.printable import printable, printable_json, shortened
 if TYPE_CHECKING:
     from mergekit_geo.cli.options import Talk
     from mergekit_geo.cli.progress import Shown
-    from mergekit_geo.reports.schema import Report
+    from mergekit_geo.records.report import Report
 
 FAILED, GATE = 1, 3
 
@@ -75,7 +75,7 @@ class Session:
         if self.as_json:
             typer.echo(printable_json(report.to_json()), nl=False)
             return
-        from mergekit_geo.cli.tables import print_report
+        from mergekit_geo.views.console import print_report
 
         print_report(report)
 
@@ -97,7 +97,7 @@ class Session:
             return
         known = error if isinstance(error, GeoError) else _unexpected(error)
         if self.as_json:
-            from mergekit_geo.reports.schema import ErrorEntry, Report
+            from mergekit_geo.records.report import ErrorEntry, Report
 
             entry = ErrorEntry(
                 type=type(error).__name__,

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mergekit_geo.connectivity.profile import Profile
-from mergekit_geo.objectives.findings import Finding, finding, limit_of, percent
-from mergekit_geo.objectives.losses import Floats
-from mergekit_geo.objectives.statistics import Estimate, estimate
+from mergekit_geo.evaluation.statistics import Estimate, estimate
+from mergekit_geo.records.findings import Finding, finding, limit_of, percent
+from mergekit_geo.tasks.losses import Floats
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ def barrier(profile: Profile) -> Barrier:
 
     Example:
         >>> from mergekit_geo.connectivity.profile import trace
-        >>> from mergekit_geo.objectives.halves import Halves
-        >>> from mergekit_geo.objectives.losses import Losses
+        >>> from mergekit_geo.evaluation.split import Halves
+        >>> from mergekit_geo.tasks.losses import Losses
         >>> draw = np.random.default_rng(0).normal(2, 0.2, size=40)
         >>> def arch(t):
         ...     return Losses(3 + 4 * t * (1 - t) * draw, np.ones(40), np.arange(40))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.objectives.losses import Floats
+from mergekit_geo.tasks.losses import Floats
 
 Members = tuple[int, ...]
 

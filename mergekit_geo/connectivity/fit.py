@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergekit_geo.connectivity.bends import Bends
+from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.point_gradient import PRIME, PointGradient, optimizer_of
-from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.geometry.curves import rule_at
-from mergekit_geo.live.blend import InPlace
+from mergekit_geo.modules.blend import InPlace
 
 if TYPE_CHECKING:
-    from mergekit_geo.objectives.shuffled import Shuffled
+    from mergekit_geo.evaluation.shuffled import Shuffled
 
 
 class Fit:

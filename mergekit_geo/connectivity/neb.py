@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mergekit_geo.connectivity.bends import Bends
+from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.point_gradient import PointGradient, optimizer_of
-from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.geometry.curves import Polygon, respaced, rule_at
-from mergekit_geo.live.blend import InPlace
-from mergekit_geo.live.vectors import inner, norm
+from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.modules.vectors import inner, norm
 
 if TYPE_CHECKING:
-    from mergekit_geo.objectives.shuffled import Shuffled
+    from mergekit_geo.evaluation.shuffled import Shuffled
 
 RATES = (1.0, 1.0, 0.1, 0.01)
 """Of the cycles, in shares of the learning rate."""

@@ -14,12 +14,12 @@ from mergekit_geo.connectivity.barrier import barrier as heights_of
 from mergekit_geo.connectivity.basins import Basins, basins
 from mergekit_geo.connectivity.paths import Route
 from mergekit_geo.connectivity.profile import Profile, trace
-from mergekit_geo.connectivity.walk import Walk
-from mergekit_geo.objectives.findings import limit_of
-from mergekit_geo.objectives.halves import Halves
-from mergekit_geo.objectives.statistics import Estimate
-from mergekit_geo.reports.losses import BarrierEntry
-from mergekit_geo.workflows.losses import estimate_entry
+from mergekit_geo.evaluation.losses import estimate_entry
+from mergekit_geo.evaluation.points import Walk
+from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.statistics import Estimate
+from mergekit_geo.records.findings import limit_of
+from mergekit_geo.records.losses import BarrierEntry
 
 PAIR = 2
 

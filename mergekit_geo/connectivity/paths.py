@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.connectivity.settings import Fitting
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.connectivity.config import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.curves import Curve, rule_at
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.geometry.sphere import Slerp
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.objectives.settings import EvalData
 
 if TYPE_CHECKING:
-    from mergekit_geo.objectives.objective import FunctionObjective
+    from mergekit_geo.evaluation.objective import FunctionObjective
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mergekit_geo.connectivity.settings import Fitting
+from mergekit_geo.connectivity.config import Fitting
 from mergekit_geo.errors import DataError
-from mergekit_geo.live.blend import InPlace
-from mergekit_geo.live.distributed import gathered, summed, world
-from mergekit_geo.live.weights import Weights
+from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.modules.weights import Weights
+from mergekit_geo.processes import gathered, summed, world
 
 if TYPE_CHECKING:
-    from mergekit_geo.objectives.objective import Piece
-    from mergekit_geo.objectives.shuffled import Shuffled
+    from mergekit_geo.evaluation.objective import Piece
+    from mergekit_geo.evaluation.shuffled import Shuffled
 
 PRIME = 1_000_003
 """Keeps the random numbers of seeds and steps apart."""

@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.objectives.halves import Halves
-from mergekit_geo.objectives.losses import Floats, Losses
+from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.tasks.losses import Floats, Losses
 
 POINTS = 11
 MOST = 20

@@ -16,7 +16,7 @@ from torch import Tensor
 from mergekit_geo.curvature.levels import check_rho
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import DataError
-from mergekit_geo.live.vectors import norm
+from mergekit_geo.modules.vectors import norm
 
 STEPS, RESTARTS = 20, 2
 LONGEST = 2.0

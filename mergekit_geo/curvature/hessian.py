@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mergekit_geo.curvature.levels import DIFFERENCES, EXACT, PRODUCT_COST
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import GeoError
-from mergekit_geo.live.distributed import gathered, summed
+from mergekit_geo.processes import gathered, summed
 
 STEPS = {torch.float32: 3e-3, torch.float64: 1e-4}
 RANGE = 10.0

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.live.vectors import Floats, norm, orthogonalise
+from mergekit_geo.modules.vectors import Floats, norm, orthogonalise
 
 ROUNDING = 10.0
 """Of a product, in units of the dtype's precision: what is left below this is nothing."""

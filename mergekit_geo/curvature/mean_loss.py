@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from mergekit_geo.errors import DataError
-from mergekit_geo.live.distributed import gathered, summed, world
-from mergekit_geo.live.weights import Weights
+from mergekit_geo.modules.weights import Weights
+from mergekit_geo.processes import gathered, summed, world
 
 if TYPE_CHECKING:
-    from mergekit_geo.objectives.objective import Piece
+    from mergekit_geo.evaluation.objective import Piece
 
 
 class MeanLoss:

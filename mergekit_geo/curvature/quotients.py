@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from mergekit_geo.curvature.mean_loss import MeanLoss
-from mergekit_geo.live.vectors import norm
-from mergekit_geo.objectives.losses import Floats, Losses
-from mergekit_geo.objectives.objective import Objective
+from mergekit_geo.evaluation.objective import Objective
+from mergekit_geo.modules.vectors import norm
+from mergekit_geo.tasks.losses import Floats, Losses
 
 EVALUATIONS = 3
 

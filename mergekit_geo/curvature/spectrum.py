@@ -19,7 +19,7 @@ import torch
 
 from mergekit_geo.curvature.lanczos import Product, lanczos, random_start
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.live.vectors import Floats
+from mergekit_geo.modules.vectors import Floats
 
 LEVEL = 0.95
 SAME = 1e-6

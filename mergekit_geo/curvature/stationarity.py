@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mergekit_geo.curvature.levels import GROUPS
 from mergekit_geo.curvature.mean_loss import MeanLoss
-from mergekit_geo.live.vectors import inner, norm
-from mergekit_geo.objectives.findings import limit_of, sized
-from mergekit_geo.objectives.statistics import LEVEL, POWER
+from mergekit_geo.evaluation.statistics import LEVEL, POWER
+from mergekit_geo.modules.vectors import inner, norm
+from mergekit_geo.records.findings import limit_of, sized
 
 Floats = NDArray[np.float64]
 

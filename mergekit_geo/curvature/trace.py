@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mergekit_geo.curvature.lanczos import Product, multiply, rounding
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.live.vectors import Floats, coordinates, norm, orthogonalise
+from mergekit_geo.modules.vectors import Floats, coordinates, norm, orthogonalise
 
 FEWEST_PRODUCTS = 4
 LEAST = 1e-6

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
-from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.landscapes.filters import Filters
-from mergekit_geo.objectives.losses import Floats, Indices
+from mergekit_geo.tasks.losses import Floats, Indices
 
 BLOCK = 1 << 16
 """Elements that are drawn together."""

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from mergekit_geo.checkpoints.header import TensorInfo
-from mergekit_geo.objectives.losses import Indices
+from mergekit_geo.tasks.losses import Indices
 
 MATRIX, CONVOLUTION = 2, 4
 """Fewest axes of a weight, and of one whose every axis but the first belongs to a filter."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mergekit_geo.objectives.losses import Floats, Losses
+from mergekit_geo.tasks.losses import Floats, Losses
 
 Measure = Callable[[int, float, float], Losses]
 """Number of a point from 1 on, and its coordinates, to the losses there."""

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mergekit_geo.checkpoints.index import stem_of
-from mergekit_geo.checkpoints.layout import Shard, index_file, plan_shards
-from mergekit_geo.checkpoints.workspace import Workspace
-from mergekit_geo.checkpoints.writer import ShardWriter
 from mergekit_geo.errors import DiskFullError
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.outputs.layout import Shard, index_file, plan_shards
+from mergekit_geo.outputs.workspace import Workspace
+from mergekit_geo.outputs.writer import ShardWriter
 
 FLUSH_BYTES = 1 << 30
 """Data between two flushes; at most so much is merged again after a power cut."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES, bytes_of
+from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.merging.blend import Blend
 

@@ -67,7 +67,7 @@ def widened(stretch: Stretch) -> Stretch:
     """The same elements as float64: beside one of these, all are summed in float64."""
     import torch
 
-    from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES, bytes_of
+    from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 
     stored = torch.from_numpy(stretch.data.copy()).view(TORCH_DTYPES[stretch.dtype])
     return Stretch(bytes_of(stored.double()), "F64")

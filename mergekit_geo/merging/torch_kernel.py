@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES, bytes_of
+from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.cores import core_count

@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from mergekit_geo.connectivity.settings import FITTED, Fitting
+from mergekit_geo.connectivity.config import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.recipes.part import Part, Seed, Whole
-from mergekit_geo.workflows.choosing import Choosing
+from mergekit_geo.selection.config import Choosing
 
 CHOICE = ("kind", "pick", "train_data", "average_points", "tolerance", "control")
 

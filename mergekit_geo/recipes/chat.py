@@ -17,8 +17,8 @@ the ends of replies: none of these is in the formats, and none is here.
 
 from __future__ import annotations
 
-from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import RecipeError
+from mergekit_geo.files.sound_json import brief
 
 CHATML = """\
 {% for message in messages %}\

@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.modules import mergeable
-from mergekit_geo.checkpoints.workspace import resolved
+from mergekit_geo.checkpoints.origin import count_parameters, model_entry, provenance
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
-from mergekit_geo.merging.settings import DTYPES, Output
+from mergekit_geo.outputs.config import DTYPES, Output
+from mergekit_geo.outputs.workspace import resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
-from mergekit_geo.recipes.prepared import Prepared, prepare
-from mergekit_geo.reports.plan import PlanMeasurements, PlannedMember, PlanRow
-from mergekit_geo.reports.provenance import count_parameters, model_entry, provenance
-from mergekit_geo.reports.schema import Report
+from mergekit_geo.recipes.plan import Prepared, prepare
+from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
+from mergekit_geo.records.report import Report
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.objectives.settings import EvalData
-    from mergekit_geo.workflows.losses import Data
+    from mergekit_geo.config.data import EvalData
+    from mergekit_geo.evaluation.losses import Data
 
 Numbers = tuple[float, ...]
 

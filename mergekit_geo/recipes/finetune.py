@@ -7,13 +7,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mergekit_geo.checkpoints.sound_json import brief
+from mergekit_geo.config.data import TRAIN, EvalData
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.files.sound_json import brief
 from mergekit_geo.limits import MOST
-from mergekit_geo.objectives.settings import TRAIN, EvalData
 from mergekit_geo.recipes.part import Part, Seed, Whole
+from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.hyperparameters import Training
-from mergekit_geo.training.settings import SamArguments
 
 NAME, UNFINISHED = re.compile(r"\w[\w.-]*"), ".partial"
 """A member is a folder of its name, and one with this end while it is trained."""

@@ -9,8 +9,8 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import RecipeError
+from mergekit_geo.files.sound_json import brief
 from mergekit_geo.geometry.linear import Linear, normalized
 from mergekit_geo.geometry.masked import (
     Keep,

@@ -7,20 +7,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mergekit_geo.live.settings import Compute
-from mergekit_geo.objectives.objective import TaskObjective
-from mergekit_geo.objectives.rows import is_on_hub, load_rows
-from mergekit_geo.objectives.settings import EvalData
-from mergekit_geo.objectives.shuffled import Shuffled
+from mergekit_geo.commands.finetune import needed_bytes
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.load import is_on_hub, load_rows
+from mergekit_geo.evaluation.objective import TaskObjective
+from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.recipes.places import beside
 from mergekit_geo.recipes.training import Orders, Ready, ready
-from mergekit_geo.reports.plan import PlannedMember
-from mergekit_geo.workflows.finetune import needed_bytes
+from mergekit_geo.records.plan import PlannedMember
 
 if TYPE_CHECKING:
-    from mergekit_geo.merging.settings import Output
+    from mergekit_geo.outputs.config import Output
     from mergekit_geo.recipes.members import Member
-    from mergekit_geo.recipes.prepared import Prepared
+    from mergekit_geo.recipes.plan import Prepared
 
 
 def planned_members(

@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mergekit_geo.checkpoints.local_path import local_path
-from mergekit_geo.checkpoints.regular import read_bytes
-from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import ArgumentError, RecipeError
+from mergekit_geo.files.local_path import local_path
+from mergekit_geo.files.regular import read_bytes
+from mergekit_geo.files.sound_json import brief
+from mergekit_geo.files.sound_yaml import compose, construct
 from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
 from mergekit_geo.recipes.members import misnamed
@@ -28,7 +29,6 @@ from mergekit_geo.recipes.schema import (
     Source,
     Tokenizer,
 )
-from mergekit_geo.recipes.sound_yaml import compose, construct
 from mergekit_geo.recipes.values import LONGEST
 
 Place = tuple[int | str, ...]

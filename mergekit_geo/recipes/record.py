@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.commands.request import Request
 from mergekit_geo.recipes.chat import chat_template
-from mergekit_geo.workflows.request import Request
 
 if TYPE_CHECKING:
-    from mergekit_geo.recipes.prepared import Prepared
+    from mergekit_geo.recipes.plan import Prepared
 
 COPY = "recipe.yml"
 """Every output holds its recipe under this name, with the commits of models on the Hub."""

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.files.sound_json import brief
 
 PARTS = ("model", "lora", "override_architecture")
 PLACE = ("path", "revision")

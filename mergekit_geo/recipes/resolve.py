@@ -10,7 +10,7 @@ from itertools import islice
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.errors import GeoError, RecipeError
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.recipes.cast import Cast
+from mergekit_geo.recipes.inputs import Cast
 from mergekit_geo.recipes.methods import Said
 from mergekit_geo.recipes.slices import is_after_layers, spots
 from mergekit_geo.recipes.values import (

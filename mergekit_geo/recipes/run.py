@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.clock import on_one_clock
-from mergekit_geo.connectivity.settings import FITTED, Fitting
+from mergekit_geo.commands.early import check_early
+from mergekit_geo.commands.merge import merge, require_one_process
+from mergekit_geo.commands.request import Request
+from mergekit_geo.commands.result import MergeResult
+from mergekit_geo.commands.soup import BUILTIN_TEXT, soup_request
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.connectivity.config import FITTED, Fitting
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.live.settings import Compute
-from mergekit_geo.merging.settings import Output
-from mergekit_geo.objectives.settings import EvalData
+from mergekit_geo.outputs.config import Output
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
 from mergekit_geo.recipes.places import folder_of_members
-from mergekit_geo.recipes.prepared import Prepared, prepare
+from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.schema import Recipe
-from mergekit_geo.workflows.choosing import Choosing
-from mergekit_geo.workflows.early import check_early
-from mergekit_geo.workflows.merge import merge, require_one_process
-from mergekit_geo.workflows.request import Request
-from mergekit_geo.workflows.result import MergeResult
-from mergekit_geo.workflows.soup import BUILTIN_TEXT, soup_request
+from mergekit_geo.selection.config import Choosing
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.workflows.losses import Data
+    from mergekit_geo.evaluation.losses import Data
 
 
 @on_one_clock

@@ -17,7 +17,7 @@ from mergekit_geo.recipes.values import Value, layer_number, layered
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.recipes.cast import Cast
+    from mergekit_geo.recipes.inputs import Cast
 
 BY_MODEL = ("linear", "passthrough")
 """Methods to which a model of weight zero is none: slices may have unlike models."""

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.checkpoints.sources import pinned
-from mergekit_geo.checkpoints.workspace import check_output, partial_of, unfinished
+from mergekit_geo.commands.finetune import overlap_warnings, tune
 from mergekit_geo.errors import GeoError, OutputError, OutputExistsError
+from mergekit_geo.evaluation.losses import LossPlan
+from mergekit_geo.outputs.workspace import check_output, partial_of, unfinished
 from mergekit_geo.recipes.members import Member
-from mergekit_geo.workflows.finetune import overlap_warnings, tune
-from mergekit_geo.workflows.losses import LossPlan
-from mergekit_geo.workflows.training_folder import RECORD, TUNED, differences, holds_work
-from mergekit_geo.workflows.tuning import Asked, Tuning, changes, make_tuning
+from mergekit_geo.training.store import RECORD, TUNED, differences, holds_work
+from mergekit_geo.training.tuning import Asked, Tuning, changes, make_tuning
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.live.settings import Compute
-    from mergekit_geo.merging.settings import Output
-    from mergekit_geo.objectives.settings import EvalData
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.data import EvalData
+    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.outputs.config import Output
     from mergekit_geo.progress import Progress
-    from mergekit_geo.reports.finetune import FinetuneMeasurements
-    from mergekit_geo.reports.schema import Report
-    from mergekit_geo.workflows.losses import Data
+    from mergekit_geo.records.report import Report
+    from mergekit_geo.records.training import FinetuneMeasurements
 
 ELSEWHERE = "it is measured as a parent of the merge that it was trained for"
 ANEW = "--overwrite trains it anew; a folder named under models is taken as it is"
@@ -188,7 +188,7 @@ def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> Trained
 
 
 def _report(one: Ready, progress: Progress) -> Report:
-    from mergekit_geo.reports.reading import read_report
+    from mergekit_geo.records.reading import read_report
 
     if one.finished:
         progress.say(f"{one.member.name} is trained already: {one.place}")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from mergekit_geo.checkpoints.sound_json import brief
 from mergekit_geo.errors import RecipeError
+from mergekit_geo.files.sound_json import brief
 from mergekit_geo.merging.groups import NUMBERED
 
 Number = float | bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mergekit_geo.selection.joining import best_first, join
+from mergekit_geo.selection.chain import best_first, join
 
 Members = tuple[int, ...]
 

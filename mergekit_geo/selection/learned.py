@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.header import ITEM_BYTES
-from mergekit_geo.checkpoints.in_torch import bytes_of
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.live.blend import InPlace
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import group_of
 from mergekit_geo.merging.kernels import Kernel, Stretch
+from mergekit_geo.modules.blend import InPlace
 
 STRETCH = 1 << 18
 INSIDE = 0.01

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from mergekit_geo.checkpoints.writer import save_tensors
-from mergekit_geo.live.distributed import is_first, summed, world
+from mergekit_geo.outputs.writer import save_tensors
+from mergekit_geo.processes import is_first, summed, world
 from mergekit_geo.training.summary import SamSummary
 from mergekit_geo.training.trainer import COUNTS, SamTrainer
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from mergekit_geo.objectives.shuffled import Shuffled
+    from mergekit_geo.evaluation.shuffled import Shuffled
     from mergekit_geo.training.hyperparameters import Training
 
 WEIGHTS = "model.safetensors"

@@ -13,8 +13,8 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.live.distributed import launched
-from mergekit_geo.training.settings import AUTO, PER_REPLICA, SYNCHRONISED
+from mergekit_geo.processes import launched
+from mergekit_geo.training.config import AUTO, PER_REPLICA, SYNCHRONISED
 
 
 def mode_of(model: Module, asked: str) -> str:

@@ -38,10 +38,10 @@ from torch.optim import Optimizer
 
 from mergekit_geo.errors import NonFiniteError
 from mergekit_geo.training.ascent import Ascent
-from mergekit_geo.training.refusals import check_backend, check_optimizer, check_weights
+from mergekit_geo.training.checks import check_backend, check_optimizer, check_weights
+from mergekit_geo.training.config import PER_REPLICA, SamArguments
 from mergekit_geo.training.replay import RandomState, Statistics, devices_of
 from mergekit_geo.training.replicas import all_agree, mode_of, rank, unexchanged, world
-from mergekit_geo.training.settings import PER_REPLICA, SamArguments
 from mergekit_geo.training.summary import SamSummary
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from transformers import (
 
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.live.models import quiet_transformers
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
+from mergekit_geo.modules.load import quiet_transformers
 
 
 def llama(**settings: Any) -> PreTrainedModel:

@@ -16,12 +16,12 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.errors import IncompatibleError
-from mergekit_geo.live.models import quiet_transformers
-from mergekit_geo.merging.settings import Output
+from mergekit_geo.modules.load import quiet_transformers
+from mergekit_geo.outputs.config import Output
 from tests.checkpoints.adapter_models import (
     loaded,
     make_adapter,

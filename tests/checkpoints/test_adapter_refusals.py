@@ -23,9 +23,10 @@ from peft import (
 from safetensors.torch import load_file, save_file
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints import adapter_settings
+from mergekit_geo.checkpoints.adapter import settings
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
+from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import (
     ArgumentError,
     FormatError,
@@ -34,9 +35,8 @@ from mergekit_geo.errors import (
     NotFoundError,
     UnsupportedError,
 )
-from mergekit_geo.live.models import quiet_transformers
-from mergekit_geo.live.open import open_module
-from mergekit_geo.live.settings import Compute
+from mergekit_geo.modules.load import quiet_transformers
+from mergekit_geo.modules.open import open_module
 from tests.checkpoints.adapter_models import (
     loaded,
     make_adapter,
@@ -152,7 +152,7 @@ def test_activated_lora_cannot_be_merged(adapter: Path) -> None:
 
 def test_the_remedy_says_how_to_get_peft(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(adapter / "adapter_config.json", peft_type="LOKR")
-    monkeypatch.setattr(adapter_settings, "find_spec", lambda name: None)
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match=r"\(pip install 'mergekit_geo\[peft\]', then merge"):
         open_checkpoint(adapter)
 

@@ -13,17 +13,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from mergekit_geo.checkpoints import adapter_fit, adapter_names
-from mergekit_geo.checkpoints.adapter_files import AdapterFolder
-from mergekit_geo.checkpoints.adapter_names import Base
-from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES, bytes_of
+from mergekit_geo.checkpoints.adapter import compatibility, names
+from mergekit_geo.checkpoints.adapter.files import AdapterFolder
+from mergekit_geo.checkpoints.adapter.names import Base
+from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.config.compute import Compute
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.live.blend import Reloading
-from mergekit_geo.live.open import open_live, open_module
-from mergekit_geo.live.settings import Compute
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.modules.blend import Reloading
+from mergekit_geo.modules.open import open_live, open_module
 from tests.checkpoints.adapter_models import (
     loaded,
     make_adapter,
@@ -156,9 +156,9 @@ def test_an_ordinary_adapter_does_not_wait_for_transformers(
     base, adapter = pair(target_modules="all-linear")
     questions: list[object] = []
     monkeypatch.setattr(
-        adapter_names, "schema_of", lambda config: questions.append(config) or schema_of(config)
+        names, "schema_of", lambda config: questions.append(config) or schema_of(config)
     )
-    monkeypatch.setattr(adapter_fit, "is_ordinary", lambda *_: not asked)
+    monkeypatch.setattr(compatibility, "is_ordinary", lambda *_: not asked)
     found = merged_here(adapter)
     assert bool(questions) == asked
     expected = merged_by_peft(base, adapter).state_dict()
@@ -180,7 +180,7 @@ def test_for_any_other_transformers_is_asked(
     kind: str, settings: dict[str, Any], pair: Pair
 ) -> None:
     base, adapter = pair(kind, **settings)
-    assert not adapter_fit.is_ordinary(Base(open_checkpoint(base)), AdapterFolder(adapter))
+    assert not compatibility.is_ordinary(Base(open_checkpoint(base)), AdapterFolder(adapter))
 
 
 def test_old_names_of_the_base_are_found(pair: Pair) -> None:

@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
-from mergekit_geo.checkpoints.finished import require_finished
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.cli.app import app
+from mergekit_geo.commands.merge import write_companions
 from mergekit_geo.errors import GeoError, IncompatibleError, PushError, UnsupportedError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.outputs.verify import require_finished
 from mergekit_geo.recipes.dry_run import dry_run
-from mergekit_geo.workflows.merge import write_companions
 from tests.checkpoints.hub_models import make_model
 from tests.checkpoints.hub_process import command_line, succeeded
 from tests.checkpoints.hub_server import serve_hub

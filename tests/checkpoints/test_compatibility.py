@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
-from mergekit_geo.checkpoints.in_torch import bytes_of
+from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import IncompatibleError

@@ -10,8 +10,8 @@ from transformers import AutoConfig, Mamba2Config, Mamba2ForCausalLM
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import read_config
-from mergekit_geo.checkpoints.side_files_out import copy_companions, write_config
 from mergekit_geo.errors import FormatError
+from mergekit_geo.outputs.side_files import copy_companions, write_config
 
 TAGS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 

@@ -10,8 +10,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.finished import require_finished
 from mergekit_geo.errors import PushError
+from mergekit_geo.outputs.verify import require_finished
 from tests.conftest import Save
 
 

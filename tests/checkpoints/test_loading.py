@@ -18,9 +18,9 @@ from mergekit_geo.checkpoints.loading import (
     load_tokenizer,
     own_class,
 )
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.datasets import hub_rows
 from mergekit_geo.errors import CheckpointError, DataError, FormatError, UnsupportedError
-from mergekit_geo.objectives.dataset_rows import hub_rows
-from mergekit_geo.objectives.settings import EvalData
 from tests.checkpoints.code_models import (
     OWN_MODEL,
     code_model,

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergekit_geo.checkpoints import low_rank
-from mergekit_geo.checkpoints.low_rank import LowRank
+from mergekit_geo.checkpoints.adapter import low_rank
+from mergekit_geo.checkpoints.adapter.low_rank import LowRank
 
 SIZES = st.integers(1, 9)
 

@@ -7,16 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mergekit_geo.checkpoints.companions import companion_files
+from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES, bytes_of
 from mergekit_geo.checkpoints.header import TensorInfo
-from mergekit_geo.checkpoints.in_torch import DTYPE_NAMES, bytes_of
-from mergekit_geo.checkpoints.journal import Journal
-from mergekit_geo.checkpoints.kind import MARK
-from mergekit_geo.checkpoints.layout import index_file, parse_size, plan_shards
-from mergekit_geo.checkpoints.side_files_out import copy_companions
-from mergekit_geo.checkpoints.workspace import Workspace, check_output, claim_of
-from mergekit_geo.checkpoints.writer import ShardWriter
+from mergekit_geo.checkpoints.side_files import companion_files
 from mergekit_geo.errors import ArgumentError, DiskFullError, OutputError, OutputExistsError
+from mergekit_geo.outputs.journal import Journal
+from mergekit_geo.outputs.kind import MARK
+from mergekit_geo.outputs.layout import index_file, parse_size, plan_shards
+from mergekit_geo.outputs.side_files import copy_companions
+from mergekit_geo.outputs.workspace import Workspace, check_output, claim_of
+from mergekit_geo.outputs.writer import ShardWriter
 from tests.checkpoints.test_reading import EVERY_DTYPE
 
 INFOS = {

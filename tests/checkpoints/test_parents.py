@@ -22,7 +22,7 @@ from transformers import (
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
-from mergekit_geo.checkpoints.in_torch import bytes_of
+from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.index import INDEX
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import FormatError

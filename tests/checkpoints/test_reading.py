@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
-from mergekit_geo.checkpoints.in_torch import bytes_of
+from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_index
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.checkpoints.reference import open_checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mergekit_geo.checkpoints.user_cache import CacheFolder, cache_folder
+from mergekit_geo.files.user_cache import CacheFolder, cache_folder
 
 
 @pytest.fixture

@@ -170,8 +170,8 @@ def stop_at(
     ("module", "said", "is_out"),
     [
         ("mergekit_geo.cli.commands", "nothing was begun", False),
-        ("mergekit_geo.workflows.merge", "nothing is half-written, and the same", False),
-        ("mergekit_geo.cli.tables", "the work was done already", True),
+        ("mergekit_geo.commands.merge", "nothing is half-written, and the same", False),
+        ("mergekit_geo.views.console", "the work was done already", True),
     ],
     ids=["when it starts", "when it loads libraries", "when it prints"],
 )
@@ -192,8 +192,8 @@ def test_a_signal_while_an_output_is_pushed_tells_what_pushes_it(
     def stopped(*given: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mergekit_geo.workflows.early.prepare_push", lambda *given: None)
-    monkeypatch.setattr("mergekit_geo.workflows.push._pushed", stopped)
+    monkeypatch.setattr("mergekit_geo.commands.early.prepare_push", lambda *given: None)
+    monkeypatch.setattr("mergekit_geo.commands.push._pushed", stopped)
     out = tmp_path / "out"
     words = ["soup", save("a"), save("b"), "-o", out, "--no-eval", "--push-to", "org/name"]
     done = CliRunner().invoke(app, list(map(str, words)))
@@ -209,7 +209,7 @@ def test_a_signal_that_a_library_swallows_still_ends_the_command(
     code = AT_IMPORT.replace("            os.kill", "            try: os.kill")
     code = code.replace("{then}", "except BaseException: pass")
     done = subprocess.run(
-        [sys.executable, "-c", code, "mergekit_geo.workflows.merge", "15", *map(str, words)],
+        [sys.executable, "-c", code, "mergekit_geo.commands.merge", "15", *map(str, words)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 143

@@ -7,8 +7,8 @@ import pytest
 
 from mergekit_geo.connectivity.barrier import Barrier, barrier
 from mergekit_geo.connectivity.profile import Profile, trace
-from mergekit_geo.objectives.halves import Halves
-from mergekit_geo.objectives.losses import Floats, Indices, Losses
+from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.tasks.losses import Floats, Indices, Losses
 
 Curve = Callable[[float], Floats]
 COUNT = 40

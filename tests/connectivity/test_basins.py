@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mergekit_geo.connectivity.basins import basins
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.objectives.losses import Floats
+from mergekit_geo.tasks.losses import Floats
 
 
 def matrix(count: int, *joined: tuple[int, int]) -> Floats:

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
-from mergekit_geo.connectivity.bends import Bends
+from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
-from mergekit_geo.connectivity.settings import Fitting
 from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.evaluation.objective import FunctionObjective
+from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.geometry.curves import Still, curve_of, rule_at
-from mergekit_geo.live.blend import InPlace, module_names
-from mergekit_geo.objectives.objective import FunctionObjective
-from mergekit_geo.objectives.shuffled import Shuffled
+from mergekit_geo.modules.blend import InPlace, module_names
 
 
 def network(seed: int) -> nn.Module:

@@ -8,8 +8,8 @@ import pytest
 
 from mergekit_geo.connectivity.profile import MOST, POINTS, Profile, trace
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.objectives.halves import Halves
-from mergekit_geo.objectives.losses import Losses
+from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.tasks.losses import Losses
 
 Curve = Callable[[float], float]
 GRID = np.linspace(0, 1, 101)

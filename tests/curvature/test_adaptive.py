@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mergekit_geo.curvature.adaptive import average_sharpness
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.objectives.objective import FunctionObjective
+from mergekit_geo.evaluation.objective import FunctionObjective
 
 SIZE = 40
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from mergekit_geo.curvature.ascent import along, one_step, projected_ascent
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.live.vectors import inner, norm
-from mergekit_geo.objectives.objective import FunctionObjective
+from mergekit_geo.evaluation.objective import FunctionObjective
+from mergekit_geo.modules.vectors import inner, norm
 
 Loss = Callable[[Tensor], Tensor]
 

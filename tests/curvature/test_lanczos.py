@@ -15,7 +15,7 @@ from mergekit_geo.curvature.lanczos import (
     random_start,
 )
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.live.vectors import coordinates, norm
+from mergekit_geo.modules.vectors import coordinates, norm
 
 
 def by(matrix: Tensor) -> Product:

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import DataError
-from mergekit_geo.live.distributed import is_first
+from mergekit_geo.processes import is_first
 
 Piece = Callable[[nn.Module], tuple[Tensor, Tensor]]
 SIZES = (4, 9, 1, 6, 3)
@@ -219,7 +219,7 @@ def test_two_gloo_processes_find_what_one_does(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    from mergekit_geo.live.distributed import world
+    from mergekit_geo.processes import world
 
     torch.set_num_threads(1)
     result = {**measure(), "processes": world()[1]}

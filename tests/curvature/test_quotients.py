@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.quotients import EVALUATIONS, quotients
-from mergekit_geo.objectives.losses import Losses
-from mergekit_geo.objectives.objective import FunctionObjective
-from mergekit_geo.objectives.statistics import mean_loss
+from mergekit_geo.evaluation.objective import FunctionObjective
+from mergekit_geo.evaluation.statistics import mean_loss
+from mergekit_geo.tasks.losses import Losses
 from tests.conftest import load_script
 
 

@@ -10,10 +10,10 @@ from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.landscapes.directions import BLOCK, Direction
 from mergekit_geo.landscapes.filters import Filters
-from mergekit_geo.live.anchors import HeldCheckpoint, hold
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
+from mergekit_geo.modules.held import HeldCheckpoint, hold
 
 COUNT = 2 * BLOCK + 1000
 """Elements of the large tensor: more than two blocks."""

@@ -24,10 +24,10 @@ from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.landscapes.directions import Direction
 from mergekit_geo.landscapes.filters import Filters, filters_of
-from mergekit_geo.live.blend import module_names
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
+from mergekit_geo.modules.blend import module_names
 
 
 def llama() -> nn.Module:

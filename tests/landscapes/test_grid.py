@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.landscapes.config import View
 from mergekit_geo.landscapes.grid import around, beyond, scan
-from mergekit_geo.landscapes.settings import View
-from mergekit_geo.objectives.losses import Losses
+from mergekit_geo.tasks.losses import Losses
 
 
 @given(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES, bytes_of
+from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.merging.kernels import EXPONENTS, Kernel, Stretch
 from mergekit_geo.merging.native import NativeKernel
 from mergekit_geo.merging.torch_kernel import TorchKernel

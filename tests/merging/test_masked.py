@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES
+from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.geometry.masked import (

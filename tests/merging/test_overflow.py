@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mergekit_geo.checkpoints.in_torch import TORCH_DTYPES
+from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.geometry.linear import Linear

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mergekit_geo.objectives.text import builtin_documents
+from mergekit_geo.data.text import builtin_documents
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 import mergekit_geo as geo
+from mergekit_geo.commands.path import fitted_route
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.progress import Silent
 from mergekit_geo.recipes.dry_run import dry_run
-from mergekit_geo.workflows.path import fitted_route
 
 HELD = {"data": "builtin:python-docs", "seq_len": 8, "max_examples": 150}
 FIT = {"steps": 3, "train_batch_size": 4, "lr": 3e-3}

@@ -21,7 +21,7 @@ from mergekit_geo.geometry.masked import (
     Spread,
 )  # fmt: skip
 from mergekit_geo.recipes.dry_run import dry_run
-from mergekit_geo.recipes.prepared import prepare
+from mergekit_geo.recipes.plan import prepare
 from tests.conftest import Save
 
 NAMES = ["embed.weight", *(f"layers.{i}.{part}" for i in range(3) for part in ("attn", "mlp"))]

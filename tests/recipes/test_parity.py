@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import mergekit_geo as geo
-from mergekit_geo.recipes.cast import cast_of
+from mergekit_geo.recipes.inputs import cast_of
 from mergekit_geo.recipes.methods import METHODS
 from mergekit_geo.recipes.reading import read_recipe
 from tests.conftest import load_script

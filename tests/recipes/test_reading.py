@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.recipes.cast import Cast, cast_of
+from mergekit_geo.recipes.inputs import Cast, cast_of
 from mergekit_geo.recipes.methods import ELSEWHERE
 from mergekit_geo.recipes.reading import read_recipe
 from mergekit_geo.recipes.values import at

@@ -11,14 +11,14 @@ from torch import nn
 
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.live.blend import InPlace
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import kernel_for
+from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.selection.chain import join
 from mergekit_geo.selection.flattest import flattest
 from mergekit_geo.selection.greedy import Members, greedy
-from mergekit_geo.selection.joining import join
 from mergekit_geo.selection.learned import inner_products, learn, soup_of
-from mergekit_geo.selection.line_search import line_search
+from mergekit_geo.selection.line import line_search
 
 LOSSES = st.lists(st.floats(0.1, 9), min_size=1, max_size=6)
 
@@ -219,8 +219,8 @@ def test_soup_of_groups_gives_each_tensor_its_own_coefficients() -> None:
 
 def test_learned_soup_of_folders(family: Path) -> None:
     from mergekit_geo.checkpoints.reference import open_checkpoint
-    from mergekit_geo.live.open import open_live
-    from mergekit_geo.live.settings import Compute
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.modules.open import open_live
 
     blend = Blend(tuple(open_checkpoint(family / name) for name in "abc"), Linear((1 / 3,) * 3))
     live = open_live(blend, Compute(device="cpu"))

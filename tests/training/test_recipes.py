@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from mergekit_geo.objectives.text import builtin_documents
+from mergekit_geo.data.text import builtin_documents
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

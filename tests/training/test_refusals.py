@@ -10,8 +10,8 @@ from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
 from mergekit_geo.errors import ArgumentError, UnsupportedError
+from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
-from mergekit_geo.training.settings import SamArguments
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
-from mergekit_geo.training.settings import SamArguments
 from tests.training import naive
 
 Batch = tuple[Tensor, Tensor]

@@ -6,7 +6,7 @@ import pytest
 from transformers import HfArgumentParser
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.training.settings import SamArguments
+from mergekit_geo.training.config import SamArguments
 
 
 def test_stand_on_a_command_line() -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from mergekit_geo.errors import NonFiniteError
+from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
-from mergekit_geo.training.settings import SamArguments
 
 GOOD = torch.ones(4, 3)
 

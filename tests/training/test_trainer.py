@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 from mergekit_geo.errors import ArgumentError, NonFiniteError, UnsupportedError
+from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
-from mergekit_geo.training.settings import SamArguments
 from mergekit_geo.training.summary import SamSummary
 from mergekit_geo.training.trainer import SamMixin, SamTrainer
 

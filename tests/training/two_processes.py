@@ -19,8 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 from transformers.distributed import DistributedConfig
 
 from mergekit_geo.errors import GeoError
+from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
-from mergekit_geo.training.settings import SamArguments
 from mergekit_geo.training.trainer import SamTrainer
 
 FOLDER = Path(sys.argv[-1])

@@ -1,0 +1,1 @@
+"""LoRA adapters as checkpoints: a base and low-rank factors."""

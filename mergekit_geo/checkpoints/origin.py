@@ -1,0 +1,77 @@
+"""Where numbers come from: versions, times, inputs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from typing import Literal
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.sources import sources_of
+from mergekit_geo.checkpoints.stated_license import stated_license
+from mergekit_geo.records.report import LicenseEntry, ModelEntry, Provenance, SourceEntry
+
+LIBRARIES = ("mergekit_geo", "torch", "transformers", "safetensors", "huggingface_hub", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the libraries that matter."""
+    return {"python": python_version(), **{name: _version(name) for name in LIBRARIES}}
+
+
+def provenance(
+    began: float,
+    device: str | None = None,
+    dtype: str | None = None,
+    attention: str | None = None,
+    command: str = "",
+) -> Provenance:
+    """Provenance of work that began at `began` (seconds since 1970) and ends now."""
+    return Provenance(
+        versions=versions(),
+        started=datetime.fromtimestamp(began, UTC).isoformat(timespec="seconds"),
+        seconds=round(time.time() - began, 3),
+        device=device,
+        dtype=dtype,
+        attention=attention,
+        command=command,
+    )
+
+
+def count_parameters(checkpoint: Checkpoint) -> int:
+    """Number of elements of a checkpoint's float tensors."""
+    return sum(info.count for info in checkpoint.tensors.values() if info.is_float)
+
+
+def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "parent") -> ModelEntry:
+    """How a report names an input."""
+    stated = stated_license(checkpoint)
+    entry = ModelEntry(
+        name=checkpoint.name,
+        revision=checkpoint.revision,
+        parameters=count_parameters(checkpoint),
+        license=LicenseEntry(**asdict(stated)) if stated else None,
+        architecture=_architecture(checkpoint.config),
+        role=role,
+    )
+    parts = [SourceEntry(name=s.name, revision=s.revision) for s in sources_of(checkpoint)]
+    if len(parts) == 1:
+        return entry
+    base, adapter = parts
+    return entry.model_copy(update={"base": base, "adapter": adapter})
+
+
+def _architecture(config: Config) -> str | None:
+    names = config.get("architectures")
+    first = names[0] if isinstance(names, list) and names else None
+    return first if isinstance(first, str) else None
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,1 @@
+"""What each command does: the public functions `geo.soup`, `geo.barrier`, ..."""

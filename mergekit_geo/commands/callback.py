@@ -1,0 +1,300 @@
+"""`geo.SoupCallback`: one run of transformers' Trainer, and the soup of its checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+
+from mergekit_geo.commands.push import prepare_push
+from mergekit_geo.commands.soup import soup
+from mergekit_geo.config.choices import SHARPNESS
+from mergekit_geo.config.command_line import changed_flags, command_line
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.load import load_rows
+from mergekit_geo.errors import ArgumentError, GeoError, PushError
+from mergekit_geo.modules.saving import check_saving, save_module
+from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.workspace import check_output
+from mergekit_geo.printable import printable
+from mergekit_geo.processes import agreed, by_first, by_first_alone, is_first
+from mergekit_geo.progress import Heartbeat, Progress
+from mergekit_geo.selection.config import PAIR, Choosing
+from mergekit_geo.training.member_store import KeptMembers, Member
+from mergekit_geo.training.retention import Keeping, Scores
+
+if TYPE_CHECKING:
+    from mergekit_geo.commands.result import MergeResult
+    from mergekit_geo.evaluation.losses import Data
+
+BUILTIN_TEXT = EvalData()
+
+
+class SoupCallback(TrainerCallback):
+    """Keeps the last or the best checkpoints of a training, and averages them at its end.
+
+    Weights alone are kept, each member as a checkpoint's folder of its own that appears whole or
+    not at all. A training that is resumed goes on with the members that are there. The soup is
+    `geo.soup` of them, with its report, made while the trained model is still in memory; if it
+    fails, model and members are as they were, and a warning names the command that goes on.
+
+    Under several processes the first one writes and merges, and the others wait. Weights may be
+    sharded by FSDP2; FSDP 1, tensor parallelism and ZeRO 3 are refused.
+
+    Args:
+        out: Folder of the soup.
+        keep: How many members, two or more.
+        which: The `last` ones; or the `best` of the Trainer's evaluations, by its
+            `metric_for_best_model` (the evaluation loss by default) and `greater_is_better`.
+        every: When a member may be taken, where the last are kept: at every `save` of the Trainer
+            (by default), every `epoch`, or every so many steps. The best are taken at evaluations.
+        method: `uniform`, `greedy` or `learned`, or all of how the point is chosen.
+        members: Folder of the members; `OUT-members` if None.
+        output: How the soup is written; with `overwrite`, members of an earlier run are thrown
+            away by one that does not go on with it.
+        data: What loss is measured on, as in `geo.soup`; choosing by loss wants it named.
+        train_data: As in `geo.soup`.
+        compute: How models are run.
+        sharpness: Of members and soup: `off`, `quick` or `full`.
+        progress: Told what is going on; if None, the logger `mergekit_geo` is, which writes to
+            stderr where logging is not set up.
+
+    Raises:
+        ArgumentError: A setting that cannot be meant.
+
+    Example:
+        >>> callback = SoupCallback("soup", keep=3, which="best", data=EvalData("held-out.jsonl"))
+        >>> callback.members, callback.result
+        ((), None)
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        *,
+        keep: int = 5,
+        which: str = "last",
+        every: int | str | None = None,
+        method: str | Choosing = "uniform",
+        members: str | Path | None = None,
+        output: Output = Output(),
+        data: Data = BUILTIN_TEXT,
+        train_data: Data = None,
+        compute: Compute = Compute(),
+        sharpness: str = "quick",
+        progress: Progress | None = None,
+    ) -> None:
+        self.out = Path(out)
+        self.keeping = Keeping(keep, which, every)
+        self.choosing = Choosing(method=method) if isinstance(method, str) else method
+        self.output, self.data, self.train_data = output, data, train_data
+        self.compute, self.sharpness, self.progress = compute, sharpness, progress or logged()
+        self.folder = Path(members) if members is not None else _beside(self.out)
+        self._kept = KeptMembers(self.folder, keep, which, fsync=output.fsync)
+        self._result: MergeResult | None = None
+        self._problem: GeoError | None = None
+        self._scores = Scores("")
+        self._is_training = False
+        self._check()
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Those that are kept, by step."""
+        return tuple(self._kept.all())
+
+    @property
+    def result(self) -> MergeResult | None:
+        """The soup; None while training goes on, and where fewer than two members were kept.
+
+        Raises:
+            GeoError: The soup failed: why, where the members are, and what goes on.
+        """
+        if self._problem is not None:
+            raise self._problem
+        return self._result
+
+    @property
+    def command(self) -> str:
+        """The command that makes the soup of the members that are kept."""
+        names = [str(member.folder) for member in self.members]
+        train, dtype = self.train_data, self.compute.dtype
+        flags = [] if self.sharpness == "quick" else [f"--sharpness={self.sharpness}"]
+        flags += [f"--train-data={train.origin}"] if isinstance(train, EvalData) else []
+        flags += [] if dtype is None else [f"--compute-dtype={dtype}"]
+        flags += ["--no-eval"] if self.data is None else []
+        words = ["soup", *names, "-o", str(self.out), *changed_flags(self.choosing), *flags]
+        data = [self.data] if isinstance(self.data, EvalData) else []
+        settings = replace(self.output, device="cpu"), replace(self.compute, dtype=None)
+        return command_line(words, *settings, *data)
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
+    ) -> None:
+        """Refuse now what could not be done at the end, and take up what is there.
+
+        Raises:
+            GeoError: With the reason and the remedy.
+        """
+        self._kept = self.keeping.members(self.folder, args, fsync=self.output.fsync)
+        self._scores = Scores(self._kept.metric or "")
+        self._result = self._problem = None
+        check_saving(model)
+        self._check_tokenizer(others.get("processing_class"))
+        by_first(lambda: self._begin(state))
+        self._is_training = True
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Do not train on towards a soup of nothing.
+
+        Raises:
+            ArgumentError: The last evaluation gave no metric that the best could be known by.
+        """
+        self._scores.require()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Take a member, if it is time."""
+        if self.keeping.is_step(state.global_step):
+            self._take(state, others)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Take a member, if it is time."""
+        if self.keeping.when == "epoch":
+            self._take(state, others)
+
+    def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Take a member, if it is time."""
+        if self.keeping.when == "save":
+            self._take(state, others)
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Any = None, **others: Any
+    ) -> None:
+        """Take a member, if it is one of the best so far."""
+        if self.keeping.when != "evaluation" or not self._is_training or not state.global_step:
+            return
+        score = self._scores.of(state.global_step, metrics or {})
+        if score is not None:
+            self._take(state, others, score)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Average what was kept."""
+        self._is_training = False
+        count = agreed(len(self.members))
+        if count < PAIR:
+            self._warn(_too_few(self._kept, count))
+            return
+        self.progress.say(f"averaging {count} members in {self.folder}")
+        try:
+            self._result, self._problem = by_first_alone(self._soup)
+        finally:
+            if isinstance(self.progress, Heartbeat):
+                self.progress.close()
+        if self._problem is not None:
+            self._warn(str(self._problem))
+
+    def _check(self) -> None:
+        """What would be refused after hours of training is refused before."""
+        if self.sharpness not in SHARPNESS:
+            raise ArgumentError(
+                f"sharpness {self.sharpness!r}: expected one of {', '.join(SHARPNESS)}"
+            )
+        if self.choosing.method == "weighted":
+            raise ArgumentError(
+                "a weighted soup needs a weight of each member, and nobody knows them yet",
+                remedy="uniform, greedy or learned",
+            )
+        unnamed = self.data is None or (isinstance(self.data, EvalData) and not self.data.source)
+        if self.choosing.by_loss(self.keeping.keep) and unnamed:
+            raise ArgumentError(
+                f"members chosen by loss ({self.choosing.method}) want data of yours to choose on",
+                remedy="data=geo.EvalData(FILE), held out from training",
+            )
+
+    def _check_tokenizer(self, tokenizer: Any) -> None:
+        """Members are measured with the tokenizer or processor that is kept with them."""
+        by_loss = self.choosing.by_loss(self.keeping.keep)
+        if tokenizer is None and by_loss and isinstance(self.data, EvalData):
+            raise ArgumentError(
+                f"members chosen by loss ({self.choosing.method}) need what turns data into tokens",
+                remedy="Trainer(..., processing_class=tokenizer)",
+            )
+
+    def _begin(self, state: Any) -> None:
+        check_output(self.out, [self.folder], overwrite=self.output.overwrite)
+        prepare_push(self.output, self.out)
+        for data in (self.data, self.train_data):
+            if isinstance(data, EvalData) and data.source:
+                load_rows(data)
+        overwrite = self.output.overwrite
+        self._kept.begin(state.global_step, state.max_steps, overwrite=overwrite)
+
+    def _take(self, state: Any, given: dict[str, Any], score: float | None = None) -> None:
+        """A member, if it is wanted; all processes have a part in writing it."""
+        step, model, tokenizer = state.global_step, given["model"], given.get("processing_class")
+        if not agreed(self._kept.wants(step, score) if is_first() else False):
+            return
+        if not is_first():
+            save_module(model, self.folder)
+            return
+        found = self._kept.add(step, score, lambda folder: save_module(model, folder, tokenizer))
+        by = "" if score is None else f", {found.metric} {score:.6g}"
+        self.progress.say(f"kept step {step}{by}: {found.folder}")
+
+    def _soup(self) -> tuple[MergeResult | None, GeoError | None]:
+        try:
+            return self._merged(), None
+        except PushError as error:  # the soup is whole, and the error says how it is pushed
+            return None, error
+        except Exception as error:  # whatever it is, the trained model is not lost for it
+            problem = GeoError(
+                f"the soup of the {len(self.members)} members here failed: {error}",
+                where=str(self.folder),
+                remedy=f"once that is mended: {self.command}",
+            )
+            problem.__cause__ = error
+            return None, problem
+
+    def _merged(self) -> MergeResult:
+        return soup(
+            [member.folder for member in self.members],
+            self.out,
+            choosing=self.choosing,
+            output=self.output,
+            data=self.data,
+            train_data=self.train_data,
+            compute=self.compute,
+            sharpness=self.sharpness,
+            progress=self.progress,
+        )
+
+    def _warn(self, text: str) -> None:
+        if is_first():
+            warnings.warn(printable(f"SoupCallback: {text}"), stacklevel=2)
+
+
+def logged() -> Heartbeat:
+    """Lines in the log of the first process, a minute apart at most."""
+    logger = logging.getLogger("mergekit_geo")
+    if not logger.hasHandlers():
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
+    return Heartbeat(lambda text: logger.info("%s", text) if is_first() else None)
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f"{out.name}-members")
+
+
+def _too_few(kept: KeptMembers, count: int) -> str:
+    """Why there is no soup."""
+    if count:
+        return (
+            f"one member was kept, {kept.all()[0].folder}, and a soup of one is that model: none "
+            "was made. Take members more often"
+        )
+    return f"no member was kept in {kept.folder}, so there is no soup. Take members more often"

@@ -1,0 +1,103 @@
+"""The point that a merge takes: asked for outright, or chosen by loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.commands.evidence import measurements
+from mergekit_geo.commands.request import Request
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.losses import LossPlan
+from mergekit_geo.evaluation.study import Ground, make_ground
+from mergekit_geo.progress import Progress
+from mergekit_geo.selection.choose import Chosen, choose
+from mergekit_geo.selection.config import evaluations
+
+if TYPE_CHECKING:
+    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.selection.along import RouteTo
+    from mergekit_geo.selection.config import Choosing
+
+
+def check_choosing(choosing: Choosing, count: int, data: Data) -> None:
+    """Refuse, before anything is done, to choose on text that nobody named.
+
+    Args:
+        choosing: How the point is chosen.
+        count: Of the models.
+        data: As asked for.
+
+    Raises:
+        ArgumentError: It would be chosen on the built-in text.
+    """
+    if choosing.by_loss(count) and isinstance(data, EvalData) and not data.source:
+        raise ArgumentError(
+            "a model chosen by loss would be tuned to the built-in text",
+            remedy=f"give --data of yours, or say --data {data.origin}",
+        )
+
+
+def chosen_point(
+    anchors: Sequence[Checkpoint], request: Request, plan: LossPlan, progress: Progress
+) -> tuple[Chosen, Ground | None]:
+    """The point asked for, or the one that loss chooses, and where that was measured."""
+    choosing = request.choosing
+    if not choosing.by_loss(len(anchors)):
+        return _asked_for(anchors, request), None
+    data = request.data
+    legs = 0 if choosing.along is None else len(anchors) - 1
+    ground = make_ground(
+        anchors,
+        plan,
+        data,
+        request.train_data,
+        request.compute,
+        progress,
+        evaluations=evaluations(choosing, len(anchors)) + measurements(len(anchors), legs),
+        resumable=True,
+        refresh_models=False,
+    )
+    seed = data.seed if isinstance(data, EvalData) else 0
+    weights, route_to = request.rule.weights, None
+    if choosing.along is not None:
+        route_to = _route_to(choosing.along, request, ground, seed, progress)
+    dtype = request.output.stored_dtype
+    return choose(choosing, weights, ground, progress, seed, route_to, dtype), ground
+
+
+def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
+    """The point that no loss has a say in."""
+    if request.route is None:
+        return Chosen(request.rule, request.rules)
+    from mergekit_geo.selection.legs import Leg
+    from mergekit_geo.selection.picking import Picked, unchosen
+
+    leg = Leg.between(request.route, [anchor.name for anchor in anchors])
+    taken = (
+        unchosen(request.choosing, leg)
+        if request.t is None
+        else Picked(leg, leg.at(request.t), request.t)
+    )
+    return Chosen(request.rule, bends=request.route.bends, legs=(taken,))
+
+
+def _route_to(
+    along: str,
+    request: Request,
+    ground: Ground,
+    seed: int,
+    progress: Progress,
+) -> RouteTo:
+    """The one path between two models, or each that a further model joins along."""
+    from mergekit_geo.selection.routes import routes
+
+    if request.route is not None:
+        only = request.route
+        return lambda point, target: only
+    return routes(
+        along, ground, request.fit_data, request.compute, seed, progress, request.fitting,
+        request.fit_seed,
+    )  # fmt: skip

@@ -1,0 +1,281 @@
+"""A merge under way, and the report that it becomes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.origin import model_entry, provenance
+from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.clock import clock_of
+from mergekit_geo.commands.evidence import evidence, sharpness_evidence
+from mergekit_geo.commands.nonfinite import nonfinite_warnings
+from mergekit_geo.commands.request import Request
+from mergekit_geo.config.command_line import changed_flags, command_line
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.evaluation.losses import LossPlan, LossReport
+from mergekit_geo.evaluation.study import Ground
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.layers import summarize
+from mergekit_geo.progress import Progress
+from mergekit_geo.records.report import (
+    MergeCoefficients,
+    MergeMeasurements,
+    ModelEntry,
+    NotMeasured,
+    Report,
+)
+from mergekit_geo.selection.baseline import Control
+from mergekit_geo.selection.choose import Chosen
+from mergekit_geo.views.licenses import differing_licenses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergekit_geo.curvature.sample import SharpnessReport
+    from mergekit_geo.merging.tensor import TensorRecord
+
+CHOOSERS = ("soup", "run")
+"""Commands that can choose a point by loss."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a merge was measured by.
+
+    Attributes:
+        losses: Of parents and output, and the barriers between the parents.
+        sharpness: Of parents and output.
+    """
+
+    losses: LossReport
+    sharpness: SharpnessReport
+
+
+@dataclass
+class Draft:
+    """A merge under way.
+
+    Attributes:
+        request: What was asked for.
+        parents: The models.
+        blend: What is merged: the models, and the bends of a path between them.
+        plan: What will be measured.
+        warnings: What the user should know so far.
+        notes: Ordinary differences, and what was done about them.
+        began: When, in seconds since 1970.
+        chosen: The point, and what it was chosen on.
+        ground: Where that was measured, if it was.
+        left_out: Files of the donor that the output does not have.
+    """
+
+    request: Request
+    parents: tuple[Checkpoint, ...]
+    blend: Blend
+    plan: LossPlan
+    warnings: list[str]
+    notes: list[str]
+    began: float
+    chosen: Chosen
+    ground: Ground | None = None
+    left_out: list[str] = field(default_factory=list)
+
+    def measure(
+        self, output: Path | tuple[Config, dict[str, Tensor]], progress: Progress
+    ) -> Evidence:
+        """Losses and sharpness of the parents and of the output, or why there are none."""
+        request, anchors = self.request, self.parents
+        with clock_of(request.compute.budget).running():
+            losses = evidence(
+                anchors,
+                output,
+                self.plan,
+                request.data,
+                request.train_data,
+                request.compute,
+                self.chosen,
+                self.ground,
+                progress,
+                self._control(progress),
+            )
+            self.ground = None  # the module that was measured makes room
+            sharpness = sharpness_evidence(
+                anchors,
+                output,
+                self.plan,
+                request.data,
+                request.compute,
+                request.sharpness,
+                progress,
+            )
+        return Evidence(losses, sharpness)
+
+    def _control(self, progress: Progress) -> Control:
+        request = self.request
+        seed = request.data.seed if isinstance(request.data, EvalData) else 0
+        wanted = request.choosing.control if request.command in CHOOSERS else False
+        return Control(wanted, request.compute, seed, progress)
+
+    def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
+        """All that is known at the end."""
+        request, losses, sharpness = self.request, found.losses, found.sharpness
+        bends = self.blend.anchors[len(self.parents) :]
+        entries = [model_entry(anchor) for anchor in self.parents]
+        entries += [model_entry(bend, "bend") for bend in bends]
+        return Report(
+            command=request.command,
+            output=str(out) if out else None,
+            models=entries,
+            settings=self.settings(),
+            data=losses.data,
+            result=_measurements(self.chosen, records, found, entries),
+            warnings=[
+                *self.warnings,
+                *losses.warnings,
+                *sharpness.warnings,
+                *nonfinite_warnings(self.blend, records),
+                *differing_licenses(entries),
+            ],
+            not_measured=self.not_measured(found, out),
+            left_out=self.left_out,
+            provenance=provenance(
+                self.began, losses.device, losses.dtype, losses.attention, self.recipe(out)
+            ),
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, as JSON keeps it."""
+        request = self.request
+        data = asdict(request.data) if isinstance(request.data, EvalData) else None
+        return {
+            **request.settings,
+            "output": asdict(request.output),
+            "data": data,
+            "compute": asdict(request.compute),
+            "train_data": request.train_data and asdict(request.train_data),
+            "sharpness": request.sharpness,
+            "alignment": self.notes,
+        }
+
+    def command_line(self, out: Path) -> str:
+        """The command that makes the same merge again, and measures it."""
+        request = self.request
+        names = request.named or [anchor.name for anchor in self.parents]
+        words = [request.command, *names, "-o", str(out), *request.flags]
+        output = replace(request.output.local, overwrite=True)
+        return command_line([*words, *self._train_flags()], output, *self._data_flags())
+
+    def recipe(self, out: Path | None) -> str:
+        """The command that makes this merge of these commits again; empty where none can."""
+        request = self.request
+        if out is None or any(anchor.folder is None for anchor in self.parents):
+            return ""
+        names = request.named or [pinned(anchor) for anchor in self.parents]
+        words = [request.command, *names, "-o", str(out), *request.flags, *self._train_flags()]
+        output = replace(request.output.local, overwrite=False)
+        return command_line([*words, *self._ending_flags()], output, *self._data_flags())
+
+    def _ending_flags(self) -> list[str]:
+        """How models are run and what is measured, as far as it is not the default."""
+        request, compute = self.request, self.request.compute
+        flags = [] if self._data_flags() else ["--no-eval"]
+        flags += [] if request.sharpness == "quick" else [f"--sharpness={request.sharpness}"]
+        flags += [] if compute.dtype is None else [f"--compute-dtype={compute.dtype}"]
+        return [*flags, *changed_flags(replace(compute, device=None, dtype=None))]
+
+    def not_measured(self, found: Evidence, out: Path | None) -> list[NotMeasured]:
+        """What a report could hold and this one does not."""
+        losses, missing = found.losses, []
+        if losses.reason:
+            can = out and self.blend.donor.folder and not losses.fails
+            again = self.command_line(out) if out and can else ""
+            missing.append(
+                NotMeasured(what="losses", why=losses.reason, command=again, failed=losses.fails)
+            )
+        if not losses.barriers and len(self.parents) > 1:
+            missing.append(self._no_barriers(losses))
+        if losses.no_control and self.request.command in CHOOSERS:
+            missing.append(self._no_control(losses, out))
+        if found.sharpness.reason:
+            missing.append(self._no_sharpness(found.sharpness, out))
+        return missing
+
+    def _no_control(self, losses: LossReport, out: Path | None) -> NotMeasured:
+        if self.request.command == "run":
+            why = f"{losses.no_control}; `control: true` under along in the recipe trains them"
+            return NotMeasured(what="control", why=why, command="")
+        command = f"{self.command_line(out)} --control" if out else ""
+        return NotMeasured(what="control", why=losses.no_control, command=command)
+
+    def _no_sharpness(self, sharpness: SharpnessReport, out: Path | None) -> NotMeasured:
+        names = [anchor.name for anchor in self.parents]
+        words = ["sharpness", *names, str(out), "--budget=0"]
+        command = (
+            command_line(words, *self._data_flags()) if out and self.blend.donor.folder else ""
+        )
+        return NotMeasured(
+            what="sharpness", why=sharpness.reason, command=command, failed=sharpness.fails
+        )
+
+    def _data_flags(self) -> list[EvalData]:
+        return [self.request.data] if isinstance(self.request.data, EvalData) else []
+
+    def _train_flags(self) -> list[str]:
+        train = self.request.train_data
+        return [f"--train-data={train.origin}"] if train else []
+
+    def _no_barriers(self, losses: LossReport) -> NotMeasured:
+        why = losses.reason or "more than four parents, or too few documents for two halves"
+        names = [anchor.name for anchor in self.parents]
+        words = ["barrier", *names, *self._train_flags()]
+        can = self.blend.donor.folder and not losses.fails
+        command = command_line(words, *self._data_flags()) if can else ""
+        return NotMeasured(what="barriers", why=why, command=command)
+
+
+def _measurements(
+    chosen: Chosen,
+    records: dict[str, TensorRecord],
+    found: Evidence,
+    models: Sequence[ModelEntry],
+) -> MergeMeasurements:
+    losses, alone = found.losses, _alone(records.values())
+    return MergeMeasurements(
+        coefficients=MergeCoefficients(
+            method=chosen.rule.name,
+            weights=list(chosen.rule.weights),
+            branches=dict(Counter(record.branch for record in records.values())),
+            kept=_kept(records),
+        ),
+        losses=losses.losses,
+        differences=losses.differences,
+        barriers=losses.barriers,
+        sharpness=found.sharpness.entries,
+        geometry=summarize({n: r.gram for n, r in records.items() if r.gram is not None}),
+        selection=chosen.entry,
+        unmerged=None if alone is None else models[alone].name,
+    )
+
+
+def _alone(records: Iterable[TensorRecord]) -> int | None:
+    """Index of the model that every tensor is taken from as it is; None where there is none."""
+    merged = [record for record in records if record.coefficients or record.kept]
+    found = {record.coefficients for record in merged}
+    if len(found) != 1 or any(record.kept for record in merged):
+        return None
+    (shares,) = found
+    is_whole = sorted(shares) == [0.0] * (len(shares) - 1) + [1.0]
+    return shares.index(1.0) if is_whole else None
+
+
+def _kept(records: dict[str, TensorRecord]) -> list[float | None]:
+    """The share of each task vector that was kept."""
+    masked = [(r.kept, r.gram.count) for r in records.values() if r.kept and r.gram]
+    total = sum(count for _, count in masked)
+    if not total:
+        return []
+    return [None, *(sum(kept) / total for kept in zip(*(kept for kept, _ in masked), strict=True))]

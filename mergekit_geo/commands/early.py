@@ -1,0 +1,65 @@
+"""Refusals that need no work, before anything is downloaded, fitted, trained or merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.foreign_links import refuse_foreign_needs
+from mergekit_geo.checkpoints.modules import mergeable
+from mergekit_geo.checkpoints.sources import folders_of
+from mergekit_geo.commands.choice import check_choosing
+from mergekit_geo.commands.push import prepare_push
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.load import load_rows
+from mergekit_geo.evaluation.batch_norm import has_statistics
+from mergekit_geo.outputs.workspace import check_output
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.compatibility import Preflight
+    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.outputs.config import Output
+    from mergekit_geo.selection.config import Choosing
+
+
+def check_early(
+    checkpoints: Sequence[Checkpoint],
+    output: Output,
+    out: Path | None,
+    choosing: Choosing,
+    data: Data,
+    tokenizer_of: int | None = None,
+) -> Preflight:
+    """Refuse what the headers, the place and the settings tell.
+
+    Args:
+        checkpoints: The models.
+        output: How the merge is written.
+        out: Where.
+        choosing: How its point is chosen.
+        data: What loss is measured on.
+        tokenizer_of: Whose tokenizer the output has, where that was asked for.
+
+    Raises:
+        GeoError: With the reason and the remedy.
+    """
+    found = mergeable(checkpoints, tokenizer_of)
+    found.require()
+    if out is not None:
+        refuse_foreign_needs(checkpoints[0])
+        check_output(out, folders_of(checkpoints), overwrite=output.overwrite)
+    check_choosing(choosing, len(checkpoints), data)
+    prepare_push(output, out)
+    return found
+
+
+def check_statistics_data(donor: Checkpoint, train_data: EvalData | None) -> None:
+    """Refuse data that BatchNorm statistics could not be estimated on.
+
+    Raises:
+        DataError: It is missing or unusable.
+    """
+    if train_data is not None and has_statistics(donor.tensors):
+        load_rows(train_data)

@@ -1,0 +1,263 @@
+"""What a merge is measured by: its parents, itself, and the barriers between the parents."""
+
+from __future__ import annotations
+
+import gc
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.failures import failure
+from mergekit_geo.evaluation.losses import OUTPUT, LossPlan, LossReport, Role, report_losses
+from mergekit_geo.evaluation.study import Ground, make_ground
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.progress import Progress
+from mergekit_geo.selection.choose import Chosen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+    from torch.nn import Module
+
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.curvature.sample import SharpnessReport, Subject
+    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.points import Walk
+    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.records.losses import BarrierEntry
+    from mergekit_geo.selection.baseline import Control
+    from mergekit_geo.selection.picking import Picked
+    from mergekit_geo.tasks.losses import Losses
+
+    Output = Path | tuple[Config, dict[str, Tensor]]
+    Measured = list[tuple[str, Role, Losses]]
+
+MOST_PARENTS = 4
+"""Merges of more are not measured for barriers on the way."""
+
+INNER_POINTS = 3
+
+LEG_POINTS = 11
+"""Of a path that a point was taken of."""
+
+
+def evidence(
+    anchors: Sequence[Checkpoint],
+    output: Output,
+    plan: LossPlan,
+    data: Data,
+    train_data: EvalData | None,
+    compute: Compute,
+    chosen: Chosen,
+    ground: Ground | None,
+    progress: Progress,
+    control: Control,
+) -> LossReport:
+    """Measure parents, output and barriers on the same examples.
+
+    A failure is a reason in the report, not an error: the merged weights are there already.
+    """
+    if plan.objective is None:
+        return LossReport(reason=plan.reason)
+    try:
+        ground = ground or make_ground(
+            anchors,
+            plan,
+            data,
+            train_data,
+            compute,
+            progress,
+            evaluations=measurements(len(anchors), len(chosen.legs)),
+            resumable=True,
+            refresh_models=False,
+        )
+        return _measured(anchors, output, plan, data, compute, chosen, ground, control)
+    except Exception as error:  # a model's and a tokenizer's own code raise anything
+        return LossReport(**vars(failure(error, data)))
+
+
+def measurements(parents: int, legs: int) -> int:
+    """How many losses the evidence of a merge is made of.
+
+    Example:
+        >>> measurements(3, 0)
+        13
+    """
+    pairs = parents * (parents - 1) // 2 if parents <= MOST_PARENTS else 0
+    return parents + 1 + INNER_POINTS * pairs + LEG_POINTS * legs
+
+
+def sharpness_evidence(
+    anchors: Sequence[Checkpoint],
+    output: Output,
+    plan: LossPlan,
+    data: Data,
+    compute: Compute,
+    level: str,
+    progress: Progress,
+) -> SharpnessReport:
+    """Measure how curved the loss is at parents and output, on the same examples.
+
+    A failure is a reason in the report, not an error: the merged weights are there already.
+
+    Args:
+        anchors: The parents.
+        output: A folder, or configuration and tensors.
+        plan: What loss is measured on.
+        data: The same as asked for.
+        compute: How models are run.
+        level: `off`, `quick` or `full`.
+        progress: Told of the cost.
+    """
+    from mergekit_geo.curvature.levels import Radii, level_of
+    from mergekit_geo.curvature.sample import SharpnessReport, measure_sharpness, subject
+
+    if level == "off" or plan.objective is None:
+        return SharpnessReport(reason=plan.reason or "it was turned off")
+    subjects = [subject(anchor, "parent", compute) for anchor in anchors]
+    subjects.append(_output_subject(output, anchors[0], compute))
+    try:
+        return measure_sharpness(subjects, plan, data, level_of(level), Radii(), compute, progress)
+    except Exception as error:  # a model's own code raises anything
+        return SharpnessReport(**vars(failure(error, None)))
+
+
+def _output_subject(output: Output, donor: Checkpoint, compute: Compute) -> Subject:
+    from mergekit_geo.checkpoints.content import content_digest
+    from mergekit_geo.curvature.sample import Subject
+
+    digest = content_digest(output) if isinstance(output, Path) else ""
+    wide = replace(compute, dtype="float32")
+    return Subject(OUTPUT, "output", lambda: _open(output, donor, wide).float(), digest)
+
+
+def _measured(
+    anchors: Sequence[Checkpoint],
+    output: Output,
+    plan: LossPlan,
+    data: Data,
+    compute: Compute,
+    chosen: Chosen,
+    ground: Ground,
+    control: Control,
+) -> LossReport:
+    models: Measured = [
+        (anchor.name, "parent", ground.walk.at_model(i)) for i, anchor in enumerate(anchors)
+    ]
+    models += _references(ground, chosen)
+    barriers, warnings = coarse_barriers(ground, data, chosen.halves)
+    if barriers:
+        barriers = _told_once([*_legs(ground, chosen, data), *barriers])
+    trained, reason = control.run(ground, chosen)
+    models += trained
+    ground.walk.leave()
+    module = _open(output, anchors[0], compute)
+    models.append((OUTPUT, "output", ground.walk.evaluator.measure_any(OUTPUT, module)))
+    if chosen.halves is not None:
+        rows = chosen.halves.report
+        models = [(name, role, found.take(rows)) for name, role, found in models]
+    for name, _, found in models:
+        if not math.isfinite(found.mean):
+            raise DataError("the loss is not a number", where=name)
+    return report_losses(
+        models,
+        data,
+        plan.sample,
+        [*ground.walk.evaluator.warnings, *ground.warnings, *warnings],
+        module,
+        half="" if chosen.halves is None else "report",
+        barriers=barriers,
+        no_control=reason,
+    )
+
+
+def _references(ground: Ground, chosen: Chosen) -> Measured:
+    """The uniform soup, where something else was chosen by loss."""
+    from mergekit_geo.merging.blend import Blend
+
+    if chosen.entry is None:
+        return []
+    count = len(ground.walk.anchors)
+    uniform = Blend(tuple(ground.walk.anchors), Linear((1 / count,) * count))
+    key = f"soup {list(range(count))}"
+    return [("uniform soup", "reference", ground.walk.at("uniform soup", uniform, key))]
+
+
+def coarse_barriers(
+    ground: Ground, data: Data, halves: Halves | None = None
+) -> tuple[list[BarrierEntry], list[str]]:
+    """Between every two of a few models, at few points of the line; or a warning why there is none.
+
+    Args:
+        ground: Where losses are measured.
+        data: What on.
+        halves: That something was chosen on; those of the data's seed if None.
+    """
+    from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
+    from mergekit_geo.connectivity.paths import path
+
+    walk = ground.walk
+    if not 1 < len(walk.anchors) <= MOST_PARENTS:
+        return [], []
+    seed = data.seed if isinstance(data, EvalData) else 0
+    try:
+        halves = halves or ground.halves(seed)
+    except DataError as error:
+        return [], [f"no barrier between the models: {error}"]
+    points = INNER_POINTS + 2
+    pairs = measure_pairs(walk, halves, (path("linear"),), points=points, most=points)
+    return [barrier_entry(walk, pair) for pair in pairs], []
+
+
+def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
+    """The first of those of one pair along one kind of path: a leg's points are closer.
+
+    The legs come last.
+    """
+    found: dict[tuple[frozenset[str], str], BarrierEntry] = {}
+    for entry in entries:
+        found.setdefault((frozenset((entry.first, entry.second)), entry.along), entry)
+    return sorted(found.values(), key=lambda entry: entry.taken is not None)
+
+
+def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
+    """The paths that points were taken of."""
+    seed = data.seed if isinstance(data, EvalData) else 0
+    halves = chosen.halves or ground.halves(seed)
+    return [_leg_entry(ground.walk, halves, leg) for leg in chosen.legs]
+
+
+def _leg_entry(walk: Walk, halves: Halves, found: Picked) -> BarrierEntry:
+    """The path that a point was taken of, and the point on it."""
+    from mergekit_geo.connectivity.barrier import barrier
+    from mergekit_geo.connectivity.pairs import path_entry
+    from mergekit_geo.connectivity.profile import trace
+
+    leg, taken = found.leg, found.t
+    profile = trace(
+        lambda t: leg.losses(walk, t),
+        lambda losses: halves,
+        points=LEG_POINTS,
+        most=LEG_POINTS + 1,
+        also=() if taken is None else (taken,),
+    )
+    names = (leg.start.title, leg.names[leg.target])
+    return path_entry(names, leg.route.name, profile, barrier(profile), taken)
+
+
+def _open(output: Output, donor: Checkpoint, compute: Compute) -> Module:
+    from mergekit_geo.modules.load import load_model
+    from mergekit_geo.modules.open import load_result
+
+    gc.collect()
+    return (
+        load_model(output, compute)
+        if isinstance(output, Path)
+        else load_result(donor, output[1], compute)
+    )

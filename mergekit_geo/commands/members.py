@@ -1,0 +1,101 @@
+"""Several models fine-tuned from one, ready to be averaged."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.origin import model_entry, provenance
+from mergekit_geo.clock import clock_of
+from mergekit_geo.commands.finetune import FinetuneResult, tune, write_record
+from mergekit_geo.config.command_line import command_line
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.limits import check_count
+from mergekit_geo.outputs.workspace import traces_of
+from mergekit_geo.processes import agreed, is_first
+from mergekit_geo.progress import Progress
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.training import MemberEntry, MembersMeasurements
+from mergekit_geo.training.store import RECORD, TrainingFolder
+
+if TYPE_CHECKING:
+    from mergekit_geo.training.tuning import Tuning
+
+
+def tune_members(
+    tuning: Tuning, count: int, out: Path, progress: Progress, *, resume: bool
+) -> FinetuneResult:
+    """Train members one after another into a folder that appears when all are there.
+
+    Args:
+        tuning: That of the first; the others have the seeds after its.
+        count: Of the members.
+        out: The folder.
+        progress: Told what is going on.
+        resume: Go on with an unfinished run: finished members stay.
+
+    Raises:
+        ArgumentError: Less than two members.
+        GeoError: As `geo.finetune`.
+    """
+    check_count("members", count, 2)
+    began = time.time()
+    names = [f"member-{i}" for i in range(count)]
+    keep = (*names, *(trace.name for name in names for trace in traces_of(out / name)))
+    identity = {**tuning.identity(), "members": count}
+    folder = TrainingFolder(out, identity, tuning.asked.output, resume=resume, keep=keep)
+    seeds = [tuning.asked.seed + i for i in range(count)]
+    try:
+        found = []
+        for number, (seed, name) in enumerate(zip(seeds, names, strict=True)):
+            with clock_of(tuning.asked.compute.budget).share(count - number):
+                found.append(_member(tuning.with_seed(seed), name, folder, out, progress))
+        report = _report(tuning, found, seeds, out, began)
+        if is_first():
+            write_record(report, folder.folder)
+        folder.publish()
+    finally:
+        folder.leave()
+    placed = tuple(replace(one, out=out / one.out.name) for one in found)
+    return FinetuneResult(report, out, placed)
+
+
+def _member(
+    tuning: Tuning, name: str, folder: TrainingFolder, out: Path, progress: Progress
+) -> FinetuneResult:
+    """Trained now, or by the run that was left unfinished."""
+    place = folder.folder / name
+    if agreed((place / RECORD).is_file()):  # it has appeared, so it is whole
+        progress.say(f"{name} is finished")
+        text = (place / "report.json").read_bytes()
+        return FinetuneResult(Report.model_validate_json(text), place)
+    progress.say(f"{name}, seed {tuning.asked.seed}")
+    return tune(tuning, place, progress, resume=True, shown=out / name)
+
+
+def _report(
+    tuning: Tuning, found: list[FinetuneResult], seeds: list[int], out: Path, began: float
+) -> Report:
+    folders = [str(out / one.out.name) for one in found]
+    data = [tuning.asked.data] if isinstance(tuning.asked.data, EvalData) else []
+    first = found[0].report
+    return Report(
+        command="finetune",
+        output=str(out),
+        models=[model_entry(tuning.base)],
+        settings={**tuning.asked.settings(), "members": len(found)},
+        data=first.data,
+        result=MembersMeasurements(
+            members=[
+                MemberEntry(folder=folder, seed=seed, measured=one.measurements)
+                for folder, seed, one in zip(folders, seeds, found, strict=True)
+            ],
+            soup=command_line(["soup", *folders, "-o", f"{out}-soup"], *data),
+        ),
+        warnings=list(dict.fromkeys(text for one in found for text in one.report.warnings)),
+        provenance=first.provenance and provenance(
+            began, first.provenance.device, first.provenance.dtype, first.provenance.attention
+        ),
+    )  # fmt: skip

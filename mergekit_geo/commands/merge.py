@@ -1,0 +1,347 @@
+"""What soup and slerp share: preflight, stream, measure, report, publish."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.companion_source import companions_of
+from mergekit_geo.checkpoints.foreign_links import link_warnings
+from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
+from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
+from mergekit_geo.checkpoints.side_files import companion_files
+from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
+from mergekit_geo.clock import clock_of
+from mergekit_geo.commands.choice import chosen_point
+from mergekit_geo.commands.draft import Draft
+from mergekit_geo.commands.early import check_early, check_statistics_data
+from mergekit_geo.commands.push import push_output
+from mergekit_geo.commands.request import Request
+from mergekit_geo.commands.result import MergeResult
+from mergekit_geo.errors import (
+    AntipodalError,
+    ArgumentError,
+    ChangedError,
+    NonFiniteError,
+    UnsupportedError,
+)
+from mergekit_geo.evaluation.cache_key import model_key
+from mergekit_geo.evaluation.losses import plan_losses
+from mergekit_geo.evaluation.study import NO_STATISTICS, require_measurable
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.modules import merged_modules, weight_folders
+from mergekit_geo.outputs.config import DTYPES
+from mergekit_geo.outputs.kind import MARK
+from mergekit_geo.outputs.layout import parse_size
+from mergekit_geo.outputs.side_files import copy_companions, copy_tokenizer, write_config
+from mergekit_geo.outputs.workspace import Workspace
+from mergekit_geo.outputs.writer import output_errors, save_tensors
+from mergekit_geo.processes import world
+from mergekit_geo.progress import Progress
+from mergekit_geo.records.report import MergeMeasurements
+from mergekit_geo.records.training import FinetuneMeasurements
+from mergekit_geo.views.card import model_card
+from mergekit_geo.views.html_report import write_report
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mergekit_geo.merging.tensor import TensorRecord
+    from mergekit_geo.records.report import Report
+
+FIGURES = "figures"
+STRAIGHT = ("linear", "slerp")
+"""Ways along which every point is a mean of the models."""
+
+
+def merge(
+    checkpoints: Sequence[Checkpoint], request: Request, out: Path | None, progress: Progress
+) -> MergeResult:
+    """Merge checkpoints into a folder, or in memory, and measure what came of it.
+
+    Raises:
+        GeoError: With the reason and the remedy; nothing is half-written.
+    """
+    require_one_process()
+    began = time.time()
+    found = check_early(
+        checkpoints, request.output, out, request.choosing, request.data, request.tokenizer_of
+    )
+    _refuse_modules_on_a_path(checkpoints[0], request)
+    plan = plan_losses(checkpoints, request.data, request.compute, request.tokenizer_of)
+    if request.choosing.by_loss(len(checkpoints)):
+        require_measurable(plan)
+    check_statistics_data(checkpoints[0], request.train_data)
+    progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
+    anchors = found.fetch()
+    with clock_of(request.compute.budget).running():
+        chosen, ground = chosen_point(anchors, request, plan, progress)
+    inputs = (*anchors, *chosen.bends)
+    blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
+    beside = [] if out is None else left_out(anchors[0])
+    links = [] if out is None else [text for one in anchors for text in link_warnings(one)]
+    lost = [*links, *left_out_warning(anchors[0].name, beside)]
+    warnings = [*request.warnings, *found.warnings, *lost]
+    draft = Draft(
+        request, anchors, blend, plan, warnings, found.notes, began, chosen, ground, beside
+    )
+    if out is None:
+        return _in_memory(draft, progress)
+    result = _on_disk(draft, out, progress)
+    holds = result.is_not_worse
+    return replace(result, report=push_output(result.report, request.output, progress, holds=holds))
+
+
+def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
+    """Modules with weights are no part of a path that was fitted between models.
+
+    Raises:
+        UnsupportedError: They are to be merged on one.
+    """
+    along = request.choosing.along
+    fitted = request.command == "point" or (along is not None and along not in STRAIGHT)
+    if fitted and (folders := weight_folders(donor.folder)):
+        raise UnsupportedError(
+            f"a fitted path leads between models without their modules, and {folders[0]} has "
+            "weights",
+            where=donor.name,
+            remedy="merge them by soup or slerp",
+        )
+
+
+def require_one_process() -> None:
+    """Refuse to merge in several at once.
+
+    Raises:
+        ArgumentError: There are several.
+    """
+    if world()[1] > 1:
+        raise ArgumentError(
+            "a merge is made by one process", remedy="run it without torchrun or accelerate launch"
+        )
+
+
+def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
+    from mergekit_geo.merging.kernels import kernel_for
+    from mergekit_geo.merging.memory import MemorySink
+    from mergekit_geo.merging.stream import stream
+
+    output = draft.request.output
+    sink = MemorySink(draft.blend)
+    progress.phase("merging", draft.blend.work())
+    records = stream(
+        draft.blend,
+        sink,
+        kernel=kernel_for(output.device),
+        allow_nonfinite=output.allow_nonfinite,
+        advance=progress.advance,
+    )
+    donor = draft.blend.donor
+    _refresh_statistics(draft, sink.state)
+    found = draft.measure((donor.config, sink.state), progress)
+    require_unchanged(draft.blend.anchors)
+    tied = {alias: sink.state[name] for alias, name in donor.ties.items()}
+    modules = merged_modules(
+        draft.blend, kernel=kernel_for(output.device), allow_nonfinite=output.allow_nonfinite
+    )
+    return MergeResult(
+        draft.report(records, found, None),
+        state={**sink.state, **tied},
+        modules={module.file.as_posix(): module.state for module in modules},
+    )
+
+
+def _on_disk(draft: Draft, out: Path, progress: Progress) -> MergeResult:
+    with output_errors(out.absolute().parent, _output_bytes(draft.blend)):
+        return _written(draft, out, progress)
+
+
+def _output_bytes(blend: Blend) -> int:
+    folder = blend.donor.folder
+    beside = [folder / file for file in companion_files(folder)] if folder else []
+    if folder is not None:
+        inside = (folder / place for place in weight_folders(folder))
+        beside += [path for place in inside for path in place.glob("*.safetensors")]
+    weights = sum(info.nbytes for info in blend.outputs().values())
+    return weights + sum(path.stat().st_size for path in beside)
+
+
+def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
+    from mergekit_geo.merging.disk import write_blend
+    from mergekit_geo.merging.kernels import kernel_for
+
+    output = draft.request.output
+    kernel = kernel_for(output.device)
+    workspace = Workspace(out, _identity(draft), overwrite=output.overwrite, fsync=output.fsync)
+    _tell_of_earlier_run(draft, workspace)
+    try:
+        with unchanged(draft.blend.anchors):
+            progress.phase("merging", draft.blend.work())
+            records = write_blend(
+                draft.blend,
+                workspace,
+                parse_size(output.max_shard_size),
+                kernel=kernel,
+                allow_nonfinite=output.allow_nonfinite,
+                advance=progress.advance,
+            )
+            report = _complete(draft, records, workspace.folder, out, progress)
+        workspace.publish()
+    except (AntipodalError, NonFiniteError, ChangedError):  # no other run could use what is there
+        workspace.discard()
+        raise
+    finally:
+        workspace.leave()
+    return MergeResult(report, out=out)
+
+
+def _complete(
+    draft: Draft, records: dict[str, TensorRecord], folder: Path, out: Path, progress: Progress
+) -> Report:
+    """All that an output holds beside its weights."""
+    modules = write_companions(
+        draft.blend, folder, allow_nonfinite=draft.request.output.allow_nonfinite
+    )
+    _write_asked_for(draft, folder)
+    _write_statistics(draft, folder)
+    _write_recipe(draft, records, modules, folder)
+    report = draft.report(records, draft.measure(folder, progress), out)
+    write_report(report, folder)
+    draw(report, folder)
+    (folder / "README.md").write_text(model_card(report), "utf-8")
+    return report
+
+
+def draw(report: Report, folder: Path) -> None:
+    """Pictures of what was measured."""
+    assert isinstance(report.result, MergeMeasurements | FinetuneMeasurements)
+    barriers, sharpness, figures = report.result.barriers, report.result.sharpness, folder / FIGURES
+    if not barriers and not sharpness:
+        return
+    from mergekit_geo.views.figures import write_barriers, write_sharpness
+
+    figures.mkdir(exist_ok=True)
+    if barriers:
+        write_barriers(barriers, figures)
+    if sharpness:
+        write_sharpness(sharpness, figures)
+
+
+def _identity(draft: Draft) -> list[Any]:
+    """All that the merged bytes depend on."""
+    output, blend = draft.request.output, draft.blend
+    anchors = [model_key(anchor) for anchor in blend.anchors]
+    numbers = [output.dtype, output.max_shard_size, output.allow_nonfinite, output.device]
+    rules = [repr(blend.rule), repr(sorted(blend.rules.items()))]
+    return [versions(), rules, numbers, anchors]
+
+
+def _tell_of_earlier_run(draft: Draft, workspace: Workspace) -> None:
+    if workspace.restarted:
+        draft.warnings.append(
+            f"{workspace.folder} held unfinished work of another recipe or of inputs that have "
+            "changed since: started over"
+        )
+    elif workspace.finished:
+        draft.notes.append(f"resumed: {len(workspace.finished)} tensors were written already")
+
+
+def write_companions(
+    blend: Blend, folder: Path, *, allow_nonfinite: bool = False
+) -> dict[str, dict[str, TensorRecord]]:
+    """The donor's configuration and tokenizer, byte for byte but for a dtype that changes.
+
+    The weights of modules that stand after the model are merged as it is.
+
+    Returns:
+        What was done to these, by file and name.
+    """
+    dtype = next((name for name, stored in DTYPES.items() if stored == blend.dtype), None)
+    if blend.donor.folder is not None:
+        untied = bool(getattr(blend.donor, "untied", False))
+        copy_companions(blend.donor.folder, folder, dtype, untied=untied)
+    elif blend.donor.config:
+        write_config(folder, blend.donor.config, dtype)
+    records = {}
+    for module in merged_modules(blend, allow_nonfinite=allow_nonfinite):
+        (folder / module.file).parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(module.state, folder / module.file, {"format": "pt"})
+        records[module.file.as_posix()] = module.records
+    return records
+
+
+def _write_asked_for(draft: Draft, folder: Path) -> None:
+    """Another model's tokenizer, and files of the command's own."""
+    request, parents = draft.request, draft.parents
+    wanted = request.tokenizer_of
+    source = companions_of(parents) if wanted is None else parents[wanted]
+    if source is not parents[0] and source.folder is not None:
+        copy_tokenizer(source.folder, folder)
+    for name, text in request.files.items():
+        (folder / name).write_text(text, "utf-8")
+
+
+def _write_statistics(draft: Draft, folder: Path) -> None:
+    """BatchNorm statistics anew, where there are some and data to estimate them on."""
+    from mergekit_geo.evaluation.batch_norm import rewrite_statistics
+
+    if _wants_statistics(draft):
+        train_data = draft.request.train_data
+        assert train_data is not None
+        count = rewrite_statistics(folder, train_data, draft.request.compute)
+        draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
+
+
+def _refresh_statistics(draft: Draft, state: dict[str, Tensor]) -> None:
+    """The same for a merge in memory."""
+    from mergekit_geo.evaluation.batch_norm import refresh_state
+
+    if _wants_statistics(draft):
+        train_data = draft.request.train_data
+        assert train_data is not None
+        count = refresh_state(draft.blend.donor, state, train_data, draft.request.compute)
+        draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
+
+
+def _wants_statistics(draft: Draft) -> bool:
+    """Whether there are running statistics, and something to estimate them on."""
+    from mergekit_geo.evaluation.batch_norm import has_statistics
+
+    if not has_statistics(draft.blend.donor.tensors):
+        return False
+    if draft.request.train_data is None or draft.blend.donor.folder is None:
+        draft.warnings.append(NO_STATISTICS)
+        return False
+    return True
+
+
+def _as_recorded(record: TensorRecord) -> dict[str, Any]:
+    """What was done to a tensor; where elements are masked, with how many were kept."""
+    done = {"branch": record.branch, "coefficients": record.coefficients}
+    return {**done, "kept": record.kept} if record.kept else done
+
+
+def _write_recipe(
+    draft: Draft,
+    records: dict[str, TensorRecord],
+    modules: dict[str, dict[str, TensorRecord]],
+    folder: Path,
+) -> None:
+    recipe: dict[str, Any] = {
+        "method": draft.chosen.rule.name,
+        "settings": draft.settings(),
+        "models": [model_entry(anchor).model_dump() for anchor in draft.blend.anchors],
+        "versions": versions(),
+        "tensors": {name: _as_recorded(record) for name, record in records.items()},
+    }
+    if modules:
+        recipe["modules"] = {
+            file: {name: _as_recorded(record) for name, record in of_module.items()}
+            for file, of_module in modules.items()
+        }
+    (folder / MARK).write_text(json.dumps(recipe, indent=1) + "\n", "utf-8")

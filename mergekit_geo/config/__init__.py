@@ -1,0 +1,1 @@
+"""Settings that travel together, checked where they are made."""

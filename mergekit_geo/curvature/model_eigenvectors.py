@@ -1,0 +1,261 @@
+"""The top eigenvectors of the Hessian at a model, as directions: anchors like any other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
+from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.clock import clock_of
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.curvature.levels import DIFFERENCES, Level
+from mergekit_geo.curvature.sample import Spent, make_sample, seconds_each
+from mergekit_geo.errors import DataError, UnsupportedError
+from mergekit_geo.evaluation.cache import Kept
+from mergekit_geo.evaluation.cache_key import kept_key
+from mergekit_geo.processes import agreed, is_first
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.curvature.eigenvectors import Eigenpair
+    from mergekit_geo.curvature.mean_loss import MeanLoss
+    from mergekit_geo.evaluation.losses import Data, LossPlan
+    from mergekit_geo.evaluation.objective import Objective
+    from mergekit_geo.progress import Progress
+
+COUNT = 2
+REFITS = 3
+"""How often the step of differences is shortened at most."""
+VECTORS, VALUES = "eigenvectors.safetensors", "eigenvectors.json"
+COST = Level("eigenvectors", 64, DIFFERENCES, "largest", steps=40, half_steps=0)
+SHARE = 0.5
+"""Most of the free memory that a basis takes."""
+
+
+@dataclass(frozen=True)
+class Eigenvectors:
+    """Directions in which the loss is curved most.
+
+    Attributes:
+        anchors: Unit vectors, the one of the largest eigenvalue first.
+        values: Their eigenvalues.
+        warnings: Where they have not converged, or cannot be kept.
+        key: Tells them from others.
+    """
+
+    anchors: tuple[Checkpoint, ...]
+    values: tuple[float, ...]
+    warnings: tuple[str, ...]
+    key: str
+
+
+def eigenvectors(
+    model: Checkpoint, plan: LossPlan, data: Data, compute: Compute, progress: Progress
+) -> Eigenvectors:
+    """The top two eigenvectors at a model, in float32, on examples of the report half.
+
+    They are kept in the user's cache: another computation of them would differ in rounding, and a
+    grid along other directions cannot go on.
+
+    Args:
+        model: Its data is here.
+        plan: All examples that there are.
+        data: The same as asked for.
+        compute: How it is run; the budget holds for the eigenvectors alone.
+        progress: Told of the cost.
+
+    Raises:
+        UnsupportedError: The module holds its tensors under other names than are stored, or memory
+            does not hold the basis.
+        DataError: Nothing to measure on, or the budget does not hold it.
+    """
+    if plan.objective is None:
+        raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
+    seed = data.seed if isinstance(data, EvalData) else 0
+    objective = make_sample(plan.objective, COST.examples, seed).measured
+    search = _Search(model, objective, compute, progress, seed)
+    if plan.sample is None or model.folder is None:
+        return _in_memory(model, *search.run())
+    warnings: list[str] = []
+    wide = replace(compute, dtype="float32")
+    kept = _KeptPairs(kept_key([model], plan.sample, data, wide), warnings.append)
+    found = agreed(kept.get() if is_first() else None)
+    if found is None:
+        states, pairs = search.run()
+        found = agreed(kept.put(states, pairs) if is_first() else None)
+        if found is None:
+            return _in_memory(model, states, pairs, warnings)
+    vectors, digest, pairs = found
+    anchors = [BendCheckpoint(vectors, i, _title(i)) for i in range(COUNT)]
+    return _found(model, anchors, pairs, digest, warnings)
+
+
+Note = tuple[float, bool]
+"""An eigenvalue, and whether it has converged."""
+
+
+class _KeptPairs(Kept):
+    """Two files: the vectors, and their eigenvalues with the digest of the first."""
+
+    def get(self) -> tuple[Path, str, list[Note]] | None:
+        """Vectors, their digest and notes; None where they are not whole."""
+        path, noted = self.cache.trusted(VECTORS), self.cache.read(VALUES)
+        if path is None or noted is None:
+            return None
+        digest, notes = json.loads(noted)
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                self.cache.unsound()
+                return None
+        return path, digest, [(value, converged) for value, converged in notes]
+
+    def put(
+        self, states: Sequence[Mapping[str, Tensor]], notes: Sequence[Note]
+    ) -> tuple[Path, str, list[Note]] | None:
+        """The same, once they are kept; None where they cannot be."""
+        packed = _packed(states)
+        digest = hashlib.sha256(packed).hexdigest()
+        noted = json.dumps([digest, notes]).encode()
+        if not self.cache.write_plain(VECTORS, lambda file: file.write(packed)):
+            return None
+        if not self.cache.write(VALUES, lambda file: file.write(noted)):
+            return None
+        return self.folder / VECTORS, digest, list(notes)
+
+
+def _in_memory(
+    model: Checkpoint,
+    states: Sequence[Mapping[str, Tensor]],
+    notes: Sequence[Note],
+    warnings: Sequence[str] = (),
+) -> Eigenvectors:
+    anchors = [MemoryCheckpoint(state, _title(i)) for i, state in enumerate(states)]
+    return _found(model, anchors, notes, uuid.uuid4().hex, warnings)
+
+
+def _title(number: int) -> str:
+    return f"eigenvector {number + 1}"
+
+
+def _found(
+    model: Checkpoint,
+    anchors: Sequence[Checkpoint],
+    notes: Sequence[Note],
+    key: str,
+    warnings: Sequence[str],
+) -> Eigenvectors:
+    slow = [
+        f"{model.name}: {anchor.name} has not converged in {COST.steps} steps"
+        for anchor, (_, converged) in zip(anchors, notes, strict=True)
+        if not converged
+    ]
+    values = tuple(value for value, _ in notes)
+    return Eigenvectors(tuple(anchors), values, (*warnings, *slow), key)
+
+
+def _packed(states: Sequence[Mapping[str, Tensor]]) -> bytes:
+    from safetensors.torch import save
+
+    tensors = {prefix(i) + name: t for i, state in enumerate(states) for name, t in state.items()}
+    return save(tensors, {"format": "pt"})
+
+
+class _Search:
+    """Loads a model in float32 and finds the eigenvectors of its Hessian."""
+
+    def __init__(
+        self,
+        model: Checkpoint,
+        objective: Objective,
+        compute: Compute,
+        progress: Progress,
+        seed: int,
+    ) -> None:
+        self.model, self.objective, self.compute = model, objective, compute
+        self.progress, self.seed = progress, seed
+
+    def run(self) -> tuple[list[dict[str, Tensor]], list[Note]]:
+        """Stored name to tensor of each, and eigenvalues."""
+        from mergekit_geo.curvature.eigenvectors import top_eigenpairs
+        from mergekit_geo.curvature.hessian import Hessian
+        from mergekit_geo.curvature.lanczos import random_start
+        from mergekit_geo.curvature.mean_loss import MeanLoss
+        from mergekit_geo.modules.open import open_module
+
+        module = open_module(self.model, replace(self.compute, dtype="float32")).float()
+        self._require_budget(module)
+        pieces = self.objective.pieces()
+        title = f"eigenvectors at {self.model.name}"
+        loss = MeanLoss(module, pieces, Spent(self.progress, title, COST, len(pieces)))
+        self._require_memory(loss)
+        start = random_start(loss.weights.size, loss.weights.dtype, self.seed)
+        hessian = Hessian(loss, COST.method)
+        hessian.fit_step(start)
+        pairs = top_eigenpairs(hessian.product, start, COUNT, steps=COST.steps)
+        for _ in range(REFITS):
+            if not hessian.shorten_step(max(abs(pair.value) for pair in pairs)):
+                break
+            pairs = top_eigenpairs(hessian.product, start, COUNT, steps=COST.steps)
+        return self._by_name(loss, pairs), [(pair.value, pair.converged) for pair in pairs]
+
+    def _by_name(self, loss: MeanLoss, pairs: Sequence[Eigenpair]) -> list[dict[str, Tensor]]:
+        """The vectors as stored tensors; zeros where the model does not train."""
+        import torch
+
+        from mergekit_geo.modules.blend import InPlace, module_names
+
+        names = module_names(loss.model, self.model)
+        if names is None:
+            raise UnsupportedError(
+                "the module holds its tensors under other names than are stored, and eigenvectors "
+                "are found in the module",
+                where=self.model.name,
+                remedy="leave --hessian-directions out: random directions need no gradient",
+            )
+        places = loss.weights.places(InPlace(loss.model, names).parameters())
+        floats = {key: info for key, info in self.model.tensors.items() if info.is_float}
+        found = []
+        for pair in pairs:
+            views = loss.weights.views(pair.vector)
+            state = {key: torch.zeros(info.shape) for key, info in floats.items()}
+            for key, number in places.items():
+                state[key].copy_(views[number].view(state[key].shape))
+            found.append(state)
+        return found
+
+    def _require_budget(self, module: Module) -> None:
+        """Tell the cost; refuse where the budget does not hold it."""
+        seconds = agreed(seconds_each(self.objective, module)) * COST.gradients
+        left = agreed(clock_of(self.compute.budget).left)
+        if seconds > left:
+            raise DataError(
+                f"eigenvectors would take up to {seconds / 60:.0f} minutes, and {left / 60:.1f} "
+                f"of {self.compute.budget:g} are left",
+                remedy="--budget 0 sets no limit; random directions cost nothing",
+            )
+        self.progress.say(f"eigenvectors at {self.model.name}: at most {seconds:.0f} s")
+
+    def _require_memory(self, loss: MeanLoss) -> None:
+        import psutil
+
+        from mergekit_geo.units import in_gigabytes
+
+        needed = COST.steps * loss.weights.size * loss.weights.dtype.itemsize
+        free = psutil.virtual_memory().available
+        if needed > SHARE * free:
+            raise UnsupportedError(
+                f"eigenvectors need {in_gigabytes(needed)} of memory for the basis, and "
+                f"{in_gigabytes(free)} are free",
+                where=self.model.name,
+                remedy="leave --hessian-directions out",
+            )

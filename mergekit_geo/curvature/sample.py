@@ -1,0 +1,357 @@
+"""Sharpness of several models on the same examples, within a budget told in advance."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from mergekit_geo.clock import clock_of
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.cache_key import kept_key
+from mergekit_geo.processes import agreed, is_first, world
+from mergekit_geo.progress import Progress
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.curvature.levels import Level, Radii
+    from mergekit_geo.curvature.suite import Survey
+    from mergekit_geo.evaluation.losses import Data, LossPlan
+    from mergekit_geo.evaluation.objective import Objective, TaskObjective
+    from mergekit_geo.evaluation.statistics import Estimate
+    from mergekit_geo.records.curvature import QuotientsEntry, SharpnessEntry
+    from mergekit_geo.records.losses import DifferenceEntry
+
+FEWEST_EXAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to measure.
+
+    Attributes:
+        name: What the user calls it.
+        role: What it is in the report.
+        load: Gives its module, in evaluation mode and at least float32.
+        digest: Of its weights; empty where nothing tells whether they have changed.
+    """
+
+    name: str
+    role: Literal["parent", "output", "model"]
+    load: Callable[[], Module]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What sharpness is measured on.
+
+    Attributes:
+        measured: Examples of the report half, or all where it is too small.
+        held_out: As many others; None where there are none.
+    """
+
+    measured: Objective
+    held_out: Objective | None = None
+
+    @property
+    def count(self) -> int:
+        """Examples; batches of a function of the caller's."""
+        from mergekit_geo.evaluation.objective import TaskObjective
+
+        if isinstance(self.measured, TaskObjective):
+            return len(self.measured.kept)
+        return len(self.measured.pieces())
+
+
+@dataclass(frozen=True)
+class SharpnessReport:
+    """What was measured.
+
+    Attributes:
+        entries: Every model.
+        warnings: What was left out.
+        reason: Why nothing was measured; empty if it was.
+        fails: Whether the command fails for that reason.
+    """
+
+    entries: list[SharpnessEntry] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    reason: str = ""
+    fails: bool = False
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """One model's measures.
+
+    Attributes:
+        entry: As the report has them.
+        quotients: v^T H v of each example at the eigenvector of λ_max; None where that was not
+            kept.
+    """
+
+    entry: SharpnessEntry
+    quotients: QuotientsEntry | None
+
+
+def subject(checkpoint: Checkpoint, role: Literal["parent", "model"], compute: Compute) -> Subject:
+    """A checkpoint whose data is here, to be measured in float32 whatever it is stored in."""
+    from mergekit_geo.checkpoints.content import checkpoint_digest
+    from mergekit_geo.modules.open import open_module
+
+    wide = replace(compute, dtype="float32")
+    return Subject(
+        checkpoint.name,
+        role,
+        lambda: open_module(checkpoint, wide).float(),
+        checkpoint_digest(checkpoint),
+    )
+
+
+def measure_sharpness(
+    subjects: Sequence[Subject],
+    plan: LossPlan,
+    data: Data,
+    level: Level,
+    radii: Radii,
+    compute: Compute,
+    progress: Progress,
+    *,
+    most: int | None = None,
+) -> SharpnessReport:
+    """Measure models one after another.
+
+    Args:
+        subjects: The models.
+        plan: All examples that there are.
+        data: The same as asked for.
+        level: How much is measured.
+        radii: How far the loss is looked at.
+        compute: How models are run.
+        progress: Told of the cost.
+        most: Examples of the sample; the level's number if None.
+
+    Raises:
+        DataError: Too few examples, or the budget holds none of it.
+    """
+    from mergekit_geo.evaluation.cache import Kept
+
+    assert plan.objective is not None
+    seed = data.seed if isinstance(data, EvalData) else 0
+    warnings: list[str] = []
+    wide = replace(compute, dtype="float32")
+    sample = make_sample(plan.objective, most or level.examples, seed)
+
+    def work(models: Sequence[Subject], *more: object) -> list[object]:
+        return kept_key([s.digest for s in models], plan.sample, data, wide, *more)
+
+    settled = Kept(work(subjects, str(level), compute.budget, sample.count), warnings.append)
+    runner = _Runner(subjects, level, radii, progress, seed, work, warnings.append)
+    earlier = settled.settled(sample.count) if is_first() else None
+    left = agreed(clock_of(compute.budget).left)
+    count = agreed(earlier) or runner.affordable(sample, left)
+    settled.settle(count)
+    if count < sample.count:
+        warnings.append(
+            f"sharpness measured on {count} of {sample.count} examples to stay within the budget; "
+            "--budget 0 measures all"
+        )
+        sample = make_sample(plan.objective, count, seed)
+    return SharpnessReport(runner.entries(sample), warnings)
+
+
+def make_sample(objective: Objective, most: int, seed: int) -> Sample:
+    """Examples of the report half, in small batches; a function of the caller's as it is.
+
+    Args:
+        objective: All examples that there are.
+        most: How many are taken.
+        seed: Of the halves and of the sample.
+
+    Raises:
+        DataError: Too few examples.
+    """
+    from mergekit_geo.evaluation.objective import TaskObjective
+    from mergekit_geo.evaluation.split import chooses
+
+    if not isinstance(objective, TaskObjective):
+        return Sample(objective)
+    other = [chooses(objective.documents[e.document], seed) for e in objective.kept]
+    report = [i for i, chosen in enumerate(other) if not chosen]
+    selection = [i for i, chosen in enumerate(other) if chosen]
+    if min(len(report), len(selection)) < FEWEST_EXAMPLES:
+        return Sample(_drawn(objective, range(len(other)), most, seed))
+    return Sample(_drawn(objective, report, most, seed), _drawn(objective, selection, most, seed))
+
+
+def _drawn(objective: TaskObjective, rows: Sequence[int], most: int, seed: int) -> TaskObjective:
+    from mergekit_geo.curvature.levels import GROUPS
+
+    count = min(most, len(rows))
+    if count < FEWEST_EXAMPLES:
+        raise DataError(
+            f"sharpness needs at least {FEWEST_EXAMPLES} examples, found {count}",
+            remedy="give more data, or a larger --max-examples",
+        )
+    chosen = np.array(sorted(random.Random(seed).sample(rows, count)))
+    size = min(objective.batch_size, math.ceil(count / GROUPS))
+    return replace(objective.of(chosen), batch_size=size)
+
+
+class _Runner:
+    """Measures subjects on a sample, whatever its size turns out to be."""
+
+    def __init__(
+        self,
+        subjects: Sequence[Subject],
+        level: Level,
+        radii: Radii,
+        progress: Progress,
+        seed: int,
+        work: Callable[..., list[object]],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.subjects, self.level, self.radii = subjects, level, radii
+        self.progress, self.seed, self.work, self.warn = progress, seed, work, warn
+        self._loaded: dict[str, Module] = {}
+
+    def affordable(self, sample: Sample, left: float) -> int:
+        """How many examples the time left holds; tells the cost.
+
+        Raises:
+            DataError: Too few.
+        """
+        pending = [s for s in self.subjects if not self._survey(s, sample).is_finished]
+        if not pending:
+            return sample.count
+        self._loaded[pending[0].name] = pending[0].load()
+        each = agreed(seconds_each(sample.measured, self._loaded[pending[0].name]))
+        seconds = each * self.level.gradients * len(pending)
+        count = sample.count if seconds <= left else int(sample.count * left / seconds)
+        if count < min(FEWEST_EXAMPLES, sample.count):
+            raise DataError(
+                f"sharpness ({self.level.name}) of {len(pending)} models would take "
+                f"{seconds / 60:.0f} minutes, and {left / 60:.1f} are left",
+                remedy="--budget 0 sets no limit",
+            )
+        self.progress.say(
+            f"sharpness ({self.level.name}) of {len(pending)} models on {count} examples: "
+            f"at most {seconds * count / sample.count:.0f} s"
+        )
+        return count
+
+    def entries(self, sample: Sample) -> list[SharpnessEntry]:
+        """All measures of every subject; of the output, also beside its parents'."""
+        found = [self._measured(subject, sample) for subject in self.subjects]
+        parents = [one for one in found if one.entry.role == "parent"]
+        return [
+            one.entry.model_copy(update={"against": against(one, parents)})
+            if one.entry.role == "output"
+            else one.entry
+            for one in found
+        ]
+
+    def _measured(self, subject: Subject, sample: Sample) -> Surveyed:
+        pieces = len(sample.measured.pieces())
+        spent = Spent(self.progress, f"sharpness of {subject.name}", self.level, pieces)
+        survey = self._survey(subject, sample, spent)
+        entry = survey.entry(subject.name, subject.role, lambda: spent.batches / pieces)
+        return Surveyed(entry, survey.quotients)
+
+    def _survey(self, subject: Subject, sample: Sample, spent: Spent | None = None) -> Survey:
+        from mergekit_geo.curvature.suite import Survey
+        from mergekit_geo.evaluation.cached_parts import KeptParts, Unkept
+
+        known = self.work([subject], sample.count, self.seed)
+        return Survey(
+            lambda: self._loaded.pop(subject.name, None) or subject.load(),
+            sample.measured,
+            sample.held_out,
+            self.level,
+            self.radii,
+            KeptParts(known, self.warn) if subject.digest else Unkept(),
+            self.seed,
+            spent or (lambda gradients: None),
+        )
+
+
+def against(output: Surveyed, parents: Sequence[Surveyed]) -> list[DifferenceEntry]:
+    """λ_max of an output minus that of each parent, paired over documents.
+
+    Intervals are wider by the residuals: Lanczos may not have converged.
+
+    Args:
+        output: Its measures, and v^T H v of each example at its eigenvector.
+        parents: The same of each.
+    """
+    from mergekit_geo.evaluation.statistics import estimate
+
+    found = []
+    for parent in parents:
+        if output.quotients is None or parent.quotients is None:
+            continue
+        own, other = output.quotients, parent.quotients
+        change = np.subtract(own.value, other.value)
+        sure = estimate(change, np.array(own.weight), np.array(own.document))
+        found.append(_difference(output.entry, parent.entry, sure))
+    return found
+
+
+def _difference(output: SharpnessEntry, parent: SharpnessEntry, sure: Estimate) -> DifferenceEntry:
+    from mergekit_geo.records.losses import DifferenceEntry
+
+    above, below = output.extremes.largest, parent.extremes.largest
+    value, slack = above.value - below.value, above.residual + below.residual
+    if sure.low is None or sure.high is None or sure.detectable is None:
+        return DifferenceEntry(
+            model=parent.model, value=value, low=None, high=None, significant=None
+        )
+    margin = (sure.high - sure.low) / 2 + slack
+    return DifferenceEntry(
+        model=parent.model,
+        value=value,
+        low=value - margin,
+        high=value + margin,
+        significant=abs(value) > margin,
+        detectable=sure.detectable + slack,
+    )
+
+
+class Spent:
+    """Counts the cost of a subject, and tells it."""
+
+    def __init__(self, progress: Progress, title: str, level: Level, pieces: int) -> None:
+        self.progress, self.title, self.total = progress, title, int(level.gradients * pieces)
+        self.batches, self._told = 0.0, 0
+
+    def __call__(self, gradients: float) -> None:
+        """So many gradients of a batch more."""
+        if not self.batches:
+            self.progress.phase(self.title, self.total)
+        self.batches += gradients
+        self.progress.advance(int(self.batches) - self._told)
+        self._told = int(self.batches)
+
+
+def seconds_each(objective: Objective, model: Module) -> float:
+    """What one gradient of the sample will take, from a batch of typical length."""
+    from mergekit_geo.curvature.mean_loss import MeanLoss
+
+    pieces = objective.pieces()
+    middle = MeanLoss(model, pieces[len(pieces) // 2 :][:1])
+    timings = []
+    for _ in range(3):  # the first is slower, and what else the machine does is not of the model
+        began = time.perf_counter()
+        middle.gradient()
+        timings.append(time.perf_counter() - began)
+    return min(timings) * len(pieces) / world()[1]

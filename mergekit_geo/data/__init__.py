@@ -1,0 +1,1 @@
+"""Rows of data: built-in text, files, saved datasets, the Hub."""

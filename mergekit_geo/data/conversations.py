@@ -1,0 +1,137 @@
+"""Conversations as token ids, and which of them the assistant said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.data.chat_template import Conversation, render
+from mergekit_geo.data.documents import Chat
+from mergekit_geo.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    Tokens = tuple[list[int], list[bool]]
+    Span = tuple[int, int]
+
+
+def conversations(
+    tokenizer: PreTrainedTokenizerBase,
+    chats: Sequence[Chat],
+    *,
+    only_assistant: bool,
+) -> list[Tokens]:
+    """Token ids of conversations, exactly as the chat template writes them, and which count.
+
+    Args:
+        tokenizer: With the chat template.
+        chats: The conversations.
+        only_assistant: Count only what the assistant says after the turns that are given.
+
+    Raises:
+        DataError: No turn counts, or there is no chat template, or it fails, or it changes earlier
+            turns when a turn is added.
+    """
+    if not chats:
+        return []
+    turns = [_turns(chat) if only_assistant else [] for chat in chats]
+    if only_assistant:
+        _require_turns(chats, turns)
+    asked = [_renderings(chat, own) for chat, own in zip(chats, turns, strict=True)]
+    texts = iter(render(tokenizer, list(chain.from_iterable(asked))))
+    found = []
+    for chat, own, parts in zip(chats, turns, asked, strict=True):
+        whole, *rest = (next(texts) for _ in parts)
+        spans = _spans(chat, own, whole, iter(rest)) if only_assistant else [(0, len(whole))]
+        found.append(_tokens(tokenizer, whole, spans))
+    return found
+
+
+def _turns(chat: Chat) -> list[int]:
+    """Those of the assistant that count."""
+    roles = [message["role"] for message in chat.messages]
+    return [turn for turn, role in enumerate(roles) if role == "assistant" and turn >= chat.given]
+
+
+def _require_turns(chats: Sequence[Chat], turns: Sequence[Sequence[int]]) -> None:
+    if not any(turns):
+        roles = sorted({str(message["role"]) for chat in chats for message in chat.messages})
+        raise DataError(
+            "no conversation has a turn of 'assistant' that counts; the roles are "
+            f"{', '.join(roles)}",
+            where=chats[0].name,
+            remedy="--loss-on all counts every token",
+        )
+
+
+def _renderings(chat: Chat, turns: Sequence[int]) -> list[Conversation]:
+    """The whole, and what stands before each of some turns, if anything does, and after it."""
+    options = {} if chat.tools is None else {"tools": chat.tools}
+    found = [Conversation(chat.messages, chat.name, options)]
+    for turn in turns:
+        if turn > 0:
+            asking = {**options, "add_generation_prompt": True}
+            found.append(Conversation(chat.messages[:turn], chat.name, asking))
+        found.append(Conversation(chat.messages[: turn + 1], chat.name, options))
+    return found
+
+
+def _spans(chat: Chat, turns: Sequence[int], whole: str, rest: Iterator[str]) -> list[Span]:
+    """Where in the whole text each of some turns begins and ends."""
+    found = []
+    for turn in turns:
+        before = next(rest) if turn > 0 else None
+        after = next(rest)
+        if not whole.startswith(after) or not after.startswith(before or ""):
+            raise DataError(
+                "the chat template rewrites earlier turns, so the assistant's tokens cannot be "
+                "told apart",
+                where=chat.name,
+                remedy="--loss-on all counts every token",
+            )
+        start = _said_at(chat.messages[turn], after) if before is None else len(before)
+        found.append((start, len(after)))
+    return found
+
+
+def _said_at(message: Mapping[str, Any], text: str) -> int:
+    """Where a first turn's content begins: no template writes what stands before it alone."""
+    said = message.get("content")
+    place = text.find(said.strip()) if isinstance(said, str) else -1
+    return max(place, 0)
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[Span]) -> Tokens:
+    """Ids of a text, and which of them have a character of some spans."""
+    if not tokenizer.is_fast:
+        return _pieces(tokenizer, text, spans)
+    options = {"add_special_tokens": False, "verbose": False, "return_offsets_mapping": True}
+    encoded = tokenizer(text, **options)
+    ids: list[int] = encoded["input_ids"]
+    counted, last = [], 0
+    for start, end in encoded["offset_mapping"]:
+        begin = min(start, last)  # spaces before a word may be told to be of no token
+        counted.append(any(begin < b and (end > a or begin == end == a) for a, b in spans))
+        last = end
+    return ids, counted
+
+
+def _pieces(tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[Span]) -> Tokens:
+    """The same by the lengths of what the text begins with: slow tokenizers tell no places."""
+
+    def length(end: int) -> int:
+        return len(_ids(tokenizer, text[:end]))
+
+    ids = _ids(tokenizer, text)
+    counted = [False] * len(ids)
+    for start, end in spans:
+        first, last = (min(length(place), len(ids)) for place in (start, end))
+        counted[first:last] = [True] * (last - first)
+    return ids, counted
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return ids

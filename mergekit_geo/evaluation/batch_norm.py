@@ -1,0 +1,120 @@
+"""BatchNorm statistics of a merge, estimated anew on training data and written over the average."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint
+from mergekit_geo.checkpoints.index import read_tensors
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.errors import UnsupportedError
+from mergekit_geo.merging.blend import STATISTICS
+from mergekit_geo.outputs.writer import output_errors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def has_statistics(names: object) -> bool:
+    """Whether tensors of these names include running statistics.
+
+    Example:
+        >>> has_statistics(["layer1.bn.running_mean"]), has_statistics(["lm_head.weight"])
+        (True, False)
+    """
+    assert hasattr(names, "__iter__")
+    return any(str(name).rpartition(".")[2] in STATISTICS for name in names)
+
+
+def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> int:
+    """Estimate the running statistics of a checkpoint that is not published yet, in place.
+
+    Args:
+        folder: With weights, configuration and image processor.
+        train_data: What they are estimated on.
+        compute: How the model is run.
+
+    Returns:
+        Number of batches.
+
+    Raises:
+        DataError: The training data is missing or unusable.
+        OutputError: The file cannot be written.
+    """
+    from mergekit_geo.evaluation.study import estimate_statistics
+    from mergekit_geo.modules.blend import module_names
+    from mergekit_geo.modules.load import load_model
+
+    checkpoint = FolderCheckpoint(folder)
+    module = load_model(folder, compute)
+    count = estimate_statistics(module, folder, checkpoint.config, train_data, compute)
+    names = _known(module_names(module, checkpoint))
+    state = module.state_dict()
+    with output_errors(folder, 0):
+        for name, tensor in _statistics(names, state):
+            _overwrite(folder, name, tensor)
+    return count
+
+
+def refresh_state(
+    donor: Checkpoint, state: dict[str, Tensor], train_data: EvalData, compute: Compute
+) -> int:
+    """The same for a merge in memory.
+
+    Args:
+        donor: In a folder with the image processor or tokenizer.
+        state: The merged tensors, whose statistics are overwritten.
+        train_data: What they are estimated on.
+        compute: How the model is run.
+
+    Returns:
+        Number of batches.
+
+    Raises:
+        DataError: The training data is missing or unusable.
+    """
+    from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES, rounded
+    from mergekit_geo.evaluation.study import estimate_statistics
+    from mergekit_geo.modules.blend import module_names
+    from mergekit_geo.modules.open import load_result
+
+    assert donor.folder is not None
+    # The module may share its tensors with `state`, whose counters are the donor's and stay so.
+    own = {name: t if t.is_floating_point() else t.clone() for name, t in state.items()}
+    module = load_result(donor, own, compute)
+    count = estimate_statistics(module, donor.folder, donor.config, train_data, compute)
+    for name, tensor in _statistics(_known(module_names(module, donor)), module.state_dict()):
+        state[name].copy_(rounded(name, tensor, DTYPE_NAMES[state[name].dtype]))
+    return count
+
+
+def _known(names: dict[str, str] | None) -> dict[str, str]:
+    if names is None:
+        raise UnsupportedError(
+            "the module's tensors are not those that are stored: its BatchNorm statistics cannot "
+            "be written back",
+            remedy="leave --train-data out",
+        )
+    return names
+
+
+def _statistics(names: dict[str, str], state: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for stored, own in names.items():
+        if stored.rpartition(".")[2] in STATISTICS:
+            yield stored, state[own]
+
+
+def _overwrite(folder: Path, name: str, tensor: Tensor) -> None:
+    from mergekit_geo.checkpoints.dtypes import bytes_of, rounded
+
+    info, place = read_tensors(folder)[name]
+    data = bytes_of(rounded(name, tensor, info.dtype).contiguous())
+    descriptor = os.open(place.path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, data.data, place.offset)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,53 @@
+"""Parts of a report that are measured once, and kept for a later run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from mergekit_geo.evaluation.cache import Kept
+from mergekit_geo.processes import agreed, is_first
+from mergekit_geo.records.record import Part
+
+Found = TypeVar("Found", bound=Part)
+
+
+class KeptParts(Kept):
+    """One JSON file a part."""
+
+    def get(self, name: str, kind: type[Found]) -> Found | None:
+        """A finished part, None where there is none or its file is torn; all processes agree."""
+        return agreed(self._read(name, kind) if is_first() else None)
+
+    def recall(self, name: str, kind: type[Found], make: Callable[[], Found]) -> Found:
+        """A finished part; the first time, it is made."""
+        found = self.get(name, kind)
+        if found is None:
+            found = make()
+            text = found.model_dump_json().encode()
+            self.write(self.name(name, ".json"), lambda file: file.write(text))
+        return found
+
+    def _read(self, name: str, kind: type[Found]) -> Found | None:
+        content = self.cache.read(self.name(name, ".json"))
+        if content is None:
+            return None
+        try:
+            return kind.model_validate_json(content)
+        except ValidationError:
+            self.cache.unsound()
+            return None
+
+
+class Unkept:
+    """Keeps nothing: where nothing tells whether a model has changed."""
+
+    def get(self, name: str, kind: type[Found]) -> Found | None:
+        """Nothing."""
+        return None
+
+    def recall(self, name: str, kind: type[Found], make: Callable[[], Found]) -> Found:
+        """Made anew."""
+        return make()

@@ -1,0 +1,201 @@
+"""Models measured on the same examples, within a budget told in advance."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.clock import clock_of
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.load import load_rows
+from mergekit_geo.data.row import filled
+from mergekit_geo.data.rows import Rows
+from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
+from mergekit_geo.processes import agreed
+from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.tasks.losses import Indices, Losses
+from mergekit_geo.tasks.table import make_task, task_name
+from mergekit_geo.tasks.task import Example
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An objective, and what it was made of.
+
+    Attributes:
+        objective: On the examples that are measured.
+        available: How many examples there were.
+        notes: What was guessed about the data.
+    """
+
+    objective: TaskObjective
+    available: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the documents."""
+        return digest(self.objective.documents)
+
+
+def prepare(data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
+    """Read data, and make of it what the architecture is measured on.
+
+    Args:
+        data: Which data, and how much of it.
+        folder: With the tokenizer or image processor.
+        config: Of the architecture.
+        compute: Whether code that comes with a model may run.
+
+    Raises:
+        DataError: The data is missing or unusable, or the architecture has no such task.
+    """
+    rows = load_rows(data)
+    task = make_task(task_name(config, data.task), folder, config, data, compute)
+    rows = filled(rows, task.columns(rows))
+    examples = task.examples(rows)
+    _note_left_out(rows, examples)
+    kept = draw(examples, data.max_examples, data.seed)
+    size = data.batch_size or task.batch_size(kept)
+    objective = TaskObjective(task, kept, document_keys(rows), size)
+    return Sample(objective, len(examples), tuple(rows.notes))
+
+
+def _note_left_out(rows: Rows, examples: Sequence[Example]) -> None:
+    """Rows of which a task makes no example, such as conversations without an answer."""
+    if left_out := len(rows.cells) - len({example.document for example in examples}):
+        verb = "row holds" if left_out == 1 else "rows hold"
+        rows.notes.append(f"{left_out} {verb} nothing that counts: left out")
+
+
+def draw(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
+    """At most `most` examples, drawn without replacement, in their order.
+
+    Example:
+        >>> draw([Example(d, 1, 1, {}) for d in range(9)], 2, seed=0)[1].document
+        8
+    """
+    if most is None or most >= len(examples):
+        return list(examples)
+    chosen = random.Random(seed).sample(range(len(examples)), most)
+    return [examples[i] for i in sorted(chosen)]
+
+
+class Evaluator:
+    """Measures one model after another on an objective.
+
+    Args:
+        objective: The examples.
+        compute: The budget.
+        evaluations: How many measurements are to come, for the estimate of the cost.
+        seed: Of the sample where the budget asks for a smaller one.
+        progress: Told of the cost and of each batch.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        compute: Compute,
+        *,
+        evaluations: int,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> None:
+        self.objective, self.compute, self.seed = objective, compute, seed
+        self.evaluations, self.progress = evaluations, progress or Silent()
+        self.warnings: list[str] = []
+        self._fitted = False
+
+    def measure(self, name: str, model: Module, examples: Indices | None = None) -> Losses:
+        """Loss of a model on all examples, or on some.
+
+        Raises:
+            DataError: It is not a number.
+        """
+        self.fit(model)
+        found = self.measure_any(name, model, examples)
+        if not math.isfinite(found.mean):
+            raise DataError("the loss is not a number", where=name)
+        return found
+
+    def measure_any(self, name: str, model: Module, examples: Indices | None = None) -> Losses:
+        """The same, whatever the loss turns out to be."""
+        objective = self.objective
+        if examples is not None and isinstance(objective, TaskObjective):
+            objective = objective.of(examples)
+        self.progress.phase(f"loss of {name}", int(objective.cost))
+        with clock_of(self.compute.budget).running():
+            found = objective.measure(model, self.progress.advance)
+        if examples is None or objective is not self.objective:
+            return found
+        return found.take(examples)
+
+    def fit(self, model: Module) -> None:
+        """Before the first measurement: time a batch, tell the cost, shrink the sample if need be.
+
+        Args:
+            model: Any of those to come.
+        """
+        if self._fitted or not isinstance(self.objective, TaskObjective):
+            return
+        count = len(self.objective.kept)
+        seconds = agreed(_seconds_each(self.objective, model) * self.evaluations)
+        left = agreed(clock_of(self.compute.budget).left)
+        most = int(count * left / seconds) if seconds > left else count
+        self.take(min(count, max(self.objective.batch_size, most)))
+        expected = seconds * self.count / count
+        self.progress.say(
+            f"{self.evaluations} measurements on {self.count} examples: about {expected:.0f} s"
+        )
+
+    @property
+    def count(self) -> int:
+        """How many examples are measured; 0 where only the measurement tells."""
+        return len(self.objective.kept) if isinstance(self.objective, TaskObjective) else 0
+
+    def take(self, count: int) -> None:
+        """Settle on so many of the examples: the budget is not asked again."""
+        self._fitted = True
+        if isinstance(self.objective, TaskObjective):
+            self._shrink(self.objective, count)
+
+    def _shrink(self, objective: TaskObjective, most: int) -> None:
+        count = len(objective.kept)
+        if most == count:
+            return
+        self.warnings.append(
+            f"measured on {most} of {count} examples to stay within "
+            f"{self.compute.budget:g} minutes; --budget 0 measures all"
+        )
+        self.objective = replace(objective, kept=draw(objective.kept, most, self.seed))
+
+
+def _seconds_each(objective: TaskObjective, model: Module) -> float:
+    """What one measurement will take, from one batch of typical length."""
+    batches = objective.batches()
+    rows = batches[len(batches) // 2]
+    objective.of(rows[:1]).measure(model)  # the first forward pass of a process is slower
+    timings = []
+    for _ in range(2):  # what else the machine does at the moment is not of the model
+        began = time.perf_counter()
+        objective.of(rows).measure(model)
+        timings.append(time.perf_counter() - began)
+    return float(min(timings) / sum(objective.kept[i].size for i in rows) * objective.cost)
+
+
+def everything(losses: Losses) -> Indices:
+    """Indices of all examples."""
+    return np.arange(len(losses.loss))

@@ -1,0 +1,57 @@
+"""What goes wrong while a model is measured, whose weights are there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.errors import GeoError
+
+if TYPE_CHECKING:
+    from mergekit_geo.evaluation.losses import Data
+
+PACKAGE = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something was not measured.
+
+    Attributes:
+        reason: For the report.
+        fails: Whether the command fails for it, although its output is whole.
+    """
+
+    reason: str
+    fails: bool
+
+
+def failure(error: Exception, data: Data) -> Failure:
+    """What an error in measuring means.
+
+    Args:
+        error: Of ours, or of a model's or a tokenizer's own code, which raise anything.
+        data: As asked for: nobody who named it takes no measurement for an answer.
+    """
+    if isinstance(error, AssertionError) and _is_ours(error):
+        return Failure(f"AssertionError: {error} (this should not happen: please report it)", True)
+    told = str(error) if isinstance(error, GeoError) else f"{type(error).__name__}: {error}"
+    return Failure(told, is_named(data))
+
+
+def is_named(data: Data) -> bool:
+    """Whether somebody named what is measured, rather than to take the built-in text by default."""
+    if not isinstance(data, EvalData):
+        return data is not None
+    columns = data.text_column or data.label_column or data.image_column
+    return bool(data.source or data.task or data.seq_len or data.split or data.config or columns)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether the innermost line is in this package."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents

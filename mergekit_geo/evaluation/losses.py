@@ -1,0 +1,301 @@
+"""The losses of a merge's parents and output, or the reason why there are none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.companion_source import companions_of
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import BUILTIN, EvalData
+from mergekit_geo.errors import DataError, GeoError
+from mergekit_geo.evaluation.failures import failure, is_named
+from mergekit_geo.records.losses import BarrierEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.report import DataEntry
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from mergekit_geo.evaluation.evaluation import Sample
+    from mergekit_geo.evaluation.objective import FunctionObjective, Objective
+    from mergekit_geo.evaluation.statistics import Estimate
+    from mergekit_geo.tasks.losses import Losses
+
+    Data = EvalData | FunctionObjective | None
+
+Role = Literal["parent", "output", "reference"]
+OUTPUT = "output"
+LARGEST_EXPONENT = 700.0
+TEXT_TASKS = ("causal-lm", "masked-lm")
+"""Tasks that the built-in text can measure."""
+
+
+@dataclass(frozen=True)
+class LossPlan:
+    """What is going to be measured.
+
+    Attributes:
+        objective: The examples; None if nothing is measured.
+        sample: What they were made of, if from data.
+        reason: Why nothing is measured.
+    """
+
+    objective: Objective | None = None
+    sample: Sample | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """What was measured.
+
+    Attributes:
+        losses: Per model, the output last.
+        differences: Output minus each parent.
+        data: On what.
+        device: Where the models ran.
+        dtype: Of the arithmetic.
+        attention: The attention backend.
+        warnings: What was left out.
+        barriers: Between the parents.
+        no_control: Why the ends of a fitted path were not trained further; empty if they were, or
+            there is none.
+        reason: Why nothing was measured; empty if it was.
+        fails: Whether the command fails for that reason.
+    """
+
+    losses: list[LossEntry] = field(default_factory=list)
+    differences: list[DifferenceEntry] = field(default_factory=list)
+    data: DataEntry | None = None
+    device: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    barriers: list[BarrierEntry] = field(default_factory=list)
+    no_control: str = ""
+    reason: str = ""
+    fails: bool = False
+
+
+def plan_losses(
+    checkpoints: Sequence[Checkpoint],
+    data: Data,
+    compute: Compute,
+    tokenizer_of: int | None = None,
+) -> LossPlan:
+    """Find out, before anything is merged, whether loss can be measured and on what.
+
+    Args:
+        checkpoints: What is measured.
+        data: As asked for.
+        compute: How models are run.
+        tokenizer_of: Position of the one whose tokenizer is used; if None, that of the first, or of
+            an adapter on it that brings one.
+
+    Raises:
+        DataError: The data that was asked for is missing or unusable.
+    """
+    if data is None:
+        return LossPlan(reason="evaluation was turned off")
+    if not isinstance(data, EvalData):
+        return LossPlan(objective=data)
+    try:
+        source = companions_of(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
+        return _planned(_folder_of(source), checkpoints[0].config, data, compute)
+    except GeoError as error:
+        if is_named(data):
+            raise
+        return LossPlan(reason=str(error))
+    except Exception as error:  # a tokenizer's own code raises anything
+        found = failure(error, data)
+        if found.fails:
+            raise DataError(found.reason, where=data.origin) from error
+        return LossPlan(reason=found.reason)
+
+
+def _folder_of(checkpoint: Checkpoint) -> Path:
+    if checkpoint.folder is None:
+        raise DataError(
+            "a model in memory comes without its tokenizer",
+            where=checkpoint.name,
+            remedy="save it with its tokenizer, or measure with a FunctionObjective",
+        )
+    return checkpoint.folder
+
+
+def _planned(folder: Path, config: Config, data: EvalData, compute: Compute) -> LossPlan:
+    from mergekit_geo.evaluation.evaluation import prepare
+    from mergekit_geo.tasks.table import task_name
+
+    name = task_name(config, data.task)
+    if data.origin == BUILTIN and name not in TEXT_TASKS:
+        raise DataError(f"{name} cannot be measured on the built-in text", remedy="--data of yours")
+    sample = prepare(data, folder, config, compute)
+    return LossPlan(sample.objective, sample)
+
+
+def report_losses(
+    models: Sequence[tuple[str, Role, Losses]],
+    data: Data,
+    sample: Sample | None,
+    warnings: Sequence[str],
+    module: Module,
+    *,
+    half: Literal["", "report"] = "",
+    barriers: Sequence[BarrierEntry] = (),
+    no_control: str = "",
+) -> LossReport:
+    """Losses as a report has them.
+
+    Args:
+        models: Name, role and losses of each, the output last; it is compared with all others.
+        data: As asked for.
+        sample: What the objective was made of.
+        warnings: What was left out.
+        module: Any of them, for where it ran.
+        half: Whether these are the losses on the report half alone.
+        barriers: Between the parents.
+        no_control: Why the ends of a fitted path were not trained further.
+    """
+    *others, (_, _, output) = models
+    documents = len(set(output.document.tolist()))
+    place = run_with(module)
+    return LossReport(
+        losses=[loss_entry(name, role, found, sample) for name, role, found in models],
+        differences=[difference(name, output, found) for name, _, found in others],
+        data=data_entry(data, sample, output, half),
+        device=place[0],
+        dtype=place[1],
+        attention=place[2],
+        warnings=[*warnings, *_too_few(documents)],
+        barriers=list(barriers),
+        no_control=no_control,
+    )
+
+
+def data_entry(
+    data: Data, sample: Sample | None, losses: Losses, half: Literal["", "report"] = ""
+) -> DataEntry:
+    """What loss was measured on."""
+    documents = len(set(losses.document.tolist()))
+    return source_entry(
+        data,
+        sample,
+        documents=documents,
+        examples=len(losses.loss),
+        tokens=int(losses.weight.sum()),
+        half=half,
+    )
+
+
+def source_entry(
+    data: Data,
+    sample: Sample | None,
+    *,
+    documents: int,
+    examples: int,
+    tokens: int,
+    half: Literal["", "report"] = "",
+) -> DataEntry:
+    """The same from the counts alone."""
+    shared = {"documents": documents, "examples": examples, "tokens": tokens, "half": half}
+    if sample is None or not isinstance(data, EvalData):
+        return DataEntry(
+            source="a function of the caller's",
+            digest="",
+            available=examples,
+            seed=0,
+            seq_len=0,
+            **shared,
+        )
+    from mergekit_geo.data.load import is_on_hub
+
+    task = sample.objective.task
+    return DataEntry(
+        source=data.origin,
+        digest=sample.digest,
+        available=sample.available,
+        seq_len=max(example.size for example in sample.objective.kept),
+        seed=data.seed,
+        task=task.name,
+        unit=task.unit,
+        metric=task.metric,
+        notes=list(sample.notes),
+        repository=data.origin if is_on_hub(data) else None,
+        **shared,
+    )
+
+
+def loss_entry(name: str, role: Role, losses: Losses, sample: Sample | None) -> LossEntry:
+    """One model's loss, its metric, and how sure they are."""
+    from mergekit_geo.evaluation.statistics import mean_loss, mean_score
+
+    found, score = mean_loss(losses), mean_score(losses)
+    task = sample.objective.task.name if sample else ""
+    perplexity = math.exp(min(found.value, LARGEST_EXPONENT)) if task == "causal-lm" else None
+    return LossEntry(
+        model=name,
+        role=role,
+        loss=found.value,
+        low=found.low,
+        high=found.high,
+        perplexity=perplexity,
+        metric=losses.accuracy,
+        metric_low=score and score.low,
+        metric_high=score and score.high,
+        macro_f1=losses.answers.macro_f1 if losses.answers else None,
+    )
+
+
+def run_with(module: Module) -> tuple[str, str, str]:
+    """Device, dtype and attention backend of a module."""
+    parameter = next(module.parameters())
+    config = getattr(module, "config", None)
+    dtype = str(parameter.dtype).removeprefix("torch.")
+    return str(parameter.device), dtype, getattr(config, "_attn_implementation", None) or ""
+
+
+def _too_few(documents: int) -> list[str]:
+    from mergekit_geo.evaluation.statistics import FEWEST_DOCUMENTS
+
+    if documents >= FEWEST_DOCUMENTS:
+        return []
+    return [
+        f"{documents} documents are too few for an interval: give at least {FEWEST_DOCUMENTS} "
+        "(blank lines separate them in a .txt file)"
+    ]
+
+
+def difference(name: str, output: Losses, other: Losses) -> DifferenceEntry:
+    """The output's loss minus another's, and its metric, on the same examples."""
+    from mergekit_geo.evaluation.macro_f1 import paired_f1
+    from mergekit_geo.evaluation.statistics import paired_difference, paired_score
+
+    score, f1 = paired_score(output, other), paired_f1(output, other)
+    found = paired_difference(output, other)
+    return DifferenceEntry(
+        model=name,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        significant=found.is_significant,
+        detectable=found.detectable,
+        metric=score and estimate_entry(score),
+        macro_f1=f1 and estimate_entry(f1),
+    )
+
+
+def estimate_entry(found: Estimate) -> EstimateEntry:
+    """A number as the report has it."""
+    numbers = (found.value, found.low, found.high, found.detectable)
+    value, low, high, detectable = (None if n is None else _finite(n) for n in numbers)
+    return EstimateEntry(value=value, low=low, high=high, detectable=detectable)
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,298 @@
+"""What is minimised: a task on fixed examples, or any function of the user's on fixed batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from mergekit_geo.data.rows import Rows
+from mergekit_geo.errors import DataError
+from mergekit_geo.processes import gathered, world
+from mergekit_geo.tasks.losses import Answers, Floats, Indices, Losses
+from mergekit_geo.tasks.task import BatchLosses, Example, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    PerExample = Tensor | Mapping[str, Tensor]
+    LossFunction = Callable[[Module, Any], PerExample]
+    Piece = Callable[[Module], tuple[Tensor, Tensor]]
+
+
+class Objective(Protocol):
+    """Something that has a loss under every model, on the same examples."""
+
+    @property
+    def cost(self) -> float:
+        """Work of one measurement, in units of `advance`."""
+
+    @property
+    def documents(self) -> Sequence[str]:
+        """A key of each document's content, by document index."""
+
+    def measure(self, model: Module, advance: Callable[[int], None] = ...) -> Losses:
+        """Loss of every example, in order, without gradients."""
+
+    def pieces(self) -> list[Piece]:
+        """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
+
+
+@dataclass(frozen=True)
+class TaskObjective:
+    """A task on its examples.
+
+    Attributes:
+        task: How losses come about.
+        kept: The examples.
+        documents: A key of each document's content.
+        batch_size: Examples run together; those of like length are, so that little is padded.
+    """
+
+    task: Task
+    kept: Sequence[Example]
+    documents: Sequence[str]
+    batch_size: int
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what models are given: token ids, labels, weights, pictures, in batches."""
+        found = hashlib.sha256(f"{self.task.name} {self.batch_size}".encode())
+        for example in self.kept:
+            found.update(f"{example.document} {example.size} {example.weight!r}".encode())
+            for name, value in sorted(example.fields.items()):
+                found.update(f"{name} {_fed(value)}".encode())
+        return found.hexdigest()
+
+    @property
+    def cost(self) -> float:
+        """Tokens (or examples) of one measurement."""
+        return sum(example.size for example in self.kept)
+
+    def batches(self) -> list[Indices]:
+        """Indices of the examples of each batch, longest first."""
+        sizes = np.array([example.size for example in self.kept])
+        order = np.argsort(-sizes, kind="stable")
+        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+
+    def losses_of(self, model: Module, rows: Indices) -> BatchLosses:
+        """Losses of some examples, differentiable where gradients are on."""
+        batch = self.task.batch([self.kept[i] for i in rows])
+        device = next(model.parameters()).device
+        return self.task.losses(model, {name: t.to(device) for name, t in batch.items()})
+
+    def pieces(self) -> list[Piece]:
+        """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
+        return [partial(self.piece, rows) for rows in self.batches()]
+
+    def piece(self, rows: Indices, model: Module) -> tuple[Tensor, Tensor]:
+        """Losses and weights of some examples, (b,) each, differentiable."""
+        loss = self.losses_of(model, rows).loss
+        return loss, torch.tensor([self.kept[i].weight for i in rows]).to(loss)
+
+    @torch.no_grad()
+    def measure(self, model: Module, advance: Callable[[int], None] = lambda units: None) -> Losses:
+        """Loss of every example, in order; processes share the batches.
+
+        Raises:
+            DataError: Memory does not hold one example.
+        """
+        rank, size = world()
+        parts = []
+        for rows in self.batches()[rank::size]:
+            parts += self._parts(model, rows)
+            advance(sum(self.kept[i].size for i in rows))
+        weight = np.array([example.weight for example in self.kept], dtype=np.float64)
+        document = np.array([example.document for example in self.kept])
+        return assemble(gathered(parts), weight, document)
+
+    def _parts(self, model: Module, rows: Indices) -> list[Part]:
+        """Results of a batch, in two halves where memory does not hold it."""
+        try:
+            return [Part.of(rows, self.losses_of(model, rows))]
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            if len(rows) == 1:
+                raise DataError(
+                    "memory does not hold one example", remedy="a smaller --seq-len"
+                ) from error
+        middle = len(rows) // 2
+        return [*self._parts(model, rows[:middle]), *self._parts(model, rows[middle:])]
+
+    def of(self, examples: Indices) -> TaskObjective:
+        """The same on some of its examples."""
+        return replace(self, kept=[self.kept[i] for i in examples])
+
+
+@dataclass(frozen=True)
+class FunctionObjective:
+    """Any loss of the user's on batches that are gone through anew for every model.
+
+    Attributes:
+        function: From a model and a batch to a (b,) tensor of losses, or a mapping with `loss` and,
+            if there are such, `weight` and `score` (share of right answers), (b,) each.
+        loader: Gives the batches, the same ones in the same order every time.
+    """
+
+    function: LossFunction
+    loader: Iterable[Any]
+
+    @property
+    def cost(self) -> float:
+        """Number of batches."""
+        return sum(1 for _ in self.loader)
+
+    @property
+    def documents(self) -> Sequence[str]:
+        """Every example is a document of its own, known by its place."""
+        return _Places()
+
+    def pieces(self) -> list[Piece]:
+        """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
+        return [partial(self._piece, batch) for batch in self.loader]
+
+    def _piece(self, batch: Any, model: Module) -> tuple[Tensor, Tensor]:
+        columns = _columns(self.function(model, batch))
+        return columns["loss"], columns.get("weight", torch.ones_like(columns["loss"]))
+
+    @torch.no_grad()
+    def measure(self, model: Module, advance: Callable[[int], None] = lambda units: None) -> Losses:
+        """Loss of every example, in order.
+
+        Raises:
+            DataError: The function gives something else, or there are no batches.
+        """
+        found = []
+        for batch in self.loader:
+            found.append(_per_example(self.function(model, batch)))
+            advance(1)
+        if not found:
+            raise DataError(
+                "the loader gives no batches",
+                remedy="give one that can be gone "
+                "through again and again, such as a list or a DataLoader",
+            )
+        columns = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        count = len(columns["loss"])
+        weight = columns.get("weight", np.ones(count))
+        return Losses(columns["loss"], weight, np.arange(count), columns.get("score"))
+
+
+class _Places(Sequence[str]):
+    """The keys `0`, `1`, ... without end."""
+
+    def __len__(self) -> int:
+        return 1 << 62
+
+    def __getitem__(self, index: Any) -> Any:
+        return str(index)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Results of one batch, on the CPU."""
+
+    rows: Indices
+    loss: Floats
+    score: Floats | None
+    answers: Answers | None
+
+    @classmethod
+    def of(cls, rows: Indices, found: BatchLosses) -> Part:
+        """From tensors of b examples, which are number `rows` of all."""
+        answers = None
+        if found.owner is not None and found.target is not None and found.predicted is not None:
+            owner, target, predicted = (
+                tensor.cpu().numpy() for tensor in (found.owner, found.target, found.predicted)
+            )
+            answers = Answers(rows[owner], target, predicted)
+        return cls(
+            rows,
+            _floats(found.loss),
+            None if found.score is None else _floats(found.score),
+            answers,
+        )
+
+
+def assemble(parts: Sequence[Part], weight: Floats, document: Indices) -> Losses:
+    """Results of all batches in the examples' order."""
+    loss = np.empty(len(weight))
+    score = None if parts[0].score is None else np.empty(len(weight))
+    for part in parts:
+        loss[part.rows] = part.loss
+        if score is not None and part.score is not None:
+            score[part.rows] = part.score
+    return Losses(loss, weight, document, score, _all_answers(parts))
+
+
+def _all_answers(parts: Sequence[Part]) -> Answers | None:
+    found = [part.answers for part in parts if part.answers is not None]
+    if not found:
+        return None
+    example = np.concatenate([answers.example for answers in found])
+    order = np.argsort(example, kind="stable")
+    target = np.concatenate([answers.target for answers in found])
+    predicted = np.concatenate([answers.predicted for answers in found])
+    return Answers(example[order], target[order], predicted[order])
+
+
+def document_keys(rows: Rows) -> list[str]:
+    """SHA-256 of each row's content: what a split by document goes by."""
+    return [
+        hashlib.sha256(
+            json.dumps(dict(cells), default=_content, sort_keys=True).encode()
+        ).hexdigest()
+        for cells in rows.cells
+    ]
+
+
+def digest(keys: Sequence[str]) -> str:
+    """SHA-256 of all documents, in order."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
+
+
+def _content(value: Any) -> str:
+    if hasattr(value, "tobytes"):  # arrays and images
+        value = value.tobytes()
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else repr(value)
+
+
+def _fed(value: Any) -> str:
+    """A field of an example; where it is all rows, the documents' keys tell them."""
+    if isinstance(value, Rows):
+        return ""
+    return _content(np.asarray(value) if isinstance(value, list) else value)
+
+
+def _floats(tensor: Tensor) -> Floats:
+    return np.asarray(tensor.detach().double().cpu().numpy())
+
+
+def _per_example(found: PerExample) -> dict[str, Floats]:
+    return {name: _floats(tensor) for name, tensor in _columns(found).items()}
+
+
+def _columns(found: PerExample) -> dict[str, Tensor]:
+    columns = {"loss": found} if isinstance(found, torch.Tensor) else dict(found)
+    wrong = columns.keys() - {"loss", "weight", "score"}
+    if "loss" not in columns or wrong:
+        raise DataError(
+            f"the loss function gave {sorted(columns)}; expected a tensor, or a mapping with "
+            "'loss' and, if there are such, 'weight' and 'score'"
+        )
+    count = columns["loss"].numel()
+    for name, tensor in columns.items():
+        if tensor.ndim != 1 or len(tensor) != count:
+            raise DataError(
+                f"the loss function gave {name!r} of shape {list(tensor.shape)}; expected one "
+                "number an example, (b,)",
+                remedy="reduction='none'",
+            )
+    return columns

@@ -1,0 +1,1 @@
+"""Local files read with care: regular files only, sound JSON and YAML, paths, the user's cache."""

@@ -1,0 +1,152 @@
+"""Which planes a landscape measures, and what is known of them before anything is measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.curvature.model_eigenvectors import eigenvectors
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.landscapes.config import View
+from mergekit_geo.landscapes.planes import (
+    Directions,
+    Sheet,
+    along_eigenvectors,
+    around_model,
+    line_and_direction,
+    require_two,
+    through_models,
+)
+from mergekit_geo.progress import Progress
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.curvature.model_eigenvectors import Eigenvectors
+    from mergekit_geo.evaluation.losses import Data, LossPlan
+    from mergekit_geo.modules.blend import Live
+
+LINE, PLANE = 2, 3
+"""Models that a line, and a plane, goes through."""
+NARROW = 4
+"""Bytes of an element in which small steps are not lost."""
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """The planes of a landscape.
+
+    Attributes:
+        count: Models that span; those after them are marked.
+        view: How they are looked at.
+        seed: Of random directions.
+        mode: Whether directions are kept in memory.
+        through: The plane through three models.
+        curved: Eigenvectors at each model.
+    """
+
+    count: int
+    view: View
+    seed: int
+    mode: str
+    through: Sheet | None
+    curved: Sequence[Eigenvectors]
+
+    @property
+    def points(self) -> int:
+        """Of all grids."""
+        return self.view.points * (self.count if self.view.each else 1)
+
+    def made(self, anchors: Sequence[Checkpoint], live: Live) -> Iterator[Sheet]:
+        """One after another, so that only the directions of one are in memory.
+
+        Args:
+            anchors: The models, marked ones last.
+            live: A module of theirs.
+        """
+        if self.through is not None:
+            yield replace(self.through, anchors=tuple(anchors[:PLANE]))
+            return
+        directions = Directions(live, self.seed, self.mode)
+        if self.count == LINE and not self.view.each:
+            yield line_and_direction(anchors, directions, self.view)
+            return
+        others = {i: anchors[i] for i in range(self.count, len(anchors))}
+        for i in range(self.count):
+            if self.curved:
+                yield along_eigenvectors(
+                    i, anchors[i], others, self.curved[i], self._reach(), self.mode
+                )
+            else:
+                yield around_model(i, anchors[i], others, directions, self.view)
+
+    def _reach(self) -> View:
+        """To where the parabola of the largest eigenvalue of all has risen by 1, if not told."""
+        largest = max(found.values[0] for found in self.curved)
+        rise = math.sqrt(2 / largest) if largest > 0 else 1.0
+        return replace(self.view, radius=self.view.radius or rise)
+
+    def warnings(self, live: Live) -> list[str]:
+        """What the user should know."""
+        found = [text for curved in self.curved for text in curved.warnings]
+        dtype = next(live.model.parameters()).dtype
+        if self.through is None and dtype.itemsize < NARROW:
+            found.append(
+                f"the model runs in {dtype}, in which small steps along a direction are lost: "
+                "--compute-dtype float32"
+            )
+        return found
+
+
+def plan_sheets(
+    anchors: Sequence[Checkpoint],
+    models: int,
+    view: View,
+    plan: LossPlan,
+    data: Data,
+    compute: Compute,
+    progress: Progress,
+) -> Sheets:
+    """Find out which models span what, and refuse those that span nothing.
+
+    Args:
+        anchors: The models with their data here, those that are only to be marked last.
+        models: How many were named to be looked at.
+        view: How.
+        plan: What is measured.
+        data: The same as asked for.
+        compute: How models are run.
+        progress: Told of the cost of eigenvectors.
+
+    Raises:
+        ArgumentError: Models are equal or lie on one line.
+        GeoError: As `eigenvectors`.
+    """
+    count = models if view.each else min(models, PLANE)
+    through, curved = None, []
+    if count == PLANE and not view.each:
+        through = through_models(anchors, view)
+    elif count == LINE and not view.each:
+        require_two(anchors)
+    if view.hessian:
+        curved = [eigenvectors(a, plan, data, compute, progress) for a in anchors[:count]]
+    seed = data.seed if isinstance(data, EvalData) else 0
+    return Sheets(count, view, seed, compute.anchors_in_memory, through, curved)
+
+
+def check_request(models: int, view: View) -> None:
+    """Refuse what cannot be meant.
+
+    Raises:
+        ArgumentError: No models, or eigenvectors at several.
+    """
+    if not models:
+        raise ArgumentError("no models to look around", remedy="name at least one")
+    if view.hessian and models > 1 and not view.each:
+        raise ArgumentError(
+            f"eigenvectors are directions at one model, and there are {models}",
+            remedy="--each looks around every one of them",
+        )

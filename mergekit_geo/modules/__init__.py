@@ -1,0 +1,1 @@
+"""A blend in a running module; BatchNorm statistics; modules saved again."""

@@ -1,0 +1,112 @@
+"""A checkpoint, or a whole blend, as a module that runs."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from torch.nn import Module
+
+from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.renamed import is_renamed, is_untied, original
+from mergekit_geo.checkpoints.unchanged import unchanged
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.errors import UnsupportedError
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.memory import MemorySink
+from mergekit_geo.merging.stream import stream
+from mergekit_geo.modules.blend import InPlace, Live, Reloading, module_names
+from mergekit_geo.modules.load import load_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
+    """A module of a checkpoint's own, in evaluation mode.
+
+    Args:
+        checkpoint: In a folder, or made from a module (which is copied). With an adapter, the
+            base is loaded and the sums are streamed into it.
+        compute: Device and dtype of one that is loaded.
+
+    Raises:
+        UnsupportedError: A state dict alone, of which nothing says what module it belongs to.
+        DataError: It does not fit into memory.
+    """
+    found = original(checkpoint)
+    if is_untied(checkpoint):
+        return _of_tensors(checkpoint, compute)
+    if isinstance(found, AdapterCheckpoint):
+        blend = Blend((found,), Linear((1.0,)))
+        live = open_live(blend, compute)
+        live.put(blend)
+        return live.model
+    if isinstance(found, MemoryCheckpoint) and found.module is not None:
+        return _copy_of(found.module)
+    if found.folder is not None:
+        with unchanged([found]):
+            renamed = is_renamed(found)
+            return _of_tensors(found, compute) if renamed else load_model(found.folder, compute)
+    if isinstance(found, MemoryCheckpoint) and found.like is not None:
+        return load_result(found, dict(found.state), compute)
+    if found.config.get("architectures"):
+        assert isinstance(found, MemoryCheckpoint)
+        return load_model((found.config, found.state), compute)
+    raise UnsupportedError(
+        "a state dict alone cannot be run",
+        where=found.name,
+        remedy="give the module itself, or beside it one",
+    )
+
+
+def open_live(blend: Blend, compute: Compute) -> Live:
+    """A module that can be put anywhere along paths between a blend's anchors.
+
+    Raises:
+        UnsupportedError: Its tensors do not correspond to the module's, and the architecture
+            cannot be loaded again either.
+        DataError: It does not fit into memory.
+    """
+    donor = original(blend.donor)
+    base = donor.base if isinstance(donor, AdapterCheckpoint) else donor
+    model = open_module(blend.donor if is_untied(blend.donor) else base, compute)
+    names = module_names(model, blend.donor)
+    if names is not None:
+        return InPlace(model, names)
+    if not blend.donor.config.get("architectures"):
+        raise UnsupportedError("the module has other tensors than it was read from")
+    return Reloading(blend.donor.config, compute, blend.donor.folder)
+
+
+def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:
+    """A merge that stayed in memory, as a module of its donor's kind."""
+    if is_untied(donor):
+        return load_model((donor.config, state), compute, donor.folder)
+    found = original(donor)
+    if isinstance(found, MemoryCheckpoint) and found.like is not None:
+        found = original(found.like)
+    if isinstance(found, MemoryCheckpoint) and found.module is not None:
+        model = _copy_of(found.module)
+        model.load_state_dict(state, strict=False)
+        return model
+    return load_model((found.config, state), compute, found.folder)
+
+
+def _of_tensors(checkpoint: Checkpoint, compute: Compute) -> Module:
+    """A module of tensors that do not lie in the folder as they are read."""
+    blend = Blend((checkpoint,), Linear((1.0,)))
+    sink = MemorySink(blend)
+    stream(blend, sink, allow_nonfinite=True)
+    return load_model((checkpoint.config, sink.state), compute, checkpoint.folder)
+
+
+def _copy_of(module: Module) -> Module:
+    """In evaluation mode, and without the autocast that accelerate's mixed precision wraps."""
+    from accelerate.utils import extract_model_from_parallel
+
+    found: Module = extract_model_from_parallel(copy.deepcopy(module), keep_fp32_wrapper=False)
+    return found.eval()

@@ -1,0 +1,70 @@
+"""The files beside the weights, written to an output: they go from the donor byte for byte.
+
+Resaving them through transformers would change them, and raises on some generation configurations.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.configuration import config_text, without_other_files, without_ties
+from mergekit_geo.checkpoints.index import CLASS
+from mergekit_geo.checkpoints.side_files import companion_files, tokenizer_files
+
+DTYPE_KEYS = ("dtype", "torch_dtype")
+
+
+def copy_companions(
+    donor: Path, out: Path, dtype: str | None = None, *, untied: bool = False
+) -> None:
+    """Copy the donor's companions into `out`, byte for byte.
+
+    Args:
+        donor: Folder of the checkpoint they come from.
+        out: Folder they go to.
+        dtype: The weights' dtype in torch's spelling, such as `bfloat16`, where it is not the
+            donor's. It is changed in `config.json`, and keys that name files which the output
+            lacks are left out there: nothing else is.
+        untied: Whether `config.json` is to say that the head is not the embedding.
+    """
+    for relative in companion_files(donor):
+        (out / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(donor / relative, out / relative)
+    if (out / "config.json").is_file():
+        _adapt_config(out, dtype, untied=untied)
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Put the tokenizer of `source` in the place of the one in `out`."""
+    for old in tokenizer_files(out):
+        (out / old).unlink()
+    for relative in tokenizer_files(source):
+        (out / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / relative, out / relative)
+
+
+def write_config(out: Path, config: Config, dtype: str | None = None) -> None:
+    """Write `config.json`, stating `dtype` if it is given."""
+    text = config_text(_of_dtype(config, dtype))
+    (out / "config.json").write_text(text, "utf-8")
+
+
+def _adapt_config(out: Path, dtype: str | None, *, untied: bool) -> None:
+    """Change what has to be changed; what has not stays as it is spelled."""
+    path = out / "config.json"
+    text = path.read_text("utf-8")
+    stored = json.loads(text)
+    config = _of_dtype(json.loads(text, object_hook=without_other_files), dtype)
+    config = without_ties(config) if untied else config
+    if config != stored:
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _of_dtype(config: Config, dtype: str | None) -> Config:
+    if dtype is None or CLASS in config:  # of a diffusers component, which states none
+        return config
+    stated = [key for key in DTYPE_KEYS if key in config] or [DTYPE_KEYS[0]]
+    return {**config, **dict.fromkeys(stated, dtype)}

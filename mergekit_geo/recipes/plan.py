@@ -1,0 +1,124 @@
+"""A recipe with its models opened, and nothing done yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.overlay import Overlay
+from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
+from mergekit_geo.connectivity.config import FITTED
+from mergekit_geo.connectivity.paths import KINDS
+from mergekit_geo.errors import RecipeError
+from mergekit_geo.files.local_path import local_path
+from mergekit_geo.files.sound_json import brief
+from mergekit_geo.recipes.chat import chat_template
+from mergekit_geo.recipes.inputs import Cast, cast_of
+from mergekit_geo.recipes.members import Member, members_of
+from mergekit_geo.recipes.reading import read_recipe
+from mergekit_geo.recipes.resolve import Resolved, resolve
+from mergekit_geo.recipes.schema import Recipe
+from mergekit_geo.recipes.slices import check_ranges
+from mergekit_geo.recipes.tokenizer import check_tokenizer, holder_of_union, tokenizer_of
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.recipes.training import Trained
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe with its models opened, and nothing done yet.
+
+    Attributes:
+        recipe: As read.
+        cast: Who takes part.
+        checkpoints: The anchors, headers read.
+        resolved: The rule of every tensor.
+        models: As the workflows take them.
+        tokenizer_of: Position of the model whose tokenizer the output has; None leaves it open.
+        members: To be trained first.
+        bases: What each stands as until then, by its name.
+        known: What names stand for, where not folders or Hub ids.
+        trained: The members, when they are there.
+    """
+
+    recipe: Recipe
+    cast: Cast
+    checkpoints: list[Checkpoint]
+    resolved: Resolved
+    models: list[Model]
+    tokenizer_of: int | None
+    members: tuple[Member, ...]
+    bases: Mapping[str, Overlay]
+    known: Mapping[str, Model]
+    trained: Trained | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the recipe."""
+        training = self.trained.warnings if self.trained else ()
+        return (*self.cast.warnings, *self.resolved.warnings, *training)
+
+    def with_trained(self, trained: Trained) -> Prepared:
+        """The same with members in the place of their bases."""
+        there, names = trained.checkpoints, self.cast.models
+        models = zip(names, self.models, strict=True)
+        opened = zip(names, self.checkpoints, strict=True)
+        return replace(
+            self,
+            models=[there.get(name, model) for name, model in models],
+            checkpoints=[there.get(name, found) for name, found in opened],
+            trained=trained,
+        )
+
+
+def prepare(
+    recipe: str | Path | Mapping[str, Any], models: Mapping[str, Model] | None = None
+) -> Prepared:
+    """Read a recipe and the headers of its models.
+
+    Raises:
+        RecipeError: The recipe cannot be meant.
+        CheckpointError: A model cannot be used.
+    """
+    said = read_recipe(recipe)
+    cast = cast_of(said)
+    _check_own_keys(said, cast)
+    chat_template(said.chat_template)
+    position = tokenizer_of(said, cast.models)
+    known, members = models or {}, members_of(said)
+    bases = {m.name: _standing_in(m, known) for m in members}
+    found: list[Model] = [bases.get(name, known.get(name, name)) for name in cast.models]
+    checkpoints = open_checkpoints(found)
+    check_ranges(said, checkpoints, cast.models)
+    check_tokenizer(said, checkpoints, position)
+    position = holder_of_union(said, checkpoints) if position is None else position
+    resolved = resolve(cast, checkpoints[0])
+    return Prepared(said, cast, checkpoints, resolved, found, position, members, bases, known)
+
+
+def _standing_in(member: Member, known: Mapping[str, Model]) -> Overlay:
+    """A member's base under its name: the headers are those that it will have."""
+    model = member.entry.model
+    return Overlay(open_checkpoint(known.get(model, model)), {}, member.name)
+
+
+def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
+    if (cast.name == "along") != (recipe.along is not None):
+        raise RecipeError(
+            "merge_method: along and the key along go together",
+            where="along",
+            remedy="write `merge_method: along` and `along: {kind: linear, pick: best}`",
+        )
+    kind = recipe.along and recipe.along.kind
+    if kind and kind not in {*KINDS, *FITTED} and not local_path(kind).is_dir():
+        raise RecipeError(
+            f"along {brief(kind)}: expected one of {', '.join([*KINDS, *FITTED])}, or the folder "
+            "of a fitted path",
+            where="along",
+            remedy="geo-merge path A B -o DIR makes one",
+        )

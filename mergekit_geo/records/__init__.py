@@ -1,0 +1,1 @@
+"""What was found, typed: the parts of report.json."""

@@ -1,1 +1,0 @@
-"""What was measured, typed and versioned, and the pages drawn from it."""

@@ -1,0 +1,115 @@
+"""Merges along paths: a point between two models, or members that join one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mergekit_geo.connectivity.paths import Route
+from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.study import Ground
+from mergekit_geo.selection.chain import Joined, join
+from mergekit_geo.selection.config import PAIR, Choosing
+from mergekit_geo.selection.legs import Leg, Point
+from mergekit_geo.selection.picking import Picked, picked
+
+RouteTo = Callable[[Point, int], Route]
+"""The path from a point to a model, fitted first if it has to be."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """What was chosen.
+
+    Attributes:
+        point: Where it stands.
+        method: Such as `best along linear`.
+        chosen: The choice in words.
+        steps: What was tried, and its loss on the selection half.
+        legs: That were taken.
+        sharpness: λ_max at places that were compared by it, leg by leg.
+    """
+
+    point: Point
+    method: str
+    chosen: str
+    steps: list[tuple[str, float]]
+    legs: tuple[Picked, ...]
+    sharpness: list[tuple[str, float]] = field(default_factory=list)
+
+
+def along(
+    choosing: Choosing, ground: Ground, halves: Halves, seed: int, route_to: RouteTo
+) -> Along:
+    """Choose a point of the path between two models, or of a chain of paths through more.
+
+    Args:
+        choosing: Which point of each path.
+        ground: Where losses are measured; its anchors are the models.
+        halves: What is chosen on.
+        seed: Of what is random.
+        route_to: Gives the paths.
+    """
+    names = tuple(anchor.name for anchor in ground.walk.anchors)
+    if len(names) == PAIR:
+        leg = Leg.between(route_to(Point.of_model(0, names), 1), names)
+        found = picked(choosing, leg, ground, halves, seed)
+        steps = [(f"t = {t:.4f}", loss) for t, loss in found.tried.items()]
+        return Along(
+            found.point, _method(choosing, leg), _place(found), steps, (found,), _compared(found)
+        )
+    return _joined(choosing, ground, halves, seed, route_to, names)
+
+
+def _joined(
+    choosing: Choosing,
+    ground: Ground,
+    halves: Halves,
+    seed: int,
+    route_to: RouteTo,
+    names: tuple[str, ...],
+) -> Along:
+    walk, rows = ground.walk, halves.selection
+    taken: dict[str, Picked] = {}
+
+    def reach(point: Point, index: int) -> tuple[Point, float]:
+        leg = Leg(point, index, route_to(point, index), names)
+        found = picked(choosing, leg, ground, halves, seed)
+        taken[found.point.key] = found
+        there = found.point.losses(walk) if found.t is None else leg.losses(walk, found.t)
+        return found.point, there.take(rows).mean
+
+    losses = [walk.at_model(i).take(rows).mean for i in range(len(names))]
+    tried = join(losses, lambda index: Point.of_model(index, names), reach)
+    kept = [step for step in tried if step.kept]
+    legs = tuple(taken[step.point.key] for step in kept[1:])
+    leg = next(iter(taken.values())).leg
+    return Along(
+        kept[-1].point,
+        f"members joined one at a time, {_method(choosing, leg)}",
+        " then ".join([kept[0].point.title, *map(_joining, legs)]),
+        [_step(step, taken) for step in tried],
+        legs,
+        [entry for found in taken.values() for entry in _compared(found)],
+    )
+
+
+def _method(choosing: Choosing, leg: Leg) -> str:
+    return f"{choosing.pick or 'best'} along {leg.route.name}"
+
+
+def _place(found: Picked) -> str:
+    return "mean" if found.t is None else f"t = {found.t:.4f}"
+
+
+def _joining(found: Picked) -> str:
+    return f"{found.leg.names[found.leg.target]} ({_place(found)})"
+
+
+def _step(step: Joined[Point], taken: dict[str, Picked]) -> tuple[str, float]:
+    found = taken.get(step.point.key)
+    return step.point.title + (f", {_place(found)}" if found else ""), step.loss
+
+
+def _compared(found: Picked) -> list[tuple[str, float]]:
+    return [(f"{found.leg.title}, t = {t:.4f}", x) for t, x in sorted(found.sharpness.items())]

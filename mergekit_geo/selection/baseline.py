@@ -1,0 +1,98 @@
+"""What training alone would have brought: the ends of a fitted path, trained further.
+
+Fitting a path is training. Beside a point of it stand its ends after as many steps on the same
+batches, with the same optimizer, watched on the same held-out examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mergekit_geo.clock import clock_of
+from mergekit_geo.processes import agreed
+from mergekit_geo.progress import Progress
+
+if TYPE_CHECKING:
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.connectivity.paths import Effort
+    from mergekit_geo.evaluation.losses import Role
+    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.study import Ground
+    from mergekit_geo.selection.choose import Chosen
+    from mergekit_geo.tasks.losses import Losses
+
+    Trained = list[tuple[str, Role, Losses]]
+
+
+@dataclass(frozen=True)
+class Control:
+    """Trains ends further, where a path was fitted and the time allows.
+
+    Attributes:
+        wanted: True whatever it takes, False not at all, None within the time that is left.
+        compute: How models are run.
+        seed: Of the halves.
+        progress: Told of steps.
+    """
+
+    wanted: bool | None
+    compute: Compute
+    seed: int
+    progress: Progress
+
+    def run(self, ground: Ground, chosen: Chosen) -> tuple[Trained, str]:
+        """Losses of the ends after further training, or why there are none.
+
+        Of several legs, the model that all began from is trained for the steps of all fits.
+        """
+        efforts = [leg.leg.route.effort for leg in chosen.legs if leg.leg.route.bends]
+        if not efforts:
+            return [], ""
+        if self.wanted is False:
+            return [], "it was turned off"
+        known = [effort for effort in efforts if effort is not None]
+        if reason := self._against(efforts, known):
+            return [], reason
+        start = chosen.legs[0].leg.start.models[0]
+        steps = sum(effort.steps for effort in known)
+        ends = [start, chosen.legs[0].leg.target] if len(known) == 1 else [start]
+        halves = chosen.halves or ground.halves(self.seed)
+        return [self._trained(ground, end, known[0], steps, halves) for end in ends], ""
+
+    def _against(self, efforts: Sequence[Effort | None], known: Sequence[Effort]) -> str:
+        if len(known) < len(efforts):
+            return "the path does not tell what it was fitted on"
+        seconds = sum(effort.seconds for effort in known) * (2 if len(known) == 1 else 1)
+        left = agreed(clock_of(self.compute.budget).left)
+        if self.wanted is None and seconds > left:
+            return (
+                f"training the ends further would take about {seconds / 60:.1f} minutes, and "
+                f"{left / 60:.1f} are left"
+            )
+        return ""
+
+    def _trained(
+        self, ground: Ground, end: int, effort: Effort, steps: int, halves: Halves
+    ) -> tuple[str, Role, Losses]:
+        """The model's losses after so many steps from its own weights."""
+        from mergekit_geo.connectivity.search import CurveSearch
+        from mergekit_geo.connectivity.state import FitState
+        from mergekit_geo.evaluation.training import training_objective
+        from mergekit_geo.geometry.curves import Still, rule_at
+        from mergekit_geo.selection.routes import between
+
+        model = ground.walk.anchors[end]
+        pair = between(ground, model, model)
+        fitting = replace(effort.fitting, kind="bezier", bends=1, steps=steps, restarts=1)
+        wide = replace(self.compute, dtype="float32")
+        training = training_objective(effort.train_data, model, wide)
+        state = FitState(None, [])
+        search = CurveSearch(
+            pair, training, fitting, halves, effort.seed, state, self.progress, Still(0.0)
+        )
+        bends = search.run()
+        title = f"{model.name}, trained further"
+        blend = bends.at(rule_at(bends.curve, 0.0))
+        return title, "reference", pair.walk.at(title, blend, title)

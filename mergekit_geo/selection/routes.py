@@ -1,0 +1,94 @@
+"""The path from a point of weight space to a model, fitted where it has to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.clock import clock_of
+from mergekit_geo.connectivity.config import FITTED, Fitting
+from mergekit_geo.connectivity.paths import Route, path
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.study import Ground
+from mergekit_geo.merging.memory import MemorySink
+from mergekit_geo.merging.stream import stream
+from mergekit_geo.selection.legs import Point
+
+if TYPE_CHECKING:
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.progress import Progress
+    from mergekit_geo.selection.along import RouteTo
+
+FLOAT32 = "F32"
+
+
+def routes(
+    kind: str,
+    ground: Ground,
+    train_data: Data,
+    compute: Compute,
+    seed: int,
+    progress: Progress,
+    fitting: Fitting = Fitting(),
+    fit_seed: int | None = None,
+) -> RouteTo:
+    """Paths of a kind from any point to any model.
+
+    Args:
+        kind: `linear`, `slerp`, or one that is fitted.
+        ground: Whose module is trained, where one is fitted.
+        train_data: What is fitted on.
+        compute: How models are run.
+        seed: Of the halves.
+        progress: Told of fits.
+        fitting: How they are fitted.
+        fit_seed: Of the fits, where that is not the same.
+
+    Raises:
+        ArgumentError: No such kind, or one that needs training data that there is not.
+    """
+    if kind not in FITTED:
+        straight = path(kind)
+        return lambda point, target: straight
+    if train_data is None:
+        raise ArgumentError(f"a {kind} path is fitted to training data", remedy="--train-data FILE")
+    from mergekit_geo.evaluation.training import training_objective
+
+    models = ground.walk.anchors
+    training = training_objective(train_data, models[0], replace(compute, dtype="float32"))
+    how, first = replace(fitting, kind=kind), seed if fit_seed is None else fit_seed
+
+    def fit(point: Point, target: int) -> Route:
+        from mergekit_geo.connectivity.search import CurveSearch, effort_of, route_of
+        from mergekit_geo.connectivity.state import FitState
+
+        pair = between(ground, standing(point, models), models[target])
+        progress.say(f"fitting a path from {point.title} to {models[target].name}")
+        search = CurveSearch(
+            pair, training, how, ground.halves(seed), first, FitState(None, []), progress
+        )
+        with clock_of(compute.budget).resting():
+            bends = search.run()
+        return route_of(bends, effort_of(search.found, how, train_data))
+
+    return fit
+
+
+def between(ground: Ground, first: Checkpoint, last: Checkpoint) -> Ground:
+    """The same ground with two other anchors, whose points are not kept."""
+    walk = replace(ground.walk, anchors=(first, last), kept=None, _seen={})
+    return replace(ground, walk=walk)
+
+
+def standing(point: Point, models: Sequence[Checkpoint]) -> Checkpoint:
+    """A point as a checkpoint: the model that stands there, or its weights in memory."""
+    if len(point.models) == 1:
+        return models[point.models[0]]
+    blend = point.blend(models, FLOAT32)
+    sink = MemorySink(blend)
+    stream(blend, sink, allow_nonfinite=True)
+    return MemoryCheckpoint(sink.state, point.title)

@@ -1,0 +1,1 @@
+"""What loss means for each kind of model: from rows to examples, and from batches to losses."""

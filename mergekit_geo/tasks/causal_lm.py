@@ -1,0 +1,179 @@
+"""Next-token prediction: windows of text, or conversations whose assistant's tokens count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import Module, functional
+
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.conversations import conversations
+from mergekit_geo.data.documents import Chat, Shape, Text, documents_of
+from mergekit_geo.data.rows import Rows
+from mergekit_geo.errors import DataError
+from mergekit_geo.tasks.task import BatchLosses, Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    Tokens = tuple[list[int], list[bool]]
+
+LOGIT_ELEMENTS = 1 << 25
+"""Most logits of a batch by default: 128 MiB in float32."""
+
+MOST_AT_ONCE = 32
+IGNORED = -100
+"""The label of a position that does not count, as torch and transformers have it."""
+
+
+class CausalLM:
+    """Loss of every token given those before it.
+
+    Args:
+        tokenizer: Of the models.
+        seq_len: Tokens in a window, begin-of-sequence included.
+        vocabulary: Size of the logits.
+        data: Names of the columns, and which tokens of a conversation count.
+        note: What the report is to say of the task.
+    """
+
+    name, unit, metric = "causal-lm", "token", "next-token accuracy"
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        seq_len: int,
+        vocabulary: int,
+        data: EvalData,
+        note: str = "",
+    ) -> None:
+        self.tokenizer, self.seq_len, self.vocabulary = tokenizer, seq_len, vocabulary
+        self.data, self.note = data, note
+
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The column of what counts; a prompt may be empty."""
+        return Shape.of(rows, self.data).needed
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """Windows of every row that do not overlap; the last of each may be shorter.
+
+        Raises:
+            DataError: A row holds neither text nor messages, the chat template fails, no row has
+                two tokens, or no token of it counts.
+        """
+        rows.notes.extend([self.note] if self.note else [])
+        found = []
+        documents = documents_of(rows, Shape.of(rows, self.data))
+        for number, (ids, counted) in enumerate(self._tokens(documents)):
+            prefix = self._prefix(ids, documents[number])
+            found += _windows(number, ids, counted, prefix, self.seq_len)
+        if not found:
+            raise DataError(
+                "the text is too short: no document has two tokens, or none of them counts",
+                where=rows.source,
+            )
+        return found
+
+    def batch_size(self, examples: Sequence[Example]) -> int:
+        """How many windows keep the logits small."""
+        longest = max(example.size for example in examples)
+        return max(1, min(MOST_AT_ONCE, LOGIT_ELEMENTS // (longest * self.vocabulary)))
+
+    def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Ids, attention mask and labels (-100 where a token does not count): (b, length) each."""
+        return pad(
+            [example.fields for example in examples],
+            {"input_ids": 0, "attention_mask": 0, "labels": IGNORED},
+        )
+
+    def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
+        """Mean negative log-likelihood of each window's tokens, in nats."""
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        logits = model(**inputs, use_cache=False).logits
+        return token_losses(logits[:, :-1], batch["labels"][:, 1:])
+
+    def _prefix(self, ids: Sequence[int], document: Text | Chat) -> list[int]:
+        """The begin-of-sequence token of every window, where there is one.
+
+        Text has it if the tokenizer adds it; a conversation, if its template writes it.
+        """
+        begin = self.tokenizer.bos_token_id
+        written = begin is not None and [*ids[:1]] == [begin]
+        if isinstance(document, Chat):
+            return [begin] if written else []
+        added = self.tokenizer("")["input_ids"]
+        return [begin] if begin is not None and added[:1] == [begin] else []
+
+    def _tokens(self, documents: Sequence[Text | Chat]) -> Iterator[Tokens]:
+        """Ids of each document, and which of them count."""
+        chats = [document for document in documents if isinstance(document, Chat)]
+        only_assistant = self.data.loss_on != "all"
+        told = iter(conversations(self.tokenizer, chats, only_assistant=only_assistant))
+        for document in documents:
+            yield next(told) if isinstance(document, Chat) else self._text(document)
+
+    def _text(self, document: Text) -> Tokens:
+        prompt, text = (self._ids(part) for part in (document.prompt, document.text))
+        return [*prompt, *text], [self.data.loss_on == "all"] * len(prompt) + [True] * len(text)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return ids
+
+
+def _windows(
+    document: int, ids: list[int], counted: list[bool], prefix: list[int], length: int
+) -> list[Example]:
+    found = []
+    if prefix and ids[: len(prefix)] == prefix:  # it is written already
+        ids, counted = ids[len(prefix) :], counted[len(prefix) :]
+    step = length - len(prefix)
+    for start in range(0, len(ids), step):
+        own = [*prefix, *ids[start : start + step]]
+        counts = [*([False] * len(prefix)), *counted[start : start + step]]
+        weight = sum(counts[1:])
+        if weight > 0:
+            labels = [token if count else IGNORED for token, count in zip(own, counts, strict=True)]
+            fields = {"input_ids": own, "attention_mask": [1] * len(own), "labels": labels}
+            found.append(Example(document, len(own), weight, fields))
+    return found
+
+
+def pad(
+    fields: Sequence[Mapping[str, Sequence[int]]], fillers: Mapping[str, int]
+) -> dict[str, Tensor]:
+    """Lists of unequal length as one (b, longest) tensor a name, filled on the right.
+
+    Example:
+        >>> pad([{"x": [1, 2]}, {"x": [3]}], {"x": 0})["x"].tolist()
+        [[1, 2], [3, 0]]
+    """
+    padded = {}
+    for name, filler in fillers.items():
+        rows = [row[name] for row in fields]
+        longest = max(map(len, rows))
+        padded[name] = torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
+    return padded
+
+
+def token_losses(logits_blv: Tensor, labels_bl: Tensor) -> BatchLosses:
+    """Mean loss and share of right answers over each row's counted tokens.
+
+    Args:
+        logits_blv: Scores for each position's label.
+        labels_bl: -100 where a position does not count.
+    """
+    rows = [_row(row, labels) for row, labels in zip(logits_blv, labels_bl, strict=True)]
+    loss, score = zip(*rows, strict=True)
+    return BatchLosses(torch.stack(loss), torch.stack(score))
+
+
+def _row(logits_lv: Tensor, labels_l: Tensor) -> tuple[Tensor, Tensor]:
+    """One row at a time: float32 logits of a whole batch could be larger than the model."""
+    counted = labels_l != IGNORED
+    logits, labels = logits_lv[counted].float(), labels_l[counted]
+    right = (logits.argmax(dim=-1) == labels).float().mean()
+    return functional.cross_entropy(logits, labels), right

@@ -1,0 +1,193 @@
+"""Pictures to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import Module
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.loading import IMAGE_PROCESSOR, load_image_processor
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.columns import find_column
+from mergekit_geo.data.images import as_given, channels_first, decode_image, stated_file
+from mergekit_geo.data.labels import LABEL, LabelMap
+from mergekit_geo.data.rows import Rows
+from mergekit_geo.errors import DataError, FormatError
+from mergekit_geo.modules.load import quiet_transformers
+from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
+from mergekit_geo.tasks.problem_types import class_losses
+from mergekit_geo.tasks.task import BatchLosses, Example
+
+READY = "pixel_values"
+"""A column of this name holds what the model takes."""
+
+RESIZE = "resize them, or put the model's preprocessor_config.json beside its weights"
+IMAGE = ("image", "img", READY, "picture")
+
+
+class ImageClassification:
+    """Loss of a picture's class.
+
+    Args:
+        config: Names the labels and, if it does, the channels and size of a picture.
+        data: Names of the columns.
+        processor: The model's image processor, if it has one that can be used.
+        note: Why it cannot be.
+    """
+
+    name, unit, metric = "image-classification", "example", "accuracy"
+
+    def __init__(
+        self, config: Config, data: EvalData, processor: Any = None, note: str = ""
+    ) -> None:
+        self.labels, self.data = LabelMap.of(config), data
+        self.channels: int | None = config.get("num_channels")
+        self.size = _pair(config.get("image_size"))
+        self.processor, self.note = processor, note
+
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The columns of pictures and of their classes."""
+        return (
+            find_column(rows, self.data.image_column, IMAGE, "image", "--image-column"),
+            find_column(rows, self.data.label_column, LABEL, "label", "--label-column"),
+        )
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """One a row; pictures are read when a batch of them is made, the first one now as well.
+
+        Raises:
+            DataError: A column is missing, a label is not one of the model's, or the first picture
+                does not suit the model.
+        """
+        column, label = self.columns(rows)
+        rows.notes.extend([self.note] if self.note else [])
+        found = []
+        for row, name in enumerate(rows.names):
+            target = self.labels.index(rows.cells[row][label], name, rows.source)
+            with _named(rows, row):
+                picture = stated_file(rows.cells[row][column], _beside(rows))
+            fields = {"rows": rows, "column": column, "target": target, "picture": picture}
+            found.append(Example(row, 1, 1, fields))
+        self._pixels(found[0])
+        return found
+
+    def batch_size(self, examples: Sequence[Example]) -> int:
+        """The logits are few."""
+        return MOST_AT_ONCE
+
+    def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Pixel values (b, channels, height, width) and classes (b,).
+
+        Raises:
+            DataError: A picture does not suit the model, or they are of several sizes.
+        """
+        pixels = [self._pixels(example) for example in examples]
+        _check_alike(examples, pixels)
+        targets = torch.tensor([example.fields["target"] for example in examples])
+        return {"pixel_values": torch.from_numpy(np.stack(pixels)), "target": targets}
+
+    def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
+        """Cross entropy of each picture, in nats."""
+        dtype = next(model.parameters()).dtype
+        logits = model(pixel_values=batch["pixel_values"].to(dtype)).logits
+        return class_losses(logits, batch["target"])
+
+    def _pixels(self, example: Example) -> NDArray[np.float32]:
+        """A picture as channels × height × width, as the model takes it."""
+        rows, column = example.fields["rows"], example.fields["column"]
+        with _named(rows, example.document):
+            cell = rows.cells[example.document][column]
+            image = decode_image(cell, _beside(rows))
+            image = channels_first(image, self.channels, prefer_first=column == READY)
+            pixels = self._processed(image, ready=column == READY)
+            self._check_size(pixels)
+        return pixels
+
+    def _processed(self, image: NDArray[Any], *, ready: bool) -> NDArray[np.float32]:
+        """Through the processor what it is made for: whole numbers up to 255."""
+        whole = image.dtype.kind in "iu" and image.min() >= 0 and image.max() <= 255  # noqa: PLR2004
+        if self.processor is None or ready or not whole:
+            return as_given(image)
+        picture = image.astype(np.uint8).transpose(1, 2, 0)
+        done = self.processor(
+            images=[picture], return_tensors="pt", input_data_format="channels_last"
+        )
+        return np.asarray(done["pixel_values"][0].numpy(), dtype=np.float32)
+
+    def _check_size(self, pixels: NDArray[np.float32]) -> None:
+        if self.size is not None and pixels.shape[1:] != self.size:
+            raise DataError(
+                f"the model takes pictures of {_times(self.size)}, "
+                f"found {_times(pixels.shape[1:])}",
+                remedy=RESIZE,
+            )
+
+
+@contextmanager
+def _named(rows: Rows, row: int) -> Iterator[None]:
+    """What is wrong with a picture is said with its row."""
+    try:
+        yield
+    except DataError as error:
+        where = f"{rows.source}: {rows.names[row]}"
+        raise DataError(error.message, where=where, remedy=error.remedy) from error
+
+
+def _beside(rows: Rows) -> Path:
+    """Folder that the paths of pictures are relative to."""
+    return Path(rows.source).expanduser().parent
+
+
+def load_processor(folder: Path, *, trusted: bool) -> tuple[Any, str]:
+    """The image processor in a checkpoint's folder, and a note where it cannot be used.
+
+    Args:
+        folder: Of the checkpoint.
+        trusted: Whether code that lies there may run.
+
+    Returns:
+        None and no note where there is none; None and a note where it does not load.
+
+    Raises:
+        UnsupportedError: It comes with code of its own, which is not trusted.
+    """
+    if not (folder / IMAGE_PROCESSOR).is_file():
+        return None, ""
+    try:
+        with quiet_transformers():
+            return load_image_processor(folder, trusted=trusted), ""
+    except FormatError as error:
+        return None, f"{error.message}: values are taken as given"
+
+
+def _check_alike(examples: Sequence[Example], pixels: Sequence[NDArray[np.float32]]) -> None:
+    for example, found in zip(examples, pixels, strict=True):
+        if found.shape != pixels[0].shape:
+            rows = example.fields["rows"]
+            raise DataError(
+                f"pictures of several sizes: {_times(pixels[0].shape[1:])} and, in "
+                f"{rows.names[example.document]}, {_times(found.shape[1:])}",
+                where=rows.source,
+                remedy=RESIZE,
+            )
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    """Height and width; None where the configuration has no size that is fixed."""
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Sequence) and len(size) == 2:  # noqa: PLR2004
+        return int(size[0]), int(size[1])
+    return None
+
+
+def _times(size: Sequence[int]) -> str:
+    return " × ".join(map(str, size))

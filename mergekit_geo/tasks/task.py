@@ -1,0 +1,90 @@
+"""What a task is: from rows of data to examples, and from a batch of them to losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    from mergekit_geo.data.rows import Rows
+
+    Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Example:
+    """What a model is given at once.
+
+    Attributes:
+        document: Index of the row it is from.
+        size: Length in tokens, by which batches are bucketed; 1 where all are alike.
+        weight: How many tokens (or examples) its loss is the mean of.
+        fields: What the task's `batch` makes tensors of.
+    """
+
+    document: int
+    size: int
+    weight: float
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BatchLosses:
+    """Results for a batch of b examples, differentiable where gradients are on.
+
+    Attributes:
+        loss: (b,) mean loss of each example's tokens, float32.
+        score: (b,) share of right answers, None where the task has none.
+        owner: (m,) index in the batch of each answer, None without answers.
+        target: (m,) true class.
+        predicted: (m,) class said.
+    """
+
+    loss: Tensor
+    score: Tensor | None = None
+    owner: Tensor | None = None
+    target: Tensor | None = None
+    predicted: Tensor | None = None
+
+
+class Task(Protocol):
+    """How loss is measured for one kind of model."""
+
+    @property
+    def name(self) -> str:
+        """As `--task` has it, such as `causal-lm`."""
+
+    @property
+    def unit(self) -> str:
+        """What weights count: `token`, `label` or `example`."""
+
+    @property
+    def metric(self) -> str:
+        """What the score is called, such as `accuracy`; empty where there is none."""
+
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """Columns without which a row is no example.
+
+        Raises:
+            DataError: A column is missing.
+        """
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """Examples of all rows, in order.
+
+        Raises:
+            DataError: A column is missing, a label out of range, or the text too short.
+        """
+
+    def batch_size(self, examples: Sequence[Example]) -> int:
+        """How many examples are run at once unless the user says so."""
+
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        """Tensors on the CPU, padded to the longest."""
+
+    def losses(self, model: Module, batch: Batch) -> BatchLosses:
+        """Losses of a batch that is on the model's device."""

@@ -1,0 +1,135 @@
+"""Words to classes: named entities, parts of speech."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.nn import Module
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.columns import find_column
+from mergekit_geo.data.labels import LabelMap
+from mergekit_geo.data.rows import Rows
+from mergekit_geo.errors import DataError
+from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE, token_losses
+from mergekit_geo.tasks.task import BatchLosses, Example
+from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+WORDS = ("tokens", "words")
+TAGS = ("ner_tags", "tags", "labels", "pos_tags", "chunk_tags")
+UNLABELLED = -100
+
+
+class TokenClassification:
+    """Loss of every word's label, which its first token is asked for.
+
+    Args:
+        tokenizer: Of the models.
+        seq_len: Most tokens of a row; words beyond are left out.
+        config: Names the labels.
+        data: Names of the columns.
+
+    Raises:
+        DataError: The tokenizer does not say which word a token is of.
+    """
+
+    name, unit, metric = "token-classification", "label", "accuracy"
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, seq_len: int, config: Config, data: EvalData
+    ) -> None:
+        self.tokenizer, self.seq_len, self.data = tokenizer, seq_len, data
+        self.labels, self.padding = LabelMap.of(config), padding_id(config, tokenizer) or 0
+        if not tokenizer.is_fast:
+            raise DataError("the tokenizer does not tell words apart; a tokenizer.json does")
+
+    def columns(self, rows: Rows) -> Sequence[str]:
+        """The columns of words and of their labels."""
+        words, tags = self.data.text_column, self.data.label_column
+        return (
+            find_column(rows, words, WORDS, "words", "--text-column"),
+            find_column(rows, tags, TAGS, "labels", "--label-column"),
+        )
+
+    def examples(self, rows: Rows) -> list[Example]:
+        """One a row with at least one labelled word.
+
+        Raises:
+            DataError: A column is missing, words and labels differ in number, a label is not one
+                of the model's, or none is there.
+        """
+        column, tags = self.columns(rows)
+        words, labels = [], []
+        for cells, name in zip(rows.cells, rows.names, strict=True):
+            words.append(_word_list(cells[column], column, name, rows.source))
+            labels.append(self._classes(cells[tags], len(words[-1]), name, rows.source))
+        encoded = encode(self.tokenizer, rows, self.seq_len, words, is_split_into_words=True)
+        found = []
+        for row, classes in enumerate(labels):
+            fields = {
+                **inputs_of(encoded, row),
+                "labels": _on_first(encoded.word_ids(row), classes),
+            }
+            weight = sum(label != UNLABELLED for label in fields["labels"])
+            found += [Example(row, len(fields["labels"]), weight, fields)] if weight else []
+        if not found:
+            raise DataError("no word has a label", where=rows.source)
+        return found
+
+    def batch_size(self, examples: Sequence[Example]) -> int:
+        """The logits are few."""
+        return MOST_AT_ONCE
+
+    def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """Inputs and labels (-100 where a token has none): (b, length) each."""
+        return pad_inputs(examples, self.padding)
+
+    def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
+        """Mean cross entropy of each row's labels in nats, and every answer."""
+        logits, labels = model(**accepted(model, batch)).logits, batch["labels"]
+        counted = labels != UNLABELLED
+        return replace(
+            token_losses(logits, labels),
+            owner=counted.nonzero()[:, 0],
+            target=labels[counted],
+            predicted=logits.argmax(dim=-1)[counted],
+        )
+
+    def _classes(self, cell: Any, words: int, name: str, source: str) -> list[int]:
+        count = len(cell) if isinstance(cell, list) else 0
+        if count != words:
+            raise DataError(f"{name} has {words} words and {count} labels", where=source)
+        return [
+            UNLABELLED if label == UNLABELLED else self.labels.index(label, name, source)
+            for label in cell
+        ]
+
+
+def _word_list(cell: Any, column: str, name: str, source: str) -> list[str]:
+    if isinstance(cell, list) and all(isinstance(word, str) for word in cell):
+        return cell
+    raise DataError(
+        f"{name} has no list of words in column {column!r}, found {type(cell).__name__}",
+        where=source,
+    )
+
+
+def _on_first(words: Sequence[int | None], classes: Sequence[int]) -> list[int]:
+    """Each word's class at its first token, and no label elsewhere.
+
+    Example:
+        >>> _on_first([None, 0, 0, 1, None], [7, 8])
+        [-100, 7, -100, 8, -100]
+    """
+    before = [None, *words[:-1]]
+    return [
+        UNLABELLED if word is None or word == last else classes[word]
+        for last, word in zip(before, words, strict=True)
+    ]

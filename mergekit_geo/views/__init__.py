@@ -1,0 +1,1 @@
+"""A report for people: console, model card, page, pictures. Drawn from records alone."""

@@ -1,0 +1,61 @@
+"""The command that makes an output again, as its card gives it: from the output's own folder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from mergekit_geo.records.report import Report
+
+AGAIN = "-again"
+"""What is made again lies beside the output, under its name with this."""
+
+DATA = ("--data=", "--train-data=")
+
+
+def command_again(report: Report) -> str:
+    """The command of a report, to be run in the folder that holds the card.
+
+    Paths are as seen from there. What a recipe names is as seen from where it was run, so that is
+    gone to first, unless it is all on the Hub. Empty where no command makes it again.
+
+    Args:
+        report: Of a merge.
+    """
+    words = shlex.split(report.provenance.command) if report.provenance else []
+    if not words or report.output is None or "-o" not in words:
+        return shlex.join(words)
+    out = report.output
+    if report.command == "run" and any(model.revision is None for model in report.models):
+        home = os.path.relpath(Path.cwd(), out)
+        renamed = [out + AGAIN if word == out else word for word in words]
+        return f"cd {shlex.quote(home)} && {shlex.join(renamed)}"
+    end = words.index("-o")
+    inputs = [_input(word, out) for word in words[2:end]]
+    flags = [_flag(word, out) for word in words[end + 2 :]]
+    return shlex.join([*words[:2], *inputs, "-o", f"../{Path(out).name}{AGAIN}", *flags])
+
+
+def _input(word: str, out: str) -> str:
+    """A model, an adapter on one, a path's folder or a recipe."""
+    if Path(word).parent == Path(out):
+        return Path(word).name
+    if _is_here(word):
+        return _seen_from(word, out)
+    return "+".join(_seen_from(part, out) if _is_here(part) else part for part in word.split("+"))
+
+
+def _flag(word: str, out: str) -> str:
+    for name in DATA:
+        if word.startswith(name) and _is_here(word.removeprefix(name)):
+            return name + _seen_from(word.removeprefix(name), out)
+    return word
+
+
+def _is_here(word: str) -> bool:
+    return bool(word) and Path(word).expanduser().exists()
+
+
+def _seen_from(word: str, out: str) -> str:
+    return os.path.relpath(Path(word).expanduser(), out)

@@ -1,0 +1,210 @@
+"""The front matter of a model card: what the Hub reads, drawn from the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.config.data import BUILTIN
+from mergekit_geo.printable import printable
+from mergekit_geo.records.losses import LossEntry
+from mergekit_geo.records.report import DataEntry, MergeMeasurements, ModelEntry, Report
+from mergekit_geo.records.training import FinetuneMeasurements
+from mergekit_geo.views.licenses import common_license
+from mergekit_geo.views.tables import WITH_OUTPUT
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCardData
+
+HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@.+)?")
+PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
+LIBRARY = "mergekit_geo"
+UNPUBLISHED = "unpublished"
+"""Type of a dataset that is not on the Hub, where a file's name may be somebody's dataset."""
+
+TASKS = {
+    "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
+    "ForMaskedLM": "masked-lm",
+    "ForSequenceClassification": "sequence-classification",
+    "ForTokenClassification": "token-classification",
+    "ForImageClassification": "image-classification",
+}
+"""Of architectures, by the ends of their names, where nothing was measured."""
+
+PIPELINES = {
+    "causal-lm": "text-generation",
+    "seq2seq-lm": "text-generation",  # the Hub's own tag for it was given up
+    "masked-lm": "fill-mask",
+    "sequence-classification": "text-classification",
+    "token-classification": "token-classification",
+    "image-classification": "image-classification",
+}
+"""Of tasks, as the Hub calls them."""
+
+CHOSEN = ("greedy", "learned")
+"""Methods of a soup that say more than its rule."""
+
+DIGITS = 6
+
+
+def front_matter(report: Report) -> str:
+    """Between its rules, with what hostile names could do taken from them by YAML's quotes.
+
+    Args:
+        report: Of a merge, or of fine-tuning one model.
+    """
+    return f"---\n{card_data(report).to_yaml()}\n---"
+
+
+def card_data(report: Report) -> ModelCardData:
+    """What the Hub reads."""
+    from huggingface_hub import ModelCardData
+
+    parents = hub_parents(report.models)
+    results = eval_results(report)
+    task = task_of(report)
+    data = ModelCardData(
+        base_model=parents or None,
+        library_name="transformers" if _architecture(report) else None,
+        pipeline_tag=PIPELINES.get(task),
+        tags=_tags(report),
+        model_name=model_name(report) if results else None,
+        eval_results=results or None,
+        **_license(report.models),
+    )
+    if parents:
+        merged = isinstance(report.result, MergeMeasurements)
+        data["base_model_relation"] = "merge" if merged else "finetune"
+    return data
+
+
+def task_of(report: Report) -> str:
+    """What loss was measured as, else what the architecture is called after; empty if neither."""
+    if report.data is not None and report.data.task:
+        return report.data.task
+    name = _architecture(report) or ""
+    return next((task for end, task in TASKS.items() if name.endswith(end)), "")
+
+
+def model_name(report: Report) -> str:
+    """The repository that the output is pushed to, if that was asked for, else its folder."""
+    asked = report.settings.get("output") or {}
+    return asked.get("push_to") or printable(PurePath(report.output or "").name) or "merged"
+
+
+def hub_parents(models: Sequence[ModelEntry]) -> list[str]:
+    """Repositories among the parents, each once."""
+    sources = [source for model in models for source in model.sources if source.revision]
+    found = [HUB_ID.fullmatch(source.name) for source in sources]
+    return list(dict.fromkeys(match[1] for match in found if match))
+
+
+def eval_results(report: Report) -> list[EvalResult]:
+    """What was measured of the output; empty where nothing was."""
+    if report.data is None or not isinstance(report.result, WITH_OUTPUT):
+        return []
+    outputs = [entry for entry in report.result.losses if entry.role == "output"]
+    return [result for entry in outputs for result in _results(entry, report.data)]
+
+
+def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    ends = {"low": entry.low, "high": entry.high}
+    known = {end: round(value, DIGITS) for end, value in ends.items() if value is not None}
+    interval = {"interval_95": known} if known else None
+    measured: list[tuple[str, str, float | None, dict[str, Any] | None]] = [
+        ("loss", f"loss per {data.unit}", entry.loss, interval),
+        ("perplexity", "perplexity", entry.perplexity, None),
+        (_metric_type(data.metric), data.metric, entry.metric, None),
+        ("f1", "macro-F1", entry.macro_f1, None),
+    ]
+    return [
+        EvalResult(
+            task_type=PIPELINES.get(data.task, data.task or "other"),
+            dataset_type=dataset_type(data),
+            dataset_name=dataset_name(data),
+            metric_type=kind,
+            metric_name=name or "score",
+            metric_value=round(value, DIGITS),
+            metric_args=arguments,
+        )
+        for kind, name, value, arguments in measured
+        if value is not None
+    ]
+
+
+def dataset_type(data: DataEntry) -> str:
+    """What the Hub takes for the id of a dataset: one that is there, or that it is none.
+
+    Example:
+        >>> local = DataEntry(
+        ...     source="org/held.jsonl", digest="", documents=9, examples=9, available=9, tokens=9,
+        ...     seq_len=9, seed=0)
+        >>> dataset_type(local), dataset_type(local.model_copy(update={"repository": "org/texts"}))
+        ('unpublished', 'org/texts')
+    """
+    return data.repository or UNPUBLISHED
+
+
+def dataset_name(data: DataEntry) -> str:
+    """For people, without the folders of this machine."""
+    half = ", report half" if data.half else ""
+    return f"{_public_source(data)} ({data.documents} documents{half})"
+
+
+def public_data(data: DataEntry) -> DataEntry:
+    """As a card names it, without the folders of this machine."""
+    return data.model_copy(update={"source": _public_source(data)})
+
+
+def _public_source(data: DataEntry) -> str:
+    """A dataset of the Hub or the built-in text by name, all else by its content."""
+    if data.repository or data.source == BUILTIN:
+        return data.source
+    return f"unpublished data of SHA-256 {data.digest[:12]}" if data.digest else "unpublished data"
+
+
+def _metric_type(name: str) -> str:
+    """Its last word: next-token accuracy is an accuracy."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower().rpartition(" ")[2]).strip("_") or "score"
+
+
+def _tags(report: Report) -> list[str]:
+    """The command and the rule; the Hub takes plain words."""
+    if isinstance(report.result, FinetuneMeasurements):
+        return [LIBRARY, report.command, *(["sam"] if report.result.training.rho else [])]
+    assert isinstance(report.result, MergeMeasurements)
+    kinds = [report.command, report.result.coefficients.method]
+    method = report.settings.get("method")
+    kinds += [method] if method in CHOSEN else []
+    plain = [re.sub(r"[^\w-]+", "-", kind).strip("-") for kind in kinds]
+    return list(dict.fromkeys(["merge", LIBRARY, *filter(None, plain)]))
+
+
+def _license(models: Sequence[ModelEntry]) -> dict[str, Any]:
+    """That of the parents, where all state the same; else none, and the card says why.
+
+    The Hub knows licences by plain ids, and refuses a card with anything else.
+    """
+    found = common_license(models)
+    if found is None:
+        return {}
+    ids = found.id.split(", ")
+    if not all(PLAIN.fullmatch(part) for part in ids):
+        return {"license": "other", "license_name": _plain(found.id.lower())}
+    link = found.link if found.link and "://" in found.link else None
+    keys = {"license_name": found.name and _plain(found.name.lower()), "license_link": link}
+    return {"license": ids if len(ids) > 1 else ids[0]} | {k: v for k, v in keys.items() if v}
+
+
+def _plain(text: str) -> str:
+    """A word of letters, digits, dots and hyphens."""
+    return re.sub(r"[^a-z0-9.]+", "-", text).strip("-.") or "unnamed"
+
+
+def _architecture(report: Report) -> str | None:
+    return report.models[0].architecture if report.models else None

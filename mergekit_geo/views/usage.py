@@ -1,0 +1,54 @@
+"""How an output is loaded, as code in its card."""
+
+from __future__ import annotations
+
+import json
+
+from mergekit_geo.records.report import Report
+from mergekit_geo.views.card_data import model_name, task_of
+from mergekit_geo.views.markdown import code
+
+AUTO = {
+    "causal-lm": ("AutoModelForCausalLM", "AutoTokenizer"),
+    "seq2seq-lm": ("AutoModelForSeq2SeqLM", "AutoTokenizer"),
+    "masked-lm": ("AutoModelForMaskedLM", "AutoTokenizer"),
+    "sequence-classification": ("AutoModelForSequenceClassification", "AutoTokenizer"),
+    "token-classification": ("AutoModelForTokenClassification", "AutoTokenizer"),
+    "image-classification": ("AutoModelForImageClassification", "AutoImageProcessor"),
+}
+"""transformers' classes of a task: the model's, and that of what goes in."""
+
+
+def usage(report: Report) -> str:
+    """A block of Python that loads the output.
+
+    Args:
+        report: Of a merge.
+    """
+    architecture = report.models[0].architecture if report.models else None
+    if architecture is None:
+        return code(
+            "from safetensors.torch import load_file\n\n"
+            f'state = load_file({_quoted(report)} + "/model.safetensors")',
+            "python",
+        )
+    known = AUTO.get(task_of(report))
+    if known is None and not architecture.isidentifier():
+        return ""
+    return code(_loading(report, known or (architecture,)), "python")
+
+
+def _loading(report: Report, classes: tuple[str, ...]) -> str:
+    compute = report.settings.get("compute") or {}
+    extra = ", trust_remote_code=True" if compute.get("trust_remote_code") else ""
+    names = ("model", "processor" if "Image" in classes[-1] else "tokenizer")
+    lines = [f"from transformers import {', '.join(classes)}", ""]
+    lines += [
+        f"{name} = {kind}.from_pretrained({_quoted(report)}{extra})"
+        for name, kind in zip(names, classes, strict=False)
+    ]
+    return "\n".join(lines)
+
+
+def _quoted(report: Report) -> str:
+    return json.dumps(model_name(report), ensure_ascii=False)

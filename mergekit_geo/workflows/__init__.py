@@ -1,1 +1,0 @@
-"""One file per command: the public functions, composed of the rooms below."""

@@ -1,0 +1,155 @@
+"""What is said of an output follows the numbers, their size, and what could have been seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mergekit_geo.records.losses import BarrierEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.report import (
+    DataEntry,
+    MergeCoefficients,
+    MergeMeasurements,
+    ModelEntry,
+    Report,
+    SelectionEntry,
+)
+from mergekit_geo.views.tables import barrier_rows, loss_table
+from mergekit_geo.views.verdict import is_not_worse, verdict
+
+DATA = DataEntry(
+    source="x.jsonl", digest="", documents=27, examples=27, available=27, tokens=27, seq_len=9,
+    seed=0, unit="example", metric="accuracy",
+)  # fmt: skip
+HOSTILE = "Too few is worse than no significant difference"
+
+
+def estimated(value: float, half: float) -> dict[str, Any]:
+    """A number, and the interval and the detectable size of a standard error of half of 1.96."""
+    return {"value": value, "low": value - half, "high": value + half, "detectable": half / 0.7}
+
+
+def report_of(
+    *differences: tuple[float, float], score: tuple[float, float] | None = None, **changes: Any
+) -> Report:
+    """An output minus parents of loss 2, 3, ..., each a value and half an interval."""
+    names = [f"{HOSTILE} {i}" for i in range(len(differences))]
+    metric = None if score is None else EstimateEntry(**estimated(*score))
+    result = MergeMeasurements(
+        coefficients=MergeCoefficients(method="linear", weights=[0.5, 0.5], branches={}),
+        losses=[
+            *(
+                LossEntry(model=name, role="parent", loss=2.0 + i, low=1, high=9, metric=0.5)
+                for i, name in enumerate(names)
+            ),
+            LossEntry(model="output", role="output", loss=2.0, low=1, high=9, metric=0.5),
+        ],
+        differences=[
+            DifferenceEntry(
+                model=name, significant=abs(value) > half, metric=metric, **estimated(value, half)
+            )
+            for name, (value, half) in zip(names, differences, strict=True)
+        ],
+        barriers=[], sharpness=[], geometry=None, **changes,
+    )  # fmt: skip
+    models = [ModelEntry(name=name, revision=None, parameters=1) for name in names]
+    return Report(command="soup", models=models, data=DATA, result=result)
+
+
+@pytest.mark.parametrize(
+    ("differences", "words", "holds"),
+    [
+        ([(0.23, 0.03), (-1, 0.1)], "The output is worse than the best parent, ", False),
+        (
+            [(-0.23, 0.03), (-1, 0.1)],
+            "The output is better than every parent: 0.2300 [0.20",
+            True,
+        ),
+        ([(-0.23, 0.03), (-1, 2)], "The output is better than the best parent, ", True),
+        ([(0.01, 0.02), (-1, 0.1)], "No significant difference from the best parent, ", True),
+        ([(0.01, 0.04), (-1, 0.1)], "Cannot tell the output from the best parent, ", False),
+        ([(-0.9, 1.0), (-1, 2)], "Cannot tell the output from the best parent, ", False),
+        ([(0.0, 0.0), (-1, 0.1)], "No difference from the best parent, ", True),
+    ],
+)
+def test_words_and_gate_go_by_the_numbers(
+    differences: list[tuple[float, float]], words: str, holds: bool
+) -> None:
+    """The best parent's loss is 2, of which 2 % are 0.04; names that say something else do not."""
+    report = report_of(*differences)
+    assert verdict(report).startswith(words)
+    assert is_not_worse(report) is holds
+
+
+def test_the_detectable_size_stands_beside_what_was_not_found() -> None:
+    same, unknown = report_of((0.01, 0.02)), report_of((0.01, 0.07))
+    assert verdict(same).endswith(
+        ": +0.0100 [-0.0100, +0.0300], and one of 0.029 (1.4 % of its loss) would be detected."
+    )
+    assert verdict(unknown).endswith(
+        ": +0.0100 [-0.0600, +0.0800], and only a difference of 0.1 (5 % of its loss) or more "
+        "would be detected."
+    )
+
+
+def test_too_few_documents_tell_nothing() -> None:
+    report = report_of((0.01, 0.02))
+    result = report.result
+    assert isinstance(result, MergeMeasurements)
+    few = DifferenceEntry(model=report.models[0].name, value=0.1, low=None, high=None,
+                          significant=None)  # fmt: skip
+    changed = report.model_copy(update={"result": result.model_copy(update={"differences": [few]})})
+    assert verdict(changed).startswith("Too few documents to tell the output from the best parent")
+    assert not is_not_worse(changed)
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (
+            (-0.003, 0.01),
+            "Accuracy does not differ significantly: -0.0030 [-0.0130, +0.0070], a",
+        ),
+        ((-0.003, 0.018), "Accuracy cannot be told apart: -0.0030 [-0.0210, +0.0150], and only a "),
+        ((0.05, 0.018), "Accuracy is better: +0.0500 [+0.0320, +0.0680]."),
+        ((-0.05, 0.018), ""),
+    ],
+)
+def test_the_metric_is_told_where_it_does_not_say_the_same(
+    score: tuple[float, float], words: str
+) -> None:
+    report = report_of((0.23, 0.03), score=score)
+    assert (words in verdict(report)) if words else ("ccuracy" not in verdict(report))
+    head, rows = loss_table(report)
+    assert head[-1] == "accuracy difference"
+    assert rows[0][-1].startswith(f"{score[0]:+.4f} ± {score[1]:.4f}")
+
+
+def test_one_model_is_no_merge() -> None:
+    chosen = SelectionEntry(method="greedy", chosen="x", documents=9, steps=[])
+    kept = report_of((0.0, 0.0), (-1, 0.1), selection=chosen, unmerged=f"{HOSTILE} 0")
+    name = f"{HOSTILE} 0"
+    assert verdict(kept) == f"Nothing helped {name}: the output is {name}, unmerged."
+    assert is_not_worse(kept)
+    worse = report_of((1.0, 0.1), (0.0, 0.0), unmerged=f"{HOSTILE} 1")
+    assert f"The output is {HOSTILE} 1, unmerged: no other model has a part in it. " in verdict(
+        worse
+    )
+    assert "The output is worse than the best parent" in verdict(worse)
+    assert not is_not_worse(worse)
+    one = report_of((0.0, 0.0), unmerged=name)
+    assert verdict(one) == f"There is nothing to merge: the output is a copy of {name}."
+
+
+def test_a_dip_is_told_with_its_own_place() -> None:
+    first = EstimateEntry(**estimated(-0.008, 0.001))
+    dip = EstimateEntry(**estimated(-0.026, 0.002))
+    entry = BarrierEntry(
+        first="a", second="b", along="linear", t=[0, 1], loss=[2, 2], metric=None, barrier=first,
+        barrier_mean=first, error_barrier=None, t_max=0.25, path_max=2, path_mean=2,
+        significant=False, verdict="", dip=dip, t_dip=0.5,
+    )  # fmt: skip
+    assert barrier_rows([entry])[0][3:] == ["none (dips 0.0260 [0.0240, 0.0280])", "0.500"]
+    flat = entry.model_copy(update={"dip": EstimateEntry(**estimated(-0.01, 0.02))})
+    assert barrier_rows([flat])[0][3:] == ["none (-0.0080 [-0.0090, -0.0070])", "0.250"]
