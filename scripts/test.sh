@@ -8,4 +8,5 @@ export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKEN
 echo "== lint";   ruff check . && ruff format --check .
 echo "== types";  mypy
 echo "== layers"; lint-imports
+echo "== house";  python benchmarks/house.py || echo "benchmarks/house.py failed: see above"
 echo "== tests";  pytest -n "${PYTEST_WORKERS:-2}" "$@"
