@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.clock import on_one_clock
+from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import Fitting
 from mergekit_geo.connectivity.pairs import (
     PAIR,
     barrier_entry,
@@ -179,30 +179,6 @@ def _barrier(
     )
     folder.write(report, lambda place: _draw(measured, place / FIGURES))
     return BarrierResult(report, folder.out)
-
-
-def fitting_to(
-    models: Sequence[Model],
-    train_data: Data,
-    data: Data,
-    compute: Compute,
-    progress: Progress,
-    fitting: Fitting = Fitting(),
-    seed: int = 0,
-) -> Callable[[str], Route] | None:
-    """Fits a path of a kind between models; None where there is nothing to fit it to."""
-    if train_data is None:
-        return None
-
-    def fit(kind: str) -> Route:
-        from mergekit_geo.commands.path import fitted_route
-
-        return fitted_route(
-            models, replace(fitting, kind=kind), seed=seed, train_data=train_data, data=data,
-            compute=compute, progress=progress,
-        )  # fmt: skip
-
-    return fit
 
 
 def _measure(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.clock import on_one_clock
-from mergekit_geo.commands.barrier import fitting_to
 from mergekit_geo.commands.early import check_early
+from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.merge import merge, require_one_process
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import MergeResult

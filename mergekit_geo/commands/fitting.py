@@ -1,0 +1,40 @@
+"""Paths that are fitted because a command asks for a point of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.progress import Progress
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.evaluation.losses import Data
+
+
+def fitting_to(
+    models: Sequence[Model],
+    train_data: Data,
+    data: Data,
+    compute: Compute,
+    progress: Progress,
+    fitting: Fitting = Fitting(),
+    seed: int = 0,
+) -> Callable[[str], Route] | None:
+    """Fits a path of a kind between models; None where there is nothing to fit it to."""
+    if train_data is None:
+        return None
+
+    def fit(kind: str) -> Route:
+        from mergekit_geo.commands.path import fitted_route
+
+        return fitted_route(
+            models, replace(fitting, kind=kind), seed=seed, train_data=train_data, data=data,
+            compute=compute, progress=progress,
+        )  # fmt: skip
+
+    return fit
