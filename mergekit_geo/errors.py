@@ -1,7 +1,7 @@
 """Every error that a user can meet.
 
 GeoError
-├── ArgumentError            a setting that cannot be meant (also a ValueError)
+├── ArgumentError            an invalid setting (also a ValueError)
 │   └── RecipeError          the same in a recipe, with the place in it
 ├── CheckpointError          an input cannot be used
 │   ├── NotFoundError        no such folder, repository or revision
@@ -46,11 +46,11 @@ class GeoError(Exception):
 
 
 class ArgumentError(GeoError, ValueError):
-    """A setting that cannot be meant."""
+    """An invalid setting."""
 
 
 class RecipeError(ArgumentError):
-    """A recipe that cannot be meant."""
+    """An invalid recipe."""
 
 
 class CheckpointError(GeoError):

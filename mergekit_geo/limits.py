@@ -1,4 +1,4 @@
-"""What numbers can be meant: checked where they are said, before any work."""
+"""Ranges of numeric settings, checked where a setting is given, before any work."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ A seed is one that numpy and torch can both take.
 """
 
 LARGEST = 10**12
-"""Of everything else that is counted."""
+"""The largest value of every other count."""
 
 
 def check_count(name: str, value: int | None, least: int = 1) -> None:
-    """Refuse a count that cannot be meant; None can.
+    """Refuse a count outside its range; None is accepted.
 
     Args:
         name: Of the setting.
@@ -46,7 +46,7 @@ def check_count(name: str, value: int | None, least: int = 1) -> None:
 
 
 def check_finite(name: str, value: float | None) -> None:
-    """Refuse infinities and what is no number; None can be meant.
+    """Refuse infinities and NaN; None is accepted.
 
     Raises:
         ArgumentError: It is neither finite nor None.

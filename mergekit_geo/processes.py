@@ -111,7 +111,7 @@ def by_first(work: Callable[[], Item]) -> Item:
 
 
 def by_first_alone(work: Callable[[], Item]) -> Item:
-    """The same, of work that would be shared, but that one process can do: it shares nothing.
+    """Run work in the first process only and broadcast the result; collectives inside are local.
 
     The others wait as long as it takes.
 

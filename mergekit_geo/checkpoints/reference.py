@@ -155,7 +155,7 @@ def _stated_base(adapter: Adapter, bases: Bases) -> Base:
         return _base(_stated_folder(adapter) or stated.reference, bases)
     except NotFoundError as error:
         raise NotFoundError(
-            f"its base, {stated.reference}, is not to be had: {error.message}",
+            f"its base, {stated.reference}, cannot be found: {error.message}",
             where=adapter.name,
             remedy=remedy,
         ) from error

@@ -30,7 +30,7 @@ def finetune(
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Scale the ascent by the weights; rho 0.5 to 2.")
     ] = False,
-    every: Annotated[int, typer.Option(help="Ascend at every so manieth step only.")] = 1,
+    every: Annotated[int, typer.Option(help="Ascend at every n-th step only.")] = 1,
     ascent: Annotated[
         Ascent, typer.Option(help="Whose gradient is climbed, of several processes.")
     ] = Ascent.AUTO,

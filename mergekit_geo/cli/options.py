@@ -247,7 +247,7 @@ class Measuring(Talk):
         """As the workflows take them.
 
         Raises:
-            ArgumentError: A setting that cannot be meant.
+            ArgumentError: An invalid setting.
         """
         return {"data": self.data(), "train_data": self.training(), "compute": self.compute()}
 
@@ -323,7 +323,7 @@ class Writing(Measuring):
         """As the workflows take them.
 
         Raises:
-            ArgumentError: A setting that cannot be meant.
+            ArgumentError: An invalid setting.
         """
         output = Output(
             dtype=self.dtype and self.dtype.value,
@@ -350,7 +350,7 @@ class Ending(Writing):
         """As the workflows take them.
 
         Raises:
-            ArgumentError: A setting that cannot be meant.
+            ArgumentError: An invalid setting.
         """
         found = super().settings()
         device = self.device or "cpu"

@@ -65,7 +65,7 @@ class SoupCallback(TrainerCallback):
             stderr where logging is not set up.
 
     Raises:
-        ArgumentError: A setting that cannot be meant.
+        ArgumentError: An invalid setting.
 
     Example:
         >>> callback = SoupCallback("soup", keep=3, which="best", data=EvalData("held-out.jsonl"))

@@ -131,7 +131,7 @@ def finetune(
         progress: Told what is going on.
 
     Raises:
-        ArgumentError: A setting that cannot be meant, or another run's state to resume from.
+        ArgumentError: An invalid setting, or another run's state to resume from.
         DataError: No training data, or none that fits the model.
         NonFiniteError: The loss is not a number in too many steps in a row.
         GeoError: With the reason and the remedy; nothing is half-written.
@@ -272,7 +272,7 @@ def _report(tuning: Tuning, trained: Trained, found: Evidence, out: Path, began:
 
 
 def overlap_warnings(tuning: Tuning) -> list[str]:
-    """What is wrong with held-out losses of a model that was trained so."""
+    """Warn when held-out documents are also among the training data."""
     if not tuning.overlap:
         return []
     return [

@@ -54,7 +54,7 @@ def slerp(
         progress: Told what is going on.
 
     Raises:
-        ArgumentError: A setting that cannot be meant.
+        ArgumentError: An invalid setting.
         GeoError: With the reason and the remedy; nothing is half-written.
 
     Example:

@@ -68,7 +68,7 @@ def soup(
         progress: Told what is going on.
 
     Raises:
-        ArgumentError: Weights that cannot be meant, or no models.
+        ArgumentError: Invalid weights, or no models.
         GeoError: With the reason and the remedy; nothing is half-written.
 
     Example:

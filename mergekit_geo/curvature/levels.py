@@ -102,7 +102,7 @@ class Radii:
 
 
 def check_rho(rho: float) -> float:
-    """A radius that can be meant.
+    """Check that a radius is positive and finite, and return it.
 
     Raises:
         ArgumentError: It is not a positive number.

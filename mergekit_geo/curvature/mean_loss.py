@@ -37,7 +37,7 @@ class MeanLoss:
         self.weights = Weights(model)
 
     def part(self, first: int, step: int) -> MeanLoss:
-        """The same on every so manieth batch."""
+        """This mean loss on every n-th batch."""
         return MeanLoss(self.model, self.pieces[first::step], self.spend)
 
     @torch.no_grad()

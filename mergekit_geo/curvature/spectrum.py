@@ -126,7 +126,7 @@ def spectrum(quadratures: Sequence[Quadrature], size: int, points: int = 101) ->
 
 
 def _grid(nodes: Floats, points: int) -> Floats:
-    """Every so manieth node, and both ends: (p,).
+    """Every n-th node, and both ends: (p,).
 
     Nodes lie dense where eigenvalues do, and each probe has one on every outlier, so with no fewer
     points than steps both are seen. Nodes on one eigenvalue differ by rounding: the upper one is

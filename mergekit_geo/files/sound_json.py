@@ -31,7 +31,7 @@ def parse_json(text: str, **hooks: Any) -> Any:
         hooks: As `json.loads` takes them.
 
     Raises:
-        ValueError: It is not JSON, or nothing that can be meant; in one line.
+        ValueError: It is not JSON, or not JSON that is accepted here; in one line.
 
     Example:
         >>> parse_json("[" * 101 + "]" * 101)

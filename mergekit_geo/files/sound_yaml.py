@@ -28,7 +28,7 @@ def compose(text: str, name: str) -> list[yaml.Node]:
         name: Of the file, for errors.
 
     Raises:
-        RecipeError: It is no sound YAML, or larger than anything that can be meant.
+        RecipeError: It is no sound YAML, or larger than any recipe.
     """
     if len(text) > TEXT:
         raise RecipeError(f"{len(text):,} characters; expected at most {TEXT:,}", where=name)

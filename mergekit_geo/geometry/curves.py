@@ -85,7 +85,7 @@ class Polygon:
 
 @dataclass(frozen=True)
 class Still:
-    """No way at all: every point is the one bend, which starts at an end and is free of both.
+    """A constant path: every point is the single bend, which starts at an end and is free of both.
 
     To fit it is to train that end further, with all else as it is for a curve.
 

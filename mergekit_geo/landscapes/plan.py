@@ -138,7 +138,7 @@ def plan_sheets(
 
 
 def check_request(models: int, view: View) -> None:
-    """Refuse what cannot be meant.
+    """Refuse invalid combinations of settings.
 
     Raises:
         ArgumentError: No models, or eigenvectors at several.

@@ -27,7 +27,7 @@ CERTAIN = 1 << 32
 """A chance of one, in the units that random numbers have."""
 
 DRAWN = 128
-"""Counters whose numbers stand together in a stream: all first ones of so many, then all second."""
+"""Block size of a random stream: the first numbers of 128 counters, then their second ones, ..."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Bounds:
 
 
 class MaskKernel(Protocol):
-    """Something that can do it; used by several threads at a time."""
+    """An implementation of the mask operations; several threads call it at a time."""
 
     def sizes(self, base: Stretch, model: Stretch, keys: Keys) -> None:
         """Keys of the elements of model - base."""

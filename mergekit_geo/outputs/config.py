@@ -51,7 +51,10 @@ class Output:
         if self.push_to is not None:
             Destination(self.push_to, self.private)
         elif self.private:
-            raise ArgumentError("what is private? nothing is pushed", remedy="--push-to REPO")
+            raise ArgumentError(
+                "private applies only to a repository that is pushed to, and push_to is not given",
+                remedy="--push-to REPO",
+            )
 
     @property
     def stored_dtype(self) -> str | None:

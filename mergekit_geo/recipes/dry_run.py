@@ -69,7 +69,7 @@ def dry_run(
         meant: Settings of `data`.
 
     Raises:
-        RecipeError: The recipe cannot be meant.
+        RecipeError: The recipe is not valid.
         IncompatibleError: The models do not belong together.
 
     Example:

@@ -33,7 +33,7 @@ class Finetune(Part):
         seed: Of the order of examples, dropout and adapters; the recipe's if None.
         rho: Radius of SAM's ascent; 0 is the optimizer alone.
         adaptive: Scale the ascent by the weights.
-        every: Ascend at every so manieth step only.
+        every: Ascend at every n-th step only.
         optimizer: What steps.
         epochs: Through the training data; 1 if neither this nor `steps` is said.
         steps: In place of epochs.

@@ -70,7 +70,7 @@ def cast_of(recipe: Recipe) -> Cast:
     """Who takes part in a recipe, checked against what its method takes.
 
     Raises:
-        RecipeError: What the method needs is missing, or cannot be meant.
+        RecipeError: What the method needs is missing, or not valid.
     """
     return joined([_cast(recipe, part) for part in parts_of(recipe)])
 

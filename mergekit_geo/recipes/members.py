@@ -29,7 +29,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Misnamed:
-    """A name that cannot be meant.
+    """A member name that is not valid, and why.
 
     Attributes:
         loc: Keys that lead to it.
@@ -63,7 +63,7 @@ def _of_entry(position: int, entry: Finetune) -> Iterator[Member]:
 
 
 def misnamed(recipe: Recipe) -> Misnamed | None:
-    """The first name of a member that cannot be meant; None where all can."""
+    """The first name of a member that is not valid; None where all are."""
     members = members_of(recipe)
     counts, used = Counter(member.name for member in members), _used(recipe)
     for member in reversed(members):

@@ -82,7 +82,7 @@ def prepare(
     """Read a recipe and the headers of its models.
 
     Raises:
-        RecipeError: The recipe cannot be meant.
+        RecipeError: The recipe is not valid.
         CheckpointError: A model cannot be used.
     """
     said = read_recipe(recipe)

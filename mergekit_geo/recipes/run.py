@@ -69,7 +69,7 @@ def run(
         progress: Told what is going on.
 
     Raises:
-        RecipeError: The recipe cannot be meant.
+        RecipeError: The recipe is not valid.
         GeoError: With the reason and the remedy; nothing is half-written.
 
     Example:

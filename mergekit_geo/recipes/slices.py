@@ -68,7 +68,7 @@ def joined(casts: Sequence[Cast]) -> Cast:
     """The cast of the first slice, with those of the others.
 
     Raises:
-        RecipeError: They have unlike models, or bases, and the method cannot be meant.
+        RecipeError: They have unlike models, or bases, and the method cannot merge these.
     """
     first, *others = casts
     if not others:

@@ -150,7 +150,7 @@ def _resumes(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
 
 @dataclass(frozen=True)
 class Trained:
-    """Members that are there.
+    """The members of a recipe after training, or found already trained.
 
     Attributes:
         checkpoints: By the names that the recipe calls them.

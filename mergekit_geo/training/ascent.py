@@ -36,7 +36,7 @@ class Ascent:
         settings: rho where a group has none, and T.
 
     Raises:
-        ArgumentError: A group's rho cannot be meant.
+        ArgumentError: A group's rho is not valid.
     """
 
     def __init__(self, optimizer: Optimizer, model: Module, settings: SamArguments) -> None:

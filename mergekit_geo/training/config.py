@@ -27,7 +27,7 @@ class SamArguments:
             optimizer may have its own, under the key `rho`.
         adaptive: Scale the ascent by the weights (ASAM; Kwon 2021), with radii of 0.5 to 2.
         eta: Added to |w| in adaptive SAM, so that a weight of zero moves too.
-        every: Ascend at every so manieth step only; the others are those of the base optimizer.
+        every: Ascend at every n-th step only; the others are those of the base optimizer.
         ascent: `per-replica`: each process climbs by its own gradient; `synchronised`: all climb by
             the mean; `auto`: per replica, unless the weights are sharded (FSDP2).
         most_skipped: Stop after so many steps in a row whose loss or gradient is not finite.
@@ -40,7 +40,7 @@ class SamArguments:
     rho: float = _said(0.05, "Radius of SAM's ascent; 0 is the base optimizer.")
     adaptive: bool = _said(False, "Scale the ascent by the weights (ASAM).")
     eta: float = _said(0.01, "Added to the weights' size in ASAM.")
-    every: int = _said(1, "Ascend at every so manieth step only.")
+    every: int = _said(1, "Ascend at every n-th step only.")
     ascent: str = _said(AUTO, f"Whose gradient is climbed: {', '.join(ASCENTS)}.")
     most_skipped: int = _said(10, "Stop after so many non-finite steps in a row.")
 
@@ -55,7 +55,7 @@ class SamArguments:
 
 
 def check_radius(rho: float, where: str = "") -> float:
-    """A radius that can be meant; 0 can.
+    """Check that a radius is at least 0 and finite, and return it.
 
     Raises:
         ArgumentError: It is negative, infinite or not a number.

@@ -26,7 +26,7 @@ class Keeping:
             many steps.
 
     Raises:
-        ArgumentError: A setting that cannot be meant.
+        ArgumentError: An invalid setting.
 
     Example:
         >>> Keeping(3, every=50).is_step(100), Keeping(3, which="best").when

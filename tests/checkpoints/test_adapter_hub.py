@@ -189,7 +189,7 @@ def test_what_cannot_be_had_is_one_clear_line(served: Served, tmp_path: Path) ->
         served.hub.publish(f"org/{folder.name}", folder)
     served.hub.publish("org/gated", served.folder / "a", gated=True)
     for model, message in (
-        ("org/orphan", r"org/orphan: its base, org/gone, is not to be had: no folder \S+, and no "
+        ("org/orphan", r"org/orphan: its base, org/gone, cannot be found: no folder \S+, and no "
          r"repository org/gone .*\(name the base yourself: BASE\+org/orphan\)"),
         ("org/pickled", r"org/pickled: the adapter is pickled .*: hf download org/pickled "
          r"--local-dir pickled && python -c \".*\" pickled\)"),

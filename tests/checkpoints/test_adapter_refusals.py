@@ -380,7 +380,7 @@ UNSOUND: dict[str, tuple[Spoil, type[GeoError], str]] = {
     "base gone": (
         lambda a: rewrite(a / "adapter_config.json", base_model_name_or_path="/gone/base"),
         NotFoundError,
-        r"its base, /gone/base, is not to be had: no folder /gone/base.*yourself: BASE\+",
+        r"its base, /gone/base, cannot be found: no folder /gone/base.*yourself: BASE\+",
     ),
 }
 

@@ -365,7 +365,7 @@ def test_what_does_not_hold_its_gate_is_not_pushed(world: World) -> None:
 def test_settings_of_a_push_that_cannot_be_meant() -> None:
     with pytest.raises(geo.GeoError, match="no repository can be called 'a/b/c'"):
         geo.Output(push_to="a/b/c")
-    with pytest.raises(geo.GeoError, match="what is private\\? nothing is pushed"):
+    with pytest.raises(geo.GeoError, match=r"private applies only .* push_to is not given"):
         geo.Output(private=True)
     with pytest.raises(geo.GeoError, match="require 'better': expected 'not-worse' or None"):
         geo.Output(require="better")

@@ -94,7 +94,7 @@ def test_float32_is_right_to_its_precision() -> None:
 
 
 @pytest.mark.parametrize(("first", "step"), [(0, 2), (1, 2), (2, 3), (4, 8)])
-def test_part_is_every_so_manieth_batch(first: int, step: int) -> None:
+def test_part_is_every_nth_batch(first: int, step: int) -> None:
     model, pieces = network(), make_pieces()
     spent: list[float] = []
     part = MeanLoss(model, pieces, spent.append).part(first, step)

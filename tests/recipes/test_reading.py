@@ -1,4 +1,4 @@
-"""Recipes that cannot be meant, and what is said of them."""
+"""Recipes that are not valid, and what is said of them."""
 
 from pathlib import Path
 

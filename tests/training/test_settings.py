@@ -1,4 +1,4 @@
-"""Settings that can be meant, on a command line too."""
+"""Valid settings, on a command line too."""
 
 import math
 
