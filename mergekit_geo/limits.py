@@ -17,7 +17,7 @@ A seed is one that numpy and torch can both take.
 """
 
 LARGEST = 10**12
-"""The largest value of every other count."""
+"""Largest value of every other count."""
 
 
 def check_count(name: str, value: int | None, least: int = 1) -> None:

@@ -77,6 +77,6 @@ class Heartbeat(Silent):
                 self.say(self._state())
 
     def _state(self) -> str:
-        """Such as `loss of b: 40 %, 95 s so far`."""
+        """One line, such as `loss of b: 40 %, 95 s so far`."""
         share = f": {min(self._done / self._total, 1):.0%}," if self._total else ","
         return f"{self._title}{share} {time.monotonic() - self._began:.0f} s so far"

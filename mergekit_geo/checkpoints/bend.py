@@ -13,7 +13,7 @@ from mergekit_geo.checkpoints.unchanged import Stamp
 
 
 def prefix(number: int) -> str:
-    """Of the names of a bend's tensors; bends count from 0."""
+    """Prefix of the names of a bend's tensors; bends count from 0."""
     return f"bend.{number}."
 
 

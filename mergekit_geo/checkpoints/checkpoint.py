@@ -81,7 +81,7 @@ class Checkpoint(Protocol):
         """A JSON value that changes when the weights do (without reading them all)."""
 
     def fetch(self) -> Checkpoint:
-        """The same checkpoint with its data at hand: downloads what is not here yet."""
+        """Download what is not here yet, and return the checkpoint over it."""
 
 
 class FolderCheckpoint:

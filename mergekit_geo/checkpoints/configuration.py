@@ -60,7 +60,7 @@ def config_text(config: Any) -> str:
 
 
 def without_other_files(config: dict[str, Any]) -> dict[str, Any]:
-    """The same without the keys that name other files.
+    """Copy a configuration without the keys that name other files.
 
     Example:
         >>> without_other_files({"transformers_weights": "x.safetensors", "vocab_size": 8})
@@ -87,7 +87,7 @@ TIE = "tie_word_embeddings"
 
 
 def without_ties(config: dict[str, Any]) -> dict[str, Any]:
-    """The same of a model whose head is not its embedding.
+    """Copy a configuration with `tie_word_embeddings` false: the head is stored by itself.
 
     Example:
         >>> without_ties({"text_config": {"tie_word_embeddings": True}})

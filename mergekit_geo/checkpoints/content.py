@@ -76,7 +76,7 @@ def _digest_of(path: Path) -> bytes:
 
 
 def checkpoint_digest(checkpoint: Checkpoint) -> str:
-    """That of a checkpoint's folder; of both for a base with an adapter; empty in memory."""
+    """Digest of a checkpoint's folder, with that of its adapter; empty for one in memory."""
     folders = [source.folder for source in sources_of(checkpoint)]
     digests = [content_digest(folder) for folder in folders if folder is not None]
     if len(digests) < len(folders):

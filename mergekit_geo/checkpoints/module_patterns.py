@@ -19,7 +19,7 @@ PLAIN = re.compile(r"\^?(\w|\\?[.-])*")
 """A name, in which nothing can be tried twice."""
 
 LONGEST, SECONDS = 10_000, 5.0
-"""Of an expression, and of all matching."""
+"""Most characters of an expression, and most seconds of all matching."""
 
 Matches = Callable[[str, float], bool]
 

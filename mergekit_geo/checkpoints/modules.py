@@ -53,7 +53,7 @@ ALSO_BY_DEFAULT = {"include_prompt": True}
 
 
 def mergeable(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None) -> Preflight:
-    """As `preflight`, and whether an output would compute what its parents do beside the model."""
+    """Run `preflight`, and check that sentence-transformers modules beside the model agree."""
     found = preflight(checkpoints, tokenizer_of)
     folders = [Parent(c.name, c.folder) for c in checkpoints]
     donor = folders[0]
@@ -145,7 +145,7 @@ def _compare(donor: Parent, other: Parent, found: Preflight) -> None:
 
 
 def _row(modules: Sequence[Module]) -> str:
-    """Such as `Transformer, Pooling, Dense`."""
+    """The kinds of modules in a row, such as `Transformer, Pooling, Dense`."""
     return ", ".join(module.kind for module in modules)
 
 

@@ -78,7 +78,7 @@ class Schema:
         return name
 
     def for_names(self, names: Collection[str]) -> Schema:
-        """The same; without expected names where a checkpoint has fewer than half of them.
+        """Drop the expected names where a checkpoint has fewer than half of them.
 
         Its own are then those of another library, or of another model.
 

@@ -38,7 +38,7 @@ class Overlay:
 
     @property
     def config(self) -> Config:
-        """That of the checkpoint below."""
+        """Configuration of the checkpoint below."""
         return self.checkpoint.config
 
     @property
@@ -48,7 +48,7 @@ class Overlay:
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
-        """Of the files that it is read from."""
+        """Stamps of the files that it is read from."""
         return stamps_of(self.checkpoint)
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:

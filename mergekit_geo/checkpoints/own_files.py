@@ -29,7 +29,7 @@ def is_own(folder: Path, file: Path) -> bool:
 
 
 def own(folder: Path, files: Iterable[Path]) -> list[Path]:
-    """Those of a folder's files that are its own, in their order."""
+    """Keep the files that are a folder's own, by `is_own`, in their order."""
     return [file for file in files if is_own(folder, file)]
 
 

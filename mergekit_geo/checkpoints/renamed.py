@@ -68,7 +68,7 @@ class AlignedCheckpoint:
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
-        """Of the files that it is read from."""
+        """Stamps of the files that it is read from."""
         return stamps_of(self.checkpoint)
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
@@ -76,11 +76,11 @@ class AlignedCheckpoint:
         self.checkpoint.read(self.stored[name], start, stop, out)
 
     def identity(self) -> object:
-        """That of the checkpoint, with the names."""
+        """Identity of the checkpoint, with the names."""
         return [self.checkpoint.identity(), sorted(self.stored.items()), *["untied"] * self.untied]
 
     def fetch(self) -> AlignedCheckpoint:
-        """The same view of the checkpoint with its data at hand."""
+        """Download what is missing, and return the renamed view over it."""
         return AlignedCheckpoint(self.checkpoint.fetch(), self.stored, untied=self.untied)
 
 

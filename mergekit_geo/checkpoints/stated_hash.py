@@ -48,7 +48,7 @@ def require_stated_hashes(
 
 
 def _sha256(path: Path) -> str:
-    """Of a file; from memory where it is as it was."""
+    """SHA-256 of a file; from the cache if size and times are unchanged."""
     status = path.stat()
     now = [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     memory = CacheFolder("hashes")

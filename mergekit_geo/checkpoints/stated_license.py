@@ -27,7 +27,7 @@ class License:
     link: str | None = None
 
     def linked_from(self, page: str) -> License:
-        """The same, a link to a file of its repository spelt out.
+        """Copy the license with a link that is relative to its repository made absolute.
 
         Args:
             page: Under which the repository's files are shown.

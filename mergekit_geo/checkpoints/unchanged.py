@@ -73,7 +73,7 @@ class Stamp:
 
 
 def stamps_in(folder: Path, *more: Path) -> tuple[Stamp, ...]:
-    """Of the files of a checkpoint's folder that are read or copied, and of others."""
+    """Stamps of the files of a checkpoint's folder that are read or copied, and of others."""
     from mergekit_geo.checkpoints.side_files import companion_files
 
     beside = [folder / file for file in companion_files(folder)]
@@ -81,7 +81,7 @@ def stamps_in(folder: Path, *more: Path) -> tuple[Stamp, ...]:
 
 
 def stamps_of(checkpoint: Checkpoint) -> tuple[Stamp, ...]:
-    """Of every file that a checkpoint is read from; none in memory."""
+    """Stamps of every file that a checkpoint is read from; empty for one in memory."""
     found: tuple[Stamp, ...] = getattr(checkpoint, "stamps", ())
     return found
 

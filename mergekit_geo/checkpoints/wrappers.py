@@ -11,18 +11,18 @@ from mergekit_geo.errors import FormatError
 COMPONENTS = (
     "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
 )  # fmt: skip
-"""Of torch.compile, FSDP, activation checkpointing and Lightning, anywhere in a name."""
+"""Wrappers of torch.compile, FSDP, activation checkpointing, Lightning: anywhere in a name."""
 
 COMPONENT = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(COMPONENTS)})\.")
 
 PREFIXES = ("module.", "base_model.model.")
-"""Of DataParallel, DistributedDataParallel and DeepSpeed, and of peft, before every name."""
+"""Prefixes of (Distributed)DataParallel and DeepSpeed, and of peft, before every name."""
 
 T = TypeVar("T")
 
 
 def unwrapped(tensors: Mapping[str, T], config: Mapping[str, Any], where: str) -> dict[str, T]:
-    """The same tensors by the names that they have in the module itself.
+    """Remove the name parts that wrappers such as FSDP add to a module's tensors.
 
     Args:
         tensors: By stored name.

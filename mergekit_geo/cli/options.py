@@ -120,7 +120,7 @@ class Gate(StrEnum):
 
 
 class Ascent(StrEnum):
-    """Whose gradient SAM climbs."""
+    """Choices of `--ascent`: which gradient SAM ascends."""
 
     AUTO = "auto"
     PER_REPLICA = "per-replica"
@@ -244,7 +244,7 @@ class Measuring(Talk):
     ] = False
 
     def settings(self) -> dict[str, Any]:
-        """As the workflows take them.
+        """Convert the flags to the keyword arguments of the public functions.
 
         Raises:
             ArgumentError: An invalid setting.
@@ -320,7 +320,7 @@ class Writing(Measuring):
     ] = False
 
     def settings(self) -> dict[str, Any]:
-        """As the workflows take them.
+        """Convert the flags to the keyword arguments of the public functions.
 
         Raises:
             ArgumentError: An invalid setting.
@@ -347,7 +347,7 @@ class Ending(Writing):
     ] = False
 
     def settings(self) -> dict[str, Any]:
-        """As the workflows take them.
+        """Convert the flags to the keyword arguments of the public functions.
 
         Raises:
             ArgumentError: An invalid setting.

@@ -1,4 +1,4 @@
-"""The same command in several processes, each a rank as torchrun would start it."""
+"""Restart a command in several processes, one per rank, as torchrun would."""
 
 from __future__ import annotations
 

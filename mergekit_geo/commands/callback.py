@@ -104,7 +104,7 @@ class SoupCallback(TrainerCallback):
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """Those that are kept, by step."""
+        """The members that are kept, by step."""
         return tuple(self._kept.all())
 
     @property

@@ -44,7 +44,7 @@ MOST_PARENTS = 4
 INNER_POINTS = 3
 
 LEG_POINTS = 11
-"""Of a path that a point was taken of."""
+"""Points at which the loss is measured on the path that the output is a point of."""
 
 
 def evidence(

@@ -298,7 +298,7 @@ def _write_statistics(draft: Draft, folder: Path) -> None:
 
 
 def _refresh_statistics(draft: Draft, state: dict[str, Tensor]) -> None:
-    """The same for a merge in memory."""
+    """Estimate BatchNorm statistics anew for a merge in memory."""
     from mergekit_geo.evaluation.batch_norm import refresh_state
 
     if _wants_statistics(draft):

@@ -13,7 +13,7 @@ FITTED = ("bezier", "polygon", "neb")
 """Kinds of path that are fitted."""
 
 NEB_BENDS, NEB_STEPS = 3, 200
-"""Of a chain to begin with, and of all its cycles, where none are said."""
+"""Default number of bends that a chain starts with, and of steps of all its cycles."""
 
 
 @dataclass(frozen=True)

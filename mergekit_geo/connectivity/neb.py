@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.shuffled import Shuffled
 
 RATES = (1.0, 1.0, 0.1, 0.01)
-"""Of the cycles, in shares of the learning rate."""
+"""Learning rate of each cycle, as a share of the configured one."""
 EXCESS = 0.2
 """Share of the path's range of losses by which a piece may rise above the line between its ends."""
 INSIDE = (0.25, 0.5, 0.75)
@@ -91,7 +91,7 @@ class Band:
 
     @property
     def places(self) -> tuple[float, ...]:
-        """Of the pivots."""
+        """Positions t of the pivots on the path."""
         assert isinstance(self.bends.curve, Polygon)
         return self.bends.curve.places
 
@@ -113,7 +113,7 @@ class Band:
         return optimizer_of(self.bends.vectors, self.settings, rate)
 
     def _rate(self) -> float:
-        """Of the cycle; the very first steps are shorter."""
+        """Learning rate of the current cycle, with a warm-up of 20 steps."""
         warm_up = min(1.0, (self.done + 1) / 20)
         return self.settings.rate(self.bends.weights.size) * RATES[self._cycle] * warm_up
 

@@ -227,7 +227,7 @@ class CurveSearch:
 
 
 def _places(curve: Curve) -> list[float] | None:
-    """Of a chain whose corners are its own."""
+    """Positions of the corners of a chain; None for curves that space them evenly."""
     return list(curve.places) if curve.kind == "neb" and isinstance(curve, Polygon) else None
 
 

@@ -63,7 +63,7 @@ class FitState:
         return notes
 
     def places(self) -> list[float] | None:
-        """Of the corners of a chain that was kept with some of its own; None for any other."""
+        """Positions of the saved chain's corners; None if it has none or is another fit's."""
         found = self._metadata()
         if found is None or found.get("identity") != self.identity:
             return None
@@ -100,7 +100,7 @@ class FitState:
 
 
 def _optimizer_tensors(fit: Fit | Band) -> dict[str, Tensor]:
-    """Such as `optimizer.0.exp_avg`."""
+    """State of the optimizer as named tensors, such as `optimizer.0.exp_avg`."""
     import torch
 
     state = fit.optimizer.state_dict()["state"]

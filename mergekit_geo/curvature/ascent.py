@@ -20,7 +20,7 @@ from mergekit_geo.modules.vectors import norm
 
 STEPS, RESTARTS = 20, 2
 LONGEST = 2.0
-"""Of a step, in radii; the last ones shrink to nothing.
+"""Length of the first step, in radii; the last ones shrink to nothing.
 
 Long steps turn the way of the gradient at once, as power iteration does; where curvature down is
 stronger than curvature up they jump to and fro, and only shorter ones climb. Measured with 20 steps

@@ -24,7 +24,7 @@ from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.modules.vectors import Floats, norm, orthogonalise
 
 ROUNDING = 10.0
-"""Of a product, in units of the dtype's precision: what is left below this is nothing."""
+"""Rounding error of a product in units of the dtype's epsilon: smaller residuals are zero."""
 
 FEWEST = 3
 """Steps before a residual is believed: a start can lie near a wrong eigenvector."""

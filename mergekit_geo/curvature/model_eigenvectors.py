@@ -122,7 +122,7 @@ class _KeptPairs(Kept):
     def put(
         self, states: Sequence[Mapping[str, Tensor]], notes: Sequence[Note]
     ) -> tuple[Path, str, list[Note]] | None:
-        """The same, once they are kept; None where they cannot be."""
+        """Write eigenvectors to the cache: file, digest and notes; None if it cannot be written."""
         packed = _packed(states)
         digest = hashlib.sha256(packed).hexdigest()
         noted = json.dumps([digest, notes]).encode()

@@ -34,9 +34,9 @@ TAU = 1e-3
 """Share of λ_max: curvature closer to zero is none. Lanczos and float32 tell no less apart."""
 
 FEWEST_GROUPS = 3
-"""That a jackknife of products of two different groups can do with."""
+"""Fewest groups for a jackknife over products of two different groups."""
 LENGTHS = (0.02, 0.06, 0.2, 0.6, 2.0)
-"""Of the steps of a line search, in weight space."""
+"""Lengths of the steps of a line search, in weight space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,7 +322,7 @@ def _jackknife(gram_kk: Floats, weights_k: Floats) -> float | None:
 
 
 def _change(loss: MeanLoss, direction: Tensor, scale: float) -> float:
-    """Of the loss, by a step."""
+    """Change of the loss after a step along a direction."""
     if scale == 0:
         return 0.0
     with loss.weights.moved(direction, scale):

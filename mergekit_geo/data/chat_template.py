@@ -36,7 +36,7 @@ MEMORY = 1 << 30
 """Bytes above what this process has."""
 
 SECONDS_OF_ALL, SECONDS_EACH = 30, 0.1
-"""Of the processor, for all conversations: so many, and so many more for each."""
+"""Limit of CPU time: seconds for all conversations together, plus seconds for each."""
 
 LONGEST, GROWTH = 100_000, 100
 """Characters of a conversation that is written out: so many, and so many for each it has."""

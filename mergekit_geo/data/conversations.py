@@ -50,7 +50,7 @@ def conversations(
 
 
 def _turns(chat: Chat) -> list[int]:
-    """Those of the assistant that count."""
+    """Indices of the assistant's messages that the loss is measured on."""
     roles = [message["role"] for message in chat.messages]
     return [turn for turn, role in enumerate(roles) if role == "assistant" and turn >= chat.given]
 
@@ -119,7 +119,7 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[Span]
 
 
 def _pieces(tokenizer: PreTrainedTokenizerBase, text: str, spans: Sequence[Span]) -> Tokens:
-    """The same by the lengths of what the text begins with: slow tokenizers tell no places."""
+    """Locate spans by tokenizing prefixes of the text: slow tokenizers give no offsets."""
 
     def length(end: int) -> int:
         return len(_ids(tokenizer, text[:end]))

@@ -35,7 +35,7 @@ ROLES = {
 """ShareGPT's `from`, as chat templates have it."""
 
 SPEAKERS = ("human", "gpt", "chatgpt", "bot", "model")
-"""Those of them that no chat template knows: they are renamed as a `role`, too."""
+"""Speakers that no chat template knows: they are renamed under the key `role`, too."""
 
 OF_A_TURN = ("role", "content", "name", "id", "weight", "tool_call_id")
 """Keys of a turn that say nothing by themselves."""
@@ -90,7 +90,7 @@ class Shape:
 
     @classmethod
     def of(cls, rows: Rows, data: EvalData) -> Shape:
-        """As the user names the columns, else by the usual names.
+        """Choose the columns that the user names, else those of the usual names.
 
         Raises:
             DataError: No such columns.

@@ -16,7 +16,7 @@ from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import parse_json
 
 DATA_BYTES = 1 << 36
-"""Of the largest file of data: it is read at once."""
+"""Size of the largest file of data that is accepted: it is read at once."""
 
 Numbered = Iterator[tuple[int, Any]]
 

@@ -63,7 +63,7 @@ def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> 
 def refresh_state(
     donor: Checkpoint, state: dict[str, Tensor], train_data: EvalData, compute: Compute
 ) -> int:
-    """The same for a merge in memory.
+    """Estimate BatchNorm statistics anew for a merge in memory.
 
     Args:
         donor: In a folder with the image processor or tokenizer.

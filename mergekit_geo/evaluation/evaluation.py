@@ -132,7 +132,7 @@ class Evaluator:
         return found
 
     def measure_any(self, name: str, model: Module, examples: Indices | None = None) -> Losses:
-        """The same, whatever the loss turns out to be."""
+        """Measure the losses of a model without checking that they are finite."""
         objective = self.objective
         if examples is not None and isinstance(objective, TaskObjective):
             objective = objective.of(examples)

@@ -201,7 +201,7 @@ def source_entry(
     tokens: int,
     half: Literal["", "report"] = "",
 ) -> DataEntry:
-    """The same from the counts alone."""
+    """The report's entry on the data, from counts alone."""
     shared = {"documents": documents, "examples": examples, "tokens": tokens, "half": half}
     if sample is None or not isinstance(data, EvalData):
         return DataEntry(

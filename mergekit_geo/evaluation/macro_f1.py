@@ -76,5 +76,5 @@ def _counted(pairs: Indices, labels: Indices) -> Floats:
 
 
 def _f1(true: Floats, said: Floats, hits: Floats) -> Floats:
-    """Of each class; 0 for one that is not there."""
+    """F1 of each class; 0 for one without examples."""
     return np.where(true > 0, 2 * hits / np.maximum(true + said, 1), 0.0)

@@ -127,7 +127,7 @@ class TaskObjective:
         return [*self._parts(model, rows[:middle]), *self._parts(model, rows[middle:])]
 
     def of(self, examples: Indices) -> TaskObjective:
-        """The same on some of its examples."""
+        """Restrict the objective to some of its examples."""
         return replace(self, kept=[self.kept[i] for i in examples])
 
 

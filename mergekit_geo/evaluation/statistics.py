@@ -68,7 +68,7 @@ def mean_score(losses: Losses) -> Estimate | None:
 
 
 def paired_score(first: Losses, second: Losses) -> Estimate | None:
-    """The same of the first minus that of the second, on the same examples."""
+    """Score of the first minus that of the second on the same examples, with its interval."""
     if first.score is None or second.score is None:
         return None
     if np.array_equal(first.loss, second.loss):  # one model, which has one score
@@ -77,7 +77,7 @@ def paired_score(first: Losses, second: Losses) -> Estimate | None:
 
 
 def estimate_share(values: Floats, weights: Floats, document: Indices) -> Estimate:
-    """As `estimate`, of shares or differences of shares.
+    """Mean and interval as `estimate` gives them, for shares or differences of shares.
 
     Where all are the same, documents of another kind may only not have been drawn: the ends are
     those of a share of which n documents show nothing, 1 - 0.05^(1/n), or about 3 / n (Hanley and
@@ -155,7 +155,7 @@ def _error(totals: Floats, sums: Floats) -> float:
 
 
 def degrees_of_freedom(shares: Floats) -> float:
-    """Of the error of a weighted mean: Satterthwaite's, for values whose variance is 1 / weight.
+    """Degrees of freedom of a weighted mean's error (Satterthwaite), for variances 1 / weight.
 
     Those of Bell and McCaffrey (2002), with their bias-reduced variance: the squared residuals
     times shares^2 / (1 - shares).

@@ -138,7 +138,7 @@ def make_ground(
 
 
 def _settle(evaluator: Evaluator, kept: KeptLosses | None, model: Module) -> None:
-    """As many examples as an earlier run of the same took, or as the budget allows."""
+    """Set the number of examples: an earlier run's if cached, else what the budget allows."""
     settled = agreed(kept.settled(evaluator.count) if kept and is_first() else None)
     if settled is None:
         evaluator.fit(model)

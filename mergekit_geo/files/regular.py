@@ -11,7 +11,7 @@ READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".spm", ".ti
 """Ends of the names of files that are read, copied, or handed to transformers."""
 
 TEXT_BYTES = 1 << 28
-"""Of the largest text that is read at once: vocabularies, indexes, settings."""
+"""Size of the largest text that is read at once: vocabularies, indexes, settings."""
 
 KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),

@@ -83,7 +83,7 @@ class CacheFolder:
         return self.write_plain(name, sealed)
 
     def write_plain(self, name: str, fill: Callable[[BinaryIO], object]) -> bool:
-        """The same without the hash at its end, by which `read` knows that it is whole."""
+        """Write a file atomically, without the checksum at its end that `read` verifies."""
         try:
             self._make()
             _replace(self.folder / name, fill)
@@ -153,5 +153,5 @@ def _seal(content: bytes) -> bytes:
 
 
 def _seal_of(file: BinaryIO) -> bytes:
-    """The same of an open file, read from where it stands to its end."""
+    """Checksum line of an open file, read from its current position to its end."""
     return f"\n{hashlib.file_digest(file, 'sha256').hexdigest()}".encode()  # type: ignore[arg-type]

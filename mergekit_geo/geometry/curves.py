@@ -98,7 +98,7 @@ class Still:
     bends = 1
 
     def weights(self, t: float) -> Weights:
-        """Of first end, last end, bend."""
+        """Weights of first end, last end and bend, the same at every t."""
         return (0.0, 0.0, 1.0)
 
 

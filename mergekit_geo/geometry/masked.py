@@ -117,7 +117,7 @@ class Sizes:
         return math.isfinite(self.total + self.squares)
 
     def __add__(self, other: Sizes) -> Sizes:
-        """Of this stretch and that."""
+        """Sums over this stretch and another together."""
         return Sizes(
             self.total + other.total, self.kept + other.kept,
             self.squares + other.squares, self.count + other.count,
@@ -155,7 +155,7 @@ class Elementwise:
 
     @property
     def weights(self) -> Weights:
-        """Of base and models, as if everything were kept."""
+        """Weights of base and models, as if every element were kept."""
         raise NotImplementedError
 
     @property
@@ -185,7 +185,7 @@ class Elementwise:
         return (2 + self.needs_sizes if looks else 1) + 1
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
-        """As if everything were kept: only for the record, merging is by element."""
+        """Coefficients as if every element were kept, for the report: merging is elementwise."""
         return Coefficients(self.weights, self.name)
 
 
@@ -232,7 +232,7 @@ class Masked(Elementwise):
 
     @property
     def weights(self) -> Weights:
-        """Of base and models, as if everything were kept and agreed."""
+        """Weights of base and models, as if every element were kept and all signs agreed."""
         divisor = _divisor(self.step) if self.normalize else 1.0
         scaled = tuple(self.scale * weight / divisor for weight in self.step)
         return (1.0 - sum(scaled), *scaled)
@@ -288,7 +288,7 @@ class Sce(Elementwise):
 
     @property
     def weights(self) -> Weights:
-        """Of base and models, as if all weighed the same."""
+        """Weights of base and models, as if all models weighed the same."""
         return (0.0, *(1 / self.count,) * self.count)
 
     def sum(self, sizes: Sequence[Sizes]) -> Sum:

@@ -38,12 +38,12 @@ class Stock:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """Those of the average, which is what t = 1 gives."""
+        """Weights of the average, which t = 1 gives."""
         return (1.0 / self.count,) * self.count
 
     @property
     def convex(self) -> tuple[float, ...]:
-        """The same."""
+        """The weights, which are convex already."""
         return self.weights
 
     def coefficients(self, gram: Gram | None) -> Coefficients:

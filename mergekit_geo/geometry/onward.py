@@ -36,7 +36,7 @@ def onward(start: Rule, step: Rule, target: int) -> Rule:
 
 @dataclass(frozen=True)
 class Onward:
-    """The same where a coefficient depends on the tensor: both rules see the geometry they need.
+    """Two rules one after the other, where a coefficient depends on the tensor's geometry.
 
     Attributes:
         start: Of p, over k anchors.
@@ -51,12 +51,12 @@ class Onward:
 
     @property
     def name(self) -> str:
-        """That of the path."""
+        """Name of the path's rule."""
         return self.step.name
 
     @property
     def weights(self) -> Weights:
-        """As the two rules apply them, one after the other."""
+        """Weights of the anchors, after both rules."""
         return _combined(self.start.weights, self.step.weights, self.target)
 
     @property
@@ -65,7 +65,7 @@ class Onward:
         return _combined(self.start.convex, self.step.convex, self.target)
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
-        """Those of p, then those of the path between p and the target."""
+        """Coefficients of p, combined with those of the path between p and the target."""
         assert gram is not None
         start = self.start.coefficients(gram).values
         found = self.step.coefficients(_pair(gram, start, self.target))

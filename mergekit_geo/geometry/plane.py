@@ -95,7 +95,7 @@ class Plane:
 
     @property
     def cosine(self) -> float:
-        """Of the two spanning offsets."""
+        """Cosine of the angle between the two spanning offsets."""
         lengths = np.sqrt(np.diag(self.products_kk)[:SPANNING])
         return float(self.products_kk[0, 1] / lengths.prod())
 
@@ -107,7 +107,7 @@ class Plane:
         return float(np.sqrt(squares[0])), float(np.sqrt(squares[1]))
 
     def coefficients(self, x: float, y: float) -> tuple[float, float]:
-        """Of the spanning offsets at a point; exactly 0 and 1 at the models."""
+        """Coefficients of the spanning offsets at a point; exactly 0 and 1 at the models."""
         second = y / self.axes[1, 1]
         first = (x - second * self.axes[0, 1]) / self.axes[0, 0]
         return float(first), float(second)

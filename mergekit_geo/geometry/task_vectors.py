@@ -30,7 +30,7 @@ class FromBase:
 
     @property
     def name(self) -> str:
-        """That of the rule."""
+        """Name of the rule for the task vectors."""
         return self.step.name
 
     @property
@@ -40,7 +40,7 @@ class FromBase:
 
     @property
     def weights(self) -> Weights:
-        """Of base and models."""
+        """Weights of base and models."""
         return _with_base(self.step.weights)
 
     @property
@@ -49,7 +49,7 @@ class FromBase:
         return Linear(self.weights).convex
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
-        """Those of the rule for the task vectors; the base has what is left of one."""
+        """Coefficients of the rule for the task vectors; the base gets the rest to one."""
         found = self.step.coefficients(None if gram is None else task_gram(gram))
         return Coefficients(_with_base(found.values), found.branch)
 

@@ -55,5 +55,5 @@ class View:
 
     @property
     def points(self) -> int:
-        """Of one grid."""
+        """Number of points of one grid."""
         return self.grid**2

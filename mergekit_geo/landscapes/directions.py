@@ -73,7 +73,7 @@ class Direction:
             values[first - start : last - start] = self._draw(name, first, last) * scale
 
     def identity(self) -> object:
-        """That of the model, with the seed."""
+        """Identity of the model, with the seed."""
         return [self.model.identity(), self.seed]
 
     def fetch(self) -> Direction:

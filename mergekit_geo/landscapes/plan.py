@@ -57,7 +57,7 @@ class Sheets:
 
     @property
     def points(self) -> int:
-        """Of all grids."""
+        """Number of points of all grids."""
         return self.view.points * (self.count if self.view.each else 1)
 
     def made(self, anchors: Sequence[Checkpoint], live: Live) -> Iterator[Sheet]:

@@ -229,7 +229,7 @@ def along_eigenvectors(
 
 
 def _places(number: int, others: Mapping[int, Checkpoint], plane: Plane) -> dict[int, Place]:
-    """Of the model in the middle, and of others, which come after the two directions."""
+    """Places of the model at the origin, and of others, whose offsets follow the directions'."""
     return {number: plane.place(-1)} | {o: plane.place(2 + i) for i, o in enumerate(others)}
 
 

@@ -9,7 +9,7 @@ from mergekit_geo.merging.stream import stream
 
 
 def gram_of(blend: Blend, *, allow_nonfinite: bool = True) -> Gram:
-    """Of a blend's anchors, over all parameters, in one pass over the data.
+    """Gram matrix of a blend's anchors over all parameters, in one pass over the data.
 
     Tensors are summed in their order, whichever was done first: so the bits are always the same.
 

@@ -119,7 +119,7 @@ class MaskedTensor:
         return found if found.is_finite else self.kernel.measure(widened(base), model, mask)
 
     def _keys_of(self, model: int, anchors: Anchors) -> Keys:
-        """Of one task vector, or of all: overwritten by the next."""
+        """Keys of one task vector, or of all together; the next call overwrites them."""
         keys, (base, *models) = self._keys[: anchors[0].count], anchors
         if self._shared:
             self.kernel.spreads(models, keys)

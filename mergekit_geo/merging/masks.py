@@ -159,11 +159,11 @@ class Kept:
         return self.masker.needs_keys and not self._whole
 
     def look(self, keys: Keys) -> None:
-        """As the masker."""
+        """Pass keys to the masker."""
         self.masker.look(keys)
 
     def settle(self) -> None:
-        """As the masker."""
+        """Tell the masker that a pass over all keys is over."""
         self.masker.settle()
 
     def begin(self) -> None:

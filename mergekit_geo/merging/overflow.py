@@ -45,7 +45,7 @@ def reach(gram: Gram, coefficients: Sequence[float]) -> float:
 
 
 def reach_of_sum(gram: Gram, how: Sum) -> float:
-    """The same of a base and the sum of what is kept of each task vector."""
+    """Upper bound of the elements and partial sums of a base plus masked task vectors."""
     base, *moved = _norms(gram)
     total, ballot = _weighed(how.factors, moved), _weighed(how.votes or (), moved)
     merged = base + abs(how.scale) * total * _growth(how.weights)
@@ -64,7 +64,7 @@ def needs_width(anchors: Sequence[Stretch], out: Stretch) -> bool:
 
 
 def widened(stretch: Stretch) -> Stretch:
-    """The same elements as float64: beside one of these, all are summed in float64."""
+    """Convert a stretch to float64: then all that is summed with it is summed in float64."""
     import torch
 
     from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
@@ -74,7 +74,7 @@ def widened(stretch: Stretch) -> Stretch:
 
 
 def _norms(gram: Gram) -> list[float]:
-    """Of the first anchor and of the others' differences from it."""
+    """Norms of the first anchor and of the others' differences from it."""
     return [square**0.5 + TINY for square in gram.differences.diagonal().tolist()]
 
 

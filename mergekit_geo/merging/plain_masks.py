@@ -111,7 +111,7 @@ def _summed(moved: Sequence[Reals], how: Sum) -> tuple[Reals, Reals | None]:
 
 
 def numbers(seed: int, start: int, count: int) -> Keys:
-    """Of a stream of random numbers, from place `start` on."""
+    """Random numbers of a seed's stream, from position `start` on."""
     group = 2 * DRAWN
     first, stop = start // group, -(-(start + count) // group)
     made = threefry(seed, first * DRAWN, (stop - first) * DRAWN)

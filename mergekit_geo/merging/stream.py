@@ -13,7 +13,7 @@ from mergekit_geo.merging.kernels import Kernel, kernel_for
 from mergekit_geo.merging.tensor import Sink, TensorMerger, TensorRecord
 
 HELD_BYTES = 1 << 28
-"""Of tensors that are gone through more than once, held by all threads together."""
+"""Memory of all threads for tensors that are passed over more than once."""
 
 TICK = 0.1
 """Seconds between two looks at how far the workers are."""

@@ -64,7 +64,7 @@ class TensorRecord:
     lost: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """As the journal keeps it."""
+        """A JSON value for the journal."""
         gram = self.gram and [self.gram.differences.tolist(), self.gram.count]
         return {
             "branch": self.branch,

@@ -49,7 +49,7 @@ class HeldCheckpoint:
         out[: (stop - start) * size] = self._data[name][start * size : stop * size]
 
     def identity(self) -> object:
-        """That of the checkpoint when it was read."""
+        """Identity of the checkpoint when it was read."""
         return self._identity
 
     def fetch(self) -> HeldCheckpoint:

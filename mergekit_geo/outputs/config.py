@@ -63,5 +63,5 @@ class Output:
 
     @property
     def local(self) -> Output:
-        """The same without what comes after the output is whole on the disk."""
+        """Copy without the settings of what follows once the output is written: push and gate."""
         return replace(self, push_to=None, private=False, require=None)

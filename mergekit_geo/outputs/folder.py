@@ -123,7 +123,7 @@ class MeasuredFolder:
 def measured_folder(
     out: str | Path | None, kind: Kind, *, overwrite: bool, keep: tuple[str, ...] = ()
 ) -> Iterator[MeasuredFolder]:
-    """As `MeasuredFolder`, left whatever happens."""
+    """Open a `MeasuredFolder`, and leave it at the end, after an error too."""
     folder = MeasuredFolder(out, kind, overwrite=overwrite, keep=keep)
     try:
         yield folder

@@ -108,7 +108,7 @@ def _lost(_: Destination, error: Exception) -> PushError:
 
 
 def _refused_content(_: Destination, error: Exception) -> PushError:
-    """Such as a model card that the Hub does not accept, or a quota that is used up."""
+    """The Hub refuses the content, such as a model card, or a quota is used up."""
     text = " ".join(str(error).split())
     return PushError(f"the Hub does not take it: {text}", remedy="mend that")
 

@@ -173,7 +173,7 @@ METHODS: dict[str, Method] = {
 PARAMETERS = {"weight"} | {
     name for method in METHODS.values() for name in (*method.parameters, *method.each)
 }
-"""Those that mean something to some method."""
+"""Names of all parameters that some method takes."""
 
 ACCEPTED = {
     "karcher": ("max_iter", "tol"),

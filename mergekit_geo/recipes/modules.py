@@ -11,7 +11,7 @@ ONLY = "default"
 
 
 def without_modules(recipe: Recipe) -> Recipe:
-    """The same recipe with its module's models or slices as its own.
+    """Move a single module's models or slices to the top level of the recipe.
 
     Raises:
         RecipeError: Other modules, or models beside them.

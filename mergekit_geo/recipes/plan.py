@@ -64,7 +64,7 @@ class Prepared:
         return (*self.cast.warnings, *self.resolved.warnings, *training)
 
     def with_trained(self, trained: Trained) -> Prepared:
-        """The same with members in the place of their bases."""
+        """Replace the bases of trained members by the members."""
         there, names = trained.checkpoints, self.cast.models
         models = zip(names, self.models, strict=True)
         opened = zip(names, self.checkpoints, strict=True)

@@ -21,7 +21,7 @@ MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
 
 
 def recorded(prepared: Prepared, request: Request, out: str | Path | None) -> Request:
-    """The same request as `run` records it, with the files that go beside the weights."""
+    """Turn a request into what `run` records, with the files that it writes beside the weights."""
     import yaml
 
     said = prepared.recipe.model_dump(exclude_none=True, exclude_defaults=True)

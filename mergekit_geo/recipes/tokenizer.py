@@ -96,7 +96,7 @@ def _check_is_there(checkpoints: Sequence[Checkpoint], position: int) -> None:
 
 
 def _check_union(checkpoints: Sequence[Checkpoint]) -> None:
-    """Of equal vocabularies, the union is any of them."""
+    """Refuse a union of unlike vocabularies; of equal ones it is any of them."""
     here = [c for c in checkpoints if tokenizer_folder(c) is not None]
     if unlike := unlike_vocabularies(here):
         raise RecipeError(

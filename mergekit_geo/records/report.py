@@ -350,7 +350,7 @@ class Report(Part):
         return list(dict.fromkeys(warnings))
 
     def to_json(self) -> str:
-        """As it is written to `report.json`, which is part of what may be pushed afterwards."""
+        """The text of `report.json`, which is part of what may be pushed afterwards."""
         leave_out = {key for key in ("error", "pushed") if getattr(self, key) is None}
         leave_out |= set() if self.left_out else {"left_out"}
         return self.model_dump_json(indent=2, exclude=leave_out) + "\n"

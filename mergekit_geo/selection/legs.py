@@ -42,7 +42,7 @@ class Point:
         return cls(Linear(weights), names[index], f"model {index}", (), (index,))
 
     def blend(self, models: Sequence[Checkpoint], dtype: str | None = None) -> Blend:
-        """Of models and bends."""
+        """The point as a blend of models and bends."""
         return Blend((*models, *self.bends), self.rule, dtype)
 
     def losses(self, walk: Walk, title: str = "") -> Losses:

@@ -79,7 +79,7 @@ def routes(
 
 
 def between(ground: Ground, first: Checkpoint, last: Checkpoint) -> Ground:
-    """The same ground with two other anchors, whose points are not kept."""
+    """Copy the ground with two other anchors, whose points are not cached."""
     walk = replace(ground.walk, anchors=(first, last), kept=None, _seen={})
     return replace(ground, walk=walk)
 

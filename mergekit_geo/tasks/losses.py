@@ -43,7 +43,7 @@ class Answers:
         return float((2 * hits[present] / (true[present] + said[present])).mean())
 
     def take(self, examples: Indices) -> Answers:
-        """Those of some examples, which are numbered anew in the order given."""
+        """Answers of some examples, renumbered in the order given."""
         place = np.full(int(self.example.max(initial=-1)) + 1, -1)
         known = examples[examples < len(place)]
         place[known] = np.arange(len(examples))[examples < len(place)]
@@ -83,7 +83,7 @@ class Losses:
         return float(self.weight @ self.score / self.weight.sum())
 
     def take(self, examples: Indices) -> Losses:
-        """Those of some examples, in the order given."""
+        """Losses of some examples, in the order given."""
         return Losses(
             self.loss[examples],
             self.weight[examples],

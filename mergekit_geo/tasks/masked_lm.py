@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHARE = 0.15
-"""Of the tokens are masked (Devlin et al. 2019); all by the mask token, none by a random one."""
+"""Share of tokens that are masked (Devlin et al. 2019), always by the mask token."""
 
 
 class MaskedLM:

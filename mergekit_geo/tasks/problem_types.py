@@ -47,7 +47,7 @@ class ProblemType:
 
 
 def guess_problem_type(cells: Sequence[Any], labels: LabelMap) -> str:
-    """As transformers does, from the number of labels and the values.
+    """Guess the problem type from the number of labels and the values, as transformers does.
 
     Example:
         >>> guess_problem_type([[0, 2], [1]], LabelMap(3, {}))

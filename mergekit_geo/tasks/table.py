@@ -50,7 +50,7 @@ class Parts:
     compute: Compute
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """That of the checkpoint.
+        """Load the tokenizer of the checkpoint.
 
         Raises:
             DataError: There is none.

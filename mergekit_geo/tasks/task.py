@@ -56,7 +56,7 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """As `--task` has it, such as `causal-lm`."""
+        """The task's name for `--task`, such as `causal-lm`."""
 
     @property
     def unit(self) -> str:

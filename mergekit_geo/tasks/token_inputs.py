@@ -56,7 +56,7 @@ def pad_inputs(examples: Sequence[Example], padding: int) -> dict[str, Tensor]:
 
 
 def accepted(model: Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those inputs that the model takes: tokenizers give token types to some that do not."""
+    """Keep the inputs that the model takes: some tokenizers add token types that it does not."""
     known = inspect.signature(model.forward).parameters
     names = [name for name in INPUTS if name in known] or INPUTS  # a wrapper names none
     return {name: batch[name] for name in names if name in batch}

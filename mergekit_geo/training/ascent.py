@@ -155,7 +155,7 @@ class _Part:
 
     @property
     def gradients(self) -> list[Tensor]:
-        """Of them all."""
+        """Local gradients of all parameters that have one."""
         return _locals(p.grad for p in self.parameters if p.grad is not None)
 
     def stretch(self) -> None:
@@ -173,13 +173,13 @@ def _locals(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """Of a sharded tensor, the memory here: foreach operations know no DTensor."""
+    """The local shard of a tensor: foreach operations do not take DTensors."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
 def _norm(parameters: Iterable[Tensor]) -> float:
-    """Of their gradients, which may be sharded over different meshes."""
+    """Norm of the parameters' gradients, which may be sharded over different meshes."""
     meshes: dict[object, list[Tensor]] = defaultdict(list)
     for gradient in (p.grad for p in parameters if p.grad is not None):
         meshes[getattr(gradient, "device_mesh", None)].append(gradient)

@@ -42,10 +42,10 @@ def check_weights(trained: Sequence[Tensor]) -> None:
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
-    """It steps by the gradients that it finds.
+    """Refuse an optimizer whose step needs a closure.
 
     Raises:
-        ArgumentError: It calls a closure to compute them anew.
+        ArgumentError: Its `step` calls a closure to compute gradients anew.
     """
     inner = optimizer
     while hasattr(inner, "optimizer"):  # accelerate's

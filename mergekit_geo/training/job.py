@@ -127,7 +127,7 @@ def _on_cpu(device: str | None) -> bool:
 
 
 def _tensors(trainer: ObjectiveTrainer, *, adapted: bool) -> Mapping[str, Tensor]:
-    """Of the model that was trained, by its own names."""
+    """Tensors of the trained model, by its own names, with adapters merged."""
     if adapted:
         return merged(trainer.module).state_dict()
     found: Mapping[str, Tensor] = trainer.accelerator.get_state_dict(trainer.model_wrapped)

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 @dataclass(frozen=True)
 class RandomState:
-    """Of everything that dropout and its kin draw from."""
+    """States of all random generators that dropout and the like draw from."""
 
     python: object
     numpy: Any
@@ -25,7 +25,7 @@ class RandomState:
 
     @classmethod
     def now(cls, devices: Iterable[torch.device]) -> RandomState:
-        """As it is.
+        """Capture the current states.
 
         Args:
             devices: With random states of their own.
@@ -68,12 +68,12 @@ class Statistics:
         ]
 
     def copy(self) -> list[Tensor]:
-        """As they are."""
+        """Copy the buffers."""
         return [buffer.clone() for layer in self._layers for buffer in layer.buffers()]
 
     @torch.no_grad()
     def put(self, copies: list[Tensor]) -> None:
-        """Make them so again."""
+        """Restore the buffers from copies."""
         buffers = (buffer for layer in self._layers for buffer in layer.buffers())
         for buffer, copied in zip(buffers, copies, strict=True):
             buffer.copy_(copied)

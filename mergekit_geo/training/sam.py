@@ -105,7 +105,7 @@ class Sam:
 
     @property
     def mode(self) -> str:
-        """Of the ascent in force: `per-replica` or `synchronised`."""
+        """The ascent in force: `per-replica` or `synchronised`."""
         return self.summary.mode
 
     def backward(
@@ -133,7 +133,7 @@ class Sam:
         return self.run(partial(self._backward, loss, batch), last=last)
 
     def run(self, once: Pass, *, last: bool = True) -> Tensor:
-        """The same for a function that makes both the forward and the backward pass.
+        """Run a micro-batch by a function that makes both the forward and the backward pass.
 
         Args:
             once: Makes them and returns the loss; called again uphill.
@@ -217,7 +217,7 @@ class Sam:
         return all_agree(math.isfinite(norm) and bool(losses.isfinite().all()), losses.device)
 
     def _skip(self) -> None:
-        """As though the step had not been."""
+        """Skip the step: restore statistics, and drop its gradients."""
         self._statistics.put(self._step.statistics)
         if self.scaler is not None and self.scaler.is_enabled():
             self.ascent.spoil()

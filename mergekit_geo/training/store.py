@@ -76,7 +76,7 @@ class TrainingFolder:
 
     @property
     def states(self) -> Path:
-        """Of the states that a run can be resumed from."""
+        """Folder of the states that a run can be resumed from."""
         return self.folder / STATES
 
     def latest(self) -> Path | None:

@@ -55,7 +55,7 @@ class SamMixin(Below):
         return SamSummary(**{"mode": self.sam_arguments.ascent, **self._kept.get(COUNTS, {})})
 
     def train(self, *given: Any, **named: Any) -> Any:
-        """As the class below."""
+        """Train as the base class does, with a new SAM state."""
         self._sam = None
         return super().train(*given, **named)
 

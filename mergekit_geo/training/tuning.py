@@ -69,7 +69,7 @@ class Asked:
         return self.train_data if isinstance(self.train_data, EvalData) else None
 
     def settings(self) -> dict[str, Any]:
-        """As JSON keeps it."""
+        """All settings of the training as a JSON value."""
         train, data = self.train_data, self.data
         return {
             **asdict(self.training),
@@ -100,7 +100,7 @@ class Tuning:
     objective: Objective
 
     def with_seed(self, seed: int) -> Tuning:
-        """The same in another order."""
+        """Copy with another seed."""
         return replace(self, asked=replace(self.asked, seed=seed))
 
     def identity(self) -> dict[str, Any]:

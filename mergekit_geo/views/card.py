@@ -86,7 +86,7 @@ def _parents(report: Report, result: MergeMeasurements) -> str:
 
 
 def _weights(found: MergeCoefficients) -> list[str]:
-    """As applied, and the share of elements they were applied to."""
+    """Weights as applied, and the share of elements that they were applied to."""
     shares = found.kept or [None] * len(found.weights)
     return [
         f"{weight:.4g}" + ("" if share is None else f" of {share:.1%}")
@@ -102,7 +102,7 @@ def called(model: ModelEntry) -> str:
 
 
 def commits(model: ModelEntry) -> str:
-    """Of the Hub: of base and adapter, where it is one."""
+    """Commits on the Hub: of the model, or of base and adapter."""
     return " + ".join(source.revision for source in model.sources if source.revision)
 
 

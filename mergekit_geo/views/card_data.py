@@ -32,7 +32,7 @@ TASKS = {
     "ForTokenClassification": "token-classification",
     "ForImageClassification": "image-classification",
 }
-"""Of architectures, by the ends of their names, where nothing was measured."""
+"""Tasks of architectures, by the ends of their names, where no loss was measured."""
 
 PIPELINES = {
     "causal-lm": "text-generation",
@@ -42,7 +42,7 @@ PIPELINES = {
     "token-classification": "token-classification",
     "image-classification": "image-classification",
 }
-"""Of tasks, as the Hub calls them."""
+"""The Hub's pipeline tags of our tasks."""
 
 CHOSEN = ("greedy", "learned")
 """Methods of a soup that say more than its rule."""
@@ -157,7 +157,7 @@ def dataset_name(data: DataEntry) -> str:
 
 
 def public_data(data: DataEntry) -> DataEntry:
-    """As a card names it, without the folders of this machine."""
+    """Copy for a model card, without local paths."""
     return data.model_copy(update={"source": _public_source(data)})
 
 
@@ -186,7 +186,7 @@ def _tags(report: Report) -> list[str]:
 
 
 def _license(models: Sequence[ModelEntry]) -> dict[str, Any]:
-    """That of the parents, where all state the same; else none, and the card says why.
+    """License of the parents, where all state the same; else none, and the card says why.
 
     The Hub knows licences by plain ids, and refuses a card with anything else.
     """

@@ -90,7 +90,7 @@ def _told(
 
 
 def _numbers(own: SharpnessEntry, parents: Sequence[SharpnessEntry]) -> str:
-    """Of the output, against the range of its parents."""
+    """λ_max of the output, against the range of its parents."""
     ordered = sorted(parents, key=lambda entry: entry.extremes.largest.value)
     ends = [LAMBDA_MAX.text(entry) for entry in (ordered[0], ordered[-1])]
     return f"{LAMBDA_MAX.text(own)} against {' to '.join(dict.fromkeys(ends))}"

@@ -16,6 +16,6 @@ class InertConsole(Console):
         super().__init__(highlight=False, emoji=False, markup=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As rich does, after what cannot be seen is written out."""
+        """Print as rich does, with invisible characters escaped."""
         inert = [printable(o) if isinstance(o, str) else o for o in objects]
         super().print(*inert, **options)

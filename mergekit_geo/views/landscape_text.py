@@ -15,7 +15,7 @@ from mergekit_geo.records.report import DataEntry
 from mergekit_geo.views.palette import short_name
 
 NEGLIGIBLE = 1e-3
-"""Of a picture's size: what lies less far off its plane is drawn as lying on it."""
+"""Share of a picture's size: a model nearer to the plane is drawn as lying on it."""
 
 
 def landscape_lines(found: LandscapeMeasurements) -> list[str]:

@@ -16,7 +16,7 @@ MOST = 12
 CLOSE = 1.4
 """Ratio of heights within which a level would run into an end of a logarithmic scale."""
 DECADES = 3
-"""Of height that a logarithmic scale tells apart."""
+"""Decades of height that a logarithmic scale covers."""
 
 
 def levels_of(scale: ScaleEntry) -> Floats:

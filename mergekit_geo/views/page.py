@@ -59,7 +59,7 @@ class Page:
         self.parts.append(f"<ul>{found}</ul>" if found else "")
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Of text; wide ones scroll by themselves."""
+        """Add a table of text cells; wide ones scroll by themselves."""
         self.parts.append(table(head, rows))
 
     def chart(self, chart: Chart, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -123,7 +123,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def preformatted(words: str) -> str:
-    """Such as a command."""
+    """Text in a monospaced block, such as a command."""
     return f"<pre>{text(words)}</pre>"
 
 

@@ -98,7 +98,7 @@ def describe_barriers(entries: Sequence[BarrierEntry]) -> str:
 
 
 def loss_axis(entries: Sequence[BarrierEntry]) -> str:
-    """The same for a picture."""
+    """Label of a picture's loss axis, with the number of documents."""
     count = _documents(entries)
     return "loss" if count is None else f"loss ({count} documents, report half)"
 

@@ -34,7 +34,7 @@ class Rival:
 
     @property
     def finding(self) -> Finding:
-        """Of the loss: `lower` is better."""
+        """Finding on the loss: `lower` is better."""
         return finding(self.difference, limit_of(self.loss))
 
 
@@ -59,7 +59,7 @@ def is_not_worse(report: Report) -> bool:
 
 
 def unmerged(report: Report) -> str:
-    """That the output is one of the models, in words; empty where it is a merge."""
+    """A sentence if the output is just one of the models; empty where it is a merge."""
     name = _alone(report)
     if name is None:
         return ""

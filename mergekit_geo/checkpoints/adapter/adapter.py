@@ -103,7 +103,7 @@ class AdapterCheckpoint:
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
-        """Of the files of both."""
+        """Stamps of the files of base and adapter."""
         return (*stamps_of(self.base), *getattr(self.adapter, "stamps", ()))
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
@@ -117,11 +117,11 @@ class AdapterCheckpoint:
             self._sum(name, start, stop, out)
 
     def identity(self) -> object:
-        """Those of base and adapter."""
+        """The identities of base and adapter."""
         return [self.base.identity(), self.adapter.identity()]
 
     def fetch(self) -> AdapterCheckpoint:
-        """The same with the data of both at hand.
+        """Download what is missing of base and adapter, and return the checkpoint over them.
 
         Raises:
             IncompatibleError: They do not fit together.
@@ -132,7 +132,7 @@ class AdapterCheckpoint:
         return self.over(self.base.fetch(), self.adapter.fetch())
 
     def over(self, base: Checkpoint, adapter: Adapter | None = None) -> AdapterCheckpoint:
-        """The same where the same tensors of the base, or of both, lie elsewhere."""
+        """A copy that reads the same tensors from another base, and adapter if given."""
         return AdapterCheckpoint(
             self.name, Base(base), adapter or self.adapter, self.changes, self.companions
         )

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from mergekit_geo.errors import UnsupportedError
 
 FACTOR = re.compile(r"lora_(?:A|B|up|down|mid|embedding_A|embedding_B)\b|\.lora\.|hada_w|lokr_w")
-"""Of peft, diffusers, kohya and LyCORIS."""
+"""Names of factors as peft, diffusers, kohya and LyCORIS write them."""
 
 BESIDE = re.compile(r"\.alpha$|dora_scale$|lora_magnitude_vector")
 PEFT = "base_model.model."

@@ -59,7 +59,7 @@ class Adapter(Protocol):
         """A JSON value that changes when the adapter does."""
 
     def fetch(self) -> Adapter:
-        """The same adapter with its data at hand."""
+        """Download what is missing, and return the adapter over it."""
 
 
 class AdapterFolder:
@@ -99,7 +99,7 @@ class AdapterFolder:
         read_into(self._file, place.offset + start * size, out[: (stop - start) * size])
 
     def identity(self) -> object:
-        """That of the weights' file, and SHA-256 of the configuration."""
+        """Identity of the weights' file, and SHA-256 of the configuration."""
         config = hashlib.sha256((self.folder / ADAPTER_CONFIG).read_bytes()).hexdigest()
         return [file_identity(self._stamp), config]
 

@@ -43,7 +43,7 @@ ORIGINAL = ".original_module."
 """What peft writes of a resized embedding beside its copy: that again, and what it was."""
 
 Parts = dict[str, str]
-"""Of a change: `a`, `b`, `added`, `magnitude`, `replaced`, and the adapter's tensor."""
+"""From a part of a change (`a`, `b`, `added`, `magnitude`, `replaced`) to the adapter's tensor."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ LARGEST = 1 << 31
 """No rank: a matrix has fewer rows."""
 
 HARMLESS_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
-"""Those that leave the base as it is."""
+"""Values of `init_lora_weights` that do not modify the base's weights."""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class AdapterCompanions:
 
     @property
     def notes(self) -> list[str]:
-        """Whose tokenizer and modules these are, where they are not the base's."""
+        """Remarks on tokenizer and modules that are the adapter's, not the base's."""
         taken = [] if self._is_beyond else self.differing
         found = (("tokenizer is", taken), ("modules are", self.modules))
         return [
