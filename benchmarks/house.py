@@ -45,7 +45,7 @@ ROWS: tuple[tuple[str, rows.Row, float, float | None], ...] = (
     ("lines of code", rows.code_lines, 24_804, None),
     ("lines of code of a function, median", rows.median_function, 5, None),
     ("lines of code of a function, 90th percentile", rows.long_functions, 15, 14),
-    ("docstrings whose first line says nothing", rows.empty_docstrings, 157, 0),
+    ("docstrings whose first line says nothing", rows.empty_docstrings, 251, 0),
     ("imports that break the floors", rows.floors_broken, 11, 0),
 )
 """Title, measure, number at the start, and the highest number that reaches the target."""

@@ -390,11 +390,15 @@ def _lengths(package: Package) -> list[tuple[int, Site]]:
     ]
 
 
-EMPTY = re.compile(r"(Of|As|Those|Such|The same|Likewise|It|That|Whose)\b|What it (is|does)\b")
+EMPTY = re.compile(
+    r"(Of|As|Those|Such|The same|Likewise|It|Its|Itself|That|Whose|So many|Nothing|Never"
+    r"|In|By|On|Over|At|For|To|With|Without|Before|After|Between|Beside|Around"
+    r"|Said|Made|Taken|Ignored)\b|What it (is|does)\b|The \w+'s\."
+)
 
 
 def empty_docstrings(package: Package) -> Found:
-    """Docstrings whose first line leans on something else: `Of ...`, `The same ...`, `As ...`.
+    """Docstrings whose first line leans on what is around it: `Of ...`, `The same ...`, `By ...`.
 
     Those of modules, classes and functions, and strings below a constant or a type.
     """

@@ -15,7 +15,7 @@ class Progress(Protocol):
         """A new phase of `total` steps begins."""
 
     def advance(self, count: int) -> None:
-        """So many more steps of the phase are done."""
+        """Count more finished steps of the phase."""
 
     def say(self, text: str) -> None:
         """Something worth knowing, such as what the next phase will cost."""
@@ -25,13 +25,13 @@ class Silent:
     """Shows nothing."""
 
     def phase(self, title: str, total: int) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def advance(self, count: int) -> None:
-        """Ignored."""
+        """Do nothing."""
 
     def say(self, text: str) -> None:
-        """Ignored."""
+        """Do nothing."""
 
 
 class Heartbeat(Silent):

@@ -59,5 +59,5 @@ class BendCheckpoint:
             return [hashlib.file_digest(file, "sha256").hexdigest(), self.number]
 
     def fetch(self) -> BendCheckpoint:
-        """Itself: the data is here."""
+        """Return this object: its data needs no download."""
         return self

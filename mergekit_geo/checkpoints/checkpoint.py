@@ -31,7 +31,7 @@ from mergekit_geo.files.sound_json import brief, read_json
 Config = dict[str, Any]
 
 SCALE = re.compile(r"weight_scale|scale_inv|absmax|zero_?point|quant_|\.scales$|SCB$")
-"""In the names of what stands beside packed weights."""
+"""Part of the names of tensors that accompany quantised weights, such as scales."""
 
 FEW = 6
 _RESAVE = "load it with from_tf or from_flax of transformers 4, and save it with save_pretrained"
@@ -161,7 +161,7 @@ class FolderCheckpoint:
         return [file_identity(self._stamp(path)) for path in paths]
 
     def fetch(self) -> FolderCheckpoint:
-        """Itself: the data is here.
+        """Return this object: its data needs no download.
 
         Raises:
             HubError: It is a snapshot of the Hub, and a file is not what the Hub states.

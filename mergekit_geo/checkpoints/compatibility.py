@@ -274,7 +274,7 @@ def _untie(target: str, untied: Checkpoint, every: Sequence[Parent], found: Pref
 def _leave_out_tied(
     target: str, checkpoint: Checkpoint, schema: Schema, own: Names, found: Preflight
 ) -> None:
-    """Its source says the same."""
+    """Leave out a tied tensor, to be compared with its source, or standing for a missing one."""
     source = schema.ties.get(target)
     if target not in own or source is None:
         return
@@ -374,7 +374,7 @@ def _compare_tensors(
 
 
 def _prefixed(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) -> str:
-    """Said where one has the other's names with something before each; empty if it has not."""
+    """A hint if one model's names are the other's with a prefix; empty if they are not."""
     for (plain, names), (holder, own) in ((donor, other), (other, donor)):
         missing, extra = names.keys() - own.keys(), own.keys() - names.keys()
         first = min(missing, default="")

@@ -1,4 +1,4 @@
-"""Between the safetensors format and torch: names of dtypes, and the bytes of a tensor."""
+"""Conversions between the safetensors format and torch: names of dtypes, bytes of tensors."""
 
 from __future__ import annotations
 

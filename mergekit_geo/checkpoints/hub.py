@@ -105,7 +105,7 @@ class HubCheckpoint:
         self.renamed = note(stored, self.tensors, name)
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> NoReturn:
-        """Nothing can be read before `fetch`."""
+        """Not available: weights can be read only after `fetch`."""
         raise AssertionError("fetch() the checkpoint before reading it")
 
     def identity(self) -> object:

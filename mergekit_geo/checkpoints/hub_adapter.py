@@ -55,7 +55,7 @@ class AdapterOnHub:
             )
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> NoReturn:
-        """Nothing can be read before `fetch`."""
+        """Not available: weights can be read only after `fetch`."""
         raise AssertionError("fetch() the adapter before reading it")
 
     def identity(self) -> object:

@@ -16,7 +16,7 @@ BEHIND_PROXY = "a login page or a proxy stands between: open the address in a br
 
 @contextmanager
 def answers(name: str, wanted: str) -> Iterator[None]:
-    """Around one call of the hub client that makes something of JSON.
+    """Context of one call of the hub client: turns answers that are not JSON into an error.
 
     Args:
         name: What the user calls the model.

@@ -34,7 +34,7 @@ def client_told(progress: Progress) -> Iterator[None]:
 
 @contextmanager
 def bars_hidden(library: Any = None) -> Iterator[None]:
-    """Without bars of a library, unless a terminal or HF_HUB_DISABLE_PROGRESS_BARS=0 wants them.
+    """Hide a library's progress bars, except on a terminal or by HF_HUB_DISABLE_PROGRESS_BARS=0.
 
     Args:
         library: `datasets`, or the hub client if None.

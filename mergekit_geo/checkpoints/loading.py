@@ -211,7 +211,7 @@ def _unasked() -> Iterator[None]:
 
 @contextmanager
 def _told(what: str, folder: Path, where: str = "", *, trusted: bool) -> Iterator[None]:
-    """Never a question; what transformers refuses, and whatever else it raises, in one line."""
+    """Let transformers ask no questions, and turn what it raises into errors of one line."""
     try:
         with _unasked():
             yield

@@ -92,11 +92,11 @@ class MemoryCheckpoint:
             self.like, self.config = other, other.config
 
     def identity(self) -> object:
-        """Never the same twice: nothing tells whether memory has changed."""
+        """A new value at each call: changes of tensors in memory cannot be detected."""
         return uuid.uuid4().hex
 
     def fetch(self) -> MemoryCheckpoint:
-        """Itself: the data is here."""
+        """Return this object: its data needs no download."""
         return self
 
 

@@ -38,7 +38,7 @@ class Module:
 
     @property
     def weights(self) -> tuple[Path, ...]:
-        """Its files of weights."""
+        """The module's safetensors files."""
         return tuple(path for path in self.files if path.suffix == SAFE)
 
     @property
@@ -48,7 +48,7 @@ class Module:
 
     @property
     def settings(self) -> tuple[Path, ...]:
-        """Its configuration."""
+        """The module's configuration files."""
         return tuple(path for path in self.files if path.name.endswith("config.json"))
 
     @property

@@ -84,7 +84,7 @@ class Parent:
 
     @property
     def modules(self) -> tuple[Module, ...]:
-        """In their order; none for a plain model."""
+        """The modules in their order; empty for a plain model."""
         return read_modules(self.folder) if self.folder else ()
 
     def weights(self) -> dict[str, dict[str, Any]]:

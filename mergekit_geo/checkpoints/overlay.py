@@ -56,11 +56,11 @@ class Overlay:
         self._of(name).read(name, start, stop, out)
 
     def identity(self) -> object:
-        """Never the same twice: nothing tells whether memory has changed."""
+        """A new value at each call: changes of tensors in memory cannot be detected."""
         return [self.checkpoint.identity(), MemoryCheckpoint({}, self.name).identity()]
 
     def fetch(self) -> Overlay:
-        """Itself: the data is here."""
+        """Return this object: its data needs no download."""
         return self
 
     def _of(self, name: str) -> Checkpoint:

@@ -35,7 +35,7 @@ COMMANDS = (
     push,
     run,
 )
-"""In the order of `--help`."""
+"""All commands, in the order of `--help`."""
 
 for _command in COMMANDS:
     app.command(cls=Command)(_command)

@@ -103,7 +103,7 @@ def working(again: str) -> AbstractContextManager[None]:
 
 
 def finished() -> None:
-    """Nothing remains but to tell of it."""
+    """Note that the work is done, for the line that a signal prints from now on."""
     _state.remark = "the work was done already"
 
 

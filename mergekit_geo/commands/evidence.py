@@ -192,7 +192,7 @@ def _references(ground: Ground, chosen: Chosen) -> Measured:
 def coarse_barriers(
     ground: Ground, data: Data, halves: Halves | None = None
 ) -> tuple[list[BarrierEntry], list[str]]:
-    """Between every two of a few models, at few points of the line; or a warning why there is none.
+    """Measure barriers on the lines between every two of a few models, or warn why there are none.
 
     Args:
         ground: Where losses are measured.

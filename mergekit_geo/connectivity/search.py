@@ -40,7 +40,7 @@ WATCHED_EXAMPLES = 64
 EVERY = 50
 """Steps between two looks; what is fitted is kept as often."""
 MOST_STEPS, PATIENCE, GAIN = 2000, 4, 0.002
-"""Without a number of steps: the fit ends when so many looks in turn gain no such share."""
+"""Stopping without `steps`: most steps; looks without gain before the end; least gain."""
 
 
 @dataclass
@@ -133,7 +133,7 @@ class CurveSearch:
         return bends
 
     def _bends(self, places: Sequence[float] | None) -> Bends:
-        """On the segment; of a chain with other corners than it began with, where it has them."""
+        """New bends on the straight line; a chain's stand at the given places if there are some."""
         curve = self.curve if places is None else Polygon(tuple(places), self.curve.kind)
         return Bends(self.ground.walk.anchors, curve, self.live)
 

@@ -162,7 +162,7 @@ class _Ball:
         return d.mul_(self.rho / norm(d))
 
     def projected(self, d: Tensor) -> Tensor:
-        """In place, the nearest point of the ball."""
+        """Project a point onto the ball, in place."""
         length = norm(d)
         return d.mul_(self.rho / length) if length > self.rho else d
 

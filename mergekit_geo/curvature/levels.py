@@ -52,7 +52,7 @@ class Level:
 
     @property
     def gradients(self) -> float:
-        """At most so many gradients of the sample a model."""
+        """Most gradients of the whole sample that a model costs."""
         product = PRODUCT_COST if self.method == EXACT else 2.0
         fitted = 0.0 if self.method == EXACT else 2 * product  # the step, and half of it
         products = self.steps + self.half_steps / 2 + self.trace_products

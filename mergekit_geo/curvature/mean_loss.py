@@ -61,7 +61,7 @@ class MeanLoss:
         return loss / weight, total.div_(weight)
 
     def sums(self) -> tuple[float, float, Tensor]:
-        """Before they are divided: the summed loss, the summed weight, the summed gradient (n,).
+        """Summed loss, summed weight and summed gradient (n,), before the division.
 
         Raises:
             DataError: The loss is not a number.

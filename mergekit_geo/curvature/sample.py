@@ -335,7 +335,7 @@ class Spent:
         self.batches, self._told = 0.0, 0
 
     def __call__(self, gradients: float) -> None:
-        """So many gradients of a batch more."""
+        """Count gradients of a batch that were spent, and pass them to the progress."""
         if not self.batches:
             self.progress.phase(self.title, self.total)
         self.batches += gradients

@@ -218,7 +218,7 @@ class Survey:
         return found if np.isfinite(found.loss).all() else None
 
     def _start(self) -> Tensor:
-        """Between the gradient, which leans to the largest eigenvalues, and a random direction."""
+        """Start of Lanczos: a random direction plus the gradient, which favours large values."""
         gradient = self._groups.gradient
         start = random_start(self._loss.weights.size, self._loss.weights.dtype, self.seed)
         length = norm(gradient)

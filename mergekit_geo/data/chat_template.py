@@ -179,7 +179,7 @@ def _writes(tokenizer: PreTrainedTokenizerBase, message: Message) -> bool:
 
 
 def _as_text(message: Message) -> Message:
-    """With content as text.
+    """Convert a message's content to text.
 
     Example:
         >>> _as_text({"role": "user", "content": [{"type": "text", "text": "yes"}]})
@@ -192,7 +192,7 @@ def _as_text(message: Message) -> Message:
 
 
 def _as_parts(message: Message) -> Message:
-    """With content as a list of parts.
+    """Convert a message's content to a list of parts.
 
     Example:
         >>> _as_parts({"role": "user", "content": "yes"})

@@ -22,7 +22,7 @@ SCRIPT = re.compile("[Dd]ataset scripts|trust_remote_code")
 """How datasets says that it would have to run code."""
 
 SPLITS = ("validation", "test", "train")
-"""Taken if there are several and none is asked for, best first."""
+"""Default split where a dataset has several: the first of these that it has."""
 
 
 def saved_rows(folder: Path, data: EvalData) -> Rows:

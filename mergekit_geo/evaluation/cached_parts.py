@@ -45,9 +45,9 @@ class Unkept:
     """Keeps nothing: where nothing tells whether a model has changed."""
 
     def get(self, name: str, kind: type[Found]) -> Found | None:
-        """Nothing."""
+        """Always None: no part is kept."""
         return None
 
     def recall(self, name: str, kind: type[Found], make: Callable[[], Found]) -> Found:
-        """Made anew."""
+        """Make the part at every call."""
         return make()

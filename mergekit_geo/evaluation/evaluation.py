@@ -82,7 +82,7 @@ def _note_left_out(rows: Rows, examples: Sequence[Example]) -> None:
 
 
 def draw(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
-    """At most `most` examples, drawn without replacement, in their order.
+    """Draw at most `most` examples without replacement, and keep their order.
 
     Example:
         >>> draw([Example(d, 1, 1, {}) for d in range(9)], 2, seed=0)[1].document
@@ -144,7 +144,7 @@ class Evaluator:
         return found.take(examples)
 
     def fit(self, model: Module) -> None:
-        """Before the first measurement: time a batch, tell the cost, shrink the sample if need be.
+        """Time a batch, report the cost, and shrink the sample to the budget, once.
 
         Args:
             model: Any of those to come.

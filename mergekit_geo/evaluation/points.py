@@ -34,7 +34,7 @@ class Path(Protocol):
 
 
 class _Gone:
-    """In place of a module that was let go."""
+    """Placeholder for a module that was released."""
 
     @property
     def model(self) -> Module:

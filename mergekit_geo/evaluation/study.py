@@ -47,7 +47,7 @@ class Ground:
 
     @property
     def objective(self) -> Objective:
-        """On the examples that are measured."""
+        """The objective, on the examples that are measured."""
         return self.walk.evaluator.objective
 
     def tell_where(self, progress: Progress) -> None:

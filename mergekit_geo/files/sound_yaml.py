@@ -99,7 +99,7 @@ class _Bounds:
         return self.counted[id(node)]
 
     def _parts(self, node: yaml.Node) -> list[yaml.Node]:
-        """Its keys and values."""
+        """Keys and values of a mapping, or items of a list."""
         if isinstance(node, yaml.MappingNode):
             if odd := next((k for k, _ in node.value if not isinstance(k, yaml.ScalarNode)), None):
                 raise self._refusal(odd, "a key is text")

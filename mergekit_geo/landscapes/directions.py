@@ -77,7 +77,7 @@ class Direction:
         return [self.model.identity(), self.seed]
 
     def fetch(self) -> Direction:
-        """Itself: it is made here."""
+        """Return this object: its values are drawn here."""
         return self
 
     def _scale(self, name: str) -> Floats:

@@ -84,7 +84,7 @@ class Sheets:
                 yield around_model(i, anchors[i], others, directions, self.view)
 
     def _reach(self) -> View:
-        """To where the parabola of the largest eigenvalue of all has risen by 1, if not told."""
+        """Default radius: where the parabola of the largest eigenvalue has risen by 1."""
         largest = max(found.values[0] for found in self.curved)
         rise = math.sqrt(2 / largest) if largest > 0 else 1.0
         return replace(self.view, radius=self.view.radius or rise)

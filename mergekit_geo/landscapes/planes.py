@@ -121,7 +121,7 @@ class Directions:
         return f"seed {self.seed}"
 
     def at(self, model: Checkpoint, count: int) -> tuple[Checkpoint, ...]:
-        """So many directions at a model, normalised filter by filter.
+        """Draw `count` random directions at a model, normalised filter by filter.
 
         Raises:
             ArgumentError: The model has nothing but norms and biases.
@@ -243,6 +243,6 @@ def _require_different(anchors: Sequence[Checkpoint], gram: Gram) -> None:
 
 
 def _gram(anchors: Sequence[Checkpoint]) -> Gram:
-    """In float64, over all parameters."""
+    """Gram matrix of anchors over all parameters, in float64."""
     weights = (1.0, *[0.0] * (len(anchors) - 1))
     return gram_of(Blend(tuple(anchors), Linear(weights), "F64"), allow_nonfinite=False)

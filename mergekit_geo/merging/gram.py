@@ -26,4 +26,4 @@ class _Nowhere:
     """A sink that keeps nothing."""
 
     def write(self, name: str, position: int, data: Bytes) -> None:
-        """Ignored."""
+        """Discard the data."""

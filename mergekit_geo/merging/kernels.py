@@ -79,7 +79,7 @@ class Kernel(Protocol):
     def combine_and_gram(
         self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
     ) -> Gram:
-        """Both at once."""
+        """Combine stretches into `out`, and return their inner products, in one pass."""
 
 
 def kernel_for(device: str) -> Kernel:

@@ -114,7 +114,7 @@ class MaskedTensor:
             yield [base, *models]
 
     def _sizes_of(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
-        """In float64 where float32, in which halves are summed, does not hold them."""
+        """Sums for one stretch; in float64 where float32, which sums halves, overflows."""
         found = self.kernel.measure(base, model, mask)
         return found if found.is_finite else self.kernel.measure(widened(base), model, mask)
 

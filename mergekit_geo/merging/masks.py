@@ -102,16 +102,16 @@ class Drawn:
         self.kernel, self.seed, self.chance = kernel, seed, chance
 
     def look(self, keys: Keys) -> None:
-        """Nothing to see."""
+        """Do nothing: random masks do not depend on keys."""
 
     def settle(self) -> None:
-        """Nothing to know."""
+        """Do nothing: random masks need no pass over the keys."""
 
     def begin(self) -> None:
-        """Nothing to forget."""
+        """Do nothing: random masks keep no state."""
 
     def fill(self, start: int, keys: Keys, mask: Mask) -> None:
-        """By the numbers of the elements' places."""
+        """Draw the mask by each element's random number, which its position determines."""
         self.kernel.draw(self.seed, start, self.chance, mask)
 
 
@@ -135,7 +135,7 @@ class DrawnByRank(Drawn):
         self.columns, self.low, self.high = columns, low, high
 
     def fill(self, start: int, keys: Keys, mask: Mask) -> None:
-        """By the numbers of the elements' places, and their ranks."""
+        """Draw the mask by each element's random number, with chances by rank in its row."""
         chances = np.empty_like(keys)
         self.kernel.chances(keys, self.columns, self.low, self.high, chances)
         self.kernel.draw(self.seed, start, chances, mask)

@@ -14,7 +14,7 @@ from mergekit_geo.merging.cores import core_count
 from mergekit_geo.merging.kernels import Stretch
 
 LIBRARY = Path(__file__).with_name("_kernel.so")
-"""Made from `kernel.c` when the package is installed; absent where there was no compiler."""
+"""The library, compiled from `kernel.c` at installation; absent without a compiler."""
 
 CODES = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
 
@@ -49,7 +49,7 @@ class NativeKernel:
     def combine_and_gram(
         self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
     ) -> Gram:
-        """Both in one pass."""
+        """Combine stretches into `out`, and return their inner products, in one pass."""
         gram = np.zeros((len(anchors), len(anchors)))
         self._run(anchors, coefficients, out, gram, out.dtype)
         return _symmetric(gram, anchors[0].count)

@@ -35,7 +35,7 @@ class _Sum(ctypes.Structure):
 
 
 class NativeMasks:
-    """On the CPU, the same bits on every machine."""
+    """Mask operations as compiled code on the CPU, with the same bits on every machine."""
 
     def sizes(self, base: Stretch, model: Stretch, keys: Keys) -> None:
         """Keys of the elements of model - base."""

@@ -90,7 +90,7 @@ class Ranks:
         self._bounds = self._found()
 
     def fill(self, start: int, keys: Keys, mask: Mask) -> None:
-        """By bounds."""
+        """Write the mask of the elements whose keys lie within the bounds."""
         self.kernel.between(keys, self._bounds, self._met, mask)
 
     def _found(self) -> Bounds:

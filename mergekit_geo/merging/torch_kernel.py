@@ -56,7 +56,7 @@ class TorchKernel:
     def combine_and_gram(
         self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
     ) -> Gram:
-        """Both, reading the stretches once."""
+        """Combine stretches into `out`, and return their inner products, reading them once."""
         rows = self._rows(anchors)
         store(_sum(rows, coefficients), out)
         return _gram_(rows)

@@ -53,7 +53,7 @@ class HeldCheckpoint:
         return self._identity
 
     def fetch(self) -> HeldCheckpoint:
-        """Itself: the data is here."""
+        """Return this object: its data needs no download."""
         return self
 
 

@@ -124,7 +124,7 @@ def _dtype(compute: Compute, device: str) -> torch.dtype | str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' own remarks, and progress bars unless the environment wants them."""
+    """Silence transformers' remarks, and its progress bars unless the environment asks for them."""
     from huggingface_hub import constants
     from transformers.utils import logging as untyped
 

@@ -105,7 +105,7 @@ def _of_tensors(checkpoint: Checkpoint, compute: Compute) -> Module:
 
 
 def _copy_of(module: Module) -> Module:
-    """In evaluation mode, and without the autocast that accelerate's mixed precision wraps."""
+    """Copy a module in evaluation mode, without the autocast wrapper of accelerate."""
     from accelerate.utils import extract_model_from_parallel
 
     found: Module = extract_model_from_parallel(copy.deepcopy(module), keep_fp32_wrapper=False)

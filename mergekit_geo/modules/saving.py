@@ -85,7 +85,7 @@ def _write(module: Module, state: dict[str, Tensor] | None, folder: Path) -> Non
 
 
 def _whole_state(module: Module) -> dict[str, Tensor] | None:
-    """On the CPU of the first process, where every process has a piece; None where it is whole."""
+    """Gather a sharded state on the first process's CPU; None where it is not sharded."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
     from torch.distributed.tensor import DTensor
 

@@ -16,7 +16,7 @@ from mergekit_geo.checkpoints.loading import harmless
 
 GENERATION = "generation_config.json"
 SUFFIX = ".safetensors"
-"""By it transformers tells what it may map into memory from what it unpickles."""
+"""Suffix by which transformers tells what it may map into memory from what it unpickles."""
 
 WEIGHTS = (SUFFIX, ".bin", ".pt", ".pth", ".ckpt", ".index.json", ".metadata", ".distcp")
 """Ends of names of what may hold weights, or say where they are."""

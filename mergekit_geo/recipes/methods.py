@@ -168,7 +168,7 @@ METHODS: dict[str, Method] = {
     "learned": Method(_equal, by_loss=True),
     "along": Method(_equal, least=2, by_loss=True),
 }
-"""By the name in `merge_method`."""
+"""All methods, by their name in `merge_method`."""
 
 PARAMETERS = {"weight"} | {
     name for method in METHODS.values() for name in (*method.parameters, *method.each)

@@ -115,7 +115,7 @@ class _Call:
 
 
 def _check_data(prepared: Prepared, call: _Call) -> None:
-    """Before anything is trained or fitted."""
+    """Check settings and data of choosing, before anything is trained or fitted."""
     _choosing(prepared, call.data)
     along = prepared.recipe.along
     if along is not None and along.kind in FITTED and call.train_data is None:

@@ -17,7 +17,7 @@ Dtype = Annotated[
     BeforeValidator(lambda said: said.removeprefix("torch.") if isinstance(said, str) else said),
 ]
 Parameters = Annotated[dict[str, Any], BeforeValidator(lambda said: {} if said is None else said)]
-"""Nothing under the key is no parameter."""
+"""A mapping of parameters; an empty value in YAML is an empty mapping."""
 
 Label = Annotated[
     str, BeforeValidator(lambda said: str(said) if isinstance(said, int | float) else said)

@@ -14,7 +14,7 @@ MATERIAL = 0.02
 error); the same of a share of right answers."""
 
 LEAST = 1e-6
-"""For losses of zero."""
+"""Smallest size that matters, for losses near zero."""
 
 Finding = Literal["higher", "lower", "same", "unknown"]
 
@@ -82,7 +82,7 @@ def sized(value: float, whole: float, what: str = "the loss") -> str:
 
 
 def percent(share: float) -> str:
-    """For people, to two digits.
+    """Format a share as a percentage with two digits.
 
     Example:
         >>> percent(0.0014736), percent(-0.1234), percent(3.214)

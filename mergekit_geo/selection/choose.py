@@ -166,7 +166,7 @@ class _Search:
         return _Found(rule, {}, "largest basin", text, [])
 
     def loss(self, title: str, blend: Blend, key: str) -> float:
-        """On the selection half."""
+        """Mean loss of a blend on the selection half."""
         key = f"{key} {self.dtype}" if self.dtype else key
         return self.ground.walk.at(title, blend, key).take(self.halves.selection).mean
 
@@ -183,7 +183,7 @@ class _Search:
         return " + ".join(self.names[i] for i in members)
 
     def _greedy_soup(self, members: Sequence[int], *, again: bool) -> GreedySoup:
-        """Over places in `members`."""
+        """Greedy soup over indices into `members`."""
         from mergekit_geo.selection.greedy import Members, greedy
 
         def loss_of(chosen: Members) -> float:

@@ -47,7 +47,7 @@ def flattest(
 
 
 def _spread(places: list[float], best: float, most: int) -> list[float]:
-    """At most so many of the places, ends and the best among them."""
+    """Thin out the places to at most `most`, keeping ends and the best."""
     if len(places) <= most:
         return places
     even = [places[round(i * (len(places) - 1) / (most - 1))] for i in range(most)]

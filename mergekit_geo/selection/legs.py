@@ -100,7 +100,7 @@ class Leg:
         return self._point(Linear(weights, branch=name, name=name), f"mean of {count}")
 
     def losses(self, walk: Walk, t: float) -> Losses:
-        """At a place, each measured once."""
+        """Losses at position t of the leg, each measured once."""
         if len(self.start.models) == 1:
             return walk.between(self.start.models[0], self.target, self.route, t)
         if t in (0.0, 1.0):

@@ -142,4 +142,4 @@ PROBLEM_TYPES = {
     "multi_label_classification": ProblemType("label accuracy", _label_sets, _label_set_losses),
     "regression": ProblemType("", _numbers, _squared_errors),
 }
-"""By transformers' name for it."""
+"""Problem types by transformers' names."""

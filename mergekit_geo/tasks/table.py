@@ -232,4 +232,4 @@ TASKS = {
         _image_classification,
     ),
 }
-"""By name; of several that an architecture can do, the first is taken."""
+"""Tasks by name; the first that an architecture can do is its default."""

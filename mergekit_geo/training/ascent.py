@@ -125,7 +125,7 @@ class Ascent:
 
     @torch.no_grad()
     def _climb(self, slope: float) -> None:
-        """To w + rho T (T g) / ||T g||; the gradients are used up."""
+        """Move the weights to w + rho T (T g) / ||T g||, overwriting the gradients."""
         step = self.rho / max(slope, FLATTEST)
         for part in self._parts():
             part.stretch()

@@ -59,7 +59,7 @@ def check_optimizer(optimizer: Optimizer) -> None:
 
 
 def check_backend(model: Module, accelerator: Accelerator | None = None) -> None:
-    """Nothing steps by itself, and the weights can be moved.
+    """Refuse backends that step by themselves, or whose weights cannot be moved.
 
     Raises:
         UnsupportedError: DeepSpeed or FSDP 1.

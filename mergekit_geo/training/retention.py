@@ -57,7 +57,7 @@ class Keeping:
 
     @property
     def when(self) -> int | str:
-        """At every `evaluation`, `save` or `epoch`, or every so many steps."""
+        """When members are taken: every `evaluation`, `save` or `epoch`, or a number of steps."""
         return "evaluation" if self.which == "best" else self.every or "save"
 
     def is_step(self, step: int) -> bool:

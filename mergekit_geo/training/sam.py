@@ -111,7 +111,7 @@ class Sam:
     def backward(
         self, loss: Callable[[Batch], Tensor], batch: Batch, *, last: bool | None = None
     ) -> Tensor:
-        """In place of `loss(batch).backward()`; `.grad` is the sharp one after the last.
+        """Replace `loss(batch).backward()`: after the last micro-batch `.grad` is SAM's gradient.
 
         A step with a loss or gradient that is not finite leaves no gradients, so that the optimizer
         has nothing to do; with a scaler it leaves NaN, so that the scaler makes no step.
@@ -187,7 +187,7 @@ class Sam:
         return loss
 
     def _finish(self) -> None:
-        """After the first pass of all micro-batches."""
+        """Finish a step whose micro-batches have all had their first pass: ascend, or skip it."""
         climbs = self._climbs
         slope = self.ascent.slope() if climbs else self.ascent.norm()
         finite = self._is_finite(slope)

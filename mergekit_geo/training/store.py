@@ -29,7 +29,7 @@ TUNED = Kind(RECORD)
 
 STATES, WHOLE = "training", "whole"
 READY = "ready"
-"""In an unfinished folder that lacks nothing but its new name, whatever is left of the states."""
+"""Marker in an unfinished folder that only has to be renamed, whatever is left of the states."""
 ASIDE = (
     "max-shard-size", "device", "accelerator", "matmul", "convolution", "environment", "code",
 )  # fmt: skip

@@ -81,7 +81,7 @@ class SamMixin(Below):
 
     @property
     def _kept(self) -> dict[str, Any]:
-        """By the Trainer, in trainer_state.json."""
+        """What the Trainer keeps for us in trainer_state.json."""
         kept: Any = self.state.stateful_callbacks
         found: dict[str, Any] = kept
         return found

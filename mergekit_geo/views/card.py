@@ -59,7 +59,7 @@ def model_card(report: Report) -> str:
 
 
 def section(title: str, *parts: str) -> str:
-    """With its title, unless it is empty."""
+    """Join the parts of a section under its title; empty if all parts are."""
     kept = [part for part in parts if part]
     return "\n\n".join([f"## {title}", *kept]) if kept else ""
 
@@ -95,7 +95,7 @@ def _weights(found: MergeCoefficients) -> list[str]:
 
 
 def called(model: ModelEntry) -> str:
-    """Its name, and that of its base where the name does not tell."""
+    """A model's name, with that of its base where the name does not include it."""
     if model.base is None or model.name.startswith(f"{model.base.name}+"):
         return model.name
     return f"{model.name} (an adapter of {model.base.name})"

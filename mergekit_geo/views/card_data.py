@@ -51,7 +51,7 @@ DIGITS = 6
 
 
 def front_matter(report: Report) -> str:
-    """Between its rules, with what hostile names could do taken from them by YAML's quotes.
+    """The front matter as YAML between `---` lines, with names from outside quoted.
 
     Args:
         report: Of a merge, or of fine-tuning one model.
@@ -151,7 +151,7 @@ def dataset_type(data: DataEntry) -> str:
 
 
 def dataset_name(data: DataEntry) -> str:
-    """For people, without the folders of this machine."""
+    """Describe the data without local paths."""
     half = ", report half" if data.half else ""
     return f"{_public_source(data)} ({data.documents} documents{half})"
 
@@ -169,7 +169,7 @@ def _public_source(data: DataEntry) -> str:
 
 
 def _metric_type(name: str) -> str:
-    """Its last word: next-token accuracy is an accuracy."""
+    """The last word of a metric's name: next-token accuracy is an accuracy."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower().rpartition(" ")[2]).strip("_") or "score"
 
 

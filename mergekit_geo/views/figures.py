@@ -197,7 +197,7 @@ def _save(figure: Figure, stem: Path) -> None:
 
 
 def _undated(form: str) -> dict[str, None] | None:
-    """Without the time of day, so that the same numbers give the same file."""
+    """Metadata without a date, so that the same numbers give the same file."""
     return {"Date": None} if form == "svg" else None
 
 

@@ -219,7 +219,7 @@ def _plain(text: str) -> str:
 
 
 def _told(report: Report, measured: LandscapeMeasurements) -> str:
-    """On what, and how finely."""
+    """Subtitle: the data, and the size of the grid."""
     first = measured.surfaces[0]
     about = f"{describe_data(report.data)}; " if report.data else ""
     skewed = "" if all(map(is_to_scale, measured.surfaces)) else "; axes not to scale"

@@ -30,7 +30,7 @@ def differing_licenses(models: Sequence[ModelEntry]) -> list[str]:
 
 
 def license_name(model: ModelEntry) -> str:
-    """For people."""
+    """Name of a model's license, or `none stated`."""
     if model.license is None:
         return "none stated"
     return model.license.name or model.license.id

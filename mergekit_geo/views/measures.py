@@ -31,7 +31,7 @@ class Measure:
     error: Number = _unknown
 
     def text(self, entry: SharpnessEntry) -> str:
-        """For people; empty where it was not measured."""
+        """The value with its error as text; empty where it was not measured."""
         value, error = self.value(entry), self.error(entry)
         if value is None:
             return ""

@@ -138,5 +138,5 @@ def _resource(name: str) -> str:
 
 
 def number(value: Any, form: str = ".4f") -> str:
-    """For a cell; empty where there is none."""
+    """Format a number for a cell; empty for None."""
     return "" if value is None else format(value, form)

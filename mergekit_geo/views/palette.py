@@ -10,7 +10,7 @@ COLOURS = ("#0b6e99", "#c2571a", "#4c8c2b", "#8b4a9c", "#b8860b", "#a8324a", "#3
 
 
 def colours(count: int) -> list[str]:
-    """So many, again from the first where there are more."""
+    """The first `count` colours, repeated from the start where there are more."""
     return (list(COLOURS) * math.ceil(count / len(COLOURS)))[:count]
 
 

@@ -164,7 +164,7 @@ def _unseen(entry: DifferenceEntry | EstimateEntry, loss: float) -> str:
 
 
 def _size(entry: DifferenceEntry) -> str:
-    """Without its sign."""
+    """Size of a difference with its interval, without the sign."""
     assert entry.low is not None, "significant without an interval"
     assert entry.high is not None, "significant without an interval"
     low, high = sorted((abs(entry.low), abs(entry.high)))

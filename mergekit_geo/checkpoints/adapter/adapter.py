@@ -83,7 +83,7 @@ class AdapterCheckpoint:
 
     @property
     def config(self) -> Config:
-        """The base's."""
+        """Configuration of the base."""
         return self.base.config
 
     @property
@@ -93,7 +93,7 @@ class AdapterCheckpoint:
 
     @property
     def ties(self) -> Mapping[str, str]:
-        """The base's."""
+        """Tied names of the base, and the name whose tensor each shares."""
         return self.base.ties
 
     @property

@@ -104,7 +104,7 @@ class AdapterFolder:
         return [file_identity(self._stamp), config]
 
     def fetch(self) -> AdapterFolder:
-        """Itself: the data is here.
+        """Return this object: its data needs no download.
 
         Raises:
             HubError: It is a snapshot of the Hub, and the file is not what the Hub states.
