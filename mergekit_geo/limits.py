@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from mergekit_geo.errors import ArgumentError
 
@@ -53,3 +54,45 @@ def check_finite(name: str, value: float | None) -> None:
     """
     if value is not None and not math.isfinite(value):
         raise ArgumentError(f"{name.replace('_', '-')} must be a finite number, found {value}")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers that a setting admits.
+
+    Attributes:
+        low: The least.
+        high: The largest.
+        open_low: Whether `low` itself is left out.
+        open_high: Whether `high` itself is left out.
+
+    Example:
+        >>> str(Interval(0, 1, open_low=True)), 0 in Interval(0, 1), 0 in Interval(0, 1, True)
+        ('(0, 1]', True, False)
+    """
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = self.low < value if self.open_low else self.low <= value
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        begin, end = "[("[self.open_low], "])"[self.open_high]
+        return f"{begin}{self.low:g}, {self.high:g}{end}"
+
+    def check(self, name: str, value: float) -> None:
+        """Refuse a number outside.
+
+        Args:
+            name: Of the setting.
+            value: As given.
+
+        Raises:
+            ArgumentError: The number lies outside, or is none.
+        """
+        if value not in self:
+            raise ArgumentError(f"{name} must lie in {self}, found {value:g}")

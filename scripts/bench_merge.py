@@ -332,8 +332,9 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Measurement:
     from mergekit_geo.checkpoints.compatibility import preflight
     from mergekit_geo.checkpoints.reference import open_checkpoint
     from mergekit_geo.geometry.linear import Linear
-    from mergekit_geo.geometry.masked import Largest, Masked, Random
+    from mergekit_geo.geometry.masked import Masked
     from mergekit_geo.geometry.model_stock import model_stock
+    from mergekit_geo.geometry.sparsifiers import Dropout, TopK
     from mergekit_geo.geometry.sphere import Karcher, Slerp
     from mergekit_geo.geometry.task_vectors import task_arithmetic
     from mergekit_geo.merging.blend import Blend
@@ -347,9 +348,9 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Measurement:
         "karcher": Karcher(equal),
         "task_arithmetic": task_arithmetic(half),
         "model_stock": model_stock(2),
-        "ties": Masked("ties", half, (Largest(0.5),) * 2, elect=True, normalize=True),
-        "dare_linear": Masked("dare_linear", half, (Random(0.5),) * 2, rescale=True),
-        "dare_ties": Masked("dare_ties", half, (Random(0.5),) * 2, rescale=True, elect=True),
+        "ties": Masked("ties", half, (TopK(0.5),) * 2, elect=True, normalize=True),
+        "dare_linear": Masked("dare_linear", half, (Dropout(0.5),) * 2, rescale=True),
+        "dare_ties": Masked("dare_ties", half, (Dropout(0.5),) * 2, rescale=True, elect=True),
     }
     blend = Blend(preflight([open_checkpoint(model) for model in models]).fetch(), rules[name])
     workspace = Workspace(out, name, fsync=False)

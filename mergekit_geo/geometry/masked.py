@@ -1,4 +1,4 @@
-"""Merging task vectors element by element: which elements are kept, whose sign wins, what divides.
+"""Merging task vectors element by element: whose sign wins, and what divides the sum.
 
 TIES, DARE, DELLA and Model Breadcrumbs are one rule with different settings, and SCE a near kin:
 base + scale * sum_i f_i m_i (a_i - base) / sum_i w_i over the elements that are kept and have the
@@ -16,6 +16,7 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Coefficients
+from mergekit_geo.geometry.sparsifiers import ByRank, ByVariance, Sparsifier, VarianceTopK
 
 Weights = tuple[float, ...]
 
@@ -27,72 +28,6 @@ SMALLEST_WEIGHT = 1e-8
 
 SMALLEST_SQUARES = 1e-6
 """A sum of mean squares below which SCE weighs all models the same."""
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Which elements of a task vector are kept.
-
-    Attributes:
-        density: The share of them, in (0, 1].
-
-    Raises:
-        ArgumentError: Another density.
-    """
-
-    density: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.density <= 1:
-            raise ArgumentError(f"density {self.density:g} is outside (0, 1]")
-
-
-class Largest(Keep):
-    """The largest by magnitude, of equal ones the first; at least one (TIES: Yadav 2023)."""
-
-
-@dataclass(frozen=True)
-class Middle(Keep):
-    """The largest but for outliers, of equal ones the last (Breadcrumbs: Davari 2024).
-
-    Attributes:
-        gamma: The share of the largest that is left out, as far as `density` leaves room.
-    """
-
-    gamma: float = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.gamma < 1:
-            raise ArgumentError(f"gamma {self.gamma:g} is outside [0, 1)")
-
-
-class Random(Keep):
-    """Each with the same chance (DARE: Yu 2024)."""
-
-
-@dataclass(frozen=True)
-class Ranked(Keep):
-    """Each with a chance that grows with its rank in its row (DELLA: Deep 2024).
-
-    Attributes:
-        epsilon: Chances run from density - epsilon to density + epsilon.
-    """
-
-    epsilon: float = 0.15
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        inside = self.density - abs(self.epsilon) > 0 and self.density + abs(self.epsilon) < 1
-        if self.density < 1 and not inside:
-            raise ArgumentError(
-                f"density {self.density:g} and epsilon {self.epsilon:g}: chances from density - "
-                "epsilon to density + epsilon must lie inside (0, 1)"
-            )
-
-
-class Spread(Keep):
-    """A share of the elements in which the models differ, those of the largest variance (SCE)."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +84,7 @@ class Elementwise:
     needs_gram = False
 
     @property
-    def keeps(self) -> tuple[Keep, ...]:
+    def sparsifiers(self) -> tuple[Sparsifier, ...]:
         """What is kept of each task vector."""
         raise NotImplementedError
 
@@ -175,13 +110,13 @@ class Elementwise:
     @property
     def densities(self) -> Weights:
         """The share that is kept, of base and models."""
-        return (1.0, *(keep.density for keep in self.keeps))
+        return (1.0, *(each.density for each in self.sparsifiers))
 
     @property
     def passes(self) -> int:
         """How often tensors are read: to look for thresholds twice, to measure, and to write."""
-        ranked = Largest | Middle | Spread
-        looks = any(isinstance(keep, ranked) and keep.density < 1 for keep in self.keeps)
+        ranked = ByRank | ByVariance
+        looks = any(isinstance(each.selection(1), ranked) for each in self.sparsifiers)
         return (2 + self.needs_sizes if looks else 1) + 1
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
@@ -207,14 +142,15 @@ class Masked(Elementwise):
         ArgumentError: The weights' sum overflows.
 
     Example:
-        >>> rule = Masked("ties", (1.0, 1.0), (Largest(0.5), Largest(0.5)), elect=True)
+        >>> from mergekit_geo.geometry.sparsifiers import TopK
+        >>> rule = Masked("ties", (1.0, 1.0), (TopK(0.5), TopK(0.5)), elect=True)
         >>> rule.weights, rule.passes
         ((-1.0, 1.0, 1.0), 3)
     """
 
     name: str
     step: Weights
-    kept: tuple[Keep, ...]
+    kept: tuple[Sparsifier, ...]
     rescale: bool = False
     elect: bool = False
     normalize: bool = False
@@ -226,7 +162,7 @@ class Masked(Elementwise):
             raise ArgumentError("the weights are too large to be summed")
 
     @property
-    def keeps(self) -> tuple[Keep, ...]:
+    def sparsifiers(self) -> tuple[Sparsifier, ...]:
         """What is kept of each task vector."""
         return self.kept
 
@@ -240,7 +176,7 @@ class Masked(Elementwise):
     @property
     def needs_sizes(self) -> bool:
         """Whether `sum` depends on the sizes of what is kept."""
-        return self.rescale and any(keep.density < 1 for keep in self.keeps)
+        return self.rescale and any(each.density < 1 for each in self.sparsifiers)
 
     def sum(self, sizes: Sequence[Sizes]) -> Sum:
         """The sum for one tensor.
@@ -271,18 +207,18 @@ class Sce(Elementwise):
         select: The share that is selected.
 
     Example:
-        >>> Sce(2, Spread()).sum([Sizes(0, 0, 3.0, 8), Sizes(0, 0, 1.0, 8)]).weights
+        >>> Sce(2, VarianceTopK()).sum([Sizes(0, 0, 3.0, 8), Sizes(0, 0, 1.0, 8)]).weights
         (0.75, 0.25)
     """
 
     count: int
-    select: Spread
+    select: VarianceTopK
     name = "sce"
     seed = 0
     needs_sizes = True
 
     @property
-    def keeps(self) -> tuple[Keep, ...]:
+    def sparsifiers(self) -> tuple[Sparsifier, ...]:
         """What is kept of each task vector."""
         return (self.select,) * self.count
 

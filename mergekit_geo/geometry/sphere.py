@@ -17,9 +17,13 @@ from mergekit_geo.errors import AntipodalError, ArgumentError
 from mergekit_geo.geometry.gram import Gram, Matrix
 from mergekit_geo.geometry.linear import check_weights, normalized
 from mergekit_geo.geometry.rule import Coefficients
+from mergekit_geo.limits import Interval
 
 PARALLEL = 1e-6
 """Angle in radians below which an arc is its chord; above pi minus this there is no one arc."""
+
+UNIT = Interval(0, 1)
+"""Positions on an arc, from one end to the other."""
 
 Antipodal = Literal["error", "linear"]
 
@@ -47,8 +51,7 @@ class Slerp:
     needs_gram: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.t <= 1:
-            raise ArgumentError(f"t must lie in [0, 1], found {self.t:g}")
+        UNIT.check("t", self.t)
 
     @property
     def weights(self) -> tuple[float, ...]:

@@ -13,7 +13,8 @@ from math import prod
 
 import numpy as np
 
-from mergekit_geo.geometry.masked import Elementwise, Ranked, Sizes, Spread, Sum
+from mergekit_geo.geometry.masked import Elementwise, Sizes, Sum
+from mergekit_geo.geometry.sparsifiers import AtRandomByRank, ByVariance
 from mergekit_geo.merging.kernels import Stretch
 from mergekit_geo.merging.mask_kernel import Keys, Mask, mask_kernel
 from mergekit_geo.merging.masks import Masker, masker_for, remembered
@@ -48,20 +49,23 @@ class MaskedTensor:
         stretch: int,
     ) -> None:
         self.rule, self.kernel = rule, mask_kernel()
-        self._shared = isinstance(rule.keeps[0], Spread)
-        keeps = rule.keeps[:1] if self._shared else rule.keeps
+        selections = [each.selection(prod(shape)) for each in rule.sparsifiers]
+        self._shared = isinstance(selections[0], ByVariance)
+        if self._shared:
+            selections = selections[:1]
         self._maskers = [
-            masker_for(keep, self.kernel, shape, f"{rule.seed} {j} {name}")
-            for j, keep in enumerate(keeps)
+            masker_for(selection, self.kernel, shape, f"{rule.seed} {j} {name}")
+            for j, selection in enumerate(selections)
         ]
         if rule.needs_sizes:
             self._maskers = [remembered(masker, shape) for masker in self._maskers]
-        columns = shape[-1] if shape and any(isinstance(keep, Ranked) for keep in keeps) else 1
+        by_row = any(isinstance(selection, AtRandomByRank) for selection in selections)
+        columns = shape[-1] if shape and by_row else 1
         self._step = max(1, stretch // max(1, columns)) * columns
         self._read = read
         longest = min(self._step, prod(shape))
         self._keys = np.empty(longest, np.uint32)
-        self._masks = np.empty((len(keeps), longest), np.uint8)
+        self._masks = np.empty((len(selections), longest), np.uint8)
         self._sizes: list[Sizes] = []
         self.kept: list[int] = []
 
@@ -77,7 +81,7 @@ class MaskedTensor:
 
     def masks(self) -> Iterator[tuple[int, list[Stretch], list[Mask | None]]]:
         """Stretch by stretch: place, anchors, and what is kept of each task vector."""
-        self.kept = [0] * len(self.rule.keeps)
+        self.kept = [0] * len(self.rule.sparsifiers)
         for masker in self._used():
             masker.begin()
         for start, anchors in self._read(self._step):
@@ -105,7 +109,7 @@ class MaskedTensor:
             masker.settle()
 
     def _measure(self) -> Iterator[Anchors]:
-        self._sizes = [Sizes(0.0, 0.0, 0.0, 0)] * len(self.rule.keeps)
+        self._sizes = [Sizes(0.0, 0.0, 0.0, 0)] * len(self.rule.sparsifiers)
         for _, (base, *models), masks in self.masks():
             found = [
                 self._sizes_of(base, model, mask) for model, mask in zip(models, masks, strict=True)
@@ -129,7 +133,7 @@ class MaskedTensor:
 
     def _filled(self, start: int, anchors: Anchors) -> list[Mask | None]:
         found = [self._mask(j, start, anchors) for j in range(len(self._maskers))]
-        masks = found * len(self.rule.keeps) if self._shared else found
+        masks = found * len(self.rule.sparsifiers) if self._shared else found
         counts = [anchors[0].count if m is None else int(np.count_nonzero(m)) for m in masks]
         self.kept = [old + new for old, new in zip(self.kept, counts, strict=True)]
         return masks

@@ -12,7 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
-from mergekit_geo.geometry.masked import Keep, Largest, Middle, Random, Ranked, Spread
+from mergekit_geo.geometry.sparsifiers import (
+    AtRandom,
+    AtRandomByRank,
+    ByRank,
+    ByVariance,
+    Selection,
+)
 from mergekit_geo.merging.mask_kernel import Keys, Mask, MaskKernel
 from mergekit_geo.merging.ranks import Moved, Ranks
 
@@ -46,40 +52,32 @@ class Masker(Protocol):
 
 
 def masker_for(
-    keep: Keep, kernel: MaskKernel, shape: tuple[int, ...], stream: str
+    selection: Selection | None, kernel: MaskKernel, shape: tuple[int, ...], stream: str
 ) -> Masker | None:
     """What makes the masks of a tensor; None where everything is kept.
 
     Args:
-        keep: Of one task vector.
+        selection: What is kept of one task vector.
         kernel: Does the arithmetic.
         shape: Of the tensor.
         stream: Names the random numbers: seed, model and tensor.
     """
-    count = prod(shape)
-    if keep.density >= 1 or count == 0:
-        return None
-    share = int(keep.density * count)
-    match keep:
-        case Largest():
-            return Ranks(kernel, count, count - max(1, share), count, first_come=True)
-        case Middle():
-            least = max(0, count - share - int(keep.gamma * count))
-            return Ranks(kernel, count, least, least + share)
-        case Spread():
-            return Moved(kernel, count, keep.density)
-        case Random():
-            return Drawn(kernel, seed_of(stream), keep.density)
-        case Ranked():
+    match selection:
+        case ByRank(first, stop, first_come):
+            return Ranks(kernel, prod(shape), first, stop, first_come=first_come)
+        case ByVariance(share):
+            return Moved(kernel, prod(shape), share)
+        case AtRandom(chance):
+            return Drawn(kernel, seed_of(stream), chance)
+        case AtRandomByRank(low, high):
             columns = shape[-1] if shape else 1
-            low, high = keep.density - keep.epsilon, keep.density + keep.epsilon
             return DrawnByRank(kernel, seed_of(stream), columns, low, high)
-    raise TypeError(keep)
+    return None
 
 
 def remembered(masker: Masker | None, shape: tuple[int, ...]) -> Masker | None:
     """One whose masks are made once, if the tensor is not too large for that."""
-    return Kept(masker) if masker and prod(shape) <= MOST_KEPT else masker
+    return CachedMasker(masker) if masker and prod(shape) <= MOST_KEPT else masker
 
 
 def seed_of(stream: str) -> int:
@@ -141,7 +139,7 @@ class DrawnByRank(Drawn):
         self.kernel.draw(self.seed, start, chances, mask)
 
 
-class Kept:
+class CachedMasker:
     """Remembers masks, a bit an element, so that a second pass need not find them again.
 
     Args:

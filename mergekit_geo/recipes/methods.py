@@ -12,19 +12,18 @@ from dataclasses import dataclass, field
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.geometry.linear import Linear, normalized
-from mergekit_geo.geometry.masked import (
-    Keep,
-    Largest,
-    Masked,
-    Middle,
-    Random,
-    Ranked,
-    Sce,
-    Spread,
-)
+from mergekit_geo.geometry.masked import Masked, Sce
 from mergekit_geo.geometry.model_stock import model_stock
 from mergekit_geo.geometry.multislerp import MultiSlerp, nuslerp
 from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.geometry.sparsifiers import (
+    Breadcrumbs,
+    Dropout,
+    MagPrune,
+    Sparsifier,
+    TopK,
+    VarianceTopK,
+)
 from mergekit_geo.geometry.sphere import Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
 from mergekit_geo.recipes.values import LONGEST, Number
@@ -121,7 +120,7 @@ def _equal(said: Said) -> Rule:
     return Linear(normalized(said.weights))
 
 
-def _masked(name: str, keep: Callable[..., Keep], *, elect: bool = False) -> Make:
+def _masked(name: str, keep: Callable[..., Sparsifier], *, elect: bool = False) -> Make:
     """Methods that keep elements of the task vectors: what they keep, and whether signs vote."""
 
     def make(said: Said) -> Rule:
@@ -134,7 +133,7 @@ def _masked(name: str, keep: Callable[..., Keep], *, elect: bool = False) -> Mak
 
 
 def _sce(said: Said) -> Rule:
-    return Sce(len(said.weights), Spread(float(said.shared["select_topk"])))
+    return Sce(len(said.weights), VarianceTopK(float(said.shared["select_topk"])))
 
 
 def _masking(
@@ -153,15 +152,15 @@ METHODS: dict[str, Method] = {
     "multislerp": Method(_multislerp, MAY, MAY, {"normalize_weights": True}, least=2),
     "model_stock": Method(_model_stock, MUST, NO, least=2),
     "task_arithmetic": Method(_task_arithmetic, MUST, MUST, {"lambda": 1.0, "normalize": False}),
-    "ties": _masking(_masked("ties", Largest, elect=True), normalize=True),
-    "dare_linear": _masking(_masked("dare_linear", Random), rescale=True),
-    "dare_ties": _masking(_masked("dare_ties", Random, elect=True), rescale=True),
-    "della_linear": _masking(_masked("della_linear", Ranked), rescale=True, epsilon=0.15),
+    "ties": _masking(_masked("ties", TopK, elect=True), normalize=True),
+    "dare_linear": _masking(_masked("dare_linear", Dropout), rescale=True),
+    "dare_ties": _masking(_masked("dare_ties", Dropout, elect=True), rescale=True),
+    "della_linear": _masking(_masked("della_linear", MagPrune), rescale=True, epsilon=0.15),
     "della": _masking(
-        _masked("della", Ranked, elect=True), normalize=True, rescale=True, epsilon=0.15
+        _masked("della", MagPrune, elect=True), normalize=True, rescale=True, epsilon=0.15
     ),
-    "breadcrumbs": _masking(_masked("breadcrumbs", Middle), gamma=0.01),
-    "breadcrumbs_ties": _masking(_masked("breadcrumbs_ties", Middle, elect=True), gamma=0.01),
+    "breadcrumbs": _masking(_masked("breadcrumbs", Breadcrumbs), gamma=0.01),
+    "breadcrumbs_ties": _masking(_masked("breadcrumbs_ties", Breadcrumbs, elect=True), gamma=0.01),
     "sce": Method(_sce, MUST, NO, {"select_topk": 1.0}, least=2),
     "passthrough": Method(_passthrough, NO, NO, each={"scale": 1.0}, most=1),
     "greedy": Method(_equal, by_loss=True),

@@ -11,16 +11,15 @@ from torch import Tensor
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import ArgumentError, NonFiniteError
-from mergekit_geo.geometry.masked import (
-    Keep,
-    Largest,
-    Masked,
-    Middle,
-    Random,
-    Ranked,
-    Sce,
-    Spread,
-)  # fmt: skip
+from mergekit_geo.geometry.masked import Masked, Sce
+from mergekit_geo.geometry.sparsifiers import (
+    Breadcrumbs,
+    Dropout,
+    MagPrune,
+    Sparsifier,
+    TopK,
+    VarianceTopK,
+)
 from mergekit_geo.geometry.task_vectors import task_arithmetic
 from mergekit_geo.merging import masked, tensor
 from mergekit_geo.merging.blend import Blend
@@ -82,15 +81,15 @@ def merged(
 # The references: whole tensors in float64, sorted
 
 
-def kept(keep: Keep, vector: Tensor, name: str, model: int, seed: int) -> Tensor:
+def kept(keep: Sparsifier, vector: Tensor, name: str, model: int, seed: int) -> Tensor:
     """One where an element is kept."""
     count, size = vector.numel(), vector.abs().float().flatten()
     mask, share = torch.zeros(count), int(keep.density * count)
     if keep.density == 1:
         return torch.ones_like(vector)
-    if isinstance(keep, Largest):
+    if isinstance(keep, TopK):
         mask[size.sort(descending=True, stable=True).indices[: max(1, share)]] = 1
-    elif isinstance(keep, Middle):
+    elif isinstance(keep, Breadcrumbs):
         least = max(0, count - share - int(keep.gamma * count))
         mask[size.sort(stable=True).indices[least : least + share]] = 1
     else:
@@ -99,8 +98,10 @@ def kept(keep: Keep, vector: Tensor, name: str, model: int, seed: int) -> Tensor
     return mask.reshape(vector.shape).double()
 
 
-def chances(keep: Keep, vector: Tensor) -> "np.ndarray[tuple[int], np.dtype[np.float64]] | float":
-    if not isinstance(keep, Ranked):
+def chances(
+    keep: Sparsifier, vector: Tensor
+) -> "np.ndarray[tuple[int], np.dtype[np.float64]] | float":
+    if not isinstance(keep, MagPrune):
         return keep.density
     size = vector.abs().float().reshape(-1, vector.shape[-1])
     rank = size.argsort(dim=1, stable=True).argsort(dim=1).double()
@@ -112,7 +113,7 @@ def naive(rule: Masked, models: list[State], name: str) -> Tensor:
     base, *others = (model[name].double() for model in models)
     weights = torch.tensor(rule.step, dtype=torch.float64).view(-1, *[1] * base.dim())
     rows = []
-    for j, (other, keep) in enumerate(zip(others, rule.keeps, strict=True)):
+    for j, (other, keep) in enumerate(zip(others, rule.sparsifiers, strict=True)):
         vector = other - base
         mask = kept(keep, vector, name, j, rule.seed)
         left = (vector * mask).abs().sum()
@@ -154,12 +155,12 @@ def assert_rounded(found: Tensor, exact: Tensor, dtype: str) -> None:
     torch.testing.assert_close(found.double(), exact, rtol=unit, atol=small)
 
 
-KEEPS: dict[str, Callable[[float], Keep]] = {
-    "all": lambda density: Keep(1.0),
-    "largest": Largest,
-    "middle": lambda density: Middle(density, 0.05),
-    "random": Random,
-    "ranked": lambda density: Ranked(density, 0.1),
+KEEPS: dict[str, Callable[[float], Sparsifier]] = {
+    "all": lambda density: Sparsifier(1.0),
+    "largest": TopK,
+    "middle": lambda density: Breadcrumbs(density, 0.05),
+    "random": Dropout,
+    "ranked": lambda density: MagPrune(density, 0.1),
 }
 
 
@@ -193,7 +194,7 @@ def test_a_merge_is_the_naive_one(
 def test_sce_is_the_naive_one(kernel: MaskKernel, dtype: str, select: float, scale: float) -> None:
     models = family(dtype, scale=scale)
     models[2]["bias"] = models[1]["bias"] = models[3]["bias"]  # no variance: nothing is selected
-    rule = Sce(3, Spread(select))
+    rule = Sce(3, VarianceTopK(select))
     state, _ = merged(rule, models)
     for name in SHAPES:
         assert_rounded(state[name], naive_sce(rule, models, name), dtype)
@@ -204,11 +205,11 @@ def test_sce_is_the_naive_one(kernel: MaskKernel, dtype: str, select: float, sca
 # What every such merge keeps
 
 RULES = [
-    Masked("ties", WEIGHTS, (Largest(0.4),) * 3, elect=True, normalize=True),
-    Masked("dare_ties", WEIGHTS, (Random(0.4),) * 3, rescale=True, elect=True, seed=5),
-    Masked("della", WEIGHTS, (Ranked(0.4, 0.2),) * 3, rescale=True, elect=True, normalize=True),
-    Masked("breadcrumbs", WEIGHTS, (Middle(0.4, 0.1),) * 3),
-    Sce(3, Spread(0.4)),
+    Masked("ties", WEIGHTS, (TopK(0.4),) * 3, elect=True, normalize=True),
+    Masked("dare_ties", WEIGHTS, (Dropout(0.4),) * 3, rescale=True, elect=True, seed=5),
+    Masked("della", WEIGHTS, (MagPrune(0.4, 0.2),) * 3, rescale=True, elect=True, normalize=True),
+    Masked("breadcrumbs", WEIGHTS, (Breadcrumbs(0.4, 0.1),) * 3),
+    Sce(3, VarianceTopK(0.4)),
 ]
 
 
@@ -228,7 +229,7 @@ def test_another_seed_model_or_tensor_is_another_mask() -> None:
     models[2], models[3] = models[1], models[1]
     for model in models:
         model["layers.0.w"] = model["layers.1.w"].clone()
-    keep = (Random(0.5), Random(1e-9), Random(1e-9))
+    keep = (Dropout(0.5), Dropout(1e-9), Dropout(1e-9))
     found = [
         merged(Masked("dare", weights, keeps, seed=seed), models)[0][name]
         for weights, keeps, seed, name in [
@@ -254,7 +255,7 @@ def test_equal_models_are_the_base_to_the_bit(rule: Masked | Sce, dtype: str) ->
 
 def test_all_kept_and_no_vote_is_task_arithmetic() -> None:
     models = family("F32")
-    state, _ = merged(Masked("x", WEIGHTS, (Keep(),) * 3, scale=0.8), models)
+    state, _ = merged(Masked("x", WEIGHTS, (Sparsifier(),) * 3, scale=0.8), models)
     linear, _ = merged(task_arithmetic(WEIGHTS, 0.8), models)  # type: ignore[arg-type]
     for name in SHAPES:
         torch.testing.assert_close(state[name], linear[name], rtol=3e-7, atol=1e-8)
@@ -263,7 +264,7 @@ def test_all_kept_and_no_vote_is_task_arithmetic() -> None:
 def test_dare_keeps_the_expectation() -> None:
     """Over many seeds the mean is the mean without masks, as the paper's rescaling has it."""
     models = family("F64", count=2)
-    rules = [Masked("dare", (1.0,), (Random(0.3),), rescale=True, seed=s) for s in range(200)]
+    rules = [Masked("dare", (1.0,), (Dropout(0.3),), rescale=True, seed=s) for s in range(200)]
     mean = sum(merged(rule, models)[0]["layers.0.w"] for rule in rules) / len(rules)
     vector = models[1]["layers.0.w"] - models[0]["layers.0.w"]
     error = (mean - models[1]["layers.0.w"]) / (vector.abs() * (0.7 / 0.3 / len(rules)) ** 0.5)
@@ -281,7 +282,7 @@ def test_statistics_integers_scalars_and_empty_tensors() -> None:
         }
         for value in (1.0, 3.0, 9.0)
     ]
-    rule = Masked("ties", (0.5, 0.25), (Largest(0.1),) * 2, elect=True)
+    rule = Masked("ties", (0.5, 0.25), (TopK(0.1),) * 2, elect=True)
     state, records = merged(rule, models)
     assert state["running_var"].item() == 0.25 * 1 + 0.5 * 3 + 0.25 * 9
     assert state["scalar"].item() == 1 + 0.5 * 2 + 0.25 * 8  # one element at least is kept
@@ -292,7 +293,7 @@ def test_statistics_integers_scalars_and_empty_tensors() -> None:
 def test_what_is_not_finite_is_refused_or_averaged() -> None:
     models = family("F32", count=3)
     models[2]["bias"][7] = torch.nan
-    rule = Masked("ties", (0.5, 0.25), (Largest(0.5),) * 2, elect=True)
+    rule = Masked("ties", (0.5, 0.25), (TopK(0.5),) * 2, elect=True)
     with pytest.raises(NonFiniteError, match=r"NaN or infinite elements in m2 \(1\)"):
         merged(rule, models)
     blend = Blend(tuple(MemoryCheckpoint(model, "m") for model in models), rule)
@@ -305,7 +306,7 @@ def test_what_is_not_finite_is_refused_or_averaged() -> None:
 
 def test_what_does_not_fit_the_output_is_refused() -> None:
     models = [{"w": torch.tensor([60000.0, 1.0])}, {"w": torch.tensor([65000.0, 1.0])}]
-    rule = Masked("ties", (2.0,), (Largest(1.0),), elect=True)
+    rule = Masked("ties", (2.0,), (TopK(1.0),), elect=True)
     with pytest.raises(NonFiniteError, match=r"values up to 7e\+04 do not fit F16"):
         merged(rule, models, dtype="F16")
 
@@ -377,12 +378,12 @@ def test_ranks_are_those_of_a_sort(low: int, high: int, first_come: bool) -> Non
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Largest(0.0), r"density 0 is outside \(0, 1\]"),
-        (lambda: Random(1.2), r"density 1\.2 is outside \(0, 1\]"),
-        (lambda: Middle(0.5, 1.0), r"gamma 1 is outside \[0, 1\)"),
-        (lambda: Ranked(0.9, 0.15), r"density 0\.9 and epsilon 0\.15: .* inside \(0, 1\)"),
+        (lambda: TopK(0.0), r"density must lie in \(0, 1\], found 0"),
+        (lambda: Dropout(1.2), r"density must lie in \(0, 1\], found 1\.2"),
+        (lambda: Breadcrumbs(0.5, 1.0), r"gamma must lie in \[0, 1\), found 1"),
+        (lambda: MagPrune(0.9, 0.15), r"density 0\.9 and epsilon 0\.15: .* inside \(0, 1\)"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(make: Callable[[], Keep], message: str) -> None:
+def test_what_cannot_be_kept_is_refused(make: Callable[[], Sparsifier], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make()

@@ -16,10 +16,11 @@ from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.geometry.masked import Largest, Masked, Middle, Random, Ranked, Sce, Spread
+from mergekit_geo.geometry.masked import Masked, Sce
 from mergekit_geo.geometry.model_stock import model_stock
 from mergekit_geo.geometry.multislerp import MultiSlerp
 from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.geometry.sparsifiers import Breadcrumbs, Dropout, MagPrune, TopK, VarianceTopK
 from mergekit_geo.geometry.sphere import Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import task_arithmetic
 from mergekit_geo.merging import tensor
@@ -45,13 +46,13 @@ RULES: dict[str, Rule] = {
     "karcher": Karcher((0.25, 0.5, 0.25), "linear"),
     "multislerp": MultiSlerp((1.0, 1.0, 0.5)),
     "model_stock": model_stock(2),
-    "ties": masked("ties", Largest(0.5), elect=True),
-    "ties, normalised": masked("ties", Largest(1.0), elect=True, normalize=True, scale=2.0),
-    "dare_linear": masked("dare_linear", Random(0.5), rescale=True),
-    "dare_ties": masked("dare_ties", Random(0.5), elect=True, rescale=True),
-    "della": masked("della", Ranked(0.5), elect=True, rescale=True, normalize=True),
-    "breadcrumbs": masked("breadcrumbs", Middle(0.5, 0.1)),
-    "sce": Sce(2, Spread(1.0)),
+    "ties": masked("ties", TopK(0.5), elect=True),
+    "ties, normalised": masked("ties", TopK(1.0), elect=True, normalize=True, scale=2.0),
+    "dare_linear": masked("dare_linear", Dropout(0.5), rescale=True),
+    "dare_ties": masked("dare_ties", Dropout(0.5), elect=True, rescale=True),
+    "della": masked("della", MagPrune(0.5), elect=True, rescale=True, normalize=True),
+    "breadcrumbs": masked("breadcrumbs", Breadcrumbs(0.5, 0.1)),
+    "sce": Sce(2, VarianceTopK(1.0)),
 }
 SLERP = ("slerp", Slerp(0.25, "linear"))
 
@@ -134,7 +135,7 @@ def test_weights_beyond_all_range(weights: tuple[float, float], why: str) -> Non
     rows = [torch.tensor([1.0, 0.0, 1.5])] * 2
     with pytest.raises(NonFiniteError, match=f"2 elements are .*{why}"):
         merged(rows, Linear(weights), "F32", allow=False)
-    masks = (Largest(1.0),)
+    masks = (TopK(1.0),)
     with pytest.raises(NonFiniteError, match="1 element is"):
         merged(
             [torch.zeros(2), torch.tensor([0.0, 1.0])], Masked("ties", (1e200,), masks), "F32",

@@ -6,8 +6,9 @@ import torch
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.geometry.masked import Largest, Masked
+from mergekit_geo.geometry.masked import Masked
 from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.geometry.sparsifiers import TopK
 from mergekit_geo.geometry.sphere import Slerp
 from mergekit_geo.merging import stream as streaming
 from mergekit_geo.merging.blend import Blend
@@ -35,7 +36,7 @@ def models(dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float32)) ->
     return [Counted(state, f"m{i}") for i, state in enumerate(states)]
 
 
-TIES = Masked("ties", (1.0,), (Largest(0.3),), elect=True)
+TIES = Masked("ties", (1.0,), (TopK(0.3),), elect=True)
 
 
 @pytest.mark.parametrize(("rule", "passes"), [(Linear((0.5, 0.5)), 1), (Slerp(0.3), 2), (TIES, 3)])

@@ -10,16 +10,15 @@ from typer.testing import CliRunner
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.geometry.masked import (
-    Keep,
-    Largest,
-    Masked,
-    Middle,
-    Random,
-    Ranked,
-    Sce,
-    Spread,
-)  # fmt: skip
+from mergekit_geo.geometry.masked import Masked, Sce
+from mergekit_geo.geometry.sparsifiers import (
+    Breadcrumbs,
+    Dropout,
+    MagPrune,
+    Sparsifier,
+    TopK,
+    VarianceTopK,
+)
 from mergekit_geo.recipes.dry_run import dry_run
 from mergekit_geo.recipes.plan import prepare
 from tests.conftest import Save
@@ -44,14 +43,14 @@ def rule(said: dict[str, Any], tensor: str) -> Masked | Sce:
 
 
 HALF = {"weight": 1.0, "density": 0.5}
-KEPT: dict[str, tuple[Keep, bool, bool, bool]] = {
-    "ties": (Largest(0.5), False, True, True),
-    "dare_linear": (Random(0.5), True, False, False),
-    "dare_ties": (Random(0.5), True, True, False),
-    "della_linear": (Ranked(0.5, 0.15), True, False, False),
-    "della": (Ranked(0.5, 0.15), True, True, True),
-    "breadcrumbs": (Middle(0.5, 0.01), False, False, False),
-    "breadcrumbs_ties": (Middle(0.5, 0.01), False, True, False),
+KEPT: dict[str, tuple[Sparsifier, bool, bool, bool]] = {
+    "ties": (TopK(0.5), False, True, True),
+    "dare_linear": (Dropout(0.5), True, False, False),
+    "dare_ties": (Dropout(0.5), True, True, False),
+    "della_linear": (MagPrune(0.5, 0.15), True, False, False),
+    "della": (MagPrune(0.5, 0.15), True, True, True),
+    "breadcrumbs": (Breadcrumbs(0.5, 0.01), False, False, False),
+    "breadcrumbs_ties": (Breadcrumbs(0.5, 0.01), False, True, False),
 }
 """What is kept, and whether it is rescaled, elected and normalised unless the recipe says so."""
 
@@ -71,35 +70,35 @@ def test_each_model_has_gradients_and_filters_of_its_own() -> None:
         density=0.6, epsilon=0.1, rescale=False, normalize=False, **{"lambda": 0.7},
     )  # fmt: skip
     found = rule({**said, "seed": 4}, "layers.1.mlp")
-    kept = (Ranked(0.2 + 0.5 * 0.2, 0.1), Ranked(0.6, 0.05))
+    kept = (MagPrune(0.2 + 0.5 * 0.2, 0.1), MagPrune(0.6, 0.05))
     assert found == Masked("della", (0.5, 2.0), kept, False, True, False, 0.7, 4)
-    assert rule(said, "layers.2.attn").keeps[0] == Ranked(0.5, 0.1)
+    assert rule(said, "layers.2.attn").sparsifiers[0] == MagPrune(0.5, 0.1)
 
 
 def test_filters_that_match_nothing_leave_it_to_what_is_said_for_all() -> None:
     mlp = {"filter": "mlp", "value": 0.2}
     said = recipe("ties", {"density": mlp}, {"density": [mlp]}, weight=1.0, density=[0.4, 0.8])
-    assert rule(said, "layers.2.mlp").keeps == (Largest(0.2), Largest(0.2))
-    assert rule(said, "layers.2.attn").keeps == (Largest(0.8), Largest(0.8))
+    assert rule(said, "layers.2.mlp").sparsifiers == (TopK(0.2), TopK(0.2))
+    assert rule(said, "layers.2.attn").sparsifiers == (TopK(0.8), TopK(0.8))
     said = recipe("ties", {"weight": mlp, "density": mlp}, {}, weight=2.0)
     found = rule(said, "embed.weight")
     assert isinstance(found, Masked)
-    assert (found.step, found.keeps) == ((2.0, 2.0), (Largest(1.0), Largest(1.0)))
+    assert (found.step, found.sparsifiers) == ((2.0, 2.0), (TopK(1.0), TopK(1.0)))
 
 
 def test_sce_has_one_parameter() -> None:
-    assert rule(recipe("sce", {}, {}, select_topk=0.3), "embed.weight") == Sce(2, Spread(0.3))
+    assert rule(recipe("sce", {}, {}, select_topk=0.3), "embed.weight") == Sce(2, VarianceTopK(0.3))
 
 
 @pytest.mark.parametrize(
     ("method", "a", "b", "shared", "said"),
     [
         ("ties", {"density": 0.5}, HALF, {}, "ties needs the weight of a"),
-        ("ties", {**HALF, "density": 0}, HALF, {}, r"density 0 is outside \(0, 1\]"),
-        ("dare_ties", {**HALF, "density": 1.5}, HALF, {}, r"density 1\.5 is outside \(0, 1\]"),
-        ("sce", {}, {}, {"select_topk": 0}, r"density 0 is outside"),
+        ("ties", {**HALF, "density": 0}, HALF, {}, r"density must lie in \(0, 1\], found 0"),
+        ("dare_ties", {**HALF, "density": 1.5}, HALF, {}, r"in \(0, 1\], found 1\.5"),
+        ("sce", {}, {}, {"select_topk": 0}, r"density must lie in"),
         ("della", {**HALF, "density": 0.9}, HALF, {}, r"density 0\.9 and epsilon 0\.15: chances"),
-        ("breadcrumbs", {**HALF, "gamma": 2}, HALF, {}, r"gamma 2 is outside \[0, 1\)"),
+        ("breadcrumbs", {**HALF, "gamma": 2}, HALF, {}, r"gamma must lie in \[0, 1\), found 2"),
         ("ties", {**HALF, "densty": 1}, HALF, {}, "unknown parameter densty .*mean density"),
         ("ties", {**HALF, "lambda": 1}, HALF, {}, "lambda is one for the whole of ties"),
         ("ties", {**HALF, "density": "many"}, HALF, {}, "expected a number, a list"),
