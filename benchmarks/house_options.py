@@ -9,7 +9,7 @@ field or an alias of a type. Its places are the lines that state its default, ty
 - a parameter with a default of a public function or constructor, or of a function of the rooms
   where commands are put together (`UPPER`)
 - a key of a dict called settings, and a flag spelt out by hand in a list
-- the same choices in another enum, tuple or `Literal`, those of records (`TOLD`) aside
+- the same choices in a further enum, tuple or `Literal`, those of records (`TOLD`) aside
 
 Names are compared as flags spell them; where the command line hands an option on by another name,
 as in `learning_rate=lr`, that name counts as well, but for keys of a recipe. `out` and `models` are
@@ -83,10 +83,12 @@ def options(package: Package) -> dict[str, Option]:
 
 
 def _add_choices(package: Package, found: dict[str, Option]) -> None:
+    """All lists of an option's words but the one that it is declared with."""
     written = _word_lists(package)
     for one in found.values():
         for words in one.choices:
-            for site in written[words]:
+            apart = [site for site in written[words] if (site.file, site.line) not in one.places]
+            for site in apart[1:]:
                 one.add(site)
 
 
@@ -184,7 +186,7 @@ def _in_classes(module: Module, exported: frozenset[str]) -> Iterator[tuple[str,
             one.name in exported or one.name.endswith(SETTINGS) or _option_call(one) is not None
         )
         for name, given in fields_of(one).items() if typed or settings else ():
-            if typed or given.value is not None:
+            if typed or (given.value is not None and _option_call(given) is None):
                 yield name, module.site(given, f"field of {one.name}")
 
 

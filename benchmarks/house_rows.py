@@ -258,7 +258,7 @@ def _has_traces(module: Module) -> bool:
     )
 
 
-GLUE = (*UPPER, *TOLD, "outputs")
+GLUE = (*UPPER, *TOLD, "specs", "outputs")
 
 
 def glue_files(package: Package) -> Found:
@@ -303,7 +303,11 @@ def _is_for(name: str, command: str) -> bool:
 
 
 def commands(package: Package) -> list[str]:
-    """What tables called COMMANDS list: functions, words, or classes such as `SoupSpec`."""
+    """What tables called COMMANDS list: functions, words, or classes such as `SoupSpec`.
+
+    A class may state the word as `command = "..."`; else it is the class's name in lower case.
+    """
+    stated = dict(_stated(package))
     found = []
     for module in package.modules:
         for one in module.tree.body:
@@ -311,14 +315,25 @@ def commands(package: Package) -> list[str]:
                 targets = one.targets if isinstance(one, ast.Assign) else [one.target]
                 if "COMMANDS" in map(last_word, targets):
                     found += _entries(one.value)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(stated.get(name, _plain(name)) for name in found))
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix("Spec").lower()
+
+
+def _stated(package: Package) -> Iterator[tuple[str, str]]:
+    for module in package.modules:
+        for one in module.all(ast.ClassDef):
+            if text := next(texts_in(getattr(fields_of(one).get("command"), "value", None)), ""):
+                yield one.name, text
 
 
 def _entries(table: ast.expr) -> list[str]:
     rows = table.keys if isinstance(table, ast.Dict) else getattr(table, "elts", [])
-    words = [getattr(row, "value", "") if isinstance(row, ast.Constant) else last_word(row or table)
-             for row in rows]  # fmt: skip
-    return [str(word).removesuffix("Spec").lower() for word in words]
+    return [
+        str(row.value) if isinstance(row, ast.Constant) else last_word(row or table) for row in rows
+    ]
 
 
 def recipe_methods(package: Package) -> Found:
@@ -414,8 +429,8 @@ def empty_docstrings(package: Package) -> Found:
 FLOORS = (
     "errors progress processes config records clock limits printable units files", "views",
     "checkpoints|geometry", "outputs", "merging", "modules live", "data objectives", "tasks",
-    "evaluation", "training|connectivity|curvature", "landscapes|selection", "commands workflows",
-    "recipes", "cli",
+    "evaluation", "training|connectivity|curvature", "landscapes|selection",
+    "commands workflows specs", "recipes", "cli",
 )  # fmt: skip
 """From the ground up; rooms with `|` between them do not know each other. `live`, `objectives`,
 `workflows` and `reports` (as views) are where they were before the redesign."""

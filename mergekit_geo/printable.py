@@ -1,6 +1,6 @@
-"""Text from outside without power over what shows it: terminals, cards, pages.
+"""Escaping of untrusted text for terminals, model cards and pages.
 
-Names of models, tensors, columns and files are a stranger's choice. Control characters move the
+Names of models, tensors, columns and files come from outside. Control characters move the
 cursor and colour the screen, marks of direction turn `exe.png` around, marks without width hide in
 words, and a line break pretends to be the next line: each is shown as Python would write it.
 """

@@ -1,7 +1,7 @@
 """Values by regular expressions over module names, as peft's `rank_pattern` has them.
 
-The expressions come from a stranger's file, and some take longer than the universe will last
-(`(a+)+$`): each is given a time to match in.
+The expressions come from untrusted files, and some take exponential time to match
+(`(a+)+$`): matching has a time limit.
 """
 
 from __future__ import annotations
