@@ -218,7 +218,7 @@ def _check(models: Sequence[Model], points: int) -> None:
 
 
 def _distinct(along: Sequence[str], routes: Sequence[Route]) -> list[Route]:
-    """Paths of one kind are told apart by what the user calls them."""
+    """Name paths so that two of one kind can be told apart."""
     kinds = Counter(route.name for route in routes)
     return [
         route if kinds[route.name] == 1 else replace(route, name=f"{route.name} {name}")
@@ -227,7 +227,7 @@ def _distinct(along: Sequence[str], routes: Sequence[Route]) -> list[Route]:
 
 
 def _draw(measured: BarrierMeasurements, folder: Path) -> None:
-    """Curves, and the matrix of three or more."""
+    """Draw the curves, and the matrix of three or more models."""
     from mergekit_geo.views.figures import write_barriers, write_matrix
 
     write_barriers(measured.pairs, folder)

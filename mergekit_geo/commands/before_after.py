@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def compare(tuning: Tuning, tuned: Checkpoint, output: Output, progress: Progress) -> Evidence:
-    """Losses and sharpness before and after, or why there are none.
+    """Measure losses and sharpness before and after training, or say why they are missing.
 
     A failure is a reason in the report, not an error: the trained weights are there already.
 

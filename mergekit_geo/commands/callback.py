@@ -135,7 +135,7 @@ class SoupCallback(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
     ) -> None:
-        """Refuse now what could not be done at the end, and take up what is there.
+        """Refuse now what would fail at the end, and continue with members that exist already.
 
         Raises:
             GeoError: With the reason and the remedy.
@@ -149,7 +149,7 @@ class SoupCallback(TrainerCallback):
         self._is_training = True
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Do not train on towards a soup of nothing.
+        """Stop the training with an error if the last evaluation gave no usable metric.
 
         Raises:
             ArgumentError: The last evaluation gave no metric that the best could be known by.
@@ -157,24 +157,24 @@ class SoupCallback(TrainerCallback):
         self._scores.require()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Take a member, if it is time."""
+        """Save a member if one is due at this step."""
         if self.keeping.is_step(state.global_step):
             self._take(state, others)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Take a member, if it is time."""
+        """Save a member if one is due at the end of an epoch."""
         if self.keeping.when == "epoch":
             self._take(state, others)
 
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Take a member, if it is time."""
+        """Save a member if one is due at each of the Trainer's saves."""
         if self.keeping.when == "save":
             self._take(state, others)
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Any = None, **others: Any
     ) -> None:
-        """Take a member, if it is one of the best so far."""
+        """Save a member if it is among the best so far."""
         if self.keeping.when != "evaluation" or not self._is_training or not state.global_step:
             return
         score = self._scores.of(state.global_step, metrics or {})
@@ -182,7 +182,7 @@ class SoupCallback(TrainerCallback):
             self._take(state, others, score)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Average what was kept."""
+        """Average the members that were kept, and measure the soup."""
         self._is_training = False
         count = agreed(len(self.members))
         if count < PAIR:
@@ -198,7 +198,7 @@ class SoupCallback(TrainerCallback):
             self._warn(str(self._problem))
 
     def _check(self) -> None:
-        """What would be refused after hours of training is refused before."""
+        """Refuse, before training, what would be refused after it."""
         if self.sharpness not in SHARPNESS:
             raise ArgumentError(
                 f"sharpness {self.sharpness!r}: expected one of {', '.join(SHARPNESS)}"
@@ -216,7 +216,7 @@ class SoupCallback(TrainerCallback):
             )
 
     def _check_tokenizer(self, tokenizer: Any) -> None:
-        """Members are measured with the tokenizer or processor that is kept with them."""
+        """Require a tokenizer or processor: members are measured with the one saved beside them."""
         by_loss = self.choosing.by_loss(self.keeping.keep)
         if tokenizer is None and by_loss and isinstance(self.data, EvalData):
             raise ArgumentError(
@@ -234,7 +234,7 @@ class SoupCallback(TrainerCallback):
         self._kept.begin(state.global_step, state.max_steps, overwrite=overwrite)
 
     def _take(self, state: Any, given: dict[str, Any], score: float | None = None) -> None:
-        """A member, if it is wanted; all processes have a part in writing it."""
+        """Save a member if it is to be kept; all processes take part in writing it."""
         step, model, tokenizer = state.global_step, given["model"], given.get("processing_class")
         if not agreed(self._kept.wants(step, score) if is_first() else False):
             return
@@ -278,7 +278,7 @@ class SoupCallback(TrainerCallback):
 
 
 def logged() -> Heartbeat:
-    """Lines in the log of the first process, a minute apart at most."""
+    """Progress as lines in the first process's log, at least once a minute."""
     logger = logging.getLogger("mergekit_geo")
     if not logger.hasHandlers():
         logger.addHandler(logging.StreamHandler())
@@ -291,7 +291,7 @@ def _beside(out: Path) -> Path:
 
 
 def _too_few(kept: KeptMembers, count: int) -> str:
-    """Why there is no soup."""
+    """The message for too few members to average."""
     if count:
         return (
             f"one member was kept, {kept.all()[0].folder}, and a soup of one is that model: none "

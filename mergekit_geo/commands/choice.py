@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def check_choosing(choosing: Choosing, count: int, data: Data) -> None:
-    """Refuse, before anything is done, to choose on text that nobody named.
+    """Refuse to choose by loss on the built-in text, unless it was named.
 
     Args:
         choosing: How the point is chosen.
@@ -69,7 +69,7 @@ def chosen_point(
 
 
 def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
-    """The point that no loss has a say in."""
+    """The point of a merge that nothing is chosen for by loss."""
     if request.route is None:
         return Chosen(request.rule, request.rules)
     from mergekit_geo.selection.legs import Leg

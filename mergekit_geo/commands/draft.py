@@ -121,7 +121,7 @@ class Draft:
         return Control(wanted, request.compute, seed, progress)
 
     def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
-        """All that is known at the end."""
+        """Put the report together."""
         request, losses, sharpness = self.request, found.losses, found.sharpness
         bends = self.blend.anchors[len(self.parents) :]
         entries = [model_entry(anchor) for anchor in self.parents]
@@ -148,7 +148,7 @@ class Draft:
         )
 
     def settings(self) -> dict[str, Any]:
-        """What was asked for, as JSON keeps it."""
+        """The settings of the merge as a JSON value."""
         request = self.request
         data = asdict(request.data) if isinstance(request.data, EvalData) else None
         return {
@@ -188,7 +188,7 @@ class Draft:
         return [*flags, *changed_flags(replace(compute, device=None, dtype=None))]
 
     def not_measured(self, found: Evidence, out: Path | None) -> list[NotMeasured]:
-        """What a report could hold and this one does not."""
+        """Entries on what was not measured, each with the command that measures it."""
         losses, missing = found.losses, []
         if losses.reason:
             can = out and self.blend.donor.folder and not losses.fails

@@ -32,7 +32,7 @@ def check_early(
     data: Data,
     tokenizer_of: int | None = None,
 ) -> Preflight:
-    """Refuse what the headers, the place and the settings tell.
+    """Refuse what headers, output folder and settings alone show to be impossible.
 
     Args:
         checkpoints: The models.

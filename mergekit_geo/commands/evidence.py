@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Measured = list[tuple[str, Role, Losses]]
 
 MOST_PARENTS = 4
-"""Merges of more are not measured for barriers on the way."""
+"""Most parents of a merge for which barriers between them are measured."""
 
 INNER_POINTS = 3
 
@@ -83,7 +83,7 @@ def evidence(
 
 
 def measurements(parents: int, legs: int) -> int:
-    """How many losses the evidence of a merge is made of.
+    """Number of losses that measuring a merge takes.
 
     Example:
         >>> measurements(3, 0)
@@ -216,7 +216,7 @@ def coarse_barriers(
 
 
 def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
-    """The first of those of one pair along one kind of path: a leg's points are closer.
+    """Keep the first entry of each pair and kind of path: a leg's points are closer.
 
     The legs come last.
     """

@@ -187,7 +187,7 @@ def tune(
 
 
 def _finished(tuning: Tuning, folder: TrainingFolder) -> Report | None:
-    """What an earlier run had measured on the same data, and only not published."""
+    """The report of an earlier run that measured on the same data but did not publish."""
     if not folder.is_ready:
         return None
     report = Report.model_validate_json((folder.folder / REPORT).read_bytes())
@@ -219,7 +219,7 @@ def needed_bytes(base: Checkpoint) -> int:
 def _write_weights(
     tuning: Tuning, trained: Trained, folder: TrainingFolder, progress: Progress
 ) -> Checkpoint:
-    """Weights, configuration and tokenizer; returns them as they will be found there."""
+    """Write weights, configuration and tokenizer; returns the checkpoint to be published."""
     from mergekit_geo.merging.disk import write_blend
 
     output = tuning.asked.output
@@ -309,7 +309,7 @@ def _write_report(report: Report, folder: Path, identity: dict[str, Any]) -> Non
 
 
 def write_record(report: Report, folder: Path, identity: dict[str, Any] | None = None) -> None:
-    """`report.json`, and what tells a fine-tuned model from other outputs, and from others."""
+    """Write `report.json`, and the file that marks and identifies a fine-tuned model."""
     record: dict[str, Any] = {
         "models": [model.model_dump() for model in report.models],
         "settings": report.settings,

@@ -182,7 +182,7 @@ def _losses(walk: Walk, found: Sequence[Losses], spanning: int, plan: LossPlan) 
 
 
 def _surface(walk: Walk, sheet: Sheet, view: View) -> SurfaceEntry:
-    """Measure a plane."""
+    """Measure the loss on a plane's grid."""
     from mergekit_geo.landscapes.grid import scan
 
     def measure(number: int, x: float, y: float) -> Losses:
@@ -217,12 +217,12 @@ def _surface(walk: Walk, sheet: Sheet, view: View) -> SurfaceEntry:
 
 
 def _rows(values_yx: Floats) -> Grid:
-    """JSON has no NaN."""
+    """Rows of a grid with NaN as None, since JSON has no NaN."""
     return [[x if math.isfinite(x) else None for x in row] for row in values_yx.tolist()]
 
 
 def _scale(surfaces: Sequence[SurfaceEntry], view: View) -> ScaleEntry:
-    """One for all surfaces."""
+    """The colour scale, one for all surfaces."""
     rows = (row for surface in surfaces for row in surface.loss)
     known = [loss for row in rows for loss in row if loss is not None]
     low = view.low if view.low is not None else min(known, default=0.0)
@@ -231,7 +231,7 @@ def _scale(surfaces: Sequence[SurfaceEntry], view: View) -> ScaleEntry:
 
 
 def _draw(report: Report, folder: Path) -> None:
-    """Numbers first, then the pictures."""
+    """Write the numbers first, then the pictures."""
     from mergekit_geo.views.landscape_figures import write_landscape
 
     write_landscape(report, folder)

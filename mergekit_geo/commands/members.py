@@ -65,7 +65,7 @@ def tune_members(
 def _member(
     tuning: Tuning, name: str, folder: TrainingFolder, out: Path, progress: Progress
 ) -> FinetuneResult:
-    """Trained now, or by the run that was left unfinished."""
+    """Train a member, or take the one that an interrupted run finished."""
     place = folder.folder / name
     if agreed((place / RECORD).is_file()):  # it has appeared, so it is whole
         progress.say(f"{name} is finished")

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 FIGURES = "figures"
 STRAIGHT = ("linear", "slerp")
-"""Ways along which every point is a mean of the models."""
+"""Kinds of path along which every point is a mean of the models."""
 
 
 def merge(
@@ -98,7 +98,7 @@ def merge(
 
 
 def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
-    """Modules with weights are no part of a path that was fitted between models.
+    """Refuse a point of a fitted path where a model has further modules with weights.
 
     Raises:
         UnsupportedError: They are to be merged on one.
@@ -115,7 +115,7 @@ def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
 
 
 def require_one_process() -> None:
-    """Refuse to merge in several at once.
+    """Refuse to merge in several processes at once.
 
     Raises:
         ArgumentError: There are several.
@@ -203,7 +203,7 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
 def _complete(
     draft: Draft, records: dict[str, TensorRecord], folder: Path, out: Path, progress: Progress
 ) -> Report:
-    """All that an output holds beside its weights."""
+    """Write all that an output holds beside its weights."""
     modules = write_companions(
         draft.blend, folder, allow_nonfinite=draft.request.output.allow_nonfinite
     )
@@ -218,7 +218,7 @@ def _complete(
 
 
 def draw(report: Report, folder: Path) -> None:
-    """Pictures of what was measured."""
+    """Draw what was measured."""
     assert isinstance(report.result, MergeMeasurements | FinetuneMeasurements)
     barriers, sharpness, figures = report.result.barriers, report.result.sharpness, folder / FIGURES
     if not barriers and not sharpness:
@@ -233,7 +233,7 @@ def draw(report: Report, folder: Path) -> None:
 
 
 def _identity(draft: Draft) -> list[Any]:
-    """All that the merged bytes depend on."""
+    """A JSON value of all that the merged bytes depend on."""
     output, blend = draft.request.output, draft.blend
     anchors = [model_key(anchor) for anchor in blend.anchors]
     numbers = [output.dtype, output.max_shard_size, output.allow_nonfinite, output.device]
@@ -254,7 +254,7 @@ def _tell_of_earlier_run(draft: Draft, workspace: Workspace) -> None:
 def write_companions(
     blend: Blend, folder: Path, *, allow_nonfinite: bool = False
 ) -> dict[str, dict[str, TensorRecord]]:
-    """The donor's configuration and tokenizer, byte for byte but for a dtype that changes.
+    """Write the donor's configuration and tokenizer, byte for byte except for a changed dtype.
 
     The weights of modules that stand after the model are merged as it is.
 
@@ -276,7 +276,7 @@ def write_companions(
 
 
 def _write_asked_for(draft: Draft, folder: Path) -> None:
-    """Another model's tokenizer, and files of the command's own."""
+    """Write another model's tokenizer, and the command's own files, where asked for."""
     request, parents = draft.request, draft.parents
     wanted = request.tokenizer_of
     source = companions_of(parents) if wanted is None else parents[wanted]
@@ -287,7 +287,7 @@ def _write_asked_for(draft: Draft, folder: Path) -> None:
 
 
 def _write_statistics(draft: Draft, folder: Path) -> None:
-    """BatchNorm statistics anew, where there are some and data to estimate them on."""
+    """Estimate BatchNorm statistics anew, where there are some and data for them."""
     from mergekit_geo.evaluation.batch_norm import rewrite_statistics
 
     if _wants_statistics(draft):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from mergekit_geo.merging.tensor import TensorRecord
 
 SHOWN = 5
-"""Tensors that are named; of the others there is the number."""
+"""Most tensors that a warning names; the others are counted."""
 
 
 def nonfinite_warnings(blend: Blend, records: Mapping[str, TensorRecord]) -> list[str]:

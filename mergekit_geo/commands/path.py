@@ -284,7 +284,7 @@ def _removed(before: BarrierEntry, after: BarrierEntry) -> float | None:
 
 
 def _lowest(pair: Pair) -> float:
-    """Where the loss is lowest on the selection half."""
+    """Position t of the lowest loss on the selection half."""
     measured = pair.profile.measured
     return min(measured, key=lambda t: measured[t].take(pair.profile.halves.selection).mean)
 
@@ -304,7 +304,7 @@ def _settings(
 def _write(
     report: Report, bends: Bends, ends: Sequence[Checkpoint], folder: MeasuredFolder
 ) -> None:
-    """Everything into the unfinished folder, which then takes the place of the old one."""
+    """Write everything into the unfinished folder, then put it in the output's place."""
     from mergekit_geo.views.figures import write_barriers
 
     measured = report.result

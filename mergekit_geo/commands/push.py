@@ -38,7 +38,7 @@ class PushResult:
 
     @property
     def url(self) -> str:
-        """Where to look at it."""
+        """Address of the output on the Hub."""
         return self.measurements.url
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ def push(
 
 
 def prepare_push(output: Output, out: Path | None) -> None:
-    """Find out, before a merge begins, whether it can be pushed.
+    """Check, before a merge begins, that its output can be pushed.
 
     Raises:
         ArgumentError: It would be kept in memory.

@@ -144,7 +144,7 @@ def _sharpness(
 
 
 def _opened(models: Model | Sequence[Model], folder: MeasuredFolder) -> Preflight:
-    """Checkpoints that belong together."""
+    """Open models, and check that they belong together."""
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     if not several:
         raise ArgumentError("no models to measure", remedy="name at least one")

@@ -166,7 +166,7 @@ def _route(
 
 
 def _on(choosing: Choosing, route: Route, checkpoints: Sequence[Checkpoint]) -> Rule:
-    """Where a path is entered before anything is chosen on it."""
+    """The rule of the path's point before one is chosen by loss."""
     from mergekit_geo.selection.legs import Leg
     from mergekit_geo.selection.picking import unchosen
 

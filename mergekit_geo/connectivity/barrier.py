@@ -22,7 +22,7 @@ from mergekit_geo.tasks.losses import Floats
 
 @dataclass(frozen=True)
 class Height:
-    """A number at a place on a path.
+    """A number at a position on a path.
 
     Attributes:
         t: The place, chosen on the selection half; NaN where the loss is finite nowhere.
@@ -115,7 +115,7 @@ WORDS: dict[Finding, Callable[[Heights, str], str]] = {
 
 @dataclass(frozen=True)
 class Barrier:
-    """What stands between two models on a path.
+    """The barrier between two models on a path, in loss and error.
 
     Attributes:
         loss: In the loss: nats, or squared error for regression.

@@ -71,7 +71,7 @@ class Bends:
             self.weights.put(total)
 
     def _ends_at_hand(self, all_trained: bool) -> list[Tensor] | None:
-        """The ends as flat vectors, where they are held in memory anyway."""
+        """The ends as flat vectors if they are in memory already; else None."""
         on_disk = [end.folder and not isinstance(end, HeldCheckpoint) for end in self.ends]
         return None if any(on_disk) or not all_trained else self.ends_in_memory()
 

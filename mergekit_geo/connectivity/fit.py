@@ -57,7 +57,7 @@ class Fit:
         return loss
 
     def release(self) -> None:
-        """Let go of the gradient that the module shares."""
+        """Release the gradient vector that the module shares."""
         self.gradient.release()
 
     def t_of(self, step: int) -> float:
@@ -67,7 +67,7 @@ class Fit:
 
     @torch.no_grad()
     def _descend(self, weights: tuple[float, ...]) -> None:
-        """From the gradient in the weights to those in the bends, clipped after they are scaled."""
+        """Set the bends' gradients from the gradient in the weights, and clip them."""
         gradient = self.gradient.vector
         length = math.hypot(*weights) * float(gradient.norm())
         shrink = min(1.0, self.settings.clip / length) if length > 0 else 1.0

@@ -30,7 +30,7 @@ RATES = (1.0, 1.0, 0.1, 0.01)
 EXCESS = 0.2
 """Share of the path's range of losses by which a piece may rise above the line between its ends."""
 INSIDE = (0.25, 0.5, 0.75)
-"""Where on a piece the loss is looked at."""
+"""Positions on a piece at which the loss is measured."""
 MOST_PIVOTS = 15
 
 Watch = Callable[[Bends, Sequence[float]], list[float]]
@@ -86,7 +86,7 @@ class Band:
         return sum(losses) / len(losses)
 
     def release(self) -> None:
-        """Let go of the gradient that the module shares."""
+        """Release the gradient vector that the module shares."""
         self.gradient.release()
 
     @property
@@ -128,7 +128,7 @@ class Band:
 
     @torch.no_grad()
     def _across(self, losses: Sequence[float]) -> None:
-        """Leave of each gradient what is perpendicular to the path, and clip it.
+        """Keep each gradient's component perpendicular to the path, and clip it.
 
         The tangent points to the neighbour with the higher loss (Henkelman 2000).
         """
@@ -159,7 +159,7 @@ class Band:
 
     @torch.no_grad()
     def _insert(self) -> None:
-        """New pivots on the chain where the loss between two is too high."""
+        """Insert pivots where the loss between two of them is too high."""
         corners = (0.0, *self.places, 1.0)
         inside = [a + share * (b - a) for a, b in pairwise(corners) for share in INSIDE]
         looked_at = sorted({*corners, *inside})

@@ -147,5 +147,5 @@ def _above_zero(found: Estimate) -> bool | None:
 
 
 def finite(value: float) -> float | None:
-    """JSON has no NaN."""
+    """A finite number as it is, and None for any other: JSON has no NaN."""
     return float(value) if math.isfinite(value) else None

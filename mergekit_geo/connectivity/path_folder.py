@@ -84,7 +84,7 @@ class PathFolder:
         ]
 
     def route(self) -> Route:
-        """The way through the bends."""
+        """The path through the bends."""
         from mergekit_geo.connectivity.paths import fitted
         from mergekit_geo.geometry.curves import curve_of
 
@@ -97,7 +97,7 @@ class PathFolder:
         return fitted(curve, bends, self.record.bends_digest, self._effort())
 
     def _effort(self) -> Effort | None:
-        """What the fit took; None where it was fitted to a function of somebody's."""
+        """Cost of the fit; None where it was fitted to a function of the user's."""
         from mergekit_geo.connectivity.paths import Effort
 
         settings, measured = self.record.settings, self.record.measured
@@ -113,7 +113,7 @@ class PathFolder:
         )
 
     def require_ends(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Make sure that these are the models that the path was fitted between.
+        """Refuse models other than those that the path was fitted between.
 
         Raises:
             IncompatibleError: One is another model, or has changed since.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Effort:
-    """What it took to fit a path.
+    """Cost of fitting a path.
 
     Attributes:
         fitting: The settings.
@@ -41,7 +41,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Route:
-    """A way from one model to another.
+    """A path from one model to another.
 
     Attributes:
         name: Kind of path.
@@ -58,7 +58,7 @@ class Route:
     effort: Effort | None = None
 
     def at(self, ends: Sequence[Checkpoint], t: float) -> Blend:
-        """The point at t of the way between two models."""
+        """The point at t of the path between two models."""
         return Blend((*ends, *self.bends), self.rule(t))
 
 
@@ -66,11 +66,11 @@ KINDS = {
     "linear": Route("linear", lambda t: Linear((1 - t, t)), key="linear"),
     "slerp": Route("slerp", lambda t: Slerp(t, "linear"), key="slerp"),
 }
-"""A new kind that needs no fitting is one line here."""
+"""Kinds of path that need no fitting; a new one is one line here."""
 
 
 def path(kind: str) -> Route:
-    """A way that needs no fitting.
+    """A path that needs no fitting.
 
     Raises:
         ArgumentError: No such kind.
@@ -87,7 +87,7 @@ def path(kind: str) -> Route:
 def fitted(
     curve: Curve, bends: Sequence[Checkpoint], digest: str, effort: Effort | None = None
 ) -> Route:
-    """The way through fitted bends.
+    """The path through fitted bends.
 
     Args:
         curve: How the bends are gone through.

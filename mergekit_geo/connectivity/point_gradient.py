@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.shuffled import Shuffled
 
 PRIME = 1_000_003
-"""Keeps the random numbers of seeds and steps apart."""
+"""Multiplier that separates the random numbers of seeds from those of steps."""
 
 
 class PointGradient:
@@ -93,7 +93,7 @@ class PointGradient:
         return [self.batches.at(first + i) for i in range(count)]
 
     def release(self) -> None:
-        """Let go of the vector that the module shares."""
+        """Release the vector that the module shares."""
         for parameter in self.weights.parameters:
             parameter.grad = None
 
@@ -114,7 +114,7 @@ class PointGradient:
 def optimizer_of(
     vectors: Sequence[torch.Tensor], settings: Fitting, rate: float
 ) -> torch.optim.Optimizer:
-    """What moves the bends."""
+    """The optimizer of the bends."""
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(vectors, lr=rate, weight_decay=0.0, fused=True)
     return torch.optim.SGD(vectors, lr=rate, momentum=0.9, nesterov=True)

@@ -22,7 +22,7 @@ MOST = 20
 FEWEST_POINTS = 3
 
 GAIN = 0.005
-"""A step that promises a smaller share of the excess is not made."""
+"""Least expected gain of a step, as a share of the excess."""
 RESOLVED = 0.1
 """Where both neighbours are within this share of the top, a parabola is trusted."""
 LEAST_STEP = 0.25
@@ -30,7 +30,7 @@ LEAST_STEP = 0.25
 DIGITS = 3
 """Decimals of t in a step."""
 TIGHT = 0.002
-"""No step is shorter."""
+"""Length of the shortest step."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _check(points: int, most: int) -> None:
 
 
 def next_step(t: Floats, excess: Floats) -> float | None:
-    """Where to measure next, between the neighbours of the highest point; None at the end.
+    """Next position to measure, between the neighbours of the highest point; None at the end.
 
     The step goes to the top of the parabola through the highest point and its neighbours (Brent
     1973, chapter 5), but no less than a quarter of the way to the lower neighbour while one is far
@@ -167,7 +167,7 @@ def next_step(t: Floats, excess: Floats) -> float | None:
 
 
 def _step(t: Floats, heights: Floats) -> float | None:
-    """From three points around a maximum, the next; None where it would gain too little."""
+    """Next position from three points around a maximum; None where it would gain too little."""
     left, right = t[1] - t[0], t[2] - t[1]
     fall_left, fall_right = heights[1] - heights[0], heights[1] - heights[2]
     slope = (fall_left / left * right - fall_right / right * left) / (left + right)

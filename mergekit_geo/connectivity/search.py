@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from mergekit_geo.progress import Progress
 
 WATCHED = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
-"""Places on the curve where the held-out loss is looked at while it is fitted."""
+"""Positions on the curve where the held-out loss is measured during the fit."""
 MIDDLE = 0.5
 WATCHED_EXAMPLES = 64
 EVERY = 50
-"""Steps between two looks; what is fitted is kept as often."""
+"""Steps between two such measurements; the state is saved as often."""
 MOST_STEPS, PATIENCE, GAIN = 2000, 4, 0.002
 """Stopping without `steps`: most steps; looks without gain before the end; least gain."""
 
@@ -68,7 +68,7 @@ class Found:
     best_history: list[tuple[int, float]] = field(default_factory=list)
 
     def notes(self, restart: int) -> dict[str, Any]:
-        """All but the vectors, as JSON keeps it."""
+        """Everything but the vectors, as a JSON value."""
         own = {key: value for key, value in vars(self).items() if key != "vectors"}
         return {"restart": restart, **own}
 
@@ -232,12 +232,12 @@ def _places(curve: Curve) -> list[float] | None:
 
 
 def effort_of(found: Found, fitting: Fitting, train_data: EvalData | FunctionObjective) -> Effort:
-    """What it took to fit a path."""
+    """Cost of fitting a path."""
     return Effort(fitting, found.steps, found.seed, found.seconds, train_data)
 
 
 def route_of(bends: Bends, effort: Effort | None = None) -> Route:
-    """The way through bends that were just fitted."""
+    """The path through bends that were just fitted."""
     digest = hashlib.sha256()
     for vector in bends.vectors:
         digest.update(vector.cpu().numpy().tobytes())

@@ -71,7 +71,7 @@ class FitState:
         return places
 
     def restore(self, fit: Fit | Band) -> list[Tensor]:
-        """Put a fit where it was; returns the best bends so far."""
+        """Restore a fit; returns the best bends so far."""
         from safetensors.torch import load_file
 
         assert self.folder is not None

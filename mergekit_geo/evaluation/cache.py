@@ -35,7 +35,7 @@ class Kept:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """Path of the folder."""
         return self.cache.folder
 
     def settled(self, most: int) -> int | None:
@@ -56,11 +56,11 @@ class Kept:
         return count
 
     def settle(self, count: int) -> None:
-        """Let later runs take as many examples."""
+        """Store the number of examples for later runs."""
         self.write(COUNT, lambda file: file.write(str(count).encode()))
 
     def name(self, point: str, suffix: str) -> str:
-        """What the file of a point is called."""
+        """Name of a point's file."""
         return f"{hashlib.sha256(point.encode()).hexdigest()[:32]}{suffix}"
 
     def write(self, name: str, fill: Callable[[BinaryIO], object]) -> bool:
@@ -78,11 +78,11 @@ class KeptLosses(Kept):
     count = 0
 
     def get(self, point: str) -> Losses | None:
-        """What was measured at a point, None if nothing was or the file is torn; all agree."""
+        """Losses at a point, None if none are stored or the file is damaged; processes agree."""
         return agreed(self._read(self._name(point)) if is_first() else None)
 
     def put(self, point: str, losses: Losses) -> None:
-        """Keep what was measured."""
+        """Store the losses at a point."""
         self.write(
             self._name(point), lambda file: np.savez(file, allow_pickle=False, **_arrays(losses))
         )

@@ -55,13 +55,13 @@ def kept_key(
 
 
 def model_key(checkpoint: Checkpoint) -> list[object]:
-    """Changes when a checkpoint's weights do, or a file beside them that is loaded."""
+    """A key that changes when a checkpoint's weights do, or a file beside them that is loaded."""
     folders = [source.folder for source in sources_of(checkpoint)]
     return [checkpoint.identity(), [folder and loaded_files(folder) for folder in folders]]
 
 
 def machine_key(compute: Compute) -> dict[str, Any]:
-    """Changes when the same work gives other numbers elsewhere: libraries, device, precision."""
+    """A key of what else changes numbers: libraries, device, precision."""
     import torch
 
     there = torch.cuda.is_available()

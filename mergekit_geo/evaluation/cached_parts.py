@@ -18,11 +18,11 @@ class KeptParts(Kept):
     """One JSON file a part."""
 
     def get(self, name: str, kind: type[Found]) -> Found | None:
-        """A finished part, None where there is none or its file is torn; all processes agree."""
+        """A stored part, None where there is none or its file is damaged; same in all processes."""
         return agreed(self._read(name, kind) if is_first() else None)
 
     def recall(self, name: str, kind: type[Found], make: Callable[[], Found]) -> Found:
-        """A finished part; the first time, it is made."""
+        """A stored part; made and stored the first time."""
         found = self.get(name, kind)
         if found is None:
             found = make()
@@ -42,7 +42,7 @@ class KeptParts(Kept):
 
 
 class Unkept:
-    """Keeps nothing: where nothing tells whether a model has changed."""
+    """A cache that stores nothing, for models whose changes cannot be detected."""
 
     def get(self, name: str, kind: type[Found]) -> Found | None:
         """Always None: no part is kept."""

@@ -167,7 +167,7 @@ class Evaluator:
         return len(self.objective.kept) if isinstance(self.objective, TaskObjective) else 0
 
     def take(self, count: int) -> None:
-        """Settle on so many of the examples: the budget is not asked again."""
+        """Fix the number of examples, whatever the budget."""
         self._fitted = True
         if isinstance(self.objective, TaskObjective):
             self._shrink(self.objective, count)
@@ -184,7 +184,7 @@ class Evaluator:
 
 
 def _seconds_each(objective: TaskObjective, model: Module) -> float:
-    """What one measurement will take, from one batch of typical length."""
+    """Estimate the seconds of one measurement from one batch of typical length."""
     batches = objective.batches()
     rows = batches[len(batches) // 2]
     objective.of(rows[:1]).measure(model)  # the first forward pass of a process is slower

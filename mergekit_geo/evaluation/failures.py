@@ -29,7 +29,7 @@ class Failure:
 
 
 def failure(error: Exception, data: Data) -> Failure:
-    """What an error in measuring means.
+    """Classify an error in measuring: a reason for the report, or a failure of the command.
 
     Args:
         error: Of ours, or of a model's or a tokenizer's own code, which raise anything.

@@ -87,7 +87,7 @@ def plan_losses(
     compute: Compute,
     tokenizer_of: int | None = None,
 ) -> LossPlan:
-    """Find out, before anything is merged, whether loss can be measured and on what.
+    """Plan, before anything is merged, whether loss can be measured and on what.
 
     Args:
         checkpoints: What is measured.
@@ -149,7 +149,7 @@ def report_losses(
     barriers: Sequence[BarrierEntry] = (),
     no_control: str = "",
 ) -> LossReport:
-    """Losses as a report has them.
+    """Convert losses to a report's entries.
 
     Args:
         models: Name, role and losses of each, the output last; it is compared with all others.
@@ -290,12 +290,12 @@ def difference(name: str, output: Losses, other: Losses) -> DifferenceEntry:
 
 
 def estimate_entry(found: Estimate) -> EstimateEntry:
-    """A number as the report has it."""
+    """Convert an estimate to the report's entry."""
     numbers = (found.value, found.low, found.high, found.detectable)
     value, low, high, detectable = (None if n is None else _finite(n) for n in numbers)
     return EstimateEntry(value=value, low=low, high=high, detectable=detectable)
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no NaN."""
+    """A finite number as it is, and None for any other: JSON has no NaN."""
     return float(value) if math.isfinite(value) else None

@@ -71,7 +71,7 @@ def _without_each(answers: Answers, document: Indices) -> Floats:
 
 
 def _counted(pairs: Indices, labels: Indices) -> Floats:
-    """(p,) how many labels are of each pair."""
+    """(p,) number of labels of each pair of true and predicted class."""
     return np.bincount(np.searchsorted(pairs, labels), minlength=len(pairs)).astype(np.float64)
 
 

@@ -133,7 +133,7 @@ class TaskObjective:
 
 @dataclass(frozen=True)
 class FunctionObjective:
-    """Any loss of the user's on batches that are gone through anew for every model.
+    """A loss function of the user's on batches that are iterated anew for every model.
 
     Attributes:
         function: From a model and a batch to a (b,) tensor of losses, or a mapping with `loss` and,

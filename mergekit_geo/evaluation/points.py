@@ -27,10 +27,10 @@ class Path(Protocol):
 
     @property
     def key(self) -> str:
-        """What its points are known by."""
+        """Key of its points in the cache."""
 
     def at(self, ends: Sequence[Checkpoint], t: float) -> Blend:
-        """The point at t of the way from the first of two models to the second."""
+        """The point at t of the path from the first of two models to the second."""
 
 
 class _Gone:
@@ -99,7 +99,7 @@ class Walk:
             self.refresh(self.live.model)
 
     def leave(self) -> None:
-        """Let the module go: what has been measured stays known."""
+        """Release the module; losses that were measured stay cached."""
         self.live = _Gone()
 
     def _measure(self, title: str, blend: Blend, key: str) -> Losses:

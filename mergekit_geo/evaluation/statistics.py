@@ -38,7 +38,7 @@ class Estimate:
 
     @property
     def is_significant(self) -> bool | None:
-        """Whether the interval leaves zero out; None without an interval."""
+        """Whether the interval excludes zero; None without an interval."""
         if self.low is None or self.high is None:
             return None
         return self.low > 0 or self.high < 0

@@ -51,13 +51,13 @@ class Ground:
         return self.walk.evaluator.objective
 
     def tell_where(self, progress: Progress) -> None:
-        """Say where finished points are kept, if they are."""
+        """Report where measured points are cached, if they are."""
         kept = self.walk.kept
         if kept is not None and kept.cache.works:
             progress.say(f"finished points are kept in {kept.folder}")
 
     def halves(self, seed: int) -> Halves:
-        """What chooses, and what reports.
+        """Split of the examples: one half selects, the other reports.
 
         Raises:
             DataError: Too few documents for both.
@@ -151,7 +151,7 @@ def _settle(evaluator: Evaluator, kept: KeptLosses | None, model: Module) -> Non
 
 
 def _are_in_folders(anchors: Sequence[Checkpoint]) -> bool:
-    """Whether it can be told if a model has changed."""
+    """Whether all anchors are in folders, where changes can be detected."""
     return all(anchor.folder is not None for anchor in anchors)
 
 
@@ -169,7 +169,7 @@ def _training_for(
 
 
 def _refresher(training: Sample | None) -> Callable[[Module], object]:
-    """What is done to the module after each move."""
+    """The function that re-estimates BatchNorm statistics after each move of the module."""
     from mergekit_geo.modules.batch_norm import reestimate
 
     if training is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) -> Objective:
-    """What is fitted on.
+    """The objective of fitting and fine-tuning, on training data.
 
     Raises:
         DataError: It is missing or unusable.

@@ -72,7 +72,7 @@ class MeasuredFolder:
             by_first(self._open)
 
     def refuse_inputs(self, checkpoints: Iterable[Checkpoint]) -> None:
-        """Make sure that no input lies there.
+        """Refuse a place where an input lies.
 
         Raises:
             OutputError: One does.
@@ -82,7 +82,7 @@ class MeasuredFolder:
             check_output(self.out, folders, overwrite=self._overwrite, kind=self._kind)
 
     def write(self, report: Report, fill: Callable[[Path], None], needed: int = 0) -> None:
-        """Make it appear.
+        """Write the report and the rest, and make the folder appear.
 
         Args:
             report: The numbers.

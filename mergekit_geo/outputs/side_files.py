@@ -53,7 +53,7 @@ def write_config(out: Path, config: Config, dtype: str | None = None) -> None:
 
 
 def _adapt_config(out: Path, dtype: str | None, *, untied: bool) -> None:
-    """Change what has to be changed; what has not stays as it is spelled."""
+    """Change only the keys that have to change, and keep the rest as it is written."""
     path = out / "config.json"
     text = path.read_text("utf-8")
     stored = json.loads(text)

@@ -121,7 +121,7 @@ def _api(to: Destination, token: str | None) -> HfApi:
 
 
 def _made(api: HfApi, to: Destination) -> str:
-    """The repository's full name, once it is there, and private if it is to be."""
+    """Create the repository if needed, private if asked for; returns its full name."""
     private = True if to.private else None  # the organisation's default, else public
     repo = api.create_repo(to.repo, private=private, exist_ok=True).repo_id
     if to.private and not api.model_info(repo).private:

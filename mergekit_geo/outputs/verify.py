@@ -64,7 +64,7 @@ def _require_own(folder: Path, mark: str, files: list[Path]) -> None:
 
 
 def _require_weights(folder: Path, mark: str) -> None:
-    """All shards are there and sound, and hold the tensors that the recipe names."""
+    """Require that all shards are there and sound, and hold the tensors that are recorded."""
     try:
         held = FolderCheckpoint(folder).tensors.keys()
     except CheckpointError as error:

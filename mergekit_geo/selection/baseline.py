@@ -76,7 +76,7 @@ class Control:
     def _trained(
         self, ground: Ground, end: int, effort: Effort, steps: int, halves: Halves
     ) -> tuple[str, Role, Losses]:
-        """The model's losses after so many steps from its own weights."""
+        """Losses of a model after `steps` steps of training from its own weights."""
         from mergekit_geo.connectivity.search import CurveSearch
         from mergekit_geo.connectivity.state import FitState
         from mergekit_geo.evaluation.training import training_objective

@@ -15,7 +15,7 @@ PICKS = ("best", "midpoint", "mean", "flattest")
 PAIR = 2
 
 LOOKS = 5
-"""How often, on its way, a learned soup is measured on the whole selection half."""
+"""How often a learned soup is measured on the whole selection half during its search."""
 
 
 @dataclass(frozen=True)

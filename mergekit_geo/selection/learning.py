@@ -49,7 +49,7 @@ def best_seen(points: Sequence[Seen]) -> Seen:
 
 
 def differentiable(ground: Ground, halves: Halves) -> tuple[InPlace, Callable[[int], Tensor]]:
-    """The module, and its loss on the batch of a step of the selection half.
+    """The module, and its differentiable loss on a step's batch of the selection half.
 
     Raises:
         DataError: There are no gradients to be had.

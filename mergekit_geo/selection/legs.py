@@ -37,7 +37,7 @@ class Point:
 
     @classmethod
     def of_model(cls, index: int, names: Sequence[str]) -> Point:
-        """Where a model stands."""
+        """The point at a model's own weights."""
         weights = tuple(float(i == index) for i in range(len(names)))
         return cls(Linear(weights), names[index], f"model {index}", (), (index,))
 
@@ -46,7 +46,7 @@ class Point:
         return Blend((*models, *self.bends), self.rule, dtype)
 
     def losses(self, walk: Walk, title: str = "") -> Losses:
-        """Measured once, under a title for the progress."""
+        """Losses at the point, measured once, with a title for the progress."""
         if len(self.models) == 1:
             return walk.at_model(self.models[0])
         return walk.at(title or self.title, self.blend(walk.anchors), self.key)
@@ -70,7 +70,7 @@ class Leg:
 
     @classmethod
     def between(cls, route: Route, names: Sequence[str]) -> Leg:
-        """From the first of two models to the other."""
+        """The leg from the first of two models to the other."""
         return cls(Point.of_model(0, names), 1, route, tuple(names))
 
     @property
@@ -83,7 +83,7 @@ class Leg:
         return self._point(self.route.rule(t), f"{t!r}")
 
     def mean(self, count: int) -> Point:
-        """The soup of so many points at even distances in t, ends included.
+        """The mean of `count` points at even distances in t, ends included.
 
         Raises:
             ArgumentError: The path's coefficients depend on the tensors.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MIDPOINT = 0.5
 EVEN = tuple(i / 10 for i in range(11))
-"""Places that are looked at for a flat point, beside those of the search for the best."""
+"""Positions searched for a flat point, beside those of the search for the best."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Picked:
 
 
 def unchosen(choosing: Choosing, leg: Leg) -> Picked:
-    """The point that is taken without a look at losses: the mean, or the middle.
+    """The point that needs no losses: the mean, or the midpoint.
 
     Raises:
         ArgumentError: The path's coefficients depend on the tensors, and the mean is asked for.

@@ -53,12 +53,12 @@ class Ascent:
 
     @property
     def rho(self) -> float:
-        """The largest of all groups."""
+        """The largest rho of all parameter groups."""
         return max(map(self._rho, self.optimizer.param_groups))
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All that the optimizer trains."""
+        """All parameters that the optimizer trains."""
         groups = self.optimizer.param_groups
         return [p for group in groups for p in group["params"] if p.requires_grad]
 
@@ -76,7 +76,7 @@ class Ascent:
 
     @contextmanager
     def climbed(self, slope: float) -> Iterator[None]:
-        """The weights at w + e, without gradients, and back to the bit.
+        """Context with the weights at w + e, without gradients; restores them to the bit.
 
         Args:
             slope: ||T g|| of the gradients, which are T g.
@@ -90,7 +90,7 @@ class Ascent:
             self._return(moved)
 
     def clear(self) -> None:
-        """Let go of the gradients, of what another optimizer trains too."""
+        """Clear all gradients, also of parameters that another optimizer trains."""
         for parameter in self._all:
             parameter.grad = None
 
@@ -159,7 +159,7 @@ class _Part:
         return _locals(p.grad for p in self.parameters if p.grad is not None)
 
     def stretch(self) -> None:
-        """From g to T g."""
+        """Scale the gradients from g to T g."""
         if self.share != 1:
             torch._foreach_mul_(self.gradients, self.share)
         if self.eta is not None:

@@ -21,7 +21,7 @@ SINGLE = 4
 
 
 def check_weights(trained: Sequence[Tensor]) -> None:
-    """What is trained is there, in single precision or better.
+    """Require trainable weights, in single precision or better.
 
     Raises:
         ArgumentError: Nothing is trainable.
