@@ -18,7 +18,7 @@ Given = ParamSpec("Given")
 Found = TypeVar("Found")
 
 MINUTES = 10.0
-"""The budget where none is said."""
+"""Default budget in minutes."""
 
 
 class Clock:
@@ -45,19 +45,19 @@ class Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Time that counts."""
+        """Context whose time counts against the budget."""
         with self._set(time.monotonic() if self._since is None else self._since):
             yield
 
     @contextmanager
     def resting(self) -> Iterator[None]:
-        """Time that does not count, within time that does."""
+        """Context whose time does not count, inside one whose time does."""
         with self._set(None):
             yield
 
     @contextmanager
     def share(self, parts: int) -> Iterator[None]:
-        """Time of which one of several equal parts that are to come may spend its share."""
+        """Context that may spend only its share, as one of several equal parts still to come."""
         limit = self.limit
         self.limit = limit - self.left * (1 - 1 / parts) if math.isfinite(limit) else limit
         try:
@@ -105,7 +105,7 @@ def clock_of(minutes: float) -> Clock:
 
 
 def on_one_clock(command: Callable[Given, Found]) -> Callable[Given, Found]:
-    """A command all parts of which spend the budget of its `compute` together."""
+    """Decorate a command so that all its parts share the budget of its `compute`."""
 
     @wraps(command)
     def timed(*args: Given.args, **kwargs: Given.kwargs) -> Found:

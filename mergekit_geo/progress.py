@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told what is going on. One phase follows another."""
+    """Receives the progress of work, phase by phase."""
 
     def phase(self, title: str, total: int) -> None:
         """A new phase of `total` steps begins."""
@@ -18,7 +18,7 @@ class Progress(Protocol):
         """Count more finished steps of the phase."""
 
     def say(self, text: str) -> None:
-        """Something worth knowing, such as what the next phase will cost."""
+        """Show a message, such as the cost of the next phase."""
 
 
 class Silent:
@@ -35,7 +35,7 @@ class Silent:
 
 
 class Heartbeat(Silent):
-    """Passes on what is said and, where nothing was for a while, what is going on: for logs.
+    """Progress as lines for a log: messages, and the phase's state when nothing came for a while.
 
     Args:
         tell: Takes a line.
@@ -49,23 +49,23 @@ class Heartbeat(Silent):
         self._over: threading.Event | None = None
 
     def phase(self, title: str, total: int) -> None:
-        """Note it, and begin to beat."""
+        """Note the phase, and start the timer."""
         self._title, self._done, self._total = title, 0, total
         if self._over is None:
             self._over, self._began = threading.Event(), time.monotonic()
             threading.Thread(target=self._beat, args=(self._over,), daemon=True).start()
 
     def advance(self, count: int) -> None:
-        """Note it."""
+        """Note the finished steps."""
         self._done += count
 
     def say(self, text: str) -> None:
-        """Pass it on."""
+        """Pass a message on."""
         self._last = time.monotonic()
         self._tell(text)
 
     def close(self) -> None:
-        """Beat no more."""
+        """Stop the timer."""
         if self._over is not None:
             self._over.set()
             self._over = None

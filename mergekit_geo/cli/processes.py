@@ -13,14 +13,14 @@ import typer
 from mergekit_geo.cli.stopping import LAUNCHER
 
 PATIENCE = 5.0
-"""Seconds in which the others of a failed process may come to an end by themselves."""
+"""Seconds that the other processes have to end by themselves after one has failed."""
 GRACE = 3.0
-"""Seconds in which processes that are told to stop may do so."""
+"""Seconds that processes have to end after they are told to stop."""
 POLL = 0.05
 
 
 def relaunch(count: int) -> None:
-    """Run this command line again in so many processes, unless this is one of them already.
+    """Run this command line again in `count` processes, unless this is one of them already.
 
     They end with this process, however it ends.
 
@@ -92,7 +92,7 @@ def _codes(workers: list[subprocess.Popen[bytes]]) -> list[int | None]:
 
 
 def _await(workers: list[subprocess.Popen[bytes]], seconds: float) -> list[int | None]:
-    """Exit codes, as far as they are known in so many seconds."""
+    """Exit codes after waiting at most `seconds`; None for processes that still run."""
     deadline = time.monotonic() + seconds
     while None in (codes := _codes(workers)) and time.monotonic() < deadline:
         time.sleep(POLL)
@@ -100,7 +100,7 @@ def _await(workers: list[subprocess.Popen[bytes]], seconds: float) -> list[int |
 
 
 def _stop(workers: list[subprocess.Popen[bytes]]) -> None:
-    """End those that go on."""
+    """Stop the processes that still run."""
     for worker in workers:
         worker.terminate()
     _await(workers, GRACE)

@@ -11,7 +11,7 @@ from mergekit_geo.views.inert import InertConsole
 
 
 def console_progress(*, quiet: bool) -> Shown:
-    """What shows progress on stderr, or nothing."""
+    """Progress on stderr as bars or lines, or none if quiet."""
     console = InertConsole(stderr=True)
     if quiet:
         return Shown()
@@ -19,21 +19,21 @@ def console_progress(*, quiet: bool) -> Shown:
 
 
 class Shown(Silent):
-    """Progress that a command ends, so that no bar and no hidden cursor is left behind."""
+    """Progress with an end, which leaves no bar and no hidden cursor behind."""
 
     def close(self) -> None:
-        """Take everything off the terminal."""
+        """Remove everything from the terminal."""
 
 
 class _Lines(Heartbeat, Shown):
-    """What is said, and at times what is going on."""
+    """Progress as lines: messages, and at times the state of the phase."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(lambda text: console.print(text, soft_wrap=True))
 
 
 class _Bars(Shown):
-    """One bar at a time."""
+    """Progress as bars, one at a time."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -47,17 +47,17 @@ class _Bars(Shown):
         self.current: TaskID | None = None
 
     def say(self, text: str) -> None:
-        """Print it."""
+        """Print a message."""
         self.console.print(text, soft_wrap=True)
 
     def phase(self, title: str, total: int) -> None:
-        """Replace the bar."""
+        """Replace the bar by one for the new phase."""
         self.close()
         self.bars.start()
         self.current = self.bars.add_task(printable(title), total=total)
 
     def advance(self, count: int) -> None:
-        """Move the bar, and take it away at its end."""
+        """Advance the bar, and remove it at its end."""
         if self.current is None:
             return
         self.bars.advance(self.current, count)
@@ -65,7 +65,7 @@ class _Bars(Shown):
             self.close()
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.current is not None:
             self.bars.remove_task(self.current)
             self.current = None

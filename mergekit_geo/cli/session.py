@@ -24,7 +24,7 @@ FAILED, GATE = 1, 3
 
 
 class Session:
-    """How a command talks.
+    """One run of a command: its progress, output and exit code.
 
     Args:
         command: Its name.
@@ -43,19 +43,19 @@ class Session:
             BARS.set()
 
     def progress(self) -> Shown:
-        """What a workflow is to tell."""
+        """The progress that a command's work reports to."""
         from mergekit_geo.cli.progress import console_progress
 
         self._shown = console_progress(quiet=self.quiet)
         return self._shown
 
     def end_progress(self) -> None:
-        """Leave the terminal as it was."""
+        """End the progress, leaving the terminal as it was."""
         if self._shown is not None:
             self._shown.close()
 
     def show(self, report: Report) -> None:
-        """The result, on stdout; warnings, on stderr; by the first of several processes.
+        """Print the result on stdout and warnings on stderr, in the main process only.
 
         Raises:
             typer.Exit: 1, where a measurement that was asked for has failed.
@@ -92,7 +92,7 @@ class Session:
         raise typer.Exit(GATE)
 
     def fail(self, error: Exception) -> None:
-        """One clear line on stderr, or the error as JSON on stdout."""
+        """Print an error as one line on stderr, and as JSON on stdout if that is asked for."""
         if not self.is_first:
             return
         known = error if isinstance(error, GeoError) else _unexpected(error)
@@ -150,20 +150,20 @@ def session(
 
 
 def _interrupted(stop: BaseException) -> typer.Exit:
-    """The end after a signal; whoever was at work may have noted what goes on."""
+    """The exit after a signal, with a note on what continues the work, if there is one."""
     notes = getattr(stop, "__notes__", [""])
     typer.echo(line(notes[-1]), err=True, nl=False)
     return typer.Exit(code())
 
 
 def _is_later() -> bool:
-    """Whether this is another than the first of several processes."""
+    """Whether this is a process other than the main one."""
     rank = os.environ.get("RANK", "0")
     return rank.isdecimal() and int(rank) > 0
 
 
 def _unexpected(error: Exception) -> GeoError:
-    """What nobody translated: of the system, which is told, or a fault of ours."""
+    """Convert any other error: of the operating system, of memory, or a bug of ours."""
     if isinstance(error, OSError) and error.strerror:
         return GeoError(error.strerror, where=str(error.filename or ""))
     if isinstance(error, MemoryError):

@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 GRACE = 4.0
-"""Seconds until a process that was asked to leave is made to."""
+"""Seconds until a process that was asked to stop is killed."""
 LAUNCHER = "MERGEKIT_GEO_LAUNCHER"
 """Process that started this one as one of several; they stop with it, and it does the talking."""
 SHOW_CURSOR = "\x1b[?25h"
 
 
 class Stopped(BaseException):
-    """A signal asks the command to leave.
+    """Raised by a signal that asks the command to stop.
 
     Not a KeyboardInterrupt, which libraries take for one of their own.
     """
 
 
 class _State:
-    """What is known of this process's end.
+    """State of this process's stopping.
 
     Attributes:
         caught: The first signal; 0 if there was none.
@@ -64,7 +64,7 @@ def heed() -> None:
 
 
 def watch() -> None:
-    """See to it that nothing that swallows `Stopped`, or does not listen, outlives a signal."""
+    """Start a thread that ends the process after a signal, even if `Stopped` was swallowed."""
     import atexit
     import threading
 
@@ -78,7 +78,7 @@ def watch() -> None:
 
 
 def working(again: str) -> AbstractContextManager[None]:
-    """While a command works.
+    """Context in which a command works, and a signal is raised as `Stopped`.
 
     Args:
         again: What to do after a signal.
@@ -118,7 +118,7 @@ def code() -> int:
 
 
 def line(remark: str = "") -> str:
-    """What is to be told; empty the second time, and where another process tells it.
+    """The line to print after a signal; empty the second time, or if another process prints it.
 
     Args:
         remark: In place of what is known.
@@ -145,7 +145,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_now() -> None:
-    """Say so, and be gone."""
+    """Print the line, and exit at once."""
     cursor = SHOW_CURSOR if os.isatty(2) else ""
     try:  # not by streams, which may be in the middle of something
         os.write(2, f"{cursor}{line()}".encode())
@@ -154,7 +154,7 @@ def _leave_now() -> None:
 
 
 def _leave() -> None:
-    """The last that is done."""
+    """Flush the streams, and exit at once with the noted code."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(_state.code)
@@ -177,13 +177,13 @@ def _watch(reader: int) -> None:
 
 
 def _unraisable(told: sys.UnraisableHookArgs) -> None:
-    """Where `Stopped` comes up inside a finalizer nothing is to be told: the watch sees to it."""
+    """Print nothing for a `Stopped` inside a finalizer: the watching thread ends the process."""
     if not isinstance(told.exc_value, Stopped):
         sys.__unraisablehook__(told)
 
 
 def _forget() -> None:
-    """A forked child writes nothing into its parent's pipe."""
+    """Detach a forked child from its parent's pipe."""
     signal.set_wakeup_fd(-1)
     for number in WORDS:
         if signal.getsignal(number) is _handle:

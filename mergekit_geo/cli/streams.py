@@ -22,7 +22,7 @@ class Stream(io.TextIOWrapper):
     failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """Write, if it can be."""
+        """Write, or note the failure and drop the text."""
         try:
             return len(text) if self.failure else super().write(text)
         except OSError as error:
@@ -30,7 +30,7 @@ class Stream(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Flush, if it can be."""
+        """Flush, or note the failure."""
         try:
             if not self.failure:
                 super().flush()
@@ -39,7 +39,7 @@ class Stream(io.TextIOWrapper):
 
 
 def keep() -> None:
-    """Give every standard stream that is closed an end, and let none of them raise.
+    """Replace closed standard streams, and make all of them note failures instead of raising.
 
     The first files that a program opens would stand in the place of streams that are closed.
     """
@@ -53,7 +53,7 @@ def keep() -> None:
 
 
 def settle(code: int) -> int:
-    """Flush; the exit code, which tells of a result that could not be written.
+    """Flush, and return the exit code: a failure if a result could not be written.
 
     A reader that has gone, as `head` has, has had what it wanted.
     """

@@ -103,7 +103,7 @@ class MeasuredFolder:
         self._workspace = None
 
     def leave(self) -> None:
-        """Stop; what the next run can go on with stays, and nothing else does."""
+        """Stop: keep what the next run can continue with, and remove everything else."""
         work = self._workspace
         if work is None:
             return

@@ -43,7 +43,7 @@ LONG = 2.0
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it.
+    """Result of a training.
 
     Attributes:
         state: Tensors by stored name, on the CPU; empty in all processes but the first.
@@ -122,7 +122,7 @@ def _trainer(
 
 
 def _on_cpu(device: str | None) -> bool:
-    """Whether training is there, by the rule by which models are loaded."""
+    """Whether training runs on the CPU, by the rule by which models are loaded."""
     return device == "cpu" or (device is None and not torch.cuda.is_available())
 
 
@@ -162,7 +162,7 @@ def _entry(tuning: Tuning, trainer: ObjectiveTrainer, batches: Shuffled) -> Trai
 
 
 class _Told(TrainerCallback):
-    """Tells of a run, and marks its states when they are whole.
+    """Reports a run's progress, and marks its states as complete.
 
     Args:
         progress: Told of it.
@@ -174,7 +174,7 @@ class _Told(TrainerCallback):
         self._second: float | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Say how long the way is."""
+        """Start the progress with the number of steps."""
         self.progress.phase("training", state.max_steps)
         self.progress.advance(state.global_step)
         if state.global_step:
@@ -187,7 +187,7 @@ class _Told(TrainerCallback):
         control.should_log = control.should_log or control.should_save
 
     def _tell_cost(self, left: int) -> None:
-        """From the time of the second step: the first is slower."""
+        """Report the expected duration from the second step, as the first is slower."""
         if self._second is None:
             self._second = time.monotonic()
         elif self._second:
@@ -197,14 +197,14 @@ class _Told(TrainerCallback):
                 self.progress.say(f"{left} more steps: about {seconds:.0f} s")
 
     def on_save(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Mark what was written."""
+        """Mark the state that was written as complete."""
         mark_whole(Path(args.output_dir) / f"checkpoint-{state.global_step}", fsync=self.fsync)
         losses = [log["loss"] for log in state.log_history if "loss" in log]
         self.progress.say(f"step {state.global_step}: training loss {losses[-1]:.4f}")
 
 
 def let_go() -> None:
-    """Make room: what was trained is written, and is measured from there."""
+    """Free memory: the trained model is on the disk, and is measured from there."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def with_adapters(model: Module, rank: int) -> Module:
-    """A model of which only new adapters are trained.
+    """Add adapters to a model, and make only them trainable.
 
     Args:
         model: Whose linear layers but the head get them; it is changed.
@@ -39,6 +39,6 @@ def with_adapters(model: Module, rank: int) -> Module:
 
 
 def merged(model: Any) -> Module:
-    """The model itself again, with its adapters in its weights."""
+    """Merge a model's adapters into its weights, and return the plain model."""
     whole: Module = model.merge_and_unload(safe_merge=True)
     return whole

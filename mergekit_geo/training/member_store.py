@@ -22,7 +22,7 @@ MARK = "member.json"
 KIND = Kind(MARK)
 GONE = ".gone"
 LEFT = re.compile(rf"step-\d+({re.escape(GONE)}|\.partial)")
-"""What a kill leaves."""
+"""Names of folders that an interrupted run can leave behind."""
 
 WHICH = ("last", "best")
 
@@ -69,12 +69,12 @@ class KeptMembers:
     fsync: bool = True
 
     def all(self) -> list[Member]:
-        """What is there, by step."""
+        """All members, by step."""
         found = [_read(mark) for mark in self.folder.glob(f"step-*/{MARK}") if _is_member(mark)]
         return sorted(found, key=lambda member: member.step)
 
     def begin(self, step: int, last_step: int, *, overwrite: bool) -> None:
-        """Take up what an earlier run left, if this one goes on with it.
+        """Continue with an earlier run's members, or refuse or remove them.
 
         Args:
             step: That training begins after; 0 if it does not go on.
@@ -123,7 +123,7 @@ class KeptMembers:
         return math.isfinite(score) and len(better) < self.keep
 
     def add(self, step: int, score: float | None, write: Callable[[Path], None]) -> Member:
-        """Keep a checkpoint, and throw one away if that makes too many.
+        """Store a checkpoint, and remove one if that makes too many.
 
         Args:
             step: Of the optimizer.
@@ -174,7 +174,7 @@ def _read(mark: Path) -> Member:
 
 
 def _throw_away(member: Member) -> None:
-    """Half of a member is none: it goes out of sight first."""
+    """Remove a member: it is renamed first, so that no partial one remains in place."""
     gone = member.folder.with_name(member.folder.name + GONE)
     member.folder.rename(gone)
     shutil.rmtree(gone)

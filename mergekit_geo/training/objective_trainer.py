@@ -48,7 +48,7 @@ class ObjectiveTrainer(SamTrainer):
 
     @property
     def module(self) -> Module:
-        """What is trained, without what processes wrap around it."""
+        """The module that is trained, without distributed wrappers."""
         assert self.model is not None
         return self.model
 
@@ -83,12 +83,12 @@ class ObjectiveTrainer(SamTrainer):
         return (loss, None) if return_outputs else loss
 
     def counts(self) -> SamSummary:
-        """What SAM did, also where nothing was left to do in this run."""
+        """What SAM did, also if this run had nothing left to train."""
         kept: Any = self.state.stateful_callbacks
         return SamSummary(**{field.name: kept[COUNTS][field.name] for field in fields(SamSummary)})
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """What is trained, under the names that the module has: exact, and for any architecture."""
+        """Save the trained tensors under the module's names: exactly, for any architecture."""
         if self.is_fsdp_enabled:
             super().save_model(output_dir, _internal_call)
         elif is_first():

@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def randomness_kept() -> Iterator[None]:
-    """Python's, NumPy's and torch's generators afterwards as they were, whatever seeds are set.
+    """Restore the generators of Python, NumPy and torch afterwards, whatever seeds are set.
 
     Example:
         >>> before = torch.get_rng_state()

@@ -36,7 +36,7 @@ class RandomState:
         return cls(random.getstate(), np.random.get_state(), torch.get_rng_state(), states)
 
     def put(self) -> None:
-        """Make it so again."""
+        """Restore the captured states."""
         random.setstate(self.python)  # type: ignore[arg-type]
         np.random.set_state(self.numpy)
         torch.set_rng_state(self.cpu)
@@ -45,7 +45,7 @@ class RandomState:
 
 
 def devices_of(model: Module) -> set[torch.device]:
-    """Where a model may draw random numbers, apart from the CPU."""
+    """Devices on which a model may draw random numbers, apart from the CPU."""
     devices = {parameter.device for parameter in model.parameters()}
     kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if kind is not None:  # where offloaded parameters go

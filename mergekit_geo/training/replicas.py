@@ -18,7 +18,7 @@ from mergekit_geo.training.config import AUTO, PER_REPLICA, SYNCHRONISED
 
 
 def mode_of(model: Module, asked: str) -> str:
-    """`per-replica` or `synchronised`, whichever is in force.
+    """The ascent in force: `per-replica` or `synchronised`.
 
     Args:
         model: As it is called in training: what DistributedDataParallel, `fully_shard` or
@@ -58,12 +58,12 @@ def _obstacle(inner: Module, sharded: bool) -> str:
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this is."""
+    """Rank of this process among them."""
     return dist.get_rank() if world() > 1 else 0
 
 
@@ -84,7 +84,7 @@ def unexchanged(model: Module) -> Iterator[None]:
 
 
 def all_agree(here: bool, device: torch.device) -> bool:
-    """Whether it is so on every process."""
+    """Whether a condition holds on every process."""
     if world() == 1:
         return here
     said = torch.tensor(float(here), device=device)
@@ -93,7 +93,7 @@ def all_agree(here: bool, device: torch.device) -> bool:
 
 
 def _inner(model: Module) -> Module:
-    """What torch.compile wrapped."""
+    """The module inside torch.compile's wrapper."""
     found: Module = getattr(model, "_orig_mod", model)
     return found
 

@@ -65,7 +65,7 @@ class Keeping:
         return isinstance(self.when, int) and step % self.when == 0
 
     def members(self, folder: Path, args: Any, *, fsync: bool) -> KeptMembers:
-        """What a training with these arguments keeps.
+        """The store of members for a training with these arguments.
 
         Args:
             folder: Of the members.
@@ -91,13 +91,13 @@ class Keeping:
 
 
 def metric_of(args: Any) -> str:
-    """The name under which an evaluation gives what the best are known by."""
+    """Name of the metric that the best checkpoints are chosen by, as evaluations report it."""
     name = args.metric_for_best_model or "loss"
     return name if name.startswith("eval_") else f"eval_{name}"
 
 
 class Scores:
-    """What evaluations find; of several data sets, one has the metric.
+    """Scores of evaluations; of several data sets, one has the metric.
 
     Args:
         metric: Name of it.
@@ -117,7 +117,7 @@ class Scores:
         return None
 
     def require(self) -> None:
-        """All data sets are through.
+        """Check, after an evaluation on all data sets, that the metric was among the results.
 
         Raises:
             ArgumentError: None of them gave the metric.

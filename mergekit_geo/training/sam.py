@@ -154,12 +154,12 @@ class Sam:
         return asdict(self.summary)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint, in the mode that is in force here."""
+        """Restore from a checkpoint, in the mode that is in force here."""
         self.summary = SamSummary(**{**state, "mode": self.mode})
 
     @property
     def _climbs(self) -> bool:
-        """Whether this step is one of SAM."""
+        """Whether this step ascends (see `every`)."""
         return self.ascent.rho > 0 and self.summary.steps % self.settings.every == 0
 
     def _backward(self, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
@@ -172,7 +172,7 @@ class Sam:
         return value
 
     def _first(self, once: Pass, last: bool) -> Tensor:
-        """A micro-batch at the weights."""
+        """First pass of a micro-batch, at the weights themselves."""
         if not self._step.losses:
             self._step.statistics = self._statistics.copy()
         if self._climbs:
@@ -200,7 +200,7 @@ class Sam:
         self._step = _Step()
 
     def _second(self, slope: float) -> None:
-        """All micro-batches uphill, as they were at the weights."""
+        """Second pass of all micro-batches, at the perturbed weights, with equal random states."""
         random, statistics = RandomState.now(self._devices), self._statistics.copy()
         with self.ascent.climbed(slope):
             try:
@@ -212,7 +212,7 @@ class Sam:
                 self._statistics.put(statistics)
 
     def _is_finite(self, norm: float) -> bool:
-        """Whether all losses and the gradient are, on all processes."""
+        """Whether all losses and the gradient are finite, on all processes."""
         losses = torch.stack(self._step.losses)
         return all_agree(math.isfinite(norm) and bool(losses.isfinite().all()), losses.device)
 
@@ -236,7 +236,7 @@ class Sam:
 
 @dataclass
 class _Step:
-    """A step under way.
+    """State of the current step.
 
     Attributes:
         passes: What is run again uphill, with the random state in which it began.

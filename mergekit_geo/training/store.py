@@ -80,7 +80,7 @@ class TrainingFolder:
         return self.folder / STATES
 
     def latest(self) -> Path | None:
-        """The last whole state."""
+        """The latest complete state."""
         return agreed(latest_state(self.states))
 
     def publish(self) -> None:
@@ -95,7 +95,7 @@ class TrainingFolder:
         agreed(None)
 
     def leave(self) -> None:
-        """Stop; what a later run can go on with stays, and nothing else does."""
+        """Stop: keep what a later run can continue with, and remove everything else."""
         if self.workspace is None:
             return
         if holds_work(self.folder, self._keep):
@@ -155,7 +155,7 @@ def _is_aside(key: str) -> bool:
 
 
 def latest_state(states: Path) -> Path | None:
-    """The whole state of the highest step, None if there is none."""
+    """The complete state of the highest step, None if there is none."""
     found = [mark.parent for mark in states.glob(f"checkpoint-*/{WHOLE}")]
     return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 

@@ -26,11 +26,11 @@ class SamSummary:
     skipped_in_a_row: int = 0
 
     def passed(self) -> SamSummary:
-        """One backward pass later."""
+        """Copy with one more backward pass."""
         return replace(self, backward_passes=self.backward_passes + 1)
 
     def stepped(self, *, climbed: bool, finite: bool) -> SamSummary:
-        """One step later."""
+        """Copy with one more step."""
         return replace(
             self,
             steps=self.steps + 1,

@@ -72,7 +72,7 @@ class SamMixin(Below):
         return loss
 
     def _begun(self, model: Module) -> Sam:
-        """A step with the counts of the checkpoint that training goes on from."""
+        """A new SAM object with the counts of the checkpoint that training resumes from."""
         optimizer: Any = self.optimizer
         sam = Sam(model, optimizer, self.sam_arguments, accelerator=self.accelerator)
         counts = {**sam.state_dict(), **self._kept.get(COUNTS, {}), "steps": self.state.global_step}

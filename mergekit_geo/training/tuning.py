@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from mergekit_geo.training.hyperparameters import Training
 
 SHOWN = 40
-"""Longer values are not shown where two runs differ."""
+"""Most characters of a value that is shown where two runs differ."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a user says of a fine-tuning.
+    """Settings of a fine-tuning as the user gave them.
 
     Attributes:
         train_data: What is trained on.
@@ -104,7 +104,7 @@ class Tuning:
         return replace(self, asked=replace(self.asked, seed=seed))
 
     def identity(self) -> dict[str, Any]:
-        """All that the trained bits depend on."""
+        """A JSON value of all that the trained weights depend on."""
         asked, train = self.asked, self.asked.train_data
         machine = machine_key(asked.compute)
         return {
@@ -123,7 +123,7 @@ class Tuning:
 
     @property
     def overlap(self) -> int:
-        """Held-out documents that are among the training data, too."""
+        """Number of held-out documents that are also among the training data."""
         if self.plan.sample is None:
             return 0
         return len({*self.plan.sample.objective.documents} & {*_keys(self.objective)})
@@ -144,7 +144,7 @@ def make_tuning(model: Model, asked: Asked) -> Tuning:
 
 
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Where two identities differ, in words.
+    """Describe in words where two identities differ.
 
     Example:
         >>> changes({"steps": 5, "seed": 0}, {"steps": 6, "seed": 0})
