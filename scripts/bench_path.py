@@ -1,7 +1,7 @@
 """Weigh fitting a path: a step beside ordinary training and beside curve layers, and what it finds.
 
 Usage:
-    python scripts/demo_models.py demo                  # once: the Llamas
+    python tests/demo/train.py demo                  # once: the Llamas
     python scripts/bench_path.py                        # everything (about a quarter of an hour)
     python scripts/bench_path.py --only step memory demo digits
 

@@ -1,7 +1,7 @@
 """Weigh SAM: a step beside AdamW's and beside the widespread way, memory, two processes.
 
 Usage:
-    python scripts/demo_models.py demo base             # once: the Llama
+    python tests/demo/train.py demo base             # once: the Llama
     python scripts/bench_sam.py                         # everything (some minutes)
     python scripts/bench_sam.py --only step memory ranks
 

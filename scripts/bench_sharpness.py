@@ -1,7 +1,7 @@
 """Weigh the measures of sharpness: products, true errors and seconds, beside PyHessian.
 
 Usage:
-    python scripts/demo_models.py demo base a             # once: the Llama that is measured
+    python tests/demo/train.py demo base a             # once: the Llama that is measured
     pip install --no-deps --target FOLDER pyhessian==0.1
     python scripts/bench_sharpness.py --pyhessian FOLDER  # everything
     python scripts/bench_sharpness.py --only digits trace # some sections; without PyHessian

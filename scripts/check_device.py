@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import mergekit_geo as geo
+from tests.demo import train
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 300
@@ -318,11 +319,7 @@ CHECKS: dict[str, Callable[[Place], Iterator[Row]]] = {
 
 def prepare(folder: Path) -> None:
     """Train a base and two fine-tunes, briefly."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    import demo_models
-
-    demo_models.BASE_STEPS, demo_models.TUNE_STEPS, demo_models.BATCH = 60, 12, 8
-    demo_models.make(folder / "models", ("base", "a", "b"))
+    train.make(folder / "models", ("base", "a", "b"), train.BRIEF)
 
 
 def child(name: str, place: Place) -> None:

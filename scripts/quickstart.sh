@@ -11,8 +11,8 @@ export OMP_NUM_THREADS=1
 if [ ! -d demo/c ] || [ ! -d demo/independent ]; then
   echo "== training a small Llama, three fine-tunes of it, and a stranger (about three minutes, once)"
   mkdir -p demo
-  python scripts/demo_models.py demo independent & stranger=$!
-  python scripts/demo_models.py demo base a b c
+  python tests/demo/train.py demo independent & stranger=$!
+  python tests/demo/train.py demo base a b c
   wait "$stranger"
 fi
 

@@ -8,16 +8,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import LlamaConfig
+
+from tests.demo import train
 
 ROOT = Path(__file__).parent.parent
 LLAMA = {
@@ -83,19 +84,12 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Of the demo's depth and half its width. The test processes share it.
     """
-    script = load_script("demo_models")
-    script.BASE_STEPS, script.TUNE_STEPS, script.BATCH = 60, 12, 8
-    script.LlamaConfig = _narrow
     folder = tmp_path_factory.getbasetemp() / "family"
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent.parent / "family"
     with FileLock(folder.with_suffix(".lock")):
-        script.make(folder)
+        train.make(folder, plan=replace(train.BRIEF, width=64, mlp=152))
     return folder
-
-
-def _narrow(**options: Any) -> LlamaConfig:
-    return LlamaConfig(**{**options, "hidden_size": 64, "intermediate_size": 152})
 
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

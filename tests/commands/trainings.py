@@ -21,7 +21,7 @@ from transformers import (
 
 import mergekit_geo as geo
 from mergekit_geo.data.text import builtin_documents
-from tests.conftest import load_script
+from tests.demo.train import train_tokenizer
 
 HELD_OUT = geo.EvalData("builtin:python-docs", max_examples=60, seq_len=16)
 FAST = geo.Output(fsync=False)
@@ -30,11 +30,8 @@ OFF: dict[str, Any] = {"output": FAST, "data": None, "sharpness": "off"}
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Of 300 tokens, from a little text."""
-    script = load_script("demo_models")
-    script.VOCABULARY = 300
     texts = [document.text for document in builtin_documents("train")[:20]]
-    found: PreTrainedTokenizerFast = script.train_tokenizer(texts)
-    return found
+    return train_tokenizer(texts, vocabulary=300)
 
 
 def tiny(seed: int = 0) -> LlamaForCausalLM:

@@ -3,7 +3,9 @@
 Real text, real training, seeded. Held-out topics are never seen; the tokenizer is trained on the
 training topics as well. What is there already is kept.
 
-Usage: python scripts/demo_models.py DIR [NAME ...]   # all by default; a fine-tune needs `base`
+Usage: python tests/demo/train.py DIR [NAME ...]   # all by default; a fine-tune needs `base`
+
+Tests and benchmarks make smaller families by `make` with a `Plan` of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,9 +24,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mergekit_geo.data.text import builtin_documents
 
-VOCABULARY, CONTEXT, BATCH = 1024, 64, 32
-BASE_STEPS, BASE_RATE = 400, 3e-3
-TUNE_STEPS, TUNE_RATE = 150, 2e-3
+VOCABULARY, CONTEXT = 1024, 64
+BASE_RATE, TUNE_RATE = 3e-3, 2e-3
 FINE_TUNES = {"a": 1, "b": 2, "c": 3}
 STRANGER, STRANGER_SEED = "independent", 11
 """Initialised and trained apart from the others, on the same text."""
@@ -32,13 +34,37 @@ NAMES = ("base", *FINE_TUNES, STRANGER)
 END_OF_TEXT = "<|endoftext|>"
 
 
-def train_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE of 1024 tokens."""
+@dataclass(frozen=True)
+class Plan:
+    """How large the models are, and how long they are trained.
+
+    Attributes:
+        base_steps: Of the base and of the stranger.
+        tune_steps: Of each fine-tune.
+        batch: Windows in a step.
+        width: Of the hidden states.
+        mlp: Width of the hidden layer of each MLP.
+    """
+
+    base_steps: int = 400
+    tune_steps: int = 150
+    batch: int = 32
+    width: int = 128
+    mlp: int = 304
+
+
+DEMO = Plan()
+BRIEF = Plan(base_steps=60, tune_steps=12, batch=8)
+"""Seconds of training: a family whose members differ, and have learned a little."""
+
+
+def train_tokenizer(texts: list[str], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """A byte-level BPE."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=[END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -55,13 +81,13 @@ def token_stream(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Tensor
     return torch.tensor([token for row in ids for token in row])
 
 
-def new_model(seed: int) -> LlamaForCausalLM:
-    """A Llama of 0.86 M parameters."""
+def new_model(seed: int, plan: Plan = DEMO) -> LlamaForCausalLM:
+    """A Llama; the demo's has 0.86 M parameters."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=304,
+        hidden_size=plan.width,
+        intermediate_size=plan.mlp,
         num_hidden_layers=4,
         num_attention_heads=4,
         max_position_embeddings=CONTEXT,
@@ -74,7 +100,7 @@ def new_model(seed: int) -> LlamaForCausalLM:
 
 
 def train(
-    model: LlamaForCausalLM, stream: Tensor, steps: int, rate: float, seed: int
+    model: LlamaForCausalLM, stream: Tensor, steps: int, batch: int, rate: float, seed: int
 ) -> LlamaForCausalLM:
     """AdamW on random windows, with a short warm-up and a cosine down to a tenth."""
     draw = torch.Generator().manual_seed(seed)
@@ -82,7 +108,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
     model.train()
     for _ in range(steps):
-        starts = torch.randint(len(stream) - CONTEXT, (BATCH,), generator=draw)
+        starts = torch.randint(len(stream) - CONTEXT, (batch,), generator=draw)
         ids = torch.stack([stream[start : start + CONTEXT] for start in starts])
         model(input_ids=ids, labels=ids).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -97,22 +123,22 @@ def _rate(step: int, steps: int) -> float:
     return warm_up * (0.1 + 0.9 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
-def make(folder: Path, names: Sequence[str] = NAMES) -> None:
+def make(folder: Path, names: Sequence[str] = NAMES, plan: Plan = DEMO) -> None:
     """Train what is not there yet."""
     texts = [document.text for document in builtin_documents("train")]
     tokenizer = train_tokenizer(texts)
     stream = token_stream(tokenizer, texts)
     for name in names:
         if not (folder / name).exists():
-            _save(_trained(name, stream, folder / "base"), tokenizer, folder / name)
+            _save(_trained(name, plan, stream, folder / "base"), tokenizer, folder / name)
 
 
-def _trained(name: str, stream: Tensor, base: Path) -> LlamaForCausalLM:
+def _trained(name: str, plan: Plan, stream: Tensor, base: Path) -> LlamaForCausalLM:
     if name in FINE_TUNES:
-        tuned = LlamaForCausalLM.from_pretrained(base)
-        return train(tuned, stream, TUNE_STEPS, TUNE_RATE, FINE_TUNES[name])
+        model, steps = LlamaForCausalLM.from_pretrained(base), plan.tune_steps
+        return train(model, stream, steps, plan.batch, TUNE_RATE, FINE_TUNES[name])
     seed = STRANGER_SEED if name == STRANGER else 0
-    return train(new_model(seed), stream, BASE_STEPS, BASE_RATE, seed)
+    return train(new_model(seed, plan), stream, plan.base_steps, plan.batch, BASE_RATE, seed)
 
 
 def _save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
