@@ -107,13 +107,13 @@ def _measured(
     output: Output,
     how: EvalData,
 ) -> PlanMeasurements:
-    resolved, by_loss = prepared.resolved, prepared.cast.method.by_loss
+    resolved, by_loss = prepared.resolved, prepared.inputs.method.by_loss
     dtype = output.dtype or prepared.recipe.out_dtype or prepared.recipe.dtype
     blend = Blend(anchors, resolved.rule, dtype and DTYPES[dtype], resolved.rules)
     outputs = blend.outputs()
     floats = sorted({info.dtype for info in outputs.values() if info.is_float})
     return PlanMeasurements(
-        method=prepared.cast.name,
+        method=prepared.inputs.name,
         by_geometry=resolved.rule.needs_gram,
         by_loss=by_loss,
         rows=[] if by_loss else _rows(blend),

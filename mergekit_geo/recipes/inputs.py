@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mergekit_geo.errors import RecipeError
-from mergekit_geo.recipes.methods import (
-    ACCEPTED,
-    AS_DONE,
-    MAY,
-    METHODS,
-    MUST,
-    NO,
-    ONE,
-    PARAMETERS,
-    Method,
-    method_named,
-)
+from mergekit_geo.errors import GeoError, RecipeError
+from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.methods import METHODS, method_named, nearest_of
+from mergekit_geo.merging.parameter import Parameter
 from mergekit_geo.recipes.schema import ModelEntry, Recipe
 from mergekit_geo.recipes.slices import Part, joined, parts_of
-from mergekit_geo.recipes.values import LONGEST, Value, in_turn, parse_value
+from mergekit_geo.recipes.values import Value, in_turn, parse_value
 
 EVERYWHERE = ("int8_mask",)
-"""Parameters that save memory elsewhere, and change nothing."""
+"""Parameters of mergekit's that save memory there, and change nothing here."""
 
 
 @dataclass(frozen=True)
-class Cast:
+class Inputs:
     """Who takes part.
 
     Attributes:
         name: Of the method.
         base: Where task vectors start, None where there are none.
         members: The others, in the order of the rule.
-        weights: Of each member, None where it has none.
-        each: The other parameters of each member, by name.
+        each: Parameters of each member, by name.
         shared: Parameters of the method.
         seed: Of random masks.
         warnings: What is in the recipe and changes nothing.
@@ -47,13 +38,12 @@ class Cast:
     name: str
     base: str | None
     members: tuple[str, ...]
-    weights: tuple[Value | None, ...]
-    each: dict[str, tuple[Value, ...]]
-    shared: dict[str, Value]
+    each: Mapping[str, tuple[Value, ...]]
+    shared: Mapping[str, Value]
     seed: int
     warnings: tuple[str, ...]
     start: int = 0
-    further: tuple[Cast, ...] = ()
+    further: tuple[Inputs, ...] = ()
 
     @property
     def method(self) -> Method:
@@ -66,70 +56,85 @@ class Cast:
         return self.members if self.base is None else (self.base, *self.members)
 
 
-def cast_of(recipe: Recipe) -> Cast:
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Errors in here are errors of a recipe, at this place in it."""
+    try:
+        yield
+    except GeoError as error:
+        raise RecipeError(error.message, where=where, remedy=error.remedy) from error
+
+
+def inputs_of(recipe: Recipe) -> Inputs:
     """Who takes part in a recipe, checked against what its method takes.
 
     Raises:
-        RecipeError: What the method needs is missing, or not valid.
+        RecipeError: What the method needs is missing, or is not valid.
     """
-    return joined([_cast(recipe, part) for part in parts_of(recipe)])
+    with placed("merge_method"):
+        method = method_named(recipe.merge_method)
+    return joined([_of_part(method, recipe.seed or 0, part) for part in parts_of(recipe)])
 
 
-def _cast(recipe: Recipe, part: Part) -> Cast:
-    """Who takes part in a stretch of layers."""
-    name, method, shared = recipe.merge_method, method_named(recipe.merge_method), part.parameters
-    base, members = _parted(name, method, part.base_model, part.entries)
+def _of_part(method: Method, seed: int, part: Part) -> Inputs:
+    """Who takes part in a range of layers."""
+    name = method.name
+    base, members = _parted(method, part.base_model, part.entries)
     warnings = [f"{base} is the base of {name}: its parameters change nothing"
                 for e in part.entries if e.model == base and e.parameters]  # fmt: skip
-    if base is not None and part.entries and not members and method.base == MUST:
-        _shared(name, method, shared, warnings)
+    if base is not None and part.entries and not members and method.base is Base.REQUIRED:
+        _shared(method, part.parameters, warnings)
         return _base_alone(name, base, part, warnings)
-    _check_count(name, method, len(members))
-    weights = tuple(_weight(name, method, e, shared, warnings) for e in members)
-    if method.weights != NO:
-        weights = _equal_by_default(name, method, weights, members)
-    each = {key: _each(key, default, members, shared) for key, default in method.each.items()}
-    values = _shared(name, method, shared, warnings)
+    with placed("models"):
+        method.check_count(len(members))
+    for entry in members:
+        _check_keys(method, entry, warnings)
+        _said("weight", entry, part.parameters)  # a value, even where it changes nothing
+    each = {
+        key: _each(method, parameter, members, part.parameters)
+        for key, parameter in method.each.items()
+    }
+    shared = _shared(method, part.parameters, warnings)
     models = tuple(entry.model for entry in members)
-    said = tuple(warnings)
-    return Cast(name, base, models, weights, each, values, recipe.seed or 0, said, part.start)
+    return Inputs(name, base, models, each, shared, seed, tuple(warnings), part.start)
 
 
-def _base_alone(name: str, base: str, part: Part, warnings: list[str]) -> Cast:
+def _base_alone(name: str, base: str, part: Part, warnings: list[str]) -> Inputs:
     """Task vectors of no model: the base."""
     warnings.append(f"{name} of no model beside its base is that base: the output is {base}")
     whole: dict[str, tuple[Value, ...]] = {"scale": (1.0,)}
-    return Cast("passthrough", None, (base,), (None,), whole, {}, 0, tuple(warnings), part.start)
+    return Inputs("passthrough", None, (base,), whole, {}, 0, tuple(warnings), part.start)
 
 
 def _parted(
-    name: str, method: Method, base: str | None, entries: list[ModelEntry]
+    method: Method, base: str | None, entries: list[ModelEntry]
 ) -> tuple[str | None, list[ModelEntry]]:
     """The base of the rule, and the other models."""
     names = [entry.model for entry in entries]
     _check_names(names)
     if base is None:
-        if method.base in {MUST, ONE}:
-            _refuse_baseless(name, method, names)
+        _check_baseless(method, names)
         return None, entries
-    if method.base == NO:
+    if method.base is Base.NONE:
         if base not in names:
             raise RecipeError(
-                f"{name} has no task vectors, and base_model {base} is not one of its models",
+                f"{method.name} has no task vectors, and base_model {base} is not one of its "
+                "models",
                 where="base_model",
                 remedy="list it under models with its weight, or leave base_model out",
             )
         return None, sorted(entries, key=lambda entry: entry.model != base)
     others = [entry for entry in entries if entry.model != base]
-    if method.base == ONE and len(others) == 2 and base not in names:  # noqa: PLR2004
+    if method.base is Base.END and len(others) == 2 and base not in names:  # noqa: PLR2004
         raise RecipeError(
             f"base_model {base} is not one of the two models",
             where="base_model",
             remedy=f"write `base_model: {names[0]}`: it is the end at t = 0",
         )
-    if method.base == MAY and base in names and len(others) < method.least:
+    if method.base is Base.OPTIONAL and base in names and len(others) < method.least:
         raise RecipeError(
-            f"base_model {base} is one of the models, and {name} measures the others from it",
+            f"base_model {base} is one of the models, and {method.name} measures the others from "
+            "it",
             where="base_model",
             remedy="leave base_model out, or name the model that both were tuned from",
         )
@@ -144,130 +149,121 @@ def _check_names(names: list[str]) -> None:
         raise RecipeError(f"{twice} is listed twice", where="models", remedy="raise its weight")
 
 
-def _refuse_baseless(name: str, method: Method, names: list[str]) -> None:
-    if method.base == ONE:
+def _check_baseless(method: Method, names: list[str]) -> None:
+    if method.base is Base.END:
         raise RecipeError(
-            f"{name} needs base_model, the end at t = 0",
+            f"{method.name} needs base_model, the end at t = 0",
             where="base_model",
             remedy=f"add `base_model: {names[0]}`",
         )
-    raise RecipeError(
-        f"{name} needs base_model, which the task vectors start at",
-        where="base_model",
-        remedy="add `base_model: ` and the model that the others were tuned from",
-    )
-
-
-def _check_count(name: str, method: Method, count: int) -> None:
-    beside = " beside the base" if method.base in {MUST, ONE} else ""
-    if count < method.least:
+    if method.base is Base.REQUIRED:
         raise RecipeError(
-            f"{name} needs {method.least} or more models{beside}, found {count}", where="models"
-        )
-    if method.most is not None and count > method.most:
-        stacked = " (stacking layers of several makes another architecture)"
-        raise RecipeError(
-            f"{name} takes {method.most} model{'s' * (method.most > 1)}{beside}, found {count}"
-            f"{stacked if name == 'passthrough' else ''}",
-            where="models",
-            remedy="several models: linear, karcher or multislerp",
+            f"{method.name} needs base_model, which the task vectors start at",
+            where="base_model",
+            remedy="add `base_model: ` and the model that the others were tuned from",
         )
 
 
-def _weight(
-    name: str, method: Method, entry: ModelEntry, shared: dict[str, Any], warnings: list[str]
-) -> Value | None:
+def _check_keys(method: Method, entry: ModelEntry, warnings: list[str]) -> None:
+    """Refuse or warn of parameters of a member that are not its own."""
     where = f"parameters of {entry.model}"
     for key in entry.parameters:
-        if key in method.parameters:
+        if key in method.shared:
             raise RecipeError(
-                f"{key} is one for the whole of {name}, not for each model",
+                f"{key} is one for the whole of {method.name}, not for each model",
                 where=where,
                 remedy=f"write it once, under the recipe's own parameters: `{key}: ...`",
             )
-        if key in method.each:
-            continue
-        if key != "weight":
-            _refuse_unknown(name, key, where, ["weight", *method.each])
-            warnings.append(f"{where}: {key} has no part in {name}")
-        elif method.weights == NO:
-            warnings.append(f"{where}: weight has no part in {name}")
-    found = _said("weight", entry, shared)
-    return in_turn(found) if found and method.weights != NO else None
+        if key not in method.each:
+            _refuse_unknown(method, key, where, ["weight", *_beside_weight(method)])
+            warnings.append(f"{where}: {key} has no part in {method.name}")
 
 
-def _said(key: str, entry: ModelEntry, shared: dict[str, Any]) -> list[Value]:
+def _each(
+    method: Method, parameter: Parameter, members: list[ModelEntry], shared: Mapping[str, Any]
+) -> tuple[Value, ...]:
+    """One of the parameters of each member: its own, or that for all, or the default."""
+    key = parameter.name
+    found = [_said(key, entry, shared) for entry in members]
+    if not parameter.together:
+        return tuple(in_turn([*said, parameter.default]) for said in found)
+    missing = [entry.model for entry, said in zip(members, found, strict=True) if not said]
+    if len(missing) == len(members) and not parameter.stated:
+        return (parameter.default,) * len(members)
+    if missing:
+        raise RecipeError(
+            f"{method.name} needs the {key} of {', '.join(missing)}",
+            where="models",
+            remedy=f"add `parameters: {{{key}: 0.5}}` under each model",
+        )
+    return tuple(map(in_turn, found))
+
+
+def _said(key: str, entry: ModelEntry, shared: Mapping[str, Any]) -> list[Value]:
     """What a recipe says of a member's parameter: its own value, then that for all."""
     raw = [entry.parameters.get(key), shared.get(key)]
     where = f"parameters of {entry.model}: {key}"
     return [parse_value(value, where) for value in raw if value is not None]
 
 
-def _each(
-    key: str, default: float, members: list[ModelEntry], shared: dict[str, Any]
-) -> tuple[Value, ...]:
-    """One of the parameters of each member: its own, or that for all, or the default."""
-    return tuple(in_turn([*_said(key, entry, shared), default]) for entry in members)
-
-
-def _equal_by_default(
-    name: str, method: Method, weights: tuple[Value | None, ...], members: list[ModelEntry]
-) -> tuple[Value | None, ...]:
-    missing = [e.model for e, weight in zip(members, weights, strict=True) if weight is None]
-    if not missing:
-        return weights
-    if len(missing) == len(members) and method.weights == MAY:
-        return (1.0,) * len(members)
-    raise RecipeError(
-        f"{name} needs the weight of {', '.join(missing)}",
-        where="models",
-        remedy="add `parameters: {weight: 0.5}` under each model",
-    )
-
-
-def _shared(
-    name: str, method: Method, given: dict[str, Any], warnings: list[str]
-) -> dict[str, Value]:
+def _shared(method: Method, given: Mapping[str, Any], warnings: list[str]) -> dict[str, Value]:
     """The method's parameters, their defaults where they are not given."""
-    known = {*method.parameters, *method.each, *EVERYWHERE, "weight"}
-    for key in given.keys() - known:
-        if key in ACCEPTED.get(name, ()):
-            _check_as_done(name, key, given[key])
-        else:
-            _refuse_unknown(name, key, "parameters", [*method.parameters, *method.each, "weight"])
-            warnings.append(f"parameters: {key} has no part in {name}")
-    found: dict[str, Value] = {}
-    for key, default in method.parameters.items():
-        if given.get(key) is not None:
-            value = parse_value(given[key], f"parameters.{key}")
-            found[key] = value if default is None else in_turn([value, default])
-        elif default is None:
-            raise RecipeError(
-                f"{name} needs {key}",
-                where="parameters",
-                remedy=f"add `parameters: {{{key}: 0.5}}`",
-            )
-        else:
-            found[key] = default
-    return found
+    for key, value in given.items():
+        if key in method.accepted:
+            _check_accepted(method, key, value)
+        elif key not in {*method.shared, *method.each, *EVERYWHERE, "weight"}:
+            takes = [*method.shared, *_beside_weight(method), "weight"]
+            _refuse_unknown(method, key, "parameters", takes)
+            warnings.append(f"parameters: {key} has no part in {method.name}")
+    return {key: _one(method, each, given.get(key)) for key, each in method.shared.items()}
 
 
-def _check_as_done(name: str, key: str, value: object) -> None:
-    if key in AS_DONE and value != AS_DONE[key]:
+def _one(method: Method, parameter: Parameter, raw: object) -> Value:
+    key = parameter.name
+    if raw is not None:
+        value = parse_value(raw, f"parameters.{key}")
+        return value if parameter.stated else in_turn([value, parameter.default])
+    if parameter.stated:
         raise RecipeError(
-            f"{key}: {value} of {name} is not built, whole tensors are",
+            f"{method.name} needs {key}",
+            where="parameters",
+            remedy=f"add `parameters: {{{key}: 0.5}}`",
+        )
+    return parameter.default
+
+
+def _beside_weight(method: Method) -> list[str]:
+    return [key for key in method.each if key != "weight"]
+
+
+def _check_accepted(method: Method, key: str, value: object) -> None:
+    done = method.accepted[key]
+    if done is not None and value != done:
+        raise RecipeError(
+            f"{key}: {value} of {method.name} is not built, whole tensors are",
             where="parameters",
             remedy=f"leave {key} out",
         )
 
 
-def _refuse_unknown(name: str, key: str, where: str, known: list[str]) -> None:
+def _refuse_unknown(method: Method, key: str, where: str, takes: list[str]) -> None:
     """Raise for a word that no method knows; others are left to a warning, as in mergekit."""
-    if key in PARAMETERS or key in EVERYWHERE:
+    known = known_parameters()
+    if key in known or key in EVERYWHERE:
         return
-    near = difflib.get_close_matches(key[:LONGEST], [*known, *sorted(PARAMETERS)], 1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    takes = ", ".join(known) or "none"
+    hint = nearest_of(key, [*takes, *sorted(known)])
     raise RecipeError(
-        f"unknown parameter {key}", where=where, remedy=f"{hint}parameters of {name}: {takes}"
+        f"unknown parameter {key}",
+        where=where,
+        remedy=f"{hint}parameters of {method.name}: {', '.join(takes)}",
     )
+
+
+def known_parameters() -> set[str]:
+    """Keys that mean something to some method.
+
+    Example:
+        >>> sorted(known_parameters())[:3]
+        ['density', 'epsilon', 'gamma']
+    """
+    return {each.name for method in METHODS.values() for each in method.parameters}

@@ -15,7 +15,7 @@ from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.local_path import local_path
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.recipes.chat import chat_template
-from mergekit_geo.recipes.inputs import Cast, cast_of
+from mergekit_geo.recipes.inputs import Inputs, inputs_of
 from mergekit_geo.recipes.members import Member, members_of
 from mergekit_geo.recipes.reading import read_recipe
 from mergekit_geo.recipes.resolve import Resolved, resolve
@@ -35,7 +35,7 @@ class Prepared:
 
     Attributes:
         recipe: As read.
-        cast: Who takes part.
+        inputs: Who takes part.
         checkpoints: The anchors, headers read.
         resolved: The rule of every tensor.
         models: As the workflows take them.
@@ -47,7 +47,7 @@ class Prepared:
     """
 
     recipe: Recipe
-    cast: Cast
+    inputs: Inputs
     checkpoints: list[Checkpoint]
     resolved: Resolved
     models: list[Model]
@@ -61,11 +61,11 @@ class Prepared:
     def warnings(self) -> tuple[str, ...]:
         """What the user should know of the recipe."""
         training = self.trained.warnings if self.trained else ()
-        return (*self.cast.warnings, *self.resolved.warnings, *training)
+        return (*self.inputs.warnings, *self.resolved.warnings, *training)
 
     def with_trained(self, trained: Trained) -> Prepared:
         """Replace the bases of trained members by the members."""
-        there, names = trained.checkpoints, self.cast.models
+        there, names = trained.checkpoints, self.inputs.models
         models = zip(names, self.models, strict=True)
         opened = zip(names, self.checkpoints, strict=True)
         return replace(
@@ -86,19 +86,19 @@ def prepare(
         CheckpointError: A model cannot be used.
     """
     said = read_recipe(recipe)
-    cast = cast_of(said)
-    _check_own_keys(said, cast)
+    inputs = inputs_of(said)
+    _check_own_keys(said, inputs)
     chat_template(said.chat_template)
-    position = tokenizer_of(said, cast.models)
+    position = tokenizer_of(said, inputs.models)
     known, members = models or {}, members_of(said)
     bases = {m.name: _standing_in(m, known) for m in members}
-    found: list[Model] = [bases.get(name, known.get(name, name)) for name in cast.models]
+    found: list[Model] = [bases.get(name, known.get(name, name)) for name in inputs.models]
     checkpoints = open_checkpoints(found)
-    check_ranges(said, checkpoints, cast.models)
+    check_ranges(said, checkpoints, inputs.models)
     check_tokenizer(said, checkpoints, position)
     position = holder_of_union(said, checkpoints) if position is None else position
-    resolved = resolve(cast, checkpoints[0])
-    return Prepared(said, cast, checkpoints, resolved, found, position, members, bases, known)
+    resolved = resolve(inputs, checkpoints[0])
+    return Prepared(said, inputs, checkpoints, resolved, found, position, members, bases, known)
 
 
 def _standing_in(member: Member, known: Mapping[str, Model]) -> Overlay:
@@ -107,8 +107,8 @@ def _standing_in(member: Member, known: Mapping[str, Model]) -> Overlay:
     return Overlay(open_checkpoint(known.get(model, model)), {}, member.name)
 
 
-def _check_own_keys(recipe: Recipe, cast: Cast) -> None:
-    if (cast.name == "along") != (recipe.along is not None):
+def _check_own_keys(recipe: Recipe, inputs: Inputs) -> None:
+    if (inputs.name == "along") != (recipe.along is not None):
         raise RecipeError(
             "merge_method: along and the key along go together",
             where="along",

@@ -15,10 +15,11 @@ from mergekit_geo.files.local_path import local_path
 from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.files.sound_yaml import compose, construct
+from mergekit_geo.merging.methods import LONGEST
 from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
+from mergekit_geo.recipes.inputs import known_parameters
 from mergekit_geo.recipes.members import misnamed
-from mergekit_geo.recipes.methods import PARAMETERS
 from mergekit_geo.recipes.modules import without_modules
 from mergekit_geo.recipes.schema import (
     ModelEntry,
@@ -29,7 +30,6 @@ from mergekit_geo.recipes.schema import (
     Source,
     Tokenizer,
 )
-from mergekit_geo.recipes.values import LONGEST
 
 Place = tuple[int | str, ...]
 
@@ -165,7 +165,7 @@ def _refuse_key(loc: Place, where: str) -> NoReturn:
     if key in REFUSED:
         raise RecipeError(f"{path}: {REFUSED[key]}", where=where)
     part = _part(loc)
-    if key in PARAMETERS and "parameters" in part.model_fields:
+    if key in known_parameters() and "parameters" in part.model_fields:
         raise RecipeError(
             f"{path} stands beside parameters and belongs under it",
             where=where,

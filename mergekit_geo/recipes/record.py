@@ -25,7 +25,7 @@ def recorded(prepared: Prepared, request: Request, out: str | Path | None) -> Re
     import yaml
 
     said = prepared.recipe.model_dump(exclude_none=True, exclude_defaults=True)
-    opened = zip(prepared.cast.models, prepared.checkpoints, strict=True)
+    opened = zip(prepared.inputs.models, prepared.checkpoints, strict=True)
     commits = {name: pinned(checkpoint) for name, checkpoint in opened if checkpoint.revision}
     trained = prepared.trained
     if trained is not None:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.errors import GeoError, RecipeError
+from mergekit_geo.errors import RecipeError
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.recipes.inputs import Cast
-from mergekit_geo.recipes.methods import Said
+from mergekit_geo.merging.parameter import Number
+from mergekit_geo.recipes.inputs import Inputs, placed
 from mergekit_geo.recipes.slices import is_after_layers, spots
 from mergekit_geo.recipes.values import (
-    Number,
     Value,
     at,
     has_gradient,
@@ -41,7 +40,7 @@ class Resolved:
     warnings: tuple[str, ...]
 
 
-def resolve(cast: Cast, checkpoint: Checkpoint) -> Resolved:
+def resolve(inputs: Inputs, checkpoint: Checkpoint) -> Resolved:
     """The rule of every float tensor of a checkpoint.
 
     Raises:
@@ -49,8 +48,8 @@ def resolve(cast: Cast, checkpoint: Checkpoint) -> Resolved:
             meant.
     """
     tensors = [name for name, info in checkpoint.tensors.items() if info.is_float]
-    parts = [_values(part) for part in (cast, *cast.further)]
-    keys = _by_slice(cast, parts, tensors, checkpoint) if cast.further else None
+    parts = [_values(part) for part in (inputs, *inputs.further)]
+    keys = _by_slice(inputs, parts, tensors, checkpoint) if inputs.further else None
     if keys is None:
         place = places(tensors)
         _check_gradients(parts[0], place, checkpoint)
@@ -58,7 +57,7 @@ def resolve(cast: Cast, checkpoint: Checkpoint) -> Resolved:
     made: dict[Key, Rule] = {}
     for name, key in keys.items():
         if key not in made:
-            made[key] = _rule(cast, key, name)
+            made[key] = _rule(inputs, key, name)
     common = Counter(keys.values()).most_common(1)[0][0]
     rules = {name: made[key] for name, key in keys.items() if key != common}
     said = (
@@ -80,7 +79,10 @@ def _check_gradients(
 
 
 def _by_slice(
-    cast: Cast, parts: Sequence[Mapping[str, Value]], tensors: Sequence[str], checkpoint: Checkpoint
+    inputs: Inputs,
+    parts: Sequence[Mapping[str, Value]],
+    tensors: Sequence[str],
+    checkpoint: Checkpoint,
 ) -> dict[str, Key]:
     """The numbers of every tensor, from the slice that it is in.
 
@@ -88,7 +90,7 @@ def _by_slice(
         RecipeError: Which slice that is cannot be told.
     """
     _check_one_stack(parts, tensors, checkpoint)
-    where = spots(tensors, [part.start for part in (cast, *cast.further)])
+    where = spots(tensors, [part.start for part in (inputs, *inputs.further)])
     keys = {}
     for name, spot in where.items():
         if spot.part is not None:
@@ -113,15 +115,14 @@ def _check_one_stack(
         )
 
 
-def _values(cast: Cast) -> dict[str, Value]:
-    """All values of a recipe by where they stand: the weights first."""
-    weights = tuple(1.0 if weight is None else weight for weight in cast.weights)
+def _values(inputs: Inputs) -> dict[str, Value]:
+    """All values of a recipe by where they stand: those of each member first."""
     own = {
         f"{key} of {member}": value
-        for key, values in {"weight": weights, **cast.each}.items()
-        for member, value in zip(cast.members, values, strict=True)
+        for key, values in inputs.each.items()
+        for member, value in zip(inputs.members, values, strict=True)
     }
-    return {**own, **{f"parameters.{key}": value for key, value in cast.shared.items()}}
+    return {**own, **{f"parameters.{key}": value for key, value in inputs.shared.items()}}
 
 
 def _key(values: Mapping[str, Value], tensor: str, place: float) -> Key:
@@ -136,16 +137,10 @@ def _key(values: Mapping[str, Value], tensor: str, place: float) -> Key:
     return tuple(value for value in found.values() if value is not None)
 
 
-def _rule(cast: Cast, key: Key, tensor: str) -> Rule:
-    numbers, count = iter(key), len(cast.members)
-    weights, *each = (
-        tuple(float(number) for number in islice(numbers, count)) for _ in ("weight", *cast.each)
-    )
-    shared = dict(zip(cast.shared, numbers, strict=True))
-    said = Said(
-        weights, dict(zip(cast.each, each, strict=True)), shared, cast.base is not None, cast.seed
-    )
-    try:
-        return cast.method.make(said)
-    except GeoError as error:
-        raise RecipeError(error.message, where=f"tensor {tensor}", remedy=error.remedy) from error
+def _rule(inputs: Inputs, key: Key, tensor: str) -> Rule:
+    numbers, count = iter(key), len(inputs.members)
+    each = {name: tuple(islice(numbers, count)) for name in inputs.each}
+    shared = dict(zip(inputs.shared, numbers, strict=True))
+    with placed(f"tensor {tensor}"):
+        has_base = inputs.base is not None
+        return inputs.method.make({**each, **shared}, count, has_base, inputs.seed)

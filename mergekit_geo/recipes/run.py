@@ -127,7 +127,7 @@ def _check_data(prepared: Prepared, call: _Call) -> None:
 
 
 def _request(prepared: Prepared, call: _Call) -> Request:
-    if not prepared.cast.method.by_loss:
+    if not prepared.inputs.method.by_loss:
         return Request(
             "run", prepared.resolved.rule, {}, (), call.output, call.data, call.compute,
             call.sharpness, train_data=call.train_data,
@@ -171,12 +171,12 @@ def _choosing(prepared: Prepared, data: Data) -> Choosing:
     Raises:
         RecipeError: It is chosen by loss, and there is no objective.
     """
-    along, name = prepared.recipe.along, prepared.cast.name
-    if not prepared.cast.method.by_loss:
+    along, name = prepared.recipe.along, prepared.inputs.name
+    if not prepared.inputs.method.by_loss:
         return Choosing()
     choosing = along.choosing() if along else Choosing(method=name)
     named = data is not None and not (isinstance(data, EvalData) and not data.source)
-    if choosing.by_loss(len(prepared.cast.models)) and not named:
+    if choosing.by_loss(len(prepared.inputs.models)) and not named:
         raise RecipeError(
             f"{name} chooses by loss, and nothing says on what data",
             where="objective",

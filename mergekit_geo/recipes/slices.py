@@ -12,15 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.errors import RecipeError
+from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.recipes.schema import ModelEntry, Recipe, Slice, Source
-from mergekit_geo.recipes.values import Value, layer_number, layered
+from mergekit_geo.recipes.values import layer_number, layered
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.recipes.inputs import Cast
-
-BY_MODEL = ("linear", "passthrough")
-"""Methods to which a model of weight zero is none: slices may have unlike models."""
+    from mergekit_geo.recipes.inputs import Inputs
 
 Range = tuple[int, int]
 
@@ -64,39 +62,38 @@ def _part(part: Slice, recipe: Recipe) -> Part:
     return Part(list(part.sources), layered(recipe.parameters, part.parameters), base, start)
 
 
-def joined(casts: Sequence[Cast]) -> Cast:
-    """The cast of the first slice, with those of the others.
+def joined(found: Sequence[Inputs]) -> Inputs:
+    """The inputs of the first slice, with those of the others.
 
     Raises:
-        RecipeError: They have unlike models, or bases, and the method cannot merge these.
+        RecipeError: They have unlike models that the method cannot leave out, or unlike bases.
     """
-    first, *others = casts
+    first, *others = found
     if not others:
         return first
-    if any(cast.base != first.base for cast in others):
+    if any(other.base != first.base for other in others):
         raise RecipeError("slices have unlike base models", where="slices", remedy="write one")
-    members = tuple(dict.fromkeys(member for cast in casts for member in cast.members))
-    if first.name not in BY_MODEL and any(set(cast.members) != set(members) for cast in casts):
+    members = tuple(dict.fromkeys(member for each in found for member in each.members))
+    unlike = any(set(each.members) != set(members) for each in found)
+    if unlike and not first.method.separable:
+        others_can = " or ".join(name for name, each in METHODS.items() if each.separable)
         raise RecipeError(
             f"slices have unlike models, and {first.name} has no way to leave one out of a slice",
             where="slices",
-            remedy=f"list the same models in every slice, or use {' or '.join(BY_MODEL)}",
+            remedy=f"list the same models in every slice, or use {others_can}",
         )
-    filled = [_filled(cast, members) for cast in casts]
-    warnings = tuple(dict.fromkeys(line for cast in casts for line in cast.warnings))
+    filled = [_filled(each, members) for each in found]
+    warnings = tuple(dict.fromkeys(line for each in found for line in each.warnings))
     return replace(filled[0], warnings=warnings, further=tuple(filled[1:]))
 
 
-def _filled(cast: Cast, members: tuple[str, ...]) -> Cast:
-    """A cast of all members in one order: those that it has not count nothing."""
-    empty: Value = 0.0
-
-    def of_all(values: Sequence[Any]) -> tuple[Any, ...]:
-        own = dict(zip(cast.members, values, strict=True))
-        return tuple(own.get(member, empty) for member in members)
-
-    each = {key: of_all(values) for key, values in cast.each.items()}
-    return replace(cast, members=members, weights=of_all(cast.weights), each=each)
+def _filled(inputs: Inputs, members: tuple[str, ...]) -> Inputs:
+    """Inputs with all members in one order; the parameters of those that it has not are 0."""
+    each = {}
+    for key, values in inputs.each.items():
+        own = dict(zip(inputs.members, values, strict=True))
+        each[key] = tuple(own.get(member, 0.0) for member in members)
+    return replace(inputs, members=members, each=each)
 
 
 def check_ranges(recipe: Recipe, checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:

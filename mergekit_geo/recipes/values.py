@@ -13,11 +13,8 @@ from typing import Any
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.merging.groups import NUMBERED
-
-Number = float | bool
-
-LONGEST = 100
-"""Characters of a filter that is compared with tensors' names."""
+from mergekit_geo.merging.methods import LONGEST
+from mergekit_geo.merging.parameter import Number
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def test_sce_has_one_parameter() -> None:
         ("ties", {"density": 0.5}, HALF, {}, "ties needs the weight of a"),
         ("ties", {**HALF, "density": 0}, HALF, {}, r"density must lie in \(0, 1\], found 0"),
         ("dare_ties", {**HALF, "density": 1.5}, HALF, {}, r"in \(0, 1\], found 1\.5"),
-        ("sce", {}, {}, {"select_topk": 0}, r"density must lie in"),
+        ("sce", {}, {}, {"select_topk": 0}, "select_topk must lie in"),
         ("della", {**HALF, "density": 0.9}, HALF, {}, r"density 0\.9 and epsilon 0\.15: chances"),
         ("breadcrumbs", {**HALF, "gamma": 2}, HALF, {}, r"gamma must lie in \[0, 1\), found 2"),
         ("ties", {**HALF, "densty": 1}, HALF, {}, "unknown parameter densty .*mean density"),

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import mergekit_geo as geo
-from mergekit_geo.recipes.inputs import cast_of
-from mergekit_geo.recipes.methods import METHODS
+from mergekit_geo.merging.methods import METHODS
+from mergekit_geo.recipes.inputs import inputs_of
 from mergekit_geo.recipes.reading import read_recipe
 from tests.conftest import load_script
 
@@ -30,7 +30,7 @@ def test_its_recipes_are_recipes(parity: ModuleType) -> None:
         settings = parity.Settings(seed, Path("models"))
         for method in parity.METHODS:
             said = settings.recipe(method, "float64")
-            found = cast_of(read_recipe(json.loads(json.dumps(said))))
+            found = inputs_of(read_recipe(json.loads(json.dumps(said))))
             assert (found.name, found.warnings) == (method, ())
 
 

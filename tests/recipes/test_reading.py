@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.recipes.inputs import Cast, cast_of
-from mergekit_geo.recipes.methods import ELSEWHERE
+from mergekit_geo.merging.methods import ELSEWHERE
+from mergekit_geo.recipes.inputs import Inputs, inputs_of
 from mergekit_geo.recipes.reading import read_recipe
 from mergekit_geo.recipes.values import at
 
 AB = "models: [{model: a}, {model: b}]\n"
 
 
-def cast(text: str) -> Cast:
-    return cast_of(read_recipe(text))
+def read(text: str) -> Inputs:
+    return inputs_of(read_recipe(text))
 
 
 @pytest.mark.parametrize(
@@ -189,28 +189,28 @@ def test_no_file(tmp_path: Path) -> None:
 )
 def test_a_recipe_that_its_method_cannot_take(text: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        cast(text)
+        read(text)
 
 
 def test_moe_is_refused_by_name() -> None:
     assert "moe" in ELSEWHERE
     with pytest.raises(RecipeError, match="builds a mixture of experts"):
-        cast(f"merge_method: moe\n{AB}")
+        read(f"merge_method: moe\n{AB}")
 
 
 def test_the_base_may_be_listed_without_parameters() -> None:
-    found = cast(f"merge_method: task_arithmetic\nbase_model: a\n{AB}parameters: {{weight: 1}}\n")
+    found = read(f"merge_method: task_arithmetic\nbase_model: a\n{AB}parameters: {{weight: 1}}\n")
     assert (found.base, found.members, found.models) == ("a", ("b",), ("a", "b"))
 
 
 @pytest.mark.parametrize("name", ["task_arithmetic", "ties", "della_linear"])
 def test_task_vectors_of_no_model_leave_the_base(name: str) -> None:
     models = "models: [{model: a, parameters: {weight: 1}}]\nparameters: {normalize: false}\n"
-    found = cast(f"merge_method: {name}\nbase_model: a\n{models}")
+    found = read(f"merge_method: {name}\nbase_model: a\n{models}")
     assert (found.name, found.base, found.members) == ("passthrough", None, ("a",))
     assert any(f"{name} of no model beside its base" in line for line in found.warnings)
     with pytest.raises(RecipeError, match="unknown parameter x"):
-        cast(f"merge_method: {name}\nbase_model: a\nmodels: [{{model: a}}]\nparameters: {{x: 1}}")
+        read(f"merge_method: {name}\nbase_model: a\nmodels: [{{model: a}}]\nparameters: {{x: 1}}")
 
 
 def test_models_as_mergekit_writes_them_out() -> None:
@@ -231,11 +231,11 @@ def test_the_default_module_is_the_recipe() -> None:
         "    parameters: {weight: {filter: mlp, value: 2}}\n"
     )
     assert (found.modules, found.dtype, found.out_dtype) == (None, "float32", "bfloat16")
-    weight = cast_of(found).weights[0]
+    weight = inputs_of(found).each["weight"][0]
     assert weight is not None
     assert [at(weight, name, 0.0) for name in ("mlp.up", "norm")] == [2.0, 1.0]
 
 
 def test_a_parameter_of_another_method_is_a_warning() -> None:
-    found = cast(f"merge_method: linear\n{AB}parameters: {{density: 0.5, int8_mask: true}}\n")
+    found = read(f"merge_method: linear\n{AB}parameters: {{density: 0.5, int8_mask: true}}\n")
     assert found.warnings == ("parameters: density has no part in linear",)

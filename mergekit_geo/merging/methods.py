@@ -1,0 +1,314 @@
+"""The table of merge methods: one line per method.
+
+Recipes take their keys and checks from it, `geo-merge merge` and `geo.merge` their options, and
+the documentation its table. A new method is a `Method`, in a file of its own, and its line here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import replace
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.files.sound_json import brief
+from mergekit_geo.geometry.linear import Linear, normalized
+from mergekit_geo.geometry.model_stock import model_stock
+from mergekit_geo.geometry.multislerp import MultiSlerp, nuslerp
+from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.geometry.sphere import UNIT, Karcher, Slerp
+from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
+from mergekit_geo.merging import sparsified
+from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.parameter import (
+    NORMALIZE,
+    SCALE_OF_SUM,
+    STATED_WEIGHT,
+    WEIGHT,
+    Given,
+    Parameter,
+)
+
+LONGEST = 100
+"""Characters of a wrong word that are compared with the right ones."""
+
+Weights = tuple[float, ...]
+
+
+def _linear(weights: Weights, normalize: bool, **_: object) -> Rule:
+    return Linear(normalized(weights) if normalize else weights)
+
+
+def _slerp(t: float, **_: object) -> Rule:
+    return Slerp(t, "linear")
+
+
+def _karcher(weights: Weights, **_: object) -> Rule:
+    return Karcher(normalized(weights), "linear")
+
+
+def _nuslerp(weights: Weights, has_base: bool, **_: object) -> Rule:
+    return FromBase(nuslerp(weights)) if has_base else nuslerp(weights)
+
+
+def _multislerp(weights: Weights, normalize_weights: bool, has_base: bool, **_: object) -> Rule:
+    rule = MultiSlerp(normalized(weights) if normalize_weights else weights)
+    return FromBase(rule) if has_base else rule
+
+
+def _task_arithmetic(weights: Weights, lambda_: float, normalize: bool, **_: object) -> Rule:
+    return task_arithmetic(weights, lambda_, normalize)
+
+
+def _model_stock(count: int, **_: object) -> Rule:
+    return model_stock(count)
+
+
+def _passthrough(scale: Weights, **_: object) -> Rule:
+    return Linear(scale, branch="passthrough", name="passthrough")
+
+
+def _equal(count: int, **_: object) -> Rule:
+    return Linear(normalized((1.0,) * count))
+
+
+ALL: tuple[Method, ...] = (
+    Method(
+        "linear", "sum w_i a_i / sum w_i", "Wortsman 2022", _linear, (WEIGHT, NORMALIZE),
+        separable=True,
+    ),
+    Method(
+        "slerp", "arc from the first model to the second, at t", "Shoemake 1985", _slerp,
+        (Parameter("t", "Position on the arc.", 0.5, UNIT, stated=True),), Base.END, most=1,
+    ),
+    Method(
+        "karcher", "Karcher mean of the directions times the weighted mean of the norms",
+        "Karcher 1977", _karcher, (WEIGHT,), least=2,
+        accepted={"max_iter": None, "tol": None},
+    ),
+    Method(
+        "nuslerp", "arc at w_1 / (w_0 + w_1); of the v_i with a base", "mergekit", _nuslerp,
+        (STATED_WEIGHT,), Base.OPTIONAL, least=2, most=2,
+        accepted={"nuslerp_flatten": True, "nuslerp_row_wise": False},
+    ),
+    Method(
+        "multislerp",
+        "normalised weighted mean of the directions times the weighted mean of the norms; of the "
+        "v_i with a base",
+        "mergekit", _multislerp,
+        (WEIGHT, replace(NORMALIZE, name="normalize_weights")), Base.OPTIONAL, least=2,
+        accepted={"eps": None},
+    ),
+    Method(
+        "model_stock",
+        "b + t (mean a_i - b), t = k cos / (1 + (k - 1) cos), cos the mean over pairs of the v_i",
+        "Jang 2024", _model_stock, base=Base.REQUIRED, least=2, accepted={"filter_wise": False},
+    ),
+    Method(
+        "task_arithmetic", "b + lambda sum w_i v_i", "Ilharco 2023", _task_arithmetic,
+        (STATED_WEIGHT, SCALE_OF_SUM, replace(NORMALIZE, default=False)), Base.REQUIRED,
+        accepted={"rescale": False},
+    ),
+    sparsified.TIES,
+    sparsified.DARE_LINEAR,
+    sparsified.DARE_TIES,
+    sparsified.DELLA_LINEAR,
+    sparsified.DELLA,
+    sparsified.BREADCRUMBS,
+    sparsified.BREADCRUMBS_TIES,
+    sparsified.SCE,
+    Method(
+        "passthrough", "scale a", "", _passthrough,
+        (Parameter("scale", "Factor of the model.", 1.0, each=True),), most=1, separable=True,
+        beyond=" (stacking layers of several makes another architecture)",
+    ),
+    Method(
+        "greedy", "mean of the models that lower the loss, best first", "Wortsman 2022", _equal,
+        chosen_by="soup --method greedy",
+    ),
+    Method(
+        "learned", "sum w_i a_i, the w_i by gradient", "Wortsman 2022", _equal,
+        chosen_by="soup --method learned",
+    ),
+    Method(
+        "along", "a point of a path between models", "Garipov 2018", _equal, least=2,
+        chosen_by="soup --along linear",
+    ),
+)  # fmt: skip
+
+METHODS: dict[str, Method] = {method.name: method for method in ALL}
+"""By the name that recipes and commands give."""
+
+ELSEWHERE = {
+    "moe": "builds a mixture of experts, which is another architecture, not a point between models",
+    "arcee_fusion": "is not built; a weighting by layers works as linear with gradients",
+    "nearswap": "is not built; slerp with gradients and filters comes nearest",
+}
+"""Methods of mergekit's that are refused, and why."""
+
+
+def method_named(name: str) -> Method:
+    """The method of this name.
+
+    Raises:
+        ArgumentError: No such method, or one of mergekit's that is not built.
+
+    Example:
+        >>> method_named("slerp").base.value
+        'two models'
+    """
+    if name in METHODS:
+        return METHODS[name]
+    known = ", ".join(METHODS)
+    if why := ELSEWHERE.get(name):
+        raise ArgumentError(f"{name} {why}", remedy=f"methods: {known}")
+    hint = nearest_of(name, METHODS)
+    raise ArgumentError(f"no method {brief(name)}", remedy=f"{hint}methods: {known}")
+
+
+def rule_of(
+    method: str | Method,
+    count: int,
+    base: int | None = None,
+    *,
+    seed: int = 0,
+    **parameters: Given,
+) -> Rule:
+    """The rule of a merge, from what a call says.
+
+    Args:
+        method: Its name in the table, or a method that is not in it.
+        count: Number of models, the base among them.
+        base: Which of them is the base.
+        seed: Of random masks.
+        parameters: By their keywords; None is not given. One value is for all models, a sequence
+            has one per model, in their order, the base left out.
+
+    Returns:
+        A rule over the models in the order of `anchors_of`.
+
+    Raises:
+        ArgumentError: With what the method takes.
+
+    Example:
+        >>> rule_of("task_arithmetic", 3, base=0, weights=[0.5, 0.25], lambda_=2.0).weights
+        (-0.5, 1.0, 0.5)
+    """
+    found = method if isinstance(method, Method) else method_named(method)
+    if found.by_loss:
+        remedy = f"geo-merge {found.chosen_by}, or `merge_method: {found.name}` in a recipe"
+        raise ArgumentError(f"{found.name} chooses the point by loss", remedy=remedy)
+    _check_base(found, count, base)
+    _check_known(found, parameters)
+    has_base = base is not None or found.base is Base.END
+    members = count - has_base
+    found.check_count(members)
+    said = {each.name: parameters.get(each.keyword) for each in found.parameters}
+    values = {each.name: each.of_call(said[each.name], members) for each in found.parameters}
+    return found.make(values, members, has_base, seed)
+
+
+def anchors_of(count: int, base: int | None) -> tuple[int, ...]:
+    """The models in the order of a rule: the base first, where there is one.
+
+    Example:
+        >>> anchors_of(3, base=2)
+        (2, 0, 1)
+    """
+    first = () if base is None else (base,)
+    return (*first, *(i for i in range(count) if i != base))
+
+
+def _check_base(method: Method, count: int, base: int | None) -> None:
+    if base is None and method.base is Base.REQUIRED:
+        raise ArgumentError(
+            f"{method.name} needs a base, which the task vectors start at",
+            remedy="--base names the model that the others were tuned from",
+        )
+    if base is not None and method.base is Base.NONE:
+        raise ArgumentError(f"{method.name} takes no base", remedy="leave --base out")
+    if base is not None and not 0 <= base < count:
+        raise ArgumentError(f"the base must be one of {count} models, found number {base}")
+
+
+def _check_known(method: Method, given: dict[str, Given]) -> None:
+    known = [each.keyword for each in method.parameters]
+    for key, value in given.items():
+        if value is not None and key not in known:
+            hint, takes = nearest_of(key, known), ", ".join(known) or "none"
+            raise ArgumentError(
+                f"{method.name} takes no {brief(key)}",
+                remedy=f"{hint}parameters of {method.name}: {takes}",
+            )
+
+
+def options() -> dict[str, Parameter]:
+    """Every parameter of a method that is not chosen by loss, by its keyword.
+
+    Example:
+        >>> list(options())[:4], options()["lambda_"].flag
+        (['weights', 'normalize', 't', 'normalize_weights'], '--lambda')
+    """
+    return {each.keyword: each for method in METHODS.values() for each in method.parameters}
+
+
+def option_help(parameter: Parameter) -> str:
+    """What an option does, its bounds, and its default for each method that takes it.
+
+    Example:
+        >>> option_help(options()["gamma"])
+        'Share of the largest elements that is left out. In [0, 1); one per model or for all; \
+default 0.01 (breadcrumbs, breadcrumbs_ties).'
+    """
+    defaults: dict[str, list[str]] = {}
+    for method in METHODS.values():
+        for each in method.parameters:
+            if each.keyword == parameter.keyword:
+                defaults.setdefault(_shown(each), []).append(method.name)
+    said = [f"In {parameter.bounds}"] if parameter.bounds else []
+    said += ["one per model or for all"] if parameter.each else []
+    said += [f"default {value} ({', '.join(names)})" for value, names in defaults.items()]
+    line = "; ".join(said)
+    return f"{parameter.text} {line[:1].upper()}{line[1:]}."
+
+
+def requirements(method: Method) -> str:
+    """What a method takes and its defaults, in one line.
+
+    Example:
+        >>> requirements(METHODS["task_arithmetic"])
+        'a base; weight 1, lambda 1, normalize false'
+    """
+    said = ", ".join(f"{each.name} {_shown(each)}" for each in method.parameters)
+    needs = "" if method.base is Base.NONE else method.base.value
+    return "; ".join(part for part in (needs, said) if part)
+
+
+def listing() -> list[tuple[str, str, str, str]]:
+    """Name, formula, source and inputs of every method, in the order of the table."""
+    return [(each.name, each.formula, each.source, requirements(each)) for each in METHODS.values()]
+
+
+def merge_command(name: str) -> str:
+    """The command that merges by a method; empty where `geo-merge merge` has none of this name.
+
+    Example:
+        >>> merge_command("ties"), merge_command("greedy")
+        ('geo-merge merge MODEL... --method ties --base BASE -o OUT', '')
+    """
+    method = METHODS.get(name)
+    if method is None or method.by_loss:
+        return ""
+    base = " --base BASE" * (method.base is Base.REQUIRED)
+    return f"geo-merge merge MODEL... --method {name}{base} -o OUT"
+
+
+def nearest_of(word: str, known: Iterable[str]) -> str:
+    """`did you mean ...? `, or nothing where no known word is near."""
+    near = difflib.get_close_matches(word[:LONGEST], list(known), 1)
+    return f"did you mean {near[0]}? " if near else ""
+
+
+def _shown(parameter: Parameter) -> str:
+    value = parameter.default
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"

@@ -1,0 +1,125 @@
+"""A parameter of a merge method, declared once: for recipes, the shell, Python and `--help`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from keyword import iskeyword
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.files.sound_json import brief
+from mergekit_geo.limits import Interval
+
+Number = float | bool
+Value = Number | tuple[float, ...]
+"""One for the whole method, or one per model."""
+
+Given = Number | Sequence[float] | None
+"""What a call says; None says nothing."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number or a switch of a merge method.
+
+    Attributes:
+        name: Its key in a recipe.
+        text: What it does.
+        default: Its type is the parameter's: a number, or true or false.
+        bounds: The numbers that it may be; any finite one if None.
+        each: Whether every model can have its own.
+        together: Whether a recipe gives it for all models or for none.
+        stated: Whether a recipe must give it, as in mergekit; a call need not.
+        spelling: Its name outside recipes, where that is another.
+
+    Example:
+        >>> Parameter("density", "Share that is kept.", 1.0, each=True).of_call(0.5, 2)
+        (0.5, 0.5)
+    """
+
+    name: str
+    text: str
+    default: Number
+    bounds: Interval | None = None
+    each: bool = False
+    together: bool = False
+    stated: bool = False
+    spelling: str = ""
+
+    @property
+    def keyword(self) -> str:
+        """Its name as an argument in Python."""
+        return self.spelling or self.name + "_" * iskeyword(self.name)
+
+    @property
+    def flag(self) -> str:
+        """Its name as an option in the shell; a switch has `--no-...` too."""
+        return f"--{(self.spelling or self.name).replace('_', '-')}"
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it is true or false."""
+        return isinstance(self.default, bool)
+
+    def of_call(self, given: Given, count: int) -> Value:
+        """The value for a merge of so many models, from what a call says.
+
+        Raises:
+            ArgumentError: It is of another type or number, or not finite.
+        """
+        if given is None:
+            return self._for_all(self.default, count)
+        if isinstance(given, bool) or self.is_switch:
+            if not (isinstance(given, bool) and self.is_switch):
+                expected = "true or false" if self.is_switch else "a number"
+                raise ArgumentError(f"{self.keyword} must be {expected}, found {brief(given)}")
+            return given
+        if isinstance(given, int | float):
+            return self._for_all(self._finite(given), count)
+        return self._one_each(given, count)
+
+    def _for_all(self, value: Number, count: int) -> Value:
+        return (float(value),) * count if self.each else value
+
+    def _one_each(self, given: Sequence[float], count: int) -> Value:
+        if isinstance(given, str) or not self.each:
+            raise ArgumentError(
+                f"{self.keyword} is one number for the whole merge, found {brief(given)}",
+                remedy=f"{self.flag} {self.default:g}",
+            )
+        if len(given) != count:
+            raise ArgumentError(
+                f"{len(given)} values of {self.keyword} for {count} models",
+                remedy="give one value for all models, or one per model, the base left out",
+            )
+        return tuple(map(self._finite, given))
+
+    def _finite(self, given: object) -> float:
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        if not is_number or not math.isfinite(given):  # type: ignore[arg-type]
+            raise ArgumentError(f"{self.keyword} must be a finite number, found {brief(given)}")
+        return float(given)  # type: ignore[arg-type]
+
+    def checked(self, value: Value) -> Value:
+        """A value of any kind as the rule takes it.
+
+        Raises:
+            ArgumentError: A number is out of bounds.
+        """
+        if self.is_switch:
+            return bool(value)
+        numbers = tuple(map(float, value)) if isinstance(value, tuple) else (float(value),)
+        for number in numbers if self.bounds else ():
+            self.bounds.check(self.name, number)  # type: ignore[union-attr]
+        return numbers if self.each else numbers[0]
+
+
+WEIGHT = Parameter(
+    "weight", "Weights w_i of the models.", 1.0, each=True, together=True, spelling="weights"
+)
+STATED_WEIGHT = Parameter(
+    "weight", WEIGHT.text, 1.0, each=True, together=True, stated=True, spelling="weights"
+)
+NORMALIZE = Parameter("normalize", "Divide by the sum of the weights.", default=True)
+SCALE_OF_SUM = Parameter("lambda", "Factor lambda of the merged task vectors.", 1.0)
