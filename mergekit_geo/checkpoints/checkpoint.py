@@ -39,7 +39,7 @@ OTHER_FORMATS = {
     ".gguf": "use the model that it was made from; convert after merging",
     ".h5": _RESAVE, ".msgpack": _RESAVE, ".onnx": "use the model that it was exported from",
 }  # fmt: skip
-"""Endings of weights that are not read, and the way out."""
+"""Suffixes of weights that are not read, and what to do about them."""
 
 
 @runtime_checkable
@@ -48,11 +48,11 @@ class Checkpoint(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """Name as the user gave it."""
 
     @property
     def revision(self) -> str | None:
-        """Commit of the Hub, where it comes from there."""
+        """Commit on the Hub; None if it comes from elsewhere."""
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -140,7 +140,7 @@ class FolderCheckpoint:
 
     @cached_property
     def license(self) -> License | None:
-        """What its card states."""
+        """License that its model card states."""
         return self._stated or (license_in(self.folder) if self.folder else None)
 
     @property
@@ -156,7 +156,7 @@ class FolderCheckpoint:
         read_into(self._file(place.path), position, out[: (stop - start) * size])
 
     def identity(self) -> object:
-        """Per file its path, size, time of change and a hash of its header."""
+        """Path, size, times of change and header hash of each file."""
         paths = sorted({place.path for _, place in self._entries.values()})
         return [file_identity(self._stamp(path)) for path in paths]
 
@@ -181,7 +181,7 @@ class FolderCheckpoint:
 
 
 def _weights(folder: Path) -> list[Path]:
-    """All files that may hold some, and the index."""
+    """All files that may hold weights, and the index."""
     indexes = [folder / name for name in INDEXES]
     return [path for path in (*folder.glob("*.safetensors"), *indexes) if path.is_file()]
 
@@ -251,7 +251,7 @@ def refuse_unreadable(name: str, files: set[str]) -> None:
 
 
 def _refuse_without_weights(name: str, here: list[str], files: list[str]) -> NoReturn:
-    """Say what is there instead."""
+    """Refuse a folder without weights, naming what it holds instead."""
     below = sorted({f.rpartition("/")[0] for f in files if f.endswith(".safetensors")})
     if below:
         place = name if Path(name).is_dir() else "its copy (`hf download`)"
@@ -309,7 +309,7 @@ def refuse_quantised(name: str, config: Config, tensors: Mapping[str, TensorInfo
 
 @contextmanager
 def quantised_errors(name: str, config: Config) -> Iterator[None]:
-    """Say of tensors that cannot be read that they are quantised, where the configuration does.
+    """Report unreadable tensors as quantised, where the configuration says so.
 
     Raises:
         UnsupportedError: In the place of a FormatError.

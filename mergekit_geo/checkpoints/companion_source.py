@@ -10,7 +10,7 @@ from mergekit_geo.checkpoints.renamed import original
 
 
 def companions_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
-    """The first; where that is a base alone, the first adapter on it that brings a tokenizer.
+    """The first checkpoint, or the first adapter on it that brings a tokenizer.
 
     Tokens that adapters were trained with are lost with the tokenizer of their base.
     """

@@ -36,7 +36,7 @@ PAIR = ("LABEL_0", "LABEL_1")
 
 @dataclass
 class Preflight:
-    """What comparing checkpoints found.
+    """Result of comparing checkpoints.
 
     Attributes:
         anchors: The checkpoints under the donor's tensor names.
@@ -177,7 +177,7 @@ def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> Non
 
 
 def _unlike_architectures(donor: Checkpoint, other: Checkpoint) -> str:
-    """How two differ in what both say of themselves; empty if they do not.
+    """How the stated architectures of two models differ; empty if they do not.
 
     Class names are compared without regard to case: LLaMAForCausalLM was renamed.
     """
@@ -195,7 +195,7 @@ def _stated(checkpoint: Checkpoint, key: str) -> str:
 
 
 def _schemas(checkpoints: Sequence[Checkpoint]) -> list[Schema]:
-    """What each architecture calls its tensors; one that names none is that of the others."""
+    """Names of each architecture; a model that states none has that of the others."""
     key = "architectures"
     named = next((c.config[key] for c in checkpoints if c.config.get(key)), None)
     configs = [c.config for c in checkpoints]
@@ -253,7 +253,7 @@ def _resolve_ties(
 
 
 def _untie(target: str, untied: Checkpoint, every: Sequence[Parent], found: Preflight) -> None:
-    """One checkpoint has a head of its own: the embeddings of the tied ones are theirs."""
+    """Untie the others where one checkpoint has its own head: theirs are their embeddings."""
     for checkpoint, schema, own in every:
         source = schema.ties.get(target)
         if source is None and target not in own:
@@ -325,9 +325,9 @@ def _tell_of_aside(
 def _leave_to_donor(
     checkpoints: Sequence[Checkpoint], names: list[Names], found: Preflight
 ) -> None:
-    """What no model needs, and is not alike in all: the donor keeps its own.
+    """Leave the donor's own where tensors that no model needs differ in shape or dtype.
 
-    Where it is alike it is merged as all tensors are.
+    Where they are alike they are merged as all tensors are.
     """
     donor, mine = checkpoints[0], names[0]
     others = list(zip(checkpoints[1:], names[1:], strict=True))
@@ -417,7 +417,7 @@ def _cause(
 
 
 def _differing_integers(anchors: Sequence[Checkpoint]) -> list[str]:
-    """Integer and boolean tensors, counters apart, must be equal."""
+    """Report integer and boolean tensors that differ, except counters."""
     donor = anchors[0]
     names = [
         name for name, info in donor.tensors.items() if not info.is_float and not is_counter(name)

@@ -24,7 +24,7 @@ KINDS: dict[str, tuple[str, tuple[type, ...]]] = {
     "vocab_size": _NUMBER, "pad_token_id": _NUMBER, "num_labels": _NUMBER, "n_positions": _NUMBER,
     "max_position_embeddings": _NUMBER, "num_channels": _NUMBER,
 }  # fmt: skip
-"""What the settings that are read here can be, where they are given at all."""
+"""Types of the settings that are read here."""
 
 TAG = "__float__"
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -102,7 +102,7 @@ def without_ties(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unlike(config: dict[str, Any], where: str) -> None:
-    """Refuse a setting that is read here and is of another kind than it can be.
+    """Refuse a setting that has a wrong type.
 
     Raises:
         FormatError: With the key, and what was expected.
@@ -117,7 +117,7 @@ def refuse_unlike(config: dict[str, Any], where: str) -> None:
 
 
 def refuse_oversized(config: dict[str, Any], tensors: int, where: str) -> None:
-    """Refuse counts of parts that no such checkpoint has: making them all would have no end.
+    """Refuse counts of layers or labels far beyond the number of tensors.
 
     Args:
         config: The parsed `config.json`, or a part of it.

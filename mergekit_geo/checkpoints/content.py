@@ -12,16 +12,16 @@ from mergekit_geo.checkpoints.sources import sources_of
 
 WEIGHTS = ".safetensors"
 MOST_READ = 1 << 28
-"""Bytes of a file beside the weights up to which it is known by its content."""
+"""Most bytes of a side file that is hashed by its content."""
 
 NOT_LOADED = (
     WEIGHTS, ".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".onnx_data",
     ".gguf", ".tflite", ".npz", ".md", ".html", ".png", ".jpg", ".svg", ".log", ".new", ".lock",
 )  # fmt: skip
-"""Suffixes of weights, which count by themselves, and of what nothing loads beside them."""
+"""Suffixes of weights, which are hashed apart, and of files that are never loaded."""
 
 OURS = ("report.json", "merge.json", "finetune.json", "path.json", "journal.jsonl", "member.json")
-"""What an output says of how it was made."""
+"""Files in which an output records how it was made."""
 
 TEMPLATES = "additional_chat_templates"
 

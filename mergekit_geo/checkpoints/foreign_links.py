@@ -12,7 +12,7 @@ from mergekit_geo.checkpoints.sources import sources_of
 
 
 def link_warnings(checkpoint: Checkpoint) -> list[str]:
-    """What the user is told of links that are not followed."""
+    """Warnings on links that are not followed."""
     folders = [(s.name, s.folder) for s in sources_of(checkpoint) if s.folder is not None]
     return [
         f"{name}: {file} is a link that leads out of the folder: it is not copied"

@@ -29,7 +29,7 @@ FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says of a tensor.
+    """Dtype and shape of a tensor, from a header.
 
     Attributes:
         dtype: Name in the safetensors format, such as `BF16`.

@@ -51,7 +51,7 @@ from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
 
 REFUSALS = (401, 403)
-"""Answers to a token that is wrong, or that may not do this."""
+"""HTTP status of a token that is invalid, or lacks permission."""
 
 
 class HubCheckpoint:
@@ -109,7 +109,7 @@ class HubCheckpoint:
         raise AssertionError("fetch() the checkpoint before reading it")
 
     def identity(self) -> object:
-        """The commit tells."""
+        """Repository and commit."""
         return [self.repo, self.revision]
 
     def fetch(self) -> FolderCheckpoint:
@@ -144,7 +144,7 @@ def read_remote_header(
 
 @dataclass(frozen=True)
 class Listing:
-    """What a repository says of itself.
+    """Files and metadata of a repository.
 
     Attributes:
         files: All that it holds.
@@ -176,7 +176,7 @@ def list_on_hub(name: str, repo: str, revision: str | None) -> Listing:
 
 
 def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = None) -> None:
-    """Look at what was downloaded beside the weights before anything is made of it.
+    """Check downloaded files before anything reads them.
 
     Raises:
         HubError: A page of a proxy in place of a file, or other content than the Hub states.
@@ -194,7 +194,7 @@ def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = No
 
 
 def open_on_hub(name: str, repo: str, revision: str | None, listing: Listing) -> HubCheckpoint:
-    """Look at a checkpoint on the Hub: configuration, tokenizer and headers.
+    """Open a checkpoint on the Hub: download configuration, tokenizer and headers.
 
     Raises:
         HubError: Gated, or no network.

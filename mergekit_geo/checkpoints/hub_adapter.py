@@ -59,7 +59,7 @@ class AdapterOnHub:
         raise AssertionError("fetch() the adapter before reading it")
 
     def identity(self) -> object:
-        """The commit tells."""
+        """Repository and commit."""
         return [self.repo, self.revision]
 
     def fetch(self) -> AdapterFolder:

@@ -32,7 +32,7 @@ def answers(name: str, wanted: str) -> Iterator[None]:
 
 
 def not_an_answer(name: str, wanted: str) -> HubError:
-    """What was asked for did not come."""
+    """The error of an answer that is not the Hub's."""
     return HubError(
         f"{constants.ENDPOINT} answered with {WEB_PAGE}, or with something else that is no answer "
         f"of a Hub, instead of {wanted}",

@@ -12,17 +12,17 @@ from typing import Any
 from mergekit_geo.progress import Progress
 
 QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
-"""An address for one upload or download is signed in its query."""
+"""Addresses with a query, which can hold a signature."""
 
 MESSAGE = re.compile("<Message>([^<]+)</Message>")
 LOGGER = "huggingface_hub"
 BARS = Event()
-"""Set where a terminal is to show the bars of downloads."""
+"""Set if a terminal shows the progress bars of downloads."""
 
 
 @contextmanager
 def client_told(progress: Progress) -> Iterator[None]:
-    """What the hub client says goes to `progress`."""
+    """Send the hub client's messages to `progress`."""
     logger, retold = logging.getLogger(LOGGER), _Retold(progress)
     before, logger.handlers = logger.handlers, [retold]
     try:
@@ -68,12 +68,12 @@ def reason(error: BaseException) -> str:
 
 
 def without_query(text: str) -> str:
-    """The text, its addresses without what could be a signature."""
+    """Remove the queries of addresses, which can hold signatures."""
     return QUERY.sub(r"\1", text)
 
 
 def network_errors() -> tuple[type[Exception], ...]:
-    """What the client raises when nobody answers, or a connection breaks off."""
+    """Exceptions of the client when nothing answers, or a connection breaks."""
     try:
         import httpx2 as httpx  # huggingface-hub 2
     except ImportError:
@@ -82,7 +82,7 @@ def network_errors() -> tuple[type[Exception], ...]:
 
 
 class _Retold(logging.Handler):
-    """Warnings as progress."""
+    """Passes warnings to a progress."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(logging.WARNING)

@@ -13,12 +13,12 @@ from mergekit_geo.files.sound_json import brief, parse_json, read_json
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 STEM, COMPONENT = "model", "diffusion_pytorch_model"
-"""What weights are called in front of `.safetensors`: by transformers, and by diffusers."""
+"""Stems of weight files: of transformers, and of diffusers."""
 
 SINGLES = (SINGLE, f"{COMPONENT}.safetensors")
 INDEXES = (INDEX, f"{COMPONENT}.safetensors.index.json")
 CLASS = "_class_name"
-"""The key of a configuration that tells a component of diffusers."""
+"""Key of a configuration that marks a component of diffusers."""
 
 
 def read_tensors(folder: Path) -> Entries:
@@ -34,7 +34,7 @@ def read_tensors(folder: Path) -> Entries:
 
 
 def stem_of(config: Mapping[str, object]) -> str:
-    """What the weights of a model with this configuration are called.
+    """Stem of the weight files of a model with this configuration.
 
     >>> stem_of({"_class_name": "AutoencoderKL"}), stem_of({})
     ('diffusion_pytorch_model', 'model')
@@ -123,7 +123,7 @@ def _no_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def absent_tensors(folder: Path, found: Collection[str]) -> dict[str, str]:
-    """Tensors that the index of a folder places somewhere, and no shard holds; and where that is.
+    """Tensors that an index lists and no shard holds, with the shard that it names.
 
     Args:
         folder: Of the checkpoint.

@@ -14,7 +14,7 @@ from mergekit_geo.checkpoints.module_folders import SAFE, SHARDS, read_modules
 from mergekit_geo.checkpoints.side_files import companion_files, module_files, tokenizer_files
 
 SHOWN = 12
-"""Names in a warning; the report has them all."""
+"""Most names in a warning; the report has them all."""
 
 
 def left_out(donor: Checkpoint) -> list[str]:
@@ -37,7 +37,7 @@ def left_out(donor: Checkpoint) -> list[str]:
 
 
 def left_out_warning(name: str, files: list[str]) -> list[str]:
-    """What the user is told; nothing if nothing is left out."""
+    """The warning on files that are left out; empty if there are none."""
     if not files:
         return []
     more = f" and {len(files) - SHOWN} more (report.json)" if len(files) > SHOWN else ""

@@ -135,7 +135,7 @@ def own_class(name: object) -> Any:
 
 
 def harmless(config: Any, *, trusted: bool = False) -> Any:
-    """A configuration without what would load other files or code than lie there by name.
+    """Remove from a configuration what would load other files, or code.
 
     Args:
         config: The parsed `config.json`, or a part of it.
@@ -196,9 +196,9 @@ def _untrusted(what: str, where: str) -> UnsupportedError:
 
 @contextmanager
 def _unasked() -> Iterator[None]:
-    """Code that a class of transformers comes upon in folders below is refused, too.
+    """Refuse code in subfolders, too, which transformers would ask about.
 
-    Such a class hands nothing on of whom the user trusts, and would ask on the terminal.
+    Classes that load subfolders do not pass on whether code is trusted, and would prompt for it.
     """
     from transformers import dynamic_module_utils as code
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class MemoryCheckpoint:
-    """Tensors that live in memory.
+    """A checkpoint of tensors in memory.
 
     Tied weights (two names, one storage) are listed once, under the first name.
 
@@ -87,7 +87,7 @@ class MemoryCheckpoint:
         out[: len(data)] = data
 
     def run_like(self, other: Checkpoint | None) -> None:
-        """Take another checkpoint of the same tensors for what says how these are run."""
+        """Use the configuration and tokenizer of another checkpoint of the same tensors."""
         if other is not None:
             self.like, self.config = other, other.config
 

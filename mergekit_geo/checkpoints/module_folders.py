@@ -17,7 +17,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 @dataclass(frozen=True)
 class Module:
-    """One module.
+    """A module of a sentence-transformers model.
 
     Attributes:
         index: Its place.
@@ -43,7 +43,7 @@ class Module:
 
     @property
     def pickles(self) -> tuple[Path, ...]:
-        """What could be weights, but could run code as well."""
+        """Files that may be pickled weights, which can run code."""
         return tuple(path for path in self.files if path.suffix in PICKLES)
 
     @property
@@ -53,7 +53,7 @@ class Module:
 
     @property
     def companions(self) -> tuple[Path, ...]:
-        """What is copied as it is."""
+        """Files that are copied unchanged."""
         return tuple(p for p in self.files if not p.name.endswith((SAFE, SHARDS, *PICKLES)))
 
 

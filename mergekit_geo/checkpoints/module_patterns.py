@@ -16,7 +16,7 @@ from mergekit_geo.errors import FormatError
 from mergekit_geo.files.sound_json import brief
 
 PLAIN = re.compile(r"\^?(\w|\\?[.-])*")
-"""A name, in which nothing can be tried twice."""
+"""Expressions that match a plain name, without backtracking."""
 
 LONGEST, SECONDS = 10_000, 5.0
 """Most characters of an expression, and most seconds of all matching."""

@@ -25,25 +25,25 @@ WEIGHTED = frozenset(
     {"CNN", "Dense", "LSTM", "LayerNorm", "StaticEmbedding", "WeightedLayerPooling",
      "WordEmbeddings"}
 )  # fmt: skip
-"""Modules that are nothing without weights."""
+"""Modules that need weights."""
 
 RENAMED = {
     "word_embedding_dimension": "embedding_dimension",
     "in_word_embedding_dimension": "in_embedding_dimension",
 }
-"""Settings by the names that they had before sentence-transformers 5.4."""
+"""Names of settings before sentence-transformers 5.4, and since."""
 
 MODES = {
     "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean", "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean", "pooling_mode_lasttoken": "lasttoken",
 }  # fmt: skip
-"""How pooling was told before, a flag for each, and since."""
+"""Flags that chose the pooling before, and the value that does since."""
 
 PROCESSORS = (
     "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json",
 )  # fmt: skip
-"""Settings of what turns pictures, videos and sounds into inputs."""
+"""Files with settings of processors for images, video and audio."""
 
 NAMES = ("_type", "_class")
 """Ends of keys whose values are names of classes, which have come to be called otherwise."""
@@ -72,7 +72,7 @@ def mergeable(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None
 
 @dataclass(frozen=True)
 class Parent:
-    """What a model has of modules.
+    """The sentence-transformers modules of a model.
 
     Attributes:
         name: What the user calls it.
@@ -100,7 +100,7 @@ class Parent:
         }
 
     def problems(self) -> Iterator[str]:
-        """Why modules cannot be taken over."""
+        """Reasons why the modules cannot be copied."""
         for module in self.modules:
             if not module.is_apart:
                 continue
@@ -180,7 +180,7 @@ def _today(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differing_texts(donor: Parent, other: Parent) -> Iterator[str]:
-    """How texts are prepared, where it is not the same in both."""
+    """Settings of text inputs that differ."""
     assert donor.folder is not None
     for pattern in ("sentence_*_config.json", "config_sentence_transformers.json"):
         for path in sorted(donor.folder.glob(pattern)):
@@ -188,7 +188,7 @@ def _differing_texts(donor: Parent, other: Parent) -> Iterator[str]:
 
 
 def _differing_inputs(donor: Parent, other: Parent) -> Iterator[str]:
-    """How pictures, videos and sounds are prepared, where it is not the same in both."""
+    """Settings of image, video and audio inputs that differ."""
     for file in PROCESSORS if donor.folder and other.folder else ():
         holders = [parent for parent in (donor, other) if (_place(parent) / file).is_file()]
         if len(holders) == 1:
@@ -200,7 +200,7 @@ def _differing_inputs(donor: Parent, other: Parent) -> Iterator[str]:
 
 
 def _differing(file: str, donor: Parent, other: Parent) -> Iterator[str]:
-    """Settings in a file that both state, and not the same: the output has the donor's."""
+    """Settings in a file that both state and that differ; the output has the donor's."""
     one, two = (_read(_place(parent) / file) for parent in (donor, other))
     for key in sorted({*one} & {*two}):
         if one[key] != two[key] and not (key == "__version__" or key.endswith(NAMES)):

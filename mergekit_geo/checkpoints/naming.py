@@ -15,7 +15,7 @@ from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.loading import load_config, own_class
 
 RECOMPUTED = ("position_ids", "inv_freq", "masked_bias")
-"""Last parts of the names of buffers that models make anew and old checkpoints still hold."""
+"""Last name parts of buffers that models recompute, but old checkpoints still hold."""
 
 MASK = re.compile(r"(?:^|\.)(?:attn|attention)\.bias$")
 """A causal mask of GPT-2 and its kin, where the architecture has no such parameter."""
@@ -25,7 +25,7 @@ COUNTERS = ("num_batches_tracked",)
 
 
 def may_be_buffer(name: str) -> bool:
-    """Whether a tensor is called as those are that models make anew.
+    """Whether a name is that of a buffer which models recompute.
 
     Example:
         >>> may_be_buffer("h.0.attn.bias"), may_be_buffer("h.0.mlp.c_fc.bias")
@@ -46,7 +46,7 @@ def is_counter(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Schema:
-    """What an architecture calls its tensors.
+    """Tensor names of an architecture.
 
     Attributes:
         expected: Names in the loaded model; empty where the architecture is not known.
@@ -93,11 +93,11 @@ class Schema:
         return self.is_buffer(name) or self._is_idle(name)
 
     def is_aside(self, name: str) -> bool:
-        """Whether transformers leaves it aside, and it is no buffer that every model makes anew."""
+        """Whether transformers ignores it, although it is not a recomputed buffer."""
         return self._is_idle(name) and not self.is_buffer(name)
 
     def is_buffer(self, name: str) -> bool:
-        """Whether models fill it without a checkpoint."""
+        """Whether models compute it without a checkpoint."""
         if name.rpartition(".")[2] in RECOMPUTED or is_counter(name):
             return True
         return bool(MASK.search(name)) and bool(self.expected) and name not in self.expected
@@ -156,6 +156,6 @@ def _schema(architecture: Any, config: Any) -> Schema:
 
 
 def _patterns(model: Any, attribute: str) -> tuple[str, ...]:
-    """What a model's class and those of its parts declare."""
+    """Patterns that a model's class and those of its parts declare."""
     parts = (getattr(part, attribute, None) or () for part in model.modules())
     return tuple(sorted({str(pattern) for part in parts for pattern in part}))

@@ -47,7 +47,7 @@ def count_parameters(checkpoint: Checkpoint) -> int:
 
 
 def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "parent") -> ModelEntry:
-    """How a report names an input."""
+    """The report's entry of an input."""
     stated = stated_license(checkpoint)
     entry = ModelEntry(
         name=checkpoint.name,

@@ -55,6 +55,6 @@ def refuse_links(folder: Path, needed: Sequence[Path], name: str) -> None:
 
 
 def _blobs(home: Path) -> list[Path]:
-    """Where the files of a snapshot lie; of a folder in one, too."""
+    """Folders with the files of a snapshot in the Hub's cache, or of a folder in one."""
     found = (place.parent for place in home.parents if place.name == "snapshots")
     return [repo / "blobs" for repo in found if REPOSITORY.fullmatch(repo.name)]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mergekit_geo.errors import ChangedError
 
 Bytes = NDArray[np.uint8]
-"""One-dimensional and contiguous: what tensors are made of while they are on their way."""
+"""A contiguous one-dimensional buffer of bytes."""
 
 
 def read_into(file: FileIO, position: int, out: Bytes) -> None:

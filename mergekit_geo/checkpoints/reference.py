@@ -58,13 +58,13 @@ def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:
 
 
 def _runs(checkpoint: Checkpoint) -> bool:
-    """Whether it says what module its tensors belong to."""
+    """Whether it has the configuration of a module to run."""
     module = getattr(checkpoint, "module", None)
     return module is not None or bool(checkpoint.config.get("architectures"))
 
 
 def _is_like(bare: MemoryCheckpoint, other: Checkpoint) -> bool:
-    """Whether another model says it of the same tensors."""
+    """Whether another model has the same tensors, and a configuration."""
     return _runs(other) and other.tensors.keys() == bare.tensors.keys()
 
 

@@ -32,12 +32,12 @@ class AlignedCheckpoint:
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """Name as the user gave it."""
         return self.checkpoint.name
 
     @property
     def revision(self) -> str | None:
-        """Commit of the Hub, where it comes from there."""
+        """Commit on the Hub; None if it comes from elsewhere."""
         return self.checkpoint.revision
 
     @property
@@ -58,7 +58,7 @@ class AlignedCheckpoint:
 
     @property
     def license(self) -> License | None:
-        """What its card states."""
+        """License that its model card states."""
         return stated_license(self.checkpoint)
 
     @property

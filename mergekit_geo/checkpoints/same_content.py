@@ -18,7 +18,7 @@ BLOCK = 1 << 20
 def differences(
     local: Mapping[str, Path], remote: Iterable[RepoFile], advance: Callable[[int], None]
 ) -> list[str]:
-    """What is not the same, a line each; empty if all is.
+    """List the files that differ, one line each; empty if all are the same.
 
     Args:
         local: Name in the repository to file.
@@ -38,7 +38,7 @@ def differences(
 
 
 def _same_hash(path: Path, file: RepoFile, advance: Callable[[int], None]) -> bool:
-    """Large files are known by their SHA-256, others by git's SHA-1 of a blob."""
+    """Compare hashes: SHA-256 for large files, git's blob SHA-1 for others."""
     if file.lfs is not None:
         return _digest(path, hashlib.sha256(), advance) == file.lfs.sha256
     begun = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)

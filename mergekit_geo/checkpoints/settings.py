@@ -19,7 +19,7 @@ SILENT = frozenset(
 """Keys that do not change what the weights mean, or that are compared elsewhere."""
 
 ROPE, ROPES = "rope_parameters", ("rope_theta", "rope_scaling", "rope_parameters")
-"""What rotary embeddings are told by since transformers 5, and before."""
+"""Keys of rotary embeddings, since transformers 5 and before."""
 
 Pair = tuple[Any, Any]
 
@@ -70,7 +70,7 @@ def _loaded(keys: list[str], mine: Config, theirs: Config) -> dict[str, Pair]:
 
 
 def _place(key: str) -> str:
-    """Where transformers keeps it."""
+    """Path of a setting in transformers' configurations."""
     above, dot, last = key.rpartition(".")
     return f"{above}{dot}{ROPE}" if last in ROPES else key
 

@@ -64,7 +64,7 @@ def _told(checkpoint: Checkpoint, count: int, example: str) -> str:
 
 
 def _odd(tensors: Mapping[str, TensorInfo], config: Config) -> Iterator[str]:
-    """Names of tensors whose shapes give reason to ask."""
+    """Names of tensors whose shapes look wrong."""
     shapes = [info.shape for info in tensors.values() if len(info.shape) >= MATRIX]
     widest = max((size for shape in shapes for size in shape), default=0)
     sizes = _embedding(config)

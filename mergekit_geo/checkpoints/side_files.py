@@ -21,7 +21,7 @@ TOKENIZER = (
 """The tokenizer, and how it writes conversations, as glob patterns."""
 
 SENTENCES = (MODULES, "sentence_*_config.json", "config_sentence_transformers.json")
-"""What makes a model one of sentence-transformers, beside the folders of its modules."""
+"""Files of sentence-transformers beside a model, as glob patterns."""
 
 PATTERNS = (
     *TOKENIZER, *SENTENCES, "config.json", "generation_config.json", "processor_config.json",
@@ -29,7 +29,7 @@ PATTERNS = (
     "LICENSE*", "LICENCE*", "License*", "license*", "COPYING*", "NOTICE*", "Notice*",
     "USE_POLICY*",
 )  # fmt: skip
-"""What is copied from the donor, beside the files of its modules."""
+"""Files that are copied from the donor, except those of modules, as glob patterns."""
 
 MODULE_FILE = re.compile(r"\d+_\w+/.+\.(json|txt|model|safetensors)")
 """A file of a module, by the names that sentence-transformers gives their folders."""
@@ -44,7 +44,7 @@ def companion_files(folder: Path) -> list[Path]:
 
 
 def foreign_links(folder: Path) -> list[Path]:
-    """What would be companions, and are links that lead out of the folder."""
+    """Side files that are links out of the folder, and so are not copied."""
     return [file for file in _beside(folder) if not is_own(folder, file)]
 
 

@@ -13,7 +13,7 @@ from mergekit_geo.checkpoints.renamed import original
 
 @dataclass(frozen=True)
 class Source:
-    """One place.
+    """A folder or repository that a checkpoint comes from.
 
     Attributes:
         name: What the user calls it.
@@ -27,7 +27,7 @@ class Source:
 
     @property
     def pinned(self) -> str:
-        """A reference to just this, whatever a branch is moved to.
+        """A reference to this commit, wherever branches move.
 
         >>> Source("org/a@main", "5d0f2e8", None).pinned, Source("a", None, Path("a")).pinned
         ('org/a@5d0f2e8', 'a')

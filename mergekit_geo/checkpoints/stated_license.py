@@ -43,7 +43,7 @@ class HasCard(Protocol):
 
     @property
     def license(self) -> License | None:
-        """None where no card states one."""
+        """License that the model card states; None if it states none."""
 
 
 def stated_license(checkpoint: object) -> License | None:
@@ -52,7 +52,7 @@ def stated_license(checkpoint: object) -> License | None:
 
 
 def license_in(folder: Path) -> License | None:
-    """What the README.md of a folder states; a card that cannot be read states nothing."""
+    """License in the README.md of a folder; None if it has none, or cannot be read."""
     card = folder / CARD
     try:
         if not card.is_file() or card.stat().st_size > MOST:
@@ -63,7 +63,7 @@ def license_in(folder: Path) -> License | None:
 
 
 def license_of(metadata: Mapping[str, Any]) -> License | None:
-    """What a card's front matter states.
+    """License in a card's front matter.
 
     Example:
         >>> license_of({"license": "other", "license_name": "mine", "license_link": "LICENSE"})

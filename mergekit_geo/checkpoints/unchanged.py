@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What tells a file from one that took its place, or from what it was.
+    """Identity and state of a file, by which replacement and change are detected.
 
     Attributes:
         path: Where it was.
@@ -36,7 +36,7 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
-        """The file as it is now, before anything of it is read."""
+        """Stamp of a file as it is now, before anything of it is read."""
         return cls._from(path, path.stat())
 
     @classmethod
@@ -44,7 +44,7 @@ class Stamp:
         return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def require(self) -> None:
-        """Refuse another file in its place, and the same with a change.
+        """Refuse a file that was replaced or changed since.
 
         Raises:
             ChangedError: It is one of these, or is gone.
@@ -57,7 +57,7 @@ class Stamp:
             raise _changed(self.path)
 
     def open(self) -> FileIO:
-        """The file, open for reading.
+        """Open the file for reading, and check that it is unchanged.
 
         Raises:
             ChangedError: It is another one, or not what it was.
@@ -98,7 +98,7 @@ def require_unchanged(checkpoints: Iterable[Checkpoint]) -> None:
 
 @contextmanager
 def unchanged(checkpoints: Iterable[Checkpoint]) -> Iterator[None]:
-    """Work on checkpoints, at the end of which their files are what they were.
+    """Context of work on checkpoints; checks at the end that their files are unchanged.
 
     Raises:
         ChangedError: They are not, whatever else went wrong because of that.

@@ -136,7 +136,7 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 
 
 def _converted(folder: Path) -> Vocabulary | None:
-    """What transformers makes of a SentencePiece or other model; None where it cannot."""
+    """Vocabulary after transformers' conversion of a SentencePiece or other model, or None."""
     try:
         vocabulary: Vocabulary = load_tokenizer(folder).get_vocab()
     except Exception:  # its converters raise anything, and need packages that may be missing

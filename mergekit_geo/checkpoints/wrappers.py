@@ -61,14 +61,14 @@ def _has_wrappers(names: str) -> bool:
 
 
 def _prefix(names: Iterable[str]) -> str:
-    """What a wrapper has put before every name; empty if nothing."""
+    """Prefix that a wrapper has put before every name; empty if none."""
     found = list(names)
     every = (p for p in PREFIXES if found and all(name.startswith(p) for name in found))
     return next(every, "")
 
 
 def note(stored: Mapping[str, object], clean: Mapping[str, object], where: str) -> str:
-    """What was done to the names, empty if nothing was."""
+    """A note on what was removed from the names; empty if nothing was."""
     if stored.keys() == clean.keys():
         return ""
     pairs = zip(stored, clean, strict=True)

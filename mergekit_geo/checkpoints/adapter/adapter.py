@@ -70,7 +70,7 @@ class AdapterCheckpoint:
 
     @property
     def warnings(self) -> list[str]:
-        """Whether the adapter says that it belongs to another base."""
+        """Warnings, such as an adapter that names another base."""
         stated, found = self.adapter.settings.base, self.base.name.partition("@")[0]
         if not stated or Path(stated).name == Path(found).name:
             return []
@@ -138,7 +138,7 @@ class AdapterCheckpoint:
         )
 
     def _companions(self) -> AdapterCompanions | None:
-        """None for a base in memory, which has no files."""
+        """Side files of base and adapter; None for a base in memory, which has no files."""
         if self.base.folder is None:
             return None
         whole = [c for c in self.changes.by_tensor.values() if c.replaced and c.is_embedding]
@@ -172,7 +172,7 @@ class AdapterCheckpoint:
             part[:] = values
 
     def _fill(self, name: str, start: int, values: Array) -> None:
-        """The base's elements from a position on, or what the adapter puts in their place."""
+        """Read the base's elements from a position on, or those that replace them."""
         replaced = self.changes.by_tensor[name].replaced
         _read(self.adapter if replaced else self.base, replaced or name, start, values)
 

@@ -47,7 +47,7 @@ def match(base: Base, adapter: Adapter) -> Changes:
 
 
 def is_ordinary(base: Base, adapter: Adapter) -> bool:
-    """Whether headers settle everything, so that transformers need not be imported.
+    """Whether headers suffice, so that transformers need not be imported.
 
     In the layers of a causal language model nothing is tied, and where weights are stored (in, out)
     peft has noted it.

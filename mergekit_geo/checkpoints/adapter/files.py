@@ -30,19 +30,19 @@ class Adapter(Protocol):
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """Name as the user gave it."""
 
     @property
     def revision(self) -> str | None:
-        """Commit of the Hub, where it comes from there."""
+        """Commit on the Hub; None if it comes from elsewhere."""
 
     @property
     def folder(self) -> Path:
-        """Where its configuration lies."""
+        """Folder of its configuration."""
 
     @property
     def settings(self) -> LoraSettings:
-        """What its configuration says."""
+        """Settings from its configuration."""
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:

@@ -27,7 +27,7 @@ EXACT: dict[str, type[np.floating[Any]]] = {
     "F32": np.float64,
     "F64": np.float64,
 }
-"""What sums on top of a stored dtype are made in: wide enough that one rounding decides."""
+"""Dtype of sums by stored dtype: wide enough that only one rounding happens."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class LowRank:
             np.multiply(block, factor, out=block)
 
     def factors(self, read: Callable[[int, Array], None]) -> Array:
-        """What rows, or columns, of the sum are multiplied by to have their magnitude.
+        """Factors that give rows, or columns, of the sum their magnitude (DoRA).
 
         Args:
             read: Fills an array with the elements of W from a position on.

@@ -40,7 +40,7 @@ ADAPTER = re.compile(r"(\.lora_(?:A|B|embedding_A|embedding_B|magnitude_vector))
 """The adapter's name in peft's modules, which states that trainers save themselves still have."""
 
 ORIGINAL = ".original_module."
-"""What peft writes of a resized embedding beside its copy: that again, and what it was."""
+"""Part of names that peft adds for a resized embedding: duplicates, and the original."""
 
 Parts = dict[str, str]
 """From a part of a change (`a`, `b`, `added`, `magnitude`, `replaced`) to the adapter's tensor."""
@@ -72,12 +72,12 @@ class Change:
 
     @property
     def is_embedding(self) -> bool:
-        """Whether it is about the rows of tokens."""
+        """Whether it changes an embedding's rows."""
         return self.module.rpartition(".")[2] in EMBEDDINGS
 
     @property
     def is_sum(self) -> bool:
-        """Whether anything is added to values, rather than only put in their place."""
+        """Whether it adds to values, rather than only replacing them."""
         return bool(self.a or self.added)
 
 
@@ -135,7 +135,7 @@ def _parts(adapter: Adapter) -> dict[str, Parts]:
 
 
 def _part(key: str, adapter: Adapter) -> tuple[str, str]:
-    """The tensor that one of the adapter's is about, and its part in the change."""
+    """Target tensor of an adapter's tensor, and its part in the change."""
     plain = ADAPTER.sub(r"\1", SAVED.sub("", COMPONENT.sub("", key)))
     if not plain.startswith(PREFIX):
         raise FormatError(
@@ -157,7 +157,7 @@ def _part(key: str, adapter: Adapter) -> tuple[str, str]:
 
 
 def _change(target: str, parts: Parts, base: Base, adapter: Adapter) -> Change:
-    """All about one tensor, its scale and its layout."""
+    """The change of one tensor, with scale and layout."""
     settings, schema = adapter.settings, base.schema
     module, a = target.rpartition(".")[0], parts.get("a", "")
     wanted = {"a", "b", "magnitude"} if settings.dora else {"a", "b"}

@@ -37,7 +37,7 @@ SILENT = frozenset({
 """Settings of the training, and those whose effect is seen in the tensors."""
 
 LARGEST = 1 << 31
-"""No rank: a matrix has fewer rows."""
+"""Upper bound of ranks: no matrix has as many rows."""
 
 HARMLESS_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
 """Values of `init_lora_weights` that do not modify the base's weights."""
@@ -45,7 +45,7 @@ HARMLESS_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """What is needed of the configuration to know the weights.
+    """Settings of an adapter that determine the weights.
 
     Attributes:
         base: Name of the base model; empty where none is stated.
@@ -121,7 +121,7 @@ def read_settings(path: Path, name: str) -> LoraSettings:
 
 
 def refuse_others(raw: Mapping[str, Any], name: str) -> None:
-    """Refuse whatever does more, or something else, than adding a product.
+    """Refuse settings by which an adapter does more than adding a product.
 
     Raises:
         UnsupportedError: With the setting's name, and the way out.

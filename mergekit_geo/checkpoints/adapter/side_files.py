@@ -93,7 +93,7 @@ class AdapterCompanions:
 
     @property
     def brings(self) -> bool:
-        """Whether anything is not as it is beside the base."""
+        """Whether any side file differs from the base's."""
         tokenizer = self.differing and not (self._is_beyond and self._template is None)
         return bool(tokenizer or self.modules)
 
