@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mergekit_geo.errors import GeoError as GeoError
     from mergekit_geo.evaluation.objective import FunctionObjective as FunctionObjective
     from mergekit_geo.landscapes.config import View as View
-    from mergekit_geo.outputs.config import Output as Output
+    from mergekit_geo.outputs.config import OutputConfig as OutputConfig
     from mergekit_geo.recipes.run import run as run
     from mergekit_geo.records.reading import read_report as read_report
     from mergekit_geo.selection.config import Choosing as Choosing
@@ -60,7 +60,7 @@ _HOMES = {
     "GeoError": "errors",
     "LandscapeResult": "commands.landscape",
     "MergeResult": "commands.result",
-    "Output": "outputs.config",
+    "OutputConfig": "outputs.config",
     "PathResult": "commands.path",
     "PushResult": "commands.push",
     "Radii": "curvature.levels",
@@ -87,11 +87,16 @@ _HOMES = {
     "soup": "commands.soup",
 }
 
+_RENAMED = {"Output": "OutputConfig"}
+"""Names of earlier versions, importable for one version more, to the names of today."""
+
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
+    if name in _RENAMED:
+        return _renamed(name, _RENAMED[name])
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
@@ -99,6 +104,17 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _renamed(old: str, new: str) -> object:
+    """What a name of an earlier version means today; the user is told at every use."""
+    from warnings import warn
+
+    text = (
+        f"mergekit_geo.{old} is called mergekit_geo.{new}; the old name goes with the next version"
+    )
+    warn(text, DeprecationWarning, stacklevel=3)
+    return __getattr__(new)
 
 
 def __dir__() -> list[str]:

@@ -129,7 +129,7 @@ def merge(place: Place) -> Iterator[Row]:
         seconds = []
         for device, out in zip(("cpu", place.device), outs.values(), strict=True):
             began = time.perf_counter()
-            output = geo.Output(device=device, fsync=False)
+            output = geo.OutputConfig(device=device, fsync=False)
             work(parents, out, output=output, data=None, sharpness="off")
             seconds.append(time.perf_counter() - began)
         yield Row(name, _units(*outs.values()), 1, *seconds)
@@ -267,7 +267,8 @@ def finetune(place: Place) -> Iterator[Row]:
         found = geo.finetune(
             place.models[0], out, train_data=TRAIN, data=place.held(120), sharpness="off",
             training=geo.Training(steps=3 if place.small else 15, batch_size=16, bf16=bf16),
-            output=geo.Output(overwrite=True, fsync=False), compute=geo.Compute(device=device),
+            output=geo.OutputConfig(overwrite=True, fsync=False),
+            compute=geo.Compute(device=device),
         )  # fmt: skip
         return [entry.loss for entry in found.measurements.losses]
 

@@ -224,7 +224,7 @@ def store_as(dtype: str, source: Path, folder: Path) -> Path:
     import mergekit_geo as geo
 
     for name in MODELS:
-        output = geo.Output(dtype=dtype, fsync=False)
+        output = geo.OutputConfig(dtype=dtype, fsync=False)
         geo.soup([source / name], folder / dtype / name, data=None, output=output, sharpness="off")
     return folder / dtype
 
@@ -261,7 +261,7 @@ def compare(method: str, jobs: list[Path]) -> list[str]:
     for job in jobs:
         geo.run(
             job / "recipe.yml", job / "ours", data=None, sharpness="off",
-            output=geo.Output(fsync=False),
+            output=geo.OutputConfig(fsync=False),
         )  # fmt: skip
         units = np.concatenate([*units_apart(job / "ours", job / "theirs")])
         close = int((units <= 1).sum())

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 import mergekit_geo as geo
 
 GATE = 3
-WRITTEN = geo.Output(overwrite=True)  # a rerun replaces its own outputs, and nothing else
+WRITTEN = geo.OutputConfig(overwrite=True)  # a rerun replaces its own outputs, and nothing else
 
 
 class Log:

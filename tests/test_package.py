@@ -10,7 +10,7 @@ import mergekit_geo
 
 EXPORTED = [
     "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "FinetuneResult",
-    "Fitting", "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "Output",
+    "Fitting", "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "OutputConfig",
     "PathResult", "PushResult", "Radii", "Sam", "SamArguments", "SamMixin", "SamSummary",
     "SamTrainer", "SharpnessResult", "SoupCallback", "Training", "View", "barrier", "check",
     "finetune", "fit_path", "landscape", "point", "push", "read_report", "run", "sharpness",
@@ -27,6 +27,14 @@ def test_exported_names() -> None:
 def test_unknown_name() -> None:
     with pytest.raises(AttributeError, match="no attribute 'soups'"):
         _ = mergekit_geo.soups  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("old", "new"), mergekit_geo._RENAMED.items())
+def test_a_renamed_thing_is_found_by_its_old_name_with_a_warning(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{old} is called mergekit_geo.{new}") as told:
+        assert getattr(mergekit_geo, old) is getattr(mergekit_geo, new)
+    assert told[0].filename == __file__
+    assert old not in dir(mergekit_geo)
 
 
 def test_version_is_the_distribution_s() -> None:

@@ -20,7 +20,7 @@ import typer
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import BUILTIN, TRAIN, EvalData
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 
 DATA, COMPUTE, OUTPUT, TALK = "Evaluation data", "Compute", "Output", "Talking"
 
@@ -325,7 +325,7 @@ class Writing(Measuring):
         Raises:
             ArgumentError: An invalid setting.
         """
-        output = Output(
+        output = OutputConfig(
             dtype=self.dtype and self.dtype.value,
             max_shard_size=self.max_shard_size,
             overwrite=self.overwrite,

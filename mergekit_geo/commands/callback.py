@@ -19,7 +19,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.errors import ArgumentError, GeoError, PushError
 from mergekit_geo.modules.saving import check_saving, save_module
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.outputs.workspace import check_output
 from mergekit_geo.printable import printable
 from mergekit_geo.processes import agreed, by_first, by_first_alone, is_first
@@ -82,7 +82,7 @@ class SoupCallback(TrainerCallback):
         every: int | str | None = None,
         method: str | Choosing = "uniform",
         members: str | Path | None = None,
-        output: Output = Output(),
+        output: OutputConfig = OutputConfig(),
         data: Data = BUILTIN_TEXT,
         train_data: Data = None,
         compute: Compute = Compute(),

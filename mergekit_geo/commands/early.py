@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.compatibility import Preflight
     from mergekit_geo.evaluation.losses import Data
-    from mergekit_geo.outputs.config import Output
+    from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.selection.config import Choosing
 
 
 def check_early(
     checkpoints: Sequence[Checkpoint],
-    output: Output,
+    output: OutputConfig,
     out: Path | None,
     choosing: Choosing,
     data: Data,

@@ -25,7 +25,7 @@ from mergekit_geo.evaluation.losses import OUTPUT
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.limits import check_count
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.outputs.layout import parse_size
 from mergekit_geo.outputs.workspace import check_output
 from mergekit_geo.outputs.writer import output_errors
@@ -103,7 +103,7 @@ def finetune(
     members: int | None = None,
     seed: int = 0,
     resume: bool = False,
-    output: Output = Output(),
+    output: OutputConfig = OutputConfig(),
     data: Data = BUILTIN_TEXT,
     compute: Compute = Compute(),
     sharpness: str = "quick",

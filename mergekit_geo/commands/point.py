@@ -13,7 +13,7 @@ from mergekit_geo.commands.result import MergeResult
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.path_folder import PathFolder
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def point(
     out: str | Path | None = None,
     *,
     t: float | None = None,
-    output: Output = Output(),
+    output: OutputConfig = OutputConfig(),
     data: Data = BUILTIN_TEXT,
     train_data: EvalData | None = None,
     compute: Compute = Compute(),

@@ -17,7 +17,7 @@ from mergekit_geo.records.reading import read_report
 from mergekit_geo.records.report import Report
 
 if TYPE_CHECKING:
-    from mergekit_geo.outputs.config import Output
+    from mergekit_geo.outputs.config import OutputConfig
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def push(
     return PushResult(report)
 
 
-def prepare_push(output: Output, out: Path | None) -> None:
+def prepare_push(output: OutputConfig, out: Path | None) -> None:
     """Check, before a merge begins, that its output can be pushed.
 
     Raises:
@@ -107,7 +107,7 @@ def prepare_push(output: Output, out: Path | None) -> None:
     check_access(_destination(output))
 
 
-def push_output(report: Report, output: Output, progress: Progress, *, holds: bool) -> Report:
+def push_output(report: Report, output: OutputConfig, progress: Progress, *, holds: bool) -> Report:
     """Push an output that is whole on the disk, if that was asked for.
 
     Args:
@@ -138,7 +138,7 @@ def push_output(report: Report, output: Output, progress: Progress, *, holds: bo
     return report.model_copy(update={"pushed": found, "warnings": warnings})
 
 
-def _destination(output: Output) -> Destination:
+def _destination(output: OutputConfig) -> Destination:
     assert output.push_to is not None
     return Destination(output.push_to, output.private)
 

@@ -12,7 +12,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.config import Fitting
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.selection.config import Choosing
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Request:
     rule: Rule
     settings: dict[str, Any]
     flags: Sequence[str]
-    output: Output
+    output: OutputConfig
     data: Data
     compute: Compute
     sharpness: str = "quick"

@@ -15,7 +15,7 @@ from mergekit_geo.commands.soup import BUILTIN_TEXT
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.geometry.sphere import Antipodal, slerp_or_karcher
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def slerp(
     t: float | None = None,
     weights: Sequence[float] | None = None,
     antipodal: Antipodal = "error",
-    output: Output = Output(),
+    output: OutputConfig = OutputConfig(),
     data: Data = BUILTIN_TEXT,
     train_data: EvalData | None = None,
     compute: Compute = Compute(),

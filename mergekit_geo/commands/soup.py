@@ -21,7 +21,7 @@ from mergekit_geo.connectivity.config import FITTED, Fitting
 from mergekit_geo.connectivity.path_folder import named_route
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.selection.config import PAIR, Choosing
 
@@ -43,7 +43,7 @@ def soup(
     weights: Sequence[float] | None = None,
     normalize: bool = True,
     choosing: Choosing = Choosing(),
-    output: Output = Output(),
+    output: OutputConfig = OutputConfig(),
     data: Data = BUILTIN_TEXT,
     train_data: Data = None,
     compute: Compute = Compute(),
@@ -107,7 +107,7 @@ def soup_request(
     weights: Sequence[float] | None = None,
     normalize: bool = True,
     choosing: Choosing = Choosing(),
-    output: Output = Output(),
+    output: OutputConfig = OutputConfig(),
     data: Data = BUILTIN_TEXT,
     train_data: Data = None,
     compute: Compute = Compute(),

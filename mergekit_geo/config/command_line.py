@@ -18,8 +18,8 @@ def command_line(words: Iterable[str], *settings: DataclassInstance) -> str:
     """`geo-merge` with these words, and the flags of every setting that is not the default.
 
     Example:
-        >>> from mergekit_geo.outputs.config import Output
-        >>> command_line(["soup", "a b", "c"], Output(dtype="float16", fsync=False))
+        >>> from mergekit_geo.outputs.config import OutputConfig
+        >>> command_line(["soup", "a b", "c"], OutputConfig(dtype="float16", fsync=False))
         "geo-merge soup 'a b' c --dtype=float16 --no-fsync"
     """
     flags = [flag for setting in settings for flag in changed_flags(setting)]

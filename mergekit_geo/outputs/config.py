@@ -15,7 +15,7 @@ REQUIRABLE = (None, "not-worse")
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputConfig:
     """How a merged checkpoint is written.
 
     Attributes:
@@ -62,6 +62,6 @@ class Output:
         return None if self.dtype is None else DTYPES[self.dtype]
 
     @property
-    def local(self) -> Output:
+    def local(self) -> OutputConfig:
         """Copy without the settings of what follows once the output is written: push and gate."""
         return replace(self, push_to=None, private=False, require=None)

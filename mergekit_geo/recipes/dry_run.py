@@ -14,7 +14,7 @@ from mergekit_geo.checkpoints.origin import count_parameters, model_entry, prove
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
-from mergekit_geo.outputs.config import DTYPES, Output
+from mergekit_geo.outputs.config import DTYPES, OutputConfig
 from mergekit_geo.outputs.workspace import resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
 from mergekit_geo.recipes.plan import Prepared, prepare
@@ -52,7 +52,7 @@ def dry_run(
     out: str | Path | None = None,
     *,
     models: Mapping[str, Model] | None = None,
-    output: Output = Output(),
+    output: OutputConfig = OutputConfig(),
     data: Data = None,
     seed: int | None = None,
     meant: Collection[str] = (),
@@ -104,7 +104,7 @@ def _measured(
     prepared: Prepared,
     anchors: tuple[Checkpoint, ...],
     out: str | Path | None,
-    output: Output,
+    output: OutputConfig,
     how: EvalData,
 ) -> PlanMeasurements:
     resolved, by_loss = prepared.resolved, prepared.inputs.method.by_loss
@@ -128,7 +128,7 @@ def _measured(
 
 
 def _members(
-    prepared: Prepared, out: Path | None, output: Output, how: EvalData
+    prepared: Prepared, out: Path | None, output: OutputConfig, how: EvalData
 ) -> list[PlannedMember]:
     if not prepared.members:
         return []

@@ -18,13 +18,13 @@ from mergekit_geo.recipes.training import Orders, Ready, ready
 from mergekit_geo.records.plan import PlannedMember
 
 if TYPE_CHECKING:
-    from mergekit_geo.outputs.config import Output
+    from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.recipes.members import Member
     from mergekit_geo.recipes.plan import Prepared
 
 
 def planned_members(
-    prepared: Prepared, out: Path | None, output: Output, how: EvalData
+    prepared: Prepared, out: Path | None, output: OutputConfig, how: EvalData
 ) -> list[PlannedMember]:
     """What training would come to, from bases and data that are here.
 

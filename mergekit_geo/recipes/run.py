@@ -17,7 +17,7 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.config import FITTED, Fitting
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
 from mergekit_geo.recipes.places import folder_of_members
@@ -37,7 +37,7 @@ def run(
     out: str | Path | None = None,
     *,
     models: Mapping[str, Model] | None = None,
-    output: Output = Output(),
+    output: OutputConfig = OutputConfig(),
     data: Data = BUILTIN_TEXT,
     train_data: EvalData | None = None,
     compute: Compute = Compute(),
@@ -106,7 +106,7 @@ class _Call:
     """What the call says, over what the recipe says."""
 
     out: Path | None
-    output: Output
+    output: OutputConfig
     data: Data
     train_data: EvalData | None
     compute: Compute
@@ -160,7 +160,7 @@ def _with_members(
     )
 
 
-def _output(recipe: Recipe, output: Output) -> Output:
+def _output(recipe: Recipe, output: OutputConfig) -> OutputConfig:
     dtype = output.dtype or recipe.out_dtype or recipe.dtype
     return replace(output, dtype=dtype, push_to=output.push_to or recipe.push_to)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import EvalData
     from mergekit_geo.evaluation.losses import Data
-    from mergekit_geo.outputs.config import Output
+    from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.progress import Progress
     from mergekit_geo.records.report import Report
     from mergekit_geo.records.training import FinetuneMeasurements
@@ -47,7 +47,7 @@ class Orders:
     read_as: EvalData
     data: Data
     compute: Compute
-    output: Output
+    output: OutputConfig
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _tuning(member: Member, orders: Orders) -> Tuning:
     return make_tuning(orders.known.get(entry.model, entry.model), asked)
 
 
-def _ready(member: Member, first: Tuning, folder: Path, output: Output) -> Ready:
+def _ready(member: Member, first: Tuning, folder: Path, output: OutputConfig) -> Ready:
     warnings = tuple(f"{member.name}: {text}" for text in overlap_warnings(first))
     asked = replace(first.asked, data=None, seed=first.asked.seed + member.offset)
     tuning = replace(first, asked=asked, plan=LossPlan(reason=ELSEWHERE))

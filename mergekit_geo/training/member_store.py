@@ -93,8 +93,8 @@ class KeptMembers:
             raise OutputExistsError(
                 f"{len(there)} members of an earlier run are there",
                 where=str(self.folder),
-                remedy="train(resume_from_checkpoint=True) goes on with it; Output(overwrite=True) "
-                "throws them away; or name another folder",
+                remedy="train(resume_from_checkpoint=True) goes on with it; "
+                "OutputConfig(overwrite=True) throws them away; or name another folder",
             )
         for member in there:
             if step == 0 or member.step > last_step:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mergekit_geo.errors import ArgumentError, OutputExistsError
 from mergekit_geo.files.sound_json import read_json
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.workspace import (
     Workspace,
@@ -63,7 +63,7 @@ class TrainingFolder:
         self,
         out: Path,
         identity: dict[str, Any],
-        output: Output,
+        output: OutputConfig,
         *,
         resume: bool,
         keep: tuple[str, ...] = (STATES,),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.evaluation.losses import Data, LossPlan
     from mergekit_geo.evaluation.objective import Objective
-    from mergekit_geo.outputs.config import Output
+    from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.training.config import SamArguments
     from mergekit_geo.training.hyperparameters import Training
 
@@ -50,7 +50,7 @@ class Asked:
     training: Training
     sam: SamArguments
     seed: int
-    output: Output
+    output: OutputConfig
     data: Data
     compute: Compute
     sharpness: str

@@ -21,7 +21,7 @@ from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.errors import IncompatibleError
 from mergekit_geo.modules.load import quiet_transformers
-from mergekit_geo.outputs.config import Output
+from mergekit_geo.outputs.config import OutputConfig
 from tests.checkpoints.adapter_models import (
     loaded,
     make_adapter,
@@ -73,7 +73,7 @@ def known_to(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
-QUIET = Output(fsync=False)
+QUIET = OutputConfig(fsync=False)
 
 
 def test_the_output_has_what_adapters_were_trained_with(pair: list[Path], tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.checkpoints.hub_process import command_line, succeeded
 from tests.checkpoints.hub_server import serve_hub
 from tests.conftest import Save
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 
 
 def files(folder: Path) -> set[str]:
@@ -37,7 +37,7 @@ def files(folder: Path) -> set[str]:
 
 def soup(*models: Path, **more: object) -> geo.MergeResult:
     out = models[0].parent / "out"
-    return geo.soup(models, out, data=None, output=geo.Output(fsync=False, **more))  # type: ignore[arg-type]
+    return geo.soup(models, out, data=None, output=geo.OutputConfig(fsync=False, **more))  # type: ignore[arg-type]
 
 
 # --- what is copied, and what is named
@@ -316,7 +316,7 @@ def component(folder: Path, *, shards: bool = False) -> Path:
 def test_a_diffusers_component_keeps_its_file_names(tmp_path: Path, *, shards: bool) -> None:
     a, b = (component(tmp_path / n / "vae", shards=shards) for n in "ab")
     size = "100" if shards else "5GB"
-    output = geo.Output(fsync=False, dtype="float16", max_shard_size=size)
+    output = geo.OutputConfig(fsync=False, dtype="float16", max_shard_size=size)
     out = geo.soup([a, b], tmp_path / "out", data=None, output=output).out
     assert out is not None
     ours = {"README.md", "merge.json", "report.json", "report.html"}

@@ -18,7 +18,7 @@ from tests.conftest import Save
 @pytest.fixture
 def out(save: Save, tmp_path: Path) -> Path:
     """An output of two shards."""
-    output = geo.Output(fsync=False, max_shard_size="120")
+    output = geo.OutputConfig(fsync=False, max_shard_size="120")
     geo.soup([save("a"), save("b")], tmp_path / "out", output=output, data=None)
     return tmp_path / "out"
 

@@ -201,7 +201,7 @@ def tiny_bert(folder: Path, seed: int) -> Path:
 
 def merged_as_loaded(first: Path, second: Path, out: Path) -> list[str]:
     """The warnings of a soup that transformers loads as the mean of what it loads of the two."""
-    result = geo.soup([first, second], out, data=None, output=geo.Output(fsync=False))
+    result = geo.soup([first, second], out, data=None, output=geo.OutputConfig(fsync=False))
     a, b = (AutoModelForMaskedLM.from_pretrained(folder).state_dict() for folder in (first, second))
     model, told = AutoModelForMaskedLM.from_pretrained(out, output_loading_info=True)
     assert not told["missing_keys"]
@@ -312,7 +312,7 @@ def test_an_index_that_names_what_a_model_needs(tmp_path: Path, lost: str) -> No
         open_checkpoint(tmp_path / "a")
 
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 OLD = {"rope_theta": 10000.0}
 LONG = {"rope_theta": 10000.0, "rope_scaling": {"type": "linear", "factor": 4.0}}
 

@@ -37,7 +37,7 @@ from tests.checkpoints.adapter_models import (
     units,
 )
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 HELD_OUT = geo.EvalData(max_examples=80, seq_len=32)
 NAMES = ("x", "y", "z")
 

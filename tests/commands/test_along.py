@@ -220,7 +220,7 @@ def test_a_control_that_the_budget_does_not_hold(family: Path, way: Path, tmp_pa
     ends = [family / "a", family / "independent"]
     found = geo.soup(
         ends, tmp_path / "out", choosing=geo.Choosing(along=str(copy)), data=NAMED,
-        output=geo.Output(fsync=False), sharpness="off",
+        output=geo.OutputConfig(fsync=False), sharpness="off",
     )  # fmt: skip
     (missing,) = [item for item in found.report.not_measured if item.what == "control"]
     assert "would take about" in missing.why

@@ -22,7 +22,7 @@ from tests.checkpoints.adapter_models import make_adapter, make_base
 from tests.conftest import Save
 
 Change = Callable[[Path], object]
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 
 
 def replaced(file: Path) -> None:

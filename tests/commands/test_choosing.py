@@ -21,7 +21,7 @@ from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.records.report import SelectionEntry
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 BUILTIN = "builtin:python-docs"
 NAMED = geo.EvalData(source=BUILTIN, max_examples=150, seq_len=16)
 """Said outright, or nothing may be chosen on it; short windows, so that it is fast."""
@@ -269,7 +269,7 @@ def test_learned_starts_on_the_right_side_of_a_barrier(
     found = geo.soup(
         parted, tmp_path / "out", data=geo.EvalData(str(counting), seq_len=16), sharpness="off",
         choosing=geo.Choosing(method="learned", granularity=granularity, steps=6),
-        output=geo.Output(fsync=False, dtype=dtype),
+        output=geo.OutputConfig(fsync=False, dtype=dtype),
     )  # fmt: skip
     entry, hot = entry_of(found), str(parted[2])
     losses, parents = dict(entry.steps), {e.model: e.loss for e in losses_of(found, "parent")}

@@ -30,7 +30,7 @@ import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.records.losses import BarrierEntry
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 TRAINED, TOLD, CLASSES = 1200, 400, 10
 BATCH = 100
 """Of the re-estimation: twelve batches of the training part."""

@@ -48,7 +48,7 @@ from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.training import MembersMeasurements
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 HELD, MORE = (geo.EvalData(max_examples=n, seq_len=32) for n in (60, 150))
 TRAIN = geo.EvalData("builtin:python-docs", split="train", seq_len=32, max_examples=60)
 SHORT = geo.Training(steps=4, batch_size=4, learning_rate=1e-3, save_every=2)
@@ -205,7 +205,7 @@ def test_half_precision_is_trained_in_float32_and_stored_as_it_was(
         tune(folder, tmp_path / f"{name}-out")
     wide = weights(tmp_path / "wide-out")
     assert same(weights(tmp_path / "half-out"), {n: t.bfloat16() for n, t in wide.items()})
-    output = geo.Output(fsync=False, dtype="float32")
+    output = geo.OutputConfig(fsync=False, dtype="float32")
     tune(tmp_path / "half", tmp_path / "stored-wide", output=output)
     assert same(weights(tmp_path / "stored-wide"), wide)
     assert json.loads((tmp_path / "stored-wide" / "config.json").read_text())["dtype"] == "float32"
@@ -453,7 +453,8 @@ def test_a_killed_command_goes_on(family: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     told, training = Stop(100), geo.Training(steps=24, batch_size=4, save_every=4)
     options: dict[str, Any] = {
-        "train_data": replace(TRAIN, max_examples=None), "output": geo.Output(), "progress": told,
+        "train_data": replace(TRAIN, max_examples=None), "output": geo.OutputConfig(),
+        "progress": told,
     }  # fmt: skip
     tune(family / "base", tmp_path / "out", training, resume=True, **options)
     assert any(text.startswith("resumed at step") for text in told.said)
@@ -486,7 +487,7 @@ def test_an_unfinished_run_is_not_lost_by_accident(family: Path, tmp_path: Path)
     interrupted(family, out)
     with pytest.raises(OutputExistsError, match="a run was left unfinished there"):
         tune(family / "base", out)
-    found = tune(family / "base", out, output=geo.Output(fsync=False, overwrite=True), seed=3)
+    found = tune(family / "base", out, output=geo.OutputConfig(fsync=False, overwrite=True), seed=3)
     assert found.measurements.training.steps == 4
     alone = tune(family / "base", tmp_path / "alone", seed=3)
     assert same(weights(out), weights(alone.out))
@@ -551,7 +552,7 @@ def test_output_exists(family: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "precious").touch()
     with pytest.raises(OutputExistsError, match="the output exists"):
         tune(family / "base", tmp_path / "out")
-    overwrite = geo.Output(fsync=False, overwrite=True)
+    overwrite = geo.OutputConfig(fsync=False, overwrite=True)
     with pytest.raises(OutputExistsError, match=r"it has no finetune\.json"):
         tune(family / "base", tmp_path / "out", output=overwrite)
     with pytest.raises(OutputError, match="the output would touch the input"):
@@ -559,7 +560,7 @@ def test_output_exists(family: Path, tmp_path: Path) -> None:
 
 
 def test_an_old_output_is_replaced_when_the_new_one_is_whole(family: Path, tmp_path: Path) -> None:
-    out, overwrite = tmp_path / "out", geo.Output(fsync=False, overwrite=True)
+    out, overwrite = tmp_path / "out", geo.OutputConfig(fsync=False, overwrite=True)
     first = weights(tune(family / "base", out).out)
     with pytest.raises(KeyboardInterrupt):
         tune(family / "base", out, seed=1, output=overwrite, progress=Stop(3))

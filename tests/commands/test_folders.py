@@ -111,7 +111,7 @@ def test_a_measurement_replaces_an_earlier_one_of_its_kind_and_no_other(
         with pytest.raises(OutputExistsError, match=rf"geo-merge {command}, not of {name}|has no"):
             other(out, overwrite=True)
     with pytest.raises(OutputExistsError, match="it has no merge"):
-        geo.soup([A, B], out, data=None, output=geo.Output(overwrite=True))
+        geo.soup([A, B], out, data=None, output=geo.OutputConfig(overwrite=True))
     (out / "figures" / "mine.png").write_bytes(b"precious")
     with pytest.raises(OutputExistsError, match=r"did not write the figures/mine\.png in it"):
         measure(out, overwrite=True)
@@ -124,7 +124,7 @@ def test_weights_are_never_replaced_by_a_measurement(
     save: Save, tmp_path: Path, command: str
 ) -> None:
     out = tmp_path / "out"
-    geo.soup([save("a"), save("b")], out, data=None, output=geo.Output(fsync=False))
+    geo.soup([save("a"), save("b")], out, data=None, output=geo.OutputConfig(fsync=False))
     before = files(out)
     words = [command, out, save("c"), "-o", out, "--overwrite"]
     words += ["--train-data", "builtin:python-docs"] if command == "path" else []
@@ -198,7 +198,7 @@ def foreign(partial: Path) -> None:
 
 
 def merged(partial: Path) -> None:
-    geo.soup([A, B], partial, data=None, output=geo.Output(fsync=False))
+    geo.soup([A, B], partial, data=None, output=geo.OutputConfig(fsync=False))
 
 
 def another_measurement(partial: Path) -> None:
@@ -231,7 +231,9 @@ def linked(partial: Path) -> None:
 
 COMMANDS = {
     **MEASURE,
-    "soup": lambda out, **_: geo.soup([A, B], out, data=None, output=geo.Output(overwrite=True)),
+    "soup": lambda out, **_: geo.soup(
+        [A, B], out, data=None, output=geo.OutputConfig(overwrite=True)
+    ),
 }
 
 

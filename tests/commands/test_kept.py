@@ -154,7 +154,7 @@ def test_sharpness_and_training_depend_on_the_same_files(model: Path, name: str)
         found = open_checkpoint(model)
         data = geo.EvalData(str(model.parent / "data.txt"))
         asked = Asked(
-            data, geo.Training(), geo.SamArguments(), 0, geo.Output(), None, Compute(), "off"
+            data, geo.Training(), geo.SamArguments(), 0, geo.OutputConfig(), None, Compute(), "off"
         )
         tuning = json.dumps(make_tuning(model, asked).identity())
         return subject(found, "model", Compute()).digest, tuning

@@ -38,7 +38,7 @@ from mergekit_geo.progress import Silent
 from mergekit_geo.records.report import Report
 from tests.conftest import Save
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_loss_that_is_not_a_number_is_no_loss(family: Path, tmp_path: Path) -> N
     state["model.norm.weight"][0] = torch.nan
     save_file(state, broken / "model.safetensors", metadata={"format": "pt"})
     found = geo.soup(
-        [broken, family / "b"], tmp_path / "out", output=geo.Output(allow_nonfinite=True)
+        [broken, family / "b"], tmp_path / "out", output=geo.OutputConfig(allow_nonfinite=True)
     )
     assert "the loss is not a number" in found.report.not_measured[0].why
     assert any("1 elements of" in warning for warning in found.report.warnings)
@@ -233,7 +233,7 @@ def test_a_resumed_merge_counts_what_was_lost_before(save: Save, tmp_path: Path)
             if self.done == 9:
                 raise KeyboardInterrupt
 
-    output = geo.Output(allow_nonfinite=True, fsync=False)
+    output = geo.OutputConfig(allow_nonfinite=True, fsync=False)
     options: dict[str, Any] = {"weights": [1, 1], "normalize": False, "data": None}
     with pytest.raises(KeyboardInterrupt):
         geo.soup(models, out, output=output, progress=Stopping(), **options)
@@ -250,7 +250,7 @@ def test_a_parameter_that_outgrew_its_dtype_is_not_written() -> None:
 
 
 def test_sharded_output_in_another_dtype(family: Path, tmp_path: Path) -> None:
-    output = geo.Output(dtype="bfloat16", max_shard_size="200KB", fsync=False)
+    output = geo.OutputConfig(dtype="bfloat16", max_shard_size="200KB", fsync=False)
     geo.soup([family / "a", family / "b"], tmp_path / "out", output=output, data=None)
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) == 3
     again, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
@@ -277,7 +277,7 @@ def test_bad_arguments(save: Save, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="sum to zero"):
         geo.soup([a, b], weights=[1, -1])
     with pytest.raises(ArgumentError, match="expected one of float64"):
-        geo.Output(dtype="int8")
+        geo.OutputConfig(dtype="int8")
     with pytest.raises(ArgumentError, match="sharpness 'loud'"):
         geo.soup([a, b], sharpness="loud")
     with pytest.raises(DataError, match="no such file"):
@@ -311,7 +311,7 @@ def test_tied_module_takes_its_soup_back(family: Path) -> None:
 def test_command_that_measures_makes_the_same_merge(save: Save, tmp_path: Path) -> None:
     found = geo.soup(
         [save("a b"), save("c")], tmp_path / "out", weights=[0.9, 0.1], normalize=False,
-        output=geo.Output(dtype="float16", fsync=False), data=None,
+        output=geo.OutputConfig(dtype="float16", fsync=False), data=None,
     )  # fmt: skip
     command = found.report.not_measured[0].command
     assert command == (

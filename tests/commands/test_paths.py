@@ -36,7 +36,7 @@ from mergekit_geo.errors import (
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.path import PathRecord
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 HELD = geo.EvalData(max_examples=120, seq_len=32)
 TRAIN = geo.EvalData("builtin:python-docs", split="train", seq_len=32, max_examples=300)
 SHORT = geo.Fitting(steps=20, batch_size=8)
@@ -357,7 +357,7 @@ class Phases(Silent):
         ({"data": geo.EvalData("no.txt")}, DataError, "no such file"),
         ({"data": None}, DataError, "loss cannot be measured"),
         ({"train_data": geo.EvalData("no.txt")}, DataError, "no such file"),
-        ({"output": geo.Output(push_to="org/name")}, PushError, "nobody answers"),
+        ({"output": geo.OutputConfig(push_to="org/name")}, PushError, "nobody answers"),
         ({"out": "a/out"}, OutputError, "the output would touch the input"),
     ],
 )
@@ -380,7 +380,7 @@ def test_what_needs_no_work_is_refused_before_a_path_is_fitted(
     assert told.begun == []
 
 
-def nobody_answers(output: geo.Output, out: Path | None) -> None:
+def nobody_answers(output: geo.OutputConfig, out: Path | None) -> None:
     if output.push_to is not None:
         raise PushError("nobody answers")
 

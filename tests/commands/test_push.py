@@ -46,7 +46,7 @@ class World:
         """An output in a folder: of two models that no other output is of."""
         models = [model_of(self.home / f"{name}-{i}", seed + i) for i in range(2)]
         out = self.home / name
-        geo.soup(models, out, data=None, output=geo.Output(fsync=False, **settings))  # type: ignore[arg-type]
+        geo.soup(models, out, data=None, output=geo.OutputConfig(fsync=False, **settings))  # type: ignore[arg-type]
         return out
 
 
@@ -308,7 +308,7 @@ def test_private_branches_pull_requests_and_what_was_there(world: World) -> None
         "request = geo.push('new', 'me/secret', create_pr=True)\n"
         "foreign = geo.push('new', 'other/open', create_pr=True)\n"
         "merge = geo.slerp(['models/a', 'models/b'], 'arc', data=None, "
-        "output=geo.Output(push_to='arc', private=True))\n"
+        "output=geo.OutputConfig(push_to='arc', private=True))\n"
         "print(merge.report.pushed.model_dump_json())\n"
         "print(json.dumps([[r.url, r.measurements.removed, r.measurements.others, str(r)] "
         "for r in (one, two, branch, request, foreign)]))\n"
@@ -364,14 +364,14 @@ def test_what_does_not_hold_its_gate_is_not_pushed(world: World) -> None:
 
 def test_settings_of_a_push_that_cannot_be_meant() -> None:
     with pytest.raises(geo.GeoError, match="no repository can be called 'a/b/c'"):
-        geo.Output(push_to="a/b/c")
+        geo.OutputConfig(push_to="a/b/c")
     with pytest.raises(geo.GeoError, match=r"private applies only .* push_to is not given"):
-        geo.Output(private=True)
+        geo.OutputConfig(private=True)
     with pytest.raises(geo.GeoError, match="require 'better': expected 'not-worse' or None"):
-        geo.Output(require="better")
+        geo.OutputConfig(require="better")
     state = {"w": torch.ones(2)}
     with pytest.raises(geo.GeoError, match="only an output in a folder can be pushed"):
-        geo.soup([state, state], output=geo.Output(push_to="org/x"))
+        geo.soup([state, state], output=geo.OutputConfig(push_to="org/x"))
 
 
 def model_of(folder: Path, seed: int) -> Path:

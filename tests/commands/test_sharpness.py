@@ -32,7 +32,7 @@ from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.tables import sharpness_table
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 FEW = geo.EvalData(max_examples=80, seq_len=16)
 
 

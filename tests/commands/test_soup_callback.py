@@ -258,7 +258,7 @@ def test_a_resumed_training_goes_on_with_its_members(tmp_path: Path) -> None:
         trainer(tmp_path / "run", best, eval_strategy="epoch", **settings).train(
             resume_from_checkpoint=last
         )
-    fresh = again(output=geo.Output(fsync=False, overwrite=True))
+    fresh = again(output=geo.OutputConfig(fsync=False, overwrite=True))
     trainer(tmp_path / "run", fresh, max_steps=4, **settings).train()
     assert steps(fresh) == [2, 4]
 

@@ -24,7 +24,7 @@ from mergekit_geo.data.text import builtin_documents
 from tests.demo.train import train_tokenizer
 
 HELD_OUT = geo.EvalData("builtin:python-docs", max_examples=60, seq_len=16)
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 OFF: dict[str, Any] = {"output": FAST, "data": None, "sharpness": "off"}
 
 

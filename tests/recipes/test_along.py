@@ -55,7 +55,7 @@ def test_the_best_point_of_a_path_fitted_as_the_recipe_says(
         progress=apart,
     )
     recipe = recipe_of(small, text, kind="bezier", pick="best", bends=2, seed=5)
-    found = geo.run(recipe, tmp_path / "out", output=geo.Output(fsync=False), progress=told)
+    found = geo.run(recipe, tmp_path / "out", output=geo.OutputConfig(fsync=False), progress=told)
     assert told.steps == apart.steps
     assert told.steps[-1].startswith("step 3: training loss ")
     assert [model.role for model in found.report.models] == ["parent"] * 2 + ["bend"] * 2

@@ -88,7 +88,7 @@ def test_an_output_speaks_the_format_that_its_recipe_names(family: Path, tmp_pat
         "merge_method": "passthrough", "models": [{"model": str(family / "a")}],
         "chat_template": "llama3",
     }  # fmt: skip
-    geo.run(recipe, tmp_path / "out", data=None, output=geo.Output(fsync=False))
+    geo.run(recipe, tmp_path / "out", data=None, output=geo.OutputConfig(fsync=False))
     found = AutoTokenizer.from_pretrained(tmp_path / "out")
     text = found.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
     assert text.endswith("<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>")

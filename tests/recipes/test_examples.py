@@ -75,7 +75,7 @@ def test_an_example_runs(
     monkeypatch.chdir(family)
     data = FEW if read_recipe(path).objective else None
     out = tmp_path / "out"
-    found = geo.run(path, out, data=data, output=geo.Output(fsync=False))
+    found = geo.run(path, out, data=data, output=geo.OutputConfig(fsync=False))
     assert found.report.command == "run"
     assert read_recipe(out / "recipe.yml") == read_recipe(path)
     assert (found.measurements.selection is not None) == (data is not None)

@@ -23,7 +23,7 @@ from mergekit_geo.progress import Silent
 from mergekit_geo.recipes.dry_run import dry_run
 from mergekit_geo.recipes.reading import read_recipe
 
-FAST = geo.Output(fsync=False)
+FAST = geo.OutputConfig(fsync=False)
 STEPS = 4
 
 
@@ -123,7 +123,7 @@ def test_members_that_are_there_are_taken_up(
 ) -> None:
     before = (members / "flat-0" / "model.safetensors").stat().st_mtime_ns
     told = Told(steps=1)
-    overwrite = geo.Output(fsync=False, overwrite=True)
+    overwrite = geo.OutputConfig(fsync=False, overwrite=True)
     run(recipe_of(small, text), made, output=overwrite, progress=told)
     assert (members / "flat-0" / "model.safetensors").stat().st_mtime_ns == before
     assert f"flat-1 is trained already: {members / 'flat-1'}" in told.said
@@ -142,7 +142,7 @@ def test_members_trained_otherwise_are_refused_or_trained_anew(
     for refused in (run, dry_run):
         with pytest.raises(OutputExistsError, match=said):
             refused(other, out)
-    run(other, out, output=geo.Output(overwrite=True, fsync=False))
+    run(other, out, output=geo.OutputConfig(overwrite=True, fsync=False))
     assert not same(weights(place / "flat-0"), first)
 
 
@@ -172,7 +172,7 @@ def test_an_unfinished_training_of_another_member_is_refused(
     with pytest.raises(OutputExistsError, match=r"unfinished training of another .*is 1 .--overw"):
         run(other, out)
     told = Told()
-    run(other, out, progress=told, output=geo.Output(overwrite=True, fsync=False))
+    run(other, out, progress=told, output=geo.OutputConfig(overwrite=True, fsync=False))
     assert not any(line.startswith("resumed") for line in told.said)
 
 

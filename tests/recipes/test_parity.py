@@ -42,7 +42,7 @@ def test_units_in_the_last_place(parity: ModuleType, tmp_path: Path) -> None:
     tiny = torch.finfo(torch.bfloat16).smallest_normal * 2**-7
     others[2] = -tiny
     for name, tensor in (("ours", values), ("theirs", others)):
-        output = geo.Output(fsync=False)
+        output = geo.OutputConfig(fsync=False)
         geo.soup([{"w": tensor}], tmp_path / name, data=None, output=output, sharpness="off")
     found = np.concatenate([*parity.units_apart(tmp_path / "ours", tmp_path / "theirs")])
     assert found.tolist() == [1, 1, 1, 3, 1]

@@ -215,7 +215,7 @@ def test_whose_tokenizer_it_is_is_told(save: Save, wanted: str) -> None:
 
 def test_dtypes_as_torch_writes_them(save: Save, tmp_path: Path) -> None:
     recipe = {"merge_method": "linear", "models": [entry(str(save("a")))], "dtype": "torch.float16"}
-    geo.run(recipe, tmp_path / "out", data=None, output=geo.Output(fsync=False))
+    geo.run(recipe, tmp_path / "out", data=None, output=geo.OutputConfig(fsync=False))
     assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "float16"
 
 
@@ -348,7 +348,7 @@ def test_tokenizer_template_and_recipe_go_beside_the_weights(save: Save, tmp_pat
         "tokenizer_source": str(b), "chat_template": "chatml", "out_dtype": "bfloat16",
     }  # fmt: skip
     out = tmp_path / "out"
-    geo.run(recipe, out, data=None, output=geo.Output(fsync=False))
+    geo.run(recipe, out, data=None, output=geo.OutputConfig(fsync=False))
     assert (out / "tokenizer_config.json").read_text() == '{"clean_up": true}'
     assert "<|im_start|>" in (out / "chat_template.jinja").read_text()
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
@@ -410,7 +410,7 @@ def test_the_recipe_beside_the_weights_has_the_commits(save: Save, tmp_path: Pat
     found = {f"org/{n}": FolderCheckpoint(save(n), f"org/{n}", n * 40) for n in "ab"}
     recipe = {"merge_method": "slerp", "base_model": "org/a", "models": [entry("org/b")],
               "parameters": {"t": 0.5}}  # fmt: skip
-    geo.run(recipe, tmp_path / "out", models=found, data=None, output=geo.Output(fsync=False))
+    geo.run(recipe, tmp_path / "out", models=found, data=None, output=geo.OutputConfig(fsync=False))
     kept = read_recipe(tmp_path / "out" / "recipe.yml")
     assert kept.base_model == f"org/a@{'a' * 40}"
     assert kept.models is not None

@@ -14,7 +14,9 @@ from tests.conftest import Save
 
 @pytest.fixture
 def out(save: Save, tmp_path: Path) -> Path:
-    geo.soup([save("a"), save("b")], tmp_path / "out", output=geo.Output(fsync=False), data=None)
+    geo.soup(
+        [save("a"), save("b")], tmp_path / "out", output=geo.OutputConfig(fsync=False), data=None
+    )
     return tmp_path / "out"
 
 

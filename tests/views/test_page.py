@@ -27,7 +27,7 @@ def out(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         geo.soup(
             [family / name for name in "abc"], folder / "out", data=DATA,
-            output=geo.Output(fsync=False),
+            output=geo.OutputConfig(fsync=False),
         )  # fmt: skip
     return folder / "out"
 
