@@ -18,7 +18,7 @@ DRAWS, FEWEST_DRAWS = 8, 2
 
 @dataclass(frozen=True)
 class AverageSharpness:
-    """A mean over noise.
+    """Average sharpness: a mean over noise.
 
     Attributes:
         value: The mean rise of the loss, in its unit; infinite or NaN where the loss is.

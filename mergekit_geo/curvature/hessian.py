@@ -92,7 +92,7 @@ class Hessian:
         return ahead.sub_(behind).div_(2 * scale)
 
     def _exact(self, vector: Tensor) -> Tensor | None:
-        """None, from now on, where some process cannot."""
+        """Exact product; None, from now on, where some process cannot compute it."""
         total, weight, reason = self.loss.weights.zeros(), 0.0, ""
         try:
             weight = self._accumulate(total, vector)

@@ -116,7 +116,7 @@ Stop = Callable[[Krylov], bool]
 
 
 def never(krylov: Krylov) -> bool:
-    """Take all the steps."""
+    """Never stop early."""
     return False
 
 

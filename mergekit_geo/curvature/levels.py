@@ -20,7 +20,7 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class Level:
-    """How much is measured.
+    """Amount of measuring: a level of the sharpness report.
 
     Attributes:
         name: `quick` or `full`.
@@ -84,7 +84,7 @@ def level_of(name: str) -> Level:
 
 @dataclass(frozen=True)
 class Radii:
-    """How far from a model the loss is looked at.
+    """Radii around a model within which sharpness is measured.
 
     Attributes:
         rho: Of SAM's ball (Foret 2021), Euclidean.

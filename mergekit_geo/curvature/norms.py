@@ -23,12 +23,12 @@ class LogitNorm:
 
     @property
     def mean(self) -> float | None:
-        """None where the model gave no logits."""
+        """The mean norm; None where the model gave no logits."""
         return self.total / self.count if self.count else None
 
     @contextmanager
     def of(self, model: Module) -> Iterator[None]:
-        """Listen to a model."""
+        """Context that records the norms of a model's logits."""
         handle = model.register_forward_hook(self._hear, with_kwargs=True)
         try:
             yield

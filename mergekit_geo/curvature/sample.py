@@ -328,7 +328,7 @@ def _difference(output: SharpnessEntry, parent: SharpnessEntry, sure: Estimate) 
 
 
 class Spent:
-    """Counts the cost of a subject, and tells it."""
+    """Counts the cost of a subject, and reports it to the progress."""
 
     def __init__(self, progress: Progress, title: str, level: Level, pieces: int) -> None:
         self.progress, self.title, self.total = progress, title, int(level.gradients * pieces)

@@ -67,7 +67,7 @@ class GroupGradients:
 
     @classmethod
     def of(cls, loss: MeanLoss, most: int = GROUPS) -> GroupGradients:
-        """From every k-th batch together; k vectors (n,) at a time, one gradient in all.
+        """Gradients of groups of every k-th batch: k vectors (n,) in memory, one pass over data.
 
         Batches are taken to be independent: where windows of one document are in several groups,
         what they share counts as gradient.
@@ -149,7 +149,7 @@ def escape(
 
 @dataclass(frozen=True)
 class Stationarity:
-    """What can be said of a point; never that it is a minimum, which no measurement shows.
+    """Verdict on a point; never that it is a minimum, which no measurement shows.
 
     Attributes:
         kind: `not stationary`, `saddle`, `no negative curvature`, `cannot tell` or `not measured`.

@@ -332,7 +332,7 @@ class Survey:
 
 
 def finite(value: float) -> float | None:
-    """JSON has no infinity."""
+    """A finite number as it is, and None for any other: JSON has no infinity."""
     return value if math.isfinite(value) else None
 
 

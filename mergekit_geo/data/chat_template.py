@@ -30,26 +30,26 @@ if TYPE_CHECKING:
     Form = Callable[[Message], Message]
 
 SECONDS = 10
-"""Most for one conversation."""
+"""Most seconds for one conversation."""
 
 MEMORY = 1 << 30
-"""Bytes above what this process has."""
+"""Memory of the child in bytes, beyond what this process uses."""
 
 SECONDS_OF_ALL, SECONDS_EACH = 30, 0.1
 """Limit of CPU time: seconds for all conversations together, plus seconds for each."""
 
 LONGEST, GROWTH = 100_000, 100
-"""Characters of a conversation that is written out: so many, and so many for each it has."""
+"""Most characters of a rendered conversation: a base, and a factor of its length as JSON."""
 
 MARK = "two and two"
-"""What a template is tried with."""
+"""Content of the message that a template is tried with."""
 
 OTHER_TEMPLATE = "give the model another chat template, or data with a text column"
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a template is given.
+    """A conversation as a template's input.
 
     Attributes:
         messages: Each with a role and content.
@@ -63,7 +63,7 @@ class Conversation:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[str]:
-    """Each conversation as text.
+    """Render each conversation as text.
 
     Args:
         tokenizer: Has the chat template.
@@ -131,7 +131,7 @@ def _render_all(
     reader: Connection,
     writer: Connection,
 ) -> None:
-    """What the child does; it never returns."""
+    """Render in the child process; never returns."""
     try:
         reader.close()
         for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE, signal.SIGXCPU):

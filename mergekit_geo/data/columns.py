@@ -10,7 +10,7 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 
 LOOKED_AT = 100
-"""Rows in which a nested column is looked for; in some of them it may be null."""
+"""Number of rows searched for a nested column, which may be null in some."""
 
 
 def find_column(rows: Rows, asked: str | None, usual: Sequence[str], what: str, flag: str) -> str:

@@ -67,7 +67,7 @@ def _require_turns(chats: Sequence[Chat], turns: Sequence[Sequence[int]]) -> Non
 
 
 def _renderings(chat: Chat, turns: Sequence[int]) -> list[Conversation]:
-    """The whole, and what stands before each of some turns, if anything does, and after it."""
+    """The whole conversation, and its prefixes that end before and after each of some turns."""
     options = {} if chat.tools is None else {"tools": chat.tools}
     found = [Conversation(chat.messages, chat.name, options)]
     for turn in turns:
@@ -79,7 +79,7 @@ def _renderings(chat: Chat, turns: Sequence[int]) -> list[Conversation]:
 
 
 def _spans(chat: Chat, turns: Sequence[int], whole: str, rest: Iterator[str]) -> list[Span]:
-    """Where in the whole text each of some turns begins and ends."""
+    """Start and end of each of some turns in the whole text."""
     found = []
     for turn in turns:
         before = next(rest) if turn > 0 else None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SCRIPT = re.compile("[Dd]ataset scripts|trust_remote_code")
-"""How datasets says that it would have to run code."""
+"""Errors by which datasets says that it would have to run code."""
 
 SPLITS = ("validation", "test", "train")
 """Default split where a dataset has several: the first of these that it has."""

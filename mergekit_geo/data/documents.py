@@ -32,20 +32,20 @@ ROLES = {
     "chatgpt": "assistant", "bot": "assistant", "model": "assistant", "system": "system",
     "tool": "tool", "function": "tool", "observation": "tool", "function_call": "assistant",
 }  # fmt: skip
-"""ShareGPT's `from`, as chat templates have it."""
+"""Roles of chat templates for ShareGPT's values of `from`."""
 
 SPEAKERS = ("human", "gpt", "chatgpt", "bot", "model")
 """Speakers that no chat template knows: they are renamed under the key `role`, too."""
 
 OF_A_TURN = ("role", "content", "name", "id", "weight", "tool_call_id")
-"""Keys of a turn that say nothing by themselves."""
+"""Keys of a turn that are not content by themselves."""
 
 Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Text:
-    """Running text.
+    """A plain text.
 
     Attributes:
         text: Every token counts.
@@ -75,7 +75,7 @@ class Chat:
 
 @dataclass(frozen=True)
 class Shape:
-    """Which columns hold what.
+    """The columns that hold text, prompt, completion or messages.
 
     Attributes:
         answer: The column of what counts.
@@ -110,13 +110,13 @@ class Shape:
 
     @property
     def needed(self) -> list[str]:
-        """Columns without which a row says nothing; a prompt may be empty."""
+        """Columns that must not be empty; a prompt may be."""
         tells = self.rejected if self.prompt is None else None
         return [self.answer, *([tells] if tells else [])]
 
 
 def documents_of(rows: Rows, shape: Shape) -> list[Text | Chat]:
-    """Every row, read.
+    """Read every row as text or conversation.
 
     Raises:
         DataError: A row holds neither text nor messages; the message names it.
@@ -159,7 +159,7 @@ def _chat(answer: Messages, prompt: Any, rejected: Any) -> Chat:
 
 
 def _common(one: Any, other: Any) -> Any:
-    """What two sequences begin with alike, but never the whole of the first."""
+    """Common prefix of two sequences, but never the whole of the first."""
     pairs = enumerate(zip(one[:-1], other, strict=False))
     end = next((place for place, (a, b) in pairs if a != b), min(len(one) - 1, len(other)))
     return one[:end]
@@ -183,7 +183,7 @@ def _read(cells: Mapping[str, Any], column: str, name: str, source: str) -> str 
 
 
 def _messages_in(text: str, column: str, name: str, source: str) -> Any:
-    """Messages that a cell of text holds as JSON; the text, if it is of no conversation."""
+    """Messages in a cell of JSON text; the text itself, if it is not a conversation."""
     found = _parsed(text)
     if isinstance(found, Mapping):
         inner = next((found[key] for key in CHAT if key in found), None)
@@ -201,7 +201,7 @@ def _messages_in(text: str, column: str, name: str, source: str) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """What JSON says; None if it is none."""
+    """Parsed JSON; None if the text is not JSON."""
     try:
         return parse_json(text)
     except ValueError:
@@ -222,7 +222,7 @@ def _turns_of(cell: Mapping[str, Any]) -> list[Any]:
 
 
 def _message(turn: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
-    """A turn as chat templates have it.
+    """Convert a turn to a message of chat templates.
 
     Example:
         >>> _message({"from": "gpt", "value": "yes"}, "x.jsonl:1", "x.jsonl")
@@ -249,7 +249,7 @@ def _message(turn: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
 
 
 def _textual(turn: dict[str, Any], name: str, source: str) -> dict[str, Any]:
-    """The turn, if it says something in text or calls a tool."""
+    """Require that a turn has text, or calls a tool."""
     said = turn.get("content")
     if said is None and not any(cell for key, cell in turn.items() if key not in OF_A_TURN):
         raise DataError(

@@ -18,7 +18,7 @@ DEFAULT_COUNT = 2  # transformers' own, where a configuration names no labels
 
 
 class ClassId(int):
-    """The number of a class in data that names its classes.
+    """A class number from a data set that also names its classes.
 
     Attributes:
         names: Of all its classes.
@@ -32,7 +32,7 @@ class ClassId(int):
 
     @classmethod
     def of(cls, number: int, names: Sequence[str]) -> ClassId:
-        """A number among some names."""
+        """The class of a number, with the data set's names."""
         found = cls(number)
         found.names = names
         return found
@@ -52,7 +52,7 @@ class LabelMap:
 
     @classmethod
     def of(cls, config: Config) -> LabelMap:
-        """From `id2label` and `label2id`, or `num_labels`.
+        """Read the classes from `id2label` and `label2id`, or `num_labels`.
 
         Example:
             >>> LabelMap.of({"id2label": {"0": "no", "1": "yes"}}).ids
@@ -93,7 +93,7 @@ class LabelMap:
         return found
 
     def _by_name(self, cell: ClassId) -> int | None:
-        """Where the model knows all classes of the data, in whatever order it has them."""
+        """The model's number of a class by its name, if it knows all classes of the data."""
         return self.ids[cell.names[cell]] if self.ids.keys() >= {*cell.names} else None
 
     def __str__(self) -> str:

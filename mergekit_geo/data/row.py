@@ -11,7 +11,7 @@ from mergekit_geo.errors import DataError
 
 
 class Row(dict[str, Any]):
-    """Column to value; a column that is not there is an error that names the row.
+    """Values by column; a missing column raises an error that names the row.
 
     Args:
         cells: Column to value.
@@ -63,7 +63,7 @@ def column_names(cells: Mapping[str, Any]) -> list[str]:
 
 
 def filled(rows: Rows, columns: Sequence[str]) -> Rows:
-    """The rows that have something in each of some columns; how many have not is noted.
+    """Keep the rows with values in all of some columns, and note how many have not.
 
     Raises:
         DataError: A row lacks a column, or none has something in all of them.

@@ -21,7 +21,7 @@ SHORTEST_TOPIC = 200
 
 @dataclass(frozen=True)
 class Document:
-    """A text and what it is called."""
+    """A text and its name."""
 
     name: str
     text: str

@@ -61,7 +61,7 @@ class Sheets:
         return self.view.points * (self.count if self.view.each else 1)
 
     def made(self, anchors: Sequence[Checkpoint], live: Live) -> Iterator[Sheet]:
-        """One after another, so that only the directions of one are in memory.
+        """Make the planes one after another, so that only one's directions are in memory.
 
         Args:
             anchors: The models, marked ones last.
@@ -90,7 +90,7 @@ class Sheets:
         return replace(self.view, radius=self.view.radius or rise)
 
     def warnings(self, live: Live) -> list[str]:
-        """What the user should know."""
+        """Warnings on the planes."""
         found = [text for curved in self.curved for text in curved.warnings]
         dtype = next(live.model.parameters()).dtype
         if self.through is None and dtype.itemsize < NARROW:

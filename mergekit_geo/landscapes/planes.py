@@ -117,7 +117,7 @@ class Directions:
 
     @property
     def key(self) -> str:
-        """Tells these directions from others."""
+        """Key that identifies these directions."""
         return f"seed {self.seed}"
 
     def at(self, model: Checkpoint, count: int) -> tuple[Checkpoint, ...]:

@@ -82,7 +82,7 @@ class Reloading:
 
     @property
     def model(self) -> Module:
-        """The last one made."""
+        """The module that was made last."""
         assert self._model is not None, "put() a blend first"
         return self._model
 

@@ -64,7 +64,7 @@ class Stored:
         return found
 
     def _require_way_back(self) -> None:
-        """Try it without data, before anything is trained."""
+        """Test the conversion without data, before anything is trained."""
         shapes = {name: t.to("meta") for name, t in self.model.state_dict().items()}
         found, schema = self._renamed(shapes), schema_of(self.checkpoint.config)
         for name, info in self.checkpoint.tensors.items():

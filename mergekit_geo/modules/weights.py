@@ -80,7 +80,7 @@ class Weights:
 
     @contextmanager
     def moved(self, by: Tensor, scale: float = 1.0) -> Iterator[None]:
-        """The parameters some way off, and back to the bit."""
+        """Context with the parameters moved; restores them to the bit."""
         home = self.vector()
         try:
             self.put(torch.add(home, by, alpha=scale))

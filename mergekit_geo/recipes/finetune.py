@@ -16,7 +16,7 @@ from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.hyperparameters import Training
 
 NAME, UNFINISHED = re.compile(r"\w[\w.-]*"), ".partial"
-"""A member is a folder of its name, and one with this end while it is trained."""
+"""Names of members, and the suffix of their folders during training."""
 
 READ_AS = ("task", "text_column", "label_column", "image_column", "loss_on", "seq_len")
 """Keys of the objective that hold for training data too, where an entry does not say otherwise."""
@@ -102,7 +102,7 @@ class Finetune(Part):
         return self
 
     def training(self) -> Training:
-        """How it is trained."""
+        """Settings of the training."""
         return Training(
             optimizer=self.optimizer,
             epochs=self.epochs,
@@ -119,7 +119,7 @@ class Finetune(Part):
         )
 
     def sam(self) -> SamArguments:
-        """How SAM steps."""
+        """Settings of SAM."""
         return SamArguments(rho=self.rho, adaptive=self.adaptive, every=self.every)
 
     def data(self, objective: EvalData) -> EvalData:

@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mergekit_geo.limits import MOST
 
 Whole = Annotated[int, Field(strict=True)]
-"""A whole number: YAML's `true` is none."""
+"""An integer; YAML's `true` is refused."""
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=MOST["seed"])]
-"""What every library takes as a seed."""
+"""A seed that every library accepts."""
 
 
 class Part(BaseModel):

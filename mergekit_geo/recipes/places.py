@@ -13,7 +13,7 @@ MEMBERS = ".members"
 
 @contextmanager
 def folder_of_members(out: Path | None, given: str | Path | None) -> Iterator[Path]:
-    """Where members lie: as given, beside the output, or nowhere for long.
+    """Folder of the members: as given, beside the output, or a temporary one.
 
     Args:
         out: Of the merge; None where it stays in memory.

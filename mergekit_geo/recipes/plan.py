@@ -59,7 +59,7 @@ class Prepared:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the recipe."""
+        """Warnings on the recipe."""
         training = self.trained.warnings if self.trained else ()
         return (*self.inputs.warnings, *self.resolved.warnings, *training)
 

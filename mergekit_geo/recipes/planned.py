@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def planned_members(
     prepared: Prepared, out: Path | None, output: OutputConfig, how: EvalData
 ) -> list[PlannedMember]:
-    """What training would come to, from bases and data that are here.
+    """Estimate the training of members whose bases and data are here.
 
     Args:
         prepared: The recipe.

@@ -37,7 +37,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "models": ModelEntry, "slices": Slice, "sources": Source, "objective": Objective,
     "modules": Module, "along": Along, "finetune": Finetune, "tokenizer": Tokenizer,
 }  # fmt: skip
-"""What lies under a key."""
+"""Schema of the mapping under each key."""
 
 REFUSED = {
     "residual_weight": "adding a layer's input to its output makes another architecture",
@@ -86,7 +86,7 @@ def _refuse_several(nodes: Sequence[yaml.Node], name: str) -> None:
 
 
 def _title(node: yaml.Node) -> str:
-    """What a recipe calls itself."""
+    """Name of a recipe, for messages."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return next((str(v.value) for k, v in pairs if k.value == "name"), "one without a name")
 
@@ -105,7 +105,7 @@ def _text(source: str | Path) -> tuple[str, str]:
 
 
 def _refuse_repeated(node: yaml.Node | None, name: str) -> None:
-    """YAML readers keep the last of two equal keys without a word."""
+    """Refuse equal keys, of which YAML readers silently keep the last."""
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
@@ -135,7 +135,7 @@ def _validated(raw: dict[str, Any], node: yaml.Node | None, name: str) -> Recipe
 
 
 def _explain_first(error: ValidationError, node: yaml.Node | None, name: str) -> NoReturn:
-    """Raise what is wrong: an unknown key before all else, as others follow from it."""
+    """Raise the first problem: unknown keys come first, since others can follow from them."""
     found = error.errors()
     unknown = [e for e in found if e["type"] == "extra_forbidden"]
     first = (unknown or found)[0]
@@ -150,7 +150,7 @@ def _explain_first(error: ValidationError, node: yaml.Node | None, name: str) ->
 def _explain(
     loc: Place, kind: str, said: str, value: object, node: yaml.Node | None, name: str
 ) -> NoReturn:
-    """Raise what pydantic found in the recipe's own words."""
+    """Raise pydantic's finding as an error in terms of the recipe."""
     where, path = _where(node, loc, name), _path(loc)
     if kind == "extra_forbidden":
         _refuse_key(loc, where)

@@ -103,7 +103,7 @@ def run(
 
 @dataclass(frozen=True)
 class _Call:
-    """What the call says, over what the recipe says."""
+    """Arguments of the call, which take precedence over the recipe."""
 
     out: Path | None
     output: OutputConfig
@@ -166,7 +166,7 @@ def _output(recipe: Recipe, output: OutputConfig) -> OutputConfig:
 
 
 def _choosing(prepared: Prepared, data: Data) -> Choosing:
-    """How the point is chosen.
+    """Settings of how the point is chosen.
 
     Raises:
         RecipeError: It is chosen by loss, and there is no objective.

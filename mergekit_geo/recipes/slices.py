@@ -41,7 +41,7 @@ class Part:
 
 
 def parts_of(recipe: Recipe) -> list[Part]:
-    """What a recipe says, slice by slice; one part where it lists models.
+    """The recipe's parts, one per slice; a single one where it lists models.
 
     Raises:
         RecipeError: Neither models nor slices, or both.
@@ -160,7 +160,7 @@ def layer_count(tensors: Mapping[str, object]) -> int:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a tensor stands.
+    """Position of a tensor in the layers.
 
     Attributes:
         part: Number of its slice; None outside the layers.

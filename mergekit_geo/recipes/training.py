@@ -33,7 +33,7 @@ ANEW = "--overwrite trains it anew; a folder named under models is taken as it i
 
 @dataclass(frozen=True)
 class Orders:
-    """What all members of a recipe share.
+    """Settings that all members of a recipe share.
 
     Attributes:
         known: What names in the recipe stand for, where not folders or Hub ids.
@@ -166,7 +166,7 @@ class Trained:
 
 
 def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> Trained:
-    """Train what is not trained yet.
+    """Train the members that are not trained yet.
 
     Args:
         orders: The members.

@@ -52,13 +52,13 @@ class Entry:
     value: Value
 
     def matches(self, tensor: str) -> bool:
-        """Whether the line speaks of this tensor."""
+        """Whether the filter matches this tensor."""
         return self.filter in {None, "*"} or str(self.filter) in tensor
 
 
 @dataclass(frozen=True)
 class Filters:
-    """A list of filters: the first that matches holds."""
+    """A list of filters, of which the first match counts."""
 
     entries: tuple[Entry, ...]
 
@@ -67,7 +67,7 @@ Value = Number | Gradient | Filters
 
 
 def parse_value(raw: object, where: str) -> Value:
-    """A value as YAML has it.
+    """Parse a value from YAML.
 
     Raises:
         RecipeError: It is none of the three.
@@ -152,7 +152,7 @@ def _entry(raw: object, where: str) -> Entry:
 
 
 def at(value: Value, tensor: str, place: float) -> Number | None:
-    """What a value is for one tensor; None where no filter matches.
+    """Evaluate a value for one tensor; None where no filter matches.
 
     Args:
         value: Of a recipe.
@@ -217,7 +217,7 @@ def _place(stack: str, number: int, last: Mapping[str, int]) -> float:
 
 
 def idle_filters(value: Value, tensors: Iterable[str]) -> list[str]:
-    """What is wrong with the filters that no tensor follows, one line each."""
+    """Describe the filters that apply to no tensor, one line each."""
     if not isinstance(value, Filters):
         return []
     names, found = list(tensors), []

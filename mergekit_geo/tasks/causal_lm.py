@@ -54,7 +54,7 @@ class CausalLM:
         self.data, self.note = data, note
 
     def columns(self, rows: Rows) -> Sequence[str]:
-        """The column of what counts; a prompt may be empty."""
+        """Columns that must not be empty; a prompt may be."""
         return Shape.of(rows, self.data).needed
 
     def examples(self, rows: Rows) -> list[Example]:
@@ -78,7 +78,7 @@ class CausalLM:
         return found
 
     def batch_size(self, examples: Sequence[Example]) -> int:
-        """How many windows keep the logits small."""
+        """Number of windows whose logits stay small."""
         longest = max(example.size for example in examples)
         return max(1, min(MOST_AT_ONCE, LOGIT_ELEMENTS // (longest * self.vocabulary)))
 

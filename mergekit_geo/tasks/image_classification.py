@@ -27,7 +27,7 @@ from mergekit_geo.tasks.problem_types import class_losses
 from mergekit_geo.tasks.task import BatchLosses, Example
 
 READY = "pixel_values"
-"""A column of this name holds what the model takes."""
+"""Name of a column that holds the model's inputs already."""
 
 RESIZE = "resize them, or put the model's preprocessor_config.json beside its weights"
 IMAGE = ("image", "img", READY, "picture")
@@ -80,7 +80,7 @@ class ImageClassification:
         return found
 
     def batch_size(self, examples: Sequence[Example]) -> int:
-        """The logits are few."""
+        """A fixed number: there are few logits."""
         return MOST_AT_ONCE
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:
@@ -112,7 +112,7 @@ class ImageClassification:
         return pixels
 
     def _processed(self, image: NDArray[Any], *, ready: bool) -> NDArray[np.float32]:
-        """Through the processor what it is made for: whole numbers up to 255."""
+        """Process images of integers up to 255; leave others as they are."""
         whole = image.dtype.kind in "iu" and image.min() >= 0 and image.max() <= 255  # noqa: PLR2004
         if self.processor is None or ready or not whole:
             return as_given(image)
@@ -133,7 +133,7 @@ class ImageClassification:
 
 @contextmanager
 def _named(rows: Rows, row: int) -> Iterator[None]:
-    """What is wrong with a picture is said with its row."""
+    """Add the row's name to errors about its picture."""
     try:
         yield
     except DataError as error:

@@ -83,7 +83,7 @@ class MaskedLM:
         return found
 
     def batch_size(self, examples: Sequence[Example]) -> int:
-        """How many windows keep the logits small."""
+        """Number of windows whose logits stay small."""
         longest = max(example.size for example in examples)
         return max(1, min(MOST_AT_ONCE, LOGIT_ELEMENTS // (longest * self.vocabulary)))
 

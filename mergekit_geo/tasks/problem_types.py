@@ -33,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ProblemType:
-    """One way of reading labels and of losing.
+    """A problem type: how labels are read, and the loss.
 
     Attributes:
         metric: What the score is called; empty where there is none.

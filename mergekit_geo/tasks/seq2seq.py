@@ -57,7 +57,7 @@ class Seq2SeqLM:
         )
 
     def examples(self, rows: Rows) -> list[Example]:
-        """One a row; a row whose target has no tokens is left out.
+        """One example per row; rows whose target has no tokens are left out.
 
         Raises:
             DataError: A column is missing or not text, or no target has tokens.
@@ -77,7 +77,7 @@ class Seq2SeqLM:
         return found
 
     def batch_size(self, examples: Sequence[Example]) -> int:
-        """How many targets keep the logits small."""
+        """Number of targets whose logits stay small."""
         longest = max(len(example.fields["labels"]) for example in examples)
         return max(1, min(MOST_AT_ONCE, LOGIT_ELEMENTS // (longest * self.vocabulary)))
 

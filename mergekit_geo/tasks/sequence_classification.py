@@ -62,7 +62,7 @@ class SequenceClassification:
         return [*self._columns(rows), *([] if _are_lists(rows, label) else [label])]
 
     def examples(self, rows: Rows) -> list[Example]:
-        """One a row; the problem type is settled by their labels if the configuration has none.
+        """One example per row; labels decide the problem type if the configuration has none.
 
         Where labels are lists, a row without one is left out.
 
@@ -88,7 +88,7 @@ class SequenceClassification:
         return found
 
     def batch_size(self, examples: Sequence[Example]) -> int:
-        """The logits are few."""
+        """A fixed number: there are few logits."""
         return MOST_AT_ONCE
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ TEXT_ALONE = "the model reads more than text; its loss is that of text alone"
 
 @dataclass(frozen=True)
 class Parts:
-    """What a task is made of.
+    """Everything that a task is made from.
 
     Attributes:
         folder: Of the checkpoint, with its tokenizer or image processor.
@@ -66,7 +66,7 @@ class Parts:
         return found if self.data.seq_len else min(found, tokenizer.model_max_length)
 
     def vocabulary(self, tokenizer: PreTrainedTokenizerBase) -> int:
-        """Size of the logits."""
+        """Number of logits for each token."""
         own = self.config.get("vocab_size")
         return int(
             own or (self.config.get("text_config") or {}).get("vocab_size") or len(tokenizer)
@@ -155,7 +155,7 @@ def _is_listed(config: Config, table: str) -> bool:
 
 
 def _flat(names: object) -> Iterator[str]:
-    """Some models have several classes for one task."""
+    """All class names of an entry: some models have several for one task."""
     if isinstance(names, str):
         yield names
     elif hasattr(names, "__iter__"):

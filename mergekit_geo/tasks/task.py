@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Example:
-    """What a model is given at once.
+    """One input of a model.
 
     Attributes:
         document: Index of the row it is from.
@@ -60,14 +60,14 @@ class Task(Protocol):
 
     @property
     def unit(self) -> str:
-        """What weights count: `token`, `label` or `example`."""
+        """Unit of the weights: `token`, `label` or `example`."""
 
     @property
     def metric(self) -> str:
-        """What the score is called, such as `accuracy`; empty where there is none."""
+        """Name of the score, such as `accuracy`; empty where there is none."""
 
     def columns(self, rows: Rows) -> Sequence[str]:
-        """Columns without which a row is no example.
+        """Columns that a row needs to be an example.
 
         Raises:
             DataError: A column is missing.
@@ -81,7 +81,7 @@ class Task(Protocol):
         """
 
     def batch_size(self, examples: Sequence[Example]) -> int:
-        """How many examples are run at once unless the user says so."""
+        """Default batch size."""
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Tensors on the CPU, padded to the longest."""

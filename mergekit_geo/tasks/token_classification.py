@@ -59,7 +59,7 @@ class TokenClassification:
         )
 
     def examples(self, rows: Rows) -> list[Example]:
-        """One a row with at least one labelled word.
+        """One example per row with at least one labelled word.
 
         Raises:
             DataError: A column is missing, words and labels differ in number, a label is not one
@@ -84,7 +84,7 @@ class TokenClassification:
         return found
 
     def batch_size(self, examples: Sequence[Example]) -> int:
-        """The logits are few."""
+        """A fixed number: there are few logits."""
         return MOST_AT_ONCE
 
     def batch(self, examples: Sequence[Example]) -> dict[str, Tensor]:

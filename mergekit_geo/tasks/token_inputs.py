@@ -63,7 +63,7 @@ def accepted(model: Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def padding_id(config: Config, tokenizer: PreTrainedTokenizerBase | None = None) -> int | None:
-    """What fills up shorter texts: the model's token, else the tokenizer's, else None.
+    """Padding token: the model's, else the tokenizer's, else None.
 
     Example:
         >>> padding_id({"pad_token_id": 3}), padding_id({"pad_token_id": -1})
