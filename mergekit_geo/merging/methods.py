@@ -242,73 +242,7 @@ def _check_known(method: Method, given: dict[str, Given]) -> None:
             )
 
 
-def options() -> dict[str, Parameter]:
-    """Every parameter of a method that is not chosen by loss, by its keyword.
-
-    Example:
-        >>> list(options())[:4], options()["lambda_"].flag
-        (['weights', 'normalize', 't', 'normalize_weights'], '--lambda')
-    """
-    return {each.keyword: each for method in METHODS.values() for each in method.parameters}
-
-
-def option_help(parameter: Parameter) -> str:
-    """What an option does, its bounds, and its default for each method that takes it.
-
-    Example:
-        >>> option_help(options()["gamma"])
-        'Share of the largest elements that is left out. In [0, 1); one per model or for all; \
-default 0.01 (breadcrumbs, breadcrumbs_ties).'
-    """
-    defaults: dict[str, list[str]] = {}
-    for method in METHODS.values():
-        for each in method.parameters:
-            if each.keyword == parameter.keyword:
-                defaults.setdefault(_shown(each), []).append(method.name)
-    said = [f"In {parameter.bounds}"] if parameter.bounds else []
-    said += ["one per model or for all"] if parameter.each else []
-    said += [f"default {value} ({', '.join(names)})" for value, names in defaults.items()]
-    line = "; ".join(said)
-    return f"{parameter.text} {line[:1].upper()}{line[1:]}."
-
-
-def requirements(method: Method) -> str:
-    """What a method takes and its defaults, in one line.
-
-    Example:
-        >>> requirements(METHODS["task_arithmetic"])
-        'a base; weight 1, lambda 1, normalize false'
-    """
-    said = ", ".join(f"{each.name} {_shown(each)}" for each in method.parameters)
-    needs = "" if method.base is Base.NONE else method.base.value
-    return "; ".join(part for part in (needs, said) if part)
-
-
-def listing() -> list[tuple[str, str, str, str]]:
-    """Name, formula, source and inputs of every method, in the order of the table."""
-    return [(each.name, each.formula, each.source, requirements(each)) for each in METHODS.values()]
-
-
-def merge_command(name: str) -> str:
-    """The command that merges by a method; empty where `geo-merge merge` has none of this name.
-
-    Example:
-        >>> merge_command("ties"), merge_command("greedy")
-        ('geo-merge merge MODEL... --method ties --base BASE -o OUT', '')
-    """
-    method = METHODS.get(name)
-    if method is None or method.by_loss:
-        return ""
-    base = " --base BASE" * (method.base is Base.REQUIRED)
-    return f"geo-merge merge MODEL... --method {name}{base} -o OUT"
-
-
 def nearest_of(word: str, known: Iterable[str]) -> str:
     """`did you mean ...? `, or nothing where no known word is near."""
     near = difflib.get_close_matches(word[:LONGEST], list(known), 1)
     return f"did you mean {near[0]}? " if near else ""
-
-
-def _shown(parameter: Parameter) -> str:
-    value = parameter.default
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"

@@ -62,6 +62,25 @@ class Parameter:
         """Whether it is true or false."""
         return isinstance(self.default, bool)
 
+    def parse(self, text: str) -> Given:
+        """The value that an option of the shell gives: a number, or several such as `.5,.2`.
+
+        Raises:
+            ArgumentError: One is not a number.
+
+        Example:
+            >>> Parameter("density", "", 1.0, each=True).parse(".5,.2")
+            (0.5, 0.2)
+        """
+        try:
+            found = tuple(float(part) for part in text.split(","))
+        except ValueError as error:
+            raise ArgumentError(
+                f"{self.flag} must be a number{' or several' * self.each}, found {brief(text)}",
+                remedy=f"write {self.flag} .5{' or .5,.3,.2' * self.each}",
+            ) from error
+        return found if len(found) > 1 else found[0]
+
     def of_call(self, given: Given, count: int) -> Value:
         """The value for a merge of so many models, from what a call says.
 

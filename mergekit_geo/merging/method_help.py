@@ -1,0 +1,105 @@
+"""What `--help` and the documentation say of the merge methods, derived from their table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.methods import METHODS
+from mergekit_geo.merging.parameter import Parameter
+
+PAGE = """# Merge methods
+
+With a_i the models, b the base, v_i = a_i - b, and w_i the weights. `weight`, `density`, `gamma`,
+`epsilon` and `scale` can differ from model to model; all others have one value for the whole merge.
+A recipe must give what has no default here; in `geo-merge merge` every weight is 1 and `t` is 0.5.
+
+"""
+
+
+def options() -> dict[str, Parameter]:
+    """Every parameter of the methods, by its keyword; defaults differ from method to method.
+
+    Example:
+        >>> list(options())[:4], options()["lambda_"].flag
+        (['weights', 'normalize', 't', 'normalize_weights'], '--lambda')
+    """
+    return {each.keyword: each for method in METHODS.values() for each in method.parameters}
+
+
+def option_help(parameter: Parameter) -> str:
+    """What an option does, its bounds, and its default for each method that takes it.
+
+    Example:
+        >>> option_help(options()["gamma"])
+        'Share of the largest elements that is left out. In [0, 1); one for all models or one per \
+model; default 0.01 (breadcrumbs, breadcrumbs_ties).'
+    """
+    defaults = defaultdict(list)
+    for method in METHODS.values():
+        for each in method.parameters:
+            if each.keyword == parameter.keyword:
+                defaults[_shown(each)].append(method.name)
+    said = [f"in {parameter.bounds}"] if parameter.bounds else []
+    said += ["one for all models or one per model"] if parameter.each else []
+    said += [f"default {value} ({', '.join(names)})" for value, names in defaults.items()]
+    line = "; ".join(said)
+    return f"{parameter.text} {line[:1].upper()}{line[1:]}."
+
+
+def requirements(method: Method, *, in_recipe: bool = False) -> str:
+    """What a method takes, and its defaults, in one line.
+
+    Args:
+        method: Of the table.
+        in_recipe: Leave out the defaults of what a recipe must give.
+
+    Example:
+        >>> requirements(METHODS["task_arithmetic"])
+        'a base; weight 1, lambda 1, normalize false'
+    """
+    said = ", ".join(
+        each.name if in_recipe and each.stated else f"{each.name} {_shown(each)}"
+        for each in method.parameters
+    )
+    needs = "" if method.base is Base.NONE else method.base.value
+    return "; ".join(part for part in (needs, said) if part)
+
+
+def listing(*, in_recipe: bool = False) -> list[tuple[str, str, str, str]]:
+    """Name, formula, source and requirements of every method, in the order of the table."""
+    return [
+        (each.name, each.formula, each.source, requirements(each, in_recipe=in_recipe))
+        for each in METHODS.values()
+    ]
+
+
+def as_page() -> str:
+    """The table of methods as a page of the documentation."""
+    head = ("`merge_method`", "each tensor of the output", "source", "takes, with its default")
+    named = [(f"`{name}`", *others) for name, *others in listing(in_recipe=True)]
+    rows = [head, ("---",) * len(head), *named]
+    return PAGE + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def merge_command(name: str) -> str:
+    """The command that merges by a method; empty where `geo-merge merge` has none of this name.
+
+    Example:
+        >>> merge_command("ties"), merge_command("greedy")
+        ('geo-merge merge MODEL... --method ties --base BASE -o OUT', '')
+    """
+    method = METHODS.get(name)
+    if method is None or method.by_loss:
+        return ""
+    base = " --base BASE" * (method.base is Base.REQUIRED)
+    return f"geo-merge merge MODEL... --method {name}{base} -o OUT"
+
+
+def _shown(parameter: Parameter) -> str:
+    value = parameter.default
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+
+
+if __name__ == "__main__":
+    print(as_page(), end="")

@@ -1,0 +1,246 @@
+"""The table of merge methods: what a call can say, and what a new method takes."""
+
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mergekit_geo as geo
+from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.geometry.rule import Coefficients, Rule
+from mergekit_geo.geometry.sparsifiers import ByRank, Selection, Sparsifier
+from mergekit_geo.geometry.task_vectors import FromBase
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.memory import MemorySink
+from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.method_help import as_page, listing, merge_command, options
+from mergekit_geo.merging.methods import METHODS, anchors_of, rule_of
+from mergekit_geo.merging.parameter import Parameter
+from mergekit_geo.merging.sparsified import sparsified
+from mergekit_geo.merging.stream import stream
+from mergekit_geo.recipes.plan import prepare
+
+CALLED = {name: method for name, method in METHODS.items() if not method.by_loss}
+STATES = [
+    {"w": torch.randn(6, 8, generator=torch.Generator().manual_seed(seed))} for seed in range(3)
+]
+NAMES = ("base", "a", "b")
+
+
+def count_for(method: Method) -> int:
+    """The smallest number of models that two members and a base allow."""
+    return min(method.most or 2, 2) + (method.base in {Base.REQUIRED, Base.END})
+
+
+def base_for(method: Method) -> int | None:
+    return 0 if method.base in {Base.REQUIRED, Base.END} else None
+
+
+def called(method: str | Method, **parameters: Any) -> Rule:
+    found = method if isinstance(method, Method) else METHODS[method]
+    return rule_of(method, count_for(found), base_for(found), **parameters)
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_a_call_and_a_recipe_make_the_same_rule(name: str) -> None:
+    """With every parameter given, by its keyword here and by its key there."""
+    method, given, shared = METHODS[name], {}, {}
+    members = list(NAMES)[: count_for(method)]
+    has_base = base_for(method) is not None
+    each: dict[str, dict[str, float]] = {member: {} for member in members[has_base:]}
+    for at, parameter in enumerate(method.parameters):
+        value = 0.5 - 0.1 * at
+        if parameter.is_switch:
+            given[parameter.keyword] = shared[parameter.name] = not parameter.default
+        elif parameter.each:
+            values = [value + 0.02 * i for i in range(len(each))]
+            given[parameter.keyword] = values
+            for own, one in zip(each.values(), values, strict=True):
+                own[parameter.name] = one
+        else:
+            given[parameter.keyword] = shared[parameter.name] = value
+    models = [{"model": member, "parameters": each.get(member, {})} for member in members]
+    recipe = {"merge_method": name, "models": models, "parameters": shared}
+    if has_base:
+        recipe["base_model"] = "base"
+    resolved = prepare(recipe, dict(zip(NAMES, STATES, strict=True))).resolved
+    assert resolved.rule == called(name, **given)
+
+
+BOUNDED = [
+    (name, each) for name, method in CALLED.items() for each in method.parameters if each.bounds
+]
+
+
+@pytest.mark.parametrize(("name", "parameter"), BOUNDED, ids=lambda value: str(value)[:30])
+def test_bounds_are_those_that_the_table_declares(name: str, parameter: Parameter) -> None:
+    bounds = parameter.bounds
+    assert bounds is not None
+    for end, beyond, is_open in (
+        (bounds.low, -math.inf, bounds.open_low),
+        (bounds.high, math.inf, bounds.open_high),
+    ):
+        for value in [math.nextafter(end, beyond), *([end] if is_open else [])]:
+            with pytest.raises(ArgumentError, match=f"{parameter.name} must lie in"):
+                called(name, **{parameter.keyword: value})
+        if not is_open:
+            called(name, **{parameter.keyword: end})
+
+
+def test_an_option_means_the_same_for_every_method() -> None:
+    for method in METHODS.values():
+        for each in method.parameters:
+            one = options()[each.keyword]
+            assert (each.name, each.text, each.bounds, each.each, each.is_switch) == (
+                one.name, one.text, one.bounds, one.each, one.is_switch,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "count", "base", "given", "said"),
+    [
+        ("tie", 3, 0, {}, r"no method 'tie' \(did you mean ties\? methods: linear, "),
+        ("moe", 3, 0, {}, "builds a mixture of experts"),
+        ("greedy", 3, None, {}, "greedy chooses the point by loss .*geo-merge soup --method gree"),
+        ("ties", 3, None, {}, r"ties needs a base, .*\(--base names the model"),
+        ("linear", 3, 0, {}, r"linear takes no base \(leave --base out\)"),
+        ("ties", 3, 3, {}, "the base must be one of 3 models, found number 3"),
+        ("ties", 1, 0, {}, "ties needs 1 or more models beside the base, found 0"),
+        ("slerp", 3, None, {}, "slerp takes 1 model beside the base, found 2 .*karcher"),
+        ("nuslerp", 2, 0, {}, "nuslerp needs 2 or more models, found 1"),
+        ("ties", 3, 0, {"desnity": 0.5}, r"takes no 'desnity' \(did you mean density\? parameters"),
+        ("ties", 3, 0, {"gamma": 0.5}, "ties takes no 'gamma' .*weights, density, lambda_"),
+        ("ties", 3, 0, {"density": [0.5]}, "1 values of density for 2 models .*base left out"),
+        ("ties", 3, 0, {"density": [0.5, 2]}, r"density must lie in \(0, 1\], found 2"),
+        ("ties", 3, 0, {"density": math.nan}, "density must be a finite number, found nan"),
+        ("ties", 3, 0, {"density": [0.5, "x"]}, "density must be a finite number, found 'x'"),
+        ("ties", 3, 0, {"density": True}, "density must be a number, found True"),
+        ("ties", 3, 0, {"normalize": 1}, "normalize must be true or false, found 1"),
+        ("ties", 3, 0, {"lambda_": [1, 2]}, r"lambda_ is one number for the whole merge.*--lambda"),
+        ("slerp", 2, None, {"t": "x"}, "t is one number for the whole merge, found 'x'"),
+        ("della", 3, 0, {"density": 0.9}, "chances from density - epsilon"),
+    ],
+)
+def test_a_call_that_is_refused(
+    method: str, count: int, base: int | None, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        rule_of(method, count, base, **given)
+
+
+def test_what_is_not_given_is_the_default() -> None:
+    assert rule_of("ties", 3, 0) == rule_of("ties", 3, 0, weights=1, density=[1, 1], lambda_=None)
+    assert rule_of("slerp", 2).weights == (0.5, 0.5)
+    assert anchors_of(2, None) == (0, 1)
+
+
+def test_an_option_of_the_shell() -> None:
+    density = options()["density"]
+    assert (density.flag, density.parse("1e-1")) == ("--density", 0.1)
+    with pytest.raises(ArgumentError, match=r"--density must be a number or several, found '.5;.2"):
+        density.parse(".5;.2")
+
+
+def test_every_method_is_documented() -> None:
+    """Write them anew: `python -m mergekit_geo.merging.method_help > docs/methods.md`."""
+    assert all(formula and "|" not in formula for _, formula, _, _ in listing())
+    page = Path(__file__).parents[2] / "docs" / "methods.md"
+    assert page.read_text() == as_page()
+    assert all(merge_command(name).count(f"--method {name}") == 1 for name in CALLED)
+    assert merge_command("tie") == ""
+
+
+def test_the_table_loads_no_torch() -> None:
+    code = "import mergekit_geo.merging.method_help, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# What a new method takes: a declaration, and a line in the table
+
+
+class Smallest(Sparsifier):
+    """The smallest by magnitude."""
+
+    def select(self, count: int) -> Selection:
+        return ByRank(0, int(self.density * count))
+
+
+SMALLEST = sparsified("smallest", Smallest, formula="of the smallest elements", source="toy")
+
+
+@dataclass(frozen=True)
+class Longest:
+    """The longest of the task vectors, times a factor."""
+
+    count: int
+    factor: float
+    name: str = "longest"
+    needs_gram: bool = True
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        return (self.factor / self.count,) * self.count
+
+    @property
+    def convex(self) -> tuple[float, ...]:
+        return Linear(self.weights).convex
+
+    def coefficients(self, gram: Gram | None) -> Coefficients:
+        assert gram is not None
+        chosen = int(np.argmax(gram.norms))
+        return Coefficients(
+            tuple(self.factor * (i == chosen) for i in range(self.count)), "longest"
+        )
+
+
+LONGEST = Method(
+    "longest", "b + factor v_i, |v_i| the largest", "toy",
+    lambda count, factor, **_: FromBase(Longest(count, factor)),
+    (Parameter("factor", "How far to go.", 1.0),), Base.REQUIRED,
+)  # fmt: skip
+
+
+def expected(method: Method) -> torch.Tensor:
+    base, *others = (state["w"] for state in STATES)
+    vectors = [other - base for other in others]
+    if method is LONGEST:
+        return base + 0.5 * max(vectors, key=lambda vector: float(vector.norm()))
+    for vector in vectors:
+        vector[vector.abs() >= vector.abs().flatten().sort().values[24]] = 0
+    return base + sum(vectors)
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [(SMALLEST, {"weight": 1.0, "density": 0.5}), (LONGEST, {"factor": 0.5})],
+    ids=lambda value: value.name if isinstance(value, Method) else "",
+)
+def test_a_new_method_is_a_declaration_and_a_line(
+    method: Method, given: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, method.name, method)  # the line
+    by_keyword = {each.keyword: given.get(each.name) for each in method.parameters}
+    rule = rule_of(method.name, 3, 0, **by_keyword)
+    assert rule == rule_of(method, 3, 0, **by_keyword)
+    blend = Blend(tuple(map(MemoryCheckpoint, STATES, NAMES)), rule)
+    stream(blend, sink := MemorySink(blend))
+    torch.testing.assert_close(sink.state["w"], expected(method), rtol=1e-6, atol=1e-6)
+    recipe = {
+        "merge_method": method.name, "base_model": "base", "parameters": given,
+        "models": [{"model": "a"}, {"model": "b"}],
+    }  # fmt: skip
+    found = geo.run(recipe, models=dict(zip(NAMES, STATES, strict=True)), data=None)
+    assert found.state is not None
+    assert found.state["w"].equal(sink.state["w"])
+    assert {each.keyword for each in method.parameters} <= options().keys()
+    assert method.name in {name for name, *_ in listing()}
