@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 import statistics
 from collections import Counter, defaultdict
@@ -337,19 +338,12 @@ def _entries(table: ast.expr) -> list[str]:
 
 
 def recipe_methods(package: Package) -> Found:
-    """Methods of the table METHODS that no command has: by its name, or by a word of an enum.
+    """Merge methods that no command has: by its name, or by a word of an enum.
 
-    A command `merge` has all of them.
+    Methods are the keys of a dict METHODS that is written out, or else the first words of calls at
+    the top of a file that make a `Method`. A command `merge` has all of them.
     """
-    methods = [
-        (key.value, module.site(key, str(key.value)))
-        for module in package.modules
-        for one in module.tree.body
-        if isinstance(one, ast.Assign | ast.AnnAssign) and isinstance(one.value, ast.Dict)
-        if last_word(one.targets[0] if isinstance(one, ast.Assign) else one.target) == "METHODS"
-        for key in one.value.keys
-        if isinstance(key, ast.Constant)
-    ]
+    methods = dict(_keys_of_methods(package)) or dict(_made_methods(package))
     named = set(commands(package)) | {
         text
         for module in package.in_rooms("cli")
@@ -360,7 +354,30 @@ def recipe_methods(package: Package) -> Found:
     named |= {"linear"} if "soup" in named else set()  # a weighted soup
     named |= {"karcher"} if "slerp" in named else set()  # slerp of three and more
     named |= {"along"} if "path" in named else set()  # soup --along
-    return _sites(site for name, site in methods if "merge" not in named and name not in named)
+    left = [str(s) for name, s in methods.items() if "merge" not in named and name not in named]
+    return Found(len(left) if methods else math.nan, left)
+
+
+def _keys_of_methods(package: Package) -> Iterator[tuple[str, Site]]:
+    for module in package.modules:
+        for one in module.tree.body:
+            if isinstance(one, ast.Assign | ast.AnnAssign) and isinstance(one.value, ast.Dict):
+                target = one.targets[0] if isinstance(one, ast.Assign) else one.target
+                for key in one.value.keys if last_word(target) == "METHODS" else ():
+                    if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                        yield key.value, module.site(key, key.value)
+
+
+def _made_methods(package: Package) -> Iterator[tuple[str, Site]]:
+    functions = [one for module in package.modules for one in module.functions()]
+    makers = {one.name for one in functions if last_word(one.returns or one) == "Method"}
+    for module in package.modules:
+        for line in module.tree.body:
+            if isinstance(line, ast.Assign | ast.AnnAssign):
+                for call in ast.walk(line):
+                    if called(call) in {"Method", *makers}:
+                        name = next(texts_in(call), "")
+                        yield name, module.site(call, name)
 
 
 def readme_lines(package: Package) -> Found:

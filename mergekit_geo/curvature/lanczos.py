@@ -116,7 +116,7 @@ Stop = Callable[[Krylov], bool]
 
 
 def never(krylov: Krylov) -> bool:
-    """Never stop early."""
+    """Stopping rule that takes all the steps."""
     return False
 
 

@@ -137,7 +137,7 @@ ALL: tuple[Method, ...] = (
 )  # fmt: skip
 
 METHODS: dict[str, Method] = {method.name: method for method in ALL}
-"""By the name that recipes and commands give."""
+"""All methods, by the name that recipes and commands give."""
 
 ELSEWHERE = {
     "moe": "builds a mixture of experts, which is another architecture, not a point between models",

@@ -49,12 +49,12 @@ class Parameter:
 
     @property
     def keyword(self) -> str:
-        """Its name as an argument in Python."""
+        """Name of the argument in Python."""
         return self.spelling or self.name + "_" * iskeyword(self.name)
 
     @property
     def flag(self) -> str:
-        """Its name as an option in the shell; a switch has `--no-...` too."""
+        """Name of the option in the shell; a switch has `--no-...` too."""
         return f"--{(self.spelling or self.name).replace('_', '-')}"
 
     @property
