@@ -8,10 +8,10 @@ from enum import Enum
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.merging.parameter import Parameter, Value
+from mergekit_geo.merging.parameter import Argument, Parameter
 
 
-class Base(Enum):
+class BaseUse(Enum):
     """Whether a method takes a base model."""
 
     NONE = "no base"
@@ -49,7 +49,7 @@ class Method:
     source: str
     rule: Callable[..., Rule]
     parameters: tuple[Parameter, ...] = ()
-    base: Base = Base.NONE
+    base: BaseUse = BaseUse.NONE
     least: int = 1
     most: int | None = None
     beyond: str = ""
@@ -72,7 +72,9 @@ class Method:
         """Parameters that can have one value per model, by their keys in a recipe."""
         return {each.name: each for each in self.parameters if each.each}
 
-    def make(self, values: Mapping[str, Value], count: int, has_base: bool, seed: int = 0) -> Rule:
+    def make(
+        self, values: Mapping[str, Argument], count: int, has_base: bool, seed: int = 0
+    ) -> Rule:
         """The rule for these values.
 
         Args:
@@ -96,7 +98,7 @@ class Method:
         Raises:
             ArgumentError: With the methods that take several.
         """
-        beside = " beside the base" if self.base in {Base.REQUIRED, Base.END} else ""
+        beside = " beside the base" if self.base in {BaseUse.REQUIRED, BaseUse.END} else ""
         if count < self.least:
             raise ArgumentError(
                 f"{self.name} needs {self.least} or more models{beside}, found {count}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.merging.parameter import Parameter
 
@@ -62,7 +62,7 @@ def requirements(method: Method, *, in_recipe: bool = False) -> str:
         each.name if in_recipe and each.stated else f"{each.name} {_shown(each)}"
         for each in method.parameters
     )
-    needs = "" if method.base is Base.NONE else method.base.value
+    needs = "" if method.base is BaseUse.NONE else method.base.value
     return "; ".join(part for part in (needs, said) if part)
 
 
@@ -92,7 +92,7 @@ def merge_command(name: str) -> str:
     method = METHODS.get(name)
     if method is None or method.by_loss:
         return ""
-    base = " --base BASE" * (method.base is Base.REQUIRED)
+    base = " --base BASE" * (method.base is BaseUse.REQUIRED)
     return f"geo-merge merge MODEL... --method {name}{base} -o OUT"
 
 

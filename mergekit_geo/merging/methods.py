@@ -19,7 +19,7 @@ from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.geometry.sphere import UNIT, Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
 from mergekit_geo.merging import sparsified
-from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.parameter import (
     NORMALIZE,
     SCALE_OF_SUM,
@@ -79,7 +79,7 @@ ALL: tuple[Method, ...] = (
     ),
     Method(
         "slerp", "arc from the first model to the second, at t", "Shoemake 1985", _slerp,
-        (Parameter("t", "Position on the arc.", 0.5, UNIT, stated=True),), Base.END, most=1,
+        (Parameter("t", "Position on the arc.", 0.5, UNIT, stated=True),), BaseUse.END, most=1,
     ),
     Method(
         "karcher", "Karcher mean of the directions times the weighted mean of the norms",
@@ -88,7 +88,7 @@ ALL: tuple[Method, ...] = (
     ),
     Method(
         "nuslerp", "arc at w_1 / (w_0 + w_1); of the v_i with a base", "mergekit", _nuslerp,
-        (STATED_WEIGHT,), Base.OPTIONAL, least=2, most=2,
+        (STATED_WEIGHT,), BaseUse.OPTIONAL, least=2, most=2,
         accepted={"nuslerp_flatten": True, "nuslerp_row_wise": False},
     ),
     Method(
@@ -96,17 +96,17 @@ ALL: tuple[Method, ...] = (
         "normalised weighted mean of the directions times the weighted mean of the norms; of the "
         "v_i with a base",
         "mergekit", _multislerp,
-        (WEIGHT, replace(NORMALIZE, name="normalize_weights")), Base.OPTIONAL, least=2,
+        (WEIGHT, replace(NORMALIZE, name="normalize_weights")), BaseUse.OPTIONAL, least=2,
         accepted={"eps": None},
     ),
     Method(
         "model_stock",
         "b + t (mean a_i - b), t = k cos / (1 + (k - 1) cos), cos the mean over pairs of the v_i",
-        "Jang 2024", _model_stock, base=Base.REQUIRED, least=2, accepted={"filter_wise": False},
+        "Jang 2024", _model_stock, base=BaseUse.REQUIRED, least=2, accepted={"filter_wise": False},
     ),
     Method(
         "task_arithmetic", "b + lambda sum w_i v_i", "Ilharco 2023", _task_arithmetic,
-        (STATED_WEIGHT, SCALE_OF_SUM, replace(NORMALIZE, default=False)), Base.REQUIRED,
+        (STATED_WEIGHT, SCALE_OF_SUM, replace(NORMALIZE, default=False)), BaseUse.REQUIRED,
         accepted={"rescale": False},
     ),
     sparsified.TIES,
@@ -200,7 +200,7 @@ def rule_of(
         raise ArgumentError(f"{found.name} chooses the point by loss", remedy=remedy)
     _check_base(found, count, base)
     _check_known(found, parameters)
-    has_base = base is not None or found.base is Base.END
+    has_base = base is not None or found.base is BaseUse.END
     members = count - has_base
     found.check_count(members)
     said = {each.name: parameters.get(each.keyword) for each in found.parameters}
@@ -220,12 +220,12 @@ def anchors_of(count: int, base: int | None) -> tuple[int, ...]:
 
 
 def _check_base(method: Method, count: int, base: int | None) -> None:
-    if base is None and method.base is Base.REQUIRED:
+    if base is None and method.base is BaseUse.REQUIRED:
         raise ArgumentError(
             f"{method.name} needs a base, which the task vectors start at",
             remedy="--base names the model that the others were tuned from",
         )
-    if base is not None and method.base is Base.NONE:
+    if base is not None and method.base is BaseUse.NONE:
         raise ArgumentError(f"{method.name} takes no base", remedy="leave --base out")
     if base is not None and not 0 <= base < count:
         raise ArgumentError(f"the base must be one of {count} models, found number {base}")

@@ -12,7 +12,7 @@ from mergekit_geo.files.sound_json import brief
 from mergekit_geo.limits import Interval
 
 Number = float | bool
-Value = Number | tuple[float, ...]
+Argument = Number | tuple[float, ...]
 """One for the whole method, or one per model."""
 
 Given = Number | Sequence[float] | None
@@ -81,7 +81,7 @@ class Parameter:
             ) from error
         return found if len(found) > 1 else found[0]
 
-    def of_call(self, given: Given, count: int) -> Value:
+    def of_call(self, given: Given, count: int) -> Argument:
         """The value for a merge of so many models, from what a call says.
 
         Raises:
@@ -98,10 +98,10 @@ class Parameter:
             return self._for_all(self._finite(given), count)
         return self._one_each(given, count)
 
-    def _for_all(self, value: Number, count: int) -> Value:
+    def _for_all(self, value: Number, count: int) -> Argument:
         return (float(value),) * count if self.each else value
 
-    def _one_each(self, given: Sequence[float], count: int) -> Value:
+    def _one_each(self, given: Sequence[float], count: int) -> Argument:
         if isinstance(given, str) or not self.each:
             raise ArgumentError(
                 f"{self.keyword} is one number for the whole merge, found {brief(given)}",
@@ -120,7 +120,7 @@ class Parameter:
             raise ArgumentError(f"{self.keyword} must be a finite number, found {brief(given)}")
         return float(given)  # type: ignore[arg-type]
 
-    def checked(self, value: Value) -> Value:
+    def checked(self, value: Argument) -> Argument:
         """A value of any kind as the rule takes it.
 
         Raises:

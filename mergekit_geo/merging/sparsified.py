@@ -17,7 +17,7 @@ from mergekit_geo.geometry.sparsifiers import (
     TopK,
     VarianceTopK,
 )
-from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.parameter import (
     NORMALIZE,
     SCALE_OF_SUM,
@@ -86,7 +86,7 @@ def sparsified(
 
     switches = (replace(NORMALIZE, default=normalize), replace(RESCALE, default=rescale))
     parameters = (STATED_WEIGHT, KEPT, *own, SCALE_OF_SUM, *switches)
-    return Method(name, formula, source, rule, parameters, Base.REQUIRED)
+    return Method(name, formula, source, rule, parameters, BaseUse.REQUIRED)
 
 
 def _sce(count: int, select_topk: float, **_: object) -> Rule:
@@ -128,6 +128,6 @@ SCE = Method(
     "Wan 2024",
     _sce,
     (SELECTED,),
-    Base.REQUIRED,
+    BaseUse.REQUIRED,
     least=2,
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergekit_geo.errors import GeoError, RecipeError
-from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.methods import METHODS, method_named, nearest_of
 from mergekit_geo.merging.parameter import Parameter
 from mergekit_geo.recipes.schema import ModelEntry, Recipe
@@ -82,7 +82,7 @@ def _of_part(method: Method, seed: int, part: Part) -> Inputs:
     base, members = _parted(method, part.base_model, part.entries)
     warnings = [f"{base} is the base of {name}: its parameters change nothing"
                 for e in part.entries if e.model == base and e.parameters]  # fmt: skip
-    if base is not None and part.entries and not members and method.base is Base.REQUIRED:
+    if base is not None and part.entries and not members and method.base is BaseUse.REQUIRED:
         _shared(method, part.parameters, warnings)
         return _base_alone(name, base, part, warnings)
     with placed("models"):
@@ -115,7 +115,7 @@ def _parted(
     if base is None:
         _check_baseless(method, names)
         return None, entries
-    if method.base is Base.NONE:
+    if method.base is BaseUse.NONE:
         if base not in names:
             raise RecipeError(
                 f"{method.name} has no task vectors, and base_model {base} is not one of its "
@@ -125,13 +125,13 @@ def _parted(
             )
         return None, sorted(entries, key=lambda entry: entry.model != base)
     others = [entry for entry in entries if entry.model != base]
-    if method.base is Base.END and len(others) == 2 and base not in names:  # noqa: PLR2004
+    if method.base is BaseUse.END and len(others) == 2 and base not in names:  # noqa: PLR2004
         raise RecipeError(
             f"base_model {base} is not one of the two models",
             where="base_model",
             remedy=f"write `base_model: {names[0]}`: it is the end at t = 0",
         )
-    if method.base is Base.OPTIONAL and base in names and len(others) < method.least:
+    if method.base is BaseUse.OPTIONAL and base in names and len(others) < method.least:
         raise RecipeError(
             f"base_model {base} is one of the models, and {method.name} measures the others from "
             "it",
@@ -150,13 +150,13 @@ def _check_names(names: list[str]) -> None:
 
 
 def _check_baseless(method: Method, names: list[str]) -> None:
-    if method.base is Base.END:
+    if method.base is BaseUse.END:
         raise RecipeError(
             f"{method.name} needs base_model, the end at t = 0",
             where="base_model",
             remedy=f"add `base_model: {names[0]}`",
         )
-    if method.base is Base.REQUIRED:
+    if method.base is BaseUse.REQUIRED:
         raise RecipeError(
             f"{method.name} needs base_model, which the task vectors start at",
             where="base_model",

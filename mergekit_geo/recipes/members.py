@@ -1,13 +1,19 @@
-"""Members that a recipe trains first: their names, and who uses them."""
+"""Members that a recipe trains first: their names, who uses them, and where they lie."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mergekit_geo.recipes.finetune import Finetune
 from mergekit_geo.recipes.schema import Recipe
+
+MEMBERS = ".members"
+"""Members lie in OUT.members, each in a folder of its name."""
 
 
 @dataclass(frozen=True)
@@ -90,3 +96,29 @@ def _used(recipe: Recipe) -> set[str | None]:
     sources = [source.model for part in recipe.slices or [] for source in part.sources]
     bases = [part.base_model for part in recipe.slices or []]
     return {*entries, *sources, *bases, recipe.base_model}
+
+
+@contextmanager
+def folder_of_members(out: Path | None, given: str | Path | None) -> Iterator[Path]:
+    """Folder of the members: as given, beside the output, or a temporary one.
+
+    Args:
+        out: Of the merge; None where it stays in memory.
+        given: By the caller.
+    """
+    if given is not None:
+        yield Path(given)
+    elif out is not None:
+        yield beside(out)
+    else:
+        with TemporaryDirectory(suffix=MEMBERS) as folder:
+            yield Path(folder)
+
+
+def beside(out: Path) -> Path:
+    """The folder of the members of an output.
+
+    >>> beside(Path("runs/out")).name
+    'out.members'
+    """
+    return out.with_name(out.name + MEMBERS)

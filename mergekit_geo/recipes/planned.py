@@ -13,7 +13,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import is_on_hub, load_rows
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.shuffled import Shuffled
-from mergekit_geo.recipes.places import beside
+from mergekit_geo.recipes.members import beside
 from mergekit_geo.recipes.training import Orders, Ready, ready
 from mergekit_geo.records.plan import PlannedMember
 

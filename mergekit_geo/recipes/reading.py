@@ -20,7 +20,6 @@ from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
 from mergekit_geo.recipes.inputs import known_parameters
 from mergekit_geo.recipes.members import misnamed
-from mergekit_geo.recipes.modules import without_modules
 from mergekit_geo.recipes.schema import (
     ModelEntry,
     Module,
@@ -29,6 +28,7 @@ from mergekit_geo.recipes.schema import (
     Slice,
     Source,
     Tokenizer,
+    without_modules,
 )
 
 Place = tuple[int | str, ...]

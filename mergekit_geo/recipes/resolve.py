@@ -12,14 +12,13 @@ from mergekit_geo.errors import RecipeError
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.parameter import Number
 from mergekit_geo.recipes.inputs import Inputs, placed
-from mergekit_geo.recipes.slices import is_after_layers, spots
+from mergekit_geo.recipes.slices import Spot, is_after_layers, spots
 from mergekit_geo.recipes.values import (
     Value,
     at,
     has_gradient,
     idle_filters,
     layer_number,
-    places,
 )
 
 Key = tuple[Number, ...]
@@ -49,11 +48,11 @@ def resolve(inputs: Inputs, checkpoint: Checkpoint) -> Resolved:
     """
     tensors = [name for name, info in checkpoint.tensors.items() if info.is_float]
     parts = [_values(part) for part in (inputs, *inputs.further)]
-    keys = _by_slice(inputs, parts, tensors, checkpoint) if inputs.further else None
-    if keys is None:
-        place = places(tensors)
-        _check_gradients(parts[0], place, checkpoint)
-        keys = {name: _key(parts[0], name, place.get(name, 0.0)) for name in tensors}
+    _check_gradients(parts[0], tensors, checkpoint)
+    if inputs.further:
+        _check_one_stack(parts, tensors, checkpoint)
+    where = spots(tensors, [part.start for part in (inputs, *inputs.further)])
+    keys = {name: _key_at(where[name], parts, name, checkpoint) for name in tensors}
     made: dict[Key, Rule] = {}
     for name, key in keys.items():
         if key not in made:
@@ -67,38 +66,15 @@ def resolve(inputs: Inputs, checkpoint: Checkpoint) -> Resolved:
 
 
 def _check_gradients(
-    values: Mapping[str, Value], place: Mapping[str, float], checkpoint: Checkpoint
+    values: Mapping[str, Value], tensors: Sequence[str], checkpoint: Checkpoint
 ) -> None:
     for where, value in values.items():
-        if has_gradient(value) and not place:
+        if has_gradient(value) and not any(map(layer_number, tensors)):
             raise RecipeError(
                 f"a gradient runs over layers, and {checkpoint.name} has no numbered ones",
                 where=where,
                 remedy="give one number, or filters on tensor names",
             )
-
-
-def _by_slice(
-    inputs: Inputs,
-    parts: Sequence[Mapping[str, Value]],
-    tensors: Sequence[str],
-    checkpoint: Checkpoint,
-) -> dict[str, Key]:
-    """The numbers of every tensor, from the slice that it is in.
-
-    Raises:
-        RecipeError: Which slice that is cannot be told.
-    """
-    _check_one_stack(parts, tensors, checkpoint)
-    where = spots(tensors, [part.start for part in (inputs, *inputs.further)])
-    keys = {}
-    for name, spot in where.items():
-        if spot.part is not None:
-            keys[name] = _key(parts[spot.part], name, spot.place)
-            continue
-        first, last = (_key(parts[i], name, 0.0) for i in (0, -1))
-        keys[name] = last if first != last and is_after_layers(name, checkpoint) else first
-    return keys
 
 
 def _check_one_stack(
@@ -123,6 +99,20 @@ def _values(inputs: Inputs) -> dict[str, Value]:
         for member, value in zip(inputs.members, values, strict=True)
     }
     return {**own, **{f"parameters.{key}": value for key, value in inputs.shared.items()}}
+
+
+def _key_at(
+    spot: Spot, parts: Sequence[Mapping[str, Value]], tensor: str, checkpoint: Checkpoint
+) -> Key:
+    """The numbers of a tensor: of its slice, or outside the layers of the slice next to it.
+
+    Raises:
+        RecipeError: Which slice that is cannot be told.
+    """
+    if spot.part is not None:
+        return _key(parts[spot.part], tensor, spot.place)
+    first, last = (_key(parts[i], tensor, spot.place) for i in (0, -1))
+    return last if first != last and is_after_layers(tensor, checkpoint) else first
 
 
 def _key(values: Mapping[str, Value], tensor: str, place: float) -> Key:

@@ -20,7 +20,7 @@ from mergekit_geo.errors import RecipeError
 from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
-from mergekit_geo.recipes.places import folder_of_members
+from mergekit_geo.recipes.members import folder_of_members
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.schema import Recipe

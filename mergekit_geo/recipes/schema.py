@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from mergekit_geo.errors import ArgumentError
+from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import Along
 from mergekit_geo.recipes.finetune import Finetune
 from mergekit_geo.recipes.part import Part, Seed, Whole
 from mergekit_geo.recipes.reference import Reference
+from mergekit_geo.recipes.values import layered
 
 Dtype = Annotated[
     Literal["float64", "float32", "bfloat16", "float16"],
@@ -22,6 +23,9 @@ Parameters = Annotated[dict[str, Any], BeforeValidator(lambda said: {} if said i
 Label = Annotated[
     str, BeforeValidator(lambda said: str(said) if isinstance(said, int | float) else said)
 ]
+
+DEFAULT_MODULE = "default"
+"""The name of the only module of a language model."""
 
 
 class ModelEntry(Part):
@@ -179,3 +183,41 @@ class Recipe(Part):
     def _off(cls, value: object) -> object:
         """YAML 1.1 reads a bare `off` as false."""
         return "off" if value is False else value
+
+
+def without_modules(recipe: Recipe) -> Recipe:
+    """Move a single module's models or slices to the top level of the recipe.
+
+    Raises:
+        RecipeError: Other modules, or models beside them.
+
+    Example:
+        >>> module = {"models": [{"model": "a"}], "parameters": {"weight": 1}}
+        >>> recipe = {"merge_method": "linear", "modules": {"default": module}}
+        >>> found = without_modules(Recipe.model_validate(recipe))
+        >>> found.models[0].model, found.parameters, found.modules
+        ('a', {'weight': 1}, None)
+    """
+    if recipe.modules is None:
+        return recipe
+    if recipe.models is not None or recipe.slices is not None:
+        raise RecipeError("a recipe has models, slices or modules: one of them", where="modules")
+    if list(recipe.modules) != [DEFAULT_MODULE]:
+        found = ", ".join(recipe.modules) or "none"
+        raise RecipeError(
+            f"expected the module {DEFAULT_MODULE}, found {found}: merging the parts of a "
+            "multimodal model by recipes of their own is not built; filters on tensor names reach "
+            "them",
+            where="modules",
+        )
+    only = recipe.modules[DEFAULT_MODULE]
+    return recipe.model_copy(
+        update={
+            "modules": None,
+            "models": only.models,
+            "slices": only.slices,
+            "parameters": layered(recipe.parameters, only.parameters),
+            "dtype": only.dtype or recipe.dtype,
+            "out_dtype": only.out_dtype or recipe.out_dtype,
+        }
+    )

@@ -174,22 +174,32 @@ class Spot:
 def spots(tensors: Sequence[str], starts: Sequence[int]) -> dict[str, Spot]:
     """Where every tensor stands; an only layer of a slice is at 1.
 
+    Layers are numbered by their own stack, so that an encoder and a decoder both run from 0 to 1.
+    As in mergekit, all that is outside the layers is at 0, the final norm and the head too.
+
+    Args:
+        tensors: Their names.
+        starts: The first layer of each slice.
+
     Example:
         >>> names = [f"layers.{i}.w" for i in range(3)]
         >>> [(s.part, s.place) for s in spots(names, [0, 1]).values()]
         [(0, 1.0), (1, 0.0), (1, 1.0)]
     """
-    stop = layer_count(dict.fromkeys(tensors))
-    ends = [*starts[1:], stop]
-    return {name: _spot(layer_number(name), starts, ends) for name in tensors}
+    layers = {name: layer_number(name) for name in tensors}
+    stops: dict[str, int] = {}
+    for stack, number in filter(None, layers.values()):
+        stops[stack] = max(number + 1, stops.get(stack, 0))
+    return {
+        name: _spot(layer[1], starts, [*starts[1:], stops[layer[0]]]) if layer else Spot(None, 0.0)
+        for name, layer in layers.items()
+    }
 
 
-def _spot(layer: tuple[str, int] | None, starts: Sequence[int], ends: Sequence[int]) -> Spot:
-    if layer is None:
-        return Spot(None, 0.0)
-    part = next(i for i, end in enumerate(ends) if layer[1] < end)
+def _spot(number: int, starts: Sequence[int], ends: Sequence[int]) -> Spot:
+    part = next(i for i, end in enumerate(ends) if number < end)
     length = ends[part] - starts[part]
-    return Spot(part, (layer[1] - starts[part]) / (length - 1) if length > 1 else 1.0)
+    return Spot(part, (number - starts[part]) / (length - 1) if length > 1 else 1.0)
 
 
 def is_after_layers(name: str, checkpoint: Checkpoint) -> bool:

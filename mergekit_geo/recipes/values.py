@@ -176,28 +176,6 @@ def has_gradient(value: Value) -> bool:
     return isinstance(value, Gradient) and len(value.values) > 1
 
 
-def places(tensors: Iterable[str]) -> dict[str, float]:
-    """Place of every tensor from 0 to 1; empty for a model without layers.
-
-    Layers are numbered by their own stack, so that an encoder and a decoder both run from 0 to 1.
-    As in mergekit, all that is outside the layers is at 0, the final norm and the head too, and
-    an only layer is at 1.
-
-    Example:
-        >>> places(["embed.weight", "layers.0.w", "layers.1.w", "layers.2.w", "norm.weight"])
-        {'embed.weight': 0.0, 'layers.0.w': 0.0, 'layers.1.w': 0.5, 'layers.2.w': 1.0, \
-'norm.weight': 0.0}
-    """
-    names = list(tensors)
-    layers = {name: found for name in names if (found := layer_number(name))}
-    last: dict[str, int] = {}
-    for stack, number in layers.values():
-        last[stack] = max(number, last.get(stack, 0))
-    if not layers:
-        return {}
-    return {name: _place(*layers[name], last) if name in layers else 0.0 for name in names}
-
-
 def layer_number(tensor: str) -> tuple[str, int] | None:
     """The stack and the number of the layer that a tensor is in.
 
@@ -210,10 +188,6 @@ def layer_number(tensor: str) -> tuple[str, int] | None:
         return None
     stack, _, number = found[0].rpartition(".")
     return stack, int(number)
-
-
-def _place(stack: str, number: int, last: Mapping[str, int]) -> float:
-    return number / last[stack] if last[stack] else 1.0
 
 
 def idle_filters(value: Value, tensors: Iterable[str]) -> list[str]:

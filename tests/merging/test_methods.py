@@ -21,7 +21,7 @@ from mergekit_geo.geometry.sparsifiers import ByRank, Selection, Sparsifier
 from mergekit_geo.geometry.task_vectors import FromBase
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
-from mergekit_geo.merging.method import Base, Method
+from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.method_help import as_page, listing, merge_command, options
 from mergekit_geo.merging.methods import METHODS, anchors_of, rule_of
 from mergekit_geo.merging.parameter import Parameter
@@ -38,11 +38,11 @@ NAMES = ("base", "a", "b")
 
 def count_for(method: Method) -> int:
     """The smallest number of models that two members and a base allow."""
-    return min(method.most or 2, 2) + (method.base in {Base.REQUIRED, Base.END})
+    return min(method.most or 2, 2) + (method.base in {BaseUse.REQUIRED, BaseUse.END})
 
 
 def base_for(method: Method) -> int | None:
-    return 0 if method.base in {Base.REQUIRED, Base.END} else None
+    return 0 if method.base in {BaseUse.REQUIRED, BaseUse.END} else None
 
 
 def called(method: str | Method, **parameters: Any) -> Rule:
@@ -206,7 +206,7 @@ class Longest:
 LONGEST = Method(
     "longest", "b + factor v_i, |v_i| the largest", "toy",
     lambda count, factor, **_: FromBase(Longest(count, factor)),
-    (Parameter("factor", "How far to go.", 1.0),), Base.REQUIRED,
+    (Parameter("factor", "How far to go.", 1.0),), BaseUse.REQUIRED,
 )  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.recipes.values import Gradient, at, idle_filters, nearest, parse_value, places
+from mergekit_geo.recipes.slices import spots
+from mergekit_geo.recipes.values import Gradient, at, idle_filters, nearest, parse_value
 
 NAMES = [
     "model.embed_tokens.weight",
@@ -25,7 +26,7 @@ def test_a_gradient_is_linear_between_its_numbers(values: list[float], place: fl
 
 
 def test_layers_run_from_0_to_1_and_all_else_is_at_0() -> None:
-    found = places(NAMES)
+    found = {name: spot.place for name, spot in spots(NAMES, [0]).items()}
     assert found["model.embed_tokens.weight"] == 0
     assert [found[f"model.layers.{i}.mlp.up.weight"] for i in range(4)] == [0, 1 / 3, 2 / 3, 1]
     assert found["model.norm.weight"] == found["lm_head.weight"] == 0
@@ -33,7 +34,7 @@ def test_layers_run_from_0_to_1_and_all_else_is_at_0() -> None:
 
 def test_encoder_and_decoder_both_run_from_0_to_1() -> None:
     names = [f"encoder.block.{i}.w" for i in range(3)] + [f"decoder.block.{i}.w" for i in range(2)]
-    assert list(places(names).values()) == [0, 0.5, 1, 0, 1]
+    assert [spot.place for spot in spots(names, [0]).values()] == [0, 0.5, 1, 0, 1]
 
 
 def test_the_first_filter_that_matches_holds() -> None:
