@@ -167,7 +167,7 @@ def _unexpected(error: Exception) -> GeoError:
     if isinstance(error, OSError) and error.strerror:
         return GeoError(error.strerror, where=str(error.filename or ""))
     if isinstance(error, MemoryError):
-        return GeoError("the memory does not hold it", remedy="a larger machine, or smaller inputs")
+        return GeoError("out of memory", remedy="a larger machine, or smaller inputs")
     return GeoError(
         f"{type(error).__name__}: {error}",
         remedy="this should not happen: --debug shows where it did, please report it",

@@ -205,13 +205,13 @@ class SoupCallback(TrainerCallback):
             )
         if self.choosing.method == "weighted":
             raise ArgumentError(
-                "a weighted soup needs a weight of each member, and nobody knows them yet",
+                "a weighted soup needs a weight for each member, and the members are not known yet",
                 remedy="uniform, greedy or learned",
             )
         unnamed = self.data is None or (isinstance(self.data, EvalData) and not self.data.source)
         if self.choosing.by_loss(self.keeping.keep) and unnamed:
             raise ArgumentError(
-                f"members chosen by loss ({self.choosing.method}) want data of yours to choose on",
+                f"members chosen by loss ({self.choosing.method}) need held-out data to choose on",
                 remedy="data=geo.EvalData(FILE), held out from training",
             )
 
@@ -254,7 +254,7 @@ class SoupCallback(TrainerCallback):
             problem = GeoError(
                 f"the soup of the {len(self.members)} members here failed: {error}",
                 where=str(self.folder),
-                remedy=f"once that is mended: {self.command}",
+                remedy=f"after correcting that: {self.command}",
             )
             problem.__cause__ = error
             return None, problem

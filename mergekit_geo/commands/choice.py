@@ -36,7 +36,8 @@ def check_choosing(choosing: Choosing, count: int, data: Data) -> None:
     if choosing.by_loss(count) and isinstance(data, EvalData) and not data.source:
         raise ArgumentError(
             "a model chosen by loss would be tuned to the built-in text",
-            remedy=f"give --data of yours, or say --data {data.origin}",
+            remedy="give held-out data with --data, or name the built-in text: "
+            f"--data {data.origin}",
         )
 
 

@@ -48,7 +48,7 @@ class Route:
         rule: Weighs the ends and the bends at t.
         bends: Anchors between the ends.
         key: What its points are known by; changes when the bends do.
-        effort: What it took to fit it; None where nothing was fitted, or nobody knows.
+        effort: What it took to fit it; None where nothing was fitted, or that is unknown.
     """
 
     name: str

@@ -167,6 +167,6 @@ def _nodes(tensors: Sequence[Tensor]) -> Iterator[Node]:
 
 def _reason(error: RuntimeError) -> str:
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        return "memory does not hold the graph of an exact product"
+        return "out of memory for the graph of an exact product"
     first = str(error).strip().splitlines()[0]
     return f"the model cannot be differentiated twice ({first})"

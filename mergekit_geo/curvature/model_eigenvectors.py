@@ -80,7 +80,9 @@ def eigenvectors(
         DataError: Nothing to measure on, or the budget does not hold it.
     """
     if plan.objective is None:
-        raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
+        raise DataError(
+            f"loss cannot be measured: {plan.reason}", remedy="give held-out data with --data"
+        )
     seed = data.seed if isinstance(data, EvalData) else 0
     objective = make_sample(plan.objective, COST.examples, seed).measured
     search = _Search(model, objective, compute, progress, seed)

@@ -133,7 +133,10 @@ def _planned(folder: Path, config: Config, data: EvalData, compute: Compute) -> 
 
     name = task_name(config, data.task)
     if data.origin == BUILTIN and name not in TEXT_TASKS:
-        raise DataError(f"{name} cannot be measured on the built-in text", remedy="--data of yours")
+        raise DataError(
+            f"{name} cannot be measured on the built-in text",
+            remedy="give held-out data with --data",
+        )
     sample = prepare(data, folder, config, compute)
     return LossPlan(sample.objective, sample)
 

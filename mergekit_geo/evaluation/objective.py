@@ -121,7 +121,7 @@ class TaskObjective:
             torch.cuda.empty_cache()
             if len(rows) == 1:
                 raise DataError(
-                    "memory does not hold one example", remedy="a smaller --seq-len"
+                    "out of memory for one example", remedy="a smaller --seq-len"
                 ) from error
         middle = len(rows) // 2
         return [*self._parts(model, rows[:middle]), *self._parts(model, rows[middle:])]

@@ -74,7 +74,9 @@ def require_measurable(plan: LossPlan) -> None:
         DataError: With the reason.
     """
     if plan.objective is None:
-        raise DataError(f"loss cannot be measured: {plan.reason}", remedy="give --data of yours")
+        raise DataError(
+            f"loss cannot be measured: {plan.reason}", remedy="give held-out data with --data"
+        )
 
 
 def make_ground(

@@ -105,4 +105,4 @@ def _refuse_halves(found: Any) -> None:
     try:
         json.dumps(found, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise ValueError("a surrogate without its other half, which is no character") from None
+        raise ValueError("an unpaired surrogate, which is not a valid character") from None

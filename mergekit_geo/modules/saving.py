@@ -25,7 +25,7 @@ def check_saving(module: Module) -> None:
     """Refuse a module of which no checkpoint can be made, before it is trained.
 
     Raises:
-        UnsupportedError: Its weights are not to be had, or not as one checkpoint.
+        UnsupportedError: Its weights are not available, or not as one checkpoint.
         ArgumentError: An adapter that does not say what its base is.
     """
     from torch.distributed.fsdp import FullyShardedDataParallel

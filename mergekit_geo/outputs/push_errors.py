@@ -110,7 +110,7 @@ def _lost(_: Destination, error: Exception) -> PushError:
 def _refused_content(_: Destination, error: Exception) -> PushError:
     """The Hub refuses the content, such as a model card, or a quota is used up."""
     text = " ".join(str(error).split())
-    return PushError(f"the Hub does not take it: {text}", remedy="mend that")
+    return PushError(f"the Hub refuses it: {text}", remedy="correct that, and push again")
 
 
 def _not_json(to: Destination, _: Exception) -> PushError:

@@ -52,7 +52,7 @@ def differentiable(ground: Ground, halves: Halves) -> tuple[InPlace, Callable[[i
     """The module, and its differentiable loss on a step's batch of the selection half.
 
     Raises:
-        DataError: There are no gradients to be had.
+        DataError: Gradients are not available.
     """
     from mergekit_geo.evaluation.objective import TaskObjective
     from mergekit_geo.modules.blend import InPlace

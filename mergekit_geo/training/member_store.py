@@ -94,7 +94,7 @@ class KeptMembers:
                 f"{len(there)} members of an earlier run are there",
                 where=str(self.folder),
                 remedy="train(resume_from_checkpoint=True) goes on with it; "
-                "OutputConfig(overwrite=True) throws them away; or name another folder",
+                "OutputConfig(overwrite=True) removes them; or name another folder",
             )
         for member in there:
             if step == 0 or member.step > last_step:

@@ -78,7 +78,7 @@ def test_what_is_no_file_is_refused_where_one_is_read(placed: str, file: str, sa
         (DEEP, "nested deeper than 100 levels"),
         ("[" * 100_000, "nested deeper than 100 levels"),
         ('{"a": ' + DIGITS + "}", "Exceeds the limit"),
-        (r'{"a": "\ud800"}', "a surrogate without its other half"),
+        (r'{"a": "\ud800"}', "an unpaired surrogate"),
         ("<html>log in</html>", "Expecting value"),
         ("[1]", "expected an object, found a list"),
         ("", "Expecting value"),

@@ -287,9 +287,7 @@ def test_a_card_that_the_hub_refuses_is_one_clear_line(world: World) -> None:
     out = world.output("odd", seed=40)
     card = out / "README.md"
     card.write_text(card.read_text().replace("---\n", "---\nbroken: true\n", 1))
-    message = (
-        r'org/odd: the Hub does not take it: Invalid metadata in README\.md\. - "broken" is .*'
-    )
+    message = r'org/odd: the Hub refuses it: Invalid metadata in README\.md\. - "broken" is .*'
     failed(world.cli("push", "odd", "org/odd", "--quiet"), message)
     assert "model.safetensors" not in world.hub.files("org/odd")
 

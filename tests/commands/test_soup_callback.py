@@ -286,7 +286,9 @@ def test_a_soup_that_fails_loses_nothing_and_its_command_goes_on(
     done = trainer(tmp_path, there, callback, given={"processing_class": tokenizer})
     with pytest.warns(UserWarning, match=r"the soup of the 2 members here failed: .*the output ex"):
         assert done.train().global_step == 10
-    with pytest.raises(GeoError, match=r"soup-members: the soup of .* \(once that is mended: geo"):
+    with pytest.raises(
+        GeoError, match=r"soup-members: the soup of .* \(after correcting that: geo"
+    ):
         _ = callback.result
     assert steps(callback) == [6, 9]
     shutil.rmtree(out)
@@ -324,9 +326,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"keep": 1}, "keep must be at least 2, found 1: a soup of one is that model"),
     ({"which": "first"}, "which 'first': expected one of last, best"),
     ({"method": "ties"}, "method 'ties': expected one of uniform, weighted, greedy, learned"),
-    ({"method": "weighted"}, "a weighted soup needs a weight of each member"),
-    ({"method": "greedy"}, r"members chosen by loss \(greedy\) want data of yours to choose on"),
-    ({"method": "learned", "data": None}, r"members chosen by loss \(learned\) want data"),
+    ({"method": "weighted"}, "a weighted soup needs a weight for each member"),
+    ({"method": "greedy"}, r"members chosen by loss \(greedy\) need held-out data to choose on"),
+    ({"method": "learned", "data": None}, r"members chosen by loss \(learned\) need held-out data"),
     ({"which": "best", "every": 5}, "the best are taken at the Trainer's evaluations"),
     ({"every": 0}, "every must be at least 1 step, found 0"),
     ({"every": "day"}, "every 'day': expected one of save, epoch, or a number of steps"),

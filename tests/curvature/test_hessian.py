@@ -394,13 +394,13 @@ def test_attention_that_cannot_be_differentiated_twice(kernel: Callable[..., Ten
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (torch.OutOfMemoryError("CUDA out of memory."), "memory does not hold"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "out of memory for the graph"),
         (
             RuntimeError(
                 "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: "
                 "you tried to allocate 900000000000 bytes. Error code 12 (Cannot allocate memory)"
             ),
-            "memory does not hold",
+            "out of memory for the graph",
         ),
         (RuntimeError("no derivative\nof this"), r"cannot be differentiated twice \(no deriv.*e\)"),
     ],
