@@ -15,7 +15,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mergekit_geo.records.report import MergeMeasurements, Report
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.report import Report
 
 WIDE = 140
 HEAD = ("", "loss", "highest barrier", "λ_max", "SAM sharpness", "|gradient|", "|weights|")

@@ -12,7 +12,8 @@ from typing import Literal
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.sources import sources_of
 from mergekit_geo.checkpoints.stated_license import stated_license
-from mergekit_geo.records.report import LicenseEntry, ModelEntry, Provenance, SourceEntry
+from mergekit_geo.records.model import LicenseEntry, ModelEntry, SourceEntry
+from mergekit_geo.records.report import Provenance
 
 LIBRARIES = ("mergekit_geo", "torch", "transformers", "safetensors", "huggingface_hub", "numpy")
 

@@ -33,8 +33,9 @@ from mergekit_geo.evaluation.study import Ground, make_ground, require_measurabl
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.folder import BARRIER, FIGURES, MeasuredFolder, measured_folder
 from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.losses import LossEntry
-from mergekit_geo.records.report import BarrierMeasurements, Report
+from mergekit_geo.records.report import Report
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model

@@ -11,7 +11,8 @@ from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.records.report import CheckMeasurements, Report
+from mergekit_geo.records.model import CheckMeasurements
+from mergekit_geo.records.report import Report
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model

@@ -22,13 +22,9 @@ from mergekit_geo.evaluation.study import Ground
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.layers import summarize
 from mergekit_geo.progress import Progress
-from mergekit_geo.records.report import (
-    MergeCoefficients,
-    MergeMeasurements,
-    ModelEntry,
-    NotMeasured,
-    Report,
-)
+from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
+from mergekit_geo.records.model import ModelEntry
+from mergekit_geo.records.report import NotMeasured, Report
 from mergekit_geo.selection.baseline import Control
 from mergekit_geo.selection.choose import Chosen
 from mergekit_geo.views.licenses import differing_licenses

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.evaluation.split import Halves
-    from mergekit_geo.records.losses import BarrierEntry
+    from mergekit_geo.records.barrier import BarrierEntry
     from mergekit_geo.selection.baseline import Control
     from mergekit_geo.selection.picking import Picked
     from mergekit_geo.tasks.losses import Losses

@@ -43,7 +43,7 @@ from mergekit_geo.outputs.workspace import Workspace
 from mergekit_geo.outputs.writer import output_errors, save_tensors
 from mergekit_geo.processes import world
 from mergekit_geo.progress import Progress
-from mergekit_geo.records.report import MergeMeasurements
+from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.card import model_card
 from mergekit_geo.views.html_report import write_report

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.evaluation import Sample
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.split import Halves
-    from mergekit_geo.records.losses import BarrierEntry
+    from mergekit_geo.records.barrier import BarrierEntry
 
 BUILTIN_TEXT = EvalData()
 PAIR = 2

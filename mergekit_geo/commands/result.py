@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.records.report import MergeMeasurements, Report
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.report import Report
 from mergekit_geo.views.tables import loss_table
 from mergekit_geo.views.verdict import is_not_worse, verdict
 

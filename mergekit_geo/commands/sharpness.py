@@ -23,7 +23,8 @@ from mergekit_geo.evaluation.study import require_measurable
 from mergekit_geo.outputs.folder import FIGURES, SHARPNESS, MeasuredFolder, measured_folder
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.curvature import SharpnessEntry, SharpnessMeasurements, SlopeEntry
-from mergekit_geo.records.report import DataEntry, Report
+from mergekit_geo.records.losses import DataEntry
+from mergekit_geo.records.report import Report
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.compatibility import Preflight

@@ -18,8 +18,8 @@ from mergekit_geo.evaluation.losses import estimate_entry
 from mergekit_geo.evaluation.points import Walk
 from mergekit_geo.evaluation.split import Halves
 from mergekit_geo.evaluation.statistics import Estimate
+from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.findings import limit_of
-from mergekit_geo.records.losses import BarrierEntry
 
 PAIR = 2
 

@@ -40,14 +40,14 @@ from mergekit_geo.records.curvature import (
     StationarityEntry,
     TraceEntry,
 )
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.record import Record
 from mergekit_geo.tasks.losses import Losses
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.cached_parts import KeptParts, Unkept
     from mergekit_geo.evaluation.objective import Objective
 
-Found = TypeVar("Found", bound=Part)
+Found = TypeVar("Found", bound=Record)
 
 TOLERANCE = 1e-3
 SHARE = 0.5
@@ -143,9 +143,12 @@ class Survey:
     def _hessian(self) -> Hessian:
         return Hessian(self._loss, self.level.method)
 
-    def _parts(self) -> list[tuple[str, type[Part]]]:
+    def _parts(self) -> list[tuple[str, type[Record]]]:
         level = self.level
-        parts: list[tuple[str, type[Part]]] = [("slope", SlopeEntry), ("curvature", CurvatureEntry)]
+        parts: list[tuple[str, type[Record]]] = [
+            ("slope", SlopeEntry),
+            ("curvature", CurvatureEntry),
+        ]
         parts += [("ascent", AscentEntry)] * bool(level.ascent_steps)
         parts += [("trace", TraceEntry)] * bool(level.trace_products)
         return parts + [(f"probe {i}", ProbeEntry) for i in range(level.probes)]

@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from mergekit_geo.evaluation.cache import Kept
 from mergekit_geo.processes import agreed, is_first
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.record import Record
 
-Found = TypeVar("Found", bound=Part)
+Found = TypeVar("Found", bound=Record)
 
 
 class KeptParts(Kept):

@@ -14,8 +14,8 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import BUILTIN, EvalData
 from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.evaluation.failures import failure, is_named
-from mergekit_geo.records.losses import BarrierEntry, DifferenceEntry, EstimateEntry, LossEntry
-from mergekit_geo.records.report import DataEntry
+from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, EstimateEntry, LossEntry
 
 if TYPE_CHECKING:
     from torch.nn import Module

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.groups import layer_of
-from mergekit_geo.records.report import Geometry, LayerGeometry, PairGeometry
+from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
 
 
 def summarize(grams: Mapping[str, Gram]) -> Geometry | None:

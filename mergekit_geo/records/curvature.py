@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.record import Record
 
 CAVEATS = (
     "λ_max changes under rescalings of the weights that leave the function alone (Dinh 2017).",
@@ -18,7 +18,7 @@ CAVEATS = (
 )
 
 
-class SlopeEntry(Part):
+class SlopeEntry(Record):
     """Loss and gradient where a model stands, and norms without which the rest misleads.
 
     Attributes:
@@ -59,7 +59,7 @@ class SlopeEntry(Part):
     groups: int | None = None
 
 
-class EigenvalueEntry(Part):
+class EigenvalueEntry(Record):
     """An extreme eigenvalue of the Hessian of the mean loss, by Lanczos.
 
     Attributes:
@@ -91,7 +91,7 @@ class EigenvalueEntry(Part):
         return max(self.error, self.residual, abs(self.sampling.value - self.value))
 
 
-class EscapeEntry(Part):
+class EscapeEntry(Record):
     """A step along the eigenvector of the smallest eigenvalue.
 
     Attributes:
@@ -105,7 +105,7 @@ class EscapeEntry(Part):
     held_out: float | None
 
 
-class ExtremesEntry(Part):
+class ExtremesEntry(Record):
     """Both ends of the spectrum, as far as they were sought.
 
     Attributes:
@@ -131,7 +131,7 @@ class ExtremesEntry(Part):
     escape: EscapeEntry | None
 
 
-class AscentEntry(Part):
+class AscentEntry(Record):
     """How far the loss rises near a model; worst cases are lower bounds.
 
     Attributes:
@@ -147,7 +147,7 @@ class AscentEntry(Part):
     adaptive_error: float | None
 
 
-class TraceEntry(Part):
+class TraceEntry(Record):
     """Sum of the Hessian's eigenvalues.
 
     Attributes:
@@ -163,7 +163,7 @@ class TraceEntry(Part):
     method: str
 
 
-class QuotientsEntry(Part):
+class QuotientsEntry(Record):
     """v^T H v of each example at the eigenvector of λ_max; kept, and not in a report.
 
     Attributes:
@@ -177,7 +177,7 @@ class QuotientsEntry(Part):
     document: list[int]
 
 
-class CurvatureEntry(Part):
+class CurvatureEntry(Record):
     """Both ends of the spectrum, and what paired differences are made of; kept.
 
     Attributes:
@@ -189,7 +189,7 @@ class CurvatureEntry(Part):
     quotients: QuotientsEntry | None
 
 
-class ProbeEntry(Part):
+class ProbeEntry(Record):
     """What one probe of the spectrum found; kept, and not in a report.
 
     Attributes:
@@ -201,7 +201,7 @@ class ProbeEntry(Part):
     weights: list[float]
 
 
-class SpectrumEntry(Part):
+class SpectrumEntry(Record):
     """Distribution of the Hessian's eigenvalues, by stochastic Lanczos quadrature.
 
     Attributes:
@@ -221,7 +221,7 @@ class SpectrumEntry(Part):
     steps: int
 
 
-class StationarityEntry(Part):
+class StationarityEntry(Record):
     """Whether training would go on from here.
 
     Attributes:
@@ -237,7 +237,7 @@ class StationarityEntry(Part):
     detectable: float | None = None
 
 
-class SharpnessEntry(Part):
+class SharpnessEntry(Record):
     """Sharpness of one model.
 
     Attributes:
@@ -276,7 +276,7 @@ class SharpnessEntry(Part):
     against: list[DifferenceEntry] = []
 
 
-class SharpnessMeasurements(Part):
+class SharpnessMeasurements(Record):
     """Result of a sharpness measurement.
 
     Attributes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from mergekit_geo.records.losses import LossEntry
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.record import Record
 
 Grid = list[list[float | None]]
 
 
-class AxisEntry(Part):
+class AxisEntry(Record):
     """A coordinate of a plane.
 
     Attributes:
@@ -29,7 +29,7 @@ class AxisEntry(Part):
     eigenvalue: float | None = None
 
 
-class MarkEntry(Part):
+class MarkEntry(Record):
     """Where a model lies.
 
     Attributes:
@@ -49,7 +49,7 @@ class MarkEntry(Part):
     off_plane: float
 
 
-class SurfaceEntry(Part):
+class SurfaceEntry(Record):
     """The loss on a plane.
 
     Attributes:
@@ -73,7 +73,7 @@ class SurfaceEntry(Part):
     marks: list[MarkEntry]
 
 
-class ScaleEntry(Part):
+class ScaleEntry(Record):
     """The one colour scale of all surfaces of a report.
 
     Attributes:
@@ -87,7 +87,7 @@ class ScaleEntry(Part):
     log: bool
 
 
-class LandscapeMeasurements(Part):
+class LandscapeMeasurements(Record):
     """Result of a landscape measurement; all on the same examples.
 
     Attributes:

@@ -1,13 +1,13 @@
-"""How a report tells losses: of models, and along paths between them."""
+"""The loss of models, differences of losses, and the data that they are measured on."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.record import Record
 
 
-class LossEntry(Part):
+class LossEntry(Record):
     """Loss of one model.
 
     Attributes:
@@ -35,7 +35,7 @@ class LossEntry(Part):
     metric_high: float | None = None
 
 
-class EstimateEntry(Part):
+class EstimateEntry(Record):
     """A number and its 95 % interval over documents; null ends with too few of them.
 
     The value is null where the loss is not a number.
@@ -54,7 +54,7 @@ class EstimateEntry(Part):
     detectable: float | None = None
 
 
-class DifferenceEntry(Part):
+class DifferenceEntry(Record):
     """Loss of the output minus that of a parent, on the same examples.
 
     Attributes:
@@ -78,47 +78,37 @@ class DifferenceEntry(Part):
     macro_f1: EstimateEntry | None = None
 
 
-class BarrierEntry(Part):
-    """Loss along a path between two models.
+class DataEntry(Record):
+    """What loss was measured on.
 
     Attributes:
-        first: The model at t = 0.
-        second: The model at t = 1.
-        along: Kind of path, such as `linear`.
-        t: Positions measured, in order.
-        loss: At each, on the report half; null where it is not a number.
-        metric: The task's metric at each; null where the task has none.
-        barrier: Largest loss above the chord between the ends (Entezari 2021).
-        barrier_mean: The same above the mean of the ends (Frankle 2020).
-        error_barrier: Largest error (1 - metric) above the chord.
-        t_max: Where the barrier is highest, found on the selection half.
-        path_max: Largest loss on the path.
-        path_mean: Mean loss over t.
-        significant: Whether the barrier's interval lies above zero; null without an interval.
-        verdict: The same in words.
-        taken: t of the point that the merge took, chosen on the selection half.
-        dip: Lowest loss above the chord.
-        t_dip: Where that is, found on the selection half.
-        threshold: Barriers below this are negligible: 2 % of the mean loss of the ends.
-        documents: How many documents all this is of: those of the report half.
+        source: File or built-in text.
+        digest: SHA-256 of the documents.
+        documents: How many documents the examples are from.
+        examples: How many examples were measured.
+        available: How many there were.
+        tokens: How many tokens (or labels, or examples) were predicted, per model.
+        seq_len: Tokens in a full window.
+        seed: Of the sample, the halves and the intervals.
+        task: Such as `causal-lm`.
+        unit: What is counted: `token`, `label` or `example`.
+        metric: What the task's metric is called.
+        half: `report` where something was chosen on the other half.
+        notes: What was guessed about the data.
+        repository: The dataset's id on the Hub; null for what is not there.
     """
 
-    first: str
-    second: str
-    along: str
-    t: list[float]
-    loss: list[float | None]
-    metric: list[float | None] | None
-    barrier: EstimateEntry
-    barrier_mean: EstimateEntry
-    error_barrier: EstimateEntry | None
-    t_max: float | None
-    path_max: float | None
-    path_mean: float | None
-    significant: bool | None
-    verdict: str
-    taken: float | None = None
-    dip: EstimateEntry | None = None
-    t_dip: float | None = None
-    threshold: float | None = None
-    documents: int | None = None
+    source: str
+    digest: str
+    documents: int
+    examples: int
+    available: int
+    tokens: int
+    seq_len: int
+    seed: int
+    task: str = ""
+    unit: str = "token"
+    metric: str = ""
+    half: Literal["", "report"] = ""
+    notes: list[str] = []
+    repository: str | None = None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from mergekit_geo.records.losses import BarrierEntry, EstimateEntry, LossEntry
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.losses import EstimateEntry, LossEntry
+from mergekit_geo.records.record import Record
 
 PATH_VERSION = 1
 
 
-class EndEntry(Part):
+class EndEntry(Record):
     """A model at an end of a path.
 
     Attributes:
@@ -26,7 +27,7 @@ class EndEntry(Part):
     digest: str
 
 
-class SaddleEntry(Part):
+class SaddleEntry(Record):
     """The highest point between the ends.
 
     Attributes:
@@ -38,7 +39,7 @@ class SaddleEntry(Part):
     loss: EstimateEntry
 
 
-class PathMeasurements(Part):
+class PathMeasurements(Record):
     """Result of fitting a path.
 
     Attributes:
@@ -74,7 +75,7 @@ class PathMeasurements(Part):
     saddle: SaddleEntry | None = None
 
 
-class PathRecord(Part):
+class PathRecord(Record):
     """`path.json`.
 
     Attributes:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.record import Record
 
 
-class PlanRow(Part):
+class PlanRow(Record):
     """Tensors of one layer that share their coefficients.
 
     Attributes:
@@ -23,7 +23,7 @@ class PlanRow(Part):
     densities: list[float] = []
 
 
-class PlannedMember(Part):
+class PlannedMember(Record):
     """A model that would be trained first.
 
     Attributes:
@@ -51,7 +51,7 @@ class PlannedMember(Part):
     disk: int
 
 
-class PlanMeasurements(Part):
+class PlanMeasurements(Record):
     """What a recipe would do.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.record import Record
 
 
-class PushMeasurements(Part):
+class PushMeasurements(Record):
     """What was pushed, after it was compared with what is on the disk.
 
     Attributes:

@@ -1,11 +1,11 @@
-"""What every part of a report is."""
+"""The base of everything that a report holds."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
 
-class Part(BaseModel):
-    """A part of a report: immutable, and with no keys but its own."""
+class Record(BaseModel):
+    """What was found: immutable, and with no keys but its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
-from mergekit_geo.records.losses import BarrierEntry, DifferenceEntry, LossEntry
-from mergekit_geo.records.record import Part
+from mergekit_geo.records.losses import DifferenceEntry, LossEntry
+from mergekit_geo.records.record import Record
 
 
-class TrainingEntry(Part):
+class TrainingEntry(Record):
     """How a model was trained.
 
     Attributes:
@@ -47,7 +48,7 @@ class TrainingEntry(Part):
     history: list[tuple[int, float]]
 
 
-class FinetuneMeasurements(Part):
+class FinetuneMeasurements(Record):
     """Result of fine-tuning.
 
     Attributes:
@@ -65,7 +66,7 @@ class FinetuneMeasurements(Part):
     sharpness: list[SharpnessEntry]
 
 
-class MemberEntry(Part):
+class MemberEntry(Record):
     """One of several models trained alike.
 
     Attributes:
@@ -79,7 +80,7 @@ class MemberEntry(Part):
     measured: FinetuneMeasurements
 
 
-class MembersMeasurements(Part):
+class MembersMeasurements(Record):
     """Result of fine-tuning several models from one.
 
     Attributes:

@@ -6,13 +6,9 @@ from collections.abc import Sequence
 
 from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.records.curvature import CAVEATS
-from mergekit_geo.records.report import (
-    MergeCoefficients,
-    MergeMeasurements,
-    ModelEntry,
-    Report,
-    SourceEntry,
-)
+from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
+from mergekit_geo.records.model import ModelEntry, SourceEntry
+from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.again import command_again
 from mergekit_geo.views.card_data import HUB_ID, front_matter, model_name, public_data

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.printable import printable
-from mergekit_geo.records.losses import LossEntry
-from mergekit_geo.records.report import DataEntry, MergeMeasurements, ModelEntry, Report
+from mergekit_geo.records.losses import DataEntry, LossEntry
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.model import ModelEntry
+from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.licenses import common_license
 from mergekit_geo.views.tables import WITH_OUTPUT

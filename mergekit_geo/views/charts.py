@@ -10,9 +10,9 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
+from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
 from mergekit_geo.records.curvature import SharpnessEntry
-from mergekit_geo.records.losses import BarrierEntry
-from mergekit_geo.records.report import BarrierMeasurements, Geometry
+from mergekit_geo.records.model import Geometry
 from mergekit_geo.views.measures import MEASURES, Measure
 from mergekit_geo.views.palette import COLOURS, colours, short_name
 from mergekit_geo.views.tables import loss_axis

@@ -11,21 +11,17 @@ from rich.table import Table
 from rich.text import Text
 
 from mergekit_geo.printable import printable
+from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
 from mergekit_geo.records.curvature import CAVEATS, SharpnessEntry, SharpnessMeasurements
 from mergekit_geo.records.landscape import LandscapeMeasurements
-from mergekit_geo.records.losses import BarrierEntry
+from mergekit_geo.records.losses import DataEntry
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.model import CheckMeasurements, Geometry
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.records.push import PushMeasurements
-from mergekit_geo.records.report import (
-    BarrierMeasurements,
-    CheckMeasurements,
-    DataEntry,
-    Geometry,
-    MergeMeasurements,
-    Report,
-    SelectionEntry,
-)
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.selection import SelectionEntry
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.units import in_gigabytes
 from mergekit_geo.views.headline import summary

@@ -10,9 +10,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
 from mergekit_geo.records.curvature import SharpnessEntry
-from mergekit_geo.records.losses import BarrierEntry
-from mergekit_geo.records.report import BarrierMeasurements
 from mergekit_geo.views.measures import MEASURES, Measure
 from mergekit_geo.views.palette import COLOURS, colours, short_name
 from mergekit_geo.views.tables import loss_axis

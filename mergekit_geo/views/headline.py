@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
 from mergekit_geo.records.curvature import SharpnessEntry, SharpnessMeasurements
 from mergekit_geo.records.findings import Finding, finding, limit_of
 from mergekit_geo.records.landscape import LandscapeMeasurements
-from mergekit_geo.records.losses import BarrierEntry, DifferenceEntry
+from mergekit_geo.records.losses import DifferenceEntry
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.model import CheckMeasurements
 from mergekit_geo.records.path import PathMeasurements
-from mergekit_geo.records.report import (
-    BarrierMeasurements,
-    CheckMeasurements,
-    MergeMeasurements,
-    Report,
-)
+from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.views.landscape_text import landscape_lines
 from mergekit_geo.views.measures import LAMBDA_MAX

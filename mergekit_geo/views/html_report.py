@@ -7,19 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
 from mergekit_geo.records.curvature import CAVEATS, SharpnessEntry, SharpnessMeasurements
 from mergekit_geo.records.landscape import LandscapeMeasurements
-from mergekit_geo.records.losses import BarrierEntry
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.model import CheckMeasurements, Geometry
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.reading import REPORT
-from mergekit_geo.records.report import (
-    BarrierMeasurements,
-    CheckMeasurements,
-    Geometry,
-    MergeMeasurements,
-    Report,
-    SelectionEntry,
-)
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.selection import SelectionEntry
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.views.charts import (
     barrier_chart,

@@ -6,7 +6,7 @@ import html
 from typing import Any
 
 from mergekit_geo.records.landscape import ScaleEntry, SurfaceEntry
-from mergekit_geo.records.report import DataEntry
+from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.views.landscape_text import axis_title, label_of, loss_title
 from mergekit_geo.views.levels import digits_of, heights, levels_of, raised
 

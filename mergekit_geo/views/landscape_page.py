@@ -29,7 +29,8 @@ from mergekit_geo.views.tables import describe_data
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from mergekit_geo.records.report import DataEntry, Report
+    from mergekit_geo.records.losses import DataEntry
+    from mergekit_geo.records.report import Report
 
 HEIGHT = "min(640px, 95vw)"
 NEAR = 0.15

@@ -11,7 +11,7 @@ from mergekit_geo.records.landscape import (
     ScaleEntry,
     SurfaceEntry,
 )
-from mergekit_geo.records.report import DataEntry
+from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.views.palette import short_name
 
 NEGLIGIBLE = 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergekit_geo.records.report import LicenseEntry, ModelEntry
+from mergekit_geo.records.model import LicenseEntry, ModelEntry
 
 
 def common_license(models: Sequence[ModelEntry]) -> LicenseEntry | None:

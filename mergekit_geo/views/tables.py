@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
-from mergekit_geo.records.losses import BarrierEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.path import PathMeasurements
-from mergekit_geo.records.report import DataEntry, MergeMeasurements, Report
+from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements, TrainingEntry
 from mergekit_geo.views.measures import MEASURES
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from mergekit_geo.records.findings import MATERIAL, Finding, finding, limit_of, percent, sized
 from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry
-from mergekit_geo.records.report import MergeMeasurements, Report
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.tables import estimate
 

@@ -19,7 +19,7 @@ import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.records.losses import LossEntry
-from mergekit_geo.records.report import SelectionEntry
+from mergekit_geo.records.selection import SelectionEntry
 
 FAST = geo.OutputConfig(fsync=False)
 BUILTIN = "builtin:python-docs"

@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
-from mergekit_geo.records.losses import BarrierEntry
+from mergekit_geo.records.barrier import BarrierEntry
 
 FAST = geo.OutputConfig(fsync=False)
 TRAINED, TOLD, CLASSES = 1200, 400, 10

@@ -14,15 +14,11 @@ from typer.testing import CliRunner
 
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
-from mergekit_geo.records.losses import BarrierEntry, EstimateEntry, LossEntry
-from mergekit_geo.records.report import (
-    DataEntry,
-    DifferenceEntry,
-    LicenseEntry,
-    MergeMeasurements,
-    ModelEntry,
-    Report,
-)
+from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.model import LicenseEntry, ModelEntry
+from mergekit_geo.records.report import Report
 from mergekit_geo.views.card import model_card
 from mergekit_geo.views.licenses import differing_licenses
 from tests.conftest import Save

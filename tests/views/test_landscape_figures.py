@@ -19,7 +19,8 @@ from mergekit_geo.records.landscape import (
     ScaleEntry,
     SurfaceEntry,
 )
-from mergekit_geo.records.report import DataEntry, Report
+from mergekit_geo.records.losses import DataEntry
+from mergekit_geo.records.report import Report
 from mergekit_geo.views.html_report import write_page
 from mergekit_geo.views.landscape_figures import landscape_figure, write_landscape
 from mergekit_geo.views.landscape_page import landscape_page, surface_figure

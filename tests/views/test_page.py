@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import mergekit_geo as geo
+from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
-from mergekit_geo.records.losses import BarrierEntry, DifferenceEntry, EstimateEntry
-from mergekit_geo.records.report import MergeMeasurements, Report
+from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.report import Report
 from mergekit_geo.views.headline import ONE_BASIN, flatness, headline
 from mergekit_geo.views.html_report import page, write_page
 from tests.views.browser import Browser

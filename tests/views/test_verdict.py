@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 
-from mergekit_geo.records.losses import BarrierEntry, DifferenceEntry, EstimateEntry, LossEntry
-from mergekit_geo.records.report import (
-    DataEntry,
-    MergeCoefficients,
-    MergeMeasurements,
-    ModelEntry,
-    Report,
-    SelectionEntry,
-)
+from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
+from mergekit_geo.records.model import ModelEntry
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.selection import SelectionEntry
 from mergekit_geo.views.tables import barrier_rows, loss_table
 from mergekit_geo.views.verdict import is_not_worse, verdict
 

@@ -1,0 +1,70 @@
+"""The loss on paths between models, and the barriers there."""
+
+from __future__ import annotations
+
+from mergekit_geo.records.losses import EstimateEntry, LossEntry
+from mergekit_geo.records.record import Record
+
+
+class BarrierEntry(Record):
+    """Loss along a path between two models.
+
+    Attributes:
+        first: The model at t = 0.
+        second: The model at t = 1.
+        along: Kind of path, such as `linear`.
+        t: Positions measured, in order.
+        loss: At each, on the report half; null where it is not a number.
+        metric: The task's metric at each; null where the task has none.
+        barrier: Largest loss above the chord between the ends (Entezari 2021).
+        barrier_mean: The same above the mean of the ends (Frankle 2020).
+        error_barrier: Largest error (1 - metric) above the chord.
+        t_max: Where the barrier is highest, found on the selection half.
+        path_max: Largest loss on the path.
+        path_mean: Mean loss over t.
+        significant: Whether the barrier's interval lies above zero; null without an interval.
+        verdict: The same in words.
+        taken: t of the point that the merge took, chosen on the selection half.
+        dip: Lowest loss above the chord.
+        t_dip: Where that is, found on the selection half.
+        threshold: Barriers below this are negligible: 2 % of the mean loss of the ends.
+        documents: How many documents all this is of: those of the report half.
+    """
+
+    first: str
+    second: str
+    along: str
+    t: list[float]
+    loss: list[float | None]
+    metric: list[float | None] | None
+    barrier: EstimateEntry
+    barrier_mean: EstimateEntry
+    error_barrier: EstimateEntry | None
+    t_max: float | None
+    path_max: float | None
+    path_mean: float | None
+    significant: bool | None
+    verdict: str
+    taken: float | None = None
+    dip: EstimateEntry | None = None
+    t_dip: float | None = None
+    threshold: float | None = None
+    documents: int | None = None
+
+
+class BarrierMeasurements(Record):
+    """Result of a barrier measurement.
+
+    Attributes:
+        pairs: Every pair of models, along every path asked for.
+        matrix: Barrier between models i and j along the first path; 0 where it is not significant.
+        basins: Models that are connected, largest basin first.
+        threshold: Barriers below this connect, in nats.
+        losses: Of the models themselves, on the report half.
+    """
+
+    pairs: list[BarrierEntry]
+    matrix: list[list[float | None]]
+    basins: list[list[str]]
+    threshold: float
+    losses: list[LossEntry]

@@ -1,0 +1,120 @@
+"""Models that went into a command, where they lie to each other, and whether they can be merged."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mergekit_geo.records.record import Record
+
+
+class LicenseEntry(Record):
+    """What a model's card states as its licence.
+
+    Attributes:
+        id: Such as `apache-2.0`; `other` where the Hub has none.
+        name: What it is called then.
+        link: Where its text is.
+    """
+
+    id: str
+    name: str | None = None
+    link: str | None = None
+
+
+class SourceEntry(Record):
+    """Where a part of an input comes from.
+
+    Attributes:
+        name: A folder or a repository.
+        revision: Commit of the Hub, where it comes from there.
+    """
+
+    name: str
+    revision: str | None
+
+
+class ModelEntry(Record):
+    """One input.
+
+    Attributes:
+        name: What the user called it.
+        revision: Commit of the Hub, where it comes from there; the adapter's, where it is one.
+        parameters: Number of elements of its float tensors.
+        license: Of its card; null where none states one.
+        architecture: transformers' class, from its configuration; null where it has none.
+        role: Whether it is a model, or a bend of the path between models.
+        base: What an adapter was added to; null for a whole model.
+        adapter: The adapter; null for a whole model.
+    """
+
+    name: str
+    revision: str | None
+    parameters: int
+    license: LicenseEntry | None = None
+    architecture: str | None = None
+    role: Literal["parent", "bend"] = "parent"
+    base: SourceEntry | None = None
+    adapter: SourceEntry | None = None
+
+    @property
+    def sources(self) -> list[SourceEntry]:
+        """Base and adapter, or the model itself."""
+        parts = [part for part in (self.base, self.adapter) if part is not None]
+        return parts or [SourceEntry(name=self.name, revision=self.revision)]
+
+
+class PairGeometry(Record):
+    """How two anchors lie to each other.
+
+    Attributes:
+        first: Index of one model.
+        second: Index of the other.
+        cosine: Cosine similarity; null where a norm is zero.
+        angle: In radians; null where a norm is zero.
+        distance: Euclidean.
+    """
+
+    first: int
+    second: int
+    cosine: float | None
+    angle: float | None
+    distance: float
+
+
+class LayerGeometry(Record):
+    """Norms and pairs over the parameters of one layer.
+
+    Attributes:
+        layer: Common beginning of the tensors' names.
+        parameters: Number of elements.
+        norms: Euclidean norm, per model.
+        pairs: Every pair of models.
+    """
+
+    layer: str
+    parameters: int
+    norms: list[float]
+    pairs: list[PairGeometry]
+
+
+class Geometry(Record):
+    """Where the anchors lie in weight space, as a whole and layer by layer."""
+
+    total: LayerGeometry
+    layers: list[LayerGeometry]
+
+
+class CheckMeasurements(Record):
+    """Result of a check.
+
+    Attributes:
+        compatible: Whether the models can be merged.
+        tensors: Number of tensors of the first model.
+        notes: Ordinary differences, and what a merge does about them.
+        problems: Why they cannot be merged.
+    """
+
+    compatible: bool
+    tensors: int
+    notes: list[str]
+    problems: list[str]
