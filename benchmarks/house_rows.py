@@ -96,14 +96,19 @@ def _classes(package: Package) -> Iterator[tuple[Site, ast.ClassDef]]:
 
 
 def data_kinds(package: Package) -> Found:
-    """`isinstance(.., EvalData)`, also among several classes, and `case EvalData()`."""
-    return _sites(
+    """`isinstance(.., EvalData)`, also among several classes, and `case EvalData()`.
+
+    No number where no class has that name: then this row is to be told the new one.
+    """
+    found = _sites(
         module.site(node, "EvalData?")
         for module in package.modules
         for node in module.all(ast.Call, ast.MatchClass)
         if (called(node) == "isinstance" and "EvalData" in _names(node))
         or (isinstance(node, ast.MatchClass) and last_word(node.cls) == "EvalData")
     )
+    there = any(one.name == "EvalData" for _, one in _classes(package))
+    return found if there else Found(math.nan, [])
 
 
 def _names(node: ast.AST) -> set[str]:
