@@ -31,7 +31,7 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.evaluation.study import Ground, make_ground, require_measurable
 from mergekit_geo.limits import check_count
-from mergekit_geo.outputs.folder import BARRIER, FIGURES, MeasuredFolder, measured_folder
+from mergekit_geo.outputs.folder import BARRIER, MeasuredFolder, measured_folder
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.losses import LossEntry
@@ -178,7 +178,7 @@ def _barrier(
         warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
         provenance=provenance(began, *place),
     )
-    folder.write(report, lambda place: _draw(measured, place / FIGURES))
+    folder.write(report)
     return BarrierResult(report, folder.out)
 
 
@@ -225,12 +225,3 @@ def _distinct(along: Sequence[str], routes: Sequence[Route]) -> list[Route]:
         route if kinds[route.name] == 1 else replace(route, name=f"{route.name} {name}")
         for name, route in zip(along, routes, strict=True)
     ]
-
-
-def _draw(measured: BarrierMeasurements, folder: Path) -> None:
-    """Draw the curves, and the matrix of three or more models."""
-    from mergekit_geo.views.figures import write_barriers, write_matrix
-
-    write_barriers(measured.pairs, folder)
-    if len(measured.losses) > PAIR:
-        write_matrix(measured, folder)

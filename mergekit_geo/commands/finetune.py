@@ -15,7 +15,7 @@ from mergekit_geo.checkpoints.origin import count_parameters, model_entry, prove
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.clock import on_one_clock
-from mergekit_geo.commands.merge import draw, write_companions
+from mergekit_geo.commands.merge import write_companions
 from mergekit_geo.commands.push import prepare_push, push_output
 from mergekit_geo.config.command_line import command_line
 from mergekit_geo.config.compute import Compute
@@ -38,7 +38,7 @@ from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.hyperparameters import Training
 from mergekit_geo.training.store import RECORD, TUNED, TrainingFolder, kept_identity
 from mergekit_geo.training.tuning import Asked, Tuning, make_tuning
-from mergekit_geo.views.html_report import write_report
+from mergekit_geo.views.files import write_report
 from mergekit_geo.views.tables import loss_table
 from mergekit_geo.views.verdict import is_not_worse, verdict
 
@@ -207,7 +207,7 @@ def _made(tuning: Tuning, folder: TrainingFolder, out: Path, progress: Progress)
     require_unchanged([tuning.base])
     report = _report(tuning, trained, found, out, began)
     if is_first():
-        _write_report(report, folder.folder, tuning.identity())
+        write_record(report, folder.folder, tuning.identity())
     return report
 
 
@@ -298,14 +298,6 @@ def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasure
         for what, part in parts.items()
         if part.reason
     ]
-
-
-def _write_report(report: Report, folder: Path, identity: dict[str, Any]) -> None:
-    from mergekit_geo.views.finetune_card import finetune_card
-
-    write_record(report, folder, identity)
-    draw(report, folder)
-    (folder / "README.md").write_text(finetune_card(report), "utf-8")
 
 
 def write_record(report: Report, folder: Path, identity: dict[str, Any] | None = None) -> None:

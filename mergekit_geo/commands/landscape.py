@@ -21,7 +21,7 @@ from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, 
 from mergekit_geo.evaluation.study import make_ground, require_measurable
 from mergekit_geo.landscapes.config import View
 from mergekit_geo.landscapes.plan import check_request, plan_sheets
-from mergekit_geo.outputs.folder import FIGURES, LANDSCAPE, MeasuredFolder, measured_folder
+from mergekit_geo.outputs.folder import LANDSCAPE, MeasuredFolder, measured_folder
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.landscape import (
     Grid,
@@ -162,7 +162,7 @@ def _landscape(
         warnings=[*found.warnings, *remarks],
         provenance=provenance(began, *run_with(walk.live.model)),
     )
-    folder.write(report, lambda place: _draw(report, place / FIGURES))
+    folder.write(report)
     return LandscapeResult(report, folder.out)
 
 
@@ -228,10 +228,3 @@ def _scale(surfaces: Sequence[SurfaceEntry], view: View) -> ScaleEntry:
     low = view.low if view.low is not None else min(known, default=0.0)
     high = view.high if view.high is not None else max(known, default=1.0)
     return ScaleEntry(low=low, high=high if high > low else low + 1.0, log=view.log)
-
-
-def _draw(report: Report, folder: Path) -> None:
-    """Write the numbers first, then the pictures."""
-    from mergekit_geo.views.landscape_figures import write_landscape
-
-    write_landscape(report, folder)

@@ -43,10 +43,7 @@ from mergekit_geo.outputs.workspace import Workspace
 from mergekit_geo.outputs.writer import output_errors, save_tensors
 from mergekit_geo.processes import world
 from mergekit_geo.progress import Progress
-from mergekit_geo.records.merge import MergeMeasurements
-from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.views.card import model_card
-from mergekit_geo.views.html_report import write_report
+from mergekit_geo.views.files import write_report
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +51,6 @@ if TYPE_CHECKING:
     from mergekit_geo.merging.tensor import TensorRecord
     from mergekit_geo.records.report import Report
 
-FIGURES = "figures"
 STRAIGHT = ("linear", "slerp")
 """Kinds of path along which every point is a mean of the models."""
 
@@ -212,24 +208,7 @@ def _complete(
     _write_recipe(draft, records, modules, folder)
     report = draft.report(records, draft.measure(folder, progress), out)
     write_report(report, folder)
-    draw(report, folder)
-    (folder / "README.md").write_text(model_card(report), "utf-8")
     return report
-
-
-def draw(report: Report, folder: Path) -> None:
-    """Draw what was measured."""
-    assert isinstance(report.result, MergeMeasurements | FinetuneMeasurements)
-    barriers, sharpness, figures = report.result.barriers, report.result.sharpness, folder / FIGURES
-    if not barriers and not sharpness:
-        return
-    from mergekit_geo.views.figures import write_barriers, write_sharpness
-
-    figures.mkdir(exist_ok=True)
-    if barriers:
-        write_barriers(barriers, figures)
-    if sharpness:
-        write_sharpness(sharpness, figures)
 
 
 def _identity(draft: Draft) -> list[Any]:

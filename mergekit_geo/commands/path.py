@@ -34,7 +34,7 @@ from mergekit_geo.evaluation.study import Ground, make_ground, require_measurabl
 from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.merging.gram import gram_of
-from mergekit_geo.outputs.folder import FIGURES, MeasuredFolder, measured_folder
+from mergekit_geo.outputs.folder import MeasuredFolder, measured_folder
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.path import PathMeasurements, PathRecord, SaddleEntry
 from mergekit_geo.records.report import Report
@@ -305,8 +305,6 @@ def _write(
     report: Report, bends: Bends, ends: Sequence[Checkpoint], folder: MeasuredFolder
 ) -> None:
     """Write everything into the unfinished folder, then put it in the output's place."""
-    from mergekit_geo.views.figures import write_barriers
-
     measured = report.result
     assert isinstance(measured, PathMeasurements)
 
@@ -318,6 +316,5 @@ def _write(
             measured=measured,
         )
         (partial / RECORD).write_text(record.model_dump_json(indent=2) + "\n", "utf-8")
-        write_barriers([measured.straight, measured.fitted], partial / FIGURES)
 
     folder.write(report, fill, sum(vector.nbytes for vector in bends.vectors))

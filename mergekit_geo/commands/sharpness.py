@@ -20,7 +20,7 @@ from mergekit_geo.curvature.sample import measure_sharpness, subject
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import plan_losses, source_entry
 from mergekit_geo.evaluation.study import require_measurable
-from mergekit_geo.outputs.folder import FIGURES, SHARPNESS, MeasuredFolder, measured_folder
+from mergekit_geo.outputs.folder import SHARPNESS, MeasuredFolder, measured_folder
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.curvature import SharpnessEntry, SharpnessMeasurements, SlopeEntry
 from mergekit_geo.records.losses import DataEntry
@@ -140,7 +140,7 @@ def _sharpness(
         warnings=[*warnings, *found.warnings],
         provenance=provenance(began, slope.device, slope.dtype, slope.attention),
     )
-    folder.write(report, lambda place: _draw(found.entries, place / FIGURES))
+    folder.write(report)
     return SharpnessResult(report, folder.out)
 
 
@@ -164,9 +164,3 @@ def _data_entry(data: Data, sample: Sample | None, slope: SlopeEntry) -> DataEnt
         examples=slope.examples,
         tokens=slope.tokens,
     )
-
-
-def _draw(entries: Sequence[SharpnessEntry], folder: Path) -> None:
-    from mergekit_geo.views.figures import write_sharpness
-
-    write_sharpness(entries, folder)

@@ -13,9 +13,8 @@ from mergekit_geo.outputs.workspace import Workspace, check_output, partial_of
 from mergekit_geo.outputs.writer import output_errors
 from mergekit_geo.processes import by_first
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.html_report import PAGE, write_report
-
-FIGURES = "figures"
+from mergekit_geo.views.files import FIGURES, write_report
+from mergekit_geo.views.html_report import PAGE
 
 
 def measurement(
@@ -81,12 +80,17 @@ class MeasuredFolder:
             folders = folders_of(checkpoints)
             check_output(self.out, folders, overwrite=self._overwrite, kind=self._kind)
 
-    def write(self, report: Report, fill: Callable[[Path], None], needed: int = 0) -> None:
+    def write(
+        self,
+        report: Report,
+        fill: Callable[[Path], object] = lambda folder: None,
+        needed: int = 0,
+    ) -> None:
         """Write the report and the rest, and make the folder appear.
 
         Args:
-            report: The numbers.
-            fill: Given the folder, writes what belongs there beside them.
+            report: The numbers; pictures are drawn from them.
+            fill: Given the folder, writes what else belongs there.
             needed: Bytes of that, where they are many.
 
         Raises:
@@ -96,7 +100,6 @@ class MeasuredFolder:
             return
         folder = self._workspace.folder
         with output_errors(self._workspace.out.parent, needed):
-            (folder / FIGURES).mkdir()
             write_report(report, folder)
             fill(folder)
             self._workspace.publish(spare=self._keep)

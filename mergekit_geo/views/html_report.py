@@ -13,7 +13,6 @@ from mergekit_geo.records.landscape import LandscapeMeasurements
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.model import CheckMeasurements, Geometry
 from mergekit_geo.records.path import PathMeasurements
-from mergekit_geo.records.reading import REPORT
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.selection import SelectionEntry
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
@@ -41,12 +40,6 @@ from mergekit_geo.views.tables import (
 )
 
 PAGE = "report.html"
-
-
-def write_report(report: Report, folder: Path) -> None:
-    """`report.json`, and the page that is drawn from it."""
-    (folder / REPORT).write_text(report.to_json(), "utf-8")
-    write_page(report, folder)
 
 
 def write_page(report: Report, folder: Path) -> None:
