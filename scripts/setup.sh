@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-wanted=$(cat pyproject.toml scripts/setup.sh scripts/build_kernel.py mergekit_geo/merging/*.[ch] | sha256sum | cut -d' ' -f1)
+wanted=$(cat pyproject.toml scripts/setup.sh hatch_build.py mergekit_geo/merging/*.[ch] | sha256sum | cut -d' ' -f1)
 if [ -x .venv/bin/geo-merge ] && [ "$(cat .venv/.installed 2>/dev/null)" = "$wanted:$PWD" ]; then
   exit 0
 fi
