@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Three members by AdamW and three by SAM from one base, at equal steps; their soups; one table.
-# Usage: bash scripts/sam_then_soup.sh [BASE [OUT]]     SEED=0 RHO=0.05 STEPS=150 LR=2e-3
+# Usage: bash examples/sam_then_soup.sh [BASE [OUT]]     SEED=0 RHO=0.05 STEPS=150 LR=2e-3
 set -euo pipefail
 base=${1:-demo/base} out=${2:-demo/sam_then_soup}
 rho=${RHO:-0.05} text=builtin:python-docs
@@ -15,4 +15,4 @@ arm() { # NAME RHO: train members (a run that was interrupted goes on), average 
 }
 arm adamw 0
 arm sam "$rho"
-python "$(dirname "${BASH_SOURCE[0]}")/soups_table.py" "$out/adamw-soup" "$out/sam-soup"
+python "$(dirname "${BASH_SOURCE[0]}")/../scripts/soups_table.py" "$out/adamw-soup" "$out/sam-soup"

@@ -1,4 +1,4 @@
-"""scripts/pipeline.py as its user runs it: what arrives on a Hub, and what a gate holds back."""
+"""examples/pipeline.py as its user runs it: what arrives on a Hub, and what a gate holds back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Place:
     home: Path
 
     def run(self, out: str, *more: str) -> subprocess.CompletedProcess[str]:
-        script = process(self.hub, self.home, str(ROOT / "scripts" / "pipeline.py"))
+        script = process(self.hub, self.home, str(ROOT / "examples" / "pipeline.py"))
         words = ("base", "train.txt", "held-out.txt", out, f"org/{out}", *QUICK, *more)
         return script(*words, HF_TOKEN=TOKEN, XDG_CACHE_HOME=str(self.home / "cache"))
 

@@ -8,22 +8,23 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from mergekit_geo.data.text import builtin_documents
+from tests.conftest import ROOT
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
 def test_the_readme_shows_it(name: str) -> None:
-    body = (RECIPES / f"{name}.py").read_text().split('"""\n', 1)[1].strip()
-    assert f"```python\n{body}\n```" in (RECIPES.parent / "README.md").read_text()
+    body = (EXAMPLES / f"{name}.py").read_text().split('"""\n', 1)[1].strip()
+    assert f"```python\n{body}\n```" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
-def test_a_recipe(family: Path, tmp_path: Path, name: str) -> None:
+def test_it_trains(family: Path, tmp_path: Path, name: str) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n".join(document.text for document in builtin_documents("train"))[:20_000])
     done = subprocess.run(
-        [sys.executable, str(RECIPES / f"{name}.py"), str(family / "base"), str(text), "out"],
+        [sys.executable, str(EXAMPLES / f"{name}.py"), str(family / "base"), str(text), "out"],
         capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

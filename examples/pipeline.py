@@ -1,6 +1,6 @@
 """A fine-tuning pipeline: train two runs, average each and both, gate, compare, push.
 
-Usage: python scripts/pipeline.py BASE TRAIN.txt HELD_OUT.txt OUT REPO [--also MODEL]
+Usage: python examples/pipeline.py BASE TRAIN.txt HELD_OUT.txt OUT REPO [--also MODEL]
 
 The repository is made on the Hub (HF_ENDPOINT says which). Exit code 3: a gate did not hold, and
 nothing was pushed. All that happens here is public: `import mergekit_geo as geo`.
