@@ -43,8 +43,8 @@ os.environ |= {
     "TRANSFORMERS_VERBOSITY": "error", "MALLOC_ARENA_MAX": "2", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }  # fmt: skip
 
-from confinement import Watch, limit_memory, resident  # noqa: E402
-from subjects import FORMATS, KINDS, LOSS, QUICK, RECIPE, example, lay_out, make  # noqa: E402
+from benchmarks.confinement import Watch, limit_memory, resident  # noqa: E402
+from benchmarks.subjects import FORMATS, KINDS, LOSS, QUICK, RECIPE, example, lay_out, make  # noqa: E402
 
 CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"

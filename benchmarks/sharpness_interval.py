@@ -21,7 +21,6 @@ finds λ_max on them by Lanczos, and takes the jackknife over images of v^T H_i 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +29,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+from benchmarks import harness
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import extremes_converged, lanczos, random_start
 from mergekit_geo.curvature.mean_loss import MeanLoss
@@ -140,17 +140,13 @@ def share(held: Sequence[bool]) -> str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=400, help="samples of a row")
+    parser = harness.parser(__doc__, repeats=400)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="images of a sample")
     parser.add_argument("--steps", type=int, default=60, help="of training; more is sharper")
     args = parser.parse_args()
     models = [network(seed, args.steps) for seed in (0, 1)]
     head = ["images", "λ / truth", "spread", "error", "covered", "centred", "residual", "paired"]
-    print("".join(f"{name:>10}" for name in head))
-    for size in args.sizes:
-        row = covered(models, size, args.repeats)
-        print("".join(f"{cell:>10}" for cell in row), flush=True)
+    harness.table(head, (covered(models, size, args.repeats) for size in args.sizes))
 
 
 if __name__ == "__main__":

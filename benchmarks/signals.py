@@ -8,7 +8,6 @@ output is whole or not there, and the same command makes the same bytes.
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import signal
@@ -22,6 +21,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from benchmarks import harness
+
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
 LINES = {signal.SIGINT: "interrupted: ", signal.SIGTERM: "terminated: ", signal.SIGKILL: ""}
 WEIGHTS = "model.safetensors"
@@ -32,7 +33,7 @@ DONE, EARLY = "done before", "before the first line of the program"
 
 def main() -> None:
     """Send them, and print what came of each kind."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--megabytes", type=int, default=100)
@@ -47,7 +48,6 @@ def main() -> None:
         outcomes: Counter[str] = Counter()
         for _ in range(said.count):
             number, after = draw.choice(list(CODES)), moment(draw, seconds)
-
             outcome = f"{number.name}: {one(command, folder, reference, number, after)}"
             outcomes[outcome] += 1
             if "wrong" in outcome:
@@ -76,9 +76,7 @@ def merge_of(folder: Path, megabytes: int) -> list[str]:
 
 def whole(command: list[str]) -> float:
     """Seconds of the command when nothing stops it."""
-    began = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - began
+    return harness.measure(command).wall
 
 
 def one(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mutations import VALUES, mutate_bytes, mutate_tree, replace_path, to_json, to_yaml
+
+from benchmarks.mutations import VALUES, mutate_bytes, mutate_tree, replace_path, to_json, to_yaml
 
 Command = list[str]
 

@@ -15,4 +15,4 @@ arm() { # NAME RHO: train members (a run that was interrupted goes on), average 
 }
 arm adamw 0
 arm sam "$rho"
-python "$(dirname "${BASH_SOURCE[0]}")/../scripts/soups_table.py" "$out/adamw-soup" "$out/sam-soup"
+python "$(dirname "${BASH_SOURCE[0]}")/../benchmarks/soups_table.py" "$out/adamw-soup" "$out/sam-soup"

@@ -8,4 +8,4 @@ if [ -z "${PYTHON:-}" ]; then
   bash scripts/setup.sh
   PYTHON=$PWD/.venv/bin/python
 fi
-TQDM_DISABLE=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" exec "$PYTHON" scripts/check_device.py "$@"
+TQDM_DISABLE=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" exec "$PYTHON" benchmarks/device.py "$@"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -74,16 +72,6 @@ def random_state(seed: object) -> dict[str, Tensor]:
         "model.layers.0.mlp.up_proj.weight": torch.randn(6, 4, generator=draw),
         "model.norm.weight": torch.randn(4, generator=draw),
     }
-
-
-def load_script(name: str, folder: str = "scripts") -> ModuleType:
-    """A file of scripts/, or of benchmarks/, as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

@@ -102,9 +102,9 @@ def estimate(values: Floats, weights: Floats, document: Indices) -> Estimate:
     Documents are the independent units, not windows: windows of one document are alike. The error
     is the jackknife's over documents (Tukey 1958), the interval Student's with the degrees of
     freedom of Bell and McCaffrey (2002), fewer where a few long documents outweigh the others.
-    Chosen by coverage on made-up documents (`scripts/coverage.py`): 93-97 % with 5 to 200 of them,
-    where, with 5 to 50, n - 1 degrees of freedom cover 90-94 %, BCa (Efron 1987) 80-94 % and the
-    bootstrap-t 91-95 % with wider intervals.
+    Chosen by coverage on made-up documents (`benchmarks/interval_coverage.py`): 93-97 % with 5 to
+    200 of them, where, with 5 to 50, n - 1 degrees of freedom cover 90-94 %, BCa (Efron 1987)
+    80-94 % and the bootstrap-t 91-95 % with wider intervals.
 
     Args:
         values: (n,) number of each example.

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks import sharpness_interval
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.quotients import EVALUATIONS, quotients
 from mergekit_geo.evaluation.objective import FunctionObjective
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.tasks.losses import Losses
-from tests.conftest import load_script
 
 
 def losses_of(model: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
@@ -57,15 +57,14 @@ def test_each_is_the_second_derivative_of_its_loss(
 
 def test_their_mean_is_the_eigenvalue_and_their_spread_its_error() -> None:
     """On samples of digits: the interval holds λ_max of all digits, Lanczos' residual does not."""
-    study = load_script("sharpness_interval", "benchmarks")
-    model = study.network(0)
-    truth = study.sharpness(model, torch.arange(1797)).value
+    model = sharpness_interval.network(0)
+    truth = sharpness_interval.sharpness(model, torch.arange(1797)).value
     draw, held, bare, values, errors = torch.Generator().manual_seed(1), 0, 0, [], []
     rounds = 25
     for _ in range(rounds):
-        found = study.sharpness(model, torch.randint(1797, (64,), generator=draw))
+        found = sharpness_interval.sharpness(model, torch.randint(1797, (64,), generator=draw))
         assert found.sure.value == pytest.approx(found.value, rel=2e-3)
-        held += study.holds(found.sure, found.value, truth)
+        held += sharpness_interval.holds(found.sure, found.value, truth)
         bare += abs(found.value - truth) <= found.residual
         values.append(found.value)
         errors.append(found.sure.error)

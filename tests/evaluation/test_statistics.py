@@ -1,4 +1,4 @@
-"""Intervals mean what they say; the whole study is `scripts/coverage.py`."""
+"""Intervals mean what they say; the whole study is `benchmarks/interval_coverage.py`."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
 """How honest the intervals of barriers are: coverage and false alarms on made-up losses.
 
 Usage:
-    python scripts/coverage.py                  # 2,000 repetitions a row, about two minutes
-    python scripts/coverage.py --repeats 200
+    python benchmarks/interval_coverage.py   # 2,000 repetitions a row, about two minutes
+    python benchmarks/interval_coverage.py --repeats 200
 
 Each repetition draws documents from a large population, traces a path on them and asks
 `connectivity.barrier` for the barrier, as users do: t is chosen on half of the documents, and the
@@ -15,14 +15,14 @@ about its mean (twice as spread as for the demo's models, where the coefficient 
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from benchmarks import harness
 from mergekit_geo.connectivity.barrier import barrier
 from mergekit_geo.connectivity.profile import trace
 from mergekit_geo.evaluation.split import Halves
@@ -150,11 +150,12 @@ class Row:
     above: float
     claims: float
 
-    def __str__(self) -> str:
+    def cells(self) -> list[str]:
+        """For the table."""
         covered = 1 - self.below - self.above
-        cells = [f"{share:.1%}" for share in (covered, self.below, self.above)]
+        shares = [f"{share:.1%}" for share in (covered, self.below, self.above)]
         alarms = "" if self.setting.bump else f"{self.claims:.1%}"
-        return f"| {self.documents} | {self.setting.name} | {' | '.join(cells)} | {alarms} |"
+        return [str(self.documents), self.setting.name, *shares, alarms]
 
 
 def measured(setting: Setting, documents: int, repeats: int) -> Row:
@@ -178,21 +179,18 @@ def once(
     return truth < top.estimate.low, truth > top.estimate.high, found.height > 0
 
 
-def table(repeats: int, documents: Sequence[int] = DOCUMENTS) -> Iterable[str]:
-    """Lines of Markdown."""
-    yield "| documents | setting | coverage | truth below | truth above | false alarms |"
-    yield "|---|---|---|---|---|---|"
-    cells = [(setting, count) for setting in SETTINGS for count in documents]
+def rows_of(repeats: int, documents: Sequence[int] = DOCUMENTS) -> Iterator[list[str]]:
+    """Every setting with every number of documents."""
+    cases = [(setting, count) for setting in SETTINGS for count in documents]
     with ProcessPoolExecutor() as pool:
         work = partial(measured, repeats=repeats)
-        yield from map(str, pool.map(work, *zip(*cells, strict=True)))
+        yield from (row.cells() for row in pool.map(work, *zip(*cases, strict=True)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Coverage of the intervals of barriers.")
-    parser.add_argument("--repeats", type=int, default=2000)
-    for line in table(parser.parse_args().repeats):
-        print(line, flush=True)
+    repeats = harness.parser(__doc__, repeats=2000).parse_args().repeats
+    head = ["documents", "setting", "coverage", "truth below", "truth above", "false alarms"]
+    harness.table(head, rows_of(repeats))
 
 
 if __name__ == "__main__":

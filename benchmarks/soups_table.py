@@ -2,7 +2,7 @@
 
 Members have their mean and, behind ±, half of the range. All numbers are those of `report.json`.
 
-Usage: python scripts/soups_table.py SOUP...     # outputs of geo-merge soup
+Usage: python benchmarks/soups_table.py SOUP...     # outputs of geo-merge soup
 """
 
 from __future__ import annotations

@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
 import mergekit_geo as geo
+from benchmarks import harness
+from benchmarks.harness import ROOT
+from benchmarks.parity import units_apart
 from tests.demo import train
 
-ROOT = Path(__file__).parent.parent
 SECONDS = 300
 LEAST_SECONDS = 15
 """Less than this is not enough to begin a check."""
@@ -132,7 +133,8 @@ def merge(place: Place) -> Iterator[Row]:
             output = geo.OutputConfig(device=device, fsync=False)
             work(parents, out, output=output, data=None, sharpness="off")
             seconds.append(time.perf_counter() - began)
-        yield Row(name, _units(*outs.values()), 1, *seconds)
+        error = max(float(units.max()) for units in units_apart(*outs.values()))
+        yield Row(name, error, 1, *seconds)
 
 
 def _random_model(folder: Path, seed: int, size: int, layers: int) -> Path:
@@ -150,18 +152,6 @@ def _random_model(folder: Path, seed: int, size: int, layers: int) -> Path:
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": size}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
-
-
-def _units(first: Path, second: Path) -> float:
-    """The largest difference between two checkpoints of bfloat16, in units of the last place."""
-    one, other = (load_file(folder / "model.safetensors") for folder in (first, second))
-    return max(float((_ordered(one[n]) - _ordered(other[n])).abs().max()) for n in one)
-
-
-def _ordered(tensor: Tensor) -> Tensor:
-    """Neighbours in bfloat16 are neighbours in the integers."""
-    bits = tensor.view(torch.int16).int()
-    return torch.where(bits < 0, -(bits & 0x7FFF), bits)
 
 
 def evaluation(place: Place) -> Iterator[Row]:
@@ -362,14 +352,16 @@ def _text(output: bytes | str | None) -> str:
 
 def show(rows: Sequence[Row]) -> None:
     """The table."""
-    print(
-        "\n| work | error | at most | CPU s | device s | x | |\n|---|---:|---:|---:|---:|---:|---|"
-    )
-    for row in rows:
-        ratio = f"{row.cpu / row.device:.1f}" if row.cpu and row.device else ""
-        cells = [f"{row.error:.3g}", f"{row.most:g}", f"{row.cpu:.2f}", f"{row.device:.2f}", ratio]
-        verdict = ("agrees" if row.agrees else "WRONG") + (f": {row.note}" if row.note else "")
-        print(f"| {row.what} | {' | '.join(cells)} | {verdict} |")
+    print()
+    head = ["work", "error", "at most", "CPU s", "device s", "x", ""]
+    harness.table(head, map(_cells, rows))
+
+
+def _cells(row: Row) -> list[str]:
+    ratio = f"{row.cpu / row.device:.1f}" if row.cpu and row.device else ""
+    cells = [f"{row.error:.3g}", f"{row.most:g}", f"{row.cpu:.2f}", f"{row.device:.2f}", ratio]
+    verdict = ("agrees" if row.agrees else "WRONG") + (f": {row.note}" if row.note else "")
+    return [row.what, *cells, verdict]
 
 
 def accelerator() -> str | None:
@@ -380,8 +372,7 @@ def accelerator() -> str | None:
 
 def main() -> int:
     """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", nargs="+", choices=CHECKS, default=list(CHECKS), metavar="NAME")
+    parser = harness.parser(__doc__, only=CHECKS)
     parser.add_argument("--device", default=accelerator())
     parser.add_argument("--small", action="store_true", help="tiny sizes, for a rehearsal")
     parser.add_argument("--child", choices=CHECKS, help=argparse.SUPPRESS)

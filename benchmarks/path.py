@@ -1,9 +1,9 @@
 """Weigh fitting a path: a step beside ordinary training and beside curve layers, and what it finds.
 
 Usage:
-    python tests/demo/train.py demo                  # once: the Llamas
-    python scripts/bench_path.py                        # everything (about a quarter of an hour)
-    python scripts/bench_path.py --only step memory demo digits
+    python tests/demo/train.py demo              # once: the Llamas
+    python benchmarks/path.py                     # everything (about a quarter of an hour)
+    python benchmarks/path.py --only step memory demo digits
 
 step    Milliseconds of a step of the demo Llama, 32 x 64 tokens, AdamW, in alternating rounds:
         plain training; ours; the layer-rewriting way, in which the weights of every layer are
@@ -16,15 +16,12 @@ digits  Two MLPs and two ViTs trained apart on scikit-learn's digits: error on t
 
 from __future__ import annotations
 
-import argparse
-import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,6 +34,7 @@ from torch.func import functional_call
 from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageClassification
 
 import mergekit_geo as geo
+from benchmarks import harness
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.connectivity.curves import Bends
@@ -54,12 +52,6 @@ from mergekit_geo.modules.open import open_live
 
 TRAIN = geo.EvalData("builtin:python-docs", split="train")
 ROUNDS, STEPS = 9, 5
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    print("\n| " + " | ".join(head) + " |\n| --- " + "| ---: " * (len(head) - 1) + "|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
 
 
 def training(ends: Sequence[Path]) -> TaskObjective:
@@ -144,13 +136,6 @@ class _Bound(nn.Module):
         return functional_call(self.inner[0], self.own, (), inputs, tie_weights=True)
 
 
-def seconds(step: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    for _ in range(STEPS):
-        step()
-    return (time.perf_counter() - began) / STEPS
-
-
 def bench_step(demo: Path) -> None:
     ends = [demo / "a", demo / "independent"]
     data = training(ends)
@@ -162,15 +147,17 @@ def bench_step(demo: Path) -> None:
         "ours, ends streamed": streamed.step,
         "curve layers": layers.step,
     }
-    for step in ways.values():
-        step()
-    rounds = [{name: seconds(step) for name, step in ways.items()} for _ in range(ROUNDS)]
-    rows = []
-    for name in ways:
-        ratio = median(r[name] / r["plain training"] for r in rounds)
-        rows.append([name, f"{median(r[name] for r in rounds) * 1e3:.0f}", f"{ratio:.2f}"])
-    print("\n## step: the demo Llama, 32 x 64 tokens, AdamW, 2 threads")
-    table(("step", "ms", "x plain training"), rows)
+    works = {name: partial(harness.timed, step, STEPS) for name, step in ways.items()}
+    found = {
+        name: [cost.wall / STEPS for cost in costs]
+        for name, costs in harness.alternate(works, ROUNDS, warm_up=True).items()
+    }
+    rows = [
+        [name, f"{median(own) * 1e3:.0f}", f"{harness.ratio(own, found['plain training']):.2f}"]
+        for name, own in found.items()
+    ]
+    print("\n## step: the demo Llama, 32 x 64 tokens, AdamW, 2 threads\n")
+    harness.table(("step", "ms", "x plain training"), rows)
     flat = torch.cat([layers.bend[n].detach().reshape(-1) for n in layers.ends[0]])
     distance = float((flat - fit.bends.vectors[0]).norm() / flat.norm())
     print(
@@ -195,36 +182,31 @@ def wide_ends(demo: Path, folder: Path) -> list[Path]:
     return ends
 
 
-def take_steps(way: str, ends: Sequence[Path]) -> None:
-    """Three steps, in a process of its own."""
+def peak_of(way: str, ends: Sequence[Path]) -> float:
+    """Most megabytes resident in three steps, in a process of its own."""
     if way == "nothing":
-        return
+        return harness.peak()
     data = replace(training(ends), batch_size=4)
     if way == "plain training":
         step: Callable[[], object] = plain(ends, data, batch=4)
     else:
         held = "on" if way.endswith("memory") else "off"
         step = ours(ends, data, in_memory=held, batch=4).step
-    for _ in range(3):
-        step()
+    return harness.timed(step, 3).rss
 
 
 def bench_memory(demo: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         ends = wide_ends(demo, Path(work))
         size = sum(t.nbytes for t in load_file(ends[0] / "model.safetensors").values())
-        peaks = {}
-        for way in WAYS:
-            words = [sys.executable, __file__, "--steps", way, *map(str, ends)]
-            subprocess.run(words, check=True)
-            peaks[way] = int(Path(f"{ends[0]}.peak").read_text())
+        peaks = {way: harness.in_child(peak_of, way, ends) for way in WAYS}
     base = peaks.pop("nothing")
     rows = [
-        [way, f"{(peak - base) / 1e6:.0f}", f"{(peak - base) / size:.2f}"]
+        [way, f"{peak - base:.0f}", f"{(peak - base) * 1e6 / size:.2f}"]
         for way, peak in peaks.items()
     ]
-    print(f"\n## memory: peak above the imports, weights of {size / 1e6:.0f} MB, 4 x 64 tokens")
-    table(("step", "MB", "copies of the weights"), rows)
+    print(f"\n## memory: peak above the imports, weights of {size / 1e6:.0f} MB, 4 x 64 tokens\n")
+    harness.table(("step", "MB", "copies of the weights"), rows)
 
 
 def bench_demo(demo: Path) -> None:
@@ -242,8 +224,8 @@ def bench_demo(demo: Path) -> None:
              f"{found.length_ratio:.2f}", f"{took:.0f}"]
         )  # fmt: skip
         print("seed", *rows[-1], flush=True)
-    print("\n## demo: from a fine-tune to a stranger, 400 steps")
-    table(("seed", "linear barrier", "Bezier barrier", "removed", "length", "s, all"), rows)
+    print("\n## demo: from a fine-tune to a stranger, 400 steps\n")
+    harness.table(("seed", "linear barrier", "Bezier barrier", "removed", "length", "s, all"), rows)
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -314,28 +296,22 @@ def bench_digits(demo: Path) -> None:
         errors = [1 - min(filter(None, way)) for way in (straight, curved)]
         worse = 1 - min(x for x in (curved[0], curved[-1]) if x is not None)
         rows.append([name, f"{worse:.1%}", f"{errors[0]:.1%}", f"{errors[1]:.1%}"])
-    print("\n## digits: two models trained apart, largest error on held-out digits")
-    table(("model", "worse end", "straight line", "Bezier, 600 steps"), rows)
+    print("\n## digits: two models trained apart, largest error on held-out digits\n")
+    harness.table(("model", "worse end", "straight line", "Bezier, 600 steps"), rows)
 
 
 SECTIONS = {"step": bench_step, "memory": bench_memory, "demo": bench_demo, "digits": bench_digits}
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
-    parser.add_argument("--demo", type=Path, default=Path("demo"))
-    parser.add_argument("--steps", nargs=3, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.steps:
-        way, *ends = given.steps
-        take_steps(way, [Path(end) for end in ends])
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        Path(f"{ends[0]}.peak").write_text(str(peak))
-        sys.exit()
-    torch.set_num_threads(2)
-    with tempfile.TemporaryDirectory() as cache:
-        import os
 
-        os.environ["XDG_CACHE_HOME"] = cache
+def main() -> None:
+    parser = harness.parser(__doc__, only=SECTIONS)
+    parser.add_argument("--demo", type=Path, default=Path("demo"))
+    given = parser.parse_args()
+    torch.set_num_threads(2)
+    with harness.empty_cache():
         for chosen in given.only:
             SECTIONS[chosen](given.demo)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,10 @@
 """Weigh the measures of sharpness: products, true errors and seconds, beside PyHessian.
 
 Usage:
-    python tests/demo/train.py demo base a             # once: the Llama that is measured
+    python tests/demo/train.py demo base a            # once: the Llama that is measured
     pip install --no-deps --target FOLDER pyhessian==0.1
-    python scripts/bench_sharpness.py --pyhessian FOLDER  # everything
-    python scripts/bench_sharpness.py --only digits trace # some sections; without PyHessian
+    python benchmarks/sharpness.py --pyhessian FOLDER  # everything
+    python benchmarks/sharpness.py --only digits trace # some sections; without PyHessian
 
 Sections, each in a process of its own, on the CPU in float32 with two threads; `llama` takes ten
 minutes, `trace` twenty, the others one each:
@@ -29,14 +29,11 @@ while another process holds the core.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import importlib
 import math
 import os
-import resource
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -47,13 +44,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-import bench_merge
 import torch
 from torch import Tensor
 from torch.nn import CrossEntropyLoss, Linear, Module, ReLU, Sequential
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
+from benchmarks import harness
+from benchmarks.harness import met
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import Krylov, Stop, extremes_converged, lanczos, never
 from mergekit_geo.curvature.levels import DIFFERENCES, EXACT, LEVELS
@@ -310,10 +308,9 @@ def steps_to(case: Case, error: float) -> int:
 
 def alternating(works: Sequence[Callable[[], Run]], repeats: int) -> list[Run]:
     """Each work's run, with the seconds of all its repetitions."""
-    rounds = [[work() for work in works] for _ in range(repeats)]
     return [
         replace(runs[0], seconds=tuple(run.seconds[0] for run in runs))
-        for runs in zip(*rounds, strict=True)
+        for runs in harness.alternate(dict(enumerate(works)), repeats).values()
     ]
 
 
@@ -330,7 +327,7 @@ def report_largest(name: str, cases: Sequence[Case], peer: Path | None) -> None:
         sys.path.insert(0, str(peer))
         for tolerance in TOLERANCES:
             pairs = [pair(case, tolerance, REPEATS[name]) for case in cases]
-            bench_merge.say(f"{name}: PyHessian to {tolerance:g}", began)
+            harness.say(f"{name}: PyHessian to {tolerance:g}", began)
             theirs, ours = zip(*pairs, strict=True)
             rows += pair_rows(tolerance, theirs, ours, MOST_PRODUCTS[name])
     for tolerance in OWN_TOLERANCES:
@@ -339,7 +336,7 @@ def report_largest(name: str, cases: Sequence[Case], peer: Path | None) -> None:
         found = alternating(works, REPEATS[name])
         rows.append([*run_cells("Lanczos", f"residual {tolerance:g}", found), "", ""])
     head = ["way", "until", "products", "true error", "largest error", "ms", "fastest ms"]
-    print_table([*head, f"products, at most {MOST_PRODUCTS[name]:g} x", "ms, at most 1 x"], rows)
+    harness.table([*head, f"products, at most {MOST_PRODUCTS[name]:g} x", "ms, at most 1 x"], rows)
 
 
 def pair_rows(
@@ -422,9 +419,9 @@ def report_trace(demo: Path) -> None:
     began = time.perf_counter()
     network, llama = digits_of(0), llama_of(demo)
     exact = Reference(true_trace(network))
-    bench_merge.say("trace: whole Hessian of the digits", began)
+    harness.say("trace: whole Hessian of the digits", began)
     estimate = xtrace(*operator(llama), REFERENCE_PRODUCTS, REFERENCE_SEED)
-    bench_merge.say("trace: reference of the demo", began)
+    harness.say("trace: reference of the demo", began)
     known = Reference(estimate.value, estimate.standard_error)
     print("\n## trace: XTrace beside Hutchinson at equal products\n")
     print(f"Digits: {exact.value:.5g}, of the whole Hessian in float64. Demo: {known.value:.5g} ±")
@@ -432,7 +429,7 @@ def report_trace(demo: Path) -> None:
     print("that is told, in the median; error: root mean square of the true one; both relative.\n")
     rows = [*trace_rows("digits", network, exact), *trace_rows("llama", llama, known)]
     head = ["model", "products", "seeds", "Hutchinson SE", "error", "XTrace SE", "error"]
-    print_table([*head, "ratio of errors", "ratio of SE, at most 1/3"], rows)
+    harness.table([*head, "ratio of errors", "ratio of SE, at most 1/3"], rows)
 
 
 def operator(problem: Problem) -> tuple[Product, int, torch.dtype]:
@@ -448,7 +445,7 @@ def trace_rows(name: str, problem: Problem, truth: Reference) -> Iterator[list[s
         for estimator in (hutchinson, xtrace):
             found = [estimator(*operator(problem), products, seed) for seed in seeds]
             cells.append(spread(found, truth.value))
-        bench_merge.say(f"trace: {name}, {products} products", began)
+        harness.say(f"trace: {name}, {products} products", began)
         (told, error), (told_x, error_x) = cells
         percent = [f"{share:.2%}" for share in (told, error, told_x, error_x)]
         ratio = told_x / told
@@ -481,46 +478,33 @@ def costs_of(demo: Path) -> dict[str, Callable[[], object]]:
 def seconds_of_costs(demo: Path) -> dict[str, list[float]]:
     """Of each work, after a round that does not count."""
     prepare()
-    works = costs_of(demo)
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(COST_ROUNDS + 1):
-        for name, work in works.items():
-            began = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - began)
-    return {name: taken[1:] for name, taken in seconds.items()}
+    works = {name: partial(harness.timed, work) for name, work in costs_of(demo).items()}
+    found = harness.alternate(works, COST_ROUNDS, warm_up=True)
+    return {name: [cost.wall for cost in costs] for name, costs in found.items()}
 
 
 def peak_of(demo: Path, name: str) -> tuple[float, float]:
     """Most megabytes resident before and after a work is done twice, in a process of its own."""
     prepare()
     work = costs_of(demo)[name]
-    before = own_peak()
-    work()
-    work()
-    return before, own_peak()
-
-
-def own_peak() -> float:
-    return bench_merge.megabytes(resource.getrusage(resource.RUSAGE_SELF))
+    return harness.peak(), harness.timed(work, 2).rss
 
 
 def report_costs(demo: Path) -> None:
     """A product in gradients; called in a process that stays small."""
-    seconds = bench_merge.in_child(seconds_of_costs, demo)
+    seconds = harness.in_child(seconds_of_costs, demo)
     gradient = seconds["gradient"]
     rows = []
     for name, taken in seconds.items():
-        before, after = bench_merge.in_child(peak_of, demo, name)
-        ratios = [t / g for t, g in zip(taken, gradient, strict=True)]
-        shares = [median(ratios), min(taken) / min(gradient)]
+        before, after = harness.in_child(peak_of, demo, name)
+        shares = [harness.ratio(taken, gradient), min(taken) / min(gradient)]
         asked = MOST_GRADIENTS.get(name)
         verdict = f"{asked}: {met(shares[0] <= asked)}" if asked else ""
         cells = [f"{median(taken):.3f}", f"{min(taken):.3f}", *(f"{s:.2f}" for s in shares)]
         rows.append([name, *cells, verdict, f"{after:.0f}", f"{after - before:.0f}"])
     print(f"\n## costs: the demo on the sample of `quick`, {COST_ROUNDS} alternating rounds\n")
     head = ["work", "median s", "fastest s", "in gradients: median", "of the fastest", "at most"]
-    print_table([*head, "peak RSS MB", "above the model's load MB"], rows)
+    harness.table([*head, "peak RSS MB", "above the model's load MB"], rows)
 
 
 # The level
@@ -532,9 +516,8 @@ def report_quick(demo: Path) -> None:
     from mergekit_geo.commands.sharpness import sharpness
     from mergekit_geo.config.compute import Compute
 
-    gradient = min(timed(costs_of(demo)["gradient"]) for _ in range(3))
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["XDG_CACHE_HOME"] = cache
+    gradient = min(harness.timed(costs_of(demo)["gradient"]).wall for _ in range(3))
+    with harness.empty_cache():
         began = time.perf_counter()
         result = sharpness(demo, compute=Compute(device="cpu", budget=0))
         seconds = time.perf_counter() - began
@@ -548,16 +531,10 @@ def report_quick(demo: Path) -> None:
         ["seconds of so many gradients", f"{gradient * entry.gradients:.1f}"],
         ["found", str(result)],
     ]
-    print_table(["what", "value"], rows)
+    harness.table(["what", "value"], rows)
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-# Printing, and the command line
+# The command line
 
 
 def prepare() -> None:
@@ -565,41 +542,27 @@ def prepare() -> None:
     torch.set_num_threads(THREADS)
 
 
-def met(holds: bool) -> str:
-    return "met" if holds else "missed"
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for line in [head, ["---", *["---:"] * (len(head) - 1)], *rows]:
-        print(f"| {' | '.join(line)} |", flush=True)
-
-
 SECTIONS = ("digits", "llama", "trace", "costs", "quick")
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Weigh the measures of sharpness.")
+def main() -> None:
+    parser = harness.parser(__doc__, only=SECTIONS)
     parser.add_argument("--pyhessian", type=Path, help="folder that holds PyHessian 0.1")
     parser.add_argument("--demo", type=Path, default=Path("demo/a"), help="the demo Llama")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
-    return parser.parse_args()
-
-
-def main() -> None:
-    options = parse()
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    os.environ |= {"OMP_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "PASSIVE"}
+    options = parser.parse_args()
+    harness.work_offline(THREADS)
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     demo, peer = options.demo.resolve(), options.pyhessian and options.pyhessian.resolve()
     sections: dict[str, Callable[[], None]] = {
-        "digits": partial(bench_merge.in_child, report_digits, peer),
-        "llama": partial(bench_merge.in_child, report_llama, peer, demo),
-        "trace": partial(bench_merge.in_child, report_trace, demo),
+        "digits": partial(harness.in_child, report_digits, peer),
+        "llama": partial(harness.in_child, report_llama, peer, demo),
+        "trace": partial(harness.in_child, report_trace, demo),
         "costs": partial(report_costs, demo),
-        "quick": partial(bench_merge.in_child, report_quick, demo),
+        "quick": partial(harness.in_child, report_quick, demo),
     }
     for name in options.only:
         sections[name]()
-    print(f"\n{bench_merge.versions(None)}")
+    print(f"\n{harness.versions()}")
 
 
 if __name__ == "__main__":

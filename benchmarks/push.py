@@ -1,11 +1,11 @@
 """Weigh a push: peak resident memory of `geo-merge push` with an output of many gigabytes.
 
 Usage:
-    python scripts/bench_push.py                 # 8 GB in two shards
-    python scripts/bench_push.py --size 1        # GB
-    python scripts/bench_push.py --work DIR      # where the sparse files lie
+    python benchmarks/push.py                 # 8 GB in two shards
+    python benchmarks/push.py --size 1        # GB
+    python benchmarks/push.py --work DIR      # where the sparse files lie
 
-Makes a synthetic output whose shards are sparse files: they are read as zeros and take no disk. A
+Makes an output whose shards are sparse files: they are read as zeros and take no disk. A
 Hub on the loopback, that of the tests, hashes what arrives, counts it and throws it away. Each push
 is a process of its own, the command itself, without hf_xet; it tells the peak of its resident
 memory (VmHWM of /proc, so Linux only) when it is done. Three pushes: each shard as one request,
@@ -15,10 +15,8 @@ which reads and compares alone.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -26,11 +24,13 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
 
-from tests.checkpoints.hub_server import serve_hub  # noqa: E402
-from tests.checkpoints.hub_store import Hub, Token  # noqa: E402
+import mergekit_geo as geo
+from benchmarks import harness
+from benchmarks.harness import ROOT
+from tests.checkpoints.hub_server import serve_hub
+from tests.checkpoints.hub_store import Hub, Token
 
 GB, MB = 10**9, 10**6
 SHARDS = 2
@@ -52,7 +52,9 @@ finally:
 
 def make_output(folder: Path, size: int) -> None:
     """An output of `size` bytes in sparse shards."""
-    folder.mkdir(parents=True)
+    output = geo.Output(fsync=False)
+    geo.soup([{"w": torch.ones(1)}], folder, data=None, output=output, sharpness="off")
+    (folder / "model.safetensors").unlink()
     names = [f"model-{i + 1:05}-of-{SHARDS:05}.safetensors" for i in range(SHARDS)]
     tensors = [f"model.layers.{i}.weight" for i in range(SHARDS)]
     for name, tensor in zip(names, tensors, strict=True):
@@ -61,9 +63,6 @@ def make_output(folder: Path, size: int) -> None:
     index = {"metadata": {"total_size": size}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "merge.json").write_text(json.dumps({"tensors": {tensor: {} for tensor in tensors}}))
-    (folder / "report.json").write_text("{}")
-    (folder / "config.json").write_text("{}")
-    (folder / "README.md").write_text("---\ntags:\n- merge\n---\n")
 
 
 def make_shard(path: Path, tensor: str, size: int) -> None:
@@ -99,27 +98,27 @@ def push(hub: Hub, folder: Path, repo: str) -> tuple[float, float, float]:
 
 def main() -> None:
     """Make the output, push it three times, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser = harness.parser(__doc__)
     parser.add_argument("--size", type=float, default=8.0, help="GB")
-    parser.add_argument("--work", type=Path, default=None)
+    parser.add_argument("--work", type=Path, help="folder to make a folder in")
     arguments = parser.parse_args()
-    work = Path(tempfile.mkdtemp(dir=arguments.work))
-    try:
-        make_output(work / "out", int(arguments.size * GB))
-        with serve_hub() as hub:
-            hub.tokens[TOKEN] = Token()
-            rows = [("one request a shard", push(hub, work / "out", "org/whole"))]
-            hub.part_size, arrived = PART, dict(hub.objects)
-            hub.objects.clear()
-            rows.append(("parts of 500 MB", push(hub, work / "out", "org/parts")))
-            hub.objects.update(arrived)
-            rows.append(("once more, nothing new", push(hub, work / "out", "org/parts")))
-    finally:
-        shutil.rmtree(work)
-    print(f"| push of {arguments.size:g} GB | s | peak RSS MB | sent GB |")
-    print("| --- | ---: | ---: | ---: |")
-    for name, (seconds, peak, sent) in rows:
-        print(f"| {name} | {seconds:.1f} | {peak:.0f} | {sent:.2f} |")
+    with tempfile.TemporaryDirectory(dir=arguments.work) as work, serve_hub() as hub:
+        out = Path(work) / "out"
+        make_output(out, int(arguments.size * GB))
+        hub.tokens[TOKEN] = Token()
+        rows = [("one request a shard", push(hub, out, "org/whole"))]
+        hub.part_size, arrived = PART, dict(hub.objects)
+        hub.objects.clear()
+        rows.append(("parts of 500 MB", push(hub, out, "org/parts")))
+        hub.objects.update(arrived)
+        rows.append(("once more, nothing new", push(hub, out, "org/parts")))
+    harness.table(
+        [f"push of {arguments.size:g} GB", "s", "peak RSS MB", "sent GB"],
+        [
+            [name, f"{seconds:.1f}", f"{peak:.0f}", f"{sent:.2f}"]
+            for name, (seconds, peak, sent) in rows
+        ],
+    )
     worst = max(peak for _, (_, peak, _) in rows)
     print(f"peak {worst:.0f} MB, {'within' if worst < MOST else 'ABOVE'} {MOST} MB")
 

@@ -1,8 +1,8 @@
 """Time a soup of adapters of one base beside merging each first, as whole processes.
 
 Usage:
-    python scripts/bench_adapters.py                    # 0.3 B parameters, rank 16, 3 rounds
-    python scripts/bench_adapters.py --size 1.1 --work /dev/shm
+    python benchmarks/adapters.py                    # 0.3 B parameters, rank 16, 3 rounds
+    python benchmarks/adapters.py --size 1.1 --work /dev/shm
 
 Makes a Llama-shaped bf16 base and three adapters of all its linear layers, reads them into the page
 cache, then runs every work once a round. "Each first" is `geo-merge soup` of one adapter at a time,
@@ -11,7 +11,6 @@ and then of the three results; what peft would do first has to hold the whole mo
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -20,7 +19,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-import bench_merge
+from benchmarks import harness
+from benchmarks.harness import Cost
+from benchmarks.llamas import SIZES, Size, make_model
 
 ADAPTERS = ("a", "b", "c")
 SMALL = 0.02
@@ -28,41 +29,38 @@ SMALL = 0.02
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    options.add_argument("--size", default="0.3", choices=bench_merge.SIZES)
+    options = harness.parser(__doc__, repeats=3)
+    options.add_argument("--size", default="0.3", choices=SIZES)
     options.add_argument("--rank", type=int, default=16)
-    options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--work", type=Path, help="folder to make a folder in")
     asked = options.parse_args()
+    size = SIZES[asked.size]
     with tempfile.TemporaryDirectory(dir=asked.work) as made:
         work = Path(made)
-        size = bench_merge.SIZES[asked.size]
-        bench_merge.in_child(make, work, size, asked.rank)
+        harness.in_child(make, work, size, asked.rank)
         works = {
             "`geo-merge soup a b c`": partial(direct, work),
             "each first, then `geo-merge soup`": partial(each_first, work),
         }
-        samples = {name: [] for name in works}
-        for _ in range(asked.repeats):
-            for name, run in works.items():
-                samples[name].append(run())
-        print(f"{size.count:,} parameters, rank {asked.rank}\n")
-        print("| work | wall s | CPU s | peak RSS MB | written GB |")
-        print("| --- | ---: | ---: | ---: | ---: |")
-        for name, costs in samples.items():
-            row = bench_merge.Measurement.median([cost for cost, _ in costs])
-            written = median(written for _, written in costs)
-            print(
-                f"| {name} | {row.wall:.1f} | {row.cpu:.1f} | {row.rss:.0f} | {written / 1e9:.2f} |"
-            )
+        samples = harness.alternate(works, asked.repeats)
+    print(f"{size.count:,} parameters, rank {asked.rank}\n")
+    head = ["work", "wall s", "CPU s", "peak RSS MB", "written GB"]
+    harness.table(head, [[name, *cells(found)] for name, found in samples.items()])
 
 
-def make(work: Path, size: bench_merge.Size, rank: int) -> None:
+def cells(samples: list[tuple[Cost, int]]) -> list[str]:
+    """Medians of what a work cost, and of the bytes that it wrote."""
+    row = Cost.median(cost for cost, _ in samples)
+    written = median(written for _, written in samples)
+    return [f"{row.wall:.1f}", f"{row.cpu:.1f}", f"{row.rss:.0f}", f"{written / 1e9:.2f}"]
+
+
+def make(work: Path, size: Size, rank: int) -> None:
     """A base, and adapters of its linear layers."""
     import torch
     from safetensors.torch import save_file
 
-    bench_merge.make_model(work / "base", size, 0)
+    make_model(work / "base", size, 0)
     draw = torch.Generator().manual_seed(0)
     for name in ADAPTERS:
         state = {}
@@ -82,23 +80,23 @@ def make(work: Path, size: bench_merge.Size, rank: int) -> None:
         (work / name / "adapter_config.json").write_text(json.dumps(settings))
 
 
-def direct(work: Path) -> tuple[bench_merge.Measurement, int]:
+def direct(work: Path) -> tuple[Cost, int]:
     """All adapters at once."""
     cost = soup(work / "out", [work / name for name in ADAPTERS])
     return cost, removed(work / "out")
 
 
-def each_first(work: Path) -> tuple[bench_merge.Measurement, int]:
+def each_first(work: Path) -> tuple[Cost, int]:
     """A whole model of each, and their soup."""
     wholes = [work / f"{name}-whole" for name in ADAPTERS]
     costs = [soup(o, [work / n]) for o, n in zip(wholes, ADAPTERS, strict=True)]
     costs.append(soup(work / "out", wholes))
-    return sum(costs[1:], costs[0]), sum(map(removed, [*wholes, work / "out"]))
+    return sum(costs, Cost()), sum(map(removed, [*wholes, work / "out"]))
 
 
-def soup(out: Path, models: list[Path]) -> bench_merge.Measurement:
+def soup(out: Path, models: list[Path]) -> Cost:
     command = [sys.executable, "-m", "mergekit_geo", "soup", *models, "-o", out]
-    return bench_merge.measure([*command, "--no-eval", "--no-fsync", "--quiet"])
+    return harness.measure([*command, "--no-eval", "--no-fsync", "--quiet"])
 
 
 def removed(folder: Path) -> int:

@@ -1,11 +1,11 @@
 """Time the moves along a path beside the evaluations that they serve; weigh a learned soup.
 
 Usage:
-    python scripts/bench_barrier.py                        # two models of 100 M, 5 rounds
-    python scripts/bench_barrier.py --learned              # memory with 3 and with 12 members
-    python scripts/bench_barrier.py --work DIR --keep      # models stay for the next run
+    python benchmarks/barrier.py                        # two models of 100 M, 5 rounds
+    python benchmarks/barrier.py --learned              # memory with 3 and with 12 members
+    python benchmarks/barrier.py --work DIR --keep      # models stay for the next run
 
-Makes Llama-shaped bf16 checkpoints as bench_merge does, and reads them once into the page cache.
+Makes Llama-shaped bf16 checkpoints as merge.py does, and reads them once into the page cache.
 Everything runs on the CPU in float32, as `geo-merge barrier` does there, with two threads.
 
 The first table: medians of rounds, after one that does not count, of moving a live module to a
@@ -19,25 +19,22 @@ turns, a measurement takes three times as long, and medians alone would flatter 
 The second, with --learned: peak resident memory of two steps of a learned soup whose anchors stay
 on disk, and of evaluating one member on the same batch; medians over fresh processes. What
 learning takes above evaluating is to be the same for 3 and 12 members within 10 %, and at most two
-gradients. Linux only (`ru_maxrss` in KiB); this process stays without torch, as bench_merge's does.
+gradients. This process stays without torch, as merge.py's does.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import resource
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-import bench_merge
+from benchmarks import harness
+from benchmarks.llamas import Size, models_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +44,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.objective import TaskObjective
     from mergekit_geo.modules.blend import InPlace
 
-SIZE = bench_merge.Size(12, hidden=768, mlp=2048, heads=12, kv_heads=4, vocabulary=16000)
+SIZE = Size(12, hidden=768, mlp=2048, heads=12, kv_heads=4, vocabulary=16000)
 """100 M parameters."""
 THREADS = 2
 WINDOWS, LENGTH = 128, 128
@@ -69,25 +66,6 @@ MOST_GROWTH, MOST_GRADIENTS = 0.1, 2
 """From few members to many; and of float32, above evaluating one member."""
 
 # Models
-
-
-@contextmanager
-def models_of(count: int, work: Path, *, keep: bool) -> Iterator[list[Path]]:
-    """Models in the page cache; those made here are removed afterwards unless kept."""
-    folders = [work / f"llama-{SIZE.count}" / f"m{i}" for i in range(count)]
-    missing = {folder: seed for seed, folder in enumerate(folders) if not folder.exists()}
-    began = time.perf_counter()
-    try:
-        if missing:
-            bench_merge.in_child(bench_merge.make_models, missing, SIZE)
-        bench_merge.say(f"{SIZE.count:,} parameters, {len(missing)} of {count} made", began)
-        for folder in folders:
-            bench_merge.read(folder / "model.safetensors")
-        yield folders
-    finally:
-        if not keep:
-            for folder in missing:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def cpu() -> Compute:
@@ -150,17 +128,19 @@ def time_rounds(
     import torch
 
     torch.set_num_threads(THREADS)
-    works = works_on(folders, scratch)
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds + 1):
-        for name, work in works.items():
-            os.sync()  # what the naive way left to be written
-            began = time.perf_counter()
-            work((turn + 0.5) / (rounds + 1))
-            seconds[name].append(time.perf_counter() - began)
-            bench_merge.say(f"round {turn} of {rounds}: {name}, {seconds[name][-1]:.2f} s", began)
+    works = {
+        name: partial(seconds_of, work, ((turn + 0.5) / (rounds + 1) for turn in range(rounds + 1)))
+        for name, work in works_on(folders, scratch).items()
+    }
+    seconds = harness.alternate(works, rounds, warm_up=True, tell=True)
     seconds[EVALUATION] = [taken * WINDOWS / TIMED for taken in seconds[EVALUATION]]
-    return {name: (median(samples[1:]), min(samples[1:])) for name, samples in seconds.items()}
+    return {name: (median(samples), min(samples)) for name, samples in seconds.items()}
+
+
+def seconds_of(work: Callable[[float], object], places: Iterator[float]) -> float:
+    """Of a work at the next position on the path."""
+    os.sync()  # what the naive way left to be written
+    return harness.timed(lambda: work(next(places))).wall
 
 
 def works_on(folders: Sequence[Path], scratch: Path) -> dict[str, Callable[[float], object]]:
@@ -180,7 +160,7 @@ def works_on(folders: Sequence[Path], scratch: Path) -> dict[str, Callable[[floa
     }
     return {
         EVALUATION: lambda t: objective.measure(live.model),
-        READING: lambda t: bench_merge.measure(["cat", *files]),
+        READING: lambda t: harness.measure(["cat", *files]),
         **moves,
         NAIVE: partial(write_and_load, disk, scratch),
     }
@@ -190,7 +170,7 @@ def move(live: InPlace, anchors: tuple[Checkpoint, ...], kind: str, t: float) ->
     from mergekit_geo.connectivity.paths import path
     from mergekit_geo.merging.blend import Blend
 
-    live.put(Blend(anchors, path(kind)(t)))
+    live.put(Blend(anchors, path(kind).rule(t)))
 
 
 def write_and_load(anchors: tuple[Checkpoint, ...], scratch: Path, t: float) -> None:
@@ -203,7 +183,7 @@ def write_and_load(anchors: tuple[Checkpoint, ...], scratch: Path, t: float) -> 
     from mergekit_geo.merging.stream import stream
     from mergekit_geo.modules.load import load_model
 
-    blend = Blend(anchors, path("linear")(t))
+    blend = Blend(anchors, path("linear").rule(t))
     sink = MemorySink(blend)
     stream(blend, sink)
     save_file(sink.state, scratch / "model.safetensors", {"format": "pt"})
@@ -212,10 +192,10 @@ def write_and_load(anchors: tuple[Checkpoint, ...], scratch: Path, t: float) -> 
 
 def report_time(work: Path, rounds: int, *, keep: bool) -> None:
     with (
-        models_of(2, work, keep=keep) as folders,
+        models_of(SIZE, 2, work, keep=keep) as folders,
         tempfile.TemporaryDirectory(prefix="points-", dir=work) as scratch,
     ):
-        seconds = bench_merge.in_child(time_rounds, folders, Path(scratch), rounds)
+        seconds = harness.in_child(time_rounds, folders, Path(scratch), rounds)
     whole = seconds[EVALUATION]
     limits = [
         max(MOST_SHARE * evaluation, reading)
@@ -225,11 +205,11 @@ def report_time(work: Path, rounds: int, *, keep: bool) -> None:
     for name, taken in seconds.items():
         within = all(own <= limit for own, limit in zip(taken, limits, strict=True))
         shares = [f"{own / all_:.2%}" for own, all_ in zip(taken, whole, strict=True)]
-        verdict = met(within) if name.startswith("move") else ""
+        verdict = harness.met(within) if name.startswith("move") else ""
         rows.append([name, *(f"{own:.3f}" for own in taken), *shares, verdict])
     print(f"2 x {SIZE.count:,} parameters, {rounds} rounds:\n")
     head = ["work", "median s", "fastest s", "of the evaluation's median", "of its fastest"]
-    print_table([*head, "at most {:.2f} and {:.2f} s".format(*limits)], rows)
+    harness.table([*head, "at most {:.2f} and {:.2f} s".format(*limits)], rows)
 
 
 # Memory
@@ -239,7 +219,7 @@ def peak_evaluating(folders: Sequence[Path]) -> float:
     """Most megabytes resident while a member is measured; in a process of its own."""
     live, objective = _ready(folders)
     objective.measure(live.model)
-    return own_peak()
+    return harness.peak()
 
 
 def peak_learning(folders: Sequence[Path]) -> float:
@@ -259,7 +239,7 @@ def peak_learning(folders: Sequence[Path]) -> float:
 
     blend = Blend(anchors, Linear((1 / len(anchors),) * len(anchors)))
     learn(live, blend, loss_of, granularity="layer", steps=STEPS)
-    return own_peak()
+    return harness.peak()
 
 
 def _ready(folders: Sequence[Path]) -> tuple[InPlace, TaskObjective]:
@@ -269,23 +249,14 @@ def _ready(folders: Sequence[Path]) -> tuple[InPlace, TaskObjective]:
     return open_in_place(open_all(folders[:1])[0]), random_windows(folders[0], 1, TOKENS)
 
 
-def own_peak() -> float:
-    return bench_merge.megabytes(resource.getrusage(resource.RUSAGE_SELF))
-
-
 def report_memory(work: Path, rounds: int, *, keep: bool) -> None:
-    works: dict[str, partial[float]] = {}
-    with models_of(max(MEMBERS), work, keep=keep) as folders:
-        works["evaluating one member"] = partial(peak_evaluating, folders[:1])
+    works: dict[str, Callable[[], float]] = {}
+    with models_of(SIZE, max(MEMBERS), work, keep=keep) as folders:
+        works["evaluating one member"] = partial(harness.in_child, peak_evaluating, folders[:1])
         for count in MEMBERS:
             name = f"learning, {count} members, {STEPS} steps"
-            works[name] = partial(peak_learning, folders[:count])
-        peaks: dict[str, list[float]] = {name: [] for name in works}
-        for turn in range(rounds):
-            for name, run in works.items():
-                began = time.perf_counter()
-                peaks[name].append(bench_merge.in_child(run))
-                bench_merge.say(f"round {turn + 1}: {name}, {peaks[name][-1]:.0f} MB", began)
+            works[name] = partial(harness.in_child, peak_learning, folders[:count])
+        peaks = harness.alternate(works, rounds, tell=True)
     found = {name: median(samples) for name, samples in peaks.items()}
     alone, *learning = found.values()
     added = [peak - alone for peak in learning]
@@ -295,46 +266,27 @@ def report_memory(work: Path, rounds: int, *, keep: bool) -> None:
         for name, peak in found.items()
     ]
     print(f"{SIZE.count:,} parameters, 1 x {TOKENS} tokens, medians of {rounds} processes:\n")
-    print_table(["work", "peak RSS MB", "above evaluating MB", "in gradients"], rows)
+    harness.table(["work", "peak RSS MB", "above evaluating MB", "in gradients"], rows)
     growth = added[-1] / added[0] - 1
     few, many = MEMBERS
     print(f"\nFrom {few} to {many} members: {growth:+.1%}; ", end="")
-    print(f"at most {MOST_GROWTH:+.0%}: {met(abs(growth) <= MOST_GROWTH)}.", end=" ")
+    print(f"at most {MOST_GROWTH:+.0%}: {harness.met(abs(growth) <= MOST_GROWTH)}.", end=" ")
     print(f"At most {MOST_GRADIENTS} gradients: ", end="")
-    print(f"{met(max(added) <= MOST_GRADIENTS * gradient)}.")
-
-
-# Printing, and the command line
-
-
-def met(holds: bool) -> str:
-    return "met" if holds else "missed"
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    for line in [head, ["---", *["---:"] * (len(head) - 1)], *rows]:
-        print(f"| {' | '.join(line)} |")
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time moves along a path, or weigh learned soups.")
-    parser.add_argument("--learned", action="store_true", help="memory of learned soups instead")
-    parser.add_argument("--work", type=Path, help="folder for the models; a temporary one")
-    parser.add_argument("--keep", action="store_true", help="leave the models there for next time")
-    parser.add_argument("--repeats", type=bench_merge.positive, help="rounds (5; --learned: 3)")
-    return parser.parse_args()
+    print(f"{harness.met(max(added) <= MOST_GRADIENTS * gradient)}.")
 
 
 def main() -> None:
-    options = parse()
-    os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    os.environ["OMP_NUM_THREADS"] = str(THREADS)
-    with bench_merge.work_folder(options.work, keep=options.keep) as work:
+    parser = harness.parser(__doc__, keeps=True)
+    parser.add_argument("--learned", action="store_true", help="memory of learned soups instead")
+    parser.add_argument("--repeats", type=harness.positive, help="rounds (5; --learned: 3)")
+    options = parser.parse_args()
+    harness.work_offline(THREADS)
+    with harness.work_folder(options.work, keep=options.keep) as work:
         if options.learned:
             report_memory(work, options.repeats or 3, keep=options.keep)
         else:
             report_time(work, options.repeats or 5, keep=options.keep)
-    print(f"\n{bench_merge.versions(None)}")
+    print(f"\n{harness.versions()}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Usage:
     bash scripts/quickstart.sh                          # trains demo/{base,a,b,c}
-    python scripts/parity.py OTHER/bin/python           # an interpreter with mergekit
-    python scripts/parity.py OTHER/bin/python --settings 20 --methods ties dare_ties
+    python benchmarks/parity.py OTHER/bin/python        # an interpreter with mergekit
+    python benchmarks/parity.py OTHER/bin/python --settings 20 --methods ties dare_ties
 
 Every method is run on the demo models, stored as float32 and as bfloat16, with random weights,
 densities, gradients, filters and flags, by `geo.run` and by mergekit from the same recipe with
@@ -21,7 +21,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -30,7 +29,9 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).parent.parent
+from benchmarks import harness
+from benchmarks.harness import ROOT
+
 MODELS = ("base", "a", "b", "c")
 Recipe = dict[str, Any]
 
@@ -66,7 +67,7 @@ class Settings:
 
     def flag(self) -> bool:
         """One or the other."""
-        return self.random.random() < 0.5  # noqa: PLR2004
+        return self.random.random() < 0.5
 
     def recipe(self, method: str, dtype: str) -> Recipe:
         """One of a method."""
@@ -270,7 +271,7 @@ def compare(method: str, jobs: list[Path]) -> list[str]:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Compare merges with mergekit's.")
+    parser = harness.parser(__doc__)
     parser.add_argument("peer", type=Path, nargs="?", help="an interpreter that has mergekit")
     parser.add_argument("--settings", type=int, default=20, help="random settings a method (20)")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=[*METHODS])
@@ -291,11 +292,9 @@ def main() -> None:
         flags = ["--unstable"] if options.unstable else []
         every = [job for found in jobs.values() for job in found]
         run_peer(options.peer, every, Path(folder), *flags)
-        print("| method | merges | elements | within one unit | the worst merge |")
-        print("| --- | ---: | ---: | ---: | ---: |")
-        for method, found in jobs.items():
-            print(f"| {' | '.join(compare(method, found))} |", flush=True)
+        head = ["method", "merges", "elements", "within one unit", "the worst merge"]
+        harness.table(head, (compare(method, found) for method, found in jobs.items()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,30 +2,23 @@
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
-import pytest
 import torch
 
 import mergekit_geo as geo
+from benchmarks import parity
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.recipes.inputs import inputs_of
 from mergekit_geo.recipes.reading import read_recipe
-from tests.conftest import load_script
 
 
-@pytest.fixture(scope="module")
-def parity() -> ModuleType:
-    return load_script("parity")
-
-
-def test_every_method_that_mergekit_has_is_compared(parity: ModuleType) -> None:
+def test_every_method_that_mergekit_has_is_compared() -> None:
     ours = {"greedy", "learned", "along"}
     assert parity.METHODS.keys() == METHODS.keys() - ours
 
 
-def test_its_recipes_are_recipes(parity: ModuleType) -> None:
+def test_its_recipes_are_recipes() -> None:
     for seed in range(5):
         settings = parity.Settings(seed, Path("models"))
         for method in parity.METHODS:
@@ -34,7 +27,7 @@ def test_its_recipes_are_recipes(parity: ModuleType) -> None:
             assert (found.name, found.warnings) == (method, ())
 
 
-def test_units_in_the_last_place(parity: ModuleType, tmp_path: Path) -> None:
+def test_units_in_the_last_place(tmp_path: Path) -> None:
     """Neighbours are one apart, on both sides of zero too."""
     values = torch.tensor([1.0, -1.0, 0.0, 256.0, 2.0**-130]).bfloat16()
     steps = torch.tensor([1, -1, 0, 3, -1], dtype=torch.int16)

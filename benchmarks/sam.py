@@ -1,9 +1,9 @@
 """Weigh SAM: a step beside AdamW's and beside the widespread way, memory, two processes.
 
 Usage:
-    python tests/demo/train.py demo base             # once: the Llama
-    python scripts/bench_sam.py                         # everything (some minutes)
-    python scripts/bench_sam.py --only step memory ranks
+    python tests/demo/train.py demo base           # once: the Llama
+    python benchmarks/sam.py                       # everything (some minutes)
+    python benchmarks/sam.py --only step memory ranks
 
 step    A step of the demo Llama, 32 x 64 tokens, AdamW and clipping, in alternating rounds: ratios
         to AdamW's, in wall time and in processor time (which other work on the machine disturbs
@@ -15,18 +15,15 @@ ranks   200 steps of the demo Llama in two gloo processes: what differs between 
 
 from __future__ import annotations
 
-import argparse
 import os
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -35,6 +32,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import mergekit_geo as geo
+from benchmarks import harness
+from benchmarks.harness import Cost
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.modules.load import load_model
 
@@ -45,12 +44,6 @@ WIDTH, DEPTH = 2048, 12
 """Of the wide MLP: 50 M parameters, 201 MB."""
 
 Step = Callable[[], object]
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    print("\n| " + " | ".join(head) + " |\n| --- " + "| ---: " * (len(head) - 1) + "|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
 
 
 class Naive:
@@ -144,37 +137,29 @@ def token_batches(seed: int = 0) -> Iterator[Tensor]:
         yield torch.randint(1024, TOKENS, generator=draw)
 
 
-def seconds(step: Step) -> tuple[float, float]:
-    """Of five steps: wall and processor."""
-    wall, processor = time.perf_counter(), time.process_time()
-    for _ in range(STEPS):
-        step()
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
 def bench_step(demo: Path) -> None:
     ways = {name: make(*llama(demo), token_batches()) for name, make in WAYS.items()}
-    for step in ways.values():
-        seconds(step)
-    rounds = []
-    for number in range(ROUNDS):
-        order = list(ways) if number % 2 else list(reversed(ways))
-        rounds.append({name: seconds(ways[name]) for name in order})
-    rows = []
-    for name in ways:
-        fastest = min(r[name][0] for r in rounds) / STEPS * 1e3
-        ratios = [median(r[name][i] / r["AdamW"][i] for r in rounds) for i in range(2)]
-        beside = median(r[name][1] / r["naive SAM"][1] for r in rounds)
-        rows.append([name, f"{fastest:.0f}", *(f"{ratio:.2f}" for ratio in (*ratios, beside))])
-    print(f"\n## step: the demo Llama, 32 x 64 tokens, {torch.get_num_threads()} threads")
+    works = {name: partial(harness.timed, step, STEPS) for name, step in ways.items()}
+    found = harness.alternate(works, ROUNDS, warm_up=True)
+    print(f"\n## step: the demo Llama, 32 x 64 tokens, {torch.get_num_threads()} threads\n")
     head = ("step", "ms, best", "x AdamW, wall", "x AdamW, processor", "x naive, processor")
-    table(head, rows)
+    harness.table(head, [[name, *beside(own, found)] for name, own in found.items()])
     pass_, rest, own = anatomy(demo)
     whole = pass_ + rest
     print(
         f"\nBest of each, processor: a forward and backward pass takes {pass_ / whole:.1%} of "
         f"AdamW's step; SAM's own work {own * 1e3:.1f} ms, {own / whole:.1%} of it."
     )
+
+
+def beside(own: list[Cost], found: dict[str, list[Cost]]) -> list[str]:
+    """The fastest step, and ratios to others of the same round."""
+    wall, cpu = ([cost.wall for cost in own], [cost.cpu for cost in own])
+    ratios = [
+        harness.ratio(wall, (cost.wall for cost in found["AdamW"])),
+        *(harness.ratio(cpu, (cost.cpu for cost in found[way])) for way in ("AdamW", "naive SAM")),
+    ]
+    return [f"{min(wall) / STEPS * 1e3:.0f}", *(f"{ratio:.2f}" for ratio in ratios)]
 
 
 def anatomy(demo: Path) -> tuple[float, float, float]:
@@ -210,81 +195,71 @@ def wide() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     return model, lambda rows: model(rows).square().mean()
 
 
-def peak(name: str) -> None:
-    """In a process of its own: three steps of the wide MLP, and the most memory they took."""
+def peak_of(name: str, threads: int) -> float:
+    """Most megabytes resident in three steps of the wide MLP, in a process of its own."""
+    torch.set_num_threads(threads)
     rows = torch.ones(4, WIDTH)
-    step = WAYS[name](*wide(), iter(lambda: rows, None))
-    for _ in range(3):
-        step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return harness.timed(WAYS[name](*wide(), iter(lambda: rows, None)), 3).rss
 
 
 def bench_memory(demo: Path) -> None:
-    weights = WIDTH * WIDTH * DEPTH * 4 / 2**20
-    found = {name: float(itself("--peak", name)) / 1024 for name in WAYS}
+    weights, threads = WIDTH * WIDTH * DEPTH * 4 / 1e6, torch.get_num_threads()
+    found = {name: harness.in_child(peak_of, name, threads) for name in WAYS}
     rows = [
-        [name, f"{mib:.0f}", f"{(mib - found['AdamW']) / weights:.2f}"]
-        for name, mib in found.items()
+        [name, f"{peak:.0f}", f"{(peak - found['AdamW']) / weights:.2f}"]
+        for name, peak in found.items()
     ]
-    print(f"\n## memory: an MLP with {weights:.0f} MiB of weights, AdamW")
-    table(("step", "peak MiB", "beyond AdamW, in copies of the weights"), rows)
+    print(f"\n## memory: an MLP with {weights:.0f} MB of weights, AdamW\n")
+    harness.table(("step", "peak MB", "beyond AdamW, in copies of the weights"), rows)
 
 
-def rank(demo: Path) -> None:
-    """In each of two processes: train, then compare weights to the bit."""
+def trained_together(demo: Path, meeting: Path, rank: int) -> list[list[str]]:
+    """Train as one of two processes, and compare weights to the bit; a row of each way."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    rows = []
     for kind in ("per-replica", "synchronised"):
         model, _ = llama(demo)
         wrapped = DistributedDataParallel(model)
         step = sam_step(
             wrapped, lambda ids, m=wrapped: m(input_ids=ids, labels=ids).loss,
-            (ids[:4] for ids in token_batches(dist.get_rank())), ascent=kind,
+            (ids[:4] for ids in token_batches(rank)), ascent=kind,
         )  # fmt: skip
         for _ in range(RANK_STEPS):
             step()
         flat = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
         both = [torch.empty_like(flat) for _ in range(2)]
         dist.all_gather(both, flat)
-        if dist.get_rank() == 0:
-            print(kind, int((both[0] != both[1]).sum()), flat.numel())
+        rows.append([kind, str(int((both[0] != both[1]).sum())), str(flat.numel())])
     dist.destroy_process_group()
+    return rows
 
 
 def bench_ranks(demo: Path) -> None:
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__]
-    said = itself("--rank", "--demo", str(demo), launch=launch)
-    print(f"\n## ranks: {RANK_STEPS} steps in two gloo processes, 4 x 64 tokens each")
-    table(("ascent", "weights that differ", "of"), [line.split() for line in said.splitlines()])
-
-
-def itself(*words: str, launch: Sequence[str] = (__file__,)) -> str:
-    """What this script prints in another process."""
-    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        [sys.executable, *launch, *words], check=True, text=True, stdout=subprocess.PIPE,
-        env=environment,
-    )  # fmt: skip
-    return done.stdout
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool,
+    ):
+        train = partial(trained_together, demo, Path(folder) / "meeting")
+        rows, _ = pool.map(train, range(2))
+    print(f"\n## ranks: {RANK_STEPS} steps in two gloo processes, 4 x 64 tokens each\n")
+    harness.table(("ascent", "weights that differ", "of"), rows)
 
 
 SECTIONS = {"step": bench_step, "memory": bench_memory, "ranks": bench_ranks}
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+
+def main() -> None:
+    parser = harness.parser(__doc__, only=SECTIONS)
     parser.add_argument("--demo", type=Path, default=Path("demo"))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peak", choices=list(WAYS), help=argparse.SUPPRESS)
-    parser.add_argument("--rank", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    if given.peak:
-        peak(given.peak)
-    elif given.rank:
-        rank(given.demo)
-    else:
-        with tempfile.TemporaryDirectory() as cache:
-            os.environ["XDG_CACHE_HOME"] = cache
-            for chosen in given.only:
-                SECTIONS[chosen](given.demo)
+    with harness.empty_cache():
+        for chosen in given.only:
+            SECTIONS[chosen](given.demo)
+
+
+if __name__ == "__main__":
+    main()
