@@ -52,7 +52,7 @@ finally:
 
 def make_output(folder: Path, size: int) -> None:
     """An output of `size` bytes in sparse shards."""
-    output = geo.Output(fsync=False)
+    output = geo.OutputConfig(fsync=False)
     geo.soup([{"w": torch.ones(1)}], folder, data=None, output=output, sharpness="off")
     (folder / "model.safetensors").unlink()
     names = [f"model-{i + 1:05}-of-{SHARDS:05}.safetensors" for i in range(SHARDS)]
