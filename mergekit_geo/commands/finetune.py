@@ -39,7 +39,7 @@ from mergekit_geo.training.hyperparameters import Training
 from mergekit_geo.training.store import RECORD, TUNED, TrainingFolder, kept_identity
 from mergekit_geo.training.tuning import Asked, Tuning, make_tuning
 from mergekit_geo.views.files import write_report
-from mergekit_geo.views.tables import loss_table
+from mergekit_geo.views.losses import loss_table
 from mergekit_geo.views.verdict import is_not_worse, verdict
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class FinetuneResult:
         if self.members:
             return "\n".join(map(str, self.members))
         lines = [f"{self.report.models[0].name}, fine-tuned -> {self.out}"]
-        lines += ["  ".join(row) for row in loss_table(self.report)[1]]
+        lines += ["  ".join(row) for row in loss_table(self.report).rows]
         lines += [text for text in [verdict(self.report)] if text]
         return "\n".join(lines)
 

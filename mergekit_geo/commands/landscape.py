@@ -62,7 +62,7 @@ class LandscapeResult:
         return self.report.result
 
     def __str__(self) -> str:
-        from mergekit_geo.views.landscape_text import landscape_lines
+        from mergekit_geo.views.landscape import landscape_lines
 
         return "\n".join(landscape_lines(self.measurements))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.tables import loss_table
+from mergekit_geo.views.losses import loss_table
 from mergekit_geo.views.verdict import is_not_worse, verdict
 
 if TYPE_CHECKING:
@@ -50,6 +50,6 @@ class MergeResult:
         place = f"-> {self.out}" if self.out else "in memory"
         models = ", ".join(model.name for model in self.report.models)
         lines = [f"{self.measurements.coefficients.method} of {models} {place}"]
-        lines += ["  ".join(row) for row in loss_table(self.report)[1]]
+        lines += ["  ".join(row) for row in loss_table(self.report).rows]
         lines += [text for text in [verdict(self.report)] if text]
         return "\n".join(lines)

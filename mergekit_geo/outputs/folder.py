@@ -13,8 +13,7 @@ from mergekit_geo.outputs.workspace import Workspace, check_output, partial_of
 from mergekit_geo.outputs.writer import output_errors
 from mergekit_geo.processes import by_first
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.files import FIGURES, write_report
-from mergekit_geo.views.html_report import PAGE
+from mergekit_geo.views.files import FIGURES, PAGE, write_report
 
 
 def measurement(

@@ -15,7 +15,7 @@ from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.licenses import common_license
-from mergekit_geo.views.tables import WITH_OUTPUT
+from mergekit_geo.views.losses import WITH_OUTPUT
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -158,9 +158,12 @@ def dataset_name(data: DataEntry) -> str:
     return f"{_public_source(data)} ({data.documents} documents{half})"
 
 
-def public_data(data: DataEntry) -> DataEntry:
-    """Copy for a model card, without local paths."""
-    return data.model_copy(update={"source": _public_source(data)})
+def public(report: Report) -> Report:
+    """Copy of a report for a model card, without local paths."""
+    known = report.data
+    data = known and known.model_copy(update={"source": _public_source(known), "notes": []})
+    missing = [item.model_copy(update={"command": ""}) for item in report.not_measured]
+    return report.model_copy(update={"data": data, "not_measured": missing})
 
 
 def _public_source(data: DataEntry) -> str:

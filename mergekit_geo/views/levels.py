@@ -1,4 +1,4 @@
-"""The one scale of heights and colours that the pictures of a report share."""
+"""The one scale of heights and colours that surfaces share, for both back ends."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.records.landscape import LandscapeMeasurements, ScaleEntry, SurfaceEntry
+from mergekit_geo.records.landscape import ScaleEntry
+from mergekit_geo.views.chart import Surface, Surfaces
 
 Floats = NDArray[np.float64]
 
 MOST = 12
-"""Levels, about."""
+"""Steps between levels."""
+ROUND = (1, 2, 2.5, 5, 10)
+"""Steps, but for powers of ten."""
 CLOSE = 1.4
 """Ratio of heights within which a level would run into an end of a logarithmic scale."""
 DECADES = 3
@@ -28,12 +31,19 @@ def levels_of(scale: ScaleEntry) -> Floats:
         >>> levels_of(ScaleEntry(low=3.0, high=5.0, log=True))[:3].round(3).tolist()
         [3.0, 3.005, 3.01]
     """
-    if scale.log:
-        return _logarithmic(scale)
-    from matplotlib.ticker import MaxNLocator
+    return _logarithmic(scale) if scale.log else _linear(scale)
 
-    steps = MaxNLocator(MOST, steps=[1, 2, 2.5, 5, 10])
-    return np.asarray(steps.tick_values(scale.low, scale.high), dtype=np.float64)
+
+def _linear(scale: ScaleEntry) -> Floats:
+    least = (scale.high - scale.low) / MOST
+    power = 10.0 ** math.floor(math.log10(least))
+    step = power * next(m for m in ROUND if m * power >= least * (1 - ROUNDING))
+    first = math.floor(scale.low / step + ROUNDING)
+    last = math.ceil(scale.high / step - ROUNDING)
+    return step * np.arange(first, last + 1, dtype=np.float64)
+
+
+ROUNDING = 1e-9
 
 
 def _logarithmic(scale: ScaleEntry) -> Floats:
@@ -42,6 +52,12 @@ def _logarithmic(scale: ScaleEntry) -> Floats:
     steps = [m * 10.0**e for e in range(top - DECADES - 1, top + 1) for m in (1, 2, 5)]
     kept = [step for step in steps if CLOSE * 10.0**-DECADES < step / whole < 1 / CLOSE]
     return np.array([scale.low, *(scale.low + step for step in kept), scale.high])
+
+
+def labels_of(scale: ScaleEntry) -> list[str]:
+    """Levels as text, with the decimals that tell neighbours apart."""
+    levels = levels_of(scale)
+    return [f"{level:.{digits_of(levels)}f}" for level in levels]
 
 
 def digits_of(levels: Floats) -> int:
@@ -76,16 +92,16 @@ def raised(loss: Floats, scale: ScaleEntry) -> Floats:
     return np.asarray(np.log10(shares) + DECADES)
 
 
-def heights(surface: SurfaceEntry) -> Floats:
+def heights(surface: Surface) -> Floats:
     """(y, x) loss, NaN where it is not a number."""
-    return np.array(surface.loss, dtype=np.float64)
+    return np.array(surface.heights, dtype=np.float64)
 
 
-def overflow(measured: LandscapeMeasurements) -> str:
+def overflow(chart: Surfaces) -> str:
     """Which ends of the scale some loss lies beyond: `neither`, `min`, `max` or `both`."""
-    levels = levels_of(measured.scale)
-    rounding = 1e-9 * (levels[-1] - levels[0])
-    losses = np.concatenate([heights(surface).ravel() for surface in measured.surfaces])
+    levels = levels_of(chart.scale)
+    rounding = ROUNDING * (levels[-1] - levels[0])
+    losses = np.concatenate([heights(surface).ravel() for surface in chart.panels])
     below = bool((losses < levels[0] - rounding).any())
     above = bool((losses > levels[-1] + rounding).any())
     return {(False, False): "neither", (True, False): "min", (False, True): "max"}.get(

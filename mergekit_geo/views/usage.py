@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from mergekit_geo.records.report import Report
+from mergekit_geo.views.block import Code
 from mergekit_geo.views.card_data import model_name, task_of
-from mergekit_geo.views.markdown import code
 
 AUTO = {
     "causal-lm": ("AutoModelForCausalLM", "AutoTokenizer"),
@@ -19,23 +19,21 @@ AUTO = {
 """transformers' classes of a task: the model's, and that of what goes in."""
 
 
-def usage(report: Report) -> str:
-    """A block of Python that loads the output.
+def usage(report: Report) -> list[Code]:
+    """Python that loads the output; none where nothing known does.
 
     Args:
         report: Of a merge.
     """
     architecture = report.models[0].architecture if report.models else None
     if architecture is None:
-        return code(
-            "from safetensors.torch import load_file\n\n"
-            f'state = load_file({_quoted(report)} + "/model.safetensors")',
-            "python",
-        )
+        path = f'{_quoted(report)} + "/model.safetensors"'
+        text = f"from safetensors.torch import load_file\n\nstate = load_file({path})"
+        return [Code(text, "python")]
     known = AUTO.get(task_of(report))
     if known is None and not architecture.isidentifier():
-        return ""
-    return code(_loading(report, known or (architecture,)), "python")
+        return []
+    return [Code(_loading(report, known or (architecture,)), "python")]
 
 
 def _loading(report: Report, classes: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.views.tables import estimate
+from mergekit_geo.views.numbers import estimate
 
 TURNED: dict[Finding, Finding] = {"higher": "lower", "lower": "higher"}
 """A higher score is as good as a lower loss."""

@@ -14,9 +14,9 @@ from mergekit_geo.connectivity.paths import Route
 from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.charts import barrier_chart
-from mergekit_geo.views.figures import barrier_figure
-from mergekit_geo.views.tables import describe_barriers, loss_axis
+from mergekit_geo.views.barrier import curves, describe_barriers
+from mergekit_geo.views.matplotlib_ import draw
+from mergekit_geo.views.plotly_ import figures
 
 SOME = geo.EvalData(max_examples=150)
 
@@ -77,9 +77,8 @@ def test_a_picture_says_what_its_losses_are_of() -> None:
     assert found.report.data is not None
     assert pair.documents == found.report.data.documents < 60
     caption = f"loss ({pair.documents} documents, report half)"
-    assert loss_axis([pair]) == caption
-    assert barrier_figure([pair]).axes[0].get_ylabel() == caption
-    assert barrier_chart([pair])["layout"]["yaxis"]["title"]["text"] == caption
+    assert draw(curves([pair])).axes[0].get_ylabel() == caption
+    assert figures(curves([pair]))[0]["layout"]["yaxis"]["title"]["text"] == caption
     assert f"on {pair.documents} documents, the report half" in describe_barriers([pair])
 
 

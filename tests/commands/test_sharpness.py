@@ -30,7 +30,7 @@ from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.tables import sharpness_table
+from mergekit_geo.views.sharpness import sharpness_table
 
 FAST = geo.OutputConfig(fsync=False)
 FEW = geo.EvalData(max_examples=80, seq_len=16)
@@ -258,7 +258,7 @@ def test_the_printed_error_of_an_eigenvalue_is_that_of_the_sample(network: nn.Mo
         assert found.uncertainty == max(found.error, found.residual)
     largest = entry.extremes.largest
     assert largest.error > 10 * largest.residual
-    assert f"± {largest.error:.2g}" in sharpness_table([entry])[1][0][1]
+    assert f"± {largest.error:.2g}" in sharpness_table([entry]).rows[0][1]
 
 
 def test_an_output_is_paired_with_its_parents(network: nn.Module) -> None:

@@ -13,8 +13,11 @@ from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.headline import ONE_BASIN, flatness, headline
-from mergekit_geo.views.html_report import page, write_page
+from mergekit_geo.views.basins import ONE_BASIN
+from mergekit_geo.views.files import write_report
+from mergekit_geo.views.flatness import flatness
+from mergekit_geo.views.page import page
+from mergekit_geo.views.view import view_of
 from tests.views.browser import Browser
 
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2><b>&lt;"
@@ -70,7 +73,7 @@ def test_the_page_is_small_and_loads_nothing(out: Path, browser: Browser) -> Non
 def test_the_headline_comes_first(out: Path, report: Report, browser: Browser) -> None:
     browser.show(out / "report.html")
     words = browser.ask("document.querySelector('.headline').innerText")
-    assert words.split("\n\n") == headline(report)
+    assert words.split("\n\n") == view_of(report).headline
     assert "difference" in words
 
 
@@ -82,10 +85,9 @@ def test_every_picture_has_its_numbers(out: Path, report: Report, browser: Brows
     )
     result = measured(report)
     assert result.geometry is not None
-    pairs = sum(len(layer.pairs) for layer in result.geometry.layers)
-    assert tables == [
-        sum(len(entry.t) for entry in result.barriers), len(result.sharpness), pairs, pairs,
-    ]  # fmt: skip
+    layers = len(result.geometry.layers)
+    points = sum(len(entry.t) for entry in result.barriers)
+    assert tables == [points, len(result.sharpness), layers, layers]
     embedded = json.loads(browser.ask("document.getElementById('report').textContent"))
     assert embedded == json.loads((out / "report.json").read_text())
 
@@ -96,7 +98,7 @@ def test_text_from_outside_stays_text(report: Report, tmp_path: Path, browser: B
     hostile = json.dumps(f"x/{HOSTILE}")[1:-1]
     changed = Report.model_validate_json(report.to_json().replace(name, hostile))
     changed = changed.model_copy(update={"warnings": [HOSTILE], "output": HOSTILE})
-    write_page(changed, tmp_path)
+    write_report(changed, tmp_path)
     browser.show(tmp_path / "report.html")
     assert browser.ask("window.hacked") is None
     assert browser.complaints() == []
@@ -119,7 +121,7 @@ def test_pages_of_other_commands(family: Path, tmp_path: Path, browser: Browser)
 
 def test_a_report_without_numbers_is_a_page_without_pictures() -> None:
     report = Report(command="soup")
-    text = "".join(page(report).pieces(report.to_json()))
+    text = "".join(page(report).pieces())
     assert "plotly" not in text.lower()
     assert "<h1>geo-merge soup</h1>" in text
 
@@ -193,6 +195,6 @@ def test_basins_in_words(
     barriers = [wall(report, *found) for found in walls]
     words = words.format(pair=f"{barriers[0].first} to {barriers[0].second}")
     result = measured(report).model_copy(update={"barriers": barriers})
-    found = headline(report.model_copy(update={"result": result}))
+    found = view_of(report.model_copy(update={"result": result})).headline
     assert len(found) == 2 + bool(words)
     assert not words or found[1].startswith(words)

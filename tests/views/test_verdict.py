@@ -12,7 +12,8 @@ from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.selection import SelectionEntry
-from mergekit_geo.views.tables import barrier_rows, loss_table
+from mergekit_geo.views.barrier import barrier_table
+from mergekit_geo.views.losses import loss_table
 from mergekit_geo.views.verdict import is_not_worse, verdict
 
 DATA = DataEntry(
@@ -118,9 +119,9 @@ def test_the_metric_is_told_where_it_does_not_say_the_same(
 ) -> None:
     report = report_of((0.23, 0.03), score=score)
     assert (words in verdict(report)) if words else ("ccuracy" not in verdict(report))
-    head, rows = loss_table(report)
-    assert head[-1] == "accuracy difference"
-    assert rows[0][-1].startswith(f"{score[0]:+.4f} ± {score[1]:.4f}")
+    table = loss_table(report)
+    assert table.head[-1] == "accuracy difference"
+    assert table.rows[0][-1].startswith(f"{score[0]:+.4f} ± {score[1]:.4f}")
 
 
 def test_one_model_is_no_merge() -> None:
@@ -147,6 +148,6 @@ def test_a_dip_is_told_with_its_own_place() -> None:
         barrier_mean=first, error_barrier=None, t_max=0.25, path_max=2, path_mean=2,
         significant=False, verdict="", dip=dip, t_dip=0.5,
     )  # fmt: skip
-    assert barrier_rows([entry])[0][3:] == ["none (dips 0.0260 [0.0240, 0.0280])", "0.500"]
+    assert barrier_table([entry]).rows[0][3:] == ["none (dips 0.0260 [0.0240, 0.0280])", "0.500"]
     flat = entry.model_copy(update={"dip": EstimateEntry(**estimated(-0.01, 0.02))})
-    assert barrier_rows([flat])[0][3:] == ["none (-0.0080 [-0.0090, -0.0070])", "0.250"]
+    assert barrier_table([flat]).rows[0][3:] == ["none (-0.0080 [-0.0090, -0.0070])", "0.250"]

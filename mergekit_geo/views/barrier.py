@@ -1,0 +1,134 @@
+"""Loss along paths between models: tables, curves, every pair of several."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
+from mergekit_geo.records.report import Report
+from mergekit_geo.views.basins import standing
+from mergekit_geo.views.block import Block, Chart, Paragraph, Section, Table, View
+from mergekit_geo.views.chart import Curve, Curves, Interval, Matrix, number, short_name
+from mergekit_geo.views.losses import models_section
+from mergekit_geo.views.numbers import estimate
+
+PAIR = 2
+
+
+def view(report: Report, found: BarrierMeasurements) -> View:
+    """Every pair of models, along every path."""
+    sections = [
+        models_section("Models", found.losses, report.data),
+        Section("Loss along the paths", barrier_blocks(found.pairs, "between the models")),
+    ]
+    if len(found.losses) > PAIR:
+        picture = Chart(matrix(found), "Barrier of every pair", "matrix")
+        sections.append(Section("Every pair", [picture]))
+    return View(_headline(report, found), sections, barrier_files(found.pairs))
+
+
+def _headline(report: Report, found: BarrierMeasurements) -> list[str]:
+    pairs = [f"{e.first} to {e.second}, {e.along}: {e.verdict}." for e in found.pairs]
+    if len(report.models) <= PAIR:
+        return pairs
+    basins = "; ".join(", ".join(basin) for basin in found.basins)
+    count = "One basin" if len(found.basins) == 1 else f"{len(found.basins)} basins"
+    sure = all(standing(entry) != "unknown" for entry in found.pairs)
+    return [f"{count}{'' if sure else ', as far as can be told'}: {basins}.", *pairs]
+
+
+def barrier_blocks(entries: Sequence[BarrierEntry], way: str) -> list[Block]:
+    """Table and curves; nothing where there are no paths.
+
+    Args:
+        entries: Of each path.
+        way: Where the paths lead, for who cannot see the curves.
+    """
+    if not entries:
+        return []
+    picture = Chart(curves(entries), f"Loss on the way {way}", "barrier")
+    return [Paragraph(describe_barriers(entries)), barrier_table(entries), picture]
+
+
+def barrier_table(entries: Sequence[BarrierEntry]) -> Table:
+    """Models, kind of path, barrier or dip with its interval, and where that is."""
+    rows = [[entry.first, entry.second, entry.along, *_height(entry)] for entry in entries]
+    return Table(["from", "to", "along", "barrier", "at t"], rows)
+
+
+def _height(entry: BarrierEntry) -> tuple[str, str]:
+    """The barrier and its place; the dip and its place where the path lies below its ends."""
+    value, dip = entry.barrier.value, entry.dip
+    if value is None or value >= 0:
+        return estimate(entry.barrier), number(entry.t_max, ".3f")
+    if dip is None or dip.value is None or dip.high is None or dip.high >= 0:
+        return f"none ({estimate(entry.barrier)})", number(entry.t_max, ".3f")
+    assert dip.low is not None, "an end without the other"
+    size = f"{-dip.value:.4f} [{-dip.high:.4f}, {-dip.low:.4f}]"
+    return f"none (dips {size})", number(entry.t_dip, ".3f")
+
+
+def describe_barriers(entries: Sequence[BarrierEntry]) -> str:
+    """What the losses along paths are of; empty where reports do not tell."""
+    count = _documents(entries)
+    if count is None:
+        return ""
+    return (
+        f"Loss along the paths on {count} documents, the report half; each t was chosen on the "
+        "other half."
+    )
+
+
+def _documents(entries: Sequence[BarrierEntry]) -> int | None:
+    """How many documents paths were measured on; None where reports do not tell, or differ."""
+    found = {entry.documents for entry in entries}
+    return found.pop() if len(found) == 1 else None
+
+
+def curves(entries: Sequence[BarrierEntry]) -> Curves:
+    """Loss along every path, the barrier's interval above the chord, and the point taken."""
+    count = _documents(entries)
+    axis = "loss" if count is None else f"loss ({count} documents, report half)"
+    return Curves("t", axis, [_curve(entry) for entry in entries])
+
+
+def _curve(entry: BarrierEntry) -> Curve:
+    known = {t: x for t, x in zip(entry.t, entry.loss, strict=True) if x is not None}
+    name = f"{short_name(entry.first)} to {short_name(entry.second)}, {short_name(entry.along)}"
+    at = entry.taken
+    star = (at, known[at]) if at is not None and at in known else None
+    return Curve(name, entry.t, entry.loss, _interval(entry, list(known.values())), star)
+
+
+def _interval(entry: BarrierEntry, losses: Sequence[float]) -> Interval | None:
+    """The barrier at its place, above the chord."""
+    found, t = entry.barrier, entry.t_max
+    if t is None or found.value is None or found.low is None or found.high is None or not losses:
+        return None
+    chord = (1 - t) * losses[0] + t * losses[-1]
+    return Interval(t, chord + found.low, chord + found.value, chord + found.high)
+
+
+def matrix(found: BarrierMeasurements) -> Matrix:
+    """Barrier of every pair."""
+    names = [short_name(entry.model) for entry in found.losses]
+    return Matrix("barrier", names, names, found.matrix)
+
+
+def barrier_files(entries: Sequence[BarrierEntry]) -> dict[str, Callable[[], bytes]]:
+    """One row a point, as CSV; none without paths."""
+    return {"barrier.csv": partial(_csv, entries)} if entries else {}
+
+
+def _csv(entries: Sequence[BarrierEntry]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["first", "second", "along", "t", "loss", "metric"])
+    for entry in entries:
+        metric = entry.metric or [None] * len(entry.t)
+        for t, loss, score in zip(entry.t, entry.loss, metric, strict=True):
+            writer.writerow([entry.first, entry.second, entry.along, t, loss, score])
+    return text.getvalue().encode()

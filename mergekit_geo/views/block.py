@@ -1,0 +1,120 @@
+"""What a view is made of: blocks of eight kinds, none with options.
+
+A view knows its record and no place; console, card and page know blocks and no record. What is
+empty is not shown anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mergekit_geo.views.chart import Picture
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """Text."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Items:
+    """Texts that stand below each other."""
+
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts in columns; not shown where it has no rows."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture; not shown on a console.
+
+    Attributes:
+        picture: What is drawn.
+        caption: What it shows, where it cannot be seen.
+        name: Of the files in `figures` that hold it; empty where only pages show it.
+    """
+
+    picture: Picture
+    caption: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to copy: its lines are kept as they are.
+
+    Attributes:
+        text: Such as a command.
+        language: Of it, as Markdown names it.
+    """
+
+    text: str
+    language: str = "sh"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A text that leads to an address."""
+
+    text: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks that belong together, under a title; consoles leave that out."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Details: on a page behind a click, elsewhere left out."""
+
+    title: str
+    blocks: Sequence[Block]
+
+
+Block = Paragraph | Items | Table | Chart | Code | Link | Section | Folded
+
+
+@dataclass(frozen=True)
+class View:
+    """All that is shown of a record.
+
+    Attributes:
+        headline: Sentences, the most important first.
+        blocks: What they rest on.
+        files: Numbers for programs, by the name of the file in `figures` that holds them; made
+            when that is written.
+    """
+
+    headline: Sequence[str] = ()
+    blocks: Sequence[Block] = ()
+    files: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+
+
+def charts(blocks: Sequence[Block]) -> Iterator[Chart]:
+    """Every chart among blocks, those within others too."""
+    for block in blocks:
+        if isinstance(block, Chart):
+            yield block
+        elif isinstance(block, Section | Folded):
+            yield from charts(block.blocks)
+
+
+def table(columns: Mapping[str, Sequence[str]]) -> Table:
+    """A table of its columns, without those that hold nothing."""
+    kept = {name: cells for name, cells in columns.items() if any(cells)}
+    return Table(list(kept), list(zip(*kept.values(), strict=True)))

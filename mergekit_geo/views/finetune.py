@@ -1,0 +1,88 @@
+"""One model that was fine-tuned, and several that were from one."""
+
+from __future__ import annotations
+
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements, TrainingEntry
+from mergekit_geo.views.barrier import barrier_blocks, barrier_files
+from mergekit_geo.views.block import Block, Code, Folded, Items, Paragraph, Section, Table, View
+from mergekit_geo.views.flatness import flatness
+from mergekit_geo.views.losses import describe_data, losses_section
+from mergekit_geo.views.numbers import estimate, with_interval
+from mergekit_geo.views.sharpness import sharpness_section
+from mergekit_geo.views.verdict import verdict
+
+
+def view(report: Report, found: FinetuneMeasurements) -> View:
+    """How it was trained, and what it is beside the model it was before."""
+    history = "\n".join(f"step {step}: {loss:.4f}" for step, loss in found.training.history)
+    blocks = [
+        Section("Training", [
+            Items(training_lines(found.training)), Folded("training loss", [Code(history, "")]),
+        ]),
+        losses_section("Losses before and after", report),
+        Section("From before to after", barrier_blocks(found.barriers, "from before to after")),
+        sharpness_section(found.sharpness, report.data),
+    ]  # fmt: skip
+    headline = [verdict(report), flatness(found.sharpness)]
+    return View([text for text in headline if text], blocks, barrier_files(found.barriers))
+
+
+def members_view(report: Report, found: MembersMeasurements) -> View:
+    """Each of them, and how all are averaged."""
+    training = Items(training_lines(found.members[0].measured.training))
+    blocks: list[Block] = [
+        Paragraph(f"Measured on {describe_data(report.data)}." if report.data else ""),
+        _members_table(found),
+        training,
+        Paragraph("To average them:"),
+        Code(found.soup),
+    ]
+    return View([f"{len(found.members)} members, ready to average."], [Section("Members", blocks)])
+
+
+def _members_table(found: MembersMeasurements) -> Table:
+    """Seed, losses before and after, sharpness before and after."""
+    head = ["member", "seed", "training loss", "loss before", "after", "after minus before"]
+    rows = [
+        [
+            member.folder,
+            str(member.seed),
+            f"{member.measured.training.history[-1][1]:.4f}",
+            *([with_interval(entry) for entry in member.measured.losses] or ["", ""]),
+            *([estimate(entry) for entry in member.measured.differences] or [""]),
+            *[f"{entry.extremes.largest.value:.4g}" for entry in member.measured.sharpness],
+        ]
+        for member in found.members
+    ]
+    sharp = ["λ_max before", "after"] if len(rows[0]) > len(head) else []
+    return Table([*head, *sharp], rows)
+
+
+def training_lines(found: TrainingEntry) -> list[str]:
+    """How a model was trained, in words."""
+    first, last = found.history[0], found.history[-1]
+    examples = f"{found.batches} x {found.batch_size} examples"
+    share = examples if found.batch_size else f"{found.batches} batches of the caller's"
+    adapters = f" in adapters of rank {found.lora_rank}" if found.lora_rank else ""
+    lines = [
+        f"{found.optimizer}, {found.steps} steps of {share} ({found.epochs:.2f} epochs), learning "
+        f"rate {found.learning_rate:.3g}",
+        f"{found.trained:,} weights{adapters} trained in float32, stored in the output's dtype",
+        f"training loss {first[1]:.4f} up to step {first[0]}, {last[1]:.4f} at step {last[0]}",
+        _ascent(found),
+    ]
+    if found.skipped:
+        lines.append(f"{found.skipped} steps were skipped: a loss or gradient was not finite")
+    return lines
+
+
+def _ascent(found: TrainingEntry) -> str:
+    if not found.rho:
+        return f"SAM off (rho 0); {found.passes} backward passes"
+    kind = "adaptive SAM" if found.adaptive else "SAM"
+    often = "every step" if found.every == 1 else f"every {found.every} steps"
+    return (
+        f"{kind}, rho {found.rho:g}, {often}, {found.mode} ascent: {found.ascents} ascents, "
+        f"{found.passes} backward passes"
+    )

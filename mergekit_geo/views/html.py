@@ -1,0 +1,176 @@
+"""Blocks as one self-contained page of HTML: no network, light and dark, for a desk and a phone.
+
+Everything from outside goes through `text`; charts and data travel as JSON that cannot end its
+script. The page's policy forbids whatever would leave it.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+from mergekit_geo.printable import printable
+from mergekit_geo.views.block import (
+    Block,
+    Chart,
+    Code,
+    Folded,
+    Items,
+    Link,
+    Paragraph,
+    Section,
+    Table,
+)
+from mergekit_geo.views.plotly_ import figures
+
+POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "
+    "worker-src blob:; img-src data: blob:; base-uri 'none'; form-action 'none'"
+)
+
+CHUNK = 1 << 16
+"""Characters of a script that are copied at a time."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page.
+
+    Attributes:
+        title: Of the window and the page.
+        headline: What is said first.
+        blocks: All else, in order.
+        about: A line below the title.
+        data: JSON that everything was drawn from; empty for none.
+    """
+
+    title: str
+    headline: Sequence[str]
+    blocks: Sequence[Block]
+    about: str = ""
+    data: str = ""
+
+    def pieces(self) -> Iterator[str]:
+        """The document, piece by piece, so that the drawing library is never held whole."""
+        yield '<!doctype html><html lang="en"><head><meta charset="utf-8">\n'
+        yield f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        yield f"<title>{text(self.title)}</title>\n"
+        yield f"<style>{_resource('page.css')}</style></head><body>\n"
+        yield f"<h1>{text(self.title)}</h1>\n"
+        yield _inside("p", self.about, "what")
+        yield _div("headline", "".join(_inside("p", words) for words in self.headline))
+        drawn: Drawn = {}
+        yield _render(self.blocks, drawn)
+        yield _json("report", self.data) if self.data else ""
+        if drawn:
+            yield _json("charts", json.dumps(drawn))
+            yield from _script(files("plotly").joinpath("package_data", "plotly.min.js"))
+            yield from _script(files("mergekit_geo.views").joinpath("page.js"))
+        yield "</body></html>\n"
+
+
+Drawn = dict[str, Any]
+"""What plotly.js is to draw, by its place."""
+
+
+def _render(blocks: Sequence[Block], drawn: Drawn) -> str:
+    """Blocks below each other; pictures are added to `drawn`."""
+    return "\n".join(RENDERED[type(block)](block, drawn) for block in blocks).strip()
+
+
+def _items(block: Items, drawn: Drawn) -> str:
+    items = "".join(_inside("li", words) for words in block.texts)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _chart(block: Chart, drawn: Drawn) -> str:
+    """Pictures, and the numbers behind them."""
+    places = []
+    for figure in figures(block.picture):
+        place = f"chart-{len(drawn)}"
+        drawn[place] = figure
+        height = f"height: {figure['layout']['height']}px"
+        places.append(f'<div class="chart" id="{place}" style="{height}"></div>')
+    numbers = Table(*block.picture.numbers())
+    return "\n".join([*places, _folded(Folded("the numbers behind it", [numbers]), drawn)])
+
+
+def _table(block: Table, drawn: Drawn) -> str:
+    """A table that scrolls by itself where it is wide."""
+    top = "".join(f"<th>{text(cell)}</th>" for cell in block.head)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in block.rows
+    )
+    inside = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return _div("wide", inside) if body else ""
+
+
+def _section(block: Section, drawn: Drawn) -> str:
+    inside = _render(block.blocks, drawn)
+    return f"<h2>{text(block.title)}</h2>\n{inside}" if inside else ""
+
+
+def _folded(block: Folded, drawn: Drawn) -> str:
+    inside = _render(block.blocks, drawn)
+    title = f"<summary>{text(block.title)}</summary>"
+    return f"<details>{title}{inside}</details>" if inside else ""
+
+
+def _link(block: Link, drawn: Drawn) -> str:
+    return f'<p><a href="{text(block.address)}">{text(block.text)}</a></p>'
+
+
+RENDERED: dict[type, Callable[[Any, Drawn], str]] = {
+    Paragraph: lambda block, drawn: _inside("p", block.text),
+    Items: _items,
+    Table: _table,
+    Chart: _chart,
+    Code: lambda block, drawn: _inside("pre", block.text),
+    Link: _link,
+    Section: _section,
+    Folded: _folded,
+}
+
+
+def _inside(tag: str, words: str, kind: str = "") -> str:
+    """An element of text; nothing where there is none."""
+    opening = f'{tag} class="{kind}"' if kind else tag
+    return f"<{opening}>{text(words)}</{tag}>" if words else ""
+
+
+def _div(kind: str, inside: str) -> str:
+    return f'<div class="{kind}">{inside}</div>' if inside else ""
+
+
+def text(words: str) -> str:
+    """Text from anywhere, without power over the page.
+
+    Example:
+        >>> text("<b>&")
+        '&lt;b&gt;&amp;'
+    """
+    return html.escape(printable(words, keep="\n\t"))
+
+
+def _script(source: Traversable) -> Iterator[str]:
+    yield "<script>"
+    with source.open("r", encoding="utf-8") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
+    yield "</script>\n"
+
+
+def _json(name: str, data: str) -> str:
+    """JSON as an element that no text in it can end."""
+    inert = data.replace("<", r"\u003c")
+    return f'<script type="application/json" id="{name}">{inert}</script>'
+
+
+def _resource(name: str) -> str:
+    return files("mergekit_geo.views").joinpath(name).read_text("utf-8")

@@ -1,0 +1,157 @@
+"""Landscapes: the loss on planes of weight space, from above and to turn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import partial
+from math import hypot
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_geo.records.landscape import AxisEntry, LandscapeMeasurements, MarkEntry, SurfaceEntry
+from mergekit_geo.records.losses import DataEntry
+from mergekit_geo.records.report import Report
+from mergekit_geo.views import html
+from mergekit_geo.views.block import Chart, Paragraph, Section, View
+from mergekit_geo.views.chart import Mark, Relief, Surface, Surfaces, short_name
+from mergekit_geo.views.losses import describe_data, models_section
+
+NEGLIGIBLE = 1e-3
+"""Share of a picture's size: a model nearer to the plane is drawn as lying on it."""
+
+
+def view(report: Report, found: LandscapeMeasurements) -> View:
+    """Contours of every plane, with the models on them."""
+    seen = surfaces(found, report.data)
+    relief = Relief(seen.panels, seen.scale, seen.title, seen.caption)
+    picture = Chart(seen, "Loss on planes of weight space", "landscape")
+    more = "figures/landscape.html has surfaces to turn." if report.output else ""
+    blocks = [
+        models_section("Models", found.losses, report.data),
+        Section("Planes", [picture, Paragraph(more)]),
+    ]
+    headline = [f"{line}." for line in landscape_lines(found)]
+    return View(headline, blocks, {
+        "landscape.npz": partial(_npz, found),
+        "landscape.html": partial(_page, headline, relief, report.data),
+    })  # fmt: skip
+
+
+def _page(headline: Sequence[str], relief: Relief, data: DataEntry | None) -> bytes:
+    """A page of its own for surfaces to turn."""
+    about = [Paragraph(f"Measured on {describe_data(data)}.")] if data else []
+    page = html.Page("Loss landscape", headline, [*about, Section("Planes", [Chart(relief)])])
+    return "".join(page.pieces()).encode()
+
+
+def landscape_lines(found: LandscapeMeasurements) -> list[str]:
+    """What was measured on every plane, and how far models lie off it."""
+    return [line for surface in found.surfaces for line in (_measured(surface), *_off(surface))]
+
+
+def _measured(surface: SurfaceEntry) -> str:
+    known = [loss for row in surface.loss for loss in row if loss is not None]
+    losses = f"loss from {min(known):.4f} to {max(known):.4f}" if known else "no finite loss"
+    count = len(surface.x) * len(surface.y)
+    holes = f", not finite at {count - len(known)}" if 0 < len(known) < count else ""
+    return f"{_through(surface)}: {_points(surface)}, {losses}{holes}"
+
+
+def _points(surface: SurfaceEntry) -> str:
+    return f"{len(surface.x)} x {len(surface.y)} points"
+
+
+def _off(surface: SurfaceEntry) -> list[str]:
+    return [
+        f"{mark.model} lies {mark.off_plane:.4g} off this plane, nearest to "
+        f"({mark.x:.4g}, {mark.y:.4g})"
+        for mark in surface.marks
+        if not mark.spans
+    ]
+
+
+def _through(surface: SurfaceEntry) -> str:
+    names = [mark.model for mark in surface.marks if mark.spans]
+    values = [axis.eigenvalue for axis in surface.axes if axis.eigenvalue is not None]
+    if values:
+        return f"around {names[0]}, eigenvectors of {values[0]:.4g} and {values[1]:.4g}"
+    return _going(surface, names)
+
+
+def _going(surface: SurfaceEntry, names: Sequence[str]) -> str:
+    if surface.kind == "plane":
+        return f"the plane through {names[0]}, {names[1]} and {names[2]}"
+    if surface.kind == "line":
+        return f"the line through {names[0]} and {names[1]}, and a random direction"
+    return f"around {names[0]}"
+
+
+def surfaces(found: LandscapeMeasurements, data: DataEntry | None) -> Surfaces:
+    """Every plane, with one scale.
+
+    Args:
+        found: What was measured.
+        data: On what.
+    """
+    unit = data.unit if data else "example"
+    above = f", logarithmic above {found.scale.low:.4g}" if found.scale.log else ""
+    about = f"{describe_data(data)}; " if data else ""
+    caption = f"{about}{_points(found.surfaces[0])}"
+    panels = [_surface(surface) for surface in found.surfaces]
+    return Surfaces(panels, found.scale, f"loss per {unit}{above}", caption)
+
+
+def _surface(entry: SurfaceEntry) -> Surface:
+    names = [short_name(mark.model) for mark in entry.marks]
+    spanning = [short_name(mark.model) for mark in entry.marks if mark.spans]
+    axes = [_axis(axis, number, names) for number, axis in enumerate(entry.axes)]
+    marks = [_mark(mark, entry) for mark in entry.marks]
+    title = _going(entry, spanning)
+    return Surface(title, axes[0], axes[1], entry.x, entry.y, entry.loss, marks)
+
+
+def _mark(mark: MarkEntry, entry: SurfaceEntry) -> Mark:
+    places = zip(entry.axes, (entry.x, entry.y), strict=True)
+    size = hypot(*(axis.length * (ends[-1] - ends[0]) for axis, ends in places))
+    return Mark(
+        short_name(mark.model), mark.x, mark.y, off=mark.off_plane, height=mark.loss,
+        spans=mark.spans, on=mark.off_plane < NEGLIGIBLE * size,
+    )  # fmt: skip
+
+
+def _axis(axis: AxisEntry, number: int, names: Sequence[str]) -> str:
+    """What a coordinate is, with its unit."""
+    if axis.kind == "eigenvector":
+        return f"distance along eigenvector {number + 1} (λ = {axis.eigenvalue:.3g})"
+    if axis.unit == "filter norms":
+        return f"random direction {number + 1}, in filter norms"
+    if axis.kind == "random":
+        return f"distance along a random direction (1 = {axis.filter_norms:.2g} filter norms)"
+    if number == 0:
+        return f"distance from {names[0]} towards {names[1]}"
+    return f"distance from the line of {names[0]} and {names[1]}"
+
+
+def _npz(found: LandscapeMeasurements) -> bytes:
+    """The numbers of all surfaces, stacked: s surfaces, y rows, x points, m marks of each.
+
+    `x` (s, x), `y` (s, y), `loss` (s, y, x) with NaN where it is not a number, `metric` likewise if
+    there is one, `models` (s, m) names, `places` (s, m, 3): x, y, distance off.
+    """
+    those = found.surfaces
+    places = [[(m.x, m.y, m.off_plane) for m in surface.marks] for surface in those]
+    arrays: dict[str, NDArray[np.generic]] = {
+        "x": np.array([surface.x for surface in those]),
+        "y": np.array([surface.y for surface in those]),
+        "loss": np.array([surface.loss for surface in those], dtype=np.float64),
+        "models": np.array([[mark.model for mark in surface.marks] for surface in those]),
+        "places": np.array(places),
+    }
+    metrics = [surface.metric for surface in those if surface.metric is not None]
+    if metrics:
+        arrays["metric"] = np.array(metrics, dtype=np.float64)
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()

@@ -1,0 +1,274 @@
+"""Pictures by matplotlib, as files; the same numbers give the same bytes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps, rc_context
+from matplotlib.axes import Axes
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from mergekit_geo.views.chart import (
+    COLOURS,
+    Bars,
+    Curve,
+    Curves,
+    Matrix,
+    Picture,
+    Step,
+    Steps,
+    Surface,
+    Surfaces,
+    colours,
+)
+from mergekit_geo.views.levels import Floats, digits_of, heights, labels_of, levels_of, overflow
+
+INK, MUTED, PAPER, GAP = "#1b1b1b", "#8a8a8a", "white", "#d9d9d9"
+FORMATS = ("png", "svg")
+DPI = 150
+SALT = "mergekit_geo"
+"""Of the ids in SVG, which are drawn by chance without one."""
+ABREAST = {Bars: 4, Surfaces: 3}
+"""Panels in a row."""
+EDGE = 0.04
+"""Share of a picture along its edges in which a contour has no label: it would be cut."""
+SIDE = 340
+"""Points that a side of a surface is long, about."""
+LETTER, LINE = 5.5 / SIDE, 12 / SIDE
+"""Share of a picture that a letter is wide and a label high."""
+CORNERS = ((9, 6), (-9, 6), (9, -14), (-9, -14), (9, 20), (-9, 20), (9, -28), (-9, -28))
+"""Where a label may stand, in points from its mark, the best places first."""
+
+Box = tuple[float, float, float, float]
+"""Left, low, right and high end, in shares of a picture."""
+
+
+def save(picture: Picture, stem: Path) -> None:
+    """As PNG and SVG.
+
+    Args:
+        picture: What is drawn.
+        stem: Path of the files without their suffix, in a folder that is there.
+    """
+    figure = draw(picture)
+    with rc_context({"svg.hashsalt": SALT}):
+        for form in FORMATS:
+            undated = {"Date": None} if form == "svg" else None
+            path = stem.with_suffix(f".{form}")
+            figure.savefig(path, dpi=DPI, metadata=undated, bbox_inches="tight")
+
+
+def draw(picture: Picture) -> Figure:
+    """A figure."""
+    match picture:
+        case Curves():
+            return _curves(picture)
+        case Steps():
+            return _steps(picture)
+        case Bars():
+            return _bars(picture)
+        case Matrix():
+            return _matrix(picture)
+        case Surfaces():
+            return _surfaces(picture)
+
+
+def _curves(chart: Curves) -> Figure:
+    figure, axes = _single(7.0, 4.2)
+    for colour, curve in zip(colours(len(chart.curves)), chart.curves, strict=True):
+        _curve(axes, curve, colour)
+    axes.set_xlim(-0.02, 1.02)
+    return _titled(figure, axes, chart)
+
+
+def _curve(axes: Axes, curve: Curve, colour: str) -> None:
+    xs, ys = curve.known
+    if not xs:
+        return
+    axes.plot(xs, ys, "-o", color=colour, markersize=3, linewidth=1.6, label=_text(curve.name))
+    ends = [xs[0], xs[-1]], [ys[0], ys[-1]]
+    axes.plot(*ends, "--", color=colour, linewidth=0.9, alpha=0.6)
+    axes.plot(*ends, "s", color=colour, markersize=6)
+    if curve.star is not None:
+        axes.plot(*curve.star, "*", color=INK, markersize=12, label="taken", zorder=3)
+    if (found := curve.interval) is not None:
+        axes.vlines(found.x, found.low, found.high, color=colour, linewidth=5, alpha=0.25)
+
+
+def _steps(chart: Steps) -> Figure:
+    figure, axes = _single(7.0, 4.2)
+    for colour, step in zip(colours(len(chart.steps)), chart.steps, strict=True):
+        _step(axes, step, colour)
+    axes.set_xscale("symlog", linthresh=chart.linear_up_to)
+    return _titled(figure, axes, chart)
+
+
+def _step(axes: Axes, step: Step, colour: str) -> None:
+    label = _text(step.name)
+    axes.step(step.x, step.y, where="post", color=colour, linewidth=1.6, label=label)
+    if step.band is not None:
+        axes.fill_between(step.x, *step.band, step="post", color=colour, alpha=0.2)
+
+
+def _titled(figure: Figure, axes: Axes, chart: Curves | Steps) -> Figure:
+    axes.set_xlabel(chart.x_title)
+    axes.set_ylabel(chart.y_title)
+    axes.legend(frameon=False, fontsize=8, loc="best")
+    return figure
+
+
+def _bars(chart: Bars) -> Figure:
+    rows, columns = _grid(len(chart.panels), ABREAST[Bars])
+    height = 0.9 + 0.32 * len(chart.names)
+    figure = Figure(figsize=(2.6 * columns + 1.2, height * rows), layout="constrained")
+    shades = [INK if stands_out else COLOURS[0] for stands_out in chart.outstanding]
+    places = range(len(chart.names))  # two may have one name
+    names = [_text(name) for name in chart.names]
+    for index, panel in enumerate(chart.panels):
+        axes = _plain(figure.add_subplot(rows, columns, index + 1))
+        axes.barh(places, panel.values, xerr=panel.errors, color=shades, ecolor=MUTED, height=0.6)
+        axes.set_yticks(places, [] if index % columns else names)
+        axes.invert_yaxis()
+        axes.set_title(panel.title, fontsize=9, loc="left")
+        axes.locator_params(axis="x", nbins=4)
+    return figure
+
+
+def _matrix(chart: Matrix) -> Figure:
+    side = 1.6 + 0.8 * len(chart.rows)
+    figure, axes = _single(side + 1.2, side)
+    values = [[math.nan if x is None else x for x in row] for row in chart.values]
+    image = axes.imshow(values, cmap="magma_r", vmin=0)
+    most = max(x or 0.0 for row in chart.values for x in row) or 1.0
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            shade = PAPER if value > most / 2 else INK
+            axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=shade, fontsize=8)
+    columns = [_text(name) for name in chart.columns]
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
+    axes.set_yticks(range(len(chart.rows)), [_text(name) for name in chart.rows])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label=chart.quantity)
+    return figure
+
+
+def _surfaces(chart: Surfaces) -> Figure:
+    """Contours side by side, and one colour bar."""
+    rows, columns = _grid(len(chart.panels), ABREAST[Surfaces])
+    figure = Figure(figsize=(5.4 * columns + 1.6, 5.0 * rows + 0.6), layout="constrained")
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(len(chart.panels))]
+    for axes, surface in zip(panels, chart.panels, strict=True):
+        filled = _contours(axes, surface, chart)
+        _marks(axes, surface)
+        _frame(axes, surface)
+    bar = figure.colorbar(filled, ax=panels, spacing="uniform", pad=0.02, aspect=28)
+    bar.set_ticks(list(levels_of(chart.scale)), labels=labels_of(chart.scale))
+    bar.ax.tick_params(labelsize=8)
+    bar.set_label(chart.title, fontsize=9)
+    figure.suptitle(_text(_told(chart)), fontsize=8, color=MUTED)
+    return figure
+
+
+def _contours(axes: Axes, surface: Surface, chart: Surfaces) -> QuadContourSet:
+    levels, beyond = levels_of(chart.scale), overflow(chart)
+    loss = heights(surface)
+    low = None if beyond in ("min", "both") else levels[0]  # else rounding leaves a hole there
+    high = None if beyond in ("max", "both") else levels[-1]
+    values = np.ma.masked_invalid(np.where(np.isfinite(loss), np.clip(loss, low, high), np.nan))
+    axes.set_facecolor(GAP)  # where the loss is not a number
+    place = surface.x, surface.y, values, levels
+    filled = axes.contourf(*place, colors=_shades(levels, beyond), extend=beyond)
+    lines = axes.contour(*place, colors=PAPER, linewidths=0.7, alpha=0.75)
+    digits = digits_of(levels)
+    for label in axes.clabel(lines, fontsize=7, fmt=lambda level: f"{level:.{digits}f}"):
+        x, y = surface.share(*label.get_position())
+        label.set_visible(EDGE < x < 1 - EDGE and EDGE < y < 1 - EDGE)
+    return filled
+
+
+def _shades(levels: Floats, beyond: str) -> list[tuple[float, ...]]:
+    """A colour for what lies between two levels, and for what lies beyond them."""
+    count = len(levels) - 1 + {"neither": 0, "both": 2}.get(beyond, 1)
+    return [tuple(colormaps["viridis"](i / max(count - 1, 1))) for i in range(count)]
+
+
+def _marks(axes: Axes, surface: Surface) -> None:
+    halo = [withStroke(linewidth=2.5, foreground=PAPER)]
+    taken: list[Box] = []
+    for mark in filter(surface.holds, surface.marks):
+        axes.plot(
+            mark.x, mark.y, "o" if mark.on else "D", markersize=7 if mark.spans else 5.5,
+            color=PAPER if mark.on else "none", markeredgecolor=INK if mark.on else PAPER,
+            markeredgewidth=1.4, zorder=5 if mark.on else 4,
+        )  # fmt: skip
+        offset = _free_corner(surface.share(mark.x, mark.y), mark.label, taken)
+        axes.annotate(
+            _text(mark.label), (mark.x, mark.y), offset,
+            textcoords="offset points", ha="left" if offset[0] > 0 else "right", fontsize=8.5,
+            color=INK, zorder=6, path_effects=halo,
+        )  # fmt: skip
+
+
+def _free_corner(share: tuple[float, float], label: str, taken: list[Box]) -> tuple[int, int]:
+    """Where a label stands clear of those before it, and inside the picture; it is then taken."""
+    for right, up in CORNERS:
+        left = share[0] + right / SIDE - (0 if right > 0 else LETTER * len(label))
+        low = share[1] + up / SIDE
+        box = (left, low, left + LETTER * len(label), low + LINE)
+        inside = min(box) > 0 and max(box) < 1
+        if inside and not any(_meet(box, other) for other in taken):
+            taken.append(box)
+            return right, up
+    return CORNERS[0]
+
+
+def _meet(first: Box, second: Box) -> bool:
+    beside = first[2] <= second[0] or second[2] <= first[0]
+    return not (beside or first[3] <= second[1] or second[3] <= first[1])
+
+
+def _frame(axes: Axes, surface: Surface) -> None:
+    axes.set_title(_text(surface.title), fontsize=10, loc="left", color=INK)
+    axes.set_xlabel(_text(surface.x_title), fontsize=9)
+    axes.set_ylabel(_text(surface.y_title), fontsize=9)
+    axes.tick_params(colors=INK, labelsize=8)
+    axes.set_xlim(surface.x[0], surface.x[-1])
+    axes.set_ylim(surface.y[0], surface.y[-1])
+    axes.set_aspect("equal" if surface.is_to_scale else "auto")
+
+
+def _told(chart: Surfaces) -> str:
+    """The caption, and what the picture does to its numbers."""
+    to_scale = all(panel.is_to_scale for panel in chart.panels)
+    outside = {m.name for p in chart.panels for m in p.marks if not p.holds(m)}
+    hidden = f"; outside: {', '.join(sorted(outside))}" if outside else ""
+    return f"{chart.caption}{'' if to_scale else '; axes not to scale'}{hidden}"
+
+
+def _grid(count: int, abreast: int) -> tuple[int, int]:
+    """Rows and columns of panels."""
+    columns = min(count, abreast)
+    return math.ceil(count / columns), columns
+
+
+def _single(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, _plain(figure.add_subplot())
+
+
+def _plain(axes: Axes) -> Axes:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(visible=True, color=MUTED, alpha=0.2, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return axes
+
+
+def _text(words: str) -> str:
+    """Text that matplotlib takes for no mathematics."""
+    return words.replace("$", r"\$")

@@ -1,0 +1,128 @@
+"""A merged model, and the evidence for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.model import Geometry, LayerGeometry
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.selection import SelectionEntry
+from mergekit_geo.views.barrier import barrier_blocks, barrier_files
+from mergekit_geo.views.basins import between
+from mergekit_geo.views.block import Block, Chart, Folded, Items, Paragraph, Section, Table, View
+from mergekit_geo.views.chart import Matrix, short_name
+from mergekit_geo.views.flatness import flatness
+from mergekit_geo.views.losses import losses_section
+from mergekit_geo.views.sharpness import sharpness_section
+from mergekit_geo.views.verdict import verdict
+
+STRAIGHT = "linear"
+
+Values = list[float | None]
+
+
+def view(report: Report, found: MergeMeasurements) -> View:
+    """Parents and output side by side, and what lies between the parents."""
+    way = barrier_blocks(found.barriers, "between the parents")
+    blocks = [
+        losses_section("Losses", report),
+        Section("What was chosen", _selection(found.selection)),
+        Section("Barriers between the parents", way),
+        sharpness_section(found.sharpness, report.data),
+        Section("Geometry", _geometry(report, found.geometry)),
+        Section("Tensors", [Items(_tensors(report, found))]),
+    ]
+    return View(_headline(report, found), blocks, barrier_files(found.barriers))
+
+
+def _headline(report: Report, found: MergeMeasurements) -> list[str]:
+    parents = {model.name for model in report.models}
+    straight = [e for e in found.barriers if e.along == STRAIGHT and {e.first, e.second} <= parents]
+    taken = [_along(entry) for entry in found.barriers if entry.taken is not None]
+    told = [verdict(report), between(straight), *taken, flatness(found.sharpness)]
+    return [text for text in told if text]
+
+
+def _along(entry: BarrierEntry) -> str:
+    return (
+        f"It stands at t = {entry.taken:.3f} of a {entry.along} path from {entry.first} to "
+        f"{entry.second}: {entry.verdict}."
+    )
+
+
+def _selection(entry: SelectionEntry | None) -> list[Block]:
+    """What was chosen by loss; what else was tried, on demand."""
+    if entry is None:
+        return []
+    tried = [[title, f"{loss:.4f}"] for title, loss in sorted(entry.steps)]
+    compared = [[title, f"{value:.4g}"] for title, value in entry.sharpness]
+    return [
+        Paragraph(f"Chosen on {entry.documents} other documents, {entry.method}: {entry.chosen}."),
+        Items([f"left out: {text}" for text in entry.left_out]),
+        Folded("what was tried", [
+            Table(["tried", "loss on the selection half"], tried),
+            Table(["compared", "λ_max"], compared),
+        ]),
+    ]  # fmt: skip
+
+
+def _tensors(report: Report, found: MergeMeasurements) -> list[str]:
+    """How many took which branch, and the shares of task vectors that masks kept."""
+    merged = found.coefficients
+    branches = ", ".join(f"{count} {name}" for name, count in merged.branches.items())
+    shares = zip(report.models, merged.kept, strict=False)
+    kept = ", ".join(f"{m.name} {share:.2%}" for m, share in shares if share is not None)
+    return [f"tensors: {branches}", *([f"kept of the task vectors: {kept}"] if kept else [])]
+
+
+def _geometry(report: Report, found: Geometry | None) -> list[Block]:
+    """Cosines and distances of every pair of models, as a whole and layer by layer."""
+    if found is None or len(report.models) == 1:
+        return []
+    names = [model.name for model in report.models]
+    head = ["model", "model", "cosine", "distance", "norms"]
+    layers = [[layer.layer, *row] for layer in found.layers for row in _rows(layer, names)]
+    return [
+        Table(head, _rows(found.total, names)),
+        Chart(_matrix(found, names, "cosine", _cosines)),
+        Chart(_matrix(found, names, "distance / mean norm", _distances)),
+        Folded("every layer", [Table(["layer", *head], layers)]),
+    ]
+
+
+def _rows(layer: LayerGeometry, names: list[str]) -> list[list[str]]:
+    return [
+        [
+            names[pair.first],
+            names[pair.second],
+            "undefined" if pair.cosine is None else f"{pair.cosine:.6f}",
+            f"{pair.distance:.4g}",
+            f"{layer.norms[pair.first]:.4g}, {layer.norms[pair.second]:.4g}",
+        ]
+        for pair in layer.pairs
+    ]
+
+
+def _matrix(
+    found: Geometry, names: list[str], quantity: str, values: Callable[[LayerGeometry], Values]
+) -> Matrix:
+    """A row for each layer, a column for each pair."""
+    short = [short_name(name) for name in names]
+    pairs = [f"{short[pair.first]} · {short[pair.second]}" for pair in found.total.pairs]
+    layers = [layer.layer for layer in found.layers]
+    return Matrix(quantity, layers, pairs, list(map(values, found.layers)))
+
+
+def _cosines(layer: LayerGeometry) -> Values:
+    return [pair.cosine for pair in layer.pairs]
+
+
+def _distances(layer: LayerGeometry) -> Values:
+    """Over the mean of the two norms, so that layers compare."""
+    means = [(layer.norms[pair.first] + layer.norms[pair.second]) / 2 for pair in layer.pairs]
+    return [
+        pair.distance / mean if mean > 0 else None
+        for pair, mean in zip(layer.pairs, means, strict=True)
+    ]

@@ -1,0 +1,126 @@
+"""Sharpness of models side by side: how it was measured, tables, bars, spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mergekit_geo.records.curvature import (
+    CAVEATS,
+    SharpnessEntry,
+    SharpnessMeasurements,
+    SpectrumEntry,
+)
+from mergekit_geo.records.losses import DataEntry
+from mergekit_geo.records.report import Report
+from mergekit_geo.views.block import Chart, Items, Paragraph, Section, Table, View, table
+from mergekit_geo.views.chart import Bars, Panel, Step, Steps, short_name
+from mergekit_geo.views.measures import LAMBDA_MAX, MEASURES, Measure
+
+ROUGH = 0.01
+"""Relative change of an eigenvalue under half the step that is worth a remark."""
+
+
+def view(report: Report, found: SharpnessMeasurements) -> View:
+    """Every model, on the same examples."""
+    headline = [
+        f"{entry.model}: λ_max {LAMBDA_MAX.text(entry)}; {entry.stationarity.sentence}."
+        for entry in found.sharpness
+    ]
+    return View(headline, [_section(found.sharpness, report.data, [])])
+
+
+def sharpness_section(entries: Sequence[SharpnessEntry], data: DataEntry | None) -> Section:
+    """Sharpness of models and an output, with a verdict on each; empty without entries."""
+    verdicts = [f"{entry.model}: {entry.stationarity.sentence}" for entry in entries]
+    return _section(entries, data, verdicts) if entries else Section("Sharpness", ())
+
+
+def _section(
+    entries: Sequence[SharpnessEntry], data: DataEntry | None, verdicts: Sequence[str]
+) -> Section:
+    remarks = [remark for entry in entries for remark in _remarks(entry)]
+    known = [(entry, entry.spectrum) for entry in entries if entry.spectrum is not None]
+    spectra = [Chart(_spectra(known), "Spectra of the models", "spectrum")] if known else []
+    return Section("Sharpness", [
+        Paragraph(describe_sharpness(entries[0], data.unit if data else "example")),
+        sharpness_table(entries),
+        Chart(bars(entries), "Sharpness of the models", "sharpness"),
+        *spectra,
+        Items([*remarks, *verdicts, *(f"note: {caveat}" for caveat in CAVEATS)]),
+    ])  # fmt: skip
+
+
+def sharpness_table(entries: Sequence[SharpnessEntry]) -> Table:
+    """Every measure that some model has."""
+    measures = {m.title: [m.text(entry) for entry in entries] for m in MEASURES}
+    return table({"model": [entry.model for entry in entries], **measures})
+
+
+def describe_sharpness(first: SharpnessEntry, unit: str) -> str:
+    """How it was measured; the models share sample and settings."""
+    slope = first.slope
+    count = "" if unit == "example" else f"{slope.tokens} {unit}s, "
+    text = (
+        f"Sharpness ({first.level}) on {count}{slope.examples} examples, {slope.documents} "
+        f"documents, {slope.dtype}, {first.extremes.method}; ± standard error, of an eigenvalue "
+        f"over documents (or its residual, if larger); SAM sharpness within {first.rho:g} (a lower "
+        "bound)"
+    )
+    if first.level != "full":
+        return f"{text}."
+    return (
+        f"{text}; adaptive: worst within {first.adaptive_rho:g} of |θ| (a lower bound), mean "
+        f"under noise of {first.noise:g} |θ|."
+    )
+
+
+def _remarks(entry: SharpnessEntry) -> Iterator[str]:
+    """What a reader of a model's numbers must know."""
+    found, name = entry.extremes, entry.model
+    if not found.largest.converged:
+        yield (
+            f"{name}: λ_max has not converged in {found.steps} steps: it is a lower bound, with a "
+            f"residual of {found.largest.residual:.1g}"
+        )
+    if found.smallest and not found.smallest.converged:
+        yield f"{name}: λ_min has not converged in {found.steps} steps"
+    if found.reason:
+        yield f"{name}: {found.method}: {found.reason}"
+    if found.step_error is not None and found.step_error > ROUGH:
+        yield (
+            f"{name}: half the step of the differences changes λ_max by {found.step_error:.0%}: "
+            "--level full takes exact products"
+        )
+
+
+def bars(entries: Sequence[SharpnessEntry]) -> Bars:
+    """Every measure that all models have; the output stands out."""
+    panels = [panel for measure in MEASURES if (panel := _panel(entries, measure))]
+    names = [short_name(entry.model) for entry in entries]
+    return Bars(names, [entry.role == "output" for entry in entries], panels)
+
+
+def _panel(entries: Sequence[SharpnessEntry], measure: Measure) -> Panel | None:
+    """None where some model lacks the measure."""
+    values = [value for entry in entries if (value := measure.value(entry)) is not None]
+    errors = [error for entry in entries if (error := measure.error(entry)) is not None]
+    if len(values) < len(entries):
+        return None
+    return Panel(measure.title, values, errors if len(errors) == len(values) else None)
+
+
+def _spectra(known: Sequence[tuple[SharpnessEntry, SpectrumEntry]]) -> Steps:
+    """Share of the eigenvalues up to each value, with the band over the probes.
+
+    Eigenvalues below a thousandth of the largest are not told apart.
+    """
+    largest = max(abs(entry.extremes.largest.value) for entry, _ in known)
+    axes = "eigenvalue of the Hessian", "share of eigenvalues up to it"
+    return Steps(*axes, [_step(entry.model, found) for entry, found in known],
+                 max(largest * 1e-3, 1e-12))  # fmt: skip
+
+
+def _step(model: str, found: SpectrumEntry) -> Step:
+    ends = (found.low, found.high)
+    band = (ends[0], ends[1]) if ends[0] is not None and ends[1] is not None else None
+    return Step(short_name(model), found.eigenvalues, found.cumulative, band)

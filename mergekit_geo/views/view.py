@@ -1,0 +1,58 @@
+"""The view of every record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from mergekit_geo.records.barrier import BarrierMeasurements
+from mergekit_geo.records.curvature import SharpnessMeasurements
+from mergekit_geo.records.landscape import LandscapeMeasurements
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.model import CheckMeasurements
+from mergekit_geo.records.path import PathMeasurements
+from mergekit_geo.records.plan import PlanMeasurements
+from mergekit_geo.records.push import PushMeasurements
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
+from mergekit_geo.views import (
+    barrier,
+    check,
+    finetune,
+    landscape,
+    merge,
+    path,
+    plan,
+    push,
+    sharpness,
+)
+from mergekit_geo.views.block import Block, Code, Paragraph, Section, View
+
+VIEWS: dict[type, Callable[[Report, Any], View]] = {
+    MergeMeasurements: merge.view,
+    BarrierMeasurements: barrier.view,
+    PathMeasurements: path.view,
+    SharpnessMeasurements: sharpness.view,
+    LandscapeMeasurements: landscape.view,
+    FinetuneMeasurements: finetune.view,
+    MembersMeasurements: finetune.members_view,
+    CheckMeasurements: check.view,
+    PushMeasurements: push.view,
+    PlanMeasurements: plan.view,
+}
+"""A new kind of record is one file and one line here."""
+
+
+def view_of(report: Report) -> View:
+    """What is shown of a report's result; nothing where it has none."""
+    return View() if report.result is None else VIEWS[type(report.result)](report, report.result)
+
+
+def not_measured(report: Report) -> Section:
+    """What the result does not hold, why, and the command that measures it."""
+    blocks: list[Block] = []
+    for item in report.not_measured:
+        then = "; to measure it:" if item.command else ""
+        blocks.append(Paragraph(f"not measured: {item.what} ({item.why}){then}"))
+        blocks += [Code(item.command)] if item.command else []
+    return Section("Not measured", blocks)
