@@ -115,8 +115,8 @@ def _step(axes: Axes, step: Step, colour: str) -> None:
 
 
 def _titled(figure: Figure, axes: Axes, chart: Curves | Steps) -> Figure:
-    axes.set_xlabel(chart.x_title)
-    axes.set_ylabel(chart.y_title)
+    axes.set_xlabel(_text(chart.x_title))
+    axes.set_ylabel(_text(chart.y_title))
     axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
 
@@ -133,7 +133,7 @@ def _bars(chart: Bars) -> Figure:
         axes.barh(places, panel.values, xerr=panel.errors, color=shades, ecolor=MUTED, height=0.6)
         axes.set_yticks(places, [] if index % columns else names)
         axes.invert_yaxis()
-        axes.set_title(panel.title, fontsize=9, loc="left")
+        axes.set_title(_text(panel.title), fontsize=9, loc="left")
         axes.locator_params(axis="x", nbins=4)
     return figure
 
@@ -153,7 +153,7 @@ def _matrix(chart: Matrix) -> Figure:
     axes.set_yticks(range(len(chart.rows)), [_text(name) for name in chart.rows])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label=chart.quantity)
+    figure.colorbar(image, ax=axes, label=_text(chart.quantity))
     return figure
 
 
@@ -169,7 +169,7 @@ def _surfaces(chart: Surfaces) -> Figure:
     bar = figure.colorbar(filled, ax=panels, spacing="uniform", pad=0.02, aspect=28)
     bar.set_ticks(list(levels_of(chart.scale)), labels=labels_of(chart.scale))
     bar.ax.tick_params(labelsize=8)
-    bar.set_label(chart.title, fontsize=9)
+    bar.set_label(_text(chart.title), fontsize=9)
     figure.suptitle(_text(_told(chart)), fontsize=8, color=MUTED)
     return figure
 

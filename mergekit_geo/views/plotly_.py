@@ -130,7 +130,7 @@ def _bars(chart: Bars) -> Json:
 
 def _panel(panel: Panel, chart: Bars) -> Json:
     bars: Json = {
-        "type": "bar", "orientation": "h", "name": panel.title, "x": list(panel.values),
+        "type": "bar", "orientation": "h", "name": escape(panel.title), "x": list(panel.values),
         "y": _texts(chart.names),
         "marker": {"color": [COLOURS[stands_out] for stands_out in chart.outstanding]},
     }  # fmt: skip
@@ -139,12 +139,12 @@ def _panel(panel: Panel, chart: Bars) -> Json:
 
 
 def _matrix(chart: Matrix) -> Json:
-    count = len(chart.rows)
+    count, quantity = len(chart.rows), escape(chart.quantity)
     trace = {
         "type": "heatmap", "x": _texts(chart.columns), "y": _texts(chart.rows),
         "z": [list(row) for row in chart.values], "colorscale": "Viridis",
-        "colorbar": {"title": {"text": chart.quantity}, "thickness": 12},
-        "hovertemplate": "%{y}<br>%{x}<br>" + chart.quantity + " %{z:.5g}<extra></extra>",
+        "colorbar": {"title": {"text": quantity}, "thickness": 12},
+        "hovertemplate": "%{y}<br>%{x}<br>" + quantity + " %{z:.5g}<extra></extra>",
     }  # fmt: skip
     height = HEAD + (TALL if count <= FEW else ROW) * count
     return _figure([trace], height=height, yaxis=_downwards())

@@ -1,0 +1,113 @@
+"""Every kind of block is shown in every place, and every record and picture by somebody."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, get_args
+
+import pytest
+from markdown_it import MarkdownIt
+
+from mergekit_geo.records.landscape import ScaleEntry
+from mergekit_geo.records.report import Report
+from mergekit_geo.views import console, html, markdown
+from mergekit_geo.views.block import (
+    Block,
+    Chart,
+    Code,
+    Folded,
+    Items,
+    Link,
+    Paragraph,
+    Section,
+    Table,
+    table,
+)
+from mergekit_geo.views.chart import (
+    Bars,
+    Curve,
+    Curves,
+    Interval,
+    Mark,
+    Matrix,
+    Panel,
+    Picture,
+    Relief,
+    Step,
+    Steps,
+    Surface,
+    Surfaces,
+)
+from mergekit_geo.views.inert import InertConsole
+from mergekit_geo.views.matplotlib_ import draw
+from mergekit_geo.views.plotly_ import figures
+from mergekit_geo.views.view import VIEWS
+
+HOSTILE = '<img src=x onerror="hacked()">|[x](http://evil.example)\x1b[31m\n# `$\\frac$`'
+
+CURVE = Curve(HOSTILE, [0, 0.5, 1], [1.0, None, 2.0], Interval(0.5, 1.6, 1.8, 2), star=(0.0, 1.0))
+SURFACE = Surface(HOSTILE, HOSTILE, HOSTILE, [0.0, 1.0], [0.0, 1.0], [[1.0, 2.0], [3.0, None]],
+                  [Mark(HOSTILE, 0.5, 0.5, off=0.0, height=1.5, spans=True, on=True)])  # fmt: skip
+SEEN = ([SURFACE], ScaleEntry(low=1.0, high=3.0, log=False), HOSTILE, HOSTILE)
+PICTURES: list[Picture] = [
+    Curves("t", HOSTILE, [CURVE]),
+    Steps("x", "y", [Step(HOSTILE, [1.0, 2.0], [0.5, 1.0], ([0.4, 0.9], [0.6, 1.0]))], 0.1),
+    Bars([HOSTILE, HOSTILE], [False, True], [Panel(HOSTILE, [1.0, 2.0], None)] * 5),
+    Matrix("cosine", [HOSTILE], ["a", "b"], [[1.0, None]]),
+    Surfaces(*SEEN),
+    Relief(*SEEN),
+]
+
+
+def test_every_kind_of_block_has_a_place() -> None:
+    kinds = set(get_args(Block))
+    assert set(markdown.RENDERED) == set(html.RENDERED) == kinds
+    assert kinds - set(console.SHOWN) == {Chart, Folded}
+
+
+def test_every_record_has_a_view() -> None:
+    results = set(get_args(Report.model_fields["result"].annotation)) - {type(None)}
+    assert set(VIEWS) == results
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: type(picture).__name__)
+def test_every_picture_is_drawn_by_both(picture: Picture) -> None:
+    """With the same number of panels, and names without power over either."""
+    figure = draw(picture)
+    figure.canvas.draw()
+    found = figures(picture)
+    text = json.dumps(found, allow_nan=False)
+    assert "<img" not in text
+    assert all(each["data"] for each in found)
+    head, rows = picture.numbers()
+    assert rows
+    assert all(len(row) == len(head) for row in rows)
+    panels = picture.panels if isinstance(picture, Bars | Surfaces) else [None]
+    assert len([axes for axes in figure.axes if axes.get_label() != "<colorbar>"]) == len(panels)
+
+
+def test_what_is_empty_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    inside: list[Block] = [Paragraph(""), Items([]), Table(["a"], []), Code(""), table({"a": [""]})]
+    nothing = Section("x", [*inside, Section("y", inside), Folded("z", inside)])
+    assert markdown.render([nothing, nothing]) == ""
+    page = "".join(html.Page("t", [], [nothing]).pieces())
+    assert "<h2>" not in page
+    assert "<script" not in page
+    console.show(InertConsole(), nothing)
+    assert capsys.readouterr().out.strip() == ""
+
+
+def test_text_from_outside_stays_text_in_every_block(capsys: pytest.CaptureFixture[str]) -> None:
+    inside: list[Any] = [
+        Paragraph(HOSTILE), Items([HOSTILE]), Table([HOSTILE], [[HOSTILE]]), Code(HOSTILE),
+        Chart(PICTURES[0], HOSTILE, "barrier"), Link(HOSTILE, "https://huggingface.co/a"),
+    ]  # fmt: skip
+    blocks: list[Block] = [*inside, Section(HOSTILE, inside), Folded(HOSTILE, inside)]
+    card = MarkdownIt("commonmark").enable("table").render(markdown.render(blocks))
+    page = "".join(html.Page(HOSTILE, [HOSTILE], blocks, HOSTILE, json.dumps(HOSTILE)).pieces())
+    assert "<img src=x" not in card + page
+    assert 'evil.example"' not in card
+    assert card.count("<table>") == 2
+    for block in blocks:
+        console.show(InertConsole(), block)
+    assert "\x1b" not in capsys.readouterr().out
