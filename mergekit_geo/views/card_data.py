@@ -27,24 +27,14 @@ UNPUBLISHED = "unpublished"
 """Type of a dataset that is not on the Hub, where a file's name may be somebody's dataset."""
 
 TASKS = {
-    "ForCausalLM": "causal-lm",
-    "LMHeadModel": "causal-lm",
-    "ForMaskedLM": "masked-lm",
-    "ForSequenceClassification": "sequence-classification",
-    "ForTokenClassification": "token-classification",
-    "ForImageClassification": "image-classification",
+    "causal-lm": ("ForCausalLM", "text-generation"),
+    "seq2seq-lm": ("ForSeq2SeqLM", "text-generation"),  # the Hub's own tag for it was given up
+    "masked-lm": ("ForMaskedLM", "fill-mask"),
+    "sequence-classification": ("ForSequenceClassification", "text-classification"),
+    "token-classification": ("ForTokenClassification", "token-classification"),
+    "image-classification": ("ForImageClassification", "image-classification"),
 }
-"""Tasks of architectures, by the ends of their names, where no loss was measured."""
-
-PIPELINES = {
-    "causal-lm": "text-generation",
-    "seq2seq-lm": "text-generation",  # the Hub's own tag for it was given up
-    "masked-lm": "fill-mask",
-    "sequence-classification": "text-classification",
-    "token-classification": "token-classification",
-    "image-classification": "image-classification",
-}
-"""The Hub's pipeline tags of our tasks."""
+"""How transformers' classes for a task end, and the Hub's pipeline tag of it."""
 
 CHOSEN = ("greedy", "learned")
 """Methods of a soup that say more than its rule."""
@@ -71,7 +61,7 @@ def card_data(report: Report) -> ModelCardData:
     data = ModelCardData(
         base_model=parents or None,
         library_name="transformers" if _architecture(report) else None,
-        pipeline_tag=PIPELINES.get(task),
+        pipeline_tag=TASKS[task][1] if task in TASKS else None,
         tags=_tags(report),
         model_name=model_name(report) if results else None,
         eval_results=results or None,
@@ -87,8 +77,8 @@ def task_of(report: Report) -> str:
     """What loss was measured as, else what the architecture is called after; empty if neither."""
     if report.data is not None and report.data.task:
         return report.data.task
-    name = _architecture(report) or ""
-    return next((task for end, task in TASKS.items() if name.endswith(end)), "")
+    name = (_architecture(report) or "").replace("LMHeadModel", "ForCausalLM")
+    return next((task for task, (end, _) in TASKS.items() if name.endswith(end)), "")
 
 
 def model_name(report: Report) -> str:
@@ -115,6 +105,7 @@ def eval_results(report: Report) -> list[EvalResult]:
 def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
+    _, kind_of_task = TASKS.get(data.task, ("", data.task or "other"))
     ends = {"low": entry.low, "high": entry.high}
     known = {end: round(value, DIGITS) for end, value in ends.items() if value is not None}
     interval = {"interval_95": known} if known else None
@@ -126,7 +117,7 @@ def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
     ]
     return [
         EvalResult(
-            task_type=PIPELINES.get(data.task, data.task or "other"),
+            task_type=kind_of_task,
             dataset_type=dataset_type(data),
             dataset_name=dataset_name(data),
             metric_type=kind,

@@ -35,12 +35,7 @@ class Interval:
 class Curve:
     """Points in order, joined, above the dashed chord from the first to the last.
 
-    Attributes:
-        name: In the legend.
-        x: Their places.
-        y: Their heights; None where one is not a number.
-        interval: Of one height.
-        star: A point that stands out.
+    A height that is not a number is None. One height has an interval, one point may stand out.
     """
 
     name: str
@@ -75,14 +70,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Step:
-    """A cumulative distribution.
-
-    Attributes:
-        name: In the legend.
-        x: Where it rises, ascending.
-        y: Share up to there.
-        band: Lower and upper ends of the interval of each; None without one.
-    """
+    """A cumulative distribution: shares up to places, and the band of their intervals."""
 
     name: str
     x: Sequence[float]
@@ -119,13 +107,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Bars:
-    """The same things in every panel.
-
-    Attributes:
-        names: Of the things; two may have the same.
-        outstanding: Whether each is shown in another colour.
-        panels: Side by side, each with an axis of its own.
-    """
+    """The same things in every panel, some of them in another colour; two may have one name."""
 
     names: Sequence[str]
     outstanding: Sequence[bool]
@@ -219,11 +201,7 @@ class Surface:
 class Surfaces:
     """Surfaces with one scale of height and colour, seen from above.
 
-    Attributes:
-        panels: Each of them.
-        scale: Heights beyond it are drawn at its ends.
-        title: Of the scale.
-        caption: What all are of.
+    Heights beyond the scale, which has the title, are drawn at its ends.
     """
 
     panels: Sequence[Surface]

@@ -12,15 +12,7 @@ from rich.text import Text
 from mergekit_geo.printable import printable
 from mergekit_geo.records.plan import PlanMeasurements
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.block import (
-    Block,
-    Code,
-    Items,
-    Link,
-    Paragraph,
-    Section,
-    Table,
-)
+from mergekit_geo.views import block
 from mergekit_geo.views.inert import InertConsole
 from mergekit_geo.views.view import VIEWS, not_measured, view_of
 
@@ -37,51 +29,51 @@ def print_report(report: Report) -> None:
         console = InertConsole(width=WIDE)
     view = view_of(report)
     written = report.output and not isinstance(report.result, PlanMeasurements)
-    place = [Paragraph(f"written to {report.output}")] if written else []
-    blocks = [*view.blocks, Items(view.headline), not_measured(report), *place]
+    place = [block.Paragraph(f"written to {report.output}")] if written else []
+    blocks = [*view.blocks, block.Items(view.headline), not_measured(report), *place]
     pushed = VIEWS[type(report.pushed)](report, report.pushed).blocks if report.pushed else ()
-    for block in [*blocks, *pushed]:
-        show(console, block)
+    for shown in [*blocks, *pushed]:
+        show(console, shown)
 
 
-def show(console: InertConsole, block: Block) -> None:
+def show(console: InertConsole, shown: block.Block) -> None:
     """Print one block; pictures and details are not for consoles."""
-    if (kind := type(block)) in SHOWN:
-        SHOWN[kind](console, block)
+    if (kind := type(shown)) in SHOWN:
+        SHOWN[kind](console, shown)
 
 
-def _paragraph(console: InertConsole, block: Paragraph) -> None:
-    if block.text:
-        console.print(block.text)
+def _paragraph(console: InertConsole, shown: block.Paragraph) -> None:
+    if shown.text:
+        console.print(shown.text)
 
 
-def _items(console: InertConsole, block: Items) -> None:
-    for text in block.texts:
+def _items(console: InertConsole, shown: block.Items) -> None:
+    for text in shown.texts:
         console.print(text)
 
 
-def _table(console: InertConsole, block: Table) -> None:
-    if not block.rows:
+def _table(console: InertConsole, shown: block.Table) -> None:
+    if not shown.rows:
         return
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(block.head):
+    for index, name in enumerate(shown.head):
         side: Literal["left", "right"] = "left" if index == 0 else "right"
         grid.add_column(Text(printable(name)), justify=side, overflow="fold")
-    for row in block.rows:
+    for row in shown.rows:
         grid.add_row(*(Text(printable(cell)) for cell in row))
     console.print(grid)
 
 
-def _section(console: InertConsole, block: Section) -> None:
-    for inside in block.blocks:
+def _section(console: InertConsole, shown: block.Section) -> None:
+    for inside in shown.blocks:
         show(console, inside)
 
 
 SHOWN: dict[type, Callable[[InertConsole, Any], None]] = {
-    Paragraph: _paragraph,
-    Items: _items,
-    Table: _table,
-    Code: lambda console, block: console.print(block.text, soft_wrap=True),
-    Link: lambda console, block: console.print(f"{block.text} {block.address}", soft_wrap=True),
-    Section: _section,
+    block.Paragraph: _paragraph,
+    block.Items: _items,
+    block.Table: _table,
+    block.Code: lambda console, shown: console.print(shown.text, soft_wrap=True),
+    block.Link: lambda console, shown: console.print(f"{shown.text}: {shown.address}"),
+    block.Section: _section,
 }

@@ -15,17 +15,7 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from mergekit_geo.printable import printable
-from mergekit_geo.views.block import (
-    Block,
-    Chart,
-    Code,
-    Folded,
-    Items,
-    Link,
-    Paragraph,
-    Section,
-    Table,
-)
+from mergekit_geo.views import block
 from mergekit_geo.views.plotly_ import figures
 
 POLICY = (
@@ -51,7 +41,7 @@ class Page:
 
     title: str
     headline: Sequence[str]
-    blocks: Sequence[Block]
+    blocks: Sequence[block.Block]
     about: str = ""
     data: str = ""
 
@@ -79,62 +69,62 @@ Drawn = dict[str, Any]
 """What plotly.js is to draw, by its place."""
 
 
-def _render(blocks: Sequence[Block], drawn: Drawn) -> str:
+def _render(blocks: Sequence[block.Block], drawn: Drawn) -> str:
     """Blocks below each other; pictures are added to `drawn`."""
-    return "\n".join(RENDERED[type(block)](block, drawn) for block in blocks).strip()
+    return "\n".join(RENDERED[type(shown)](shown, drawn) for shown in blocks).strip()
 
 
-def _items(block: Items, drawn: Drawn) -> str:
-    items = "".join(_inside("li", words) for words in block.texts)
+def _items(shown: block.Items, drawn: Drawn) -> str:
+    items = "".join(_inside("li", words) for words in shown.texts)
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _chart(block: Chart, drawn: Drawn) -> str:
+def _chart(shown: block.Chart, drawn: Drawn) -> str:
     """Pictures, and the numbers behind them."""
     places = []
-    for figure in figures(block.picture):
+    for figure in figures(shown.picture):
         place = f"chart-{len(drawn)}"
         drawn[place] = figure
         height = f"height: {figure['layout']['height']}px"
         places.append(f'<div class="chart" id="{place}" style="{height}"></div>')
-    numbers = Table(*block.picture.numbers())
-    return "\n".join([*places, _folded(Folded("the numbers behind it", [numbers]), drawn)])
+    numbers = block.Table(*shown.picture.numbers())
+    return "\n".join([*places, _folded(block.Folded("the numbers behind it", [numbers]), drawn)])
 
 
-def _table(block: Table, drawn: Drawn) -> str:
+def _table(shown: block.Table, drawn: Drawn) -> str:
     """A table that scrolls by itself where it is wide."""
-    top = "".join(f"<th>{text(cell)}</th>" for cell in block.head)
+    top = "".join(f"<th>{text(cell)}</th>" for cell in shown.head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in block.rows
+        "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in shown.rows
     )
     inside = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
     return _div("wide", inside) if body else ""
 
 
-def _section(block: Section, drawn: Drawn) -> str:
-    inside = _render(block.blocks, drawn)
-    return f"<h2>{text(block.title)}</h2>\n{inside}" if inside else ""
+def _section(shown: block.Section, drawn: Drawn) -> str:
+    inside = _render(shown.blocks, drawn)
+    return f"<h2>{text(shown.title)}</h2>\n{inside}" if inside else ""
 
 
-def _folded(block: Folded, drawn: Drawn) -> str:
-    inside = _render(block.blocks, drawn)
-    title = f"<summary>{text(block.title)}</summary>"
+def _folded(shown: block.Folded, drawn: Drawn) -> str:
+    inside = _render(shown.blocks, drawn)
+    title = f"<summary>{text(shown.title)}</summary>"
     return f"<details>{title}{inside}</details>" if inside else ""
 
 
-def _link(block: Link, drawn: Drawn) -> str:
-    return f'<p><a href="{text(block.address)}">{text(block.text)}</a></p>'
+def _link(shown: block.Link, drawn: Drawn) -> str:
+    return f'<p><a href="{text(shown.address)}">{text(shown.text)}</a></p>'
 
 
 RENDERED: dict[type, Callable[[Any, Drawn], str]] = {
-    Paragraph: lambda block, drawn: _inside("p", block.text),
-    Items: _items,
-    Table: _table,
-    Chart: _chart,
-    Code: lambda block, drawn: _inside("pre", block.text),
-    Link: _link,
-    Section: _section,
-    Folded: _folded,
+    block.Paragraph: lambda shown, drawn: _inside("p", shown.text),
+    block.Items: _items,
+    block.Table: _table,
+    block.Chart: _chart,
+    block.Code: lambda shown, drawn: _inside("pre", shown.text),
+    block.Link: _link,
+    block.Section: _section,
+    block.Folded: _folded,
 }
 
 

@@ -6,25 +6,15 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mergekit_geo.views.block import (
-    Block,
-    Chart,
-    Code,
-    Folded,
-    Items,
-    Link,
-    Paragraph,
-    Section,
-    Table,
-)
+from mergekit_geo.views import block
 
 ACTIVE = re.compile(r"([\\`*_~\[\]<>|&#!$@]|:(?=//)|(?<=www)\.)", re.IGNORECASE)
 """Emphasis, links (bare ones too), images, HTML, tables, headings, formulas, addresses."""
 
 
-def render(blocks: Sequence[Block]) -> str:
+def render(blocks: Sequence[block.Block]) -> str:
     """Blocks below each other; empty where all of them are."""
-    return "\n\n".join(text for block in blocks if (text := RENDERED[type(block)](block)))
+    return "\n\n".join(text for shown in blocks if (text := RENDERED[type(shown)](shown)))
 
 
 def escape(text: str) -> str:
@@ -38,50 +28,50 @@ def escape(text: str) -> str:
     return ACTIVE.sub(r"\\\1", flat).replace("\\<", "&lt;").replace("\\>", "&gt;")
 
 
-def _items(block: Items) -> str:
-    return "\n".join(f"- {escape(text)}" for text in block.texts)
+def _items(shown: block.Items) -> str:
+    return "\n".join(f"- {escape(text)}" for text in shown.texts)
 
 
-def _table(block: Table) -> str:
-    if not block.rows:
+def _table(shown: block.Table) -> str:
+    if not shown.rows:
         return ""
-    cells = ["| " + " | ".join(map(escape, line)) + " |" for line in [block.head, *block.rows]]
-    rule = "| " + " | ".join(["---"] * len(block.head)) + " |"
+    cells = ["| " + " | ".join(map(escape, line)) + " |" for line in [shown.head, *shown.rows]]
+    rule = "| " + " | ".join(["---"] * len(shown.head)) + " |"
     return "\n".join([cells[0], rule, *cells[1:]])
 
 
-def _chart(block: Chart) -> str:
-    return f"![{escape(block.caption)}](figures/{block.name}.png)" if block.name else ""
+def _chart(shown: block.Chart) -> str:
+    return f"![{escape(shown.caption)}](figures/{shown.name}.png)" if shown.name else ""
 
 
-def _code(block: Code) -> str:
+def _code(shown: block.Code) -> str:
     """A fence that the text cannot close.
 
     Example:
-        >>> print(_code(Code("echo '```'")))
+        >>> print(_code(block.Code("echo '```'")))
         ````sh
         echo '```'
         ````
     """
-    longest = max(map(len, re.findall("`+", block.text)), default=0)
+    longest = max(map(len, re.findall("`+", shown.text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}{block.language}\n{_printable(block.text)}\n{fence}" if block.text else ""
+    return f"{fence}{shown.language}\n{_printable(shown.text)}\n{fence}" if shown.text else ""
 
 
-def _section(block: Section) -> str:
-    inside = render(block.blocks)
-    return f"## {escape(block.title)}\n\n{inside}" if inside else ""
+def _section(shown: block.Section) -> str:
+    inside = render(shown.blocks)
+    return f"## {escape(shown.title)}\n\n{inside}" if inside else ""
 
 
 RENDERED: dict[type, Callable[[Any], str]] = {
-    Paragraph: lambda block: escape(block.text),
-    Items: _items,
-    Table: _table,
-    Chart: _chart,
-    Code: _code,
-    Link: lambda block: f"[{escape(block.text)}]({block.address})",
-    Section: _section,
-    Folded: lambda block: "",
+    block.Paragraph: lambda shown: escape(shown.text),
+    block.Items: _items,
+    block.Table: _table,
+    block.Chart: _chart,
+    block.Code: _code,
+    block.Link: lambda shown: f"[{escape(shown.text)}]({shown.address})",
+    block.Section: _section,
+    block.Folded: lambda shown: "",
 }
 
 

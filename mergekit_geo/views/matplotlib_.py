@@ -12,19 +12,7 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from mergekit_geo.views.chart import (
-    COLOURS,
-    Bars,
-    Curve,
-    Curves,
-    Matrix,
-    Picture,
-    Step,
-    Steps,
-    Surface,
-    Surfaces,
-    colours,
-)
+from mergekit_geo.views import chart
 from mergekit_geo.views.levels import Floats, digits_of, heights, labels_of, levels_of, overflow
 
 INK, MUTED, PAPER, GAP = "#1b1b1b", "#8a8a8a", "white", "#d9d9d9"
@@ -32,7 +20,7 @@ FORMATS = ("png", "svg")
 DPI = 150
 SALT = "mergekit_geo"
 """Of the ids in SVG, which are drawn by chance without one."""
-ABREAST = {Bars: 4, Surfaces: 3}
+BARS, SURFACES = 4, 3
 """Panels in a row."""
 EDGE = 0.04
 """Share of a picture along its edges in which a contour has no label: it would be cut."""
@@ -47,7 +35,7 @@ Box = tuple[float, float, float, float]
 """Left, low, right and high end, in shares of a picture."""
 
 
-def save(picture: Picture, stem: Path) -> None:
+def save(picture: chart.Picture, stem: Path) -> None:
     """As PNG and SVG.
 
     Args:
@@ -62,30 +50,30 @@ def save(picture: Picture, stem: Path) -> None:
             figure.savefig(path, dpi=DPI, metadata=undated, bbox_inches="tight")
 
 
-def draw(picture: Picture) -> Figure:
+def draw(picture: chart.Picture) -> Figure:
     """A figure."""
     match picture:
-        case Curves():
+        case chart.Curves():
             return _curves(picture)
-        case Steps():
+        case chart.Steps():
             return _steps(picture)
-        case Bars():
+        case chart.Bars():
             return _bars(picture)
-        case Matrix():
+        case chart.Matrix():
             return _matrix(picture)
-        case Surfaces():
+        case chart.Surfaces():
             return _surfaces(picture)
 
 
-def _curves(chart: Curves) -> Figure:
+def _curves(picture: chart.Curves) -> Figure:
     figure, axes = _single(7.0, 4.2)
-    for colour, curve in zip(colours(len(chart.curves)), chart.curves, strict=True):
+    for colour, curve in zip(chart.colours(len(picture.curves)), picture.curves, strict=True):
         _curve(axes, curve, colour)
     axes.set_xlim(-0.02, 1.02)
-    return _titled(figure, axes, chart)
+    return _titled(figure, axes, picture)
 
 
-def _curve(axes: Axes, curve: Curve, colour: str) -> None:
+def _curve(axes: Axes, curve: chart.Curve, colour: str) -> None:
     xs, ys = curve.known
     if not xs:
         return
@@ -99,36 +87,36 @@ def _curve(axes: Axes, curve: Curve, colour: str) -> None:
         axes.vlines(found.x, found.low, found.high, color=colour, linewidth=5, alpha=0.25)
 
 
-def _steps(chart: Steps) -> Figure:
+def _steps(picture: chart.Steps) -> Figure:
     figure, axes = _single(7.0, 4.2)
-    for colour, step in zip(colours(len(chart.steps)), chart.steps, strict=True):
+    for colour, step in zip(chart.colours(len(picture.steps)), picture.steps, strict=True):
         _step(axes, step, colour)
-    axes.set_xscale("symlog", linthresh=chart.linear_up_to)
-    return _titled(figure, axes, chart)
+    axes.set_xscale("symlog", linthresh=picture.linear_up_to)
+    return _titled(figure, axes, picture)
 
 
-def _step(axes: Axes, step: Step, colour: str) -> None:
+def _step(axes: Axes, step: chart.Step, colour: str) -> None:
     label = _text(step.name)
     axes.step(step.x, step.y, where="post", color=colour, linewidth=1.6, label=label)
     if step.band is not None:
         axes.fill_between(step.x, *step.band, step="post", color=colour, alpha=0.2)
 
 
-def _titled(figure: Figure, axes: Axes, chart: Curves | Steps) -> Figure:
-    axes.set_xlabel(_text(chart.x_title))
-    axes.set_ylabel(_text(chart.y_title))
+def _titled(figure: Figure, axes: Axes, picture: chart.Curves | chart.Steps) -> Figure:
+    axes.set_xlabel(_text(picture.x_title))
+    axes.set_ylabel(_text(picture.y_title))
     axes.legend(frameon=False, fontsize=8, loc="best")
     return figure
 
 
-def _bars(chart: Bars) -> Figure:
-    rows, columns = _grid(len(chart.panels), ABREAST[Bars])
-    height = 0.9 + 0.32 * len(chart.names)
+def _bars(picture: chart.Bars) -> Figure:
+    rows, columns = _grid(len(picture.panels), BARS)
+    height = 0.9 + 0.32 * len(picture.names)
     figure = Figure(figsize=(2.6 * columns + 1.2, height * rows), layout="constrained")
-    shades = [INK if stands_out else COLOURS[0] for stands_out in chart.outstanding]
-    places = range(len(chart.names))  # two may have one name
-    names = [_text(name) for name in chart.names]
-    for index, panel in enumerate(chart.panels):
+    shades = [INK if stands_out else chart.COLOURS[0] for stands_out in picture.outstanding]
+    places = range(len(picture.names))  # two may have one name
+    names = [_text(name) for name in picture.names]
+    for index, panel in enumerate(picture.panels):
         axes = _plain(figure.add_subplot(rows, columns, index + 1))
         axes.barh(places, panel.values, xerr=panel.errors, color=shades, ecolor=MUTED, height=0.6)
         axes.set_yticks(places, [] if index % columns else names)
@@ -138,44 +126,44 @@ def _bars(chart: Bars) -> Figure:
     return figure
 
 
-def _matrix(chart: Matrix) -> Figure:
-    side = 1.6 + 0.8 * len(chart.rows)
+def _matrix(picture: chart.Matrix) -> Figure:
+    side = 1.6 + 0.8 * len(picture.rows)
     figure, axes = _single(side + 1.2, side)
-    values = [[math.nan if x is None else x for x in row] for row in chart.values]
+    values = [[math.nan if x is None else x for x in row] for row in picture.values]
     image = axes.imshow(values, cmap="magma_r", vmin=0)
-    most = max(x or 0.0 for row in chart.values for x in row) or 1.0
+    most = max(x or 0.0 for row in picture.values for x in row) or 1.0
     for i, row in enumerate(values):
         for j, value in enumerate(row):
             shade = PAPER if value > most / 2 else INK
             axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=shade, fontsize=8)
-    columns = [_text(name) for name in chart.columns]
+    columns = [_text(name) for name in picture.columns]
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
-    axes.set_yticks(range(len(chart.rows)), [_text(name) for name in chart.rows])
+    axes.set_yticks(range(len(picture.rows)), [_text(name) for name in picture.rows])
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label=_text(chart.quantity))
+    figure.colorbar(image, ax=axes, label=_text(picture.quantity))
     return figure
 
 
-def _surfaces(chart: Surfaces) -> Figure:
+def _surfaces(picture: chart.Surfaces) -> Figure:
     """Contours side by side, and one colour bar."""
-    rows, columns = _grid(len(chart.panels), ABREAST[Surfaces])
+    rows, columns = _grid(len(picture.panels), SURFACES)
     figure = Figure(figsize=(5.4 * columns + 1.6, 5.0 * rows + 0.6), layout="constrained")
-    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(len(chart.panels))]
-    for axes, surface in zip(panels, chart.panels, strict=True):
-        filled = _contours(axes, surface, chart)
+    panels = [figure.add_subplot(rows, columns, i + 1) for i in range(len(picture.panels))]
+    for axes, surface in zip(panels, picture.panels, strict=True):
+        filled = _contours(axes, surface, picture)
         _marks(axes, surface)
         _frame(axes, surface)
     bar = figure.colorbar(filled, ax=panels, spacing="uniform", pad=0.02, aspect=28)
-    bar.set_ticks(list(levels_of(chart.scale)), labels=labels_of(chart.scale))
+    bar.set_ticks(list(levels_of(picture.scale)), labels=labels_of(picture.scale))
     bar.ax.tick_params(labelsize=8)
-    bar.set_label(_text(chart.title), fontsize=9)
-    figure.suptitle(_text(_told(chart)), fontsize=8, color=MUTED)
+    bar.set_label(_text(picture.title), fontsize=9)
+    figure.suptitle(_text(_told(picture)), fontsize=8, color=MUTED)
     return figure
 
 
-def _contours(axes: Axes, surface: Surface, chart: Surfaces) -> QuadContourSet:
-    levels, beyond = levels_of(chart.scale), overflow(chart)
+def _contours(axes: Axes, surface: chart.Surface, picture: chart.Surfaces) -> QuadContourSet:
+    levels, beyond = levels_of(picture.scale), overflow(picture)
     loss = heights(surface)
     low = None if beyond in ("min", "both") else levels[0]  # else rounding leaves a hole there
     high = None if beyond in ("max", "both") else levels[-1]
@@ -197,7 +185,7 @@ def _shades(levels: Floats, beyond: str) -> list[tuple[float, ...]]:
     return [tuple(colormaps["viridis"](i / max(count - 1, 1))) for i in range(count)]
 
 
-def _marks(axes: Axes, surface: Surface) -> None:
+def _marks(axes: Axes, surface: chart.Surface) -> None:
     halo = [withStroke(linewidth=2.5, foreground=PAPER)]
     taken: list[Box] = []
     for mark in filter(surface.holds, surface.marks):
@@ -232,7 +220,7 @@ def _meet(first: Box, second: Box) -> bool:
     return not (beside or first[3] <= second[1] or second[3] <= first[1])
 
 
-def _frame(axes: Axes, surface: Surface) -> None:
+def _frame(axes: Axes, surface: chart.Surface) -> None:
     axes.set_title(_text(surface.title), fontsize=10, loc="left", color=INK)
     axes.set_xlabel(_text(surface.x_title), fontsize=9)
     axes.set_ylabel(_text(surface.y_title), fontsize=9)
@@ -242,12 +230,12 @@ def _frame(axes: Axes, surface: Surface) -> None:
     axes.set_aspect("equal" if surface.is_to_scale else "auto")
 
 
-def _told(chart: Surfaces) -> str:
+def _told(picture: chart.Surfaces) -> str:
     """The caption, and what the picture does to its numbers."""
-    to_scale = all(panel.is_to_scale for panel in chart.panels)
-    outside = {m.name for p in chart.panels for m in p.marks if not p.holds(m)}
+    to_scale = all(panel.is_to_scale for panel in picture.panels)
+    outside = {m.name for p in picture.panels for m in p.marks if not p.holds(m)}
     hidden = f"; outside: {', '.join(sorted(outside))}" if outside else ""
-    return f"{chart.caption}{'' if to_scale else '; axes not to scale'}{hidden}"
+    return f"{picture.caption}{'' if to_scale else '; axes not to scale'}{hidden}"
 
 
 def _grid(count: int, abreast: int) -> tuple[int, int]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.merge import MergeMeasurements
-from mergekit_geo.records.model import Geometry, LayerGeometry
+from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.selection import SelectionEntry
 from mergekit_geo.views.barrier import barrier_blocks, barrier_files
@@ -19,8 +19,6 @@ from mergekit_geo.views.sharpness import sharpness_section
 from mergekit_geo.views.verdict import verdict
 
 STRAIGHT = "linear"
-
-Values = list[float | None]
 
 
 def view(report: Report, found: MergeMeasurements) -> View:
@@ -86,8 +84,7 @@ def _geometry(report: Report, found: Geometry | None) -> list[Block]:
     layers = [[layer.layer, *row] for layer in found.layers for row in _rows(layer, names)]
     return [
         Table(head, _rows(found.total, names)),
-        Chart(_matrix(found, names, "cosine", _cosines)),
-        Chart(_matrix(found, names, "distance / mean norm", _distances)),
+        *map(Chart, _matrices(found, names)),
         Folded("every layer", [Table(["layer", *head], layers)]),
     ]
 
@@ -105,24 +102,17 @@ def _rows(layer: LayerGeometry, names: list[str]) -> list[list[str]]:
     ]
 
 
-def _matrix(
-    found: Geometry, names: list[str], quantity: str, values: Callable[[LayerGeometry], Values]
-) -> Matrix:
-    """A row for each layer, a column for each pair."""
+def _matrices(found: Geometry, names: list[str]) -> Iterator[Matrix]:
+    """A row for each layer, a column for each pair; distances are relative, so layers compare."""
     short = [short_name(name) for name in names]
     pairs = [f"{short[pair.first]} · {short[pair.second]}" for pair in found.total.pairs]
-    layers = [layer.layer for layer in found.layers]
-    return Matrix(quantity, layers, pairs, list(map(values, found.layers)))
+    rows = [layer.layer for layer in found.layers]
+    cosines = [[pair.cosine for pair in layer.pairs] for layer in found.layers]
+    distances = [[_relative(pair, layer) for pair in layer.pairs] for layer in found.layers]
+    yield Matrix("cosine", rows, pairs, cosines)
+    yield Matrix("distance / mean norm", rows, pairs, distances)
 
 
-def _cosines(layer: LayerGeometry) -> Values:
-    return [pair.cosine for pair in layer.pairs]
-
-
-def _distances(layer: LayerGeometry) -> Values:
-    """Over the mean of the two norms, so that layers compare."""
-    means = [(layer.norms[pair.first] + layer.norms[pair.second]) / 2 for pair in layer.pairs]
-    return [
-        pair.distance / mean if mean > 0 else None
-        for pair, mean in zip(layer.pairs, means, strict=True)
-    ]
+def _relative(pair: PairGeometry, layer: LayerGeometry) -> float | None:
+    mean = (layer.norms[pair.first] + layer.norms[pair.second]) / 2
+    return pair.distance / mean if mean > 0 else None

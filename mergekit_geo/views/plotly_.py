@@ -13,21 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mergekit_geo.views.chart import (
-    COLOURS,
-    Bars,
-    Curve,
-    Curves,
-    Mark,
-    Matrix,
-    Panel,
-    Picture,
-    Relief,
-    Steps,
-    Surface,
-    Surfaces,
-    colours,
-)
+from mergekit_geo.views import chart
 from mergekit_geo.views.levels import heights, labels_of, levels_of, raised
 
 Json = dict[str, Any]
@@ -45,31 +31,31 @@ NEAR = 0.15
 """Share of a picture within which names above two marks would cover each other."""
 
 
-def figures(picture: Picture) -> list[Json]:
+def figures(picture: chart.Picture) -> list[Json]:
     """One, or one for each surface."""
     match picture:
-        case Curves():
+        case chart.Curves():
             return [_curves(picture)]
-        case Steps():
+        case chart.Steps():
             return [_steps(picture)]
-        case Bars():
+        case chart.Bars():
             return [_bars(picture)]
-        case Matrix():
+        case chart.Matrix():
             return [_matrix(picture)]
-        case Relief():
+        case chart.Relief():
             return [_relief(surface, picture) for surface in picture.panels]
-        case Surfaces():
+        case chart.Surfaces():
             return [_contours(surface, picture) for surface in picture.panels]
 
 
-def _curves(chart: Curves) -> Json:
+def _curves(picture: chart.Curves) -> Json:
     traces: list[Json] = []
-    for colour, curve in zip(colours(len(chart.curves)), chart.curves, strict=True):
+    for colour, curve in zip(chart.colours(len(picture.curves)), picture.curves, strict=True):
         traces += _curve(curve, colour)
-    return _figure(traces, xaxis=_titled(chart.x_title), yaxis=_titled(chart.y_title))
+    return _figure(traces, xaxis=_titled(picture.x_title), yaxis=_titled(picture.y_title))
 
 
-def _curve(curve: Curve, colour: str) -> list[Json]:
+def _curve(curve: chart.Curve, colour: str) -> list[Json]:
     """The line, its chord, the interval, what stands out."""
     xs, ys = curve.known
     if not xs:
@@ -98,51 +84,51 @@ def _curve(curve: Curve, colour: str) -> list[Json]:
     if curve.star is not None:
         traces.append({
             **trace, "mode": "markers", "x": [curve.star[0]], "y": [curve.star[1]], "name": "taken",
-            "marker": {"symbol": "star", "size": 15, "color": COLOURS[4]},
+            "marker": {"symbol": "star", "size": 15, "color": chart.COLOURS[4]},
         })  # fmt: skip
     return traces
 
 
-def _steps(chart: Steps) -> Json:
+def _steps(picture: chart.Steps) -> Json:
     traces = [
         {
             "type": "scatter", "mode": "lines", "name": escape(step.name), "x": list(step.x),
             "y": list(step.y), "line": {"shape": "hv", "color": colour},
         }
-        for colour, step in zip(colours(len(chart.steps)), chart.steps, strict=True)
+        for colour, step in zip(chart.colours(len(picture.steps)), picture.steps, strict=True)
     ]  # fmt: skip
-    return _figure(traces, xaxis=_titled(chart.x_title), yaxis=_titled(chart.y_title))
+    return _figure(traces, xaxis=_titled(picture.x_title), yaxis=_titled(picture.y_title))
 
 
-def _bars(chart: Bars) -> Json:
-    columns = min(len(chart.panels), ABREAST)
-    rows = -(-len(chart.panels) // columns)
+def _bars(picture: chart.Bars) -> Json:
+    columns = min(len(picture.panels), ABREAST)
+    rows = -(-len(picture.panels) // columns)
     grid = {"rows": rows, "columns": columns, "pattern": "independent", "ygap": 0.6}
-    layout: Json = {"grid": grid, "height": rows * (90 + 30 * len(chart.names)) + 40}
+    layout: Json = {"grid": grid, "height": rows * (90 + 30 * len(picture.names)) + 40}
     traces = []
-    for number, panel in enumerate(chart.panels):
+    for number, panel in enumerate(picture.panels):
         axis = "" if number == 0 else str(number + 1)
-        traces.append(_panel(panel, chart) | {"xaxis": f"x{axis}", "yaxis": f"y{axis}"})
+        traces.append(_panel(panel, picture) | {"xaxis": f"x{axis}", "yaxis": f"y{axis}"})
         layout[f"xaxis{axis}"] = {**_titled(panel.title), "nticks": 4}
         layout[f"yaxis{axis}"] = {**_downwards(), "showticklabels": number % columns == 0}
     return _figure(traces, showlegend=False, **layout)
 
 
-def _panel(panel: Panel, chart: Bars) -> Json:
+def _panel(panel: chart.Panel, picture: chart.Bars) -> Json:
     bars: Json = {
         "type": "bar", "orientation": "h", "name": escape(panel.title), "x": list(panel.values),
-        "y": _texts(chart.names),
-        "marker": {"color": [COLOURS[stands_out] for stands_out in chart.outstanding]},
+        "y": _texts(picture.names),
+        "marker": {"color": [chart.COLOURS[stands_out] for stands_out in picture.outstanding]},
     }  # fmt: skip
     errors = {} if panel.errors is None else {"error_x": {"type": "data", "array": panel.errors}}
     return bars | errors
 
 
-def _matrix(chart: Matrix) -> Json:
-    count, quantity = len(chart.rows), escape(chart.quantity)
+def _matrix(picture: chart.Matrix) -> Json:
+    count, quantity = len(picture.rows), escape(picture.quantity)
     trace = {
-        "type": "heatmap", "x": _texts(chart.columns), "y": _texts(chart.rows),
-        "z": [list(row) for row in chart.values], "colorscale": "Viridis",
+        "type": "heatmap", "x": _texts(picture.columns), "y": _texts(picture.rows),
+        "z": [list(row) for row in picture.values], "colorscale": "Viridis",
         "colorbar": {"title": {"text": quantity}, "thickness": 12},
         "hovertemplate": "%{y}<br>%{x}<br>" + quantity + " %{z:.5g}<extra></extra>",
     }  # fmt: skip
@@ -150,13 +136,13 @@ def _matrix(chart: Matrix) -> Json:
     return _figure([trace], height=height, yaxis=_downwards())
 
 
-def _contours(surface: Surface, chart: Surfaces) -> Json:
-    low, high, size = _range(chart)
+def _contours(surface: chart.Surface, picture: chart.Surfaces) -> Json:
+    low, high, size = _range(picture)
     contours = {
-        "type": "contour", **_grid(surface, chart), "zmin": low, "zmax": high,
+        "type": "contour", **_grid(surface, picture), "zmin": low, "zmax": high,
         "line": {"width": 0.5},
         "contours": {"start": low, "end": high, "size": size}, "hoverinfo": "skip",
-        "colorbar": _bar(chart) | {"thickness": 12},
+        "colorbar": _bar(picture) | {"thickness": 12},
     }  # fmt: skip
     marks = {
         "type": "scatter", "mode": "markers+text", "textposition": "top center",
@@ -170,32 +156,34 @@ def _contours(surface: Surface, chart: Surfaces) -> Json:
     return _figure([contours, marks], height=SIDE, showlegend=False, title=_title(surface), **axes)
 
 
-def _relief(surface: Surface, chart: Relief) -> Json:
+def _relief(surface: chart.Surface, picture: chart.Relief) -> Json:
     """One surface in three dimensions, with a pin at every mark, down to its own height."""
-    low, high, size = _range(chart)
+    low, high, size = _range(picture)
     lines = {"show": True, "color": PAPER, "width": 1, "highlight": False, "size": size}
     sheet = {
-        "type": "surface", **_grid(surface, chart), "customdata": surface.heights,
+        "type": "surface", **_grid(surface, picture), "customdata": surface.heights,
         "cmin": low, "cmax": high,
-        "colorbar": _bar(chart) | {"len": 0.75, "thickness": 14},
+        "colorbar": _bar(picture) | {"len": 0.75, "thickness": 14},
         "contours": {"z": lines | {"start": low, "end": high}},
         "hovertemplate": "x %{x:.4g}<br>y %{y:.4g}<br>loss %{customdata:.4f}<extra></extra>",
     }  # fmt: skip
     margin = dict.fromkeys("lrb", 0) | {"t": 40}
-    pins = [trace for number in range(len(surface.marks)) for trace in _pin(number, surface, chart)]
+    pins = [
+        trace for number in range(len(surface.marks)) for trace in _pin(number, surface, picture)
+    ]
     return _figure(
-        [sheet, *pins], height=RELIEF, scene=_scene(surface, chart), margin=margin,
+        [sheet, *pins], height=RELIEF, scene=_scene(surface, picture), margin=margin,
         showlegend=False, title=_title(surface),
     )  # fmt: skip
 
 
-def _pin(number: int, surface: Surface, chart: Relief) -> list[Json]:
+def _pin(number: int, surface: chart.Surface, picture: chart.Relief) -> list[Json]:
     """Its name above the surface: beside its mark it would be hidden behind that."""
-    low, high, _ = _range(chart)
+    low, high, _ = _range(picture)
     mark = surface.marks[number]
     beside = sum(_are_near(mark, other, surface) for other in surface.marks[:number])
     top = high + (0.08 + 0.14 * beside) * (high - low)
-    foot = float(raised(np.array([mark.height]), chart.scale)[0])
+    foot = float(raised(np.array([mark.height]), picture.scale)[0])
     return [
         {
             "type": "scatter3d", "x": [mark.x] * 2, "y": [mark.y] * 2, "z": [foot, top],
@@ -212,48 +200,48 @@ def _pin(number: int, surface: Surface, chart: Relief) -> list[Json]:
     ]  # fmt: skip
 
 
-def _are_near(first: Mark, second: Mark, surface: Surface) -> bool:
+def _are_near(first: chart.Mark, second: chart.Mark, surface: chart.Surface) -> bool:
     width, depth = surface.sides
     return math.hypot((first.x - second.x) / width, (first.y - second.y) / depth) < NEAR
 
 
-def _scene(surface: Surface, chart: Relief) -> Json:
+def _scene(surface: chart.Surface, picture: chart.Relief) -> Json:
     width, depth = surface.sides
     longest = max(width, depth)
     ratio = (width / longest, depth / longest) if surface.is_to_scale else (1.0, 1.0)
-    ticks = {"tickvals": raised(levels_of(chart.scale), chart.scale).tolist()[::2]}
+    ticks = {"tickvals": raised(levels_of(picture.scale), picture.scale).tolist()[::2]}
     return {
         "xaxis": _titled(surface.x_title),
         "yaxis": _titled(surface.y_title),
-        "zaxis": _titled(chart.title) | ticks | {"ticktext": labels_of(chart.scale)[::2]},
+        "zaxis": _titled(picture.title) | ticks | {"ticktext": labels_of(picture.scale)[::2]},
         "aspectmode": "manual",
         "aspectratio": {"x": ratio[0], "y": ratio[1], "z": 0.55},
         "camera": {"eye": {"x": 0.95, "y": -1.3, "z": 1.15}, "center": {"x": 0, "y": 0, "z": -0.1}},
     }
 
 
-def _range(chart: Surfaces) -> tuple[float, float, float]:
+def _range(picture: chart.Surfaces) -> tuple[float, float, float]:
     """Ends of the drawn scale, and the height between two levels."""
-    drawn = raised(levels_of(chart.scale), chart.scale).tolist()
+    drawn = raised(levels_of(picture.scale), picture.scale).tolist()
     return drawn[0], drawn[-1], (drawn[-1] - drawn[0]) / (len(drawn) - 1)
 
 
-def _bar(chart: Surfaces) -> Json:
+def _bar(picture: chart.Surfaces) -> Json:
     return {
-        "title": {"text": escape(chart.title), "side": "right"},
-        "tickvals": raised(levels_of(chart.scale), chart.scale).tolist(),
-        "ticktext": labels_of(chart.scale),
+        "title": {"text": escape(picture.title), "side": "right"},
+        "tickvals": raised(levels_of(picture.scale), picture.scale).tolist(),
+        "ticktext": labels_of(picture.scale),
     }
 
 
-def _grid(surface: Surface, chart: Surfaces) -> Json:
+def _grid(surface: chart.Surface, picture: chart.Surfaces) -> Json:
     """Heights as they are drawn; null where one is not a number."""
-    drawn = raised(heights(surface), chart.scale).tolist()
+    drawn = raised(heights(surface), picture.scale).tolist()
     z = [[None if math.isnan(x) else x for x in row] for row in drawn]
     return {"x": surface.x, "y": surface.y, "z": z, "colorscale": "Viridis"}
 
 
-def _hover(mark: Mark) -> str:
+def _hover(mark: chart.Mark) -> str:
     return f"{escape(mark.label)}<br>loss {mark.height:.4f}"
 
 
@@ -261,7 +249,7 @@ def _titled(words: str) -> Json:
     return {"title": {"text": escape(words)}}
 
 
-def _title(surface: Surface) -> Json:
+def _title(surface: chart.Surface) -> Json:
     return {"text": escape(surface.title), "x": 0, "font": {"size": 14}}
 
 

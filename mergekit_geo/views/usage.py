@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.block import Code
-from mergekit_geo.views.card_data import model_name, task_of
-
-AUTO = {
-    "causal-lm": ("AutoModelForCausalLM", "AutoTokenizer"),
-    "seq2seq-lm": ("AutoModelForSeq2SeqLM", "AutoTokenizer"),
-    "masked-lm": ("AutoModelForMaskedLM", "AutoTokenizer"),
-    "sequence-classification": ("AutoModelForSequenceClassification", "AutoTokenizer"),
-    "token-classification": ("AutoModelForTokenClassification", "AutoTokenizer"),
-    "image-classification": ("AutoModelForImageClassification", "AutoImageProcessor"),
-}
-"""transformers' classes of a task: the model's, and that of what goes in."""
+from mergekit_geo.views.card_data import TASKS, model_name, task_of
 
 
 def usage(report: Report) -> list[Code]:
@@ -30,13 +21,15 @@ def usage(report: Report) -> list[Code]:
         path = f'{_quoted(report)} + "/model.safetensors"'
         text = f"from safetensors.torch import load_file\n\nstate = load_file({path})"
         return [Code(text, "python")]
-    known = AUTO.get(task_of(report))
-    if known is None and not architecture.isidentifier():
+    end, _ = TASKS.get(task_of(report), ("", ""))
+    if not end and not architecture.isidentifier():
         return []
-    return [Code(_loading(report, known or (architecture,)), "python")]
+    inputs = "AutoImageProcessor" if "Image" in end else "AutoTokenizer"
+    classes = [f"AutoModel{end}", inputs] if end else [architecture]
+    return [Code(_loading(report, classes), "python")]
 
 
-def _loading(report: Report, classes: tuple[str, ...]) -> str:
+def _loading(report: Report, classes: Sequence[str]) -> str:
     compute = report.settings.get("compute") or {}
     extra = ", trust_remote_code=True" if compute.get("trust_remote_code") else ""
     names = ("model", "processor" if "Image" in classes[-1] else "tokenizer")

@@ -11,6 +11,8 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.numbers import estimate
 
+LEAST = "only a difference of {} or more"
+
 TURNED: dict[Finding, Finding] = {"higher": "lower", "lower": "higher"}
 """A higher score is as good as a lower loss."""
 
@@ -109,9 +111,9 @@ def _loss(found: Rival) -> str:
     if not own.detectable and own.low == own.high == 0:
         return f"No difference from {name}: every example has the same loss."
     if found.finding == "same":
-        return f"No significant difference from {name}: {_seen(own, found.loss)}."
+        return f"No significant difference from {name}: {_power(own, found.loss)}."
     if found.finding == "unknown":
-        return f"Cannot tell the output from {name}: {_unseen(own, found.loss)}."
+        return f"Cannot tell the output from {name}: {_power(own, found.loss, LEAST)}."
     share = f" ({percent(abs(own.value) / found.loss)} of its loss)" if found.loss else ""
     if found.beaten:
         size = f"{_size(own)} below the best, {found.name}{share}"
@@ -143,25 +145,18 @@ def _turned(entry: EstimateEntry) -> Finding:
 def _metric(title: str, entry: EstimateEntry) -> str:
     name, kind = f"{title[:1].upper()}{title[1:]}", _turned(entry)
     if kind == "same":
-        return f"{name} does not differ significantly: {_seen(entry, 0.0)}."
+        return f"{name} does not differ significantly: {_power(entry, 0.0)}."
     if kind == "unknown":
-        return f"{name} cannot be told apart: {_unseen(entry, 0.0)}."
+        return f"{name} cannot be told apart: {_power(entry, 0.0, LEAST)}."
     return f"{name} is {_side(kind)}: {estimate(entry)}."
 
 
-def _seen(entry: DifferenceEntry | EstimateEntry, loss: float) -> str:
-    """An estimate, and what it would have detected."""
+def _power(entry: DifferenceEntry | EstimateEntry, loss: float, form: str = "one of {}") -> str:
+    """An estimate, and the size of a difference that would have been detected."""
     if entry.detectable is None:
         return estimate(entry)
-    text = sized(entry.detectable, loss, "its loss")
-    return f"{estimate(entry)}, and one of {text} would be detected"
-
-
-def _unseen(entry: DifferenceEntry | EstimateEntry, loss: float) -> str:
-    """An estimate, and what it could not have told from nothing."""
-    assert entry.detectable is not None, "unknown for no reason"
-    text = sized(entry.detectable, loss, "its loss")
-    return f"{estimate(entry)}, and only a difference of {text} or more would be detected"
+    size = form.format(sized(entry.detectable, loss, "its loss"))
+    return f"{estimate(entry)}, and {size} would be detected"
 
 
 def _size(entry: DifferenceEntry) -> str:
