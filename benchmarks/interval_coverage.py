@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks import harness
-from mergekit_geo.connectivity.barrier import barrier
+from mergekit_geo.connectivity.barrier import path_heights
 from mergekit_geo.connectivity.profile import trace
 from mergekit_geo.evaluation.split import Halves
 from mergekit_geo.tasks.losses import Floats, Indices, Losses
@@ -171,7 +171,7 @@ def once(
 ) -> tuple[bool, bool, bool]:
     """Whether the truth is below the interval, above it, and whether a barrier is claimed."""
     sample = population.sample(documents, draw)
-    found = barrier(trace(sample.losses, lambda losses: sample.halves(documents)))
+    found = path_heights(trace(sample.losses, lambda losses: sample.halves(documents)))
     top = found.loss.barrier
     assert top.estimate.low is not None, "too few documents"
     assert top.estimate.high is not None, "too few documents"

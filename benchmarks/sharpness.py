@@ -56,7 +56,8 @@ from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import Krylov, Stop, extremes_converged, lanczos, never
 from mergekit_geo.curvature.levels import DIFFERENCES, EXACT, LEVELS
 from mergekit_geo.curvature.mean_loss import MeanLoss
-from mergekit_geo.curvature.trace import Trace, hutchinson, xtrace
+from mergekit_geo.curvature.trace import hutchinson, xtrace
+from mergekit_geo.records.curvature import Trace
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint

@@ -35,7 +35,7 @@ from mergekit_geo.curvature.lanczos import extremes_converged, lanczos, random_s
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.quotients import quotients
 from mergekit_geo.evaluation.objective import FunctionObjective
-from mergekit_geo.evaluation.statistics import Estimate, estimate, mean_loss
+from mergekit_geo.evaluation.statistics import DocumentMean, document_mean, mean_loss
 from mergekit_geo.tasks.losses import Losses
 
 SIZES = (16, 27, 64, 128, 256, 512)
@@ -57,7 +57,7 @@ class Found:
     quotients: Losses
 
     @property
-    def sure(self) -> Estimate:
+    def sure(self) -> DocumentMean:
         """With its interval."""
         return mean_loss(self.quotients)
 
@@ -120,14 +120,15 @@ def covered(models: Sequence[nn.Module], size: int, repeats: int) -> list[str]:
     return [str(size), *cells]
 
 
-def paired(first: Found, second: Found) -> Estimate:
+def paired(first: Found, second: Found) -> DocumentMean:
     """The difference of two networks on the same images."""
     one, other = first.quotients, second.quotients
-    return estimate(one.loss - other.loss, one.weight, one.document)
+    return document_mean(one.loss - other.loss, one.weight, one.document)
 
 
-def holds(found: Estimate, value: float, truth: float) -> bool:
+def holds(mean: DocumentMean, value: float, truth: float) -> bool:
     """Whether an interval, moved to a value, holds the truth."""
+    found = mean.estimate
     assert found.low is not None, "too few documents"
     assert found.high is not None, "too few documents"
     return abs(value - truth) <= (found.high - found.low) / 2

@@ -21,12 +21,13 @@ from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, absent_tensor
 from mergekit_geo.checkpoints.pipeline import refuse_pipeline
 from mergekit_geo.checkpoints.reading import Bytes, read_into
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
-from mergekit_geo.checkpoints.stated_license import License, license_in
+from mergekit_geo.checkpoints.stated_license import license_in
 from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
 from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
 from mergekit_geo.files.regular import find_irregular
 from mergekit_geo.files.sound_json import brief, read_json
+from mergekit_geo.records.model import License
 
 Config = dict[str, Any]
 

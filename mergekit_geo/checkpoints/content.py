@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.sources import sources_of
+from mergekit_geo.checkpoints.sources import parts_of
 
 WEIGHTS = ".safetensors"
 MOST_READ = 1 << 28
@@ -77,7 +77,7 @@ def _digest_of(path: Path) -> bytes:
 
 def checkpoint_digest(checkpoint: Checkpoint) -> str:
     """Digest of a checkpoint's folder, with that of its adapter; empty for one in memory."""
-    folders = [source.folder for source in sources_of(checkpoint)]
+    folders = [part.folder for part in parts_of(checkpoint)]
     digests = [content_digest(folder) for folder in folders if folder is not None]
     if len(digests) < len(folders):
         return ""

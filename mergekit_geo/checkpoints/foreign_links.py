@@ -8,12 +8,12 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.module_folders import MODULES, read_modules
 from mergekit_geo.checkpoints.own_files import refuse_links
 from mergekit_geo.checkpoints.side_files import foreign_links
-from mergekit_geo.checkpoints.sources import sources_of
+from mergekit_geo.checkpoints.sources import parts_of
 
 
 def link_warnings(checkpoint: Checkpoint) -> list[str]:
     """Warnings on links that are not followed."""
-    folders = [(s.name, s.folder) for s in sources_of(checkpoint) if s.folder is not None]
+    folders = [(s.name, s.folder) for s in parts_of(checkpoint) if s.folder is not None]
     return [
         f"{name}: {file} is a link that leads out of the folder: it is not copied"
         for name, folder in folders
@@ -27,7 +27,7 @@ def refuse_foreign_needs(checkpoint: Checkpoint) -> None:
     Raises:
         UnsupportedError: It is a link that leads out.
     """
-    source = sources_of(checkpoint)[0]
+    source = parts_of(checkpoint)[0]
     if source.folder is not None:
         modules = [path for module in read_modules(source.folder) for path in module.companions]
         needed = [Path("config.json"), Path(MODULES), *modules]

@@ -46,9 +46,10 @@ from mergekit_geo.checkpoints.module_folders import read_modules
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.side_files import PATTERNS, companion_files, not_here, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
-from mergekit_geo.checkpoints.stated_license import License, license_of
+from mergekit_geo.checkpoints.stated_license import license_of
 from mergekit_geo.checkpoints.wrappers import note, unwrapped
 from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
+from mergekit_geo.records.model import License
 
 REFUSALS = (401, 403)
 """HTTP status of a token that is invalid, or lacks permission."""

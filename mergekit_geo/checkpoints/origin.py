@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
@@ -12,7 +11,7 @@ from typing import Literal
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.sources import sources_of
 from mergekit_geo.checkpoints.stated_license import stated_license
-from mergekit_geo.records.model import LicenseEntry, ModelEntry, SourceEntry
+from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Provenance
 
 LIBRARIES = ("mergekit_geo", "torch", "transformers", "safetensors", "huggingface_hub", "numpy")
@@ -49,16 +48,15 @@ def count_parameters(checkpoint: Checkpoint) -> int:
 
 def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "parent") -> ModelEntry:
     """The report's entry of an input."""
-    stated = stated_license(checkpoint)
     entry = ModelEntry(
         name=checkpoint.name,
         revision=checkpoint.revision,
         parameters=count_parameters(checkpoint),
-        license=LicenseEntry(**asdict(stated)) if stated else None,
+        license=stated_license(checkpoint),
         architecture=_architecture(checkpoint.config),
         role=role,
     )
-    parts = [SourceEntry(name=s.name, revision=s.revision) for s in sources_of(checkpoint)]
+    parts = sources_of(checkpoint)
     if len(parts) == 1:
         return entry
     base, adapter = parts

@@ -9,8 +9,9 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import without_ties
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.checkpoints.stated_license import License, stated_license
+from mergekit_geo.checkpoints.stated_license import stated_license
 from mergekit_geo.checkpoints.unchanged import Stamp, stamps_of
+from mergekit_geo.records.model import License
 
 
 class AlignedCheckpoint:

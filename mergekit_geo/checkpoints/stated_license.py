@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+from mergekit_geo.records.model import License
 
 CARD = "README.md"
 MOST = 1 << 20
 """Bytes of the largest card that is read."""
-
-
-@dataclass(frozen=True)
-class License:
-    """A licence as front matter states it.
-
-    Attributes:
-        id: Such as `apache-2.0`; `other` where the Hub has none.
-        name: What it is called then.
-        link: Where its text is, as stated.
-    """
-
-    id: str
-    name: str | None = None
-    link: str | None = None
-
-    def linked_from(self, page: str) -> License:
-        """Copy the license with a link that is relative to its repository made absolute.
-
-        Args:
-            page: Under which the repository's files are shown.
-        """
-        if self.link is None or "://" in self.link:
-            return self
-        return replace(self, link=f"{page}/{self.link}")
 
 
 @runtime_checkable
@@ -74,7 +50,8 @@ def license_of(metadata: Mapping[str, Any]) -> License | None:
         found = ", ".join(map(str, found))
     if not isinstance(found, str) or not found.strip():
         return None
-    return License(found.strip(), _text(metadata, "license_name"), _text(metadata, "license_link"))
+    name, link = _text(metadata, "license_name"), _text(metadata, "license_link")
+    return License(id=found.strip(), name=name, link=link)
 
 
 def _text(metadata: Mapping[str, Any], key: str) -> str | None:

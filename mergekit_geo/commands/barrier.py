@@ -21,7 +21,6 @@ from mergekit_geo.connectivity.pairs import (
     PAIR,
     barrier_entry,
     basins_of,
-    finite,
     matrix_of,
     measure_pairs,
     threshold_of,
@@ -196,7 +195,7 @@ def _measure(
     groups = sorted(found.all, key=lambda group: group != found.largest)
     return BarrierMeasurements(
         pairs=[barrier_entry(walk, pair) for pair in pairs],
-        matrix=[[finite(x) for x in row] for row in matrix_of(len(models), first)],
+        matrix=matrix_of(len(models), first),
         basins=[[walk.anchors[i].name for i in group] for group in groups],
         threshold=limit,
         losses=_entries(walk, reported, sample),

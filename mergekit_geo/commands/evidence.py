@@ -235,7 +235,7 @@ def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
 
 def _leg_entry(walk: Walk, halves: Halves, found: Picked) -> BarrierEntry:
     """The path that a point was taken of, and the point on it."""
-    from mergekit_geo.connectivity.barrier import barrier
+    from mergekit_geo.connectivity.barrier import path_heights
     from mergekit_geo.connectivity.pairs import path_entry
     from mergekit_geo.connectivity.profile import trace
 
@@ -248,7 +248,7 @@ def _leg_entry(walk: Walk, halves: Halves, found: Picked) -> BarrierEntry:
         also=() if taken is None else (taken,),
     )
     names = (leg.start.title, leg.names[leg.target])
-    return path_entry(names, leg.route.name, profile, barrier(profile), taken)
+    return path_entry(names, leg.route.name, profile, path_heights(profile), taken)
 
 
 def _open(output: Output, donor: Checkpoint, compute: Compute) -> Module:

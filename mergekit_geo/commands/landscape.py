@@ -24,7 +24,6 @@ from mergekit_geo.landscapes.plan import check_request, plan_sheets
 from mergekit_geo.outputs.folder import LANDSCAPE, MeasuredFolder, measured_folder
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.landscape import (
-    Grid,
     LandscapeMeasurements,
     MarkEntry,
     ScaleEntry,
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.landscapes.planes import Sheet
     from mergekit_geo.records.losses import LossEntry
-    from mergekit_geo.tasks.losses import Floats, Losses
+    from mergekit_geo.tasks.losses import Losses
 
 BUILTIN_TEXT = EvalData()
 
@@ -200,8 +199,8 @@ def _surface(walk: Walk, sheet: Sheet, view: View) -> SurfaceEntry:
         cosine=sheet.plane.cosine,
         x=found.x.tolist(),
         y=found.y.tolist(),
-        loss=_rows(found.loss_yx),
-        metric=None if found.metric_yx is None else _rows(found.metric_yx),
+        loss=found.loss_yx.tolist(),
+        metric=None if found.metric_yx is None else found.metric_yx.tolist(),
         marks=[
             MarkEntry(
                 model=walk.anchors[number].name,
@@ -214,11 +213,6 @@ def _surface(walk: Walk, sheet: Sheet, view: View) -> SurfaceEntry:
             for number, place in sheet.places.items()
         ],
     )
-
-
-def _rows(values_yx: Floats) -> Grid:
-    """Rows of a grid with NaN as None, since JSON has no NaN."""
-    return [[x if math.isfinite(x) else None for x in row] for row in values_yx.tolist()]
 
 
 def _scale(surfaces: Sequence[SurfaceEntry], view: View) -> ScaleEntry:

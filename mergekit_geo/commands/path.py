@@ -25,7 +25,6 @@ from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.cache_key import kept_key
 from mergekit_geo.evaluation.losses import (
     data_entry,
-    estimate_entry,
     loss_entry,
     plan_losses,
     run_with,
@@ -272,8 +271,8 @@ def _measured(work: _Fitted, route: Route) -> PathMeasurements:
 
 def _saddle(pair: Pair) -> SaddleEntry | None:
     """The highest point of a path, where it lies between the ends."""
-    top = pair.barrier.loss.path_max
-    return SaddleEntry(t=top.t, loss=estimate_entry(top.estimate)) if 0 < top.t < 1 else None
+    top = pair.heights.loss.path_max
+    return SaddleEntry(t=top.t, loss=top.estimate) if 0 < top.t < 1 else None
 
 
 def _removed(before: BarrierEntry, after: BarrierEntry) -> float | None:

@@ -150,7 +150,7 @@ def _pushed(
     read_report(folder)
     from mergekit_geo.outputs.upload import upload
 
-    return PushMeasurements(**asdict(upload(folder, files, to, token, progress)))
+    return upload(folder, files, to, token, progress)
 
 
 def _link_warnings(folder: Path) -> list[str]:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mergekit_geo.connectivity.profile import Profile
-from mergekit_geo.evaluation.statistics import Estimate, estimate
+from mergekit_geo.evaluation.statistics import estimate
 from mergekit_geo.records.findings import Finding, finding, limit_of, percent
+from mergekit_geo.records.losses import Estimate
 from mergekit_geo.tasks.losses import Floats
 
 
@@ -57,7 +58,7 @@ class Heights:
     @property
     def size(self) -> float:
         """Mean loss of the ends."""
-        return (self.ends[0].value + self.ends[1].value) / 2
+        return (self.ends[0].number + self.ends[1].number) / 2
 
     @property
     def limit(self) -> float:
@@ -67,7 +68,7 @@ class Heights:
     def sentence(self, unit: str) -> str:
         """Whether there is a barrier, in words."""
         found = self.barrier.estimate
-        if math.isnan(found.value):
+        if found.value is None:
             return "no barrier can be given"
         if found.is_significant is None:
             return "too few documents to tell whether there is a barrier"
@@ -75,8 +76,8 @@ class Heights:
 
     def _wall(self, unit: str) -> str:
         found = self.barrier.estimate
-        kind = "a barrier" if found.value >= self.limit else "a negligible barrier"
-        share = f", {percent(found.value / self.size)} of the loss," if self.size else ""
+        kind = "a barrier" if found.number >= self.limit else "a negligible barrier"
+        share = f", {percent(found.number / self.size)} of the loss," if self.size else ""
         return f"{kind} of {_quantity(found, 1, unit)}{share} at t = {self.barrier.t:.2f}"
 
     def _dip(self, unit: str) -> str:
@@ -114,8 +115,8 @@ WORDS: dict[Finding, Callable[[Heights, str], str]] = {
 
 
 @dataclass(frozen=True)
-class Barrier:
-    """The barrier between two models on a path, in loss and error.
+class PathHeights:
+    """How high a path between two models is, in loss and error.
 
     Attributes:
         loss: In the loss: nats, or squared error for regression.
@@ -135,7 +136,7 @@ class Barrier:
         found = self.loss.barrier.estimate
         if found.is_significant is None:
             return math.nan
-        return max(found.value, 0.0) if found.is_significant else 0.0
+        return max(found.number, 0.0) if found.is_significant else 0.0
 
     def sentence(self, unit: str = "nats") -> str:
         """What was found in the loss, in words.
@@ -148,7 +149,7 @@ class Barrier:
         return self.loss.sentence(unit) + gaps
 
 
-def barrier(profile: Profile) -> Barrier:
+def path_heights(profile: Profile) -> PathHeights:
     """Heights of a path above its ends, in the loss and in the task's error.
 
     Example:
@@ -159,12 +160,12 @@ def barrier(profile: Profile) -> Barrier:
         >>> def arch(t):
         ...     return Losses(3 + 4 * t * (1 - t) * draw, np.ones(40), np.arange(40))
         >>> halves = Halves(np.arange(20), np.arange(20, 40))
-        >>> barrier(trace(arch, lambda losses: halves)).sentence()
+        >>> path_heights(trace(arch, lambda losses: halves)).sentence()
         'a barrier of 2.012 nats [1.946, 2.079], 67 % of the loss, at t = 0.50'
     """
     losses = list(profile.measured.values())
     wrong = [1 - found.score for found in losses if found.score is not None]
-    return Barrier(
+    return PathHeights(
         loss=_heights(profile, np.array([found.loss for found in losses])),
         error=_heights(profile, np.array(wrong)) if wrong else None,
         points=len(losses),
@@ -219,6 +220,6 @@ def _quantity(found: Estimate, sign: int, unit: str) -> str:
     assert found.low is not None, "significant without an interval"
     assert found.high is not None, "significant without an interval"
     low, high = sorted((sign * found.low, sign * found.high))
-    half = (high - low) / 2 or abs(found.value)
+    half = (high - low) / 2 or abs(found.number)
     digits = max(0, 1 - math.floor(math.log10(half)))
-    return f"{sign * found.value:.{digits}f} {unit} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{sign * found.number:.{digits}f} {unit} [{low:.{digits}f}, {high:.{digits}f}]"

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from mergekit_geo.connectivity.barrier import Barrier
-from mergekit_geo.connectivity.barrier import barrier as heights_of
+from mergekit_geo.connectivity.barrier import PathHeights, path_heights
 from mergekit_geo.connectivity.basins import Basins, basins
 from mergekit_geo.connectivity.paths import Route
 from mergekit_geo.connectivity.profile import Profile, trace
-from mergekit_geo.evaluation.losses import estimate_entry
 from mergekit_geo.evaluation.points import Walk
 from mergekit_geo.evaluation.split import Halves
-from mergekit_geo.evaluation.statistics import Estimate
+from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.findings import limit_of
+from mergekit_geo.records.losses import Estimate
 
 PAIR = 2
 
@@ -33,14 +31,14 @@ class Pair:
         second: Index of the model at t = 1.
         along: Kind of path.
         profile: Losses along it.
-        barrier: What they say.
+        heights: What they say.
     """
 
     first: int
     second: int
     along: str
     profile: Profile
-    barrier: Barrier
+    heights: PathHeights
 
 
 def measure_pairs(
@@ -65,7 +63,7 @@ def measure_pairs(
                 points=points,
                 most=max(points, most),
             )
-            found.append(Pair(i, j, route.name, profile, heights_of(profile)))
+            found.append(Pair(i, j, route.name, profile, path_heights(profile)))
     return found
 
 
@@ -84,7 +82,7 @@ def matrix_of(count: int, pairs: Sequence[Pair]) -> list[list[float]]:
     """(count, count) heights of the barriers between models, symmetric."""
     matrix = [[0.0] * count for _ in range(count)]
     for pair in pairs:
-        height = pair.barrier.height
+        height = pair.heights.height
         matrix[pair.first][pair.second] = matrix[pair.second][pair.first] = height
     return matrix
 
@@ -97,14 +95,14 @@ def threshold_of(losses: Sequence[float]) -> float:
 def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
     """The path between two models as the report has it."""
     names = walk.anchors[pair.first].name, walk.anchors[pair.second].name
-    return path_entry(names, pair.along, pair.profile, pair.barrier)
+    return path_entry(names, pair.along, pair.profile, pair.heights)
 
 
 def path_entry(
     names: tuple[str, str],
     along: str,
     profile: Profile,
-    barrier: Barrier,
+    heights: PathHeights,
     taken: float | None = None,
 ) -> BarrierEntry:
     """A path as the report has it: the curve on the report half, heights with intervals.
@@ -113,10 +111,10 @@ def path_entry(
         names: Of its ends.
         along: Kind of path.
         profile: Losses along it.
-        barrier: What they say.
+        heights: What they say.
         taken: t of the point that a merge took.
     """
-    loss, error = barrier.loss, barrier.error
+    loss, error = heights.loss, heights.error
     reported = [x.take(profile.halves.report) for x in profile.measured.values()]
     scores = [x.accuracy for x in reported if x.accuracy is not None]
     return BarrierEntry(
@@ -124,28 +122,23 @@ def path_entry(
         second=names[1],
         along=along,
         t=profile.t.tolist(),
-        loss=[finite(x.mean) for x in reported],
-        metric=[finite(score) for score in scores] or None,
-        barrier=estimate_entry(loss.barrier.estimate),
-        barrier_mean=estimate_entry(loss.barrier_mean.estimate),
-        error_barrier=None if error is None else estimate_entry(error.barrier.estimate),
-        t_max=finite(loss.barrier.t),
-        path_max=finite(loss.path_max.estimate.value),
-        path_mean=finite(loss.path_mean.value),
+        loss=[x.mean for x in reported],
+        metric=scores or None,
+        barrier=loss.barrier.estimate,
+        barrier_mean=loss.barrier_mean.estimate,
+        error_barrier=None if error is None else error.barrier.estimate,
+        t_max=loss.barrier.t,
+        path_max=loss.path_max.estimate.value,
+        path_mean=loss.path_mean.value,
         significant=_above_zero(loss.barrier.estimate),
-        verdict=barrier.sentence(),
+        verdict=heights.sentence(),
         taken=taken,
-        dip=estimate_entry(loss.dip.estimate),
-        t_dip=finite(loss.dip.t),
-        threshold=finite(loss.limit),
-        documents=loss.barrier.estimate.documents,
+        dip=loss.dip.estimate,
+        t_dip=loss.dip.t,
+        threshold=loss.limit,
+        documents=mean_loss(reported[0]).documents,
     )
 
 
 def _above_zero(found: Estimate) -> bool | None:
     return None if found.low is None else found.low > 0
-
-
-def finite(value: float) -> float | None:
-    """A finite number as it is, and None for any other: JSON has no NaN."""
-    return float(value) if math.isfinite(value) else None

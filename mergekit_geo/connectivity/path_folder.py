@@ -14,12 +14,13 @@ from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import checkpoint_digest
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.checkpoints.sources import Source, pinned
+from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.config import FITTED, Fitting
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
 from mergekit_geo.outputs.folder import CURVES, measurement
 from mergekit_geo.outputs.writer import save_tensors
+from mergekit_geo.records.model import Source
 from mergekit_geo.records.path import PATH_VERSION, EndEntry, PathRecord
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ class PathFolder:
     def references(self) -> list[str]:
         """The ends as a user would name them."""
         return [
-            end.reference or Source(end.name, end.revision, None).pinned for end in self.record.ends
+            end.reference or Source(name=end.name, revision=end.revision).pinned
+            for end in self.record.ends
         ]
 
     def route(self) -> Route:

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from mergekit_geo.curvature.suite import Survey
     from mergekit_geo.evaluation.losses import Data, LossPlan
     from mergekit_geo.evaluation.objective import Objective, TaskObjective
-    from mergekit_geo.evaluation.statistics import Estimate
     from mergekit_geo.records.curvature import QuotientsEntry, SharpnessEntry
-    from mergekit_geo.records.losses import DifferenceEntry
+    from mergekit_geo.records.losses import DifferenceEntry, Estimate
 
 FEWEST_EXAMPLES = 8
 

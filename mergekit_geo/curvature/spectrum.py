@@ -20,6 +20,7 @@ import torch
 from mergekit_geo.curvature.lanczos import Product, lanczos, random_start
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.modules.vectors import Floats
+from mergekit_geo.records.curvature import Spectrum
 
 LEVEL = 0.95
 SAME = 1e-6
@@ -49,32 +50,6 @@ class Quadrature:
         return np.concatenate(([0.0], np.cumsum(self.weights)))[below]
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """The cumulative distribution of the eigenvalues.
-
-    Attributes:
-        eigenvalues: (p,) positions, ascending, from the smallest node to the largest.
-        cumulative: (p,) share of the eigenvalues up to each, mean over the probes. It is a step
-            function, right at the nodes to about half a step.
-        low: (p,) lower end of its pointwise 95 % band (Student's t over the probes), within [0, 1];
-            None with a single probe.
-        high: (p,) upper end.
-        trace: Sum of the eigenvalues that the probes imply, as rough as Hutchinson's with a product
-            for each: see `xtrace`.
-        probes: Number of random starts.
-        steps: Of Lanczos: the most nodes of a probe.
-    """
-
-    eigenvalues: Floats
-    cumulative: Floats
-    low: Floats | None
-    high: Floats | None
-    trace: float
-    probes: int
-    steps: int
-
-
 def probe(product: Product, size: int, dtype: torch.dtype, steps: int, seed: int) -> Quadrature:
     """The quadrature of one random start.
 
@@ -98,12 +73,11 @@ def probe(product: Product, size: int, dtype: torch.dtype, steps: int, seed: int
     return Quadrature(krylov.values, krylov.weights)
 
 
-def spectrum(quadratures: Sequence[Quadrature], size: int, points: int = 101) -> Spectrum:
+def spectrum(quadratures: Sequence[Quadrature], points: int = 101) -> Spectrum:
     """The distribution that several probes tell of.
 
     Args:
         quadratures: Of different seeds.
-        size: n.
         points: Of the grid, at most.
 
     Raises:
@@ -111,18 +85,23 @@ def spectrum(quadratures: Sequence[Quadrature], size: int, points: int = 101) ->
 
     Example:
         >>> halves = Quadrature(np.array([1.0, 3.0]), np.array([0.5, 0.5]))
-        >>> found = spectrum([halves, halves], size=4)
-        >>> found.eigenvalues.tolist(), found.cumulative.tolist(), found.trace
-        ([1.0, 3.0], [0.5, 1.0], 8.0)
+        >>> found = spectrum([halves, halves])
+        >>> found.eigenvalues, found.cumulative, found.probes
+        ([1.0, 3.0], [0.5, 1.0], 2)
     """
     if not quadratures:
         raise ArgumentError("a spectrum of no probes: expected at least 1")
     eigenvalues = _grid(np.concatenate([one.nodes for one in quadratures]), points)
     rows = np.stack([one.cumulative(eigenvalues) for one in quadratures])
     low, high = _band(rows)
-    mean = float(np.mean([one.mean for one in quadratures]))
-    steps = max(len(one.nodes) for one in quadratures)
-    return Spectrum(eigenvalues, rows.mean(axis=0), low, high, size * mean, len(quadratures), steps)
+    return Spectrum(
+        eigenvalues=eigenvalues.tolist(),
+        cumulative=rows.mean(axis=0).tolist(),
+        low=None if low is None else low.tolist(),
+        high=None if high is None else high.tolist(),
+        probes=len(quadratures),
+        steps=max(len(one.nodes) for one in quadratures),
+    )
 
 
 def _grid(nodes: Floats, points: int) -> Floats:

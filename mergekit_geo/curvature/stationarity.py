@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +17,10 @@ from mergekit_geo.curvature.levels import GROUPS
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.evaluation.statistics import LEVEL, POWER
 from mergekit_geo.modules.vectors import inner, norm
+from mergekit_geo.records.curvature import Escape, Stationarity
 from mergekit_geo.records.findings import limit_of, sized
 
 Floats = NDArray[np.float64]
-
-NOT_STATIONARY, SADDLE = "not stationary", "saddle"
-NO_NEGATIVE_CURVATURE, NOT_MEASURED = "no negative curvature", "not measured"
-CANNOT_TELL = "cannot tell"
 
 ERRORS = 2.0
 """Standard errors above zero from which a squared norm is told from zero: without a gradient it is
@@ -95,28 +92,6 @@ class GroupGradients:
         )
 
 
-@dataclass(frozen=True)
-class Escape:
-    """The best step along a direction.
-
-    Attributes:
-        step: Signed length along the unit vector; 0 where none lowers the loss.
-        loss: There.
-        change: Of the loss; 0 or below.
-        held_out: Change of the held-out loss; None without one.
-    """
-
-    step: float
-    loss: float
-    change: float
-    held_out: float | None
-
-    @property
-    def lowered(self) -> bool | None:
-        """Whether the step lowers the held-out loss; None without one."""
-        return None if self.held_out is None else self.held_out < 0
-
-
 def escape(
     loss: MeanLoss,
     v_min: Tensor,
@@ -144,23 +119,7 @@ def escape(
             losses[step] = loss.value()
     best = min((step for step in losses if math.isfinite(losses[step])), key=losses.__getitem__)
     elsewhere = None if held_out is None else _change(held_out, v_min, best / unit)
-    return Escape(best, losses[best], losses[best] - at, elsewhere)
-
-
-@dataclass(frozen=True)
-class Stationarity:
-    """Verdict on a point; never that it is a minimum, which no measurement shows.
-
-    Attributes:
-        kind: `not stationary`, `saddle`, `no negative curvature`, `cannot tell` or `not measured`.
-        sentence: The same in words, with the numbers it rests on.
-        detectable: The gain of a step down the gradient that would have been detected; None where
-            the gradient was not measured.
-    """
-
-    kind: str
-    sentence: str
-    detectable: float | None = None
+    return Escape(step=best, change=losses[best] - at, held_out=elsewhere)
 
 
 def verdict(
@@ -207,20 +166,22 @@ def verdict(
     top, bottom, slack = _number(lambda_max), _number(lambda_min), _number(residual)
     gain = _gain(_number(squared_norm), _number(squared_norm_error), top)
     if math.isnan(gain):
-        return Stationarity(NOT_MEASURED, "needs λ_max and the gradients of three batches")
+        return Stationarity(
+            kind="not measured", sentence="needs λ_max and the gradients of three batches"
+        )
     limit = limit_of(loss)
     least = _detectable(_number(squared_norm_error), top, groups or GROUPS)
     if gain > (MATERIAL * abs(loss) if loss_error is None else min(loss_error, limit)):
         promise = "without end" if math.isinf(gain) else f"by {gain:.2g}"
         text = f"not stationary: a step down the gradient promises to lower the loss {promise}"
-        return Stationarity(NOT_STATIONARY, text, least)
+        return Stationarity(kind="not stationary", sentence=text, detectable=least)
     if least > limit:
-        return Stationarity(CANNOT_TELL, _unseen(least, loss), least)
+        return Stationarity(kind="cannot tell", sentence=_unseen(least, loss), detectable=least)
     if math.isnan(bottom + slack):
         text = f"{_seen(least, loss)}; λ_min was not measured"
-        return Stationarity(NOT_MEASURED, text, least)
+        return Stationarity(kind="not measured", sentence=text, detectable=least)
     found = _by_curvature(bottom, slack, TAU * abs(top), steps, lowered, error)
-    return replace(found, detectable=least)
+    return found.model_copy(update={"detectable": least})
 
 
 def _detectable(error: float, lambda_max: float, groups: int) -> float:
@@ -274,15 +235,19 @@ def _by_curvature(
 ) -> Stationarity:
     found = f"{lambda_min:.3g} ± {max(residual, error or 0.0):.1g}"
     if lambda_min + residual >= -tau:
-        return Stationarity(NO_NEGATIVE_CURVATURE, f"no negative curvature found in {steps} steps")
+        return Stationarity(
+            kind="no negative curvature", sentence=f"no negative curvature found in {steps} steps"
+        )
     if lowered is None:
         text = f"negative curvature {found}, and no held-out loss to see whether it goes down there"
-        return Stationarity(NOT_MEASURED, text)
+        return Stationarity(kind="not measured", sentence=text)
     if not lowered:
         text = f"no negative curvature found in {steps} steps that other examples share"
-        return Stationarity(NO_NEGATIVE_CURVATURE, f"{text}: {found} on the sample alone")
+        return Stationarity(
+            kind="no negative curvature", sentence=f"{text}: {found} on the sample alone"
+        )
     text = f"a saddle: along a direction of curvature {found} a step lowers the held-out loss"
-    return Stationarity(SADDLE, text)
+    return Stationarity(kind="saddle", sentence=text)
 
 
 def _total(parts: Sequence[Tensor]) -> Tensor:

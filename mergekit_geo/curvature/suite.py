@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -23,22 +22,22 @@ from mergekit_geo.curvature.quotients import quotients
 from mergekit_geo.curvature.spectrum import Quadrature, probe, spectrum
 from mergekit_geo.curvature.stationarity import GroupGradients, escape, verdict
 from mergekit_geo.curvature.trace import hutchinson, xtrace
-from mergekit_geo.evaluation.losses import estimate_entry, run_with
+from mergekit_geo.evaluation.losses import run_with
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.modules.vectors import norm
 from mergekit_geo.records.curvature import (
     AscentEntry,
     CurvatureEntry,
     EigenvalueEntry,
-    EscapeEntry,
+    Escape,
     ExtremesEntry,
     ProbeEntry,
     QuotientsEntry,
     SharpnessEntry,
     SlopeEntry,
-    SpectrumEntry,
-    StationarityEntry,
-    TraceEntry,
+    Spectrum,
+    Stationarity,
+    Trace,
 )
 from mergekit_geo.records.record import Record
 from mergekit_geo.tasks.losses import Losses
@@ -105,7 +104,7 @@ class Survey:
         extremes = self._curvature_found().extremes
         ascent = self._ascent_of_level()
         trace = self._trace_of_level()
-        spectrum_found = self._spectrum_of_level(slope)
+        spectrum_found = self._spectrum_of_level()
         return SharpnessEntry(
             model=name,
             role=role,
@@ -150,7 +149,7 @@ class Survey:
             ("curvature", CurvatureEntry),
         ]
         parts += [("ascent", AscentEntry)] * bool(level.ascent_steps)
-        parts += [("trace", TraceEntry)] * bool(level.trace_products)
+        parts += [("trace", Trace)] * bool(level.trace_products)
         return parts + [(f"probe {i}", ProbeEntry) for i in range(level.probes)]
 
     def _key(self, name: str) -> str:
@@ -180,7 +179,7 @@ class Survey:
             squared_norm_error=groups.standard_error,
             parameter_norm=norm(loss.weights.vector()),
             logit_norm=logits.mean,
-            one_step=finite(one_step(loss, groups.gradient, groups.loss, self.radii.rho)),
+            one_step=one_step(loss, groups.gradient, groups.loss, self.radii.rho),
             groups=groups.groups,
         )
 
@@ -255,16 +254,15 @@ class Survey:
     def _along(self, top: Tensor | None) -> float | None:
         if top is None:
             return None
-        return finite(along(self._loss, top, self._groups.loss, self.radii.rho))
+        return along(self._loss, top, self._groups.loss, self.radii.rho)
 
-    def _escape(self, bottom: Tensor | None, value: float) -> EscapeEntry | None:
+    def _escape(self, bottom: Tensor | None, value: float) -> Escape | None:
         if bottom is None or value >= 0:
             return None
         other = None
         if self.held_out is not None:
             other = MeanLoss(self._loss.model, self.held_out.pieces(), self.spend)
-        found = escape(self._loss, bottom, self._groups.loss, held_out=other)
-        return EscapeEntry(step=found.step, change=found.change, held_out=found.held_out)
+        return escape(self._loss, bottom, self._groups.loss, held_out=other)
 
     def _ascent_of_level(self) -> AscentEntry | None:
         if not self.level.ascent_steps:
@@ -275,12 +273,10 @@ class Survey:
         loss, groups, radii, level = self._loss, self._groups, self.radii, self.level
         scale = loss.weights.vector().abs()
 
-        def climb(rho: float, scale: Tensor | None) -> float | None:
-            return finite(
-                projected_ascent(
-                    loss, groups.gradient, groups.loss, rho,
-                    steps=level.ascent_steps, restarts=level.restarts, seed=self.seed, scale=scale,
-                )
+        def climb(rho: float, scale: Tensor | None) -> float:
+            return projected_ascent(
+                loss, groups.gradient, groups.loss, rho,
+                steps=level.ascent_steps, restarts=level.restarts, seed=self.seed, scale=scale,
             )  # fmt: skip
 
         mean = average_sharpness(
@@ -289,27 +285,21 @@ class Survey:
         return AscentEntry(
             ascent=climb(radii.rho, None),
             adaptive_worst=climb(radii.adaptive, scale),
-            adaptive_mean=finite(mean.value),
+            adaptive_mean=mean.value,
             adaptive_error=mean.standard_error,
         )
 
-    def _trace_of_level(self) -> TraceEntry | None:
+    def _trace_of_level(self) -> Trace | None:
         if not self.level.trace_products:
             return None
-        return self._recall("trace", TraceEntry, self._trace)
+        return self._recall("trace", Trace, self._trace)
 
-    def _trace(self) -> TraceEntry:
+    def _trace(self) -> Trace:
         products, weights = self.level.trace_products, self._loss.weights
         estimate = xtrace if self._fits(products) else hutchinson
-        found = estimate(self._hessian.product, weights.size, weights.dtype, products, self.seed)
-        return TraceEntry(
-            value=found.value,
-            standard_error=found.standard_error,
-            products=found.products,
-            method=found.method,
-        )
+        return estimate(self._hessian.product, weights.size, weights.dtype, products, self.seed)
 
-    def _spectrum_of_level(self, slope: SlopeEntry) -> SpectrumEntry | None:
+    def _spectrum_of_level(self) -> Spectrum | None:
         if not self.level.probes:
             return None
         probes = [
@@ -317,26 +307,13 @@ class Survey:
             for i in range(self.level.probes)
         ]
         quadratures = [Quadrature(np.array(p.nodes), np.array(p.weights)) for p in probes]
-        found = spectrum(quadratures, slope.parameters)
-        return SpectrumEntry(
-            eigenvalues=found.eigenvalues.tolist(),
-            cumulative=found.cumulative.tolist(),
-            low=None if found.low is None else found.low.tolist(),
-            high=None if found.high is None else found.high.tolist(),
-            probes=found.probes,
-            steps=found.steps,
-        )
+        return spectrum(quadratures)
 
     def _probe(self, index: int) -> ProbeEntry:
         weights, steps = self._loss.weights, self.level.probe_steps
         seed = self.seed * self.level.probes + index
         found = probe(self._hessian.product, weights.size, weights.dtype, steps, seed)
         return ProbeEntry(nodes=found.nodes.tolist(), weights=found.weights.tolist())
-
-
-def finite(value: float) -> float | None:
-    """A finite number as it is, and None for any other: JSON has no infinity."""
-    return value if math.isfinite(value) else None
 
 
 def _largest_rise(
@@ -364,15 +341,14 @@ def _eigenvalue(
         residual=float(found.residuals[index]),
         converged=bool(found.converged(TOLERANCE)[index]),
         half=half,
-        sampling=sure and estimate_entry(sure),
+        sampling=sure and sure.estimate,
         error=sure and sure.error,
     )
 
 
-def _stationarity(slope: SlopeEntry, extremes: ExtremesEntry) -> StationarityEntry:
+def _stationarity(slope: SlopeEntry, extremes: ExtremesEntry) -> Stationarity:
     smallest, escaped = extremes.smallest, extremes.escape
-    held_out = None if escaped is None else escaped.held_out
-    found = verdict(
+    return verdict(
         loss=slope.loss,
         loss_error=slope.loss_error,
         squared_norm=slope.squared_norm,
@@ -382,11 +358,6 @@ def _stationarity(slope: SlopeEntry, extremes: ExtremesEntry) -> StationarityEnt
         residual=None if smallest is None else smallest.residual,
         error=None if smallest is None else smallest.uncertainty,
         steps=extremes.steps,
-        lowered=None if held_out is None else held_out < 0,
+        lowered=None if escaped is None else escaped.lowered,
         groups=slope.groups,
-    )
-    return StationarityEntry(
-        kind=found.kind,
-        sentence=found.sentence,
-        detectable=found.detectable,
     )

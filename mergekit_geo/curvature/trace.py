@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,27 +19,11 @@ from torch import Tensor
 from mergekit_geo.curvature.lanczos import Product, multiply, rounding
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.modules.vectors import Floats, coordinates, norm, orthogonalise
+from mergekit_geo.records.curvature import Trace
 
 FEWEST_PRODUCTS = 4
 LEAST = 1e-6
 """Squared length of the outer part of a test vector, as a share: guards a division by zero."""
-
-
-@dataclass(frozen=True)
-class Trace:
-    """An estimate of a trace.
-
-    Attributes:
-        value: The estimate.
-        standard_error: Over the random vectors; 0 where the value is exact.
-        products: How many were taken; fewer than allowed where fewer tell all.
-        method: `XTrace`, `Hutchinson` or `exact`.
-    """
-
-    value: float
-    standard_error: float
-    products: int
-    method: str
 
 
 def xtrace(product: Product, size: int, dtype: torch.dtype, products: int, seed: int) -> Trace:
@@ -121,7 +104,7 @@ def _diagonal_sum(product: Product, size: int, dtype: torch.dtype) -> Trace:
         unit = torch.zeros(size, dtype=dtype)
         unit[index] = 1.0
         total += float(multiply(product, unit)[index])
-    return Trace(total, 0.0, size, "exact")
+    return Trace(value=total, standard_error=0.0, products=size, method="exact")
 
 
 def _sphere(size: int, dtype: torch.dtype, count: int, seed: int) -> Iterator[Tensor]:
@@ -191,4 +174,5 @@ def _lost(factor_rk: Floats) -> Floats:
 def _mean(estimates: Floats, products: int, method: str) -> Trace:
     count = len(estimates)
     error = float(estimates.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    return Trace(float(estimates.mean()), error, products, method)
+    value = float(estimates.mean())
+    return Trace(value=value, standard_error=error, products=products, method=method)

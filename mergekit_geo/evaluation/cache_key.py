@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.content import loaded_files
 from mergekit_geo.checkpoints.origin import versions
-from mergekit_geo.checkpoints.sources import sources_of
+from mergekit_geo.checkpoints.sources import parts_of
 from mergekit_geo.config.data import EvalData
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def kept_key(
 
 def model_key(checkpoint: Checkpoint) -> list[object]:
     """A key that changes when a checkpoint's weights do, or a file beside them that is loaded."""
-    folders = [source.folder for source in sources_of(checkpoint)]
+    folders = [part.folder for part in parts_of(checkpoint)]
     return [checkpoint.identity(), [folder and loaded_files(folder) for folder in folders]]
 
 

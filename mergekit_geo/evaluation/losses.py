@@ -15,14 +15,13 @@ from mergekit_geo.config.data import BUILTIN, EvalData
 from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.evaluation.failures import failure, is_named
 from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.losses import DataEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.evaluation.evaluation import Sample
     from mergekit_geo.evaluation.objective import FunctionObjective, Objective
-    from mergekit_geo.evaluation.statistics import Estimate
     from mergekit_geo.tasks.losses import Losses
 
     Data = EvalData | FunctionObjective | None
@@ -237,13 +236,14 @@ def loss_entry(name: str, role: Role, losses: Losses, sample: Sample | None) -> 
     """One model's loss, its metric, and how sure they are."""
     from mergekit_geo.evaluation.statistics import mean_loss, mean_score
 
-    found, score = mean_loss(losses), mean_score(losses)
+    mean, score = mean_loss(losses), mean_score(losses)
+    found = mean.estimate
     task = sample.objective.task.name if sample else ""
-    perplexity = math.exp(min(found.value, LARGEST_EXPONENT)) if task == "causal-lm" else None
+    perplexity = math.exp(min(mean.value, LARGEST_EXPONENT)) if task == "causal-lm" else None
     return LossEntry(
         model=name,
         role=role,
-        loss=found.value,
+        loss=mean.value,
         low=found.low,
         high=found.high,
         perplexity=perplexity,
@@ -279,26 +279,15 @@ def difference(name: str, output: Losses, other: Losses) -> DifferenceEntry:
     from mergekit_geo.evaluation.statistics import paired_difference, paired_score
 
     score, f1 = paired_score(output, other), paired_f1(output, other)
-    found = paired_difference(output, other)
+    mean = paired_difference(output, other)
+    found = mean.estimate
     return DifferenceEntry(
         model=name,
-        value=found.value,
+        value=mean.value,
         low=found.low,
         high=found.high,
         significant=found.is_significant,
         detectable=found.detectable,
-        metric=score and estimate_entry(score),
-        macro_f1=f1 and estimate_entry(f1),
+        metric=score,
+        macro_f1=f1,
     )
-
-
-def estimate_entry(found: Estimate) -> EstimateEntry:
-    """Convert an estimate to the report's entry."""
-    numbers = (found.value, found.low, found.high, found.detectable)
-    value, low, high, detectable = (None if n is None else _finite(n) for n in numbers)
-    return EstimateEntry(value=value, low=low, high=high, detectable=detectable)
-
-
-def _finite(value: float) -> float | None:
-    """A finite number as it is, and None for any other: JSON has no NaN."""
-    return float(value) if math.isfinite(value) else None

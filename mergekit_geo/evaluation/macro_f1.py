@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from mergekit_geo.evaluation.statistics import FEWEST_DOCUMENTS, Estimate, around
+from mergekit_geo.evaluation.statistics import FEWEST_DOCUMENTS, around
+from mergekit_geo.records.losses import Estimate
 from mergekit_geo.tasks.losses import Answers, Floats, Indices, Losses
 
 
@@ -29,8 +30,8 @@ def paired_f1(first: Losses, second: Losses) -> Estimate | None:
         >>> def losses(answers):
         ...     return Losses(np.zeros(12), np.ones(12), ids, None, answers)
         >>> found = paired_f1(losses(right), losses(wrong))
-        >>> round(found.value, 3), round(found.error, 3)
-        (0.162, 0.118)
+        >>> round(found.value, 3), round(found.low, 3)
+        (0.162, -0.098)
     """
     if first.answers is None or second.answers is None:
         return None
@@ -40,7 +41,7 @@ def paired_f1(first: Losses, second: Losses) -> Estimate | None:
     weight_d = weight_d[weight_d > 0]
     count = len(weight_d)
     if count < FEWEST_DOCUMENTS:
-        return Estimate(value, None, None, count)
+        return Estimate(value=value, low=None, high=None)
     shift_d = _without_each(first.answers, document) - _without_each(second.answers, document)
     shift_d = shift_d[np.isfinite(shift_d)] - value
     return around(value, math.sqrt((1 - 1 / count) * (shift_d @ shift_d)), weight_d)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from mergekit_geo.records.losses import Estimate
 from mergekit_geo.tasks.losses import Floats, Indices, Losses
 
 FEWEST_DOCUMENTS = 5
@@ -14,42 +15,41 @@ LEVEL = 0.95
 POWER = 0.8
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number and how far it can be trusted.
+@dataclass(frozen=True, eq=False)
+class DocumentMean:
+    """A weighted mean of one number an example, and how much it changes from document to document.
 
     Attributes:
-        value: The estimate.
-        low: Lower end of its 95 % interval; None with too few documents for one, or where a value
-            is not finite.
-        high: Upper end.
-        documents: How many documents it rests on.
-        error: Standard error; None where there is no interval.
-        detectable: The smallest size of such a quantity that would be told from zero four times in
-            five (two-sided 5 %, power 80 %): 2.8 standard errors, more with few documents.
+        value: The mean.
+        error: Its standard error; None with too few documents, or where a value is not finite.
+        totals: (n,) weight of each document that has some.
     """
 
     value: float
-    low: float | None
-    high: float | None
-    documents: int
-    error: float | None = None
-    detectable: float | None = None
+    error: float | None
+    totals: Floats
 
     @property
-    def is_significant(self) -> bool | None:
-        """Whether the interval excludes zero; None without an interval."""
-        if self.low is None or self.high is None:
-            return None
-        return self.low > 0 or self.high < 0
+    def documents(self) -> int:
+        """How many documents it rests on."""
+        return len(self.totals)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean with its interval."""
+        if self.error is None:
+            return Estimate(value=self.value, low=None, high=None)
+        if self.error == 0:
+            return Estimate(value=self.value, low=self.value, high=self.value, detectable=0.0)
+        return around(self.value, self.error, self.totals)
 
 
-def mean_loss(losses: Losses) -> Estimate:
-    """Mean loss per token with its interval."""
-    return estimate(losses.loss, losses.weight, losses.document)
+def mean_loss(losses: Losses) -> DocumentMean:
+    """Mean loss per token."""
+    return document_mean(losses.loss, losses.weight, losses.document)
 
 
-def paired_difference(first: Losses, second: Losses) -> Estimate:
+def paired_difference(first: Losses, second: Losses) -> DocumentMean:
     """Mean loss of the first minus that of the second, on the same examples.
 
     Args:
@@ -57,7 +57,7 @@ def paired_difference(first: Losses, second: Losses) -> Estimate:
         second: Losses of the other, same examples in the same order.
     """
     assert np.array_equal(first.document, second.document), "not the same examples"
-    return estimate(first.loss - second.loss, first.weight, first.document)
+    return document_mean(first.loss - second.loss, first.weight, first.document)
 
 
 def mean_score(losses: Losses) -> Estimate | None:
@@ -88,12 +88,12 @@ def estimate_share(values: Floats, weights: Floats, document: Indices) -> Estima
         >>> round(found.low, 3), found.high
         (0.905, 1.0)
     """
-    found = estimate(values, weights, document)
-    if found.error != 0:
-        return found
-    unseen = 1 - (1 - LEVEL) ** (1 / found.documents)
-    low, high = max(found.value - unseen, -1.0), min(found.value + unseen, 1.0)
-    return replace(found, low=low, high=high, detectable=1 - (1 - POWER) ** (1 / found.documents))
+    mean = document_mean(values, weights, document)
+    if mean.error != 0:
+        return mean.estimate
+    unseen, detectable = (1 - (1 - p) ** (1 / mean.documents) for p in (LEVEL, POWER))
+    low, high = max(mean.value - unseen, -1.0), min(mean.value + unseen, 1.0)
+    return Estimate(value=mean.value, low=low, high=high, detectable=detectable)
 
 
 def estimate(values: Floats, weights: Floats, document: Indices) -> Estimate:
@@ -116,15 +116,25 @@ def estimate(values: Floats, weights: Floats, document: Indices) -> Estimate:
         >>> found.value, round(found.low, 2), round(found.high, 2)
         (3.0, 1.04, 4.96)
     """
+    return document_mean(values, weights, document).estimate
+
+
+def document_mean(values: Floats, weights: Floats, document: Indices) -> DocumentMean:
+    """The weighted mean that `estimate` gives an interval to, with its standard error.
+
+    Args:
+        values: (n,) number of each example.
+        weights: (n,) what each counts, such as its tokens.
+        document: (n,) index of the document each is from, from 0; numbers may be left out.
+    """
     totals, sums = _per_document(weights, document), _per_document(weights * values, document)
     totals, sums = totals[totals > 0], sums[totals > 0]
-    count, value = len(totals), float(sums.sum() / totals.sum())
-    if not math.isfinite(value) or count < FEWEST_DOCUMENTS:
-        return Estimate(value, None, None, count)
+    value = float(sums.sum() / totals.sum())
+    if not math.isfinite(value) or len(totals) < FEWEST_DOCUMENTS:
+        return DocumentMean(value, None, totals)
     if np.ptp(values) == 0:
-        same = float(values[0])
-        return Estimate(same, same, same, count, 0.0, 0.0)
-    return around(value, _error(totals, sums), totals)
+        return DocumentMean(float(values[0]), 0.0, totals)
+    return DocumentMean(value, _error(totals, sums), totals)
 
 
 def around(value: float, error: float, totals: Floats) -> Estimate:
@@ -140,7 +150,7 @@ def around(value: float, error: float, totals: Floats) -> Estimate:
     freedom = degrees_of_freedom(totals / totals.sum())
     margin = error * float(stdtrit(freedom, (1 + LEVEL) / 2))
     detectable = margin + error * float(stdtrit(freedom, POWER))
-    return Estimate(value, value - margin, value + margin, len(totals), error, detectable)
+    return Estimate(value=value, low=value - margin, high=value + margin, detectable=detectable)
 
 
 def _per_document(values: Floats, document: Indices) -> Floats:

@@ -15,7 +15,7 @@ Measure = Callable[[int, float, float], Losses]
 
 
 @dataclass(frozen=True)
-class Surface:
+class Scan:
     """The loss on a grid.
 
     Attributes:
@@ -31,7 +31,7 @@ class Surface:
     metric_yx: Floats | None
 
 
-def scan(x: Floats, y: Floats, measure: Measure) -> Surface:
+def scan(x: Floats, y: Floats, measure: Measure) -> Scan:
     """Measure the loss at every point, row by row.
 
     Args:
@@ -52,7 +52,7 @@ def scan(x: Floats, y: Floats, measure: Measure) -> Surface:
     ]
     shape = len(y), len(x)
     metrics = [losses.accuracy for losses in found if losses.accuracy is not None]
-    return Surface(
+    return Scan(
         x,
         y,
         np.array([losses.mean for losses in found]).reshape(shape),

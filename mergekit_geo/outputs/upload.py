@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from mergekit_geo.errors import PushError
 from mergekit_geo.outputs.destination import Destination
 from mergekit_geo.outputs.push_errors import LOG_IN, push_errors
 from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.records.push import PushMeasurements
 from mergekit_geo.units import in_gigabytes
 
 WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
@@ -25,31 +25,6 @@ WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.inde
 
 OF_THE_HUB = ".gitattributes"
 HIDDEN = (".*", "*/.*")
-
-
-@dataclass(frozen=True)
-class Uploaded:
-    """What is on the Hub now.
-
-    Attributes:
-        repo: `org/name`.
-        commit: Its commit, which holds every file with the size and hash that it has on the disk.
-        url: Where to look at it.
-        pull_request: Its address, where one was opened.
-        files: How many were compared.
-        size: Their bytes.
-        removed: Weights of an earlier model, which the commit removed.
-        others: Files of the repository that are not the output's.
-    """
-
-    repo: str
-    commit: str
-    url: str
-    pull_request: str | None
-    files: int
-    size: int
-    removed: list[str]
-    others: list[str]
 
 
 def check_access(to: Destination, token: str | None = None) -> None:
@@ -71,7 +46,7 @@ def upload(
     to: Destination,
     token: str | None = None,
     progress: Progress | None = None,
-) -> Uploaded:
+) -> PushMeasurements:
     """Push files of a folder, and compare what arrived with what is on the disk.
 
     An upload that breaks off is gone on with by the same call: what the Hub has, it is not sent
@@ -101,7 +76,7 @@ def upload(
         if found := differences(local, there, told.advance):
             raise _other_content(found, to, folder)
     names = {file.path for file in there}
-    return Uploaded(
+    return PushMeasurements(
         repo=repo,
         commit=commit.oid,
         url=commit.pr_url or _address(repo, to.revision),

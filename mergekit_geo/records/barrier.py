@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mergekit_geo.records.losses import EstimateEntry, LossEntry
+from mergekit_geo.records.losses import Estimate, Finite, LossEntry
 from mergekit_geo.records.record import Record
 
 
@@ -35,20 +35,20 @@ class BarrierEntry(Record):
     second: str
     along: str
     t: list[float]
-    loss: list[float | None]
-    metric: list[float | None] | None
-    barrier: EstimateEntry
-    barrier_mean: EstimateEntry
-    error_barrier: EstimateEntry | None
-    t_max: float | None
-    path_max: float | None
-    path_mean: float | None
+    loss: list[Finite]
+    metric: list[Finite] | None
+    barrier: Estimate
+    barrier_mean: Estimate
+    error_barrier: Estimate | None
+    t_max: Finite
+    path_max: Finite
+    path_mean: Finite
     significant: bool | None
     verdict: str
     taken: float | None = None
-    dip: EstimateEntry | None = None
-    t_dip: float | None = None
-    threshold: float | None = None
+    dip: Estimate | None = None
+    t_dip: Finite = None
+    threshold: Finite = None
     documents: int | None = None
 
 
@@ -64,7 +64,7 @@ class BarrierMeasurements(Record):
     """
 
     pairs: list[BarrierEntry]
-    matrix: list[list[float | None]]
+    matrix: list[list[Finite]]
     basins: list[list[str]]
     threshold: float
     losses: list[LossEntry]

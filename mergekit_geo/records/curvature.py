@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry
+from mergekit_geo.records.losses import DifferenceEntry, Estimate, Finite
 from mergekit_geo.records.record import Record
 
 CAVEATS = (
@@ -55,7 +55,7 @@ class SlopeEntry(Record):
     squared_norm_error: float | None
     parameter_norm: float
     logit_norm: float | None
-    one_step: float | None
+    one_step: Finite
     groups: int | None = None
 
 
@@ -77,7 +77,7 @@ class EigenvalueEntry(Record):
     residual: float
     converged: bool
     half: float | None = None
-    sampling: EstimateEntry | None = None
+    sampling: Estimate | None = None
     error: float | None = None
 
     @property
@@ -91,18 +91,23 @@ class EigenvalueEntry(Record):
         return max(self.error, self.residual, abs(self.sampling.value - self.value))
 
 
-class EscapeEntry(Record):
-    """A step along the eigenvector of the smallest eigenvalue.
+class Escape(Record):
+    """The best step along the eigenvector of the smallest eigenvalue.
 
     Attributes:
-        step: Signed length in weight space, chosen on the sample.
-        change: Of the loss on the sample.
+        step: Signed length in weight space, chosen on the sample; 0 where none lowers the loss.
+        change: Of the loss on the sample; 0 or below.
         held_out: Of the loss on other documents; null without them.
     """
 
     step: float
     change: float
     held_out: float | None
+
+    @property
+    def lowered(self) -> bool | None:
+        """Whether the step lowers the held-out loss; None without one."""
+        return None if self.held_out is None else self.held_out < 0
 
 
 class ExtremesEntry(Record):
@@ -127,8 +132,8 @@ class ExtremesEntry(Record):
     reason: str
     step: float | None
     step_error: float | None
-    along: float | None
-    escape: EscapeEntry | None
+    along: Finite
+    escape: Escape | None
 
 
 class AscentEntry(Record):
@@ -141,19 +146,19 @@ class AscentEntry(Record):
         adaptive_error: Its standard error.
     """
 
-    ascent: float | None
-    adaptive_worst: float | None
-    adaptive_mean: float | None
+    ascent: Finite
+    adaptive_worst: Finite
+    adaptive_mean: Finite
     adaptive_error: float | None
 
 
-class TraceEntry(Record):
-    """Sum of the Hessian's eigenvalues.
+class Trace(Record):
+    """Sum of the Hessian's eigenvalues, estimated.
 
     Attributes:
         value: The estimate.
-        standard_error: Over the random vectors.
-        products: Hessian-vector products taken.
+        standard_error: Over the random vectors; 0 where the value is exact.
+        products: Hessian-vector products taken; fewer than allowed where fewer tell all.
         method: `XTrace` (Epperly 2024), `Hutchinson`, or `exact` for a few parameters.
     """
 
@@ -201,16 +206,18 @@ class ProbeEntry(Record):
     weights: list[float]
 
 
-class SpectrumEntry(Record):
+class Spectrum(Record):
     """Distribution of the Hessian's eigenvalues, by stochastic Lanczos quadrature.
 
     Attributes:
-        eigenvalues: Positions, ascending.
-        cumulative: Share of the eigenvalues up to each, mean over the probes.
-        low: Lower end of its 95 % band over the probes.
+        eigenvalues: Positions, ascending, from the smallest node to the largest.
+        cumulative: Share of the eigenvalues up to each, mean over the probes. It is a step
+            function, right at the nodes to about half a step.
+        low: Lower end of its pointwise 95 % band (Student's t over the probes), within [0, 1];
+            null with a single probe.
         high: Upper end.
         probes: Number of random starts.
-        steps: Of Lanczos, each.
+        steps: Of Lanczos, each: the most nodes of a probe.
     """
 
     eigenvalues: list[float]
@@ -221,13 +228,14 @@ class SpectrumEntry(Record):
     steps: int
 
 
-class StationarityEntry(Record):
-    """Whether training would go on from here.
+class Stationarity(Record):
+    """Whether training would go on from here; never that it is a minimum, which nothing shows.
 
     Attributes:
-        kind: Never "a minimum": no measurement shows one.
+        kind: The verdict.
         sentence: The same in words, with the numbers it rests on.
-        detectable: The gain of a step down the gradient that would have been detected.
+        detectable: The gain of a step down the gradient that would have been detected; null where
+            the gradient was not measured.
     """
 
     kind: Literal[
@@ -269,9 +277,9 @@ class SharpnessEntry(Record):
     extremes: ExtremesEntry
     sam_sharpness: float | None
     ascent: AscentEntry | None
-    trace: TraceEntry | None
-    spectrum: SpectrumEntry | None
-    stationarity: StationarityEntry
+    trace: Trace | None
+    spectrum: Spectrum | None
+    stationarity: Stationarity
     gradients: float
     against: list[DifferenceEntry] = []
 

@@ -47,10 +47,10 @@ def finding(found: Measured, limit: float) -> Finding:
         limit: The size that matters.
 
     Example:
-        >>> from mergekit_geo.evaluation.statistics import Estimate
-        >>> finding(Estimate(0.01, -0.1, 0.12, 9, 0.05, 0.15), limit=0.04)
+        >>> from mergekit_geo.records.losses import Estimate
+        >>> finding(Estimate(value=0.01, low=-0.1, high=0.12, detectable=0.15), limit=0.04)
         'unknown'
-        >>> finding(Estimate(0.01, -0.01, 0.03, 99, 0.01, 0.03), limit=0.04)
+        >>> finding(Estimate(value=0.01, low=-0.01, high=0.03, detectable=0.03), limit=0.04)
         'same'
     """
     if found.value is None or found.low is None or found.high is None:

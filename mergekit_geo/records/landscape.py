@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mergekit_geo.records.losses import LossEntry
+from mergekit_geo.records.losses import Finite, LossEntry
 from mergekit_geo.records.record import Record
 
-Grid = list[list[float | None]]
+Grid = list[list[Finite]]
 
 
 class AxisEntry(Record):

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from mergekit_geo.records.record import Record
+
+
+def finite(value: float | None) -> float | None:
+    """A finite number as it is, and None for any other: JSON has no NaN and no infinity."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+Finite = Annotated[float | None, BeforeValidator(finite)]
+"""A number of a report; None where it is not finite."""
 
 
 class LossEntry(Record):
@@ -35,23 +47,33 @@ class LossEntry(Record):
     metric_high: float | None = None
 
 
-class EstimateEntry(Record):
-    """A number and its 95 % interval over documents; null ends with too few of them.
-
-    The value is null where the loss is not a number.
+class Estimate(Record):
+    """A number and how far it can be trusted.
 
     Attributes:
-        value: The number.
-        low: Lower end.
+        value: The estimate; null where it is not a number.
+        low: Lower end of its 95 % interval over documents; null with too few of them.
         high: Upper end.
-        detectable: The size that would be told from zero four times in five: 2.8 standard errors
-            (two-sided 5 %, power 80 %), more with few documents.
+        detectable: The smallest size of such a quantity that would be told from zero four times in
+            five (two-sided 5 %, power 80 %): 2.8 standard errors, more with few documents.
     """
 
-    value: float | None
-    low: float | None
-    high: float | None
-    detectable: float | None = None
+    value: Finite
+    low: Finite
+    high: Finite
+    detectable: Finite = None
+
+    @property
+    def number(self) -> float:
+        """The value as a float, NaN in place of null."""
+        return math.nan if self.value is None else self.value
+
+    @property
+    def is_significant(self) -> bool | None:
+        """Whether the interval excludes zero; None without an interval."""
+        if self.low is None or self.high is None:
+            return None
+        return self.low > 0 or self.high < 0
 
 
 class DifferenceEntry(Record):
@@ -74,8 +96,8 @@ class DifferenceEntry(Record):
     high: float | None
     significant: bool | None
     detectable: float | None = None
-    metric: EstimateEntry | None = None
-    macro_f1: EstimateEntry | None = None
+    metric: Estimate | None = None
+    macro_f1: Estimate | None = None
 
 
 class DataEntry(Record):

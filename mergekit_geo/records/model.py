@@ -7,30 +7,52 @@ from typing import Literal
 from mergekit_geo.records.record import Record
 
 
-class LicenseEntry(Record):
+class License(Record):
     """What a model's card states as its licence.
 
     Attributes:
         id: Such as `apache-2.0`; `other` where the Hub has none.
         name: What it is called then.
-        link: Where its text is.
+        link: Where its text is, as stated.
     """
 
     id: str
     name: str | None = None
     link: str | None = None
 
+    def linked_from(self, page: str) -> License:
+        """Copy the license with a link that is relative to its repository made absolute.
 
-class SourceEntry(Record):
-    """Where a part of an input comes from.
+        Args:
+            page: Under which the repository's files are shown.
+        """
+        if self.link is None or "://" in self.link:
+            return self
+        return self.model_copy(update={"link": f"{page}/{self.link}"})
+
+
+class Source(Record):
+    """A folder or repository that a model, or a part of it, comes from.
 
     Attributes:
-        name: A folder or a repository.
+        name: What the user calls it.
         revision: Commit of the Hub, where it comes from there.
     """
 
     name: str
     revision: str | None
+
+    @property
+    def pinned(self) -> str:
+        """A reference to this commit, wherever branches move.
+
+        Example:
+            >>> Source(name="org/a@main", revision="5d0f2e8").pinned
+            'org/a@5d0f2e8'
+            >>> Source(name="a", revision=None).pinned
+            'a'
+        """
+        return f"{self.name.partition('@')[0]}@{self.revision}" if self.revision else self.name
 
 
 class ModelEntry(Record):
@@ -50,17 +72,17 @@ class ModelEntry(Record):
     name: str
     revision: str | None
     parameters: int
-    license: LicenseEntry | None = None
+    license: License | None = None
     architecture: str | None = None
     role: Literal["parent", "bend"] = "parent"
-    base: SourceEntry | None = None
-    adapter: SourceEntry | None = None
+    base: Source | None = None
+    adapter: Source | None = None
 
     @property
-    def sources(self) -> list[SourceEntry]:
+    def sources(self) -> list[Source]:
         """Base and adapter, or the model itself."""
         parts = [part for part in (self.base, self.adapter) if part is not None]
-        return parts or [SourceEntry(name=self.name, revision=self.revision)]
+        return parts or [Source(name=self.name, revision=self.revision)]
 
 
 class PairGeometry(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.losses import EstimateEntry, LossEntry
+from mergekit_geo.records.losses import Estimate, LossEntry
 from mergekit_geo.records.record import Record
 
 PATH_VERSION = 1
@@ -36,7 +36,7 @@ class SaddleEntry(Record):
     """
 
     t: float
-    loss: EstimateEntry
+    loss: Estimate
 
 
 class PathMeasurements(Record):

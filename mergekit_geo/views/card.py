@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.records.merge import MergeMeasurements
-from mergekit_geo.records.model import ModelEntry, SourceEntry
+from mergekit_geo.records.model import ModelEntry, Source
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.again import command_again
 from mergekit_geo.views.block import Block, Code, Items, Link, Paragraph, Section, Table
@@ -100,7 +100,7 @@ def _pages(models: Sequence[ModelEntry]) -> list[Link]:
     return list(dict.fromkeys(page for source in sources if (page := _page(source))))
 
 
-def _page(source: SourceEntry) -> Link | None:
+def _page(source: Source) -> Link | None:
     match = HUB_ID.fullmatch(source.name) if source.revision else None
     return Link(match[1], f"{HUB}/{match[1]}/tree/{source.revision}") if match else None
 

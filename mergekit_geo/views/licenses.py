@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergekit_geo.records.model import LicenseEntry, ModelEntry
+from mergekit_geo.records.model import License, ModelEntry
 
 
-def common_license(models: Sequence[ModelEntry]) -> LicenseEntry | None:
+def common_license(models: Sequence[ModelEntry]) -> License | None:
     """The licence that every parent states; None where one states another, or none.
 
     Example:
-        >>> a = ModelEntry(name="a", revision=None, parameters=1, license=LicenseEntry(id="mit"))
+        >>> a = ModelEntry(name="a", revision=None, parameters=1, license=License(id="mit"))
         >>> common_license([a, a]).id
         'mit'
     """
@@ -40,5 +40,5 @@ def _parents(models: Sequence[ModelEntry]) -> list[ModelEntry]:
     return [model for model in models if model.role == "parent"]
 
 
-def _kind(entry: LicenseEntry) -> tuple[str, str]:
+def _kind(entry: License) -> tuple[str, str]:
     return entry.id.lower(), (entry.name or "").lower()

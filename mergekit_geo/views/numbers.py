@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.losses import DifferenceEntry, Estimate, LossEntry
 from mergekit_geo.views.chart import number
 
 
@@ -15,7 +15,7 @@ def with_interval(entry: LossEntry) -> str:
     return f"{entry.loss:.4f} [{entry.low:.4f}, {entry.high:.4f}]"
 
 
-def estimate(found: EstimateEntry | DifferenceEntry | None) -> str:
+def estimate(found: Estimate | DifferenceEntry | None) -> str:
     """A signed number; empty where there is none."""
     if found is None:
         return ""
@@ -34,7 +34,7 @@ def metric(entry: LossEntry) -> str:
     return _share(entry.metric, entry.metric_low, entry.metric_high, ".4f")
 
 
-def share_difference(entry: EstimateEntry | DifferenceEntry | None) -> str:
+def share_difference(entry: Estimate | DifferenceEntry | None) -> str:
     """Of scores, with its sign; empty where there is none."""
     if entry is None or entry.value is None or entry.low is None or entry.high is None:
         return estimate(entry)

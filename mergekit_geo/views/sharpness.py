@@ -8,7 +8,7 @@ from mergekit_geo.records.curvature import (
     CAVEATS,
     SharpnessEntry,
     SharpnessMeasurements,
-    SpectrumEntry,
+    Spectrum,
 )
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
@@ -109,7 +109,7 @@ def _panel(entries: Sequence[SharpnessEntry], measure: Measure) -> Panel | None:
     return Panel(measure.title, values, errors if len(errors) == len(values) else None)
 
 
-def _spectra(known: Sequence[tuple[SharpnessEntry, SpectrumEntry]]) -> Steps:
+def _spectra(known: Sequence[tuple[SharpnessEntry, Spectrum]]) -> Steps:
     """Share of the eigenvalues up to each value, with the band over the probes.
 
     Eigenvalues below a thousandth of the largest are not told apart.
@@ -120,7 +120,7 @@ def _spectra(known: Sequence[tuple[SharpnessEntry, SpectrumEntry]]) -> Steps:
                  max(largest * 1e-3, 1e-12))  # fmt: skip
 
 
-def _step(model: str, found: SpectrumEntry) -> Step:
+def _step(model: str, found: Spectrum) -> Step:
     ends = (found.low, found.high)
     band = (ends[0], ends[1]) if ends[0] is not None and ends[1] is not None else None
     return Step(short_name(model), found.eigenvalues, found.cumulative, band)

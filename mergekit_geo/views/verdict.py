@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mergekit_geo.records.findings import MATERIAL, Finding, finding, limit_of, percent, sized
-from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry
+from mergekit_geo.records.losses import DifferenceEntry, Estimate
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
@@ -137,12 +137,12 @@ def _metrics(found: Rival, report: Report) -> list[str]:
     ]
 
 
-def _turned(entry: EstimateEntry) -> Finding:
+def _turned(entry: Estimate) -> Finding:
     found = finding(entry, MATERIAL)
     return TURNED.get(found, found)
 
 
-def _metric(title: str, entry: EstimateEntry) -> str:
+def _metric(title: str, entry: Estimate) -> str:
     name, kind = f"{title[:1].upper()}{title[1:]}", _turned(entry)
     if kind == "same":
         return f"{name} does not differ significantly: {_power(entry, 0.0)}."
@@ -151,7 +151,7 @@ def _metric(title: str, entry: EstimateEntry) -> str:
     return f"{name} is {_side(kind)}: {estimate(entry)}."
 
 
-def _power(entry: DifferenceEntry | EstimateEntry, loss: float, form: str = "one of {}") -> str:
+def _power(entry: DifferenceEntry | Estimate, loss: float, form: str = "one of {}") -> str:
     """An estimate, and the size of a difference that would have been detected."""
     if entry.detectable is None:
         return estimate(entry)

@@ -5,18 +5,19 @@ from pathlib import Path
 import pytest
 
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
-from mergekit_geo.checkpoints.stated_license import License, license_in, stated_license
+from mergekit_geo.checkpoints.stated_license import license_in, stated_license
+from mergekit_geo.records.model import License
 from tests.conftest import Save
 
 
 @pytest.mark.parametrize(
     ("card", "expected"),
     [
-        ("---\nlicense: mit\n---\n# x", License("mit")),
-        ("\ufeff---\r\nlicense: mit\r\n---\r\n", License("mit")),
-        ("---\nlicense: [mit, apache-2.0]\n---\n", License("mit, apache-2.0")),
+        ("---\nlicense: mit\n---\n# x", License(id="mit")),
+        ("\ufeff---\r\nlicense: mit\r\n---\r\n", License(id="mit")),
+        ("---\nlicense: [mit, apache-2.0]\n---\n", License(id="mit, apache-2.0")),
         ("---\nlicense: other\nlicense_name: mine\nlicense_link: LICENSE\n---\n",
-         License("other", "mine", "LICENSE")),
+         License(id="other", name="mine", link="LICENSE")),
         ("---\nlicense: 3\nlicense_name: [x]\n---\n", None),
         ("---\nlicense: ''\n---\n", None),
         ("---\n- a\n---\n", None),
@@ -42,6 +43,9 @@ def test_a_folder_without_a_card_states_none(save: Save) -> None:
 
 def test_a_link_into_a_repository_is_spelt_out() -> None:
     page = "https://hub/org/a/blob/sha"
-    assert License("other", "x", "LICENSE").linked_from(page).link == f"{page}/LICENSE"
-    assert License("other", "x", "https://x.org").linked_from(page).link == "https://x.org"
-    assert License("mit").linked_from(page) == License("mit")
+    assert License(id="other", name="x", link="LICENSE").linked_from(page).link == f"{page}/LICENSE"
+    assert (
+        License(id="other", name="x", link="https://x.org").linked_from(page).link
+        == "https://x.org"
+    )
+    assert License(id="mit").linked_from(page) == License(id="mit")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mergekit_geo.connectivity.barrier import Barrier, barrier
+from mergekit_geo.connectivity.barrier import PathHeights, path_heights
 from mergekit_geo.connectivity.profile import Profile, trace
 from mergekit_geo.evaluation.split import Halves
 from mergekit_geo.tasks.losses import Floats, Indices, Losses
@@ -42,8 +42,8 @@ def noise(seed: int, scale: float = 0.1) -> Floats:
     return np.random.default_rng(seed).normal(0, scale, size=COUNT)
 
 
-def walked(curve: Curve) -> Barrier:
-    return barrier(
+def walked(curve: Curve) -> PathHeights:
+    return path_heights(
         trace(lambda t: Losses(curve(t), weights(), np.arange(COUNT)), halves, points=11)
     )
 
@@ -57,7 +57,7 @@ def mean(values: Floats, rows: Indices) -> float:
 def test_heights_are_those_of_the_definitions(seed: int) -> None:
     """Chosen on one half, reported on the other, point by point and example by example."""
     loss_pn = np.random.default_rng(seed).uniform(1, 5, size=(11, COUNT))
-    found = barrier(profile_of(loss_pn)).loss
+    found = path_heights(profile_of(loss_pn)).loss
     first, last = loss_pn[0], loss_pn[-1]
     chord = [(1 - t) * first + t * last for t in T]
     inner = range(1, 10)
@@ -84,13 +84,13 @@ def test_heights_are_those_of_the_definitions(seed: int) -> None:
 
 def test_error_is_what_the_score_leaves() -> None:
     score = np.linspace(0.9, 0.8, 11)[:, None] - np.outer(T * (1 - T), 1 + noise(1))
-    found = barrier(profile_of(np.ones((11, COUNT)), score))
+    found = path_heights(profile_of(np.ones((11, COUNT)), score))
     assert found.error is not None
     assert found.error.barrier.t == 0.5
     assert found.error.barrier.estimate.value == pytest.approx(0.25, abs=0.02)
     assert found.error.ends[0].value == pytest.approx(0.1)
     assert found.loss.barrier.estimate.value == 0
-    assert barrier(profile_of(np.ones((11, COUNT)))).error is None
+    assert path_heights(profile_of(np.ones((11, COUNT)))).error is None
 
 
 def test_barrier_in_words() -> None:
@@ -153,7 +153,10 @@ def test_same_model_at_both_ends_has_exactly_none() -> None:
 
 def test_reversed_path_has_the_same_heights() -> None:
     loss_pn = np.random.default_rng(8).uniform(1, 5, size=(11, COUNT))
-    there, back = barrier(profile_of(loss_pn)).loss, barrier(profile_of(loss_pn[::-1])).loss
+    there, back = (
+        path_heights(profile_of(loss_pn)).loss,
+        path_heights(profile_of(loss_pn[::-1])).loss,
+    )
     for name in ("barrier", "barrier_mean", "dip", "path_max"):
         one, other = getattr(there, name), getattr(back, name)
         assert one.t == pytest.approx(1 - other.t)
@@ -164,7 +167,7 @@ def test_reversed_path_has_the_same_heights() -> None:
 def test_gaps_are_reported_and_left_out() -> None:
     loss_pn = 3 + np.outer(4 * T * (1 - T), 2 + noise(6))
     loss_pn[5, 1], loss_pn[2, 0] = np.nan, np.inf
-    found = barrier(profile_of(loss_pn))
+    found = path_heights(profile_of(loss_pn))
     assert found.not_finite == (0.2, 0.5)
     assert found.loss.barrier.t in (0.4, 0.6)
     assert found.sentence().endswith("; the loss is not finite at t = 0.2, 0.5")
@@ -175,7 +178,7 @@ def test_gaps_are_reported_and_left_out() -> None:
 def test_nothing_can_be_said_without_an_end_or_a_middle(gap: slice) -> None:
     loss_pn = np.full((11, COUNT), 3.0)
     loss_pn[gap] = np.nan
-    found = barrier(profile_of(loss_pn))
+    found = path_heights(profile_of(loss_pn))
     assert np.isnan(found.height)
     assert found.sentence().startswith("no barrier can be given; the loss is not finite at t = 0")
 
@@ -185,7 +188,7 @@ def test_too_few_documents_tell_nothing() -> None:
         float(t): Losses(3 + 4 * t * (1 - t) * np.arange(1.0, 9), np.ones(8), np.arange(8))
         for t in T
     }
-    found = barrier(Profile(measured, Halves(np.arange(4), np.arange(4, 8))))
+    found = path_heights(Profile(measured, Halves(np.arange(4), np.arange(4, 8))))
     assert found.sentence() == "too few documents to tell whether there is a barrier"
     assert np.isnan(found.height)
 
@@ -197,5 +200,5 @@ def test_no_barrier_is_claimed_where_there_is_none() -> None:
     for _ in range(300):
         waves = draw.normal(0, 1, size=(9, COUNT))
         loss_pn = np.sin(np.pi * np.outer(T, np.arange(1, 10))) @ waves
-        claims += barrier(profile_of(loss_pn)).height > 0
+        claims += path_heights(profile_of(loss_pn)).height > 0
     assert claims <= 0.05 * 300

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mergekit_geo.curvature.lanczos import Product
-from mergekit_geo.curvature.trace import Trace, hutchinson, xtrace
+from mergekit_geo.curvature.trace import hutchinson, xtrace
 from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.records.curvature import Trace
 
 
 def by(matrix: Tensor) -> Product:

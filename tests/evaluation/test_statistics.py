@@ -9,14 +9,16 @@ from scipy.special import stdtrit
 
 from mergekit_geo.evaluation.macro_f1 import paired_f1
 from mergekit_geo.evaluation.statistics import (
-    Estimate,
+    around,
     degrees_of_freedom,
+    document_mean,
     estimate,
     mean_loss,
     mean_score,
     paired_difference,
     paired_score,
 )
+from mergekit_geo.records.losses import Estimate
 from mergekit_geo.tasks.losses import Answers, Floats, Indices, Losses
 
 
@@ -122,7 +124,7 @@ def test_equal_values_leave_no_doubt(value: float) -> None:
 def test_same_losses_twice_have_exactly_no_difference() -> None:
     values, weights, document = windows(np.random.default_rng(2), 10)
     losses = Losses(values, weights, document)
-    found = paired_difference(losses, losses)
+    found = paired_difference(losses, losses).estimate
     assert (found.value, *bounds(found), found.is_significant) == (0, 0, 0, False)
 
 
@@ -130,25 +132,26 @@ def test_pairing_takes_out_what_documents_share() -> None:
     draw = np.random.default_rng(4)
     values, weights, document = windows(draw, 30, spread=1.0)
     better = Losses(values - 0.1 + draw.normal(0, 0.02, size=len(values)), weights, document)
-    found = paired_difference(better, Losses(values, weights, document))
+    found = paired_difference(better, Losses(values, weights, document)).estimate
     assert found.is_significant
     assert found.value == pytest.approx(-0.1, abs=0.01)
-    assert np.diff(bounds(found)) < 0.1 * np.diff(bounds(mean_loss(better)))
+    assert np.diff(bounds(found)) < 0.1 * np.diff(bounds(mean_loss(better).estimate))
 
 
 def test_a_document_without_weight_does_not_count() -> None:
     values, weights = np.array([1.0, 2, 3, 4, 5, 99]), np.array([1.0, 1, 1, 1, 1, 0])
     found = estimate(values, weights, np.arange(6))
     assert found == estimate(values[:5], weights[:5], np.arange(5))
-    assert found.documents == 5
+    assert document_mean(values, weights, np.arange(6)).documents == 5
 
 
 def test_no_interval_from_few_documents_or_values_that_are_not_finite() -> None:
     few = estimate(np.arange(8.0), np.ones(8), np.arange(8) // 2)
-    assert few == Estimate(3.5, None, None, 4)
+    assert few == Estimate(value=3.5, low=None, high=None)
     assert few.is_significant is None
     broken = estimate(np.array([1, 2, 3, 4, np.nan]), np.ones(5), np.arange(5))
-    assert np.isnan(broken.value)
+    assert broken.value is None
+    assert np.isnan(broken.number)
     assert broken.is_significant is None
 
 
@@ -162,12 +165,12 @@ def test_the_detectable_size_is_found_four_times_in_five() -> None:
         values = draw.normal(shift, 1, size=count)
         found += bool(estimate(values, np.ones(count), np.arange(count)).is_significant)
     assert found / rounds == pytest.approx(0.8, abs=0.04)
-    one = estimate(draw.normal(0, 1, size=count), np.ones(count), np.arange(count))
+    one = document_mean(draw.normal(0, 1, size=count), np.ones(count), np.arange(count))
     assert one.error is not None
-    assert one.detectable == pytest.approx(one.error * shift / truth)
-    many = estimate(draw.normal(0, 1, size=9000), np.ones(9000), np.arange(9000))
+    assert one.estimate.detectable == pytest.approx(one.error * shift / truth)
+    many = document_mean(draw.normal(0, 1, size=9000), np.ones(9000), np.arange(9000))
     assert many.error is not None
-    assert many.detectable == pytest.approx(2.8 * many.error, rel=1e-2)
+    assert many.estimate.detectable == pytest.approx(2.8 * many.error, rel=1e-2)
 
 
 def test_shares_without_a_miss_are_not_certain() -> None:
@@ -222,6 +225,7 @@ def test_macro_f1_leaves_out_one_document_after_another(labels: int) -> None:
     assert second.answers is not None
     assert found.value == first.answers.macro_f1 - second.answers.macro_f1
     shift = np.array(left) - found.value
-    assert found.error == pytest.approx(np.sqrt((1 - 1 / 20) * (shift @ shift)))
-    assert found.documents == 20
+    naive = around(found.value, np.sqrt((1 - 1 / 20) * (shift @ shift)), np.full(20, 2.0 * labels))
+    assert bounds(found) == pytest.approx(bounds(naive))
+    assert found.detectable == pytest.approx(naive.detectable)
     assert paired_f1(first, Losses(np.ones(40), np.ones(40), document)) is None

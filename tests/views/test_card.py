@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.losses import DataEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
 from mergekit_geo.records.merge import MergeMeasurements
-from mergekit_geo.records.model import LicenseEntry, ModelEntry
+from mergekit_geo.records.model import License, ModelEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.card import model_card
 from mergekit_geo.views.licenses import differing_licenses
 from tests.conftest import Save
 
-MIT, APACHE = LicenseEntry(id="mit"), LicenseEntry(id="apache-2.0")
+MIT, APACHE = License(id="mit"), License(id="apache-2.0")
 HOSTILE = (
     "</td><script>alert(1)</script>|![x](http://evil.example/x.png)\n---\nlicense: mit\n---\n"
     "```\n[link](javascript:alert(1)) http://evil.example www.evil.example <img src=x> $$x$$ `c`"
@@ -40,7 +40,7 @@ def report(merged: geo.MergeResult) -> Report:
     return merged.report
 
 
-def models(*licenses: LicenseEntry | None, **changes: Any) -> list[ModelEntry]:
+def models(*licenses: License | None, **changes: Any) -> list[ModelEntry]:
     entry = ModelEntry(
         name="org/a", revision="f" * 40, parameters=1, architecture="LlamaForCausalLM"
     )
@@ -52,7 +52,7 @@ def models(*licenses: LicenseEntry | None, **changes: Any) -> list[ModelEntry]:
 
 def losses_of(*names: str) -> MergeMeasurements:
     """Losses of parents and output, and a barrier between the first two."""
-    estimate = EstimateEntry(value=-0.01, low=-0.02, high=-0.005)
+    estimate = Estimate(value=-0.01, low=-0.02, high=-0.005)
     roles = [("parent", name) for name in names] + [("output", "output")]
     return MergeMeasurements.model_construct(
         losses=[
@@ -121,19 +121,19 @@ def test_the_card_opens_with_the_verdict_and_shows_the_barrier(report: Report) -
         ([MIT, APACHE], {}, "The parents' licences are not the same, or not all known"),
         ([MIT, None], {}, "The parents' licences are not the same, or not all known"),
         ([None, None], {}, "No parent's card states a licence"),
-        ([LicenseEntry(id="other", name="Llama X", link="https://x.org/l")] * 2,
+        ([License(id="other", name="Llama X", link="https://x.org/l")] * 2,
          {"license": "other", "license_name": "llama-x", "license_link": "https://x.org/l"},
          "Every parent's card states the licence Llama X."),
-        ([LicenseEntry(id="other", name="x", link="LICENSE")] * 2,
+        ([License(id="other", name="x", link="LICENSE")] * 2,
          {"license": "other", "license_name": "x"}, "states the licence x."),
-        ([LicenseEntry(id="other", name="x"), LicenseEntry(id="other", name="y")], {}, "not the s"),
-        ([LicenseEntry(id="mit, apache-2.0")] * 2, {"license": ["mit", "apache-2.0"]}, "the lice"),
-        ([LicenseEntry(id="My Own!")] * 2, {"license": "other", "license_name": "my-own"}, "My"),
+        ([License(id="other", name="x"), License(id="other", name="y")], {}, "not the s"),
+        ([License(id="mit, apache-2.0")] * 2, {"license": ["mit", "apache-2.0"]}, "the lice"),
+        ([License(id="My Own!")] * 2, {"license": "other", "license_name": "my-own"}, "My"),
     ],
     ids=["same", "other", "unknown", "none", "named", "relative", "names", "list", "free text"],
 )  # fmt: skip
 def test_a_licence_is_stated_where_all_parents_agree(
-    stated: list[LicenseEntry | None], expected: dict[str, Any], sentence: str, report: Report
+    stated: list[License | None], expected: dict[str, Any], sentence: str, report: Report
 ) -> None:
     changed = report.model_copy(update={"models": models(*stated)})
     card = ModelCard(model_card(changed))
@@ -190,7 +190,7 @@ def test_how_to_load_it_goes_by_the_architecture(
 
 
 def test_hostile_names_and_licences_stay_text(report: Report) -> None:
-    hostile = models(LicenseEntry(id=HOSTILE, name=HOSTILE), MIT, name=HOSTILE)
+    hostile = models(License(id=HOSTILE, name=HOSTILE), MIT, name=HOSTILE)
     found = measured(report, HOSTILE, HOSTILE, source=HOSTILE, metric=HOSTILE)
     provenance = found.provenance
     assert provenance is not None

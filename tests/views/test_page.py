@@ -10,7 +10,7 @@ import pytest
 import mergekit_geo as geo
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
-from mergekit_geo.records.losses import DifferenceEntry, EstimateEntry
+from mergekit_geo.records.losses import DifferenceEntry, Estimate
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.basins import ONE_BASIN
@@ -128,7 +128,7 @@ def test_a_report_without_numbers_is_a_page_without_pictures() -> None:
 
 def entry(report: Report, role: str, name: str, value: float, **changes: object) -> SharpnessEntry:
     first = measured(report).sharpness[0]
-    sampling = EstimateEntry(value=value, low=value - 0.4, high=value + 0.4)
+    sampling = Estimate(value=value, low=value - 0.4, high=value + 0.4)
     now = {"value": value, "residual": 0.01, "error": 0.2, "sampling": sampling}
     largest = first.extremes.largest.model_copy(update=now)
     extremes = first.extremes.model_copy(update={"largest": largest})

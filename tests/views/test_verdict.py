@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.losses import DataEntry, DifferenceEntry, EstimateEntry, LossEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Report
@@ -33,7 +33,7 @@ def report_of(
 ) -> Report:
     """An output minus parents of loss 2, 3, ..., each a value and half an interval."""
     names = [f"{HOSTILE} {i}" for i in range(len(differences))]
-    metric = None if score is None else EstimateEntry(**estimated(*score))
+    metric = None if score is None else Estimate(**estimated(*score))
     result = MergeMeasurements(
         coefficients=MergeCoefficients(method="linear", weights=[0.5, 0.5], branches={}),
         losses=[
@@ -141,13 +141,13 @@ def test_one_model_is_no_merge() -> None:
 
 
 def test_a_dip_is_told_with_its_own_place() -> None:
-    first = EstimateEntry(**estimated(-0.008, 0.001))
-    dip = EstimateEntry(**estimated(-0.026, 0.002))
+    first = Estimate(**estimated(-0.008, 0.001))
+    dip = Estimate(**estimated(-0.026, 0.002))
     entry = BarrierEntry(
         first="a", second="b", along="linear", t=[0, 1], loss=[2, 2], metric=None, barrier=first,
         barrier_mean=first, error_barrier=None, t_max=0.25, path_max=2, path_mean=2,
         significant=False, verdict="", dip=dip, t_dip=0.5,
     )  # fmt: skip
     assert barrier_table([entry]).rows[0][3:] == ["none (dips 0.0260 [0.0240, 0.0280])", "0.500"]
-    flat = entry.model_copy(update={"dip": EstimateEntry(**estimated(-0.01, 0.02))})
+    flat = entry.model_copy(update={"dip": Estimate(**estimated(-0.01, 0.02))})
     assert barrier_table([flat]).rows[0][3:] == ["none (-0.0080 [-0.0090, -0.0070])", "0.250"]
