@@ -11,22 +11,15 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mergekit_geo.commands.barrier import BarrierResult as BarrierResult
     from mergekit_geo.commands.barrier import barrier as barrier
     from mergekit_geo.commands.callback import SoupCallback as SoupCallback
-    from mergekit_geo.commands.check import CheckResult as CheckResult
     from mergekit_geo.commands.check import check as check
-    from mergekit_geo.commands.finetune import FinetuneResult as FinetuneResult
     from mergekit_geo.commands.finetune import finetune as finetune
-    from mergekit_geo.commands.landscape import LandscapeResult as LandscapeResult
     from mergekit_geo.commands.landscape import landscape as landscape
-    from mergekit_geo.commands.path import PathResult as PathResult
     from mergekit_geo.commands.path import fit_path as fit_path
     from mergekit_geo.commands.point import point as point
-    from mergekit_geo.commands.push import PushResult as PushResult
     from mergekit_geo.commands.push import push as push
-    from mergekit_geo.commands.result import MergeResult as MergeResult
-    from mergekit_geo.commands.sharpness import SharpnessResult as SharpnessResult
+    from mergekit_geo.commands.result import Result as Result
     from mergekit_geo.commands.sharpness import sharpness as sharpness
     from mergekit_geo.commands.slerp import slerp as slerp
     from mergekit_geo.commands.soup import soup as soup
@@ -49,27 +42,20 @@ if TYPE_CHECKING:
     from mergekit_geo.training.trainer import SamTrainer as SamTrainer
 
 _HOMES = {
-    "BarrierResult": "commands.barrier",
-    "CheckResult": "commands.check",
     "Choosing": "selection.config",
     "Compute": "config.compute",
     "EvalData": "config.data",
-    "FinetuneResult": "commands.finetune",
     "Fitting": "connectivity.config",
     "FunctionObjective": "evaluation.objective",
     "GeoError": "errors",
-    "LandscapeResult": "commands.landscape",
-    "MergeResult": "commands.result",
     "OutputConfig": "outputs.config",
-    "PathResult": "commands.path",
-    "PushResult": "commands.push",
     "Radii": "curvature.levels",
+    "Result": "commands.result",
     "Sam": "training.sam",
     "SamArguments": "training.config",
     "SamMixin": "training.trainer",
     "SamSummary": "training.summary",
     "SamTrainer": "training.trainer",
-    "SharpnessResult": "commands.sharpness",
     "SoupCallback": "commands.callback",
     "View": "landscapes.config",
     "Training": "training.hyperparameters",
@@ -87,7 +73,17 @@ _HOMES = {
     "soup": "commands.soup",
 }
 
-_RENAMED = {"Output": "OutputConfig"}
+_RENAMED = {
+    "Output": "OutputConfig",
+    "BarrierResult": "Result",
+    "CheckResult": "Result",
+    "FinetuneResult": "Result",
+    "LandscapeResult": "Result",
+    "MergeResult": "Result",
+    "PathResult": "Result",
+    "PushResult": "Result",
+    "SharpnessResult": "Result",
+}
 """Names of earlier versions, importable for one version more, to the names of today."""
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

@@ -56,31 +56,31 @@ def objective() -> geo.FunctionObjective:
 Work = Callable[[list[Any], Path, Progress], Any]
 
 
-def merge(models: list[Any], out: Path, progress: Progress, **more: Any) -> geo.MergeResult:
+def merge(models: list[Any], out: Path, progress: Progress, **more: Any) -> geo.Result:
     common: dict[str, Any] = {"output": FAST, "data": objective(), "sharpness": "off"}
     return geo.soup(models, out, progress=progress, **{**common, **more})
 
 
-def slerp(models: list[Any], out: Path, progress: Progress) -> geo.MergeResult:
+def slerp(models: list[Any], out: Path, progress: Progress) -> geo.Result:
     return geo.slerp(
         models[:2], out, output=FAST, data=objective(), sharpness="off", progress=progress
     )
 
 
-def barrier(models: list[Any], out: Path, progress: Progress) -> geo.BarrierResult:
+def barrier(models: list[Any], out: Path, progress: Progress) -> geo.Result:
     return geo.barrier(models[:2], out, data=objective(), progress=progress)
 
 
-def sharpness(models: list[Any], out: Path, progress: Progress) -> geo.SharpnessResult:
+def sharpness(models: list[Any], out: Path, progress: Progress) -> geo.Result:
     return geo.sharpness(models[0], out, data=objective(), progress=progress)
 
 
-def landscape(models: list[Any], out: Path, progress: Progress) -> geo.LandscapeResult:
+def landscape(models: list[Any], out: Path, progress: Progress) -> geo.Result:
     view = geo.View(grid=3)
     return geo.landscape(models, out, view=view, data=objective(), progress=progress)
 
 
-def path(models: list[Any], out: Path, progress: Progress) -> geo.PathResult:
+def path(models: list[Any], out: Path, progress: Progress) -> geo.Result:
     data = objective()
     fitting = geo.Fitting(steps=4)
     return geo.fit_path(
@@ -88,7 +88,7 @@ def path(models: list[Any], out: Path, progress: Progress) -> geo.PathResult:
     )
 
 
-def finetune(models: list[Any], out: Path, progress: Progress) -> geo.FinetuneResult:
+def finetune(models: list[Any], out: Path, progress: Progress) -> geo.Result:
     data, base = objective(), out.parent / "base"  # memory cannot be told to be the same again
     if not base.exists():
         with quiet_transformers():

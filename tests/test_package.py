@@ -9,12 +9,10 @@ import pytest
 import mergekit_geo
 
 EXPORTED = [
-    "BarrierResult", "CheckResult", "Choosing", "Compute", "EvalData", "FinetuneResult",
-    "Fitting", "FunctionObjective", "GeoError", "LandscapeResult", "MergeResult", "OutputConfig",
-    "PathResult", "PushResult", "Radii", "Sam", "SamArguments", "SamMixin", "SamSummary",
-    "SamTrainer", "SharpnessResult", "SoupCallback", "Training", "View", "barrier", "check",
-    "finetune", "fit_path", "landscape", "point", "push", "read_report", "run", "sharpness",
-    "slerp", "soup",
+    "Choosing", "Compute", "EvalData", "Fitting", "FunctionObjective", "GeoError", "OutputConfig",
+    "Radii", "Result", "Sam", "SamArguments", "SamMixin", "SamSummary", "SamTrainer",
+    "SoupCallback", "Training", "View", "barrier", "check", "finetune", "fit_path", "landscape",
+    "point", "push", "read_report", "run", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

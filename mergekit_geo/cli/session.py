@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mergekit_geo.cli.progress import Shown
     from mergekit_geo.records.report import Report
 
-FAILED, GATE = 1, 3
+FAILED = 1
 
 
 class Session:
@@ -79,17 +79,21 @@ class Session:
 
         print_report(report)
 
-    def gate(self, holds: bool, option: str) -> None:
-        """Exit 3, after everything is shown, where what an option asks for does not hold.
+    def gate(self, unmet: str, code: int) -> None:
+        """Exit, after everything is shown, where what an option asks for does not hold.
+
+        Args:
+            unmet: What does not hold, such as `--require not-worse`; empty where all does.
+            code: To exit with.
 
         Raises:
-            typer.Exit: It does not hold.
+            typer.Exit: Something does not hold.
         """
-        if holds:
+        if not unmet:
             return
-        if self.is_first:
-            typer.echo(f"geo-merge {self.command}: {option} does not hold", err=True)
-        raise typer.Exit(GATE)
+        if self.is_first and unmet.startswith("--"):
+            typer.echo(f"geo-merge {self.command}: {unmet} does not hold", err=True)
+        raise typer.Exit(code)
 
     def fail(self, error: Exception) -> None:
         """Print an error as one line on stderr, and as JSON on stdout if that is asked for."""

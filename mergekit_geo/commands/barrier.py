@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.clock import on_one_clock
+from mergekit_geo.commands._report import report_of
+from mergekit_geo.commands._run import command
 from mergekit_geo.commands.fitting import fitting_to
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.pairs import (
     PAIR,
@@ -31,115 +30,43 @@ from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, 
 from mergekit_geo.evaluation.study import Ground, make_ground, require_measurable
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.folder import BARRIER, MeasuredFolder, measured_folder
-from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.losses import LossEntry
-from mergekit_geo.records.report import Report
+from mergekit_geo.specs.measures import BarrierSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.tasks.losses import Losses
 
-BUILTIN_TEXT = EvalData()
-LINEAR = ("linear",)
 MOST_POINTS = 20
 
 
-@dataclass(frozen=True)
-class BarrierResult:
-    """What lies between models.
-
-    Attributes:
-        report: Every number.
-        out: The folder with report and pictures, None where none was asked for.
-    """
-
-    report: Report
-    out: Path | None = None
-
-    @property
-    def measurements(self) -> BarrierMeasurements:
-        """The result part of the report."""
-        assert isinstance(self.report.result, BarrierMeasurements)
-        return self.report.result
-
-    def exceeds(self, limit: float) -> bool:
-        """Whether some barrier is higher than a limit: its interval's lower end, if it has one.
-
-        A path on which no loss could be measured counts as too high.
-        """
-        heights = [
-            pair.barrier.value if pair.barrier.low is None else pair.barrier.low
-            for pair in self.measurements.pairs
-        ]
-        return any(height is None or height > limit for height in heights)
-
-    def __str__(self) -> str:
-        return "\n".join(
-            f"{pair.first} to {pair.second}, {pair.along}: {pair.verdict}"
-            for pair in self.measurements.pairs
-        )
-
-
-@on_one_clock
-def barrier(
-    models: Sequence[Model],
-    out: str | Path | None = None,
-    *,
-    along: Sequence[str] = LINEAR,
-    points: int = 11,
-    overwrite: bool = False,
-    data: Data = BUILTIN_TEXT,
-    train_data: Data = None,
-    compute: Compute = Compute(),
-    progress: Progress | None = None,
-) -> BarrierResult:
+@command(BarrierSpec)
+def barrier(asked: BarrierSpec) -> Result:
     """Measure the loss along paths between every two models (Entezari 2021, Frankle 2020).
 
     The t of a barrier is found on one half of the documents and its height measured on the other.
     Finished points are kept in the user's cache: an interrupted measurement goes on.
-
-    Args:
-        models: Two or more folders, Hub ids, or modules.
-        out: Folder for `report.json`, pictures and CSV; None writes nothing.
-        along: Paths: `linear`, `slerp`, the folder of a fitted one, or, between two models and
-            with training data, `bezier`, `polygon` or `neb`, which are fitted first.
-        points: Even positions measured before the maximum is sought.
-        overwrite: Replace an output folder.
-        data: What loss is measured on.
-        train_data: What BatchNorm statistics are estimated on at every point, and paths fitted.
-        compute: How models are run.
-        progress: Told what is going on.
 
     Raises:
         ArgumentError: Fewer than two models, or no such path.
         DataError: Nothing to measure on, or too few documents for an interval.
         GeoError: With the reason and the remedy.
     """
-    _check(models, points)
-    with measured_folder(out, BARRIER, overwrite=overwrite) as folder:
-        return _barrier(
-            models, folder, along, points, data, train_data, compute, progress or Silent()
-        )
+    _check(asked.models, asked.points)
+    with measured_folder(asked.out, BARRIER, overwrite=asked.overwrite) as folder:
+        return _barrier(asked, folder)
 
 
-def _barrier(
-    models: Sequence[Model],
-    folder: MeasuredFolder,
-    along: Sequence[str],
-    points: int,
-    data: Data,
-    train_data: Data,
-    compute: Compute,
-    told: Progress,
-) -> BarrierResult:
+def _barrier(asked: BarrierSpec, folder: MeasuredFolder) -> Result:
+    models, points, told = asked.models, asked.points, asked.told
+    data, train_data, compute = asked.data, asked.train_data, asked.compute
+    along = list(dict.fromkeys(asked.along))
     began = time.time()
     fit = fitting_to(models, train_data, data, compute, told)
-    along = list(dict.fromkeys(along))
     routes = _distinct(along, [named_route(name, models, fit) for name in along])
     checkpoints = open_checkpoints(models)
     folder.refuse_inputs(checkpoints)
@@ -160,25 +87,18 @@ def _barrier(
     halves = ground.halves(seed)
     place = run_with(ground.walk.live.model)
     require_unchanged(ground.walk.anchors)
-    report = Report(
-        command="barrier",
-        output=str(folder.out) if folder.out else None,
-        models=[model_entry(checkpoint) for checkpoint in checkpoints],
-        settings={
-            "along": list(along),
-            "points": points,
-            "data": asdict(data) if isinstance(data, EvalData) else None,
-            "train_data": training and asdict(training),
-            "compute": asdict(compute),
-            "alignment": found.notes,
-        },
+    report = report_of(
+        asked,
+        measured,
+        checkpoints,
+        began,
+        place=place,
+        settings={"along": along, "alignment": found.notes},
         data=data_entry(data, plan.sample, ground.walk.at_model(0).take(halves.report), "report"),
-        result=measured,
         warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
-        provenance=provenance(began, *place),
     )
     folder.write(report)
-    return BarrierResult(report, folder.out)
+    return Result(report, folder.out)
 
 
 def _measure(

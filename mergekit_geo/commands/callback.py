@@ -13,7 +13,6 @@ from transformers import TrainerCallback
 from mergekit_geo.commands.push import prepare_push
 from mergekit_geo.commands.soup import soup
 from mergekit_geo.config.choices import SHARPNESS
-from mergekit_geo.config.command_line import changed_flags, command_line
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import load_rows
@@ -25,11 +24,13 @@ from mergekit_geo.printable import printable
 from mergekit_geo.processes import agreed, by_first, by_first_alone, is_first
 from mergekit_geo.progress import Heartbeat, Progress
 from mergekit_geo.selection.config import PAIR, Choosing
+from mergekit_geo.specs.merges import SoupSpec
+from mergekit_geo.specs.spec import command_line
 from mergekit_geo.training.member_store import KeptMembers, Member
 from mergekit_geo.training.retention import Keeping, Scores
 
 if TYPE_CHECKING:
-    from mergekit_geo.commands.result import MergeResult
+    from mergekit_geo.commands.result import Result
     from mergekit_geo.evaluation.losses import Data
 
 BUILTIN_TEXT = EvalData()
@@ -96,7 +97,7 @@ class SoupCallback(TrainerCallback):
         self.compute, self.sharpness, self.progress = compute, sharpness, progress or logged()
         self.folder = Path(members) if members is not None else _beside(self.out)
         self._kept = KeptMembers(self.folder, keep, which, fsync=output.fsync)
-        self._result: MergeResult | None = None
+        self._result: Result | None = None
         self._problem: GeoError | None = None
         self._scores = Scores("")
         self._is_training = False
@@ -108,7 +109,7 @@ class SoupCallback(TrainerCallback):
         return tuple(self._kept.all())
 
     @property
-    def result(self) -> MergeResult | None:
+    def result(self) -> Result | None:
         """The soup; None while training goes on, and where fewer than two members were kept.
 
         Raises:
@@ -122,15 +123,19 @@ class SoupCallback(TrainerCallback):
     def command(self) -> str:
         """The command that makes the soup of the members that are kept."""
         names = [str(member.folder) for member in self.members]
-        train, dtype = self.train_data, self.compute.dtype
-        flags = [] if self.sharpness == "quick" else [f"--sharpness={self.sharpness}"]
-        flags += [f"--train-data={train.origin}"] if isinstance(train, EvalData) else []
-        flags += [] if dtype is None else [f"--compute-dtype={dtype}"]
-        flags += ["--no-eval"] if self.data is None else []
-        words = ["soup", *names, "-o", str(self.out), *changed_flags(self.choosing), *flags]
-        data = [self.data] if isinstance(self.data, EvalData) else []
-        settings = replace(self.output, device="cpu"), replace(self.compute, dtype=None)
-        return command_line(words, *settings, *data)
+        output, compute = replace(self.output, device="cpu"), replace(self.compute, device=None)
+        return command_line(
+            SoupSpec(
+                names, self.out, choosing=self.choosing, output=output, compute=compute,
+                data=None if self.data is None else self._data, sharpness=self.sharpness,
+                train_data=self.train_data,
+            )
+        )  # fmt: skip
+
+    @property
+    def _data(self) -> EvalData:
+        """What the command would measure on."""
+        return self.data if isinstance(self.data, EvalData) else EvalData()
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
@@ -245,7 +250,7 @@ class SoupCallback(TrainerCallback):
         by = "" if score is None else f", {found.metric} {score:.6g}"
         self.progress.say(f"kept step {step}{by}: {found.folder}")
 
-    def _soup(self) -> tuple[MergeResult | None, GeoError | None]:
+    def _soup(self) -> tuple[Result | None, GeoError | None]:
         try:
             return self._merged(), None
         except PushError as error:  # the soup is whole, and the error says how it is pushed
@@ -259,7 +264,7 @@ class SoupCallback(TrainerCallback):
             problem.__cause__ = error
             return None, problem
 
-    def _merged(self) -> MergeResult:
+    def _merged(self) -> Result:
         return soup(
             [member.folder for member in self.members],
             self.out,

@@ -15,7 +15,7 @@ from mergekit_geo.clock import clock_of
 from mergekit_geo.commands.evidence import evidence, sharpness_evidence
 from mergekit_geo.commands.nonfinite import nonfinite_warnings
 from mergekit_geo.commands.request import Request
-from mergekit_geo.config.command_line import changed_flags, command_line
+from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.evaluation.losses import LossPlan, LossReport
 from mergekit_geo.evaluation.study import Ground
@@ -27,6 +27,8 @@ from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import NotMeasured, Report
 from mergekit_geo.selection.baseline import Control
 from mergekit_geo.selection.choose import Chosen
+from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
+from mergekit_geo.specs.spec import command_line
 from mergekit_geo.views.licenses import differing_licenses
 
 if TYPE_CHECKING:
@@ -159,29 +161,16 @@ class Draft:
 
     def command_line(self, out: Path) -> str:
         """The command that makes the same merge again, and measures it."""
-        request = self.request
-        names = request.named or [anchor.name for anchor in self.parents]
-        words = [request.command, *names, "-o", str(out), *request.flags]
-        output = replace(request.output.local, overwrite=True)
-        return command_line([*words, *self._train_flags()], output, *self._data_flags())
+        names = [anchor.name for anchor in self.parents]
+        asked = self.request.again(out, names, overwrite=True)
+        return command_line(replace(asked, data=asked.data or EvalData(), compute=Compute()))
 
     def recipe(self, out: Path | None) -> str:
         """The command that makes this merge of these commits again; empty where none can."""
-        request = self.request
         if out is None or any(anchor.folder is None for anchor in self.parents):
             return ""
-        names = request.named or [pinned(anchor) for anchor in self.parents]
-        words = [request.command, *names, "-o", str(out), *request.flags, *self._train_flags()]
-        output = replace(request.output.local, overwrite=False)
-        return command_line([*words, *self._ending_flags()], output, *self._data_flags())
-
-    def _ending_flags(self) -> list[str]:
-        """How models are run and what is measured, as far as it is not the default."""
-        request, compute = self.request, self.request.compute
-        flags = [] if self._data_flags() else ["--no-eval"]
-        flags += [] if request.sharpness == "quick" else [f"--sharpness={request.sharpness}"]
-        flags += [] if compute.dtype is None else [f"--compute-dtype={compute.dtype}"]
-        return [*flags, *changed_flags(replace(compute, device=None, dtype=None))]
+        names = [pinned(anchor) for anchor in self.parents]
+        return command_line(self.request.again(out, names, overwrite=False))
 
     def not_measured(self, found: Evidence, out: Path | None) -> list[NotMeasured]:
         """Entries on what was not measured, each with the command that measures it."""
@@ -208,29 +197,25 @@ class Draft:
         return NotMeasured(what="control", why=losses.no_control, command=command)
 
     def _no_sharpness(self, sharpness: SharpnessReport, out: Path | None) -> NotMeasured:
-        names = [anchor.name for anchor in self.parents]
-        words = ["sharpness", *names, str(out), "--budget=0"]
-        command = (
-            command_line(words, *self._data_flags()) if out and self.blend.donor.folder else ""
-        )
+        command = ""
+        if out and self.blend.donor.folder:
+            names = [*(anchor.name for anchor in self.parents), str(out)]
+            command = command_line(SharpnessSpec(names, data=self._data, compute=Compute(budget=0)))
         return NotMeasured(
             what="sharpness", why=sharpness.reason, command=command, failed=sharpness.fails
         )
 
-    def _data_flags(self) -> list[EvalData]:
-        return [self.request.data] if isinstance(self.request.data, EvalData) else []
-
-    def _train_flags(self) -> list[str]:
-        train = self.request.train_data
-        return [f"--train-data={train.origin}"] if train else []
+    @property
+    def _data(self) -> EvalData:
+        """What a further command would measure on."""
+        return self.request.data if isinstance(self.request.data, EvalData) else EvalData()
 
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         why = losses.reason or "more than four parents, or too few documents for two halves"
         names = [anchor.name for anchor in self.parents]
-        words = ["barrier", *names, *self._train_flags()]
+        asked = BarrierSpec(names, data=self._data, train_data=self.request.train_data)
         can = self.blend.donor.folder and not losses.fails
-        command = command_line(words, *self._data_flags()) if can else ""
-        return NotMeasured(what="barriers", why=why, command=command)
+        return NotMeasured(what="barriers", why=why, command=command_line(asked) if can else "")
 
 
 def _measurements(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,121 +14,46 @@ from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, provenance, versions
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.clock import on_one_clock
+from mergekit_geo.commands._run import command
 from mergekit_geo.commands.merge import write_companions
 from mergekit_geo.commands.push import prepare_push, push_output
-from mergekit_geo.config.command_line import command_line
+from mergekit_geo.commands.result import Result
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import OUTPUT
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.limits import check_count
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.outputs.layout import parse_size
 from mergekit_geo.outputs.workspace import check_output
 from mergekit_geo.outputs.writer import output_errors
 from mergekit_geo.processes import agreed, by_first, is_first
-from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.progress import Progress
 from mergekit_geo.records.reading import REPORT
 from mergekit_geo.records.report import NotMeasured, Report
 from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.training.config import SamArguments
-from mergekit_geo.training.hyperparameters import Training
+from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
+from mergekit_geo.specs.spec import Spec, command_line
+from mergekit_geo.specs.training import FinetuneSpec
 from mergekit_geo.training.store import RECORD, TUNED, TrainingFolder, kept_identity
 from mergekit_geo.training.tuning import Asked, Tuning, make_tuning
 from mergekit_geo.views.files import write_report
-from mergekit_geo.views.losses import loss_table
-from mergekit_geo.views.verdict import is_not_worse, verdict
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.commands.draft import Evidence
     from mergekit_geo.curvature.sample import SharpnessReport
-    from mergekit_geo.evaluation.losses import Data, LossReport
+    from mergekit_geo.evaluation.losses import LossReport
     from mergekit_geo.training.job import Trained
 
-BUILTIN_TEXT = EvalData()
 
-
-@dataclass(frozen=True)
-class FinetuneResult:
-    """A fine-tuned model and the evidence for it.
-
-    Attributes:
-        report: Every number; `report.json` holds the same.
-        out: Its folder; that of all members where there are several.
-        members: The result of each, where there are several.
-    """
-
-    report: Report
-    out: Path
-    members: tuple[FinetuneResult, ...] = ()
-
-    @property
-    def measurements(self) -> FinetuneMeasurements:
-        """The result part of the report of one model."""
-        assert isinstance(self.report.result, FinetuneMeasurements)
-        return self.report.result
-
-    @property
-    def is_not_worse(self) -> bool:
-        """Whether losses tell that the model, or each member, is not significantly worse now.
-
-        False where nothing was measured, or on too few documents to tell.
-        """
-        if self.members:
-            return all(member.is_not_worse for member in self.members)
-        return is_not_worse(self.report)
-
-    def __str__(self) -> str:
-        if self.members:
-            return "\n".join(map(str, self.members))
-        lines = [f"{self.report.models[0].name}, fine-tuned -> {self.out}"]
-        lines += ["  ".join(row) for row in loss_table(self.report).rows]
-        lines += [text for text in [verdict(self.report)] if text]
-        return "\n".join(lines)
-
-
-@on_one_clock
-def finetune(
-    model: Model,
-    out: str | Path,
-    *,
-    train_data: Data,
-    training: Training = Training(),
-    sam: SamArguments = SamArguments(),
-    members: int | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    output: OutputConfig = OutputConfig(),
-    data: Data = BUILTIN_TEXT,
-    compute: Compute = Compute(),
-    sharpness: str = "quick",
-    progress: Progress | None = None,
-) -> FinetuneResult:
+@command(FinetuneSpec)
+def finetune(asked: FinetuneSpec) -> Result:
     """Train a checkpoint further (SAM; Foret 2021), and measure it before and after.
 
     Training is in float32, under bfloat16 autocast if asked for; the weights are rounded to the
     checkpoint's own dtype at the end, and measured as they are then. Under torchrun or accelerate
     launch the processes share the work. An interrupted run can be resumed to the same bits.
-
-    Args:
-        model: A folder, Hub id, or module, which is copied.
-        out: Folder to write.
-        train_data: What is trained on, always training data.
-        training: How.
-        sam: How SAM steps; a rho of 0 is the optimizer alone.
-        members: Train so many with seeds `seed`, `seed + 1`, ... into `out/member-0`, ...
-        seed: Of the order of examples, dropout and adapters.
-        resume: Go on where an interrupted run was; start where there is none.
-        output: How the checkpoint is written.
-        data: Held-out data; None measures nothing.
-        compute: How models are run when they are measured.
-        sharpness: Before and after: `off`, `quick` or `full`, as in `geo.sharpness`.
-        progress: Told what is going on.
 
     Raises:
         ArgumentError: An invalid setting, or another run's state to resume from.
@@ -136,30 +61,32 @@ def finetune(
         NonFiniteError: The loss is not a number in too many steps in a row.
         GeoError: With the reason and the remedy; nothing is half-written.
     """
-    told = progress or Silent()
-    asked = Asked(train_data, training, sam, seed, output, data, compute, sharpness)
-    check_output(Path(out), overwrite=output.overwrite, kind=TUNED)
-    check_count("members", members, 2)
-    if members is not None and output.push_to is not None:
+    told, out, output = asked.told, Path(asked.out), asked.output
+    tuned = Asked(
+        asked.train_data, asked.training, asked.sam, asked.seed, output, asked.data, asked.compute,
+        asked.sharpness,
+    )  # fmt: skip
+    check_output(out, overwrite=output.overwrite, kind=TUNED)
+    if asked.members is not None and output.push_to is not None:
         raise ArgumentError(
             "several members go to several repositories", remedy="geo-merge push OUT/member-0 REPO"
         )
-    by_first(lambda: prepare_push(output, Path(out)))
-    tuning = make_tuning(model, asked)
-    if members is None:
-        found = tune(tuning, Path(out), told, resume=resume)
-        if not is_first():
-            return agreed(found)
-        pushed = push_output(found.report, output, told, holds=found.is_not_worse)
-        return agreed(replace(found, report=pushed))
-    from mergekit_geo.commands.members import tune_members
+    by_first(lambda: prepare_push(output, out))
+    tuning = make_tuning(asked.model, tuned)
+    if asked.members is not None:
+        from mergekit_geo.commands.members import tune_members
 
-    return tune_members(tuning, members, Path(out), told, resume=resume)
+        return tune_members(tuning, asked.members, out, told, resume=asked.resume)
+    found = tune(tuning, out, told, resume=asked.resume)
+    if not is_first():
+        return agreed(found)
+    pushed = push_output(found.report, output, told, holds=found.is_not_worse)
+    return agreed(replace(found, report=pushed))
 
 
 def tune(
     tuning: Tuning, out: Path, progress: Progress, *, resume: bool, shown: Path | None = None
-) -> FinetuneResult:
+) -> Result:
     """Train one model into a folder that appears whole or not at all.
 
     Args:
@@ -183,7 +110,7 @@ def tune(
             folder.publish()
     finally:
         folder.leave()
-    return FinetuneResult(report, out)
+    return Result(report, out)
 
 
 def _finished(tuning: Tuning, folder: TrainingFolder) -> Report | None:
@@ -281,21 +208,21 @@ def overlap_warnings(tuning: Tuning) -> list[str]:
 
 
 def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasured]:
-    data = [tuning.asked.data] if isinstance(tuning.asked.data, EvalData) else []
-    names = [tuning.base.name, str(out)] if tuning.base.folder is not None else []
-    parts: dict[str, LossReport | SharpnessReport] = {
-        "losses": found.losses,
-        "sharpness": found.sharpness,
+    data = tuning.asked.data if isinstance(tuning.asked.data, EvalData) else EvalData()
+    names = [tuning.base.name, str(out)]
+    parts: dict[str, tuple[LossReport | SharpnessReport, Spec]] = {
+        "losses": (found.losses, BarrierSpec(names, data=data)),
+        "sharpness": (found.sharpness, SharpnessSpec(names, data=data, compute=Compute(budget=0))),
     }
-    words = {"losses": ["barrier", *names], "sharpness": ["sharpness", *names, "--budget=0"]}
+    can = tuning.base.folder is not None
     return [
         NotMeasured(
             what=what,
             why=part.reason,
-            command=command_line(words[what], *data) if names and not part.fails else "",
+            command=command_line(again) if can and not part.fails else "",
             failed=part.fails,
         )
-        for what, part in parts.items()
+        for what, (part, again) in parts.items()
         if part.reason
     ]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.connectivity.config import Fitting
 from mergekit_geo.progress import Progress
+from mergekit_geo.specs.measures import PathSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -32,9 +33,12 @@ def fitting_to(
     def fit(kind: str) -> Route:
         from mergekit_geo.commands.path import fitted_route
 
+        how = replace(fitting, kind=kind)
         return fitted_route(
-            models, replace(fitting, kind=kind), seed=seed, train_data=train_data, data=data,
-            compute=compute, progress=progress,
+            PathSpec(
+                models, fitting=how, seed=seed, train_data=train_data, data=data, compute=compute,
+                progress=progress,
+            )
         )  # fmt: skip
 
     return fit

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.clock import on_one_clock
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.commands._report import report_of
+from mergekit_geo.commands._run import command
+from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
@@ -22,63 +20,24 @@ from mergekit_geo.evaluation.study import make_ground, require_measurable
 from mergekit_geo.landscapes.config import View
 from mergekit_geo.landscapes.plan import check_request, plan_sheets
 from mergekit_geo.outputs.folder import LANDSCAPE, MeasuredFolder, measured_folder
-from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.landscape import (
     LandscapeMeasurements,
     MarkEntry,
     ScaleEntry,
     SurfaceEntry,
 )
-from mergekit_geo.records.report import Report
+from mergekit_geo.specs.measures import LandscapeSpec
 
 if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.evaluation.losses import Data, LossPlan
+    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.landscapes.planes import Sheet
     from mergekit_geo.records.losses import LossEntry
     from mergekit_geo.tasks.losses import Losses
 
-BUILTIN_TEXT = EvalData()
 
-
-@dataclass(frozen=True)
-class LandscapeResult:
-    """The loss on planes in weight space.
-
-    Attributes:
-        report: Every number.
-        out: The folder with report and pictures, None where none was asked for.
-    """
-
-    report: Report
-    out: Path | None = None
-
-    @property
-    def measurements(self) -> LandscapeMeasurements:
-        """The result part of the report."""
-        assert isinstance(self.report.result, LandscapeMeasurements)
-        return self.report.result
-
-    def __str__(self) -> str:
-        from mergekit_geo.views.landscape import landscape_lines
-
-        return "\n".join(landscape_lines(self.measurements))
-
-
-@on_one_clock
-def landscape(
-    models: Model | Sequence[Model],
-    out: str | Path | None = None,
-    *,
-    mark: Sequence[Model] = (),
-    view: View = View(),
-    overwrite: bool = False,
-    data: Data = BUILTIN_TEXT,
-    train_data: EvalData | None = None,
-    compute: Compute = Compute(),
-    progress: Progress | None = None,
-) -> LandscapeResult:
+@command(LandscapeSpec)
+def landscape(asked: LandscapeSpec) -> Result:
     """Measure the loss on a grid of a plane in weight space, always on the same examples.
 
     Three models or more: the plane through the first three (Garipov 2018). Two: the line through
@@ -86,40 +45,21 @@ def landscape(
     or the top eigenvectors of the Hessian. Further models are projected, and told how far they lie
     off. Finished points are kept in the user's cache: an interrupted measurement goes on.
 
-    Args:
-        models: One or more folders, Hub ids, or modules.
-        out: Folder for `report.json`, numbers and pictures; None writes nothing.
-        mark: Further models to mark, such as an output.
-        view: Which part of the plane, and how it is shown.
-        overwrite: Replace an output folder.
-        data: What loss is measured on.
-        train_data: What BatchNorm statistics are estimated on at every point.
-        compute: How models are run.
-        progress: Told what is going on.
-
     Raises:
         ArgumentError: No models, or some that span no plane.
         DataError: Nothing to measure on, or a model's loss is not a number.
         GeoError: With the reason and the remedy.
     """
+    with measured_folder(asked.out, LANDSCAPE, overwrite=asked.overwrite) as folder:
+        return _landscape(asked, folder)
+
+
+def _landscape(asked: LandscapeSpec, folder: MeasuredFolder) -> Result:
+    models, mark, view = asked.models, asked.mark, asked.view
+    data, compute, told = asked.data, asked.compute, asked.told
+    train_data = asked.train_data if isinstance(asked.train_data, EvalData) else None
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     check_request(len(several), view)
-    with measured_folder(out, LANDSCAPE, overwrite=overwrite) as folder:
-        return _landscape(
-            several, folder, mark, view, data, train_data, compute, progress or Silent()
-        )
-
-
-def _landscape(
-    several: Sequence[Any],
-    folder: MeasuredFolder,
-    mark: Sequence[Model],
-    view: View,
-    data: Data,
-    train_data: EvalData | None,
-    compute: Compute,
-    told: Progress,
-) -> LandscapeResult:
     began = time.time()
     checkpoints = open_checkpoints([*several, *mark])
     folder.refuse_inputs(checkpoints)
@@ -144,25 +84,18 @@ def _landscape(
     )
     require_unchanged(walk.anchors)
     remarks = [*sheets.warnings(walk.live), *ground.warnings, *walk.evaluator.warnings]
-    report = Report(
-        command="landscape",
-        output=str(folder.out) if folder.out else None,
-        models=[model_entry(checkpoint) for checkpoint in checkpoints],
-        settings={
-            "view": asdict(view),
-            "marked": len(mark),
-            "data": asdict(data) if isinstance(data, EvalData) else None,
-            "train_data": train_data and asdict(train_data),
-            "compute": asdict(compute),
-            "alignment": found.notes,
-        },
+    report = report_of(
+        asked,
+        measured,
+        checkpoints,
+        began,
+        place=run_with(walk.live.model),
+        settings={"marked": len(mark), "alignment": found.notes},
         data=data_entry(data, plan.sample, reported[0]),
-        result=measured,
         warnings=[*found.warnings, *remarks],
-        provenance=provenance(began, *run_with(walk.live.model)),
     )
     folder.write(report)
-    return LandscapeResult(report, folder.out)
+    return Result(report, folder.out)
 
 
 def _at_models(walk: Walk) -> list[Losses]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.clock import clock_of
-from mergekit_geo.commands.finetune import FinetuneResult, tune, write_record
-from mergekit_geo.config.command_line import command_line
+from mergekit_geo.commands.finetune import tune, write_record
+from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.workspace import traces_of
@@ -18,6 +18,8 @@ from mergekit_geo.processes import agreed, is_first
 from mergekit_geo.progress import Progress
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import MemberEntry, MembersMeasurements
+from mergekit_geo.specs.merges import SoupSpec
+from mergekit_geo.specs.spec import command_line
 from mergekit_geo.training.store import RECORD, TrainingFolder
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 def tune_members(
     tuning: Tuning, count: int, out: Path, progress: Progress, *, resume: bool
-) -> FinetuneResult:
+) -> Result:
     """Train members one after another into a folder that appears when all are there.
 
     Args:
@@ -58,28 +60,28 @@ def tune_members(
         folder.publish()
     finally:
         folder.leave()
-    placed = tuple(replace(one, out=out / one.out.name) for one in found)
-    return FinetuneResult(report, out, placed)
+    placed = tuple(replace(one, out=out / name) for one, name in zip(found, names, strict=True))
+    return Result(report, out, members=placed)
 
 
 def _member(
     tuning: Tuning, name: str, folder: TrainingFolder, out: Path, progress: Progress
-) -> FinetuneResult:
+) -> Result:
     """Train a member, or take the one that an interrupted run finished."""
     place = folder.folder / name
     if agreed((place / RECORD).is_file()):  # it has appeared, so it is whole
         progress.say(f"{name} is finished")
         text = (place / "report.json").read_bytes()
-        return FinetuneResult(Report.model_validate_json(text), place)
+        return Result(Report.model_validate_json(text), place)
     progress.say(f"{name}, seed {tuning.asked.seed}")
     return tune(tuning, place, progress, resume=True, shown=out / name)
 
 
 def _report(
-    tuning: Tuning, found: list[FinetuneResult], seeds: list[int], out: Path, began: float
+    tuning: Tuning, found: list[Result], seeds: list[int], out: Path, began: float
 ) -> Report:
-    folders = [str(out / one.out.name) for one in found]
-    data = [tuning.asked.data] if isinstance(tuning.asked.data, EvalData) else []
+    folders = [str(out / f"member-{i}") for i in range(len(found))]
+    data = tuning.asked.data if isinstance(tuning.asked.data, EvalData) else EvalData()
     first = found[0].report
     return Report(
         command="finetune",
@@ -92,7 +94,7 @@ def _report(
                 MemberEntry(folder=folder, seed=seed, measured=one.measurements)
                 for folder, seed, one in zip(folders, seeds, found, strict=True)
             ],
-            soup=command_line(["soup", *folders, "-o", f"{out}-soup"], *data),
+            soup=command_line(SoupSpec(folders, f"{out}-soup", data=data)),
         ),
         warnings=list(dict.fromkeys(text for one in found for text in one.report.warnings)),
         provenance=first.provenance and provenance(

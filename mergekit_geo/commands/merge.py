@@ -22,7 +22,7 @@ from mergekit_geo.commands.draft import Draft
 from mergekit_geo.commands.early import check_early, check_statistics_data
 from mergekit_geo.commands.push import push_output
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.result import MergeResult
+from mergekit_geo.commands.result import Result
 from mergekit_geo.errors import (
     AntipodalError,
     ArgumentError,
@@ -57,7 +57,7 @@ STRAIGHT = ("linear", "slerp")
 
 def merge(
     checkpoints: Sequence[Checkpoint], request: Request, out: Path | None, progress: Progress
-) -> MergeResult:
+) -> Result:
     """Merge checkpoints into a folder, or in memory, and measure what came of it.
 
     Raises:
@@ -122,7 +122,7 @@ def require_one_process() -> None:
         )
 
 
-def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
+def _in_memory(draft: Draft, progress: Progress) -> Result:
     from mergekit_geo.merging.kernels import kernel_for
     from mergekit_geo.merging.memory import MemorySink
     from mergekit_geo.merging.stream import stream
@@ -145,14 +145,14 @@ def _in_memory(draft: Draft, progress: Progress) -> MergeResult:
     modules = merged_modules(
         draft.blend, kernel=kernel_for(output.device), allow_nonfinite=output.allow_nonfinite
     )
-    return MergeResult(
+    return Result(
         draft.report(records, found, None),
         state={**sink.state, **tied},
         modules={module.file.as_posix(): module.state for module in modules},
     )
 
 
-def _on_disk(draft: Draft, out: Path, progress: Progress) -> MergeResult:
+def _on_disk(draft: Draft, out: Path, progress: Progress) -> Result:
     with output_errors(out.absolute().parent, _output_bytes(draft.blend)):
         return _written(draft, out, progress)
 
@@ -167,7 +167,7 @@ def _output_bytes(blend: Blend) -> int:
     return weights + sum(path.stat().st_size for path in beside)
 
 
-def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
+def _written(draft: Draft, out: Path, progress: Progress) -> Result:
     from mergekit_geo.merging.disk import write_blend
     from mergekit_geo.merging.kernels import kernel_for
 
@@ -193,7 +193,7 @@ def _written(draft: Draft, out: Path, progress: Progress) -> MergeResult:
         raise
     finally:
         workspace.leave()
-    return MergeResult(report, out=out)
+    return Result(report, out=out)
 
 
 def _complete(

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.clock import on_one_clock
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.commands._report import report_of
+from mergekit_geo.commands._run import command
+from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.config.flags import settings_of
 from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
 from mergekit_geo.connectivity.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
 from mergekit_geo.connectivity.paths import path
@@ -34,150 +34,67 @@ from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.merging.gram import gram_of
 from mergekit_geo.outputs.folder import MeasuredFolder, measured_folder
-from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.path import PathMeasurements, PathRecord, SaddleEntry
 from mergekit_geo.records.report import Report
+from mergekit_geo.specs.measures import PathSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.curves import Bends
     from mergekit_geo.connectivity.pairs import Pair
     from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.split import Halves
     from mergekit_geo.records.barrier import BarrierEntry
 
-BUILTIN_TEXT = EvalData()
 PAIR = 2
 MOST_POINTS = 20
 
 
-@dataclass(frozen=True)
-class PathResult:
-    """A fitted path.
-
-    Attributes:
-        report: Every number.
-        out: Its folder, None where the path is kept in memory.
-        route: The way itself.
-    """
-
-    report: Report
-    out: Path | None
-    route: Route
-
-    @property
-    def measurements(self) -> PathMeasurements:
-        """The result part of the report."""
-        assert isinstance(self.report.result, PathMeasurements)
-        return self.report.result
-
-    def __str__(self) -> str:
-        found = self.measurements
-        return (
-            f"straight: {found.straight.verdict}\n{found.kind}, {found.steps} steps: "
-            f"{found.fitted.verdict}"
-        )
-
-
-@on_one_clock
-def fit_path(
-    models: Sequence[Model],
-    out: str | Path | None = None,
-    *,
-    train_data: Data,
-    fitting: Fitting = Fitting(),
-    seed: int = 0,
-    overwrite: bool = False,
-    data: Data = BUILTIN_TEXT,
-    compute: Compute = Compute(),
-    progress: Progress | None = None,
-) -> PathResult:
+@command(PathSpec)
+def fit_path(asked: PathSpec) -> Result:
     """Fit a curve of low loss between two models (Garipov 2018), and measure it.
 
     The best fit is chosen on the selection half of the held-out data; barriers are reported from
     the other. An interrupted fit into a folder goes on where it was, to the same result.
-
-    Args:
-        models: Two folders, Hub ids, or modules.
-        out: Folder of the path; None keeps it in memory.
-        train_data: What the curve is fitted on, always training data.
-        fitting: How.
-        seed: Of the first fit.
-        overwrite: Replace an earlier path.
-        data: Held-out data.
-        compute: How models are run; the fit is float32, under bfloat16 autocast if asked for.
-        progress: Told what is going on.
 
     Raises:
         ArgumentError: Not two models, or equal ones.
         DataError: No training data, nothing to measure on, or a loss that is not a number.
         GeoError: With the reason and the remedy.
     """
-    with measured_folder(out, PATH, overwrite=overwrite, keep=(STATE,)) as folder:
-        return _fit_path(
-            models, folder, train_data, fitting, seed, data, compute, progress or Silent()
-        )
+    with measured_folder(asked.out, PATH, overwrite=asked.overwrite, keep=(STATE,)) as folder:
+        return _fit_path(asked, folder)
 
 
-def _fit_path(
-    models: Sequence[Model],
-    folder: MeasuredFolder,
-    train_data: Data,
-    fitting: Fitting,
-    seed: int,
-    data: Data,
-    compute: Compute,
-    told: Progress,
-) -> PathResult:
+def _fit_path(asked: PathSpec, folder: MeasuredFolder) -> Result:
     began = time.time()
-    work = _fit(models, train_data, fitting, seed, data, compute, told, folder)
+    work = _fit(asked, folder)
     ground, route = work.ground, route_of(work.bends)
     reported = ground.walk.at_model(0).take(work.halves.report)
     require_unchanged(ground.walk.anchors)
-    report = Report(
-        command="path",
-        output=str(folder.out) if folder.out else None,
-        models=[model_entry(end) for end in ground.walk.anchors],
-        settings=_settings(fitting, seed, data, train_data, compute),
-        data=data_entry(data, work.sample, reported, "report"),
-        result=_measured(work, route),
+    report = report_of(
+        asked,
+        _measured(work, route),
+        ground.walk.anchors,
+        began,
+        place=run_with(ground.walk.live.model),
+        data=data_entry(asked.data, work.sample, reported, "report"),
         warnings=[*work.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
-        provenance=provenance(began, *run_with(ground.walk.live.model)),
     )
     _write(report, work.bends, ground.walk.anchors, folder)
-    return PathResult(report, folder.out, route)
+    return Result(report, folder.out, route=route)
 
 
-def fitted_route(
-    models: Sequence[Model],
-    fitting: Fitting,
-    *,
-    seed: int = 0,
-    train_data: Data,
-    data: Data,
-    compute: Compute,
-    progress: Progress,
-) -> Route:
+def fitted_route(asked: PathSpec) -> Route:
     """A curve fitted between two models for use at once, neither measured nor kept.
-
-    Args:
-        models: Two of them.
-        fitting: How.
-        seed: Of the first fit.
-        train_data: What it is fitted on.
-        data: Held-out data; its selection half chooses.
-        compute: How models are run.
-        progress: Told what is going on.
 
     Raises:
         GeoError: As `fit_path`.
     """
-    assert train_data is not None
-    work = _fit(models, train_data, fitting, seed, data, compute, progress, None)
-    return route_of(work.bends, effort_of(work.found, fitting, train_data))
+    assert asked.train_data is not None
+    work = _fit(asked, None)
+    return route_of(work.bends, effort_of(work.found, asked.fitting, asked.train_data))
 
 
 @dataclass(frozen=True)
@@ -190,17 +107,10 @@ class _Fitted:
     warnings: list[str]
 
 
-def _fit(
-    models: Sequence[Model],
-    train_data: Data,
-    fitting: Fitting,
-    seed: int,
-    data: Data,
-    compute: Compute,
-    progress: Progress,
-    folder: MeasuredFolder | None,
-) -> _Fitted:
+def _fit(asked: PathSpec, folder: MeasuredFolder | None) -> _Fitted:
     """The best curve, and where it was fitted."""
+    models, data, train_data = asked.models, asked.data, asked.train_data
+    compute, progress = asked.compute, asked.told
     if len(models) != PAIR:
         raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
     if train_data is None:
@@ -224,13 +134,12 @@ def _fit(
         resumable=True,
     )  # fmt: skip
     halves = ground.halves(data.seed if isinstance(data, EvalData) else 0)
-    settings = _settings(fitting, seed, data, train_data, compute)
     fed = [training.digest] if isinstance(training, TaskObjective) else []
     identity = kept_key(
-        ends, plan.sample, data, compute, settings, *fed, ground.walk.evaluator.count
+        ends, plan.sample, data, compute, settings_of(asked), *fed, ground.walk.evaluator.count
     )
     state = FitState(folder.partial if folder else None, identity)
-    search = CurveSearch(ground, training, fitting, halves, seed, state, progress)
+    search = CurveSearch(ground, training, asked.fitting, halves, asked.seed, state, progress)
     return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)
 
 
@@ -286,18 +195,6 @@ def _lowest(pair: Pair) -> float:
     """Position t of the lowest loss on the selection half."""
     measured = pair.profile.measured
     return min(measured, key=lambda t: measured[t].take(pair.profile.halves.selection).mean)
-
-
-def _settings(
-    fitting: Fitting, seed: int, data: Data, train_data: Data, compute: Compute
-) -> dict[str, Any]:
-    return {
-        **asdict(fitting),
-        "seed": seed,
-        "data": asdict(data) if isinstance(data, EvalData) else None,
-        "train_data": asdict(train_data) if isinstance(train_data, EvalData) else None,
-        "compute": asdict(compute),
-    }
 
 
 def _write(

@@ -3,92 +3,47 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.origin import provenance
+from mergekit_geo.commands._report import report_of
+from mergekit_geo.commands._run import command
+from mergekit_geo.commands.result import Result
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.outputs.destination import Destination
 from mergekit_geo.outputs.verify import links_out, require_finished
-from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.progress import Progress
 from mergekit_geo.records.push import PushMeasurements
 from mergekit_geo.records.reading import read_report
 from mergekit_geo.records.report import Report
+from mergekit_geo.specs.training import PushSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.outputs.config import OutputConfig
 
 
-@dataclass(frozen=True)
-class PushResult:
-    """An output on the Hub.
-
-    Attributes:
-        report: What was pushed, and where it is.
-    """
-
-    report: Report
-
-    @property
-    def measurements(self) -> PushMeasurements:
-        """The result part of the report."""
-        assert isinstance(self.report.result, PushMeasurements)
-        return self.report.result
-
-    @property
-    def url(self) -> str:
-        """Address of the output on the Hub."""
-        return self.measurements.url
-
-    def __str__(self) -> str:
-        return f"{self.report.output} -> {self.url} at {self.measurements.commit}"
-
-
-def push(
-    folder: str | Path,
-    repo: str,
-    *,
-    private: bool = False,
-    revision: str | None = None,
-    create_pr: bool = False,
-    token: str | None = None,
-    progress: Progress | None = None,
-) -> PushResult:
+@command(PushSpec)
+def push(asked: PushSpec) -> Result:
     """Push an output to the Hub, and compare sizes and hashes of what arrived.
 
     The repository is made if it is not there. Weights of an earlier model in it are removed by the
     same commit; other files stay. The same call goes on with a push that broke off.
-
-    Args:
-        folder: Of a merge, or of a fine-tuned model.
-        repo: `org/name`, or `name` for a repository of one's own.
-        private: Make the repository private; one that is public already is refused.
-        revision: Branch to commit to, made if it is not there, or `refs/pr/N`; the main one if
-            None.
-        create_pr: Open a pull request instead.
-        token: For the Hub; the one of `hf auth login` or HF_TOKEN if None. It is not kept.
-        progress: Told what is going on.
 
     Raises:
         ArgumentError: No repository can have this name, or a pull request on a branch.
         PushError: The folder is no whole output, or the Hub does not take it; the folder is
             untouched.
     """
-    to = Destination(repo, private, revision, create_pr)
-    began, source, told = time.time(), Path(folder), progress or Silent()
-    found = _pushed(source, to, token, told)
-    unchanged = create_pr and found.pull_request is None
+    to = Destination(asked.repo, asked.private, asked.revision, asked.create_pr)
+    began, source = time.time(), Path(asked.folder)
+    found = _pushed(source, to, asked.token, asked.told)
+    unchanged = asked.create_pr and found.pull_request is None
     nothing = ["the repository holds all of it already: no pull request"] if unchanged else []
-    report = Report(
-        command="push",
-        output=str(source),
-        settings=asdict(to),
-        result=found,
-        warnings=[*nothing, *_warnings(found), *_link_warnings(source)],
-        provenance=provenance(began),
+    warnings = [*nothing, *_warnings(found), *_link_warnings(source)]
+    settings = {"repo": to.repo}
+    return Result(
+        report_of(asked, found, (), began, settings=settings, warnings=warnings, output=str(source))
     )
-    return PushResult(report)
 
 
 def prepare_push(output: OutputConfig, out: Path | None) -> None:

@@ -1,76 +1,105 @@
-"""A merge as asked for."""
+"""A merge as it was asked for, with the rule that follows from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.config.choices import SHARPNESS
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.config import Fitting
-from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.selection.config import Choosing
+from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mergekit_geo.config.compute import Compute
     from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.outputs.config import OutputConfig
 
 
 @dataclass(frozen=True)
 class Request:
-    """A merge as asked for.
+    """A merge as it was asked for.
 
     Attributes:
-        command: `soup`, `slerp`, `point` or `run`.
+        asked: The command's options: those that make the same merge again.
         rule: The merge rule.
-        settings: The command's own settings, for the record.
-        flags: The same as flags of the command.
-        output: How it is written.
-        data: What loss is measured on; None measures none.
-        train_data: What BatchNorm statistics are estimated on.
+        settings: The command's own settings, for the report.
+        warnings: What the user should know of the settings.
         choosing: How the point is chosen, where it is chosen by loss.
-        compute: How models are run.
         route: The path that a point of is taken, where one is.
-        fit_data: What paths are fitted on when they are needed.
-        fitting: How they are fitted.
+        fitting: How paths are fitted when they are needed.
         fit_seed: Of the fits; that of the data if None.
         t: The point that is asked for, where one is.
-        named: What the command names, where that is not the models.
-        sharpness: `off`, `quick` or `full`.
-        warnings: What the user should know of the settings.
         rules: By tensor, where one has a rule of its own.
         files: Texts that go beside the weights, by name; they replace what the donor has.
         tokenizer_of: Position of the model whose tokenizer the output has; if None, that of the
             first, or of an adapter on it that brings one.
     """
 
-    command: str
+    asked: Writing
     rule: Rule
     settings: dict[str, Any]
-    flags: Sequence[str]
-    output: OutputConfig
-    data: Data
-    compute: Compute
-    sharpness: str = "quick"
     warnings: tuple[str, ...] = ()
-    train_data: EvalData | None = None
     choosing: Choosing = Choosing()
     route: Route | None = None
-    fit_data: Data = None
     fitting: Fitting = Fitting()
     fit_seed: int | None = None
     t: float | None = None
-    named: tuple[str, ...] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     tokenizer_of: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.sharpness not in SHARPNESS:
-            raise ArgumentError(
-                f"sharpness {self.sharpness!r}: expected one of {', '.join(SHARPNESS)}"
-            )
+    @property
+    def command(self) -> str:
+        """Its name."""
+        return self.asked.command
+
+    @property
+    def output(self) -> OutputConfig:
+        """How it is written."""
+        return self.asked.output
+
+    @property
+    def data(self) -> Data:
+        """What loss is measured on; None measures none."""
+        return self.asked.data
+
+    @property
+    def fit_data(self) -> Data:
+        """What paths are fitted on when they are needed."""
+        return self.asked.train_data
+
+    @property
+    def train_data(self) -> EvalData | None:
+        """What BatchNorm statistics are estimated on."""
+        return self.asked.train_data if isinstance(self.asked.train_data, EvalData) else None
+
+    @property
+    def compute(self) -> Compute:
+        """How models are run."""
+        return self.asked.compute
+
+    @property
+    def sharpness(self) -> str:
+        """How much of it is measured: `off`, `quick` or `full`."""
+        return self.asked.sharpness
+
+    def again(self, out: Path, names: Sequence[str], *, overwrite: bool) -> Writing:
+        """The options that make the same merge of these models, on any machine.
+
+        Args:
+            out: The folder.
+            names: Of the models, where the command names models.
+            overwrite: Whether an earlier output is replaced.
+        """
+        asked = self.asked
+        output = replace(asked.output.local, overwrite=overwrite, device="cpu")
+        compute = replace(asked.compute, device=None)
+        again = replace(asked.naming(names), output=output, compute=compute)
+        return replace(again, out=out)  # type: ignore[call-arg]

@@ -1,23 +1,24 @@
-"""What a merge returns."""
+"""What every command returns: the report, and what is kept beside it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.losses import loss_table
-from mergekit_geo.views.verdict import is_not_worse, verdict
+from mergekit_geo.views.said import said
+from mergekit_geo.views.verdict import is_not_worse
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mergekit_geo.connectivity.paths import Route
+
 
 @dataclass(frozen=True)
-class MergeResult:
-    """A merged model and the evidence for it.
+class Result:
+    """What a command found, and what it made.
 
     Attributes:
         report: Every number; `report.json` holds the same, but for what came after it was written:
@@ -25,31 +26,54 @@ class MergeResult:
         out: The output folder, None where the result is kept in memory.
         state: The merged tensors by stored name, None where they are in `out`.
         modules: Beside a state in memory: those of modules after the model, by file and name.
+        route: The way itself, where a path was fitted.
+        members: The result of each, where several models were trained.
     """
 
     report: Report
     out: Path | None = None
     state: dict[str, Tensor] | None = None
     modules: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    route: Route | None = None
+    members: tuple[Result, ...] = ()
 
     @property
-    def measurements(self) -> MergeMeasurements:
-        """The result part of the report."""
-        assert isinstance(self.report.result, MergeMeasurements)
+    def measurements(self) -> Any:
+        """The record of what was found: the `result` of the report."""
         return self.report.result
 
     @property
     def is_not_worse(self) -> bool:
         """Whether losses tell that the output is not significantly worse than its best parent.
 
-        False where nothing was measured, or on too few documents to tell.
+        False where nothing was measured, or on too few documents to tell. Of several members, each.
         """
+        if self.members:
+            return all(member.is_not_worse for member in self.members)
         return is_not_worse(self.report)
 
+    def exceeds(self, limit: float) -> bool:
+        """Whether some barrier is higher than a limit: its interval's lower end, if it has one.
+
+        A path on which no loss could be measured counts as too high.
+        """
+        heights = [
+            pair.barrier.value if pair.barrier.low is None else pair.barrier.low
+            for pair in self.measurements.pairs
+        ]
+        return any(height is None or height > limit for height in heights)
+
+    @property
+    def compatible(self) -> bool:
+        """Whether models that were compared can be merged."""
+        return bool(self.measurements.compatible)
+
+    @property
+    def url(self) -> str:
+        """Where to look at what was pushed."""
+        return str(self.measurements.url)
+
     def __str__(self) -> str:
-        place = f"-> {self.out}" if self.out else "in memory"
-        models = ", ".join(model.name for model in self.report.models)
-        lines = [f"{self.measurements.coefficients.method} of {models} {place}"]
-        lines += ["  ".join(row) for row in loss_table(self.report).rows]
-        lines += [text for text in [verdict(self.report)] if text]
-        return "\n".join(lines)
+        if self.members:
+            return "\n".join(map(str, self.members))
+        return said(self.report)

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.clock import on_one_clock
+from mergekit_geo.commands._run import command
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.merge import merge, require_one_process
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.result import MergeResult
-from mergekit_geo.config.command_line import changed_flags
-from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import FITTED, Fitting
+from mergekit_geo.commands.result import Result
+from mergekit_geo.connectivity.config import FITTED
 from mergekit_geo.connectivity.path_folder import named_route
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
-from mergekit_geo.outputs.config import OutputConfig
-from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.selection.config import PAIR, Choosing
+from mergekit_geo.specs.merges import SoupSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -32,40 +27,10 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.geometry.rule import Rule
 
-BUILTIN_TEXT = EvalData()
 
-
-@on_one_clock
-def soup(
-    models: Sequence[Model],
-    out: str | Path | None = None,
-    *,
-    weights: Sequence[float] | None = None,
-    normalize: bool = True,
-    choosing: Choosing = Choosing(),
-    output: OutputConfig = OutputConfig(),
-    data: Data = BUILTIN_TEXT,
-    train_data: Data = None,
-    compute: Compute = Compute(),
-    sharpness: str = "quick",
-    progress: Progress | None = None,
-) -> MergeResult:
+@command(SoupSpec)
+def soup(asked: SoupSpec) -> Result:
     """Average models (Wortsman 2022), and measure parents and soup on the same text.
-
-    Args:
-        models: Folders, Hub ids, modules or state dicts; the first is the donor of configuration,
-            tokenizer and integer tensors.
-        out: Folder to write; None keeps the result in memory.
-        weights: One per model; equal ones if None.
-        normalize: Divide the weights by their sum.
-        choosing: How the point is chosen, where it is chosen by loss.
-        output: How the checkpoint is written.
-        data: What loss is measured on; None measures none. Choosing by loss wants it named.
-        train_data: What BatchNorm statistics are estimated on, where a model has some, and what a
-            path is fitted to, where one is asked for by its kind.
-        compute: How models are run.
-        sharpness: Of parents and output: `off`, `quick` or `full`, as in `geo.sharpness`.
-        progress: Told what is going on.
 
     Raises:
         ArgumentError: Invalid weights, or no models.
@@ -77,76 +42,39 @@ def soup(
         >>> soup([a, b], weights=[3, 1], data=None).state["w"]
         tensor([1., 2.])
     """
-    if not models:
+    if not asked.models:
         raise ArgumentError("no models to merge", remedy="name at least one")
-    _check_weights_are_used(choosing, weights, normalize=normalize)
-    told, folder = progress or Silent(), None if out is None else Path(out)
-    checkpoints = open_checkpoints(models)
-    request = soup_request(
-        models,
-        checkpoints,
-        folder,
-        weights=weights,
-        normalize=normalize,
-        choosing=choosing,
-        output=output,
-        data=data,
-        train_data=train_data,
-        compute=compute,
-        sharpness=sharpness,
-        progress=told,
-    )
-    return merge(checkpoints, request, folder, told)
+    _check_weights_are_used(asked)
+    checkpoints = open_checkpoints(asked.models)
+    return merge(checkpoints, soup_request(asked, checkpoints), asked.target, asked.told)
 
 
-def soup_request(
-    models: Sequence[Model],
-    checkpoints: Sequence[Checkpoint],
-    out: Path | None,
-    *,
-    weights: Sequence[float] | None = None,
-    normalize: bool = True,
-    choosing: Choosing = Choosing(),
-    output: OutputConfig = OutputConfig(),
-    data: Data = BUILTIN_TEXT,
-    train_data: Data = None,
-    compute: Compute = Compute(),
-    sharpness: str = "quick",
-    fitting: Fitting = Fitting(),
-    fit_seed: int | None = None,
-    progress: Progress,
-) -> Request:
-    """A soup as `soup` is asked for it, of models that are open; fits a path where one is named."""
+def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
+    """A soup as it is asked for, of models that are open; fits a path where one is named."""
+    choosing, weights, train_data = asked.choosing, asked.weights, asked.train_data
     if choosing.needs_gradients:
-        compute = replace(compute, dtype="float32")
+        asked = replace(asked, compute=replace(asked.compute, dtype="float32"))
     route = None
     if choosing.along is not None:
         require_one_process()
-        check_early(checkpoints, output, out, choosing, data)  # a path may take long to fit
-        fit = fitting_to(models, train_data, data, compute, progress, fitting, fit_seed or 0)
-        route = _route(choosing.along, models, fit, train_data)
-    checked = check_weights(len(models), weights)
-    used = normalized(checked) if normalize else checked
-    negative = tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0)
-    flags = [] if weights is None else [f"--weights={','.join(map(repr, checked))}"]
-    flags += [] if normalize else ["--no-normalize"]
-    settings = {"weights": list(checked), "normalize": normalize, **asdict(choosing)}
+        # a path may take long to fit
+        check_early(checkpoints, asked.output, asked.target, choosing, asked.data)
+        fit = fitting_to(
+            asked.models, train_data, asked.data, asked.compute, asked.told, asked.fitting,
+            asked.fit_seed or 0,
+        )  # fmt: skip
+        route = _route(choosing.along, asked.models, fit, train_data)
+    checked = check_weights(len(asked.models), weights)
+    used = normalized(checked) if asked.normalize else checked
     return Request(
-        "soup",
+        asked,
         Linear(used) if route is None else _on(choosing, route, checkpoints),
-        settings,
-        [*flags, *changed_flags(choosing)],
-        output,
-        data,
-        compute,
-        sharpness,
-        negative,
-        train_data if isinstance(train_data, EvalData) else None,
+        {"weights": list(checked), "normalize": asked.normalize, **asdict(choosing)},
+        tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0),
         choosing,
         route,
-        fit_data=train_data,
-        fitting=fitting,
-        fit_seed=fit_seed,
+        fitting=asked.fitting,
+        fit_seed=asked.fit_seed,
     )
 
 
@@ -174,10 +102,9 @@ def _on(choosing: Choosing, route: Route, checkpoints: Sequence[Checkpoint]) -> 
     return unchosen(choosing, Leg.between(route, names)).point.rule
 
 
-def _check_weights_are_used(
-    choosing: Choosing, weights: Sequence[float] | None, *, normalize: bool
-) -> None:
+def _check_weights_are_used(asked: SoupSpec) -> None:
     """Refuse weights that another setting would silently replace."""
+    choosing, weights = asked.choosing, asked.weights
     if choosing.method == "weighted" and weights is None:
         raise ArgumentError("a weighted soup needs weights", remedy="--weights .5,.3,.2")
     chosen = choosing.along or (choosing.method in {"greedy", "learned"} and choosing.method)
@@ -185,5 +112,5 @@ def _check_weights_are_used(
         raise ArgumentError(
             f"weights are given, and {chosen} finds its own", remedy="leave --weights out"
         )
-    if choosing.basin and not normalize:
+    if choosing.basin and not asked.normalize:
         raise ArgumentError("a soup of one basin is normalised", remedy="leave --no-normalize out")

@@ -1,4 +1,5 @@
-"""Words that an option admits, where several rooms ask for them."""
+"""Words that options admit, where several rooms ask for them."""
 
+OPTIMIZERS = ("adamw", "sgd")
 SHARPNESS = ("off", "quick", "full")
-"""How much sharpness is measured."""
+"""How much sharpness is measured beside a merge."""

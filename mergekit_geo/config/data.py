@@ -1,59 +1,67 @@
-"""Settings of an evaluation, checked where they are made."""
+"""Which data loss is measured on, or weights are trained on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mergekit_geo.errors import ArgumentError
-from mergekit_geo.limits import check_count
+from mergekit_geo.config.option import check, option
 
 BUILTIN = "builtin:python-docs"
 TRAIN = "train"
 LOSS_ON = ("assistant", "all")
+PANEL = "Evaluation data"
 
 
 @dataclass(frozen=True)
 class EvalData:
-    """What to measure loss on.
+    """Which data loss is measured on.
 
-    Attributes:
-        source: `builtin:python-docs`, by default too; a `.txt`, `.jsonl`, `.json`, `.csv` or
-            `.parquet` file; a folder saved by datasets; or a dataset on the Hub.
-        text_column: Column of the text or messages; guessed from the usual names if None.
-        max_examples: Measure at most so many examples, a seeded sample; all if None.
-        seq_len: Tokens in a window; the model's context up to 512 if None.
-        batch_size: Examples in a batch; chosen by the task if None.
-        seed: Of the sample, the split into halves and the intervals.
-        config: Configuration of a dataset on the Hub.
-        split: Split of a dataset; of several, `validation`, `test` or `train` if None. Of the
-            built-in text `train` is what is not held out.
-        task: Such as `causal-lm`; that of the architecture if None.
-        label_column: Column of the labels or targets; guessed if None.
-        image_column: Column of the images; guessed if None.
-        loss_on: Which tokens of a conversation count, `assistant` or `all`.
+    Of a dataset with several splits `validation`, `test` or `train` is read where none is named; of
+    the built-in text `train` is what is not held out. Columns that are not named are guessed from
+    the usual names.
     """
 
-    source: str = ""
-    text_column: str | None = None
-    max_examples: int | None = None
-    seq_len: int | None = None
-    batch_size: int | None = None
-    seed: int = 0
-    config: str | None = None
-    split: str | None = None
-    task: str | None = None
-    label_column: str | None = None
-    image_column: str | None = None
-    loss_on: str = "assistant"
+    source: str = option(
+        "",
+        f"{BUILTIN}; a .txt, .jsonl, .json, .csv or .parquet file; a folder saved by datasets; or "
+        "a dataset on the Hub.",
+        "--data",
+        panel=PANEL,
+    )
+    text_column: str | None = option(None, "Of text or messages; guessed.", panel=PANEL)
+    max_examples: int | None = option(
+        None, "At most so many examples, a seeded sample.", panel=PANEL, least=1
+    )
+    seq_len: int | None = option(
+        None, "Tokens in a window; the context, up to 512.", panel=PANEL, least=2
+    )
+    batch_size: int | None = option(None, "Examples at once.", panel=PANEL, least=1)
+    seed: int = option(0, "Of training, samples, halves, intervals.", panel=PANEL, least=0)
+    config: str | None = option(
+        None, "Configuration of a Hub dataset.", "--data-config", panel=PANEL
+    )
+    split: str | None = option(None, "Of a dataset; validation by default.", panel=PANEL)
+    task: str | None = option(
+        None, "Such as causal-lm; the architecture's by default.", panel=PANEL
+    )
+    label_column: str | None = option(None, "Of labels or targets; guessed.", panel=PANEL)
+    image_column: str | None = option(None, "Of images; guessed.", panel=PANEL)
+    loss_on: str = option(
+        "assistant", "Which tokens of a conversation count.", panel=PANEL, choices=LOSS_ON
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def origin(self) -> str:
         """Where the data is from, by default or by name."""
         return self.source or BUILTIN
 
-    def __post_init__(self) -> None:
-        for name, least in (("max_examples", 1), ("seq_len", 2), ("batch_size", 1)):
-            check_count(name, getattr(self, name), least)
-        check_count("seed", self.seed, 0)
-        if self.loss_on not in LOSS_ON:
-            raise ArgumentError(f"loss-on {self.loss_on!r}: expected one of {', '.join(LOSS_ON)}")
+    def training(self, source: str) -> EvalData:
+        """Training data that is read as this is, from the split that is for training.
+
+        Example:
+            >>> EvalData("held_out.jsonl", max_examples=9).training("all.jsonl").max_examples
+        """
+        return replace(self, source=source, split=TRAIN, max_examples=None)

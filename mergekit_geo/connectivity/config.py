@@ -1,14 +1,13 @@
-"""How a curve is fitted, checked where it is said."""
+"""How a curve is fitted."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from mergekit_geo.errors import ArgumentError
-from mergekit_geo.limits import check_count, check_finite
+from mergekit_geo.config.choices import OPTIMIZERS
+from mergekit_geo.config.option import check, option
 
-OPTIMIZERS = ("adamw", "sgd")
 FITTED = ("bezier", "polygon", "neb")
 """Kinds of path that are fitted."""
 
@@ -20,46 +19,31 @@ NEB_BENDS, NEB_STEPS = 3, 200
 class Fitting:
     """How a curve is fitted.
 
-    Attributes:
-        kind: `bezier`, `polygon`, or `neb` (AutoNEB), whose corners are pulled down across the path
-            and which gets more where they are needed.
-        bends: Control points or corners between the ends; None is 1, or 3 to begin with for `neb`.
-        steps: Of the optimizer; None stops where the highest held-out loss falls no more, and is
-            200 for `neb`, each with a gradient at every corner.
-        optimizer: `adamw`, or `sgd` with momentum 0.9 and Nesterov's rule.
-        learning_rate: None is 3 / sqrt(parameters), at most 3e-3, for AdamW: what fine-tuned
-            transformers of 1e6 to 1e10 parameters take; 30 times as much for SGD.
-        batch_size: Examples of a step, on each process.
-        accumulation: Batches of a step, all at one t.
-        clip: Largest norm of the bends' gradient.
-        restarts: Fits from other seeds; the one with the lowest held-out maximum is kept.
-        bf16: Run the module under bfloat16 autocast; bends stay float32.
-        gradient_checkpointing: Trade time for memory, where the model can.
+    The corners of `neb` (AutoNEB) are pulled down across the path, and it gets more where they are
+    needed; its steps, 200 by default, have a gradient at every corner each. The learning rate is by
+    default 3 / sqrt(parameters), at most 3e-3, for AdamW: what fine-tuned transformers of 1e6 to
+    1e10 parameters take; 30 times as much for SGD, with momentum 0.9 and Nesterov's rule. All
+    batches of a step are at one t. Bends stay float32 under autocast.
     """
 
-    kind: str = "bezier"
-    bends: int | None = None
-    steps: int | None = None
-    optimizer: str = "adamw"
-    learning_rate: float | None = None
-    batch_size: int = 32
-    accumulation: int = 1
-    clip: float = 1.0
-    restarts: int = 1
-    bf16: bool = False
-    gradient_checkpointing: bool = False
+    kind: str = option("bezier", "Bezier curve, straight pieces, or AutoNEB.", choices=FITTED)
+    bends: int | None = option(None, "Between the ends: 1, or 3 to begin with for neb.", least=1)
+    steps: int | None = option(
+        None, "Of the optimizer; until the held-out top falls no more.", least=0
+    )
+    optimizer: str = option("adamw", "What fits the bends.", choices=OPTIMIZERS)
+    learning_rate: float | None = option(
+        None, "Learning rate; by the size of the model if not.", "--lr"
+    )
+    batch_size: int = option(32, "Examples of a batch.", "--train-batch-size", least=1)
+    accumulation: int = option(1, "Batches of a step.", "--gradient-accumulation", least=1)
+    clip: float = option(1.0, "Largest norm of the bends' gradient.", "")
+    restarts: int = option(1, "Seeds; the best fit is kept.", least=1)
+    bf16: bool = option(False, "Run under bfloat16 autocast.")
+    gradient_checkpointing: bool = option(False, "Less memory, more time.")
 
     def __post_init__(self) -> None:
-        for name, known in (("kind", FITTED), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in known:
-                raise ArgumentError(
-                    f"{name} {getattr(self, name)!r}: expected one of {', '.join(known)}"
-                )
-        for name, least in (("bends", 1), ("batch_size", 1), ("accumulation", 1), ("restarts", 1)):
-            check_count(name, getattr(self, name), least)
-        check_count("steps", self.steps, 0)
-        for name in ("learning_rate", "clip"):
-            check_finite(name, getattr(self, name))
+        check(self)
 
     @property
     def corners(self) -> int:

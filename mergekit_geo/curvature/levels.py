@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mergekit_geo.config.option import option
 from mergekit_geo.errors import ArgumentError
 
 EXACT, DIFFERENCES = "exact", "finite differences"
@@ -86,15 +87,13 @@ def level_of(name: str) -> Level:
 class Radii:
     """Radii around a model within which sharpness is measured.
 
-    Attributes:
-        rho: Of SAM's ball (Foret 2021), Euclidean.
-        adaptive: Of the adaptive ball (Kwon 2021), in units of the weights.
-        noise: Standard deviation of the adaptive average, relative to each weight.
+    The ball of SAM (Foret 2021) is Euclidean; the adaptive ball (Kwon 2021) is in units of the
+    weights, and so is the noise of the adaptive average.
     """
 
-    rho: float = 0.05
-    adaptive: float = 0.5
-    noise: float = 0.05
+    rho: float = option(0.05, "Radius of SAM's ball in weight space.")
+    adaptive: float = option(0.5, "Radius of the adaptive ball.", "")
+    noise: float = option(0.05, "Standard deviation of the noise, relative to each weight.", "")
 
     def __post_init__(self) -> None:
         for radius in (self.rho, self.adaptive, self.noise):

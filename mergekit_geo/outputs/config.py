@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from mergekit_geo.config.option import check, option, shared
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.outputs.destination import Destination
 from mergekit_geo.outputs.layout import parse_size
@@ -11,43 +12,40 @@ from mergekit_geo.outputs.layout import parse_size
 DTYPES = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """Output dtypes as torch names them, to the names of the safetensors format."""
 
-REQUIRABLE = (None, "not-worse")
+REQUIRABLE = ("not-worse",)
+PANEL = "Output"
 
 
 @dataclass(frozen=True)
 class OutputConfig:
     """How a merged checkpoint is written.
 
-    Attributes:
-        dtype: Of every float tensor: `float64`, `float32`, `bfloat16`, `float16`; the first
-            model's own if None.
-        max_shard_size: Most data in a file, such as `5GB`.
-        overwrite: Replace an output that is there, when the new one is whole.
-        fsync: Flush to the disk before the output appears.
-        allow_nonfinite: Merge models that hold NaN or infinity.
-        device: Where the arithmetic of the merge happens.
-        push_to: Repository on the Hub that the output is pushed to once it is whole on the disk.
-        private: Make that repository private.
-        require: What must hold for that, `not-worse`: losses tell that the output is not
-            significantly worse than its best parent.
+    Every float tensor has the first model's own dtype where none is named. What is pushed is pushed
+    once it is whole on the disk, and only if it holds what is required: `not-worse` asks that
+    losses tell that the output is not significantly worse than its best parent.
     """
 
-    dtype: str | None = None
-    max_shard_size: str = "5GB"
-    overwrite: bool = False
-    fsync: bool = True
-    allow_nonfinite: bool = False
-    device: str = "cpu"
-    push_to: str | None = None
-    private: bool = False
-    require: str | None = None
+    dtype: str | None = option(
+        None, "Of the output; the first model's by default.", panel=PANEL, choices=tuple(DTYPES)
+    )
+    max_shard_size: str = option("5GB", "Such as 5GB or 500MB.", panel=PANEL)
+    overwrite: bool = option(False, "Replace an output when the new one is whole.", panel=PANEL)
+    fsync: bool = option(
+        True, "Leave flushing to the system: faster.", "--no-fsync", panel=PANEL, switches_off=True
+    )
+    allow_nonfinite: bool = option(False, "Merge over NaN and infinity.", panel=PANEL)
+    device: str = shared("cpu", "--device")
+    push_to: str | None = option(
+        None, "Repository on the Hub, once the output is whole.", panel=PANEL
+    )
+    private: bool = option(False, "Make that repository private.", panel=PANEL)
+    require: str | None = option(
+        None, "not-worse: exit 3 if worse than a parent.", panel=PANEL, choices=REQUIRABLE
+    )
 
     def __post_init__(self) -> None:
         parse_size(self.max_shard_size)
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise ArgumentError(f"dtype {self.dtype!r}: expected one of {', '.join(DTYPES)}")
-        if self.require not in REQUIRABLE:
-            raise ArgumentError(f"require {self.require!r}: expected {REQUIRABLE[1]!r} or None")
+        check(self)
         if self.push_to is not None:
             Destination(self.push_to, self.private)
         elif self.private:

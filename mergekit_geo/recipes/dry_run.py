@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.modules import mergeable
-from mergekit_geo.checkpoints.origin import count_parameters, model_entry, provenance
+from mergekit_geo.checkpoints.origin import count_parameters
+from mergekit_geo.commands._report import report_of
+from mergekit_geo.commands._run import command
+from mergekit_geo.commands.result import Result
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
@@ -19,54 +20,18 @@ from mergekit_geo.outputs.workspace import resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
-from mergekit_geo.records.report import Report
+from mergekit_geo.specs.merges import RunSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.config.data import EvalData
-    from mergekit_geo.evaluation.losses import Data
 
 Numbers = tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class PlanResult:
-    """What a recipe would do.
-
-    Attributes:
-        report: The same for `--json`.
-    """
-
-    report: Report
-
-    @property
-    def measurements(self) -> PlanMeasurements:
-        """The result part of the report."""
-        assert isinstance(self.report.result, PlanMeasurements)
-        return self.report.result
-
-
-def dry_run(
-    recipe: str | Path | Mapping[str, Any],
-    out: str | Path | None = None,
-    *,
-    models: Mapping[str, Model] | None = None,
-    output: OutputConfig = OutputConfig(),
-    data: Data = None,
-    seed: int | None = None,
-    meant: Collection[str] = (),
-) -> PlanResult:
+@command(RunSpec)
+def dry_run(asked: RunSpec) -> Result:
     """Resolve a recipe and check its models, without reading or writing weights.
-
-    Args:
-        recipe: As `geo.run` takes it.
-        out: Where the output would be.
-        models: As `geo.run` takes them.
-        output: How it would be written.
-        data: As `geo.run` takes it; so are all that follow.
-        seed: Of the call.
-        meant: Settings of `data`.
 
     Raises:
         RecipeError: The recipe is not valid.
@@ -82,22 +47,21 @@ def dry_run(
         [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
     """
     began = time.time()
-    prepared = prepare(recipe, models)
+    prepared = prepare(asked.recipe, asked.models)
     found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
     found.require()
-    how = read_as(spoken_over(prepared.recipe, data, meant, seed), data)
-    measured = _measured(prepared, tuple(found.anchors), out, output, how)
-    return PlanResult(
-        Report(
-            command="run",
-            output=str(out) if out else None,
-            models=[model_entry(checkpoint) for checkpoint in prepared.checkpoints],
-            settings={"recipe": prepared.recipe.model_dump(exclude_none=True), "dry_run": True},
-            result=measured,
-            warnings=[*prepared.warnings, *found.warnings],
-            provenance=provenance(began),
-        )
+    meant = {*asked.meant, *asked.given}
+    how = read_as(spoken_over(prepared.recipe, asked.data, meant, asked.seed), asked.data)
+    measured = _measured(prepared, tuple(found.anchors), asked.target, asked.output, how)
+    report = report_of(
+        asked,
+        measured,
+        prepared.checkpoints,
+        began,
+        warnings=[*prepared.warnings, *found.warnings],
     )
+    settings = {"recipe": prepared.recipe.model_dump(exclude_none=True), "dry_run": True}
+    return Result(report.model_copy(update={"settings": settings}))
 
 
 def _measured(

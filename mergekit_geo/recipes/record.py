@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands.request import Request
 from mergekit_geo.recipes.chat import chat_template
+from mergekit_geo.specs.merges import RunSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.recipes.plan import Prepared
@@ -20,7 +21,7 @@ COPY = "recipe.yml"
 MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
 
 
-def recorded(prepared: Prepared, request: Request, out: str | Path | None) -> Request:
+def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     """Turn a request into what `run` records, with the files that it writes beside the weights."""
     import yaml
 
@@ -34,14 +35,12 @@ def recorded(prepared: Prepared, request: Request, out: str | Path | None) -> Re
     files = {COPY: yaml.safe_dump(_renamed(said, commits), sort_keys=False, allow_unicode=True)}
     return replace(
         request,
-        command="run",
+        asked=replace(asked, recipe=str(Path(asked.out or "") / COPY)),
         settings={
             **request.settings,
             "recipe": said,
             **({"members": trained.entries} if trained else {}),
         },
-        flags=(),
-        named=(str(Path(out or "") / COPY),),
         warnings=(*prepared.warnings, *_negative(request), *request.warnings),
         rules=prepared.resolved.rules,
         files={**files, "chat_template.jinja": text} if text else files,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mergekit_geo.config.option import check, option
 from mergekit_geo.connectivity.config import FITTED
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.limits import check_count
 from mergekit_geo.merging.groups import GRANULARITIES
 
 METHODS = ("uniform", "weighted", "greedy", "learned")
@@ -22,43 +21,36 @@ LOOKS = 5
 class Choosing:
     """How a point is chosen.
 
-    Attributes:
-        method: `uniform` or `weighted` by the weights given; `greedy` or `learned` by loss.
-        with_replacement: Greedy adds models again and again while that helps.
-        granularity: Learned coefficients are shared by the `model`, a `layer` or a `tensor`.
-        steps: Of the learned soup's optimiser.
-        along: Take a point of a path between two models: `linear`, `slerp`, a kind that is fitted,
-            or the folder of a fitted one. More models join one at a time, best first, each along
-            its own path, and stay if the loss gets lower.
-        pick: Which one: `best` by loss, `midpoint`, the `mean` of several, or the `flattest` of
-            those that are about as good as the best.
-        average_points: How many the mean is over, at even distances in t.
-        tolerance: Share of the lowest loss that the flattest point may be worse by.
-        basin: Leave out models that a barrier parts from the largest basin.
-        control: Also train the ends further for as many steps as the path was fitted, and report
-            them beside it: True whatever it takes, None within the budget.
+    More than two models join along a path one at a time, best first, each along its own path, and
+    stay if the loss gets lower. The `flattest` point is that of those that are about as good as the
+    best. Ends are trained further for as many steps as the path was fitted.
     """
 
-    method: str = "uniform"
-    with_replacement: bool = False
-    granularity: str = "model"
-    steps: int = 50
-    along: str | None = None
-    pick: str | None = None
-    average_points: int = 9
-    tolerance: float = 0.005
-    basin: bool = False
-    control: bool | None = None
+    method: str = option("uniform", "greedy and learned choose by loss.", choices=METHODS)
+    with_replacement: bool = option(False, "Greedy may add a model again.")
+    granularity: str = option("model", "What shares a learned coefficient.", choices=GRANULARITIES)
+    steps: int = option(50, "Of a learned soup's optimiser.", least=1)
+    along: str | None = option(
+        None,
+        "Take a point of a path between two models: linear, slerp, a fitted path's DIR, or, with "
+        "--train-data, bezier, polygon or neb. More models join one at a time.",
+    )
+    pick: str | None = option(
+        None, "Which point of the path; best by loss if not said.", choices=PICKS
+    )
+    average_points: int = option(9, "Points that a mean is over.", least=PAIR)
+    tolerance: float = option(0.005, "Share of the lowest loss that the flattest point may lose.")
+    control: bool | None = option(
+        None,
+        "Train the ends of a fitted path further, and report them beside it; within the budget if "
+        "not said.",
+    )
+    basin: bool = option(False, "Leave out models that a barrier parts from the rest.")
 
     def __post_init__(self) -> None:
-        _check("method", self.method, METHODS)
-        _check("granularity", self.granularity, GRANULARITIES)
-        if self.pick is not None:
-            _check("pick", self.pick, PICKS)
+        check(self)
         if self.along is None and self.pick is not None:
             raise ArgumentError("--pick takes a point of a path", remedy="--along linear or slerp")
-        check_count("average_points", self.average_points, PAIR)
-        check_count("steps", self.steps)
         if not 0 <= self.tolerance < 1:
             raise ArgumentError(
                 f"the tolerance is a share of the lowest loss, found {self.tolerance:g}"
@@ -93,8 +85,3 @@ def evaluations(choosing: Choosing, count: int) -> int:
     if choosing.method == "learned":  # the greedy soup, two other starts, looks, and the steps
         return found + 2 * count + 2 + LOOKS + count
     return found
-
-
-def _check(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ArgumentError(f"{name} {value!r}: expected one of {', '.join(known)}")

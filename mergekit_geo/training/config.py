@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.limits import check_count
 
 AUTO, PER_REPLICA, SYNCHRONISED = "auto", "per-replica", "synchronised"
 ASCENTS = (AUTO, PER_REPLICA, SYNCHRONISED)
-
-
-def _said(default: object, text: str) -> Any:
-    """A field whose help transformers' HfArgumentParser shows."""
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
 class SamArguments:
     """How SAM steps; stands next to TrainingArguments, in HfArgumentParser too.
 
-    Attributes:
-        rho: Radius of the ascent; 0 is the base optimizer exactly. A parameter group of the
-            optimizer may have its own, under the key `rho`.
-        adaptive: Scale the ascent by the weights (ASAM; Kwon 2021), with radii of 0.5 to 2.
-        eta: Added to |w| in adaptive SAM, so that a weight of zero moves too.
-        every: Ascend at every n-th step only; the others are those of the base optimizer.
-        ascent: `per-replica`: each process climbs by its own gradient; `synchronised`: all climb by
-            the mean; `auto`: per replica, unless the weights are sharded (FSDP2).
-        most_skipped: Stop after so many steps in a row whose loss or gradient is not finite.
+    A parameter group of the optimizer may have a radius of its own, under the key `rho`. Adaptive
+    SAM (Kwon 2021) adds `eta` to |w|, so that a weight of zero moves too. By an ascent
+    `per-replica` each process climbs by its own gradient, `synchronised` all by the mean; `auto` is
+    per replica, unless the weights are sharded (FSDP2).
 
     Example:
         >>> SamArguments(rho=0.1).every
         1
     """
 
-    rho: float = _said(0.05, "Radius of SAM's ascent; 0 is the base optimizer.")
-    adaptive: bool = _said(False, "Scale the ascent by the weights (ASAM).")
-    eta: float = _said(0.01, "Added to the weights' size in ASAM.")
-    every: int = _said(1, "Ascend at every n-th step only.")
-    ascent: str = _said(AUTO, f"Whose gradient is climbed: {', '.join(ASCENTS)}.")
-    most_skipped: int = _said(10, "Stop after so many non-finite steps in a row.")
+    rho: float = option(0.05, "Radius of SAM's ascent; 0 is the optimizer alone.")
+    adaptive: bool = option(False, "Scale the ascent by the weights (ASAM); rho 0.5 to 2.")
+    eta: float = option(0.01, "Added to the weights' size in ASAM.", "")
+    every: int = option(1, "Ascend at every n-th step only.", least=1)
+    ascent: str = option(AUTO, "Whose gradient is climbed, of several processes.", choices=ASCENTS)
+    most_skipped: int = option(10, "Stop after so many non-finite steps in a row.", "", least=1)
 
     def __post_init__(self) -> None:
         check_radius(self.rho)
         if not 0 <= self.eta < math.inf:
             raise ArgumentError(f"eta: expected a number of at least 0, found {self.eta:g}")
-        for name in ("every", "most_skipped"):
-            check_count(name, getattr(self, name))
-        if self.ascent not in ASCENTS:
-            raise ArgumentError(f"ascent {self.ascent!r}: expected one of {', '.join(ASCENTS)}")
+        check(self)
 
 
 def check_radius(rho: float, where: str = "") -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mergekit_geo.config.choices import OPTIMIZERS
+from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.limits import check_count
 
-OPTIMIZERS = ("adamw", "sgd")
 LARGEST_RATE = 1e-3
 SGD_FACTOR, LORA_FACTOR = 30, 10
 """How much higher a rate SGD, and adapters, take than AdamW on all weights."""
@@ -18,51 +18,39 @@ SGD_FACTOR, LORA_FACTOR = 30, 10
 class Training:
     """How a checkpoint is fine-tuned; how SAM steps is said by `SamArguments`.
 
-    Attributes:
-        optimizer: `adamw`, or `sgd` with momentum 0.9 and Nesterov's rule.
-        epochs: Times through the training data; 1 if neither this nor `steps` is said.
-        steps: Of the optimizer, in place of epochs.
-        learning_rate: The highest; None is 0.5 / sqrt(parameters of the model), at most 1e-3, for
-            AdamW (5e-5 for 1e8 of them), 30 times as much for SGD, and 10 times as much for LoRA.
-        warmup: Share of the steps in which the rate rises; after them it falls to 0 as a cosine.
-        weight_decay: Of all weights but biases and norms.
-        batch_size: Examples of a batch, on each process.
-        accumulation: Batches of a step.
-        clip: Largest norm of the gradient; 0 does not clip.
-        bf16: Run under bfloat16 autocast; weights stay float32.
-        lora_rank: Train adapters of this rank on every linear layer but the head (Hu 2021), merged
-            into the output; None trains all weights.
-        gradient_checkpointing: Trade time for memory, where the model can.
-        save_every: Steps between two states that a run can be resumed from; a tenth of all if None.
+    The learning rate is by default 0.5 / sqrt(parameters of the model), at most 1e-3, for AdamW
+    (5e-5 for 1e8 of them), 30 times as much for SGD (with momentum 0.9 and Nesterov's rule), and 10
+    times as much for LoRA (Hu 2021), which has adapters on every linear layer but the head. After
+    its warm-up it falls to 0 as a cosine. Weights stay float32 under autocast.
 
     Example:
         >>> Training(batch_size=8, accumulation=2).steps_of(batches=10, processes=1)
         5
     """
 
-    optimizer: str = "adamw"
-    epochs: float | None = None
-    steps: int | None = None
-    learning_rate: float | None = None
-    warmup: float = 0.05
-    weight_decay: float = 0.01
-    batch_size: int = 32
-    accumulation: int = 1
-    clip: float = 1.0
-    bf16: bool = False
-    lora_rank: int | None = None
-    gradient_checkpointing: bool = False
-    save_every: int | None = None
+    optimizer: str = option("adamw", "What steps.", choices=OPTIMIZERS)
+    epochs: float | None = option(None, "Through the training data; 1 if not said.")
+    steps: int | None = option(None, "In place of epochs.", least=1)
+    learning_rate: float | None = option(
+        None, "Learning rate; by the size of the model if not.", "--lr"
+    )
+    warmup: float = option(0.05, "Share of the steps.")
+    weight_decay: float = option(0.01, "Not of biases and norms.")
+    batch_size: int = option(32, "Examples of a batch.", "--train-batch-size", least=1)
+    accumulation: int = option(1, "Batches of a step.", "--gradient-accumulation", least=1)
+    clip: float = option(1.0, "Largest norm of the gradient; 0 does not clip.", "")
+    bf16: bool = option(False, "Run under bfloat16 autocast.")
+    lora_rank: int | None = option(
+        None, "Train adapters of this rank, merged into the output (peft).", least=1
+    )
+    gradient_checkpointing: bool = option(False, "Less memory, more time.")
+    save_every: int | None = option(
+        None, "Steps between states to resume from; a tenth if not said.", least=1
+    )
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise ArgumentError(
-                f"optimizer {self.optimizer!r}: expected one of {', '.join(OPTIMIZERS)}"
-            )
         if self.epochs is not None and self.steps is not None:
             raise ArgumentError("epochs and steps are both given", remedy="give one of them")
-        for name in ("steps", "batch_size", "accumulation", "lora_rank", "save_every"):
-            check_count(name, getattr(self, name))
         for name in ("weight_decay", "clip", "warmup"):
             _at_least(name, getattr(self, name), 0)
         for name in ("epochs", "learning_rate"):
@@ -71,6 +59,7 @@ class Training:
                 raise ArgumentError(f"{_spoken(name)} must be a number above 0, found {value:g}")
         if self.warmup > 1:
             raise ArgumentError(f"warmup is a share of the steps, found {self.warmup:g}")
+        check(self)
 
     def rate(self, parameters: int) -> float:
         """The learning rate at its highest, for a model of so many parameters."""

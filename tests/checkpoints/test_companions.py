@@ -35,7 +35,7 @@ def files(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def soup(*models: Path, **more: object) -> geo.MergeResult:
+def soup(*models: Path, **more: object) -> geo.Result:
     out = models[0].parent / "out"
     return geo.soup(models, out, data=None, output=geo.OutputConfig(fsync=False, **more))  # type: ignore[arg-type]
 

@@ -30,7 +30,7 @@ def holds_secret(folder: Path) -> list[str]:
     return [path.name for path in paths if SECRET.encode() in path.read_bytes()]
 
 
-def soup(*models: Path) -> geo.MergeResult:
+def soup(*models: Path) -> geo.Result:
     return geo.soup(models, models[0].parent / "out", data=None)
 
 

@@ -61,7 +61,7 @@ def adapters(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def merged(adapters: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.MergeResult:
+def merged(adapters: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
     out = tmp_path_factory.mktemp("merged") / "soup"
     return geo.soup(
         [adapters / name for name in NAMES], out, output=FAST, data=HELD_OUT, sharpness="off"
@@ -78,7 +78,7 @@ def largest(states: list[dict[str, Tensor]], name: str) -> Tensor:
 
 
 def test_a_soup_of_adapters_is_that_of_the_merged_models(
-    merged: geo.MergeResult, adapters: Path
+    merged: geo.Result, adapters: Path
 ) -> None:
     folders = [adapters / f"{name}-merged" for name in NAMES]
     expected = geo.soup(folders, data=None).state
@@ -111,7 +111,7 @@ def test_in_every_dtype_and_along_the_arc(dtype: torch.dtype, tmp_path: Path) ->
 
 
 def test_the_output_is_a_plain_checkpoint_of_the_base_s_kind(
-    merged: geo.MergeResult, family: Path
+    merged: geo.Result, family: Path
 ) -> None:
     assert merged.out is not None
     _, info = AutoModelForCausalLM.from_pretrained(merged.out, output_loading_info=True)
@@ -121,9 +121,7 @@ def test_the_output_is_a_plain_checkpoint_of_the_base_s_kind(
     assert not list(merged.out.glob("adapter*"))
 
 
-def test_parents_are_measured_as_their_merged_models(
-    merged: geo.MergeResult, adapters: Path
-) -> None:
+def test_parents_are_measured_as_their_merged_models(merged: geo.Result, adapters: Path) -> None:
     plain = geo.soup(
         [adapters / f"{name}-merged" for name in NAMES], data=HELD_OUT, sharpness="off"
     )
@@ -137,7 +135,7 @@ def test_parents_are_measured_as_their_merged_models(
 
 
 def test_base_and_adapter_are_in_the_report(
-    merged: geo.MergeResult, family: Path, adapters: Path
+    merged: geo.Result, family: Path, adapters: Path
 ) -> None:
     assert merged.out is not None
     report = Report.model_validate_json((merged.out / "report.json").read_text())
@@ -149,7 +147,7 @@ def test_base_and_adapter_are_in_the_report(
         assert entry.adapter.name == str(adapters / name)
 
 
-def test_the_card_names_the_base(merged: geo.MergeResult, family: Path, adapters: Path) -> None:
+def test_the_card_names_the_base(merged: geo.Result, family: Path, adapters: Path) -> None:
     assert merged.out is not None
     card = (merged.out / "README.md").read_text()
     assert f"{adapters / 'x'} (an adapter of {family / 'base'})" in card
@@ -180,7 +178,7 @@ def test_sharpness_of_an_adapter_is_that_of_the_merged_model(tmp_path: Path) -> 
     ids = torch.randint(32, (16, 8), generator=torch.Generator().manual_seed(0))
     data = geo.FunctionObjective(token_losses, list(ids.split(4)))
     models = [f"{base}+{adapter}", tmp_path / "merged", base]
-    found, plain, other = geo.sharpness(models, data=data).measurements
+    found, plain, other = geo.sharpness(models, data=data).measurements.sharpness
     assert found.slope.loss == pytest.approx(plain.slope.loss, rel=1e-5)
     assert found.slope.gradient_norm == pytest.approx(plain.slope.gradient_norm, rel=1e-4)
     assert other.slope.parameter_norm < 0.7 * found.slope.parameter_norm

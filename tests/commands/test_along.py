@@ -46,18 +46,18 @@ def batches_of(function: Any, count: int = 60) -> geo.FunctionObjective:
     return geo.FunctionObjective(function, list(noise.chunk(4)))
 
 
-def soup(models: list[Any], data: Any, train: Any = None, **how: Any) -> geo.MergeResult:
+def soup(models: list[Any], data: Any, train: Any = None, **how: Any) -> geo.Result:
     return geo.soup(
         models, choosing=geo.Choosing(**how), data=data, train_data=train, sharpness="off"
     )
 
 
-def entry_of(found: geo.MergeResult) -> SelectionEntry:
+def entry_of(found: geo.Result) -> SelectionEntry:
     assert found.measurements.selection is not None
     return found.measurements.selection
 
 
-def beside(found: geo.MergeResult) -> dict[str, LossEntry]:
+def beside(found: geo.Result) -> dict[str, LossEntry]:
     return {entry.model: entry for entry in found.measurements.losses}
 
 

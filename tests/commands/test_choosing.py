@@ -43,7 +43,7 @@ def models(family: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def uniform(models: list[Path]) -> geo.MergeResult:
+def uniform(models: list[Path]) -> geo.Result:
     return geo.soup(models, data=NAMED, sharpness="off")
 
 
@@ -64,26 +64,26 @@ def noisy(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def greedy(models: list[Path]) -> geo.MergeResult:
+def greedy(models: list[Path]) -> geo.Result:
     return choose(models, method="greedy")
 
 
-def choose(models: list[Path], out: Path | None = None, **how: Any) -> geo.MergeResult:
+def choose(models: list[Path], out: Path | None = None, **how: Any) -> geo.Result:
     return geo.soup(
         models, out, choosing=geo.Choosing(**how), output=FAST, data=NAMED, sharpness="off"
     )
 
 
-def entry_of(found: geo.MergeResult) -> SelectionEntry:
+def entry_of(found: geo.Result) -> SelectionEntry:
     assert found.measurements.selection is not None
     return found.measurements.selection
 
 
-def losses_of(found: geo.MergeResult, role: str) -> list[LossEntry]:
+def losses_of(found: geo.Result, role: str) -> list[LossEntry]:
     return [entry for entry in found.measurements.losses if entry.role == role]
 
 
-def check_halves(found: geo.MergeResult, uniform: geo.MergeResult) -> None:
+def check_halves(found: geo.Result, uniform: geo.Result) -> None:
     """Chosen on one half, reported on the other, with the uniform soup beside."""
     data, everything = found.report.data, uniform.report.data
     assert data is not None
@@ -104,7 +104,7 @@ def check_halves(found: geo.MergeResult, uniform: geo.MergeResult) -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_greedy_is_no_worse_than_the_best_single(
-    models: list[Path], uniform: geo.MergeResult, greedy: geo.MergeResult, again: bool
+    models: list[Path], uniform: geo.Result, greedy: geo.Result, again: bool
 ) -> None:
     found = choose(models, method="greedy", with_replacement=True) if again else greedy
     entry = entry_of(found)
@@ -125,7 +125,7 @@ def test_greedy_is_no_worse_than_the_best_single(
     assert sum(shares) == pytest.approx(1)
 
 
-def test_greedy_merges_what_it_chose(models: list[Path], greedy: geo.MergeResult) -> None:
+def test_greedy_merges_what_it_chose(models: list[Path], greedy: geo.Result) -> None:
     assert greedy.state is not None
     weights = greedy.measurements.coefficients.weights
     parents = [load_file(model / "model.safetensors") for model in models]
@@ -134,7 +134,7 @@ def test_greedy_merges_what_it_chose(models: list[Path], greedy: geo.MergeResult
         torch.testing.assert_close(greedy.state[name], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_losses_in_the_report_are_of_the_report_half(greedy: geo.MergeResult) -> None:
+def test_losses_in_the_report_are_of_the_report_half(greedy: geo.Result) -> None:
     """The half that chose is another one: the best single's loss differs between them."""
     name, chosen_on = entry_of(greedy).steps[0]
     (reported,) = (entry for entry in losses_of(greedy, "parent") if entry.model == name)
@@ -148,7 +148,7 @@ def test_losses_in_the_report_are_of_the_report_half(greedy: geo.MergeResult) ->
 def test_learned_is_no_worse_than_uniform(
     models: list[Path],
     noisy: Path,
-    uniform: geo.MergeResult,
+    uniform: geo.Result,
     tmp_path: Path,
     granularity: str,
 ) -> None:
@@ -309,7 +309,7 @@ def test_learned_needs_gradients_of_a_task() -> None:
 
 
 @pytest.mark.parametrize("along", ["linear", "slerp"])
-def test_best_of_a_path(models: list[Path], uniform: geo.MergeResult, along: str) -> None:
+def test_best_of_a_path(models: list[Path], uniform: geo.Result, along: str) -> None:
     found = choose(models[:2], along=along, pick="best")
     barriers = found.measurements.barriers
     labels = [(pair.first, pair.second, pair.along) for pair in barriers]
@@ -588,7 +588,7 @@ def test_bad_settings_on_the_command_line(models: list[Path], tmp_path: Path) ->
 
 
 def test_every_merge_carries_the_barriers_of_its_parents(
-    uniform: geo.MergeResult, greedy: geo.MergeResult
+    uniform: geo.Result, greedy: geo.Result
 ) -> None:
     barriers = uniform.measurements.barriers
     named = [(Path(entry.first).name, Path(entry.second).name) for entry in barriers]

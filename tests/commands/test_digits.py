@@ -133,11 +133,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
 
 
 @pytest.fixture(scope="module")
-def soups(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dict[str, geo.MergeResult]:
+def soups(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dict[str, geo.Result]:
     """Of each family, and of the ResNets with statistics of the training data, too."""
     folder = tmp_path_factory.mktemp("soups")
 
-    def soup(kind: str, out: str, train_data: geo.EvalData | None = None) -> geo.MergeResult:
+    def soup(kind: str, out: str, train_data: geo.EvalData | None = None) -> geo.Result:
         models = digits.models(f"{kind}-a", f"{kind}-b")
         return geo.soup(
             models,
@@ -155,7 +155,7 @@ def soups(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     }
 
 
-def state_of(found: geo.MergeResult | Path) -> dict[str, torch.Tensor]:
+def state_of(found: geo.Result | Path) -> dict[str, torch.Tensor]:
     folder = found if isinstance(found, Path) else found.out
     assert folder is not None
     return load_file(folder / "model.safetensors")
@@ -174,7 +174,7 @@ def answers_of(folder: Path, digits: Digits) -> tuple[float, NDArray[np.int64]]:
 
 
 @pytest.mark.parametrize("kind", ["vit", "refreshed"])
-def test_soup_of_fine_tunes_knows_digits(soups: dict[str, geo.MergeResult], kind: str) -> None:
+def test_soup_of_fine_tunes_knows_digits(soups: dict[str, geo.Result], kind: str) -> None:
     found = soups[kind]
     data, output = found.report.data, found.measurements.losses[-1]
     assert data is not None
@@ -194,7 +194,7 @@ def test_soup_of_fine_tunes_knows_digits(soups: dict[str, geo.MergeResult], kind
 
 @pytest.mark.parametrize("kind", ["vit", "plain", "refreshed"])
 def test_losses_are_those_of_transformers(
-    soups: dict[str, geo.MergeResult], digits: Digits, kind: str
+    soups: dict[str, geo.Result], digits: Digits, kind: str
 ) -> None:
     out = soups[kind].out
     assert out is not None
@@ -208,7 +208,7 @@ def test_losses_are_those_of_transformers(
         assert entry.macro_f1 == pytest.approx(f1_score(labels, answers, average="macro"))
 
 
-def test_a_vit_is_told_nothing_of_statistics(soups: dict[str, geo.MergeResult]) -> None:
+def test_a_vit_is_told_nothing_of_statistics(soups: dict[str, geo.Result]) -> None:
     assert soups["vit"].report.warnings == []
     assert soups["vit"].report.settings["alignment"] == []
 
@@ -217,7 +217,7 @@ def test_a_vit_is_told_nothing_of_statistics(soups: dict[str, geo.MergeResult]) 
 
 
 def test_without_training_data_the_average_of_statistics_is_kept_with_a_warning(
-    soups: dict[str, geo.MergeResult], digits: Digits
+    soups: dict[str, geo.Result], digits: Digits
 ) -> None:
     warnings = " ".join(soups["plain"].report.warnings)
     assert "the model has BatchNorm" in warnings
@@ -253,7 +253,7 @@ def estimated(folder: Path, batches: Iterator[torch.Tensor]) -> dict[str, torch.
 
 
 def test_statistics_are_those_of_the_training_data(
-    soups: dict[str, geo.MergeResult], digits: Digits
+    soups: dict[str, geo.Result], digits: Digits
 ) -> None:
     plain, refreshed = state_of(soups["plain"]), state_of(soups["refreshed"])
     assert soups["plain"].out is not None
@@ -272,7 +272,7 @@ def test_statistics_are_those_of_the_training_data(
     assert settings["source"] == digits.train.source
 
 
-def test_counters_are_the_donors(soups: dict[str, geo.MergeResult], digits: Digits) -> None:
+def test_counters_are_the_donors(soups: dict[str, geo.Result], digits: Digits) -> None:
     donor = state_of(digits.folder / "resnet-a")
     counters = [name for name in donor if name.endswith("num_batches_tracked")]
     assert counters
@@ -281,14 +281,14 @@ def test_counters_are_the_donors(soups: dict[str, geo.MergeResult], digits: Digi
         assert all(torch.equal(merged[name], donor[name]) for name in counters)
 
 
-def test_statistics_anew_do_no_harm(soups: dict[str, geo.MergeResult]) -> None:
+def test_statistics_anew_do_no_harm(soups: dict[str, geo.Result]) -> None:
     plain, refreshed = (soups[kind].measurements.losses[-1] for kind in ("plain", "refreshed"))
     assert plain.low is not None
     assert plain.high is not None
     assert refreshed.loss <= plain.loss + (plain.high - plain.low) / 2
 
 
-def test_statistics_of_a_soup_in_memory(soups: dict[str, geo.MergeResult], digits: Digits) -> None:
+def test_statistics_of_a_soup_in_memory(soups: dict[str, geo.Result], digits: Digits) -> None:
     models = digits.models("resnet-a", "resnet-b")
     plain = geo.soup(models, data=None)
     assert any("the model has BatchNorm" in text for text in plain.report.warnings)
@@ -300,7 +300,7 @@ def test_statistics_of_a_soup_in_memory(soups: dict[str, geo.MergeResult], digit
     assert entries[0] == pytest.approx(entries[1], abs=1e-5)
 
 
-def test_resnet_loads_whole(soups: dict[str, geo.MergeResult]) -> None:
+def test_resnet_loads_whole(soups: dict[str, geo.Result]) -> None:
     _, info = AutoModelForImageClassification.from_pretrained(
         soups["refreshed"].out, output_loading_info=True
     )
@@ -372,7 +372,7 @@ def test_barrier_of_resnets_on_the_command_line(digits: Digits, tmp_path: Path) 
     assert (tmp_path / "out" / "figures" / "barrier.png").is_file()
 
 
-def landscape_of(digits: Digits, *names: str, **options: Any) -> geo.LandscapeResult:
+def landscape_of(digits: Digits, *names: str, **options: Any) -> geo.Result:
     view = geo.View(grid=3, margin=0, radius=0.3)
     return geo.landscape(digits.models(*names), data=digits.held, view=view, **options)
 
@@ -433,7 +433,7 @@ def test_sharpness_of_a_vit_is_that_of_its_hessian(digits: Digits, tmp_path: Pat
     lines = (digits.folder / "held.jsonl").read_text().splitlines()[:12]
     (tmp_path / "few.jsonl").write_text("\n".join(lines))
     data = geo.EvalData(str(tmp_path / "few.jsonl"))
-    (entry,) = geo.sharpness(digits.folder / "vit-a", data=data).measurements
+    (entry,) = geo.sharpness(digits.folder / "vit-a", data=data).measurements.sharpness
     model = AutoModelForImageClassification.from_pretrained(
         digits.folder / "vit-a", attn_implementation="eager"
     )

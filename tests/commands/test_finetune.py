@@ -66,7 +66,7 @@ def tune(
     training: geo.Training = SHORT,
     sam: geo.SamArguments = SAM,
     **more: Any,
-) -> geo.FinetuneResult:
+) -> geo.Result:
     """Without measuring, unless `data` is given."""
     options: dict[str, Any] = {"output": FAST, "data": None, "train_data": TRAIN, **more}
     return geo.finetune(base, out, training=training, sam=sam, **options)  # type: ignore[arg-type]
@@ -88,7 +88,7 @@ def distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float
 
 
 @pytest.fixture(scope="module")
-def tuned(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.FinetuneResult:
+def tuned(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
     folder = tmp_path_factory.mktemp("tuned")
     training = geo.Training(epochs=1, batch_size=16, learning_rate=1e-3)
     data = {"train_data": replace(TRAIN, max_examples=480), "data": MORE}
@@ -97,7 +97,7 @@ def tuned(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Finetun
         return tune(family / "base", folder / "out", training, sharpness="quick", **data)
 
 
-def test_an_output_is_a_checkpoint_with_evidence(tuned: geo.FinetuneResult, family: Path) -> None:
+def test_an_output_is_a_checkpoint_with_evidence(tuned: geo.Result, family: Path) -> None:
     assert {p.name for p in tuned.out.iterdir()} == {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
         "tokenizer_config.json", "README.md", "finetune.json", "report.json", "report.html",
@@ -115,7 +115,7 @@ def test_an_output_is_a_checkpoint_with_evidence(tuned: geo.FinetuneResult, fami
     assert report["not_measured"] == []
 
 
-def test_training_lowers_the_held_out_loss_and_is_recorded(tuned: geo.FinetuneResult) -> None:
+def test_training_lowers_the_held_out_loss_and_is_recorded(tuned: geo.Result) -> None:
     found = tuned.measurements
     before, after = found.losses
     assert (before.role, after.role, after.model) == ("parent", "output", "output")
@@ -134,7 +134,7 @@ def test_training_lowers_the_held_out_loss_and_is_recorded(tuned: geo.FinetuneRe
     assert f"The output is better than {before.model} by" in str(tuned)
 
 
-def test_the_card_tells_of_training_and_losses(tuned: geo.FinetuneResult) -> None:
+def test_the_card_tells_of_training_and_losses(tuned: geo.Result) -> None:
     card = (tuned.out / "README.md").read_text()
     assert "# out\n" in card
     assert "fine-tuned with" in card
@@ -143,7 +143,7 @@ def test_the_card_tells_of_training_and_losses(tuned: geo.FinetuneResult) -> Non
     assert "## Sharpness" in card
 
 
-def test_the_output_loads_and_soups(tuned: geo.FinetuneResult, family: Path) -> None:
+def test_the_output_loads_and_soups(tuned: geo.Result, family: Path) -> None:
     AutoModelForCausalLM.from_pretrained(tuned.out)
     found = geo.soup([tuned.out, family / "base"], data=MORE, sharpness="off").measurements
     assert found.losses[0].loss == pytest.approx(tuned.measurements.losses[1].loss, abs=1e-6)

@@ -222,7 +222,7 @@ def measured(model: Path) -> list[tuple[list[str], object]]:
         geo.barrier([model, model], points=3, data=few).report,
     ]
     return [
-        (curved.report.warnings, curved.measurements[0].extremes),
+        (curved.report.warnings, curved.measurements.sharpness[0].extremes),
         *((report.warnings, report.result) for report in found),
     ]
 

@@ -34,6 +34,7 @@ from mergekit_geo.errors import (
     OutputError,
 )
 from mergekit_geo.evaluation.failures import failure
+from mergekit_geo.evaluation.points import _Gone
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.report import Report
 from tests.conftest import Save
@@ -42,7 +43,7 @@ FAST = geo.OutputConfig(fsync=False)
 
 
 @pytest.fixture(scope="module")
-def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.MergeResult:
+def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
     out = tmp_path_factory.mktemp("merged") / "soup"
     models = [family / name for name in "abc"]
     data = geo.EvalData(max_examples=120)
@@ -66,12 +67,12 @@ def naive_losses(folder: Path, most: int) -> tuple[float, int]:
     return total / tokens, int(tokens)
 
 
-def test_output_loads_without_a_missing_or_unexpected_key(merged: geo.MergeResult) -> None:
+def test_output_loads_without_a_missing_or_unexpected_key(merged: geo.Result) -> None:
     _, info = AutoModelForCausalLM.from_pretrained(merged.out, output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
-def test_weights_are_the_mean(merged: geo.MergeResult, family: Path) -> None:
+def test_weights_are_the_mean(merged: geo.Result, family: Path) -> None:
     assert merged.out is not None
     parents = [load_file(family / name / "model.safetensors") for name in "abc"]
     for name, tensor in load_file(merged.out / "model.safetensors").items():
@@ -80,7 +81,7 @@ def test_weights_are_the_mean(merged: geo.MergeResult, family: Path) -> None:
         torch.testing.assert_close(tensor, mean.float(), rtol=2e-7, atol=1e-9)
 
 
-def test_reported_loss_is_recomputed_independently(merged: geo.MergeResult, family: Path) -> None:
+def test_reported_loss_is_recomputed_independently(merged: geo.Result, family: Path) -> None:
     assert merged.out is not None
     first, *_, last = merged.measurements.losses
     for entry, folder in ((first, family / "a"), (last, merged.out)):
@@ -91,12 +92,12 @@ def test_reported_loss_is_recomputed_independently(merged: geo.MergeResult, fami
         assert merged.report.data.tokens == tokens
 
 
-def test_soup_of_fine_tunes_is_not_worse_than_the_worst_parent(merged: geo.MergeResult) -> None:
+def test_soup_of_fine_tunes_is_not_worse_than_the_worst_parent(merged: geo.Result) -> None:
     *parents, output = (entry.loss for entry in merged.measurements.losses)
     assert output <= max(parents)
 
 
-def test_report_is_what_was_returned(merged: geo.MergeResult) -> None:
+def test_report_is_what_was_returned(merged: geo.Result) -> None:
     assert merged.out is not None
     written = Report.model_validate_json((merged.out / "report.json").read_text())
     assert written == merged.report
@@ -111,7 +112,7 @@ def test_report_is_what_was_returned(merged: geo.MergeResult) -> None:
     }  # fmt: skip
 
 
-def test_everything_that_an_output_holds(merged: geo.MergeResult, family: Path) -> None:
+def test_everything_that_an_output_holds(merged: geo.Result, family: Path) -> None:
     assert merged.out is not None
     for file in ("config.json", "tokenizer.json", "generation_config.json"):
         assert (merged.out / file).read_bytes() == (family / "a" / file).read_bytes()
@@ -128,7 +129,7 @@ def test_everything_that_an_output_holds(merged: geo.MergeResult, family: Path) 
     assert (merged.out / "figures" / "barrier.csv").read_text().count("\n") == 3 * 5 + 1
 
 
-def test_geometry_is_that_of_the_models(merged: geo.MergeResult, family: Path) -> None:
+def test_geometry_is_that_of_the_models(merged: geo.Result, family: Path) -> None:
     geometry = merged.measurements.geometry
     assert geometry is not None
     a, b = (load_file(family / name / "model.safetensors") for name in "ab")
@@ -145,7 +146,7 @@ def test_geometry_is_that_of_the_models(merged: geo.MergeResult, family: Path) -
     assert geometry.total.norms[0] == pytest.approx(math.sqrt(squares))
 
 
-def test_result_prints_well(merged: geo.MergeResult) -> None:
+def test_result_prints_well(merged: geo.Result) -> None:
     text = str(merged)
     assert text.startswith("linear of ")
     assert "output" in text
@@ -399,7 +400,7 @@ def test_a_measurement_that_fails_at_last_leaves_the_output_whole(
 
 def test_a_fault_of_ours_is_not_told_as_not_measured() -> None:
     with pytest.raises(AssertionError) as ours:
-        geo.MergeResult(Report(command="soup")).measurements  # noqa: B018
+        _ = _Gone().model
     found = failure(ours.value, geo.EvalData())
     assert found.fails
     assert "this should not happen" in found.reason

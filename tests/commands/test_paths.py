@@ -54,14 +54,14 @@ def ends(family: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def fitted(ends: list[Path], tmp_path_factory: pytest.TempPathFactory) -> geo.PathResult:
+def fitted(ends: list[Path], tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
     folder = tmp_path_factory.mktemp("fitted")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         return geo.fit_path(ends, folder / "path", train_data=TRAIN, fitting=SHORT, data=HELD)
 
 
-def test_a_path_folder_holds_what_was_fitted(fitted: geo.PathResult, ends: list[Path]) -> None:
+def test_a_path_folder_holds_what_was_fitted(fitted: geo.Result, ends: list[Path]) -> None:
     assert fitted.out is not None
     assert {p.name for p in fitted.out.iterdir()} == {
         "path.json", "bends.safetensors", "report.json", "report.html", "figures",
@@ -79,7 +79,7 @@ def test_a_path_folder_holds_what_was_fitted(fitted: geo.PathResult, ends: list[
     assert (fitted.out / "figures" / "barrier.png").stat().st_size > 5000
 
 
-def test_the_path_is_lower_than_the_segment(fitted: geo.PathResult) -> None:
+def test_the_path_is_lower_than_the_segment(fitted: geo.Result) -> None:
     found = fitted.measurements
     assert found.fitted.path_max is not None
     assert found.straight.path_max is not None
@@ -87,7 +87,7 @@ def test_the_path_is_lower_than_the_segment(fitted: geo.PathResult) -> None:
 
 
 def test_a_point_is_the_sum_of_ends_and_bend(
-    fitted: geo.PathResult, ends: list[Path], tmp_path: Path
+    fitted: geo.Result, ends: list[Path], tmp_path: Path
 ) -> None:
     assert fitted.out is not None
     found = geo.point(fitted.out, tmp_path / "out", t=0.3, output=FAST, data=HELD, sharpness="off")
@@ -108,9 +108,7 @@ def test_a_point_is_the_sum_of_ends_and_bend(
     assert "bend 1" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_ends_are_written_to_the_bit(
-    fitted: geo.PathResult, ends: list[Path], tmp_path: Path
-) -> None:
+def test_ends_are_written_to_the_bit(fitted: geo.Result, ends: list[Path], tmp_path: Path) -> None:
     assert fitted.out is not None
     for t, end in zip((0.0, 1.0), ends, strict=True):
         geo.point(fitted.out, tmp_path / f"{t}", t=t, output=FAST, data=None)
@@ -119,7 +117,7 @@ def test_ends_are_written_to_the_bit(
         assert all(torch.equal(tensor, own[name]) for name, tensor in merged.items())
 
 
-def test_soup_along_a_fitted_path(fitted: geo.PathResult, ends: list[Path], tmp_path: Path) -> None:
+def test_soup_along_a_fitted_path(fitted: geo.Result, ends: list[Path], tmp_path: Path) -> None:
     choosing = geo.Choosing(along=str(fitted.out), pick="best", control=False)
     named = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
     found = geo.soup(ends, choosing=choosing, data=named, sharpness="off")
@@ -131,7 +129,7 @@ def test_soup_along_a_fitted_path(fitted: geo.PathResult, ends: list[Path], tmp_
     assert found.measurements.coefficients.weights == pytest.approx(expected, abs=1e-3)
 
 
-def test_mean_of_points_along_a_path(fitted: geo.PathResult, ends: list[Path]) -> None:
+def test_mean_of_points_along_a_path(fitted: geo.Result, ends: list[Path]) -> None:
     choosing = geo.Choosing(along=str(fitted.out), pick="mean", average_points=3)
     found = geo.soup(ends, choosing=choosing, data=None)
     assert found.measurements.coefficients.weights == pytest.approx([1.25 / 3, 1.25 / 3, 0.5 / 3])
@@ -139,7 +137,7 @@ def test_mean_of_points_along_a_path(fitted: geo.PathResult, ends: list[Path]) -
         geo.soup(ends, choosing=geo.Choosing(along="slerp", pick="mean"), data=None)
 
 
-def test_barrier_along_a_fitted_path(fitted: geo.PathResult, ends: list[Path]) -> None:
+def test_barrier_along_a_fitted_path(fitted: geo.Result, ends: list[Path]) -> None:
     found = geo.barrier(ends, along=["linear", str(fitted.out)], points=3, data=HELD)
     straight, curved = found.measurements.pairs
     assert (straight.along, curved.along) == ("linear", "bezier")
@@ -281,7 +279,7 @@ def test_output_exists(ends: list[Path], tmp_path: Path) -> None:
         geo.fit_path(ends, tmp_path / "path", train_data=TRAIN)
 
 
-def test_t_outside(fitted: geo.PathResult, tmp_path: Path) -> None:
+def test_t_outside(fitted: geo.Result, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["point", str(fitted.out), "--t", "1.5", "-o", str(tmp_path)])
     assert done.exit_code == 1
     assert "t must lie in [0, 1], found 1.5" in done.stderr
@@ -292,7 +290,7 @@ def test_a_folder_that_is_no_path(tmp_path: Path) -> None:
         geo.point(tmp_path)
 
 
-def test_a_damaged_path(fitted: geo.PathResult, tmp_path: Path) -> None:
+def test_a_damaged_path(fitted: geo.Result, tmp_path: Path) -> None:
     assert fitted.out is not None
     copy = Path(shutil.copytree(fitted.out, tmp_path / "path"))
     with (copy / "bends.safetensors").open("r+b") as file:
@@ -305,7 +303,7 @@ def test_a_damaged_path(fitted: geo.PathResult, tmp_path: Path) -> None:
         geo.point(copy)
 
 
-def test_ends_that_have_changed(fitted: geo.PathResult, ends: list[Path], tmp_path: Path) -> None:
+def test_ends_that_have_changed(fitted: geo.Result, ends: list[Path], tmp_path: Path) -> None:
     swapped = [ends[1], ends[0]]
     with pytest.raises(IncompatibleError, match="not what the path was fitted to"):
         geo.barrier(swapped, along=[str(fitted.out)], data=HELD)

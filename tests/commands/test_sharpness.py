@@ -82,7 +82,7 @@ def test_a_llama_has_the_sharpness_that_transformers_own_loss_has(
         sums = [model(x, labels=x).loss * (x.shape[1] - 1) for x in ids]
         return torch.stack(sums).sum() / sum(len(row) - 1 for row in rows)
 
-    (entry,) = found.measurements
+    (entry,) = found.measurements.sharpness
     assert entry.slope.examples == entry.slope.documents == 12
     assert entry.slope.tokens == sum(len(row) - 1 for row in rows)
     assert entry.slope.loss == pytest.approx(loss_of().item(), rel=1e-5)
@@ -103,7 +103,7 @@ def test_a_llama_has_the_sharpness_that_transformers_own_loss_has(
 
 
 @pytest.fixture(scope="module")
-def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.MergeResult:
+def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
     folder = tmp_path_factory.mktemp("merged")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -112,7 +112,7 @@ def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.MergeR
 
 
 def test_every_merge_ends_with_the_sharpness_of_parents_and_output(
-    merged: geo.MergeResult,
+    merged: geo.Result,
 ) -> None:
     entries = merged.measurements.sharpness
     assert [entry.role for entry in entries] == ["parent", "parent", "output"]
@@ -127,7 +127,7 @@ def test_every_merge_ends_with_the_sharpness_of_parents_and_output(
     assert not any(item.what == "sharpness" for item in merged.report.not_measured)
 
 
-def test_output_holds_picture_and_card(merged: geo.MergeResult) -> None:
+def test_output_holds_picture_and_card(merged: geo.Result) -> None:
     assert merged.out is not None
     assert (merged.out / "figures" / "sharpness.png").stat().st_size > 5000
     card = (merged.out / "README.md").read_text()
@@ -136,7 +136,7 @@ def test_output_holds_picture_and_card(merged: geo.MergeResult) -> None:
 
 
 def test_what_is_unchanged_is_not_measured_twice(
-    merged: geo.MergeResult, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    merged: geo.Result, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert merged.out is not None
     monkeypatch.setenv("XDG_CACHE_HOME", str(merged.out.parent / "cache"))
@@ -200,7 +200,7 @@ def test_full_level_of_a_module_in_memory_agrees_with_its_dense_hessian(
 ) -> None:
     out = tmp_path / "out"
     before = [parameter.clone() for parameter in network.parameters()]
-    (entry,) = geo.sharpness(network, out, data=batches(), level="full").measurements
+    (entry,) = geo.sharpness(network, out, data=batches(), level="full").measurements.sharpness
     values = torch.linalg.eigvalsh(dense_hessian(network)).numpy()
     extremes, trace, spectrum = entry.extremes, entry.trace, entry.spectrum
     assert extremes.method == "exact"
@@ -231,7 +231,7 @@ def test_too_few_examples_do_not_tell_that_training_is_over(network: nn.Module) 
         pairs = zip(images[rows].chunk(8), labels[rows].chunk(8), strict=True)
         (entry,) = geo.sharpness(
             network, data=geo.FunctionObjective(losses_of, list(pairs))
-        ).measurements
+        ).measurements.sharpness
         least, loss = entry.stationarity.detectable, entry.slope.loss
         assert least is not None
         assert (least > 0.02 * loss) == (count < 64)
@@ -249,7 +249,7 @@ def test_too_few_examples_do_not_tell_that_training_is_over(network: nn.Module) 
 
 
 def test_the_printed_error_of_an_eigenvalue_is_that_of_the_sample(network: nn.Module) -> None:
-    (entry,) = geo.sharpness(network, data=batches(8), level="full").measurements
+    (entry,) = geo.sharpness(network, data=batches(8), level="full").measurements.sharpness
     for found in (entry.extremes.largest, entry.extremes.smallest):
         assert found is not None
         assert found.sampling is not None
@@ -289,7 +289,9 @@ def test_half_precision_is_measured_in_float32(network: nn.Module) -> None:
     half.load_state_dict(network.state_dict())
     wide = nn.Sequential(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10))
     wide.load_state_dict(half.state_dict())
-    found = [geo.sharpness(model, data=batches()).measurements[0] for model in (half, wide)]
+    found = [
+        geo.sharpness(model, data=batches()).measurements.sharpness[0] for model in (half, wide)
+    ]
     assert found[0].slope.dtype == "float32"
     assert numbers(found[:1]) == numbers(found[1:])
 
@@ -325,9 +327,9 @@ def test_an_interrupted_measurement_goes_on(
     pieces = 6  # twelve examples, two at a time
     with pytest.raises(KeyboardInterrupt):
         geo.sharpness(model, data=data, level="full", progress=Stop(after=60 * pieces))
-    (resumed,) = geo.sharpness(model, data=data, level="full").measurements
+    (resumed,) = geo.sharpness(model, data=data, level="full").measurements.sharpness
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-    (whole,) = geo.sharpness(model, data=data, level="full").measurements
+    (whole,) = geo.sharpness(model, data=data, level="full").measurements.sharpness
     assert 0 < resumed.gradients < whole.gradients / 2
     assert numbers([resumed]) == numbers([whole])
 
@@ -341,7 +343,7 @@ def test_two_gloo_processes_agree_with_one(family: Path, text: Path, tmp_path: P
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (two,) = Report.model_validate_json(done.stdout).result.sharpness
-    (one,) = geo.sharpness(family / "a", data=geo.EvalData(str(text))).measurements
+    (one,) = geo.sharpness(family / "a", data=geo.EvalData(str(text))).measurements.sharpness
     assert one.slope.loss == pytest.approx(two.slope.loss, rel=1e-6)
     assert one.extremes.largest.value == pytest.approx(two.extremes.largest.value, rel=1e-3)
     assert one.slope.gradient_norm == pytest.approx(two.slope.gradient_norm, rel=1e-4)

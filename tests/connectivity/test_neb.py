@@ -155,7 +155,7 @@ class _Stopping(Silent):
 def test_an_interrupted_chain_goes_on_to_the_same_result(tmp_path: Path) -> None:
     fitting = geo.Fitting("neb", steps=120, learning_rate=0.05, restarts=2)
 
-    def fitted(out: Path | None, progress: Silent | None = None) -> geo.PathResult:
+    def fitted(out: Path | None, progress: Silent | None = None) -> geo.Result:
         ends = [Point(*end) for end in ENDS]
         return geo.fit_path(
             ends, out, train_data=rings(), fitting=fitting, data=rings(), progress=progress

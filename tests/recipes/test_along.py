@@ -12,6 +12,7 @@ from mergekit_geo.commands.path import fitted_route
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.progress import Silent
 from mergekit_geo.recipes.dry_run import dry_run
+from mergekit_geo.specs.measures import PathSpec
 
 HELD = {"data": "builtin:python-docs", "seq_len": 8, "max_examples": 150}
 FIT = {"steps": 3, "train_batch_size": 4, "lr": 3e-3}
@@ -46,13 +47,14 @@ def test_the_best_point_of_a_path_fitted_as_the_recipe_says(
 ) -> None:
     apart, told = Fits(), Fits()
     fitted_route(
-        [small / "a", small / "b"],
-        geo.Fitting("bezier", bends=2, steps=3, batch_size=4, learning_rate=3e-3),
-        seed=5,
-        data=geo.EvalData("builtin:python-docs", seq_len=8, max_examples=150, seed=2),
-        train_data=geo.EvalData(str(text), seq_len=8, split="train", seed=2),
-        compute=geo.Compute(),
-        progress=apart,
+        PathSpec(
+            [small / "a", small / "b"],
+            fitting=geo.Fitting("bezier", bends=2, steps=3, batch_size=4, learning_rate=3e-3),
+            seed=5,
+            data=geo.EvalData("builtin:python-docs", seq_len=8, max_examples=150, seed=2),
+            train_data=geo.EvalData(str(text), seq_len=8, split="train", seed=2),
+            progress=apart,
+        )
     )
     recipe = recipe_of(small, text, kind="bezier", pick="best", bends=2, seed=5)
     found = geo.run(recipe, tmp_path / "out", output=geo.OutputConfig(fsync=False), progress=told)

@@ -40,7 +40,7 @@ def recipe_of(small: Path, text: Path, **more: Any) -> dict[str, Any]:
     }
 
 
-def run(recipe: Any, out: Path | None = None, **more: Any) -> geo.MergeResult:
+def run(recipe: Any, out: Path | None = None, **more: Any) -> geo.Result:
     return geo.run(recipe, out, **{"data": None, "output": FAST, **more})
 
 

@@ -31,12 +31,12 @@ HOSTILE = (
 
 
 @pytest.fixture
-def merged(save: Save, tmp_path: Path) -> geo.MergeResult:
+def merged(save: Save, tmp_path: Path) -> geo.Result:
     return geo.soup([save("a"), save("b")], tmp_path / "out", data=None)
 
 
 @pytest.fixture
-def report(merged: geo.MergeResult) -> Report:
+def report(merged: geo.Result) -> Report:
     return merged.report
 
 

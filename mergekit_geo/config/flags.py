@@ -1,0 +1,164 @@
+"""A command's options as values, and as the words of a command line."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import MISSING, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mergekit_geo.config.option import GROUP, Declared, declared, own_first, own_options
+from mergekit_geo.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Made = TypeVar("Made", bound="DataclassInstance")
+
+
+def flags(settings: DataclassInstance, leave: Collection[str] = ()) -> list[str]:
+    """The words that make these settings of the defaults: arguments first, then flags.
+
+    Args:
+        settings: A command's options, or a group of them.
+        leave: Names of options that are left out.
+
+    Example:
+        >>> from mergekit_geo.config.data import EvalData
+        >>> flags(EvalData("held.jsonl", max_examples=9))
+        ['--data=held.jsonl', '--max-examples=9']
+    """
+    arguments, options, said = [], [], set(leave)
+    for found in sorted(declared(type(settings)), key=lambda one: one.option.shared):
+        if found.name in said or not _is_there(settings, found):
+            continue
+        said.add(found.name)
+        value = _value(settings, found)
+        if found.option.positional:
+            arguments += list(map(str, value)) if isinstance(value, list | tuple) else [str(value)]
+        elif value != found.default and found.option.flag:
+            options += list(_words(found, value))
+    return [*arguments, *options]
+
+
+def _is_there(settings: DataclassInstance, found: Declared) -> bool:
+    """Whether the group that an option is of was not left out."""
+    return len(found.path) == 1 or getattr(settings, found.path[0]) is not None
+
+
+def _value(settings: DataclassInstance, found: Declared) -> Any:
+    value = attrgetter(".".join(found.path))(settings)
+    return value is None if found.kind == "off" else value
+
+
+def _words(found: Declared, value: Any) -> Iterator[str]:
+    flag = found.option.flag
+    if found.kind == "off":
+        yield flag
+    elif found.kind == "flag":
+        yield flag if value or found.option.switches_off else f"--no-{flag[2:]}"
+    elif found.kind == "texts":
+        yield from (f"{flag}={one}" for one in value)
+    elif found.kind == "numbers":
+        yield f"{flag}={','.join(map(repr, value))}"
+    elif found.kind == "pair":
+        yield from (flag, *map(repr, value))
+    elif found.option.short:
+        yield from (found.option.short, str(value))
+    elif value is not None:
+        yield f"{flag}={getattr(value, 'origin', value)}"
+
+
+def made(kind: type[Made], values: Mapping[str, Any]) -> Made:
+    """Settings of the values of their options, by name; the others are the defaults.
+
+    Raises:
+        ArgumentError: A value that cannot be meant.
+    """
+    found = _nested(kind, values)
+    return kind(**found)
+
+
+def _nested(kind: type[DataclassInstance], values: Mapping[str, Any]) -> dict[str, Any]:
+    own = {
+        one.path[0]: read(one, values[one.name])
+        for one in declared(kind)
+        if len(one.path) == 1 and one.name in values and one.kind != "off"
+    }
+    for one in dataclasses.fields(kind):
+        if GROUP in one.metadata:
+            off = one.metadata["off"]
+            left_out = off is not None and values.get(off.flag.lstrip("-").replace("-", "_"))
+            group = made(one.metadata[GROUP], values)  # checked, though it be left out
+            own[one.name] = None if left_out else group
+    return own
+
+
+def read(found: Declared, value: Any) -> Any:
+    """A value as the option has it, of what stands on a command line.
+
+    Raises:
+        ArgumentError: Numbers that are none.
+    """
+    if found.option.choices and value is not None:
+        return str(value)
+    if value is None or found.kind not in {"numbers", "texts", "pair", "path", "flag"}:
+        return value
+    if found.kind == "flag":
+        return not value if found.option.switches_off else value
+    if found.kind == "path":
+        return Path(value)
+    return numbers(value, found) if isinstance(value, str) else tuple(value)
+
+
+def numbers(text: str, found: Declared) -> tuple[float, ...]:
+    """Numbers written like `.5,.3,.2`.
+
+    Raises:
+        ArgumentError: One is not a number.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ArgumentError(
+            f"{found.name} must be numbers, found {text!r}", remedy="write them like .5,.3,.2"
+        ) from error
+
+
+def settings_of(spec: DataclassInstance) -> dict[str, Any]:
+    """All options as JSON keeps them: the command's own, then those of its groups.
+
+    Objects that only memory holds, such as modules and objectives, are null.
+    """
+    own = {one.path[0]: one.option for one in own_options(type(spec))}
+    found: dict[str, Any] = {}
+    for one in own_first(type(spec)):
+        value = getattr(spec, one.name)
+        if GROUP in one.metadata and one.metadata["inline"]:
+            found |= settings_of(value)
+        elif GROUP in one.metadata or (one.name in own and own[one.name].recorded):
+            found[one.name] = _plain(value)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return settings_of(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value if isinstance(value, str | int | float | bool | None) else None
+
+
+def is_required(found: Declared) -> bool:
+    """Whether an option has no default."""
+    return found.default is MISSING
+
+
+def with_defaults(settings: Made, *names: str) -> Made:
+    """The same with the defaults of some fields in their place."""
+    defaults = {one.name: one.default for one in dataclasses.fields(settings)}
+    return replace(settings, **{name: defaults[name] for name in names})

@@ -1,0 +1,1 @@
+"""What each command is asked, as a value: its options, declared once."""

@@ -1,0 +1,124 @@
+"""Commands that measure models, or what lies between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mergekit_geo.config.option import group, option, shared
+from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.curvature.levels import LEVELS, Radii
+from mergekit_geo.landscapes.config import View
+from mergekit_geo.specs.spec import Reporting, Spec, models, out
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+
+REPORT = "Folder for report and pictures."
+LINEAR = ("linear",)
+
+
+@dataclass(frozen=True)
+class CheckSpec(Spec):
+    """Whether models can be merged."""
+
+    command: ClassVar[str] = "check"
+    summary: ClassVar[str] = "Tell whether models can be merged, without downloading weights."
+    work: ClassVar[str] = "mergekit_geo.commands.check:check"
+
+    unmet_code: ClassVar[int] = 1
+
+    models: Sequence[Model] = models()
+
+    def unmet(self, result: Any) -> str:
+        """That the models can be merged."""
+        return "" if result.compatible else "compatibility"
+
+
+@dataclass(frozen=True)
+class BarrierSpec(Reporting):
+    """The loss on the way between models."""
+
+    command: ClassVar[str] = "barrier"
+    summary: ClassVar[str] = "Measure the loss on the way between models."
+    work: ClassVar[str] = "mergekit_geo.commands.barrier:barrier"
+
+    models: Sequence[Model] = models()
+    out: str | Path | None = out(REPORT)
+    _: KW_ONLY
+    along: Sequence[str] = option(
+        LINEAR,
+        "linear, slerp, a fitted path's DIR, or, with --train-data, bezier, polygon or neb; may be "
+        "given again.",
+    )
+    points: int = option(11, "Even points before the maximum is sought.")
+    fail_above: float | None = option(
+        None, "Exit 3 if a barrier is significantly higher than this.", recorded=False
+    )
+
+    def unmet(self, result: Any) -> str:
+        """`--fail-above`, where some barrier is higher."""
+        holds = self.fail_above is None or not result.exceeds(self.fail_above)
+        return "" if holds else f"--fail-above {self.fail_above}"
+
+
+@dataclass(frozen=True)
+class PathSpec(Reporting):
+    """A curve of low loss between two models."""
+
+    command: ClassVar[str] = "path"
+    summary: ClassVar[str] = "Fit a curve of low loss between two models."
+    work: ClassVar[str] = "mergekit_geo.commands.path:fit_path"
+
+    models: Sequence[Model] = models()
+    out: str | Path | None = out("Folder to write.", required=True)
+    _: KW_ONLY
+    fitting: Fitting = group(Fitting, inline=True)
+    seed: int = shared(0, "--seed")
+
+
+@dataclass(frozen=True)
+class SharpnessSpec(Reporting):
+    """How curved the loss is where models stand."""
+
+    command: ClassVar[str] = "sharpness"
+    summary: ClassVar[str] = "Measure how curved the loss is where models stand."
+    work: ClassVar[str] = "mergekit_geo.commands.sharpness:sharpness"
+
+    models: Model | Sequence[Model] = models()
+    out: str | Path | None = out(REPORT)
+    _: KW_ONLY
+    level: str = option(
+        "quick", "full adds trace, spectrum, λ_min and ascents.", choices=tuple(LEVELS)
+    )
+    radii: Radii = group(Radii)
+
+
+@dataclass(frozen=True)
+class LandscapeSpec(Reporting):
+    """The loss on a plane."""
+
+    command: ClassVar[str] = "landscape"
+    summary: ClassVar[str] = (
+        "Draw the loss on a plane through three models, beside a line, or around one model."
+    )
+    work: ClassVar[str] = "mergekit_geo.commands.landscape:landscape"
+
+    models: Model | Sequence[Model] = models()
+    out: str | Path | None = out(REPORT)
+    _: KW_ONLY
+    mark: Sequence[Model] = option(
+        (), "A further model to mark, such as an output; may be given again.", recorded=False
+    )
+    view: View = group(View)
+    colours: tuple[float, float] | None = option(
+        None, "Ends of the colour scale, the same for several pictures.", "--range", recorded=False
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.colours is not None:
+            low, high = self.colours
+            object.__setattr__(self, "view", replace(self.view, low=low, high=high))

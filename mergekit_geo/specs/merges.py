@@ -1,0 +1,116 @@
+"""Commands that write a merged checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from mergekit_geo.config.choices import SHARPNESS
+from mergekit_geo.config.data import PANEL
+from mergekit_geo.config.option import Option, argument, group, option, shared
+from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.selection.config import Choosing
+from mergekit_geo.specs.spec import Writing, models, out
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+
+ANTIPODAL = ("error", "linear")
+WRITTEN = "Folder to write."
+WEIGHTS = "One per model, such as .5,.3,.2; equal by default."
+
+
+@dataclass(frozen=True)
+class SoupSpec(Writing):
+    """A weighted soup, or the one that loss chooses."""
+
+    command: ClassVar[str] = "soup"
+    summary: ClassVar[str] = "Average models: the weighted soup, or the one that loss chooses."
+    work: ClassVar[str] = "mergekit_geo.commands.soup:soup"
+
+    models: Sequence[Model] = models()
+    out: str | Path | None = out(WRITTEN, required=True)
+    _: KW_ONLY
+    weights: Sequence[float] | None = option(None, WEIGHTS)
+    normalize: bool = option(
+        True, "Use the weights as they are.", "--no-normalize", switches_off=True
+    )
+    choosing: Choosing = group(Choosing, inline=True)
+    fitting: Fitting = Fitting()
+    fit_seed: int | None = None
+
+
+@dataclass(frozen=True)
+class SlerpSpec(Writing):
+    """SLERP, or the Karcher mean."""
+
+    command: ClassVar[str] = "slerp"
+    summary: ClassVar[str] = (
+        "Merge two models along the arc between them, or more into their Karcher mean."
+    )
+    work: ClassVar[str] = "mergekit_geo.commands.slerp:slerp"
+
+    models: Sequence[Model] = models()
+    out: str | Path | None = out(WRITTEN, required=True)
+    _: KW_ONLY
+    t: float | None = option(None, "Position between two models; 0.5 by default.")
+    weights: Sequence[float] | None = option(None, WEIGHTS)
+    antipodal: str = option("error", "What to do with opposite tensors.", choices=ANTIPODAL)
+
+
+@dataclass(frozen=True)
+class PointSpec(Writing):
+    """A point of a fitted path."""
+
+    command: ClassVar[str] = "point"
+    summary: ClassVar[str] = "Write a checkpoint from a fitted path."
+    work: ClassVar[str] = "mergekit_geo.commands.point:point"
+
+    folder: str | Path = argument("Of a fitted path.", "DIR")
+    out: str | Path | None = out(WRITTEN, required=True)
+    _: KW_ONLY
+    t: float | None = option(None, "From 0 to 1; the lowest loss if not said.")
+
+    def naming(self, names: Sequence[str]) -> Self:
+        """The command names no models."""
+        return self
+
+
+@dataclass(frozen=True)
+class RunSpec(Writing):
+    """A merge as a recipe says it."""
+
+    command: ClassVar[str] = "run"
+    summary: ClassVar[str] = "Merge as a recipe says it: mergekit's format, and keys of our own."
+    work: ClassVar[str] = "mergekit_geo.recipes.run:run"
+
+    recipe: str | Path | Mapping[str, Any] = argument("A YAML file.", "RECIPE")
+    out: str | Path | None = out("Folder to write; not needed with --dry-run.")
+    _: KW_ONLY
+    models: Mapping[str, Model] | None = None
+    seed: int | None = shared(None, "--seed")
+    members_in: str | Path | None = option(
+        None, "Folder of members that are trained first; OUT.members if not said.", recorded=False
+    )
+    sharpness: str | None = option(  # type: ignore[assignment]
+        None, "Of parents and output: how much; quick by default.", panel=PANEL, choices=SHARPNESS
+    )
+    dry_run: bool = option(False, "Print what would be done, and do nothing.", recorded=False)
+    meant: Collection[str] = ()
+
+    def naming(self, names: Sequence[str]) -> Self:
+        """The command names no models."""
+        return self
+
+    @classmethod
+    def misused(cls, given: Collection[str]) -> Option | None:
+        """`--out` is needed, but for a dry run."""
+        if "out" in given or "dry_run" in given:
+            return None
+        return Option("say where to write, or --dry-run", "--out")
+
+    def unmet(self, result: Any) -> str:
+        """As of every output; a dry run has none."""
+        return "" if self.dry_run else super().unmet(result)

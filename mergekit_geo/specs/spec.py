@@ -1,0 +1,138 @@
+"""What commands have in common: models, data, a way to run them, an output."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from mergekit_geo.config.choices import SHARPNESS
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import PANEL, EvalData
+from mergekit_geo.config.flags import flags
+from mergekit_geo.config.option import Option, argument, check, group, option
+from mergekit_geo.outputs.config import OutputConfig
+from mergekit_geo.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from mergekit_geo.evaluation.losses import Data
+
+NO_EVAL = Option("Measure no loss.", "--no-eval", panel=PANEL)
+
+
+def models() -> Any:
+    """The models of a command."""
+    return argument("Folders, org/name, org/name@revision, or BASE+ADAPTER.", "MODEL...")
+
+
+def out(text: str, *, required: bool = False) -> Any:
+    """The folder that a command writes; Python may leave it out."""
+    return option(None, text, "--out", short="-o", metavar="DIR", required=required, recorded=False)
+
+
+def command_line(asked: Spec) -> str:
+    """The command of these options, as a shell takes it.
+
+    Example:
+        >>> from mergekit_geo.specs.merges import SoupSpec
+        >>> command_line(SoupSpec(["a b", "c"], "out", weights=[0.5, 0.5]))
+        "geo-merge soup 'a b' c -o out --weights=0.5,0.5"
+    """
+    return shlex.join(["geo-merge", asked.command, *flags(asked)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What a command is asked.
+
+    Attributes:
+        command: Its name.
+        summary: What it does, in one sentence.
+        work: Where its function is: module and name.
+        again: What goes on with it after an interrupt.
+        in_processes: Whether several processes can share its work.
+        unmet_code: Exit code where the result does not hold what was asked of it.
+        given: Names of the options that stand on the command line.
+        progress: Told what is going on.
+    """
+
+    command: ClassVar[str]
+    summary: ClassVar[str]
+    work: ClassVar[str]
+    again: ClassVar[str] = "the same command goes on"
+    in_processes: ClassVar[bool] = False
+
+    unmet_code: ClassVar[int] = 3
+
+    given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    progress: Progress | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def told(self) -> Progress:
+        """Who is told what is going on."""
+        return self.progress or Silent()
+
+    @property
+    def target(self) -> Path | None:
+        """The folder that is written; None keeps the result in memory."""
+        out = getattr(self, "out", None)
+        return None if out is None else Path(out)
+
+    @classmethod
+    def misused(cls, given: Collection[str]) -> Option | None:
+        """The option that is missing on a command line, with what to say of it."""
+        return None
+
+    def unmet(self, result: Any) -> str:
+        """What the result does not hold, though it was asked for; empty if it holds all."""
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measuring(Spec):
+    """Loss is measured."""
+
+    data: Data = group(EvalData)
+    train_data: Data = option(None, "Training data: fine-tuning, paths, BatchNorm.", panel=PANEL)
+    compute: Compute = group(Compute)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.train_data, str):
+            read_as = self.data if isinstance(self.data, EvalData) else EvalData()
+            # frozen, and this is its making
+            object.__setattr__(self, "train_data", read_as.training(self.train_data))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reporting(Measuring):
+    """What is measured is written to a folder, if one is named."""
+
+    in_processes: ClassVar[bool] = True
+
+    overwrite: bool = option(False, "Replace an earlier output.", recorded=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing(Measuring):
+    """A model is written, and measured beside what it came from."""
+
+    data: Data = group(EvalData, off=NO_EVAL)
+    output: OutputConfig = group(OutputConfig)
+    sharpness: str = option(
+        "quick", "Of parents and output: how much.", panel=PANEL, choices=SHARPNESS
+    )
+
+    def naming(self, names: Sequence[str]) -> Self:
+        """The same command of models by these names, where models are what it names."""
+        return replace(self, models=tuple(names))  # type: ignore[call-arg]
+
+    def unmet(self, result: Any) -> str:
+        """`--require not-worse`, where the output is worse or nobody can tell."""
+        holds = self.output.require is None or result.is_not_worse
+        return "" if holds else f"--require {self.output.require}"

@@ -1,0 +1,60 @@
+"""Commands that train a model, and that give one away."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, MISSING, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from mergekit_geo.config.option import argument, group, option, shared
+from mergekit_geo.specs.spec import Spec, Writing
+from mergekit_geo.training.config import SamArguments
+from mergekit_geo.training.hyperparameters import Training
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+
+
+@dataclass(frozen=True)
+class FinetuneSpec(Writing):
+    """A model trained further."""
+
+    command: ClassVar[str] = "finetune"
+    summary: ClassVar[str] = "Train a model further, with SAM, and measure it before and after."
+    work: ClassVar[str] = "mergekit_geo.commands.finetune:finetune"
+    again: ClassVar[str] = "the same command with --resume goes on"
+    in_processes: ClassVar[bool] = True
+
+    model: Model = argument("A folder, org/name, or org/name@revision.", "MODEL")
+    out: str | Path = option(
+        MISSING, "Folder to write.", "--out", short="-o", metavar="DIR", recorded=False
+    )
+    _: KW_ONLY
+    sam: SamArguments = group(SamArguments, inline=True)
+    training: Training = group(Training, inline=True)
+    members: int | None = option(
+        None, "Train so many, with seeds from --seed on, for a soup.", least=2, recorded=False
+    )
+    resume: bool = option(False, "Go on where an interrupted run was.", recorded=False)
+    seed: int = shared(0, "--seed")
+
+
+@dataclass(frozen=True)
+class PushSpec(Spec):
+    """An output on the Hub."""
+
+    command: ClassVar[str] = "push"
+    summary: ClassVar[str] = (
+        "Push an output to the Hub, and compare what arrived with what is on the disk."
+    )
+    work: ClassVar[str] = "mergekit_geo.commands.push:push"
+
+    folder: str | Path = argument("Of a merge.", "DIR")
+    repo: str = argument("org/name, or name for one of your own.", "REPO")
+    _: KW_ONLY
+    private: bool = option(False, "Make the repository private.")
+    revision: str | None = option(None, "Branch, made if it is not there, or refs/pr/N.")
+    create_pr: bool = option(False, "Open a pull request instead of committing.")
+    token: str | None = option(
+        None, "For the Hub; that of `hf auth login` if None.", "", recorded=False
+    )
