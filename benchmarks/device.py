@@ -235,7 +235,7 @@ def _trained(place: Place, device: str, precision: str, rho: float | None) -> li
 
 def path(place: Place) -> Iterator[Row]:
     """A Bezier curve: the error is that of the losses along it, in nats."""
-    fitting = geo.Fitting(steps=5 if place.small else 30, batch_size=16)
+    fitting = geo.CurveFitConfig(steps=5 if place.small else 30, batch_size=16)
 
     def fitted(device: str) -> list[float]:
         compute = geo.Compute(device=device)
@@ -256,7 +256,7 @@ def finetune(place: Place) -> Iterator[Row]:
         out = place.folder / f"tuned-{bf16}-{device.replace(':', '')}"
         found = geo.finetune(
             place.models[0], out, train_data=TRAIN, data=place.held(120), sharpness="off",
-            training=geo.Training(steps=3 if place.small else 15, batch_size=16, bf16=bf16),
+            training=geo.TrainingConfig(steps=3 if place.small else 15, batch_size=16, bf16=bf16),
             output=geo.OutputConfig(overwrite=True, fsync=False),
             compute=geo.Compute(device=device),
         )  # fmt: skip
@@ -273,7 +273,10 @@ def landscape(place: Place) -> Iterator[Row]:
     """The plane through three models: the error is that of the losses, in nats."""
 
     def drawn(device: str) -> list[float]:
-        compute, view = geo.Compute(device=device), geo.View(grid=3 if place.small else 7)
+        compute, view = (
+            geo.Compute(device=device),
+            geo.LandscapeConfig(grid=3 if place.small else 7),
+        )
         found = geo.landscape(place.models, view=view, data=place.held(120), compute=compute)
         return [loss for row in found.measurements.surfaces[0].loss for loss in row]
 

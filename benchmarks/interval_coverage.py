@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import harness
 from mergekit_geo.connectivity.barrier import path_heights
 from mergekit_geo.connectivity.profile import trace
-from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.split import Split
 from mergekit_geo.tasks.losses import Floats, Indices, Losses
 
 POPULATION = 50_000
@@ -129,10 +129,10 @@ class Sample:
         loss = (1 - t) * self.ends[0] + t * self.ends[1] + shapes(t) @ self.parts
         return Losses(loss, self.tokens, self.document)
 
-    def halves(self, count: int) -> Halves:
+    def halves(self, count: int) -> Split:
         """The first documents choose, the others report."""
         chooses = self.document < count // 2
-        return Halves(np.flatnonzero(chooses), np.flatnonzero(~chooses))
+        return Split(np.flatnonzero(chooses), np.flatnonzero(~chooses))
 
 
 def shapes(t: float) -> Floats:

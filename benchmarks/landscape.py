@@ -42,7 +42,7 @@ def drawn(models: list[Path], data: object, grid: int) -> Cost:
     import mergekit_geo as geo
 
     assert isinstance(data, geo.EvalData)
-    compute, view = geo.Compute(device="cpu", budget=0), geo.View(grid=grid)
+    compute, view = geo.Compute(device="cpu", budget=0), geo.LandscapeConfig(grid=grid)
     with harness.empty_cache() as folder:
         out = folder / "out"
         return harness.timed(

@@ -66,7 +66,7 @@ def ours(
     live = open_live(Blend((checkpoints[0],), Linear((1.0,))), Compute())
     assert isinstance(live, InPlace)
     bends = Bends(checkpoints, Bezier(1), live)
-    return Fit(bends, live, Shuffled(data, batch, 0), geo.Fitting(steps=400, clip=1e9), 0)
+    return Fit(bends, live, Shuffled(data, batch, 0), geo.CurveFitConfig(steps=400, clip=1e9), 0)
 
 
 def plain(ends: Sequence[Path], data: TaskObjective, *, batch: int = 32) -> Callable[[], None]:
@@ -215,7 +215,7 @@ def bench_demo(demo: Path) -> None:
         began = time.perf_counter()
         found = geo.fit_path(
             [demo / "a", demo / "independent"], train_data=TRAIN, seed=seed,
-            fitting=geo.Fitting(steps=400), compute=geo.Compute(budget=0),
+            fitting=geo.CurveFitConfig(steps=400), compute=geo.Compute(budget=0),
         ).measurements  # fmt: skip
         took = time.perf_counter() - began
         straight, curved = found.straight.barrier, found.fitted.barrier
@@ -288,7 +288,7 @@ def bench_digits(demo: Path) -> None:
     rows = []
     for name, make, epochs in (("MLP", mlp, 30), ("ViT", Vit, 15)):
         ends = [trained(make, seed, epochs) for seed in (1, 2)]
-        fitting = geo.Fitting(steps=600, learning_rate=3e-3, bends=1)
+        fitting = geo.CurveFitConfig(steps=600, learning_rate=3e-3, bends=1)
         found = geo.fit_path(ends, train_data=train, data=held, fitting=fitting).measurements
         straight, curved = found.straight.metric, found.fitted.metric
         assert straight is not None

@@ -25,40 +25,40 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.soup import soup as soup
     from mergekit_geo.config.compute import Compute as Compute
     from mergekit_geo.config.data import EvalData as EvalData
-    from mergekit_geo.connectivity.config import Fitting as Fitting
-    from mergekit_geo.curvature.levels import Radii as Radii
+    from mergekit_geo.connectivity.config import CurveFitConfig as CurveFitConfig
+    from mergekit_geo.curvature.levels import SharpnessRadii as SharpnessRadii
     from mergekit_geo.errors import GeoError as GeoError
     from mergekit_geo.evaluation.objective import FunctionObjective as FunctionObjective
-    from mergekit_geo.landscapes.config import View as View
+    from mergekit_geo.landscapes.config import LandscapeConfig as LandscapeConfig
     from mergekit_geo.outputs.config import OutputConfig as OutputConfig
     from mergekit_geo.recipes.run import run as run
     from mergekit_geo.records.reading import read_report as read_report
-    from mergekit_geo.selection.config import Choosing as Choosing
+    from mergekit_geo.selection.config import SelectionConfig as SelectionConfig
     from mergekit_geo.training.config import SamArguments as SamArguments
-    from mergekit_geo.training.hyperparameters import Training as Training
+    from mergekit_geo.training.hyperparameters import TrainingConfig as TrainingConfig
     from mergekit_geo.training.sam import Sam as Sam
     from mergekit_geo.training.summary import SamSummary as SamSummary
     from mergekit_geo.training.trainer import SamMixin as SamMixin
     from mergekit_geo.training.trainer import SamTrainer as SamTrainer
 
 _HOMES = {
-    "Choosing": "selection.config",
     "Compute": "config.compute",
+    "CurveFitConfig": "connectivity.config",
     "EvalData": "config.data",
-    "Fitting": "connectivity.config",
     "FunctionObjective": "evaluation.objective",
     "GeoError": "errors",
+    "LandscapeConfig": "landscapes.config",
     "OutputConfig": "outputs.config",
-    "Radii": "curvature.levels",
     "Result": "commands.result",
     "Sam": "training.sam",
     "SamArguments": "training.config",
     "SamMixin": "training.trainer",
     "SamSummary": "training.summary",
     "SamTrainer": "training.trainer",
+    "SelectionConfig": "selection.config",
+    "SharpnessRadii": "curvature.levels",
     "SoupCallback": "commands.callback",
-    "View": "landscapes.config",
-    "Training": "training.hyperparameters",
+    "TrainingConfig": "training.hyperparameters",
     "barrier": "commands.barrier",
     "check": "commands.check",
     "finetune": "commands.finetune",
@@ -74,15 +74,20 @@ _HOMES = {
 }
 
 _RENAMED = {
-    "Output": "OutputConfig",
     "BarrierResult": "Result",
     "CheckResult": "Result",
+    "Choosing": "SelectionConfig",
     "FinetuneResult": "Result",
+    "Fitting": "CurveFitConfig",
     "LandscapeResult": "Result",
     "MergeResult": "Result",
+    "Output": "OutputConfig",
     "PathResult": "Result",
     "PushResult": "Result",
+    "Radii": "SharpnessRadii",
     "SharpnessResult": "Result",
+    "Training": "TrainingConfig",
+    "View": "LandscapeConfig",
 }
 """Names of earlier versions, importable for one version more, to the names of today."""
 

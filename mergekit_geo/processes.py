@@ -62,7 +62,7 @@ def _told(name: str, least: int, *, below: int = 1 << 31, default: str | None = 
     return int(found)
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes and prints."""
     return world()[0] == 0
 
@@ -74,7 +74,7 @@ def local_device(device: str) -> str:
     return device
 
 
-def gathered(items: list[Item]) -> list[Item]:
+def gather(items: list[Item]) -> list[Item]:
     """The items of all processes, by rank."""
     if world()[1] == 1:
         return items
@@ -84,7 +84,7 @@ def gathered(items: list[Item]) -> list[Item]:
     return found
 
 
-def summed(tensor: Tensor) -> Tensor:
+def all_reduce(tensor: Tensor) -> Tensor:
     """The sum over all processes, on each of them; in place where it can be."""
     if world()[1] == 1:
         return tensor
@@ -95,22 +95,22 @@ def summed(tensor: Tensor) -> Tensor:
     return total.to(tensor.device)
 
 
-def agreed(item: Item) -> Item:
+def broadcast(item: Item) -> Item:
     """What the first process has, in all of them."""
-    return gathered([item])[0]
+    return gather([item])[0]
 
 
-def by_first(work: Callable[[], Item]) -> Item:
+def main_process_first(work: Callable[[], Item]) -> Item:
     """What the first process's work gives, in all of them; the others wait.
 
     Raises:
         GeoError: What the work raised, in all of them.
     """
-    result: Item = _given(agreed(_tried(work) if is_first() else (None, None)))
+    result: Item = _given(broadcast(_tried(work) if is_main_process() else (None, None)))
     return result
 
 
-def by_first_alone(work: Callable[[], Item]) -> Item:
+def main_process_only(work: Callable[[], Item]) -> Item:
     """Run work in the first process only and broadcast the result; collectives inside are local.
 
     The others wait as long as it takes.
@@ -124,7 +124,7 @@ def by_first_alone(work: Callable[[], Item]) -> Item:
 
     waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
     found: list[Any] = [None]
-    if is_first():
+    if is_main_process():
         with _alone():
             found = [_tried(work)]
     dist.broadcast_object_list(found, src=0, group=waiting)

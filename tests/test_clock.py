@@ -100,7 +100,7 @@ def test_sharpness_has_what_choosing_and_losses_leave(
     monkeypatch.setattr(sample, "clock_of", seen)
     data = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
     geo.soup(
-        [family / name for name in "abc"], choosing=geo.Choosing(method="greedy"), data=data,
+        [family / name for name in "abc"], choosing=geo.SelectionConfig(method="greedy"), data=data,
         compute=geo.Compute(budget=100),
     )  # fmt: skip
     assert left == [6000]

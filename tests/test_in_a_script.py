@@ -76,13 +76,13 @@ def sharpness(models: list[Any], out: Path, progress: Progress) -> geo.Result:
 
 
 def landscape(models: list[Any], out: Path, progress: Progress) -> geo.Result:
-    view = geo.View(grid=3)
+    view = geo.LandscapeConfig(grid=3)
     return geo.landscape(models, out, view=view, data=objective(), progress=progress)
 
 
 def path(models: list[Any], out: Path, progress: Progress) -> geo.Result:
     data = objective()
-    fitting = geo.Fitting(steps=4)
+    fitting = geo.CurveFitConfig(steps=4)
     return geo.fit_path(
         models[:2], out, train_data=data, data=data, fitting=fitting, progress=progress
     )
@@ -94,12 +94,12 @@ def finetune(models: list[Any], out: Path, progress: Progress) -> geo.Result:
         with quiet_transformers():
             models[0].save_pretrained(base)
     return geo.finetune(
-        base, out, train_data=data, training=geo.Training(steps=3), output=FAST, data=data,
+        base, out, train_data=data, training=geo.TrainingConfig(steps=3), output=FAST, data=data,
         sharpness="off", resume=True, progress=progress,
     )  # fmt: skip
 
 
-GREEDY = geo.Choosing(method="greedy")
+GREEDY = geo.SelectionConfig(method="greedy")
 WORKS: dict[str, Work] = {
     "soup": merge, "greedy": partial(merge, choosing=GREEDY), "slerp": slerp, "barrier": barrier,
     "sharpness": sharpness, "landscape": landscape, "path": path, "finetune": finetune,

@@ -9,10 +9,11 @@ import pytest
 import mergekit_geo
 
 EXPORTED = [
-    "Choosing", "Compute", "EvalData", "Fitting", "FunctionObjective", "GeoError", "OutputConfig",
-    "Radii", "Result", "Sam", "SamArguments", "SamMixin", "SamSummary", "SamTrainer",
-    "SoupCallback", "Training", "View", "barrier", "check", "finetune", "fit_path", "landscape",
-    "point", "push", "read_report", "run", "sharpness", "slerp", "soup",
+    "Compute", "CurveFitConfig", "EvalData", "FunctionObjective", "GeoError", "LandscapeConfig",
+    "OutputConfig", "Result", "Sam", "SamArguments", "SamMixin", "SamSummary", "SamTrainer",
+    "SelectionConfig", "SharpnessRadii", "SoupCallback", "TrainingConfig", "barrier", "check",
+    "finetune", "fit_path", "landscape", "point", "push", "read_report", "run", "sharpness",
+    "slerp", "soup",
 ]  # fmt: skip
 
 

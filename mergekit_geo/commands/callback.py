@@ -21,9 +21,9 @@ from mergekit_geo.modules.saving import check_saving, save_module
 from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.outputs.workspace import check_output
 from mergekit_geo.printable import printable
-from mergekit_geo.processes import agreed, by_first, by_first_alone, is_first
+from mergekit_geo.processes import broadcast, is_main_process, main_process_first, main_process_only
 from mergekit_geo.progress import Heartbeat, Progress
-from mergekit_geo.selection.config import PAIR, Choosing
+from mergekit_geo.selection.config import PAIR, SelectionConfig
 from mergekit_geo.specs.merges import SoupSpec
 from mergekit_geo.specs.spec import command_line
 from mergekit_geo.training.member_store import KeptMembers, Member
@@ -81,7 +81,7 @@ class SoupCallback(TrainerCallback):
         keep: int = 5,
         which: str = "last",
         every: int | str | None = None,
-        method: str | Choosing = "uniform",
+        method: str | SelectionConfig = "uniform",
         members: str | Path | None = None,
         output: OutputConfig = OutputConfig(),
         data: Data = BUILTIN_TEXT,
@@ -92,7 +92,7 @@ class SoupCallback(TrainerCallback):
     ) -> None:
         self.out = Path(out)
         self.keeping = Keeping(keep, which, every)
-        self.choosing = Choosing(method=method) if isinstance(method, str) else method
+        self.choosing = SelectionConfig(method=method) if isinstance(method, str) else method
         self.output, self.data, self.train_data = output, data, train_data
         self.compute, self.sharpness, self.progress = compute, sharpness, progress or logged()
         self.folder = Path(members) if members is not None else _beside(self.out)
@@ -150,7 +150,7 @@ class SoupCallback(TrainerCallback):
         self._result = self._problem = None
         check_saving(model)
         self._check_tokenizer(others.get("processing_class"))
-        by_first(lambda: self._begin(state))
+        main_process_first(lambda: self._begin(state))
         self._is_training = True
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
@@ -189,13 +189,13 @@ class SoupCallback(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Average the members that were kept, and measure the soup."""
         self._is_training = False
-        count = agreed(len(self.members))
+        count = broadcast(len(self.members))
         if count < PAIR:
             self._warn(_too_few(self._kept, count))
             return
         self.progress.say(f"averaging {count} members in {self.folder}")
         try:
-            self._result, self._problem = by_first_alone(self._soup)
+            self._result, self._problem = main_process_only(self._soup)
         finally:
             if isinstance(self.progress, Heartbeat):
                 self.progress.close()
@@ -241,9 +241,9 @@ class SoupCallback(TrainerCallback):
     def _take(self, state: Any, given: dict[str, Any], score: float | None = None) -> None:
         """Save a member if it is to be kept; all processes take part in writing it."""
         step, model, tokenizer = state.global_step, given["model"], given.get("processing_class")
-        if not agreed(self._kept.wants(step, score) if is_first() else False):
+        if not broadcast(self._kept.wants(step, score) if is_main_process() else False):
             return
-        if not is_first():
+        if not is_main_process():
             save_module(model, self.folder)
             return
         found = self._kept.add(step, score, lambda folder: save_module(model, folder, tokenizer))
@@ -278,7 +278,7 @@ class SoupCallback(TrainerCallback):
         )
 
     def _warn(self, text: str) -> None:
-        if is_first():
+        if is_main_process():
             warnings.warn(printable(f"SoupCallback: {text}"), stacklevel=2)
 
 
@@ -288,7 +288,7 @@ def logged() -> Heartbeat:
     if not logger.hasHandlers():
         logger.addHandler(logging.StreamHandler())
         logger.setLevel(logging.INFO)
-    return Heartbeat(lambda text: logger.info("%s", text) if is_first() else None)
+    return Heartbeat(lambda text: logger.info("%s", text) if is_main_process() else None)
 
 
 def _beside(out: Path) -> Path:

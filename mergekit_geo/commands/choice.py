@@ -19,10 +19,10 @@ from mergekit_geo.selection.config import evaluations
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.selection.along import RouteTo
-    from mergekit_geo.selection.config import Choosing
+    from mergekit_geo.selection.config import SelectionConfig
 
 
-def check_choosing(choosing: Choosing, count: int, data: Data) -> None:
+def check_choosing(choosing: SelectionConfig, count: int, data: Data) -> None:
     """Refuse to choose by loss on the built-in text, unless it was named.
 
     Args:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.compatibility import Preflight
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.outputs.config import OutputConfig
-    from mergekit_geo.selection.config import Choosing
+    from mergekit_geo.selection.config import SelectionConfig
 
 
 def check_early(
     checkpoints: Sequence[Checkpoint],
     output: OutputConfig,
     out: Path | None,
-    choosing: Choosing,
+    choosing: SelectionConfig,
     data: Data,
     tokenizer_of: int | None = None,
 ) -> Preflight:

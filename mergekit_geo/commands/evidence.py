@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mergekit_geo.curvature.sample import SharpnessReport, Subject
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.points import Walk
-    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.split import Split
     from mergekit_geo.records.barrier import BarrierEntry
     from mergekit_geo.selection.baseline import Control
     from mergekit_geo.selection.picking import Picked
@@ -115,7 +115,7 @@ def sharpness_evidence(
         level: `off`, `quick` or `full`.
         progress: Told of the cost.
     """
-    from mergekit_geo.curvature.levels import Radii, level_of
+    from mergekit_geo.curvature.levels import SharpnessRadii, level_of
     from mergekit_geo.curvature.sample import SharpnessReport, measure_sharpness, subject
 
     if level == "off" or plan.objective is None:
@@ -123,7 +123,9 @@ def sharpness_evidence(
     subjects = [subject(anchor, "parent", compute) for anchor in anchors]
     subjects.append(_output_subject(output, anchors[0], compute))
     try:
-        return measure_sharpness(subjects, plan, data, level_of(level), Radii(), compute, progress)
+        return measure_sharpness(
+            subjects, plan, data, level_of(level), SharpnessRadii(), compute, progress
+        )
     except Exception as error:  # a model's own code raises anything
         return SharpnessReport(**vars(failure(error, None)))
 
@@ -190,7 +192,7 @@ def _references(ground: Ground, chosen: Chosen) -> Measured:
 
 
 def coarse_barriers(
-    ground: Ground, data: Data, halves: Halves | None = None
+    ground: Ground, data: Data, halves: Split | None = None
 ) -> tuple[list[BarrierEntry], list[str]]:
     """Measure barriers on the lines between every two of a few models, or warn why there are none.
 
@@ -233,7 +235,7 @@ def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
     return [_leg_entry(ground.walk, halves, leg) for leg in chosen.legs]
 
 
-def _leg_entry(walk: Walk, halves: Halves, found: Picked) -> BarrierEntry:
+def _leg_entry(walk: Walk, halves: Split, found: Picked) -> BarrierEntry:
     """The path that a point was taken of, and the point on it."""
     from mergekit_geo.connectivity.barrier import path_heights
     from mergekit_geo.connectivity.pairs import path_entry

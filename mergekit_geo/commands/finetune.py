@@ -27,7 +27,7 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.outputs.layout import parse_size
 from mergekit_geo.outputs.workspace import check_output
 from mergekit_geo.outputs.writer import output_errors
-from mergekit_geo.processes import agreed, by_first, is_first
+from mergekit_geo.processes import broadcast, is_main_process, main_process_first
 from mergekit_geo.progress import Progress
 from mergekit_geo.records.reading import REPORT
 from mergekit_geo.records.report import NotMeasured, Report
@@ -71,17 +71,17 @@ def finetune(asked: FinetuneSpec) -> Result:
         raise ArgumentError(
             "several members go to several repositories", remedy="geo-merge push OUT/member-0 REPO"
         )
-    by_first(lambda: prepare_push(output, out))
+    main_process_first(lambda: prepare_push(output, out))
     tuning = make_tuning(asked.model, tuned)
     if asked.members is not None:
         from mergekit_geo.commands.members import tune_members
 
         return tune_members(tuning, asked.members, out, told, resume=asked.resume)
     found = tune(tuning, out, told, resume=asked.resume)
-    if not is_first():
-        return agreed(found)
+    if not is_main_process():
+        return broadcast(found)
     pushed = push_output(found.report, output, told, holds=found.is_not_worse)
-    return agreed(replace(found, report=pushed))
+    return broadcast(replace(found, report=pushed))
 
 
 def tune(
@@ -133,7 +133,7 @@ def _made(tuning: Tuning, folder: TrainingFolder, out: Path, progress: Progress)
     found = _measure(tuning, tuned, folder.folder, progress)
     require_unchanged([tuning.base])
     report = _report(tuning, trained, found, out, began)
-    if is_first():
+    if is_main_process():
         write_record(report, folder.folder, tuning.identity())
     return report
 
@@ -157,7 +157,7 @@ def _write_weights(
         most = parse_size(output.max_shard_size)
         write_blend(blend, folder.workspace, most, advance=progress.advance)
         write_companions(blend, folder.folder)
-    agreed(None)
+    broadcast(None)
     return overlay if tuning.base.folder is None else FolderCheckpoint(folder.folder, OUTPUT)
 
 

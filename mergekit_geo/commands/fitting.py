@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.progress import Progress
 from mergekit_geo.specs.measures import PathSpec
 
@@ -23,7 +23,7 @@ def fitting_to(
     data: Data,
     compute: Compute,
     progress: Progress,
-    fitting: Fitting = Fitting(),
+    fitting: CurveFitConfig = CurveFitConfig(),
     seed: int = 0,
 ) -> Callable[[str], Route] | None:
     """Fits a path of a kind between models; None where there is nothing to fit it to."""

@@ -17,7 +17,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.evaluation.study import make_ground, require_measurable
-from mergekit_geo.landscapes.config import View
+from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.plan import check_request, plan_sheets
 from mergekit_geo.outputs.folder import LANDSCAPE, MeasuredFolder, measured_folder
 from mergekit_geo.records.landscape import (
@@ -113,7 +113,7 @@ def _losses(walk: Walk, found: Sequence[Losses], spanning: int, plan: LossPlan) 
     ]
 
 
-def _surface(walk: Walk, sheet: Sheet, view: View) -> SurfaceEntry:
+def _surface(walk: Walk, sheet: Sheet, view: LandscapeConfig) -> SurfaceEntry:
     """Measure the loss on a plane's grid."""
     from mergekit_geo.landscapes.grid import scan
 
@@ -148,7 +148,7 @@ def _surface(walk: Walk, sheet: Sheet, view: View) -> SurfaceEntry:
     )
 
 
-def _scale(surfaces: Sequence[SurfaceEntry], view: View) -> ScaleEntry:
+def _scale(surfaces: Sequence[SurfaceEntry], view: LandscapeConfig) -> ScaleEntry:
     """The colour scale, one for all surfaces."""
     rows = (row for surface in surfaces for row in surface.loss)
     known = [loss for row in rows for loss in row if loss is not None]

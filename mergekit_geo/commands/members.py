@@ -14,7 +14,7 @@ from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.workspace import traces_of
-from mergekit_geo.processes import agreed, is_first
+from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.progress import Progress
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import MemberEntry, MembersMeasurements
@@ -55,7 +55,7 @@ def tune_members(
             with clock_of(tuning.asked.compute.budget).share(count - number):
                 found.append(_member(tuning.with_seed(seed), name, folder, out, progress))
         report = _report(tuning, found, seeds, out, began)
-        if is_first():
+        if is_main_process():
             write_record(report, folder.folder)
         folder.publish()
     finally:
@@ -69,7 +69,7 @@ def _member(
 ) -> Result:
     """Train a member, or take the one that an interrupted run finished."""
     place = folder.folder / name
-    if agreed((place / RECORD).is_file()):  # it has appeared, so it is whole
+    if broadcast((place / RECORD).is_file()):  # it has appeared, so it is whole
         progress.say(f"{name} is finished")
         text = (place / "report.json").read_bytes()
         return Result(Report.model_validate_json(text), place)

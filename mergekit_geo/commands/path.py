@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from mergekit_geo.connectivity.pairs import Pair
     from mergekit_geo.connectivity.paths import Route
     from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.split import Split
     from mergekit_geo.records.barrier import BarrierEntry
 
 PAIR = 2
@@ -100,7 +100,7 @@ def fitted_route(asked: PathSpec) -> Route:
 @dataclass(frozen=True)
 class _Fitted:
     ground: Ground
-    halves: Halves
+    halves: Split
     bends: Bends
     found: Found
     sample: Sample | None

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.selection.config import Choosing
+from mergekit_geo.selection.config import SelectionConfig
 from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ class Request:
     rule: Rule
     settings: dict[str, Any]
     warnings: tuple[str, ...] = ()
-    choosing: Choosing = Choosing()
+    choosing: SelectionConfig = SelectionConfig()
     route: Route | None = None
-    fitting: Fitting = Fitting()
+    fitting: CurveFitConfig = CurveFitConfig()
     fit_seed: int | None = None
     t: float | None = None
     rules: Mapping[str, Rule] = field(default_factory=dict)

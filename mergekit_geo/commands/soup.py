@@ -17,7 +17,7 @@ from mergekit_geo.connectivity.config import FITTED
 from mergekit_geo.connectivity.path_folder import named_route
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
-from mergekit_geo.selection.config import PAIR, Choosing
+from mergekit_geo.selection.config import PAIR, SelectionConfig
 from mergekit_geo.specs.merges import SoupSpec
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _route(
     return found if len(models) == PAIR else None
 
 
-def _on(choosing: Choosing, route: Route, checkpoints: Sequence[Checkpoint]) -> Rule:
+def _on(choosing: SelectionConfig, route: Route, checkpoints: Sequence[Checkpoint]) -> Rule:
     """The rule of the path's point before one is chosen by loss."""
     from mergekit_geo.selection.legs import Leg
     from mergekit_geo.selection.picking import unchosen

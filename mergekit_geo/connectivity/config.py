@@ -16,7 +16,7 @@ NEB_BENDS, NEB_STEPS = 3, 200
 
 
 @dataclass(frozen=True)
-class Fitting:
+class CurveFitConfig:
     """How a curve is fitted.
 
     The corners of `neb` (AutoNEB) are pulled down across the path, and it gets more where they are

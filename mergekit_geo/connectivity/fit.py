@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.point_gradient import PRIME, PointGradient, optimizer_of
 from mergekit_geo.geometry.curves import rule_at
@@ -35,7 +35,7 @@ class Fit:
     """
 
     def __init__(
-        self, bends: Bends, live: InPlace, batches: Shuffled, settings: Fitting, seed: int
+        self, bends: Bends, live: InPlace, batches: Shuffled, settings: CurveFitConfig, seed: int
     ) -> None:
         self.bends, self.live, self.settings = bends, live, settings
         self.seed, self.done = seed, 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.point_gradient import PointGradient, optimizer_of
 from mergekit_geo.geometry.curves import Polygon, respaced, rule_at
@@ -54,7 +54,7 @@ class Band:
         bends: Bends,
         live: InPlace,
         batches: Shuffled,
-        settings: Fitting,
+        settings: CurveFitConfig,
         seed: int,
         watch: Watch,
     ) -> None:

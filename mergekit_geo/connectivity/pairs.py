@@ -13,7 +13,7 @@ from mergekit_geo.connectivity.basins import Basins, basins
 from mergekit_geo.connectivity.paths import Route
 from mergekit_geo.connectivity.profile import Profile, trace
 from mergekit_geo.evaluation.points import Walk
-from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.split import Split
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.findings import limit_of
@@ -42,7 +42,7 @@ class Pair:
 
 
 def measure_pairs(
-    walk: Walk, halves: Halves, along: Sequence[Route], *, points: int, most: int
+    walk: Walk, halves: Split, along: Sequence[Route], *, points: int, most: int
 ) -> list[Pair]:
     """The profile and the barrier of every pair of a walk's models, along every kind of path.
 

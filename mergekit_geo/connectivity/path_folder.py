@@ -16,7 +16,7 @@ from mergekit_geo.checkpoints.content import checkpoint_digest
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import FITTED, Fitting
+from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
 from mergekit_geo.outputs.folder import CURVES, measurement
 from mergekit_geo.outputs.writer import save_tensors
@@ -105,9 +105,9 @@ class PathFolder:
         settings, measured = self.record.settings, self.record.measured
         if not settings.get("train_data"):
             return None
-        known = {field.name for field in fields(Fitting)}
+        known = {field.name for field in fields(CurveFitConfig)}
         return Effort(
-            Fitting(**{name: value for name, value in settings.items() if name in known}),
+            CurveFitConfig(**{name: value for name, value in settings.items() if name in known}),
             measured.steps,
             measured.seed,
             measured.seconds,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.curves import Curve, rule_at
 from mergekit_geo.geometry.linear import Linear
@@ -32,7 +32,7 @@ class Effort:
         train_data: What it was fitted on: settings of data, or an objective.
     """
 
-    fitting: Fitting
+    fitting: CurveFitConfig
     steps: int
     seed: int
     seconds: float

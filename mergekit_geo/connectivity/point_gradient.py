@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.modules.weights import Weights
-from mergekit_geo.processes import gathered, summed, world
+from mergekit_geo.processes import all_reduce, gather, world
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.objective import Piece
@@ -42,7 +42,12 @@ class PointGradient:
     """
 
     def __init__(
-        self, live: InPlace, weights: Weights, batches: Shuffled, settings: Fitting, seed: int
+        self,
+        live: InPlace,
+        weights: Weights,
+        batches: Shuffled,
+        settings: CurveFitConfig,
+        seed: int,
     ) -> None:
         self.live, self.weights, self.batches = live, weights, batches
         self.settings, self.seed = settings, seed
@@ -75,14 +80,14 @@ class PointGradient:
                 total, count = self._one(piece)
                 loss, weight = loss + total, weight + count
         self.live.model.eval()
-        totals = gathered([(loss, weight)])
+        totals = gather([(loss, weight)])
         loss, weight = sum(loss for loss, _ in totals), sum(weight for _, weight in totals)
         if not math.isfinite(loss):
             raise DataError(
                 f"the training loss is not a number at step {step + 1}, t = {t:.4f}",
                 remedy="a smaller --lr; the bends of the step before are kept",
             )
-        self.vector.copy_(summed(self.vector)).div_(weight)
+        self.vector.copy_(all_reduce(self.vector)).div_(weight)
         return loss / weight
 
     def pieces(self, number: int) -> Sequence[Piece]:
@@ -112,7 +117,7 @@ class PointGradient:
 
 
 def optimizer_of(
-    vectors: Sequence[torch.Tensor], settings: Fitting, rate: float
+    vectors: Sequence[torch.Tensor], settings: CurveFitConfig, rate: float
 ) -> torch.optim.Optimizer:
     """The optimizer of the bends."""
     if settings.optimizer == "adamw":

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.split import Split
 from mergekit_geo.tasks.losses import Floats, Losses
 
 POINTS = 11
@@ -43,7 +43,7 @@ class Profile:
     """
 
     measured: Mapping[float, Losses]
-    halves: Halves
+    halves: Split
 
     @cached_property
     def t(self) -> Floats:
@@ -79,7 +79,7 @@ class Profile:
 
 def trace(
     measure: Callable[[float], Losses],
-    halves: Callable[[Losses], Halves],
+    halves: Callable[[Losses], Split],
     *,
     points: int = POINTS,
     most: int = MOST,
@@ -106,7 +106,7 @@ def trace(
         >>> def bump(t: float) -> Losses:
         ...     height = np.full(4, 1 + np.exp(-(((t - 0.33) / 0.1) ** 2)))
         ...     return Losses(height, np.ones(4), np.arange(4))
-        >>> both = lambda losses: Halves(np.array([0, 1]), np.array([2, 3]))
+        >>> both = lambda losses: Split(np.array([0, 1]), np.array([2, 3]))
         >>> profile = trace(bump, both)
         >>> len(profile.t), f"{profile.excess.max():.2f}"
         (13, '1.00')

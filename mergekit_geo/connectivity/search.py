@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.connectivity.neb import Band
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mergekit_geo.config.data import EvalData
     from mergekit_geo.connectivity.state import FitState
     from mergekit_geo.evaluation.objective import FunctionObjective, Objective
-    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.split import Split
     from mergekit_geo.evaluation.study import Ground
     from mergekit_geo.progress import Progress
 
@@ -94,8 +94,8 @@ class CurveSearch:
         self,
         ground: Ground,
         training: Objective,
-        fitting: Fitting,
-        halves: Halves,
+        fitting: CurveFitConfig,
+        halves: Split,
         seed: int,
         state: FitState,
         progress: Progress,
@@ -231,7 +231,9 @@ def _places(curve: Curve) -> list[float] | None:
     return list(curve.places) if curve.kind == "neb" and isinstance(curve, Polygon) else None
 
 
-def effort_of(found: Found, fitting: Fitting, train_data: EvalData | FunctionObjective) -> Effort:
+def effort_of(
+    found: Found, fitting: CurveFitConfig, train_data: EvalData | FunctionObjective
+) -> Effort:
     """Cost of fitting a path."""
     return Effort(fitting, found.steps, found.seed, found.seconds, train_data)
 

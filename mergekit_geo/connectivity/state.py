@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.outputs.writer import output_errors, save_tensors
-from mergekit_geo.processes import is_first
+from mergekit_geo.processes import is_main_process
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ class FitState:
             DiskFullError: The disk does not hold it; the state before is still there.
             OutputError: It cannot be written for another reason.
         """
-        if self.folder is None or not is_first():
+        if self.folder is None or not is_main_process():
             return
         tensors = {f"bend.{i}": v.detach().cpu() for i, v in enumerate(fit.bends.vectors)}
         tensors |= {f"best.{i}": v.detach().cpu() for i, v in enumerate(best)}

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mergekit_geo.curvature.levels import DIFFERENCES, EXACT, PRODUCT_COST
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import GeoError
-from mergekit_geo.processes import gathered, summed
+from mergekit_geo.processes import all_reduce, gather
 
 STEPS = {torch.float32: 3e-3, torch.float64: 1e-4}
 RANGE = 10.0
@@ -100,11 +100,11 @@ class Hessian:
             raise
         except RuntimeError as error:  # memory, or a kernel without a second derivative
             reason = _reason(error)
-        shares = gathered([(weight, reason)])
+        shares = gather([(weight, reason)])
         if reasons := [reason for _, reason in shares if reason]:
             self.method, self.reason = DIFFERENCES, reasons[0]
             return None
-        return summed(total).div_(sum(weight for weight, _ in shares))
+        return all_reduce(total).div_(sum(weight for weight, _ in shares))
 
     def _accumulate(self, total: Tensor, vector: Tensor) -> float:
         loss, weight = self.loss, 0.0

@@ -84,7 +84,7 @@ def level_of(name: str) -> Level:
 
 
 @dataclass(frozen=True)
-class Radii:
+class SharpnessRadii:
     """Radii around a model within which sharpness is measured.
 
     The ball of SAM (Foret 2021) is Euclidean; the adaptive ball (Kwon 2021) is in units of the

@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.weights import Weights
-from mergekit_geo.processes import gathered, summed, world
+from mergekit_geo.processes import all_reduce, gather, world
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.objective import Piece
@@ -48,7 +48,7 @@ class MeanLoss:
             loss += _summed_loss(losses, weights)
             weight += float(weights.sum())
             self.spend(1 / 3)
-        totals = gathered([(loss, weight)])
+        totals = gather([(loss, weight)])
         return sum(loss for loss, _ in totals) / sum(weight for _, weight in totals)
 
     def gradient(self) -> tuple[float, Tensor]:
@@ -108,11 +108,11 @@ class MeanLoss:
     def _over_processes(
         self, loss: float, weight: float, total: Tensor
     ) -> tuple[float, float, Tensor]:
-        totals = gathered([(loss, weight)])
+        totals = gather([(loss, weight)])
         loss = sum(loss for loss, _ in totals)
         if not math.isfinite(loss):
             raise DataError("the loss is not a number")
-        return loss, sum(weight for _, weight in totals), summed(total)
+        return loss, sum(weight for _, weight in totals), all_reduce(total)
 
 
 def _summed_loss(losses: Tensor, weights: Tensor) -> float:

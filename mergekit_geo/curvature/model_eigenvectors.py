@@ -19,7 +19,7 @@ from mergekit_geo.curvature.sample import Spent, make_sample, seconds_each
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.evaluation.cache import Kept
 from mergekit_geo.evaluation.cache_key import kept_key
-from mergekit_geo.processes import agreed, is_first
+from mergekit_geo.processes import broadcast, is_main_process
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,10 +91,10 @@ def eigenvectors(
     warnings: list[str] = []
     wide = replace(compute, dtype="float32")
     kept = _KeptPairs(kept_key([model], plan.sample, data, wide), warnings.append)
-    found = agreed(kept.get() if is_first() else None)
+    found = broadcast(kept.get() if is_main_process() else None)
     if found is None:
         states, pairs = search.run()
-        found = agreed(kept.put(states, pairs) if is_first() else None)
+        found = broadcast(kept.put(states, pairs) if is_main_process() else None)
         if found is None:
             return _in_memory(model, states, pairs, warnings)
     vectors, digest, pairs = found
@@ -237,8 +237,8 @@ class _Search:
 
     def _require_budget(self, module: Module) -> None:
         """Tell the cost; refuse where the budget does not hold it."""
-        seconds = agreed(seconds_each(self.objective, module)) * COST.gradients
-        left = agreed(clock_of(self.compute.budget).left)
+        seconds = broadcast(seconds_each(self.objective, module)) * COST.gradients
+        left = broadcast(clock_of(self.compute.budget).left)
         if seconds > left:
             raise DataError(
                 f"eigenvectors would take up to {seconds / 60:.0f} minutes, and {left / 60:.1f} "

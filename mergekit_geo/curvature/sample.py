@@ -16,14 +16,14 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.cache_key import kept_key
-from mergekit_geo.processes import agreed, is_first, world
+from mergekit_geo.processes import broadcast, is_main_process, world
 from mergekit_geo.progress import Progress
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.curvature.levels import Level, Radii
+    from mergekit_geo.curvature.levels import Level, SharpnessRadii
     from mergekit_geo.curvature.suite import Survey
     from mergekit_geo.evaluation.losses import Data, LossPlan
     from mergekit_geo.evaluation.objective import Objective, TaskObjective
@@ -122,7 +122,7 @@ def measure_sharpness(
     plan: LossPlan,
     data: Data,
     level: Level,
-    radii: Radii,
+    radii: SharpnessRadii,
     compute: Compute,
     progress: Progress,
     *,
@@ -156,9 +156,9 @@ def measure_sharpness(
 
     settled = Kept(work(subjects, str(level), compute.budget, sample.count), warnings.append)
     runner = _Runner(subjects, level, radii, progress, seed, work, warnings.append)
-    earlier = settled.settled(sample.count) if is_first() else None
-    left = agreed(clock_of(compute.budget).left)
-    count = agreed(earlier) or runner.affordable(sample, left)
+    earlier = settled.settled(sample.count) if is_main_process() else None
+    left = broadcast(clock_of(compute.budget).left)
+    count = broadcast(earlier) or runner.affordable(sample, left)
     settled.settle(count)
     if count < sample.count:
         warnings.append(
@@ -214,7 +214,7 @@ class _Runner:
         self,
         subjects: Sequence[Subject],
         level: Level,
-        radii: Radii,
+        radii: SharpnessRadii,
         progress: Progress,
         seed: int,
         work: Callable[..., list[object]],
@@ -234,7 +234,7 @@ class _Runner:
         if not pending:
             return sample.count
         self._loaded[pending[0].name] = pending[0].load()
-        each = agreed(seconds_each(sample.measured, self._loaded[pending[0].name]))
+        each = broadcast(seconds_each(sample.measured, self._loaded[pending[0].name]))
         seconds = each * self.level.gradients * len(pending)
         count = sample.count if seconds <= left else int(sample.count * left / seconds)
         if count < min(FEWEST_EXAMPLES, sample.count):

@@ -15,7 +15,7 @@ from mergekit_geo.curvature.ascent import along, one_step, projected_ascent
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import Krylov, extremes_converged, lanczos, random_start
 from mergekit_geo.curvature.largest import krylov_of
-from mergekit_geo.curvature.levels import DIFFERENCES, EVALUATION, Level, Radii
+from mergekit_geo.curvature.levels import DIFFERENCES, EVALUATION, Level, SharpnessRadii
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.norms import LogitNorm
 from mergekit_geo.curvature.quotients import quotients
@@ -73,7 +73,7 @@ class Survey:
         objective: Objective,
         held_out: Objective | None,
         level: Level,
-        radii: Radii,
+        radii: SharpnessRadii,
         kept: KeptParts | Unkept,
         seed: int,
         spend: Callable[[float], None],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.files.user_cache import CacheFolder, Warn
-from mergekit_geo.processes import agreed, is_first
+from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.tasks.losses import Answers, Losses
 
 OPTIONAL = ("score", "example", "target", "predicted")
@@ -65,7 +65,7 @@ class Kept:
 
     def write(self, name: str, fill: Callable[[BinaryIO], object]) -> bool:
         """Write a file whole or not at all, by the first process alone; says whether it is kept."""
-        return is_first() and self.cache.write(name, fill)
+        return is_main_process() and self.cache.write(name, fill)
 
 
 class KeptLosses(Kept):
@@ -79,7 +79,7 @@ class KeptLosses(Kept):
 
     def get(self, point: str) -> Losses | None:
         """Losses at a point, None if none are stored or the file is damaged; processes agree."""
-        return agreed(self._read(self._name(point)) if is_first() else None)
+        return broadcast(self._read(self._name(point)) if is_main_process() else None)
 
     def put(self, point: str, losses: Losses) -> None:
         """Store the losses at a point."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from mergekit_geo.evaluation.cache import Kept
-from mergekit_geo.processes import agreed, is_first
+from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.records.record import Record
 
 Found = TypeVar("Found", bound=Record)
@@ -19,7 +19,7 @@ class KeptParts(Kept):
 
     def get(self, name: str, kind: type[Found]) -> Found | None:
         """A stored part, None where there is none or its file is damaged; same in all processes."""
-        return agreed(self._read(name, kind) if is_first() else None)
+        return broadcast(self._read(name, kind) if is_main_process() else None)
 
     def recall(self, name: str, kind: type[Found], make: Callable[[], Found]) -> Found:
         """A stored part; made and stored the first time."""

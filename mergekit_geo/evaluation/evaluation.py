@@ -21,7 +21,7 @@ from mergekit_geo.data.row import filled
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
-from mergekit_geo.processes import agreed
+from mergekit_geo.processes import broadcast
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.tasks.losses import Indices, Losses
 from mergekit_geo.tasks.table import make_task, task_name
@@ -152,8 +152,8 @@ class Evaluator:
         if self._fitted or not isinstance(self.objective, TaskObjective):
             return
         count = len(self.objective.kept)
-        seconds = agreed(_seconds_each(self.objective, model) * self.evaluations)
-        left = agreed(clock_of(self.compute.budget).left)
+        seconds = broadcast(_seconds_each(self.objective, model) * self.evaluations)
+        left = broadcast(clock_of(self.compute.budget).left)
         most = int(count * left / seconds) if seconds > left else count
         self.take(min(count, max(self.objective.batch_size, most)))
         expected = seconds * self.count / count

@@ -14,7 +14,7 @@ import torch
 
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
-from mergekit_geo.processes import gathered, world
+from mergekit_geo.processes import gather, world
 from mergekit_geo.tasks.losses import Answers, Floats, Indices, Losses
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
@@ -111,7 +111,7 @@ class TaskObjective:
             advance(sum(self.kept[i].size for i in rows))
         weight = np.array([example.weight for example in self.kept], dtype=np.float64)
         document = np.array([example.document for example in self.kept])
-        return assemble(gathered(parts), weight, document)
+        return assemble(gather(parts), weight, document)
 
     def _parts(self, model: Module, rows: Indices) -> list[Part]:
         """Results of a batch, in two halves where memory does not hold it."""

@@ -18,7 +18,7 @@ from mergekit_geo.tasks.losses import Indices, Losses
 
 
 @dataclass(frozen=True)
-class Halves:
+class Split:
     """Which examples choose and which report.
 
     Attributes:
@@ -30,7 +30,7 @@ class Halves:
     report: Indices
 
     @classmethod
-    def of(cls, losses: Losses, documents: Sequence[str], seed: int) -> Halves:
+    def of(cls, losses: Losses, documents: Sequence[str], seed: int) -> Split:
         """Split the examples of an objective by the content of their documents.
 
         Args:

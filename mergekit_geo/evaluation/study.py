@@ -13,7 +13,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.cache_key import kept_key
 from mergekit_geo.evaluation.losses import LossPlan
-from mergekit_geo.processes import agreed, is_first
+from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.evaluation.points import Walk
-    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.split import Split
 
 BATCH_NORM_EXAMPLES = 2048
 NO_STATISTICS = (
@@ -56,15 +56,15 @@ class Ground:
         if kept is not None and kept.cache.works:
             progress.say(f"finished points are kept in {kept.folder}")
 
-    def halves(self, seed: int) -> Halves:
+    def halves(self, seed: int) -> Split:
         """Split of the examples: one half selects, the other reports.
 
         Raises:
             DataError: Too few documents for both.
         """
-        from mergekit_geo.evaluation.split import Halves
+        from mergekit_geo.evaluation.split import Split
 
-        return Halves.of(self.walk.at_model(0), self.objective.documents, seed)
+        return Split.of(self.walk.at_model(0), self.objective.documents, seed)
 
 
 def require_measurable(plan: LossPlan) -> None:
@@ -141,7 +141,7 @@ def make_ground(
 
 def _settle(evaluator: Evaluator, kept: KeptLosses | None, model: Module) -> None:
     """Set the number of examples: an earlier run's if cached, else what the budget allows."""
-    settled = agreed(kept.settled(evaluator.count) if kept and is_first() else None)
+    settled = broadcast(kept.settled(evaluator.count) if kept and is_main_process() else None)
     if settled is None:
         evaluator.fit(model)
     else:

@@ -13,7 +13,7 @@ FEWEST = 2
 
 
 @dataclass(frozen=True)
-class View:
+class LandscapeConfig:
     """Which part of a plane is looked at, and how it is shown.
 
     The margin is taken to the next whole step, so that models lie on grid lines. Along eigenvectors

@@ -11,7 +11,7 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.curvature.model_eigenvectors import eigenvectors
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.landscapes.config import View
+from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.planes import (
     Directions,
     Sheet,
@@ -49,7 +49,7 @@ class Sheets:
     """
 
     count: int
-    view: View
+    view: LandscapeConfig
     seed: int
     mode: str
     through: Sheet | None
@@ -83,7 +83,7 @@ class Sheets:
             else:
                 yield around_model(i, anchors[i], others, directions, self.view)
 
-    def _reach(self) -> View:
+    def _reach(self) -> LandscapeConfig:
         """Default radius: where the parabola of the largest eigenvalue has risen by 1."""
         largest = max(found.values[0] for found in self.curved)
         rise = math.sqrt(2 / largest) if largest > 0 else 1.0
@@ -104,7 +104,7 @@ class Sheets:
 def plan_sheets(
     anchors: Sequence[Checkpoint],
     models: int,
-    view: View,
+    view: LandscapeConfig,
     plan: LossPlan,
     data: Data,
     compute: Compute,
@@ -137,7 +137,7 @@ def plan_sheets(
     return Sheets(count, view, seed, compute.anchors_in_memory, through, curved)
 
 
-def check_request(models: int, view: View) -> None:
+def check_request(models: int, view: LandscapeConfig) -> None:
     """Refuse invalid combinations of settings.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.plane import Place, Plane
-from mergekit_geo.landscapes.config import View
+from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.directions import Direction
 from mergekit_geo.landscapes.filters import filters_of
 from mergekit_geo.landscapes.grid import around, beyond
@@ -71,7 +71,7 @@ class Sheet:
         return Blend(self.anchors, rule, "F32" if rule.directions and halves else None)
 
 
-def through_models(anchors: Sequence[Checkpoint], view: View) -> Sheet:
+def through_models(anchors: Sequence[Checkpoint], view: LandscapeConfig) -> Sheet:
     """The plane through the first three models, the others projected on it.
 
     Raises:
@@ -150,7 +150,9 @@ class Directions:
         }
 
 
-def line_and_direction(anchors: Sequence[Checkpoint], directions: Directions, view: View) -> Sheet:
+def line_and_direction(
+    anchors: Sequence[Checkpoint], directions: Directions, view: LandscapeConfig
+) -> Sheet:
     """The line through the first two models, and a random direction at the first.
 
     The grid reaches as far beside the line as along it.
@@ -172,7 +174,7 @@ def around_model(
     model: Checkpoint,
     others: Mapping[int, Checkpoint],
     directions: Directions,
-    view: View,
+    view: LandscapeConfig,
 ) -> Sheet:
     """Two random directions at a model, the others projected on their plane.
 
@@ -200,7 +202,7 @@ def along_eigenvectors(
     model: Checkpoint,
     others: Mapping[int, Checkpoint],
     found: Eigenvectors,
-    view: View,
+    view: LandscapeConfig,
     mode: str,
 ) -> Sheet:
     """The top two eigenvectors of the Hessian at a model.

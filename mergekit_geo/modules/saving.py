@@ -11,7 +11,7 @@ from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.errors import ArgumentError, UnsupportedError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.outputs.writer import save_tensors
-from mergekit_geo.processes import agreed, is_first
+from mergekit_geo.processes import broadcast, is_main_process
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,11 +65,11 @@ def save_module(module: Module, folder: Path, tokenizer: Any = None) -> None:
     """
     state = _whole_state(module)
     with quiet_transformers():
-        if is_first():
+        if is_main_process():
             _write(module, state, folder)
             if hasattr(tokenizer, "save_pretrained"):
                 tokenizer.save_pretrained(folder)
-    agreed(None)
+    broadcast(None)
 
 
 def _write(module: Module, state: dict[str, Tensor] | None, folder: Path) -> None:

@@ -11,7 +11,7 @@ from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.outputs.kind import REPORT, Kind
 from mergekit_geo.outputs.workspace import Workspace, check_output, partial_of
 from mergekit_geo.outputs.writer import output_errors
-from mergekit_geo.processes import by_first
+from mergekit_geo.processes import main_process_first
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.files import FIGURES, PAGE, write_report
 
@@ -67,7 +67,7 @@ class MeasuredFolder:
         self._kind, self._overwrite, self._keep = kind, overwrite, keep
         self._workspace: Workspace | None = None
         if self.out is not None:
-            by_first(self._open)
+            main_process_first(self._open)
 
     def refuse_inputs(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Refuse a place where an input lies.

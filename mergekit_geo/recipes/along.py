@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from mergekit_geo.connectivity.config import FITTED, Fitting
+from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.recipes.part import Part, Seed, Whole
-from mergekit_geo.selection.config import Choosing
+from mergekit_geo.selection.config import SelectionConfig
 
 CHOICE = ("kind", "pick", "train_data", "average_points", "tolerance", "control")
 
@@ -67,16 +67,16 @@ class Along(Part):
             )
         return self
 
-    def choosing(self) -> Choosing:
+    def choosing(self) -> SelectionConfig:
         """How the point is chosen."""
-        return Choosing(
+        return SelectionConfig(
             along=self.kind, pick=self.pick, average_points=self.average_points,
             tolerance=self.tolerance, control=self.control,
         )  # fmt: skip
 
-    def fitting(self) -> Fitting:
+    def fitting(self) -> CurveFitConfig:
         """How the path is fitted, where it is."""
-        return Fitting(
+        return CurveFitConfig(
             kind=self.kind if self.kind in FITTED else FITTED[0],
             bends=self.bends,
             steps=self.steps,

@@ -13,7 +13,7 @@ from mergekit_geo.files.sound_json import brief
 from mergekit_geo.limits import MOST
 from mergekit_geo.recipes.part import Part, Seed, Whole
 from mergekit_geo.training.config import SamArguments
-from mergekit_geo.training.hyperparameters import Training
+from mergekit_geo.training.hyperparameters import TrainingConfig
 
 NAME, UNFINISHED = re.compile(r"\w[\w.-]*"), ".partial"
 """Names of members, and the suffix of their folders during training."""
@@ -101,9 +101,9 @@ class Finetune(Part):
         self.sam()
         return self
 
-    def training(self) -> Training:
+    def training(self) -> TrainingConfig:
         """Settings of the training."""
-        return Training(
+        return TrainingConfig(
             optimizer=self.optimizer,
             epochs=self.epochs,
             steps=self.steps,

@@ -13,7 +13,7 @@ from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.commands.soup import soup_request
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import FITTED, Fitting
+from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
@@ -22,7 +22,7 @@ from mergekit_geo.recipes.members import folder_of_members
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.schema import Recipe
-from mergekit_geo.selection.config import Choosing
+from mergekit_geo.selection.config import SelectionConfig
 from mergekit_geo.specs.merges import RunSpec, SoupSpec
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _request(prepared: Prepared, call: RunSpec) -> Request:
     soup = SoupSpec(
         prepared.models, call.out, choosing=_choosing(prepared, call.data), output=call.output,
         data=call.data, train_data=call.train_data, compute=call.compute,
-        sharpness=call.sharpness or "quick", fitting=along.fitting() if along else Fitting(),
+        sharpness=call.sharpness or "quick", fitting=along.fitting() if along else CurveFitConfig(),
         fit_seed=seed if along is None or along.seed is None else along.seed,
         progress=call.progress,
     )  # fmt: skip
@@ -120,7 +120,7 @@ def _output(recipe: Recipe, output: OutputConfig) -> OutputConfig:
     return replace(output, dtype=dtype, push_to=output.push_to or recipe.push_to)
 
 
-def _choosing(prepared: Prepared, data: Data) -> Choosing:
+def _choosing(prepared: Prepared, data: Data) -> SelectionConfig:
     """How the point is chosen.
 
     Raises:
@@ -128,8 +128,8 @@ def _choosing(prepared: Prepared, data: Data) -> Choosing:
     """
     along, name = prepared.recipe.along, prepared.inputs.name
     if not prepared.inputs.method.by_loss:
-        return Choosing()
-    choosing = along.choosing() if along else Choosing(method=name)
+        return SelectionConfig()
+    choosing = along.choosing() if along else SelectionConfig(method=name)
     named = data is not None and not (isinstance(data, EvalData) and not data.source)
     if choosing.by_loss(len(prepared.inputs.models)) and not named:
         raise RecipeError(

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mergekit_geo.connectivity.paths import Route
-from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.split import Split
 from mergekit_geo.evaluation.study import Ground
 from mergekit_geo.selection.chain import Joined, join
-from mergekit_geo.selection.config import PAIR, Choosing
+from mergekit_geo.selection.config import PAIR, SelectionConfig
 from mergekit_geo.selection.legs import Leg, Point
 from mergekit_geo.selection.picking import Picked, picked
 
@@ -39,7 +39,7 @@ class Along:
 
 
 def along(
-    choosing: Choosing, ground: Ground, halves: Halves, seed: int, route_to: RouteTo
+    choosing: SelectionConfig, ground: Ground, halves: Split, seed: int, route_to: RouteTo
 ) -> Along:
     """Choose a point of the path between two models, or of a chain of paths through more.
 
@@ -62,9 +62,9 @@ def along(
 
 
 def _joined(
-    choosing: Choosing,
+    choosing: SelectionConfig,
     ground: Ground,
-    halves: Halves,
+    halves: Split,
     seed: int,
     route_to: RouteTo,
     names: tuple[str, ...],
@@ -94,7 +94,7 @@ def _joined(
     )
 
 
-def _method(choosing: Choosing, leg: Leg) -> str:
+def _method(choosing: SelectionConfig, leg: Leg) -> str:
     return f"{choosing.pick or 'best'} along {leg.route.name}"
 
 

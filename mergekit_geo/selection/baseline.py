@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.clock import clock_of
-from mergekit_geo.processes import agreed
+from mergekit_geo.processes import broadcast
 from mergekit_geo.progress import Progress
 
 if TYPE_CHECKING:
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.connectivity.paths import Effort
     from mergekit_geo.evaluation.losses import Role
-    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.split import Split
     from mergekit_geo.evaluation.study import Ground
     from mergekit_geo.selection.choose import Chosen
     from mergekit_geo.tasks.losses import Losses
@@ -65,7 +65,7 @@ class Control:
         if len(known) < len(efforts):
             return "the path does not tell what it was fitted on"
         seconds = sum(effort.seconds for effort in known) * (2 if len(known) == 1 else 1)
-        left = agreed(clock_of(self.compute.budget).left)
+        left = broadcast(clock_of(self.compute.budget).left)
         if self.wanted is None and seconds > left:
             return (
                 f"training the ends further would take about {seconds / 60:.1f} minutes, and "
@@ -74,7 +74,7 @@ class Control:
         return ""
 
     def _trained(
-        self, ground: Ground, end: int, effort: Effort, steps: int, halves: Halves
+        self, ground: Ground, end: int, effort: Effort, steps: int, halves: Split
     ) -> tuple[str, Role, Losses]:
         """Losses of a model after `steps` steps of training from its own weights."""
         from mergekit_geo.connectivity.search import CurveSearch

@@ -10,11 +10,11 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.records.selection import SelectionEntry
-from mergekit_geo.selection.config import Choosing
+from mergekit_geo.selection.config import SelectionConfig
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.split import Split
     from mergekit_geo.evaluation.study import Ground
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.progress import Progress
@@ -40,13 +40,13 @@ class Chosen:
     rule: Rule
     rules: Mapping[str, Rule] = field(default_factory=dict)
     entry: SelectionEntry | None = None
-    halves: Halves | None = None
+    halves: Split | None = None
     bends: tuple[Checkpoint, ...] = ()
     legs: tuple[Picked, ...] = ()
 
 
 def choose(
-    choosing: Choosing,
+    choosing: SelectionConfig,
     weights: Sequence[float],
     ground: Ground,
     progress: Progress,
@@ -89,9 +89,9 @@ def choose(
 
 
 def _along(
-    choosing: Choosing,
+    choosing: SelectionConfig,
     ground: Ground,
-    halves: Halves,
+    halves: Split,
     seed: int,
     route_to: RouteTo | None,
     documents: int,
@@ -122,10 +122,10 @@ class _Found:
 
 @dataclass
 class _Search:
-    choosing: Choosing
+    choosing: SelectionConfig
     weights: Sequence[float]
     ground: Ground
-    halves: Halves
+    halves: Split
     progress: Progress
     dtype: str | None
 

@@ -18,7 +18,7 @@ LOOKS = 5
 
 
 @dataclass(frozen=True)
-class Choosing:
+class SelectionConfig:
     """How a point is chosen.
 
     More than two models join along a path one at a time, best first, each along its own path, and
@@ -74,7 +74,7 @@ class Choosing:
         return self.along is not None and (count > PAIR or self.pick in {None, "best", "flattest"})
 
 
-def evaluations(choosing: Choosing, count: int) -> int:
+def evaluations(choosing: SelectionConfig, count: int) -> int:
     """About how many measurements choosing takes, for the estimate of the cost."""
     pairs = count * (count - 1) // 2
     found = 3 * pairs + count if choosing.basin else 0

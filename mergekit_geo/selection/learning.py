@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.evaluation.objective import TaskObjective
-    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.split import Split
     from mergekit_geo.evaluation.study import Ground
     from mergekit_geo.modules.blend import InPlace
     from mergekit_geo.progress import Progress
-    from mergekit_geo.selection.config import Choosing
+    from mergekit_geo.selection.config import SelectionConfig
     from mergekit_geo.selection.learned import Weights
 
 
@@ -48,7 +48,7 @@ def best_seen(points: Sequence[Seen]) -> Seen:
     return min(points, key=lambda point: point.loss if math.isfinite(point.loss) else math.inf)
 
 
-def differentiable(ground: Ground, halves: Halves) -> tuple[InPlace, Callable[[int], Tensor]]:
+def differentiable(ground: Ground, halves: Split) -> tuple[InPlace, Callable[[int], Tensor]]:
     """The module, and its differentiable loss on a step's batch of the selection half.
 
     Raises:
@@ -70,7 +70,7 @@ def differentiable(ground: Ground, halves: Halves) -> tuple[InPlace, Callable[[i
 def learned_from(
     start: Blend,
     members: Sequence[int],
-    choosing: Choosing,
+    choosing: SelectionConfig,
     gradient: tuple[InPlace, Callable[[int], Tensor]],
     measure: Callable[[str, Blend, str], float],
     progress: Progress,

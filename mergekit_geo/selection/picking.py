@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from mergekit_geo.selection.legs import Leg, Point
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.split import Halves
+    from mergekit_geo.evaluation.split import Split
     from mergekit_geo.evaluation.study import Ground
-    from mergekit_geo.selection.config import Choosing
+    from mergekit_geo.selection.config import SelectionConfig
 
 MIDPOINT = 0.5
 EVEN = tuple(i / 10 for i in range(11))
@@ -37,7 +37,7 @@ class Picked:
     sharpness: Mapping[float, float] = field(default_factory=dict)
 
 
-def unchosen(choosing: Choosing, leg: Leg) -> Picked:
+def unchosen(choosing: SelectionConfig, leg: Leg) -> Picked:
     """The point that needs no losses: the mean, or the midpoint.
 
     Raises:
@@ -48,7 +48,7 @@ def unchosen(choosing: Choosing, leg: Leg) -> Picked:
     return Picked(leg, leg.at(MIDPOINT), MIDPOINT)
 
 
-def picked(choosing: Choosing, leg: Leg, ground: Ground, halves: Halves, seed: int) -> Picked:
+def picked(choosing: SelectionConfig, leg: Leg, ground: Ground, halves: Split, seed: int) -> Picked:
     """The point that the settings ask for, chosen on the selection half where they say so."""
     from mergekit_geo.selection.line import line_search
 
@@ -66,7 +66,7 @@ def picked(choosing: Choosing, leg: Leg, ground: Ground, halves: Halves, seed: i
 
 
 def _flattest(
-    choosing: Choosing,
+    choosing: SelectionConfig,
     leg: Leg,
     tried: dict[float, float],
     loss_of: Callable[[float], float],
@@ -79,7 +79,7 @@ def _flattest(
     return Picked(leg, leg.at(found.t), found.t, dict(sorted(tried.items())), found.sharpness)
 
 
-def _sharpness(leg: Leg, ground: Ground, halves: Halves, seed: int) -> Callable[[float], float]:
+def _sharpness(leg: Leg, ground: Ground, halves: Split, seed: int) -> Callable[[float], float]:
     """λ_max at places of a leg, on examples of the selection half."""
     from mergekit_geo.curvature.largest import lambda_max
     from mergekit_geo.curvature.levels import LEVELS

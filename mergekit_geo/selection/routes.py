@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.clock import clock_of
-from mergekit_geo.connectivity.config import FITTED, Fitting
+from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
 from mergekit_geo.connectivity.paths import Route, path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.study import Ground
@@ -33,7 +33,7 @@ def routes(
     compute: Compute,
     seed: int,
     progress: Progress,
-    fitting: Fitting = Fitting(),
+    fitting: CurveFitConfig = CurveFitConfig(),
     fit_seed: int | None = None,
 ) -> RouteTo:
     """Paths of a kind from any point to any model.

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mergekit_geo.config.option import group, option, shared
-from mergekit_geo.connectivity.config import Fitting
-from mergekit_geo.curvature.levels import LEVELS, Radii
-from mergekit_geo.landscapes.config import View
+from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.curvature.levels import LEVELS, SharpnessRadii
+from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.specs.spec import Reporting, Spec, models, out
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class PathSpec(Reporting):
     models: Sequence[Model] = models()
     out: str | Path | None = out("Folder to write.", required=True)
     _: KW_ONLY
-    fitting: Fitting = group(Fitting, inline=True)
+    fitting: CurveFitConfig = group(CurveFitConfig, inline=True)
     seed: int = shared(0, "--seed")
 
 
@@ -93,7 +93,7 @@ class SharpnessSpec(Reporting):
     level: str = option(
         "quick", "full adds trace, spectrum, λ_min and ascents.", choices=tuple(LEVELS)
     )
-    radii: Radii = group(Radii)
+    radii: SharpnessRadii = group(SharpnessRadii)
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class LandscapeSpec(Reporting):
     mark: Sequence[Model] = option(
         (), "A further model to mark, such as an output; may be given again.", recorded=False
     )
-    view: View = group(View)
+    view: LandscapeConfig = group(LandscapeConfig)
     colours: tuple[float, float] | None = option(
         None, "Ends of the colour scale, the same for several pictures.", "--range", recorded=False
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from mergekit_geo.config.choices import SHARPNESS
 from mergekit_geo.config.data import PANEL
 from mergekit_geo.config.option import Option, argument, group, option, shared
-from mergekit_geo.connectivity.config import Fitting
-from mergekit_geo.selection.config import Choosing
+from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.selection.config import SelectionConfig
 from mergekit_geo.specs.spec import Writing, models, out
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class SoupSpec(Writing):
     normalize: bool = option(
         True, "Use the weights as they are.", "--no-normalize", switches_off=True
     )
-    choosing: Choosing = group(Choosing, inline=True)
-    fitting: Fitting = Fitting()
+    choosing: SelectionConfig = group(SelectionConfig, inline=True)
+    fitting: CurveFitConfig = CurveFitConfig()
     fit_seed: int | None = None
 
 

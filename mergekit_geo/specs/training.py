@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from mergekit_geo.config.option import argument, group, option, shared
 from mergekit_geo.specs.spec import Spec, Writing
 from mergekit_geo.training.config import SamArguments
-from mergekit_geo.training.hyperparameters import Training
+from mergekit_geo.training.hyperparameters import TrainingConfig
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -31,7 +31,7 @@ class FinetuneSpec(Writing):
     )
     _: KW_ONLY
     sam: SamArguments = group(SamArguments, inline=True)
-    training: Training = group(Training, inline=True)
+    training: TrainingConfig = group(TrainingConfig, inline=True)
     members: int | None = option(
         None, "Train so many, with seeds from --seed on, for a soup.", least=2, recorded=False
     )

@@ -15,7 +15,7 @@ SGD_FACTOR, LORA_FACTOR = 30, 10
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingConfig:
     """How a checkpoint is fine-tuned; how SAM steps is said by `SamArguments`.
 
     The learning rate is by default 0.5 / sqrt(parameters of the model), at most 1e-3, for AdamW
@@ -24,7 +24,7 @@ class Training:
     its warm-up it falls to 0 as a cosine. Weights stay float32 under autocast.
 
     Example:
-        >>> Training(batch_size=8, accumulation=2).steps_of(batches=10, processes=1)
+        >>> TrainingConfig(batch_size=8, accumulation=2).steps_of(batches=10, processes=1)
         5
     """
 

@@ -17,7 +17,7 @@ from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.modules.open import open_module
 from mergekit_geo.modules.stored import Stored
-from mergekit_geo.processes import accelerate_kept, is_first, world
+from mergekit_geo.processes import accelerate_kept, is_main_process, world
 from mergekit_geo.records.training import TrainingEntry
 from mergekit_geo.training.lora import merged, with_adapters
 from mergekit_geo.training.objective_trainer import (
@@ -85,7 +85,7 @@ def _trained(tuning: Tuning, folder: TrainingFolder, progress: Progress) -> Trai
         entry = _entry(tuning, trainer, batches)
         as_stored = asked.output.dtype is None
         tensors = _tensors(trainer, adapted=asked.training.lora_rank is not None)
-    state = stored.state(tensors, as_stored=as_stored) if is_first() else {}
+    state = stored.state(tensors, as_stored=as_stored) if is_main_process() else {}
     return Trained(state, entry)
 
 

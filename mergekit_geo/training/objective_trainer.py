@@ -17,7 +17,7 @@ from transformers import PrinterCallback, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
 from mergekit_geo.outputs.writer import save_tensors
-from mergekit_geo.processes import is_first, summed, world
+from mergekit_geo.processes import all_reduce, is_main_process, world
 from mergekit_geo.training.summary import SamSummary
 from mergekit_geo.training.trainer import COUNTS, SamTrainer
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.evaluation.shuffled import Shuffled
-    from mergekit_geo.training.hyperparameters import Training
+    from mergekit_geo.training.hyperparameters import TrainingConfig
 
 WEIGHTS = "model.safetensors"
 
@@ -65,7 +65,7 @@ class ObjectiveTrainer(SamTrainer):
         """The batches of a step, and what they count in all processes."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         weight = sum(self.batches.weight(int(sample["number"])) for sample in samples)
-        return samples, summed(torch.tensor(float(weight))).to(device)
+        return samples, all_reduce(torch.tensor(float(weight))).to(device)
 
     def compute_loss(
         self,
@@ -91,14 +91,14 @@ class ObjectiveTrainer(SamTrainer):
         """Save the trained tensors under the module's names: exactly, for any architecture."""
         if self.is_fsdp_enabled:
             super().save_model(output_dir, _internal_call)
-        elif is_first():
+        elif is_main_process():
             folder = Path(output_dir or str(self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)
             save_tensors(_trained(self.module), folder / WEIGHTS, {"format": "pt"})
 
 
 def trainer_arguments(
-    training: Training, folder: Path, *, steps: int, rate: float, seed: int, cpu: bool
+    training: TrainingConfig, folder: Path, *, steps: int, rate: float, seed: int, cpu: bool
 ) -> TrainingArguments:
     """TrainingArguments of a fine-tuning.
 
@@ -139,7 +139,7 @@ def trainer_arguments(
     return arguments
 
 
-def optimizer_of(training: Training, rate: float) -> tuple[type[torch.optim.Optimizer], Any]:
+def optimizer_of(training: TrainingConfig, rate: float) -> tuple[type[torch.optim.Optimizer], Any]:
     """Class and settings of the optimizer."""
     if training.optimizer == "adamw":
         return torch.optim.AdamW, {"lr": rate, "fused": True}

@@ -19,7 +19,7 @@ from mergekit_geo.outputs.workspace import (
     partial_of,
     unfinished,
 )
-from mergekit_geo.processes import agreed, by_first, is_first
+from mergekit_geo.processes import broadcast, is_main_process, main_process_first
 from mergekit_geo.training.tuning import changes
 
 RECORD = "finetune.json"
@@ -71,8 +71,8 @@ class TrainingFolder:
         self.workspace: Workspace | None = None
         self._identity, self._output, self._keep = identity, output, keep
         self.folder = partial_of(out)
-        by_first(lambda: self._open(out, resume=resume))
-        self.is_ready = agreed((self.folder / READY).is_file())
+        main_process_first(lambda: self._open(out, resume=resume))
+        self.is_ready = broadcast((self.folder / READY).is_file())
 
     @property
     def states(self) -> Path:
@@ -81,7 +81,7 @@ class TrainingFolder:
 
     def latest(self) -> Path | None:
         """The latest complete state."""
-        return agreed(latest_state(self.states))
+        return broadcast(latest_state(self.states))
 
     def publish(self) -> None:
         """Make the model appear, without the states."""
@@ -92,7 +92,7 @@ class TrainingFolder:
             shutil.rmtree(self.states, ignore_errors=True)
             self.workspace.publish(spare=(READY,))
             self.workspace = None
-        agreed(None)
+        broadcast(None)
 
     def leave(self) -> None:
         """Stop: keep what a later run can continue with, and remove everything else."""
@@ -162,8 +162,8 @@ def latest_state(states: Path) -> Path | None:
 
 def mark_whole(state: Path, *, fsync: bool) -> None:
     """Note that every process has written its part of a state."""
-    agreed(None)
-    if is_first():
+    broadcast(None)
+    if is_main_process():
         if fsync:
             flush_tree(state)
         (state / WHOLE).touch()

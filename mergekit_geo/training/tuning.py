@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.training.config import SamArguments
-    from mergekit_geo.training.hyperparameters import Training
+    from mergekit_geo.training.hyperparameters import TrainingConfig
 
 SHOWN = 40
 """Most characters of a value that is shown where two runs differ."""
@@ -47,7 +47,7 @@ class Asked:
     """
 
     train_data: Data
-    training: Training
+    training: TrainingConfig
     sam: SamArguments
     seed: int
     output: OutputConfig

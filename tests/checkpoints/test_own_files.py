@@ -130,7 +130,7 @@ def test_finetune_copies_no_link_out_either(family: Path, secret: Path, tmp_path
         base,
         tmp_path / "out",
         train_data=geo.EvalData(str(text), seq_len=8),
-        training=geo.Training(steps=1),
+        training=geo.TrainingConfig(steps=1),
         data=None,
     )
     assert holds_secret(tmp_path / "out") == []

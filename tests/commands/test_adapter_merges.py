@@ -211,7 +211,7 @@ def test_a_path_between_adapters_knows_its_ends(
 ) -> None:
     ends = [Path(shutil.copytree(adapters / name, tmp_path / name)) for name in "xy"]
     train = geo.EvalData("builtin:python-docs", split="train", seq_len=32, max_examples=100)
-    fitting = geo.Fitting(steps=4, batch_size=8)
+    fitting = geo.CurveFitConfig(steps=4, batch_size=8)
     way = tmp_path / "way"
     geo.fit_path(ends, way, train_data=train, fitting=fitting, data=HELD_OUT)
     record = PathRecord.model_validate_json((way / "path.json").read_bytes())

@@ -48,7 +48,7 @@ def batches_of(function: Any, count: int = 60) -> geo.FunctionObjective:
 
 def soup(models: list[Any], data: Any, train: Any = None, **how: Any) -> geo.Result:
     return geo.soup(
-        models, choosing=geo.Choosing(**how), data=data, train_data=train, sharpness="off"
+        models, choosing=geo.SelectionConfig(**how), data=data, train_data=train, sharpness="off"
     )
 
 
@@ -186,7 +186,7 @@ def way(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("XDG_CACHE_HOME", str(out.parent / "cache"))
         geo.fit_path(
             [family / "a", family / "independent"], out, train_data=TRAIN, data=NAMED,
-            fitting=geo.Fitting(steps=20, batch_size=8),
+            fitting=geo.CurveFitConfig(steps=20, batch_size=8),
         )  # fmt: skip
     return out
 
@@ -219,7 +219,7 @@ def test_a_control_that_the_budget_does_not_hold(family: Path, way: Path, tmp_pa
     (copy / "bends.safetensors").write_bytes((way / "bends.safetensors").read_bytes())
     ends = [family / "a", family / "independent"]
     found = geo.soup(
-        ends, tmp_path / "out", choosing=geo.Choosing(along=str(copy)), data=NAMED,
+        ends, tmp_path / "out", choosing=geo.SelectionConfig(along=str(copy)), data=NAMED,
         output=geo.OutputConfig(fsync=False), sharpness="off",
     )  # fmt: skip
     (missing,) = [item for item in found.report.not_measured if item.what == "control"]

@@ -117,10 +117,14 @@ def test_files_of_adapters_and_their_bases(tmp_path: Path, part: str) -> None:
 
 MEASURES: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
     "barrier": (geo.barrier, "abc", {}),
-    "landscape": (geo.landscape, "abc", {"view": geo.View(grid=3)}),
+    "landscape": (geo.landscape, "abc", {"view": geo.LandscapeConfig(grid=3)}),
     "sharpness": (geo.sharpness, "b", {}),
     "soup": (geo.soup, "ab", {"sharpness": "off"}),
-    "greedy": (geo.soup, "abc", {"sharpness": "off", "choosing": geo.Choosing(method="greedy")}),
+    "greedy": (
+        geo.soup,
+        "abc",
+        {"sharpness": "off", "choosing": geo.SelectionConfig(method="greedy")},
+    ),
 }
 
 

@@ -70,7 +70,7 @@ def greedy(models: list[Path]) -> geo.Result:
 
 def choose(models: list[Path], out: Path | None = None, **how: Any) -> geo.Result:
     return geo.soup(
-        models, out, choosing=geo.Choosing(**how), output=FAST, data=NAMED, sharpness="off"
+        models, out, choosing=geo.SelectionConfig(**how), output=FAST, data=NAMED, sharpness="off"
     )
 
 
@@ -268,7 +268,7 @@ def test_learned_starts_on_the_right_side_of_a_barrier(
     """From the uniform soup on, the gradient leads into the basin that more models are in."""
     found = geo.soup(
         parted, tmp_path / "out", data=geo.EvalData(str(counting), seq_len=16), sharpness="off",
-        choosing=geo.Choosing(method="learned", granularity=granularity, steps=6),
+        choosing=geo.SelectionConfig(method="learned", granularity=granularity, steps=6),
         output=geo.OutputConfig(fsync=False, dtype=dtype),
     )  # fmt: skip
     entry, hot = entry_of(found), str(parted[2])
@@ -288,7 +288,7 @@ def test_learned_that_helps_nobody_is_the_best_model(
 ) -> None:
     found = geo.soup(
         parted, tmp_path / "out", data=geo.EvalData(str(counting), seq_len=16), sharpness="off",
-        choosing=geo.Choosing(method="learned", steps=1), output=FAST,
+        choosing=geo.SelectionConfig(method="learned", steps=1), output=FAST,
     )  # fmt: skip
     hot = str(parted[2])
     assert entry_of(found).chosen == f"{hot}: nothing helped it"
@@ -301,7 +301,11 @@ def test_learned_that_helps_nobody_is_the_best_model(
 def test_learned_needs_gradients_of_a_task() -> None:
     objective = wells()
     with pytest.raises(DataError, match="a learned soup needs gradients of a task") as caught:
-        geo.soup([Point(-1.0), Point(1.0)], data=objective, choosing=geo.Choosing(method="learned"))
+        geo.soup(
+            [Point(-1.0), Point(1.0)],
+            data=objective,
+            choosing=geo.SelectionConfig(method="learned"),
+        )
     assert caught.value.remedy == "--method greedy needs neither"
 
 
@@ -340,7 +344,7 @@ def test_midpoint_of_a_path_is_not_chosen_by_loss(models: list[Path], along: str
     assert found.report.data.half == ""
     assert losses_of(found, "reference") == []
     unmeasured = geo.soup(
-        models[:2], data=None, choosing=geo.Choosing(along=along, pick="midpoint")
+        models[:2], data=None, choosing=geo.SelectionConfig(along=along, pick="midpoint")
     )
     assert found.state is not None
     assert unmeasured.state is not None
@@ -348,8 +352,8 @@ def test_midpoint_of_a_path_is_not_chosen_by_loss(models: list[Path], along: str
 
 
 def test_best_of_a_path_is_the_default_pick(models: list[Path]) -> None:
-    assert geo.Choosing(along="linear").searches(2)
-    assert not geo.Choosing(along="linear", pick="midpoint").searches(2)
+    assert geo.SelectionConfig(along="linear").searches(2)
+    assert not geo.SelectionConfig(along="linear", pick="midpoint").searches(2)
     assert entry_of(choose(models[:2], along="linear")) == entry_of(
         choose(models[:2], along="linear", pick="best")
     )
@@ -383,7 +387,9 @@ POINTS = (0.9, -1.0, 1.05, 1.1)
 
 def test_models_outside_the_basin_are_left_out() -> None:
     models = [Point(place) for place in POINTS]
-    found = geo.soup(models, data=wells(), choosing=geo.Choosing(basin=True), sharpness="off")
+    found = geo.soup(
+        models, data=wells(), choosing=geo.SelectionConfig(basin=True), sharpness="off"
+    )
     entry = entry_of(found)
     names = [model.name for model in found.report.models]
     assert entry.method == "largest basin"
@@ -407,7 +413,7 @@ def test_weights_within_a_basin_keep_their_proportions() -> None:
         models,
         weights=[2, 5, 1, 1],
         data=wells(),
-        choosing=geo.Choosing(basin=True),
+        choosing=geo.SelectionConfig(basin=True),
         sharpness="off",
     )
     assert found.measurements.coefficients.weights == pytest.approx([0.5, 0, 0.25, 0.25])
@@ -420,7 +426,7 @@ def test_weights_that_are_zero_in_the_basin_are_refused() -> None:
             models,
             weights=[0, 1, 0, 0],
             data=wells(),
-            choosing=geo.Choosing(basin=True),
+            choosing=geo.SelectionConfig(basin=True),
             sharpness="off",
         )
 
@@ -428,7 +434,10 @@ def test_weights_that_are_zero_in_the_basin_are_refused() -> None:
 def test_greedy_within_a_basin_tries_no_other() -> None:
     models = [Point(place) for place in (0.8, -1.0, 1.3, 1.25)]
     found = geo.soup(
-        models, data=wells(), choosing=geo.Choosing(method="greedy", basin=True), sharpness="off"
+        models,
+        data=wells(),
+        choosing=geo.SelectionConfig(method="greedy", basin=True),
+        sharpness="off",
     )
     entry = entry_of(found)
     outsider = found.report.models[1].name
@@ -533,7 +542,7 @@ def test_nothing_is_chosen_on_text_that_nobody_named(
     models: list[Path], tmp_path: Path, how: dict[str, Any]
 ) -> None:
     with pytest.raises(ArgumentError, match="would be tuned to the built-in text") as caught:
-        geo.soup(models[:2], tmp_path / "out", choosing=geo.Choosing(**how))
+        geo.soup(models[:2], tmp_path / "out", choosing=geo.SelectionConfig(**how))
     assert caught.value.remedy.startswith("give held-out data with --data, or name the built-in")
     assert caught.value.remedy.endswith(f": --data {BUILTIN}")
     assert list(tmp_path.iterdir()) == []
@@ -541,7 +550,7 @@ def test_nothing_is_chosen_on_text_that_nobody_named(
 
 def test_nothing_is_chosen_without_evaluation(models: list[Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="loss cannot be measured: evaluation was turned off"):
-        geo.soup(models, tmp_path / "out", data=None, choosing=geo.Choosing(method="greedy"))
+        geo.soup(models, tmp_path / "out", data=None, choosing=geo.SelectionConfig(method="greedy"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -549,7 +558,7 @@ def test_nothing_is_chosen_on_too_few_documents(models: list[Path], tmp_path: Pa
     few = tmp_path / "few.txt"
     few.write_text("\n\n".join(f"document number {i} of the few there are" for i in range(6)))
     with pytest.raises(DataError, match="expected at least 5 in each"):
-        geo.soup(models, data=geo.EvalData(str(few)), choosing=geo.Choosing(method="greedy"))
+        geo.soup(models, data=geo.EvalData(str(few)), choosing=geo.SelectionConfig(method="greedy"))
 
 
 @pytest.mark.parametrize(
@@ -566,7 +575,7 @@ def test_nothing_is_chosen_on_too_few_documents(models: list[Path], tmp_path: Pa
 )
 def test_settings_that_cannot_be_meant(how: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        geo.Choosing(**how)
+        geo.SelectionConfig(**how)
 
 
 @pytest.mark.parametrize("pick", ["best", "midpoint"])
@@ -612,13 +621,13 @@ def test_without_evaluation_no_barriers(models: list[Path], tmp_path: Path) -> N
 def test_weights_that_would_be_ignored_are_refused(family: Path) -> None:
     models = [family / "a", family / "b"]
     with pytest.raises(ArgumentError, match="weights are given, and greedy finds its own"):
-        geo.soup(models, weights=[1, 2], choosing=geo.Choosing(method="greedy"))
+        geo.soup(models, weights=[1, 2], choosing=geo.SelectionConfig(method="greedy"))
     with pytest.raises(ArgumentError, match="weights are given, and slerp finds its own"):
-        geo.soup(models, weights=[1, 2], choosing=geo.Choosing(along="slerp"))
+        geo.soup(models, weights=[1, 2], choosing=geo.SelectionConfig(along="slerp"))
     with pytest.raises(ArgumentError, match="a weighted soup needs weights"):
-        geo.soup(models, choosing=geo.Choosing(method="weighted"))
+        geo.soup(models, choosing=geo.SelectionConfig(method="weighted"))
     with pytest.raises(ArgumentError, match="a soup of one basin is normalised"):
-        geo.soup(models, normalize=False, choosing=geo.Choosing(basin=True), sharpness="off")
+        geo.soup(models, normalize=False, choosing=geo.SelectionConfig(basin=True), sharpness="off")
 
 
 def test_gate_does_not_hold_where_nothing_was_measured(family: Path, tmp_path: Path) -> None:

@@ -373,7 +373,7 @@ def test_barrier_of_resnets_on_the_command_line(digits: Digits, tmp_path: Path) 
 
 
 def landscape_of(digits: Digits, *names: str, **options: Any) -> geo.Result:
-    view = geo.View(grid=3, margin=0, radius=0.3)
+    view = geo.LandscapeConfig(grid=3, margin=0, radius=0.3)
     return geo.landscape(digits.models(*names), data=digits.held, view=view, **options)
 
 
@@ -413,7 +413,7 @@ def test_fine_tuning_with_sam(digits: Digits, tmp_path: Path, kind: str) -> None
         base,
         tmp_path / "out",
         train_data=digits.train,
-        training=geo.Training(epochs=2, batch_size=BATCH, learning_rate=1e-3),
+        training=geo.TrainingConfig(epochs=2, batch_size=BATCH, learning_rate=1e-3),
         output=FAST,
         data=digits.held,
         sharpness="off",

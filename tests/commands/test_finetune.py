@@ -51,7 +51,7 @@ from mergekit_geo.records.training import MembersMeasurements
 FAST = geo.OutputConfig(fsync=False)
 HELD, MORE = (geo.EvalData(max_examples=n, seq_len=32) for n in (60, 150))
 TRAIN = geo.EvalData("builtin:python-docs", split="train", seq_len=32, max_examples=60)
-SHORT = geo.Training(steps=4, batch_size=4, learning_rate=1e-3, save_every=2)
+SHORT = geo.TrainingConfig(steps=4, batch_size=4, learning_rate=1e-3, save_every=2)
 PLAIN, SAM = geo.SamArguments(rho=0.0), geo.SamArguments(rho=0.05)
 
 
@@ -63,7 +63,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tune(
     base: object,
     out: Path,
-    training: geo.Training = SHORT,
+    training: geo.TrainingConfig = SHORT,
     sam: geo.SamArguments = SAM,
     **more: Any,
 ) -> geo.Result:
@@ -90,7 +90,7 @@ def distance(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float
 @pytest.fixture(scope="module")
 def tuned(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
     folder = tmp_path_factory.mktemp("tuned")
-    training = geo.Training(epochs=1, batch_size=16, learning_rate=1e-3)
+    training = geo.TrainingConfig(epochs=1, batch_size=16, learning_rate=1e-3)
     data = {"train_data": replace(TRAIN, max_examples=480), "data": MORE}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -152,7 +152,7 @@ def test_the_output_loads_and_soups(tuned: geo.Result, family: Path) -> None:
 # --- what is trained
 
 
-def reference(base: Path, training: geo.Training, seed: int) -> dict[str, Tensor]:
+def reference(base: Path, training: geo.TrainingConfig, seed: int) -> dict[str, Tensor]:
     """The same by an ordinary loop: the mean over all tokens of a step, clipped, AdamW, cosine."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).train()
     objective = training_objective(TRAIN, FolderCheckpoint(base), Compute())
@@ -180,7 +180,9 @@ def reference(base: Path, training: geo.Training, seed: int) -> dict[str, Tensor
 
 def test_rho_0_is_the_ordinary_loop(family: Path, tmp_path: Path) -> None:
     """Accumulated batches of unequal numbers of tokens count by their tokens."""
-    training = geo.Training(steps=5, batch_size=3, accumulation=2, learning_rate=1e-3, warmup=0.4)
+    training = geo.TrainingConfig(
+        steps=5, batch_size=3, accumulation=2, learning_rate=1e-3, warmup=0.4
+    )
     found = tune(family / "base", tmp_path / "out", training, PLAIN, seed=7)
     assert distance(weights(tmp_path / "out"), reference(family / "base", training, 7)) < 2e-6
     assert (found.measurements.training.mode, found.measurements.training.ascents) == ("off", 0)
@@ -212,7 +214,7 @@ def test_half_precision_is_trained_in_float32_and_stored_as_it_was(
 
 
 def test_sgd_and_bf16_autocast_lower_the_loss(family: Path, tmp_path: Path) -> None:
-    training = geo.Training("sgd", steps=20, batch_size=8, learning_rate=0.05, bf16=True)
+    training = geo.TrainingConfig("sgd", steps=20, batch_size=8, learning_rate=0.05, bf16=True)
     few = replace(TRAIN, max_examples=8)
     found = tune(family / "base", tmp_path / "out", training, train_data=few).measurements.training
     assert found.epochs == 20
@@ -231,7 +233,7 @@ def test_two_processes_are_one_that_accumulates(family: Path, tmp_path: Path) ->
     found = json.loads(done.stdout)["result"]["training"]
     assert (found["batches"], found["batch_size"]) == (2, 3)
     assert (found["steps"], found["passes"]) == (3, 3)
-    training = geo.Training(steps=3, batch_size=3, accumulation=2, learning_rate=1e-3)
+    training = geo.TrainingConfig(steps=3, batch_size=3, accumulation=2, learning_rate=1e-3)
     whole = geo.EvalData("builtin:python-docs", split="train", seq_len=32)
     tune(family / "base", tmp_path / "one", training, PLAIN, train_data=whole)
     assert distance(weights(tmp_path / "one"), weights(tmp_path / "two")) < 2e-6
@@ -242,7 +244,7 @@ def test_two_processes_are_one_that_accumulates(family: Path, tmp_path: Path) ->
 
 def test_masked_language_models(family: Path, tmp_path: Path) -> None:
     folder = saved_bert(BertForMaskedLM, family, tmp_path)
-    training = geo.Training(steps=30, batch_size=8, learning_rate=5e-3)
+    training = geo.TrainingConfig(steps=30, batch_size=8, learning_rate=5e-3)
     found = tune(folder, tmp_path / "out", training, data=HELD, sharpness="off").measurements
     assert found.losses[1].loss < found.losses[0].loss - 0.25
 
@@ -253,7 +255,7 @@ def test_classifiers_are_told_when_they_saw_the_held_out_rows(family: Path, tmp_
             enumerate(("a list of names", "the value of an expression"))]  # fmt: skip
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = geo.EvalData(str(tmp_path / "rows.jsonl"))
-    training = geo.Training(epochs=5, batch_size=8, learning_rate=5e-3)
+    training = geo.TrainingConfig(epochs=5, batch_size=8, learning_rate=5e-3)
     found = tune(folder, tmp_path / "out", training, train_data=data, data=data, sharpness="off")
     assert found.measurements.losses[1].metric == 1.0
     assert "40 held-out documents are among the training data" in found.report.warnings[0]
@@ -308,7 +310,7 @@ def errors(model: nn.Module, batch: Tensor) -> Tensor:
 
 def test_a_module_in_memory_is_copied_and_trained_on_any_loss(tmp_path: Path) -> None:
     module, loss = Line(), geo.FunctionObjective(errors, [torch.ones(4), torch.full((4,), 2.0)])
-    training = geo.Training(steps=60, learning_rate=0.2)
+    training = geo.TrainingConfig(steps=60, learning_rate=0.2)
     found = tune(module, tmp_path / "out", training, train_data=loss, data=loss, sharpness="off")
     assert module.w.item() == 0.0
     assert weights(tmp_path / "out")["w"].item() == pytest.approx(3.0, abs=0.2)
@@ -318,7 +320,9 @@ def test_a_module_in_memory_is_copied_and_trained_on_any_loss(tmp_path: Path) ->
 
 
 def test_lora_trains_linear_layers_and_leaves_plain_weights(family: Path, tmp_path: Path) -> None:
-    training = geo.Training(steps=4, batch_size=4, learning_rate=1e-2, lora_rank=2, save_every=2)
+    training = geo.TrainingConfig(
+        steps=4, batch_size=4, learning_rate=1e-2, lora_rank=2, save_every=2
+    )
     found = tune(family / "base", tmp_path / "out", training)
     before, after = weights(family / "base"), weights(tmp_path / "out")
     moved = {name for name in before if not before[name].equal(after[name])}
@@ -365,7 +369,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
     family: Path, tmp_path: Path, rank: int | None
 ) -> None:
     base = with_dropout(family / "base", tmp_path)
-    training = geo.Training(
+    training = geo.TrainingConfig(
         steps=6, batch_size=4, accumulation=2, learning_rate=1e-3, save_every=2, lora_rank=rank
     )
     sam = geo.SamArguments(rho=0.05, every=3)
@@ -451,7 +455,7 @@ def test_a_killed_command_goes_on(family: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "out").exists()
-    told, training = Stop(100), geo.Training(steps=24, batch_size=4, save_every=4)
+    told, training = Stop(100), geo.TrainingConfig(steps=24, batch_size=4, save_every=4)
     options: dict[str, Any] = {
         "train_data": replace(TRAIN, max_examples=None), "output": geo.OutputConfig(),
         "progress": told,
@@ -496,7 +500,7 @@ def test_an_unfinished_run_is_not_lost_by_accident(family: Path, tmp_path: Path)
 def test_another_run_s_state_is_refused(family: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     interrupted(family, out)
-    other = geo.Training(steps=4, batch_size=4, learning_rate=2e-3, save_every=2)
+    other = geo.TrainingConfig(steps=4, batch_size=4, learning_rate=2e-3, save_every=2)
     with pytest.raises(ArgumentError, match=r"learning-rate was 0\.001, and is 0\.002"):
         tune(family / "base", out, other, resume=True)
     fewer = replace(TRAIN, max_examples=50)
@@ -598,7 +602,7 @@ def test_settings_that_cannot_be_meant(family: Path, tmp_path: Path) -> None:
 def test_lora_without_peft(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ArgumentError, match="LoRA needs peft, which is not installed"):
-        tune(family / "base", tmp_path / "out", geo.Training(steps=1, lora_rank=2))
+        tune(family / "base", tmp_path / "out", geo.TrainingConfig(steps=1, lora_rank=2))
 
 
 def test_a_loss_that_is_not_a_number(family: Path, tmp_path: Path) -> None:

@@ -42,10 +42,15 @@ MEASURE: dict[str, Callable[..., Any]] = {
     "barrier": lambda out, **more: geo.barrier([A, B], out, points=3, data=DATA, **more),
     "sharpness": lambda out, **more: geo.sharpness([A], out, data=DATA, **more),
     "landscape": lambda out, **more: geo.landscape(
-        [A, B], out, view=geo.View(grid=2), data=DATA, **more
+        [A, B], out, view=geo.LandscapeConfig(grid=2), data=DATA, **more
     ),
     "path": lambda out, **more: geo.fit_path(
-        [A, B], out, train_data=DATA, fitting=geo.Fitting(steps=2, batch_size=2), data=DATA, **more
+        [A, B],
+        out,
+        train_data=DATA,
+        fitting=geo.CurveFitConfig(steps=2, batch_size=2),
+        data=DATA,
+        **more,
     ),
 }
 EVERY = pytest.mark.parametrize("command", MEASURE)
@@ -299,7 +304,7 @@ def test_two_measurements_do_not_share_an_output(
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
     nan = geo.FunctionObjective(lambda model, batch: batch * float("nan"), BATCHES)
     with pytest.raises(geo.errors.DataError, match="not a number"):
-        geo.landscape([A, B], tmp_path / "out", view=geo.View(grid=2), data=nan)
+        geo.landscape([A, B], tmp_path / "out", view=geo.LandscapeConfig(grid=2), data=nan)
     assert beside(tmp_path / "out") == []
 
 

@@ -154,7 +154,14 @@ def test_sharpness_and_training_depend_on_the_same_files(model: Path, name: str)
         found = open_checkpoint(model)
         data = geo.EvalData(str(model.parent / "data.txt"))
         asked = Asked(
-            data, geo.Training(), geo.SamArguments(), 0, geo.OutputConfig(), None, Compute(), "off"
+            data,
+            geo.TrainingConfig(),
+            geo.SamArguments(),
+            0,
+            geo.OutputConfig(),
+            None,
+            Compute(),
+            "off",
         )
         tuning = json.dumps(make_tuning(model, asked).identity())
         return subject(found, "model", Compute()).digest, tuning
@@ -215,7 +222,7 @@ def test_torn_measurements_are_made_anew(model: Path, tmp_path: Path) -> None:
 def measured(model: Path) -> list[tuple[list[str], object]]:
     """Warnings and numbers, of everything that keeps any."""
     few = geo.EvalData(str(model.parent / "data.txt"), max_examples=28, seq_len=16)
-    view = geo.View(grid=3, hessian=True)
+    view = geo.LandscapeConfig(grid=3, hessian=True)
     curved = geo.sharpness(model, data=few)
     found = [
         geo.landscape(model, view=view, data=few).report,

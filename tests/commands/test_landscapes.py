@@ -73,7 +73,7 @@ QUADRATIC = geo.FunctionObjective(quadratic, SHARES)  # the mean of c is 1
 
 
 def draw(*models: nn.Module, **options: Any) -> Any:
-    view = geo.View(**options.pop("view", {"grid": 5}))
+    view = geo.LandscapeConfig(**options.pop("view", {"grid": 5}))
     found = geo.landscape(list(models), data=QUADRATIC, view=view, **options)
     return found.measurements
 
@@ -214,7 +214,7 @@ def test_a_soup_lies_on_the_plane() -> None:
     assert soup is not None
     mean = Weights(0)
     mean.load_state_dict(soup)
-    found = geo.landscape(models, data=QUADRATIC, view=geo.View(grid=3), mark=[mean])
+    found = geo.landscape(models, data=QUADRATIC, view=geo.LandscapeConfig(grid=3), mark=[mean])
     mark = found.measurements.surfaces[0].marks[-1]
     assert mark.off_plane == pytest.approx(0, abs=1e-6)
     assert "lies" in str(found)
@@ -228,7 +228,9 @@ def test_a_loss_that_is_not_a_number_leaves_a_gap(tmp_path: Path) -> None:
 
     data = geo.FunctionObjective(hole, SHARES)
     out = tmp_path / "out"
-    found = geo.landscape(Weights(1, shift=0.5), out, data=data, view=geo.View(grid=3, radius=2))
+    found = geo.landscape(
+        Weights(1, shift=0.5), out, data=data, view=geo.LandscapeConfig(grid=3, radius=2)
+    )
     (surface,) = found.measurements.surfaces
     gaps = sum(loss is None for row in surface.loss for loss in row)
     assert 0 < gaps < 9
@@ -308,7 +310,7 @@ def test_marks_and_corners_are_the_models_to_the_bit(family: Path, tmp_path: Pat
     models = [family / name for name in "abc"]
     out = tmp_path / "out"
     found = geo.landscape(
-        models, out, data=SOME, view=geo.View(grid=4, margin=0), mark=[family / "base"]
+        models, out, data=SOME, view=geo.LandscapeConfig(grid=4, margin=0), mark=[family / "base"]
     )
     (surface,) = found.measurements.surfaces
     expected = [plain(model) for model in [*models, family / "base"]]
@@ -357,7 +359,7 @@ def test_interrupted_grid_goes_on(
     family: Path, names: str, hessian: bool, evaluations: int
 ) -> None:
     """Models that are points of the grid are measured once: a, and b at the other end."""
-    view, models = geo.View(grid=3, hessian=hessian), [family / name for name in names]
+    view, models = geo.LandscapeConfig(grid=3, hessian=hessian), [family / name for name in names]
 
     def run(progress: StopAfter, data: geo.EvalData = SOME) -> Any:
         return geo.landscape(models, data=data, view=view, progress=progress).measurements
@@ -378,7 +380,9 @@ def test_half_precision_models_are_moved_in_single(family: Path, tmp_path: Path)
     load_model(family / "a", geo.Compute(device="cpu", dtype="bfloat16")).save_pretrained(half)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (half / name).write_bytes((family / "a" / name).read_bytes())
-    found = geo.landscape(half, data=SOME, view=geo.View(grid=3, radius=1e-4)).measurements
+    found = geo.landscape(
+        half, data=SOME, view=geo.LandscapeConfig(grid=3, radius=1e-4)
+    ).measurements
     (surface,) = found.surfaces
     losses = {loss for row in surface.loss for loss in row}
     assert len(losses) == 9
@@ -403,12 +407,12 @@ def test_directions_at_fused_experts_are_those_of_the_stored_ones(tmp_path: Path
 
     ids = torch.randint(32, (6, 8), generator=torch.Generator().manual_seed(1))
     data = geo.FunctionObjective(loss, [ids])
-    found = geo.landscape(tmp_path / "m", data=data, view=geo.View(grid=3)).measurements
+    found = geo.landscape(tmp_path / "m", data=data, view=geo.LandscapeConfig(grid=3)).measurements
     (surface,) = found.surfaces
     assert surface.loss[1][1] == surface.marks[0].loss
     assert len({loss for row in surface.loss for loss in row}) == 9
     with pytest.raises(UnsupportedError, match="under other names than are stored"):
-        geo.landscape(tmp_path / "m", data=data, view=geo.View(grid=3, hessian=True))
+        geo.landscape(tmp_path / "m", data=data, view=geo.LandscapeConfig(grid=3, hessian=True))
 
 
 # --- the command
@@ -461,5 +465,5 @@ def test_two_gloo_processes_give_the_numbers_of_one(family: Path, tmp_path: Path
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)["result"]
 
-    one = geo.landscape(family / "a", data=SOME, view=geo.View(grid=2)).report
+    one = geo.landscape(family / "a", data=SOME, view=geo.LandscapeConfig(grid=2)).report
     assert run(2) == json.loads(one.to_json())["result"]

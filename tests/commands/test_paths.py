@@ -39,7 +39,7 @@ from mergekit_geo.records.path import PathRecord
 FAST = geo.OutputConfig(fsync=False)
 HELD = geo.EvalData(max_examples=120, seq_len=32)
 TRAIN = geo.EvalData("builtin:python-docs", split="train", seq_len=32, max_examples=300)
-SHORT = geo.Fitting(steps=20, batch_size=8)
+SHORT = geo.CurveFitConfig(steps=20, batch_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_ends_are_written_to_the_bit(fitted: geo.Result, ends: list[Path], tmp_p
 
 
 def test_soup_along_a_fitted_path(fitted: geo.Result, ends: list[Path], tmp_path: Path) -> None:
-    choosing = geo.Choosing(along=str(fitted.out), pick="best", control=False)
+    choosing = geo.SelectionConfig(along=str(fitted.out), pick="best", control=False)
     named = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
     found = geo.soup(ends, choosing=choosing, data=named, sharpness="off")
     selection = found.measurements.selection
@@ -130,11 +130,11 @@ def test_soup_along_a_fitted_path(fitted: geo.Result, ends: list[Path], tmp_path
 
 
 def test_mean_of_points_along_a_path(fitted: geo.Result, ends: list[Path]) -> None:
-    choosing = geo.Choosing(along=str(fitted.out), pick="mean", average_points=3)
+    choosing = geo.SelectionConfig(along=str(fitted.out), pick="mean", average_points=3)
     found = geo.soup(ends, choosing=choosing, data=None)
     assert found.measurements.coefficients.weights == pytest.approx([1.25 / 3, 1.25 / 3, 0.5 / 3])
     with pytest.raises(ArgumentError, match="the mean of points along slerp is no one rule"):
-        geo.soup(ends, choosing=geo.Choosing(along="slerp", pick="mean"), data=None)
+        geo.soup(ends, choosing=geo.SelectionConfig(along="slerp", pick="mean"), data=None)
 
 
 def test_barrier_along_a_fitted_path(fitted: geo.Result, ends: list[Path]) -> None:
@@ -168,7 +168,7 @@ def rings(count: int = 60) -> geo.FunctionObjective:
 @pytest.mark.parametrize(("kind", "bends"), [("bezier", 2), ("polygon", 3)])
 def test_modules_in_memory_are_connected_around_a_hill(kind: str, bends: int) -> None:
     ends = [Point(-1.0, 0.05), Point(1.0, 0.05)]
-    fitting = geo.Fitting(kind, bends, steps=400, learning_rate=0.05)
+    fitting = geo.CurveFitConfig(kind, bends, steps=400, learning_rate=0.05)
     found = geo.fit_path(ends, train_data=rings(), fitting=fitting, data=rings()).measurements
     assert found.straight.barrier.value == pytest.approx(4, abs=0.2)
     assert found.removed is not None
@@ -178,7 +178,7 @@ def test_modules_in_memory_are_connected_around_a_hill(kind: str, bends: int) ->
 
 def test_early_stopping_and_restarts_keep_the_best() -> None:
     ends = [Point(-1.0, 0.05), Point(1.0, 0.05)]
-    fitting = geo.Fitting("bezier", 2, learning_rate=0.05, restarts=2)
+    fitting = geo.CurveFitConfig("bezier", 2, learning_rate=0.05, restarts=2)
     found = geo.fit_path(ends, train_data=rings(), fitting=fitting, data=rings()).measurements
     assert 0 < found.steps < 2000
     assert found.history[-1][1] == min(highest for _, highest in found.history)
@@ -237,7 +237,7 @@ def test_two_gloo_processes_have_bends_that_are_equal_to_the_bit(
         "    max_examples=60)\n"
         "held = geo.EvalData(max_examples=100, seq_len=32)\n"
         "found = geo.fit_path(sys.argv[1:3], train_data=train, data=held,\n"
-        "    fitting=geo.Fitting(steps=6, batch_size=4))\n"
+        "    fitting=geo.CurveFitConfig(steps=6, batch_size=4))\n"
         "save_file({k: v.clone() for k, v in found.route.bends[0].state.items()},\n"
         "    f'{sys.argv[3]}/{world()[0]}.safetensors')\n"
     )
@@ -374,7 +374,7 @@ def test_what_needs_no_work_is_refused_before_a_path_is_fitted(
     given = {"out": "out", "data": named, "train_data": TRAIN, "output": FAST, **settings}
     out = ends[0] / "out" if given.pop("out") == "a/out" else tmp_path / "out"
     with pytest.raises(error, match=message):
-        geo.soup(ends, out, choosing=geo.Choosing(along="bezier"), progress=told, **given)
+        geo.soup(ends, out, choosing=geo.SelectionConfig(along="bezier"), progress=told, **given)
     assert told.begun == []
 
 

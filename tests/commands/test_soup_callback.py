@@ -147,9 +147,9 @@ def test_a_metric_that_no_evaluation_gives_stops_at_once(tmp_path: Path) -> None
     assert done.state.global_step == 2
 
 
-@pytest.mark.parametrize("method", ["greedy", geo.Choosing(method="learned", steps=3)])
+@pytest.mark.parametrize("method", ["greedy", geo.SelectionConfig(method="learned", steps=3)])
 def test_soups_chosen_by_loss(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, method: str | geo.Choosing
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, method: str | geo.SelectionConfig
 ) -> None:
     callback = geo.SoupCallback(
         tmp_path / "soup", keep=2, every="epoch", method=method, output=FAST, data=HELD_OUT,

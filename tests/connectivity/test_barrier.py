@@ -7,7 +7,7 @@ import pytest
 
 from mergekit_geo.connectivity.barrier import PathHeights, path_heights
 from mergekit_geo.connectivity.profile import Profile, trace
-from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.split import Split
 from mergekit_geo.tasks.losses import Floats, Indices, Losses
 
 Curve = Callable[[float], Floats]
@@ -16,8 +16,8 @@ CHOOSE, REPORT = np.arange(0, COUNT, 2), np.arange(1, COUNT, 2)
 T = np.linspace(0, 1, 11)
 
 
-def halves(losses: Losses) -> Halves:
-    return Halves(CHOOSE, REPORT)
+def halves(losses: Losses) -> Split:
+    return Split(CHOOSE, REPORT)
 
 
 def weights(count: int = COUNT) -> Floats:
@@ -188,7 +188,7 @@ def test_too_few_documents_tell_nothing() -> None:
         float(t): Losses(3 + 4 * t * (1 - t) * np.arange(1.0, 9), np.ones(8), np.arange(8))
         for t in T
     }
-    found = path_heights(Profile(measured, Halves(np.arange(4), np.arange(4, 8))))
+    found = path_heights(Profile(measured, Split(np.arange(4), np.arange(4, 8))))
     assert found.sentence() == "too few documents to tell whether there is a barrier"
     assert np.isnan(found.height)
 

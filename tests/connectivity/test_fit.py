@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
-from mergekit_geo.connectivity.config import Fitting
+from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.errors import ArgumentError, DataError
@@ -41,7 +41,10 @@ def losses_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def fit_of(
-    settings: Fitting, seed: int = 0, function: object = losses_of, ends: tuple[int, int] = (1, 2)
+    settings: CurveFitConfig,
+    seed: int = 0,
+    function: object = losses_of,
+    ends: tuple[int, int] = (1, 2),
 ) -> Fit:
     live_model = network(0)
     checkpoints = [MemoryCheckpoint.of_module(network(i), f"end {i}") for i in ends]
@@ -55,7 +58,7 @@ def fit_of(
 
 @pytest.mark.parametrize(("kind", "bends"), [("bezier", 1), ("bezier", 3), ("polygon", 2)])
 def test_gradient_of_the_bends_is_that_of_finite_differences(kind: str, bends: int) -> None:
-    fit = fit_of(Fitting(kind, bends, steps=1, optimizer="sgd", learning_rate=1.0, clip=1e9))
+    fit = fit_of(CurveFitConfig(kind, bends, steps=1, optimizer="sgd", learning_rate=1.0, clip=1e9))
     t = fit.t_of(0)
     curve = fit.bends.curve
     (piece,) = fit.gradient.pieces(0)
@@ -88,7 +91,7 @@ def test_gradient_of_the_bends_is_that_of_finite_differences(kind: str, bends: i
 
 def test_steps_are_those_of_curve_layers_written_out() -> None:
     """Weights computed inside the forward pass, as in Garipov's code; Adam on the bend itself."""
-    settings = Fitting(steps=12, learning_rate=0.05, clip=1e9)
+    settings = CurveFitConfig(steps=12, learning_rate=0.05, clip=1e9)
     fit = fit_of(settings)
     ends = [dict(network(i).named_parameters()) for i in (1, 2)]
     bend = {
@@ -117,7 +120,7 @@ def test_steps_are_those_of_curve_layers_written_out() -> None:
 
 
 def test_ends_of_a_fitted_curve_are_the_models_to_the_bit() -> None:
-    fit = fit_of(Fitting(steps=3, learning_rate=0.1))
+    fit = fit_of(CurveFitConfig(steps=3, learning_rate=0.1))
     for _ in range(3):
         fit.step()
     for t, seed in ((0.0, 1), (1.0, 2)):
@@ -127,7 +130,7 @@ def test_ends_of_a_fitted_curve_are_the_models_to_the_bit() -> None:
 
 
 def test_zero_steps_are_the_segment() -> None:
-    fit = fit_of(Fitting(bends=2, steps=0))
+    fit = fit_of(CurveFitConfig(bends=2, steps=0))
     ends = [torch.cat([p.reshape(-1) for p in network(i).parameters()]) for i in (1, 2)]
     for t in (0.2, 0.5, 0.9):
         fit.live.put(fit.bends.at(rule_at(fit.bends.curve, t)))
@@ -136,7 +139,7 @@ def test_zero_steps_are_the_segment() -> None:
 
 
 def test_clipping_is_of_the_scaled_gradient() -> None:
-    settings = Fitting(steps=1, optimizer="sgd", learning_rate=1.0, clip=1e-3)
+    settings = CurveFitConfig(steps=1, optimizer="sgd", learning_rate=1.0, clip=1e-3)
     fit = fit_of(settings)
     before = fit.bends.vectors[0].clone()
     fit.step()
@@ -146,10 +149,10 @@ def test_clipping_is_of_the_scaled_gradient() -> None:
 
 def test_accumulation_is_one_larger_batch() -> None:
     whole = FunctionObjective(losses_of, [tuple(map(torch.cat, zip(*batches(), strict=True)))])  # type: ignore[list-item]
-    steps = Fitting(steps=4, learning_rate=0.05)
+    steps = CurveFitConfig(steps=4, learning_rate=0.05)
     found = []
     for objective, count in ((FunctionObjective(losses_of, batches()), 4), (whole, 1)):
-        settings = Fitting(steps=4, learning_rate=0.05, accumulation=count)
+        settings = CurveFitConfig(steps=4, learning_rate=0.05, accumulation=count)
         fit = fit_of(steps)
         other = Fit(fit.bends, fit.live, Shuffled(objective, 1, 0), settings, 0)
         for _ in range(4):
@@ -164,7 +167,7 @@ def test_a_loss_that_is_not_a_number_leaves_the_bends_as_they_were() -> None:
     def broken(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return losses_of(model, batch) * (torch.nan if next(calls) == 2 else 1.0)
 
-    fit = fit_of(Fitting(steps=5, learning_rate=0.05), function=broken)
+    fit = fit_of(CurveFitConfig(steps=5, learning_rate=0.05), function=broken)
     fit.step()
     fit.step()
     before = fit.bends.vectors[0].clone()
@@ -176,7 +179,7 @@ def test_a_loss_that_is_not_a_number_leaves_the_bends_as_they_were() -> None:
 
 def test_dropout_is_as_trained_and_the_same_again() -> None:
     def fitted() -> Tensor:
-        fit = fit_of(Fitting(steps=3, learning_rate=0.05))
+        fit = fit_of(CurveFitConfig(steps=3, learning_rate=0.05))
         next(m for m in fit.live.model.modules() if isinstance(m, nn.Dropout)).p = 0.5
         before = torch.random.get_rng_state()
         for _ in range(3):
@@ -184,7 +187,7 @@ def test_dropout_is_as_trained_and_the_same_again() -> None:
         assert torch.equal(before, torch.random.get_rng_state())
         return fit.bends.vectors[0]
 
-    plain = fit_of(Fitting(steps=3, learning_rate=0.05))
+    plain = fit_of(CurveFitConfig(steps=3, learning_rate=0.05))
     for _ in range(3):
         plain.step()
     assert torch.equal(fitted(), fitted())
@@ -204,13 +207,13 @@ def test_dropout_is_as_trained_and_the_same_again() -> None:
 )
 def test_settings_that_cannot_be_meant(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        Fitting(**setting)  # type: ignore[arg-type]
+        CurveFitConfig(**setting)  # type: ignore[arg-type]
 
 
 def test_ends_that_are_streamed_give_the_same_fit() -> None:
     found = []
     for streamed in (False, True):
-        fit = fit_of(Fitting(bends=2, steps=5, learning_rate=0.05))
+        fit = fit_of(CurveFitConfig(bends=2, steps=5, learning_rate=0.05))
         assert fit.bends._flat_ends is not None
         if streamed:
             fit.bends._flat_ends = None
@@ -222,7 +225,7 @@ def test_ends_that_are_streamed_give_the_same_fit() -> None:
 
 def test_a_curve_that_stands_still_is_training_from_its_end() -> None:
     """The control of a fitted path, against a loop of AdamW."""
-    settings = Fitting(steps=12, learning_rate=0.05, clip=1e9)
+    settings = CurveFitConfig(steps=12, learning_rate=0.05, clip=1e9)
     for end, seed in ((0.0, 1), (1.0, 2)):
         fit = fit_of(settings)
         bends = Bends(fit.bends.ends, Still(end), fit.live)

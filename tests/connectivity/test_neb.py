@@ -46,7 +46,7 @@ def rings(count: int = 60) -> geo.FunctionObjective:
 ENDS = (-1.0, 0.05), (1.0, 0.05)
 
 
-def band(settings: geo.Fitting) -> Band:
+def band(settings: geo.CurveFitConfig) -> Band:
     live = InPlace(Point(0, 0), {"w": "w"})
     ends = [MemoryCheckpoint.of_module(Point(*end), f"end {i}") for i, end in enumerate(ENDS)]
     bends = Bends(ends, curve_of("neb", settings.corners), live)
@@ -62,7 +62,7 @@ def band(settings: geo.Fitting) -> Band:
 
 
 def test_the_saddle_of_a_valley_is_found() -> None:
-    fitting = geo.Fitting("neb", steps=400, learning_rate=0.05)
+    fitting = geo.CurveFitConfig("neb", steps=400, learning_rate=0.05)
     ends = [Point(*end) for end in ENDS]
     found = geo.fit_path(ends, train_data=rings(), fitting=fitting, data=rings()).measurements
     assert found.kind == "neb"
@@ -78,7 +78,7 @@ def test_the_saddle_of_a_valley_is_found() -> None:
 
 
 def test_pivots_move_across_the_path_and_stay_at_their_shares_of_its_length() -> None:
-    fit = band(geo.Fitting("neb", 4, steps=40, learning_rate=0.05))
+    fit = band(geo.CurveFitConfig("neb", 4, steps=40, learning_rate=0.05))
     for _ in range(9):
         fit.step()
         chain = [torch.tensor(ENDS[0]), *fit.bends.vectors, torch.tensor(ENDS[1])]
@@ -98,7 +98,7 @@ def test_pivots_move_across_the_path_and_stay_at_their_shares_of_its_length() ->
 
 
 def test_pivots_are_inserted_before_every_cycle_but_the_first() -> None:
-    fit = band(geo.Fitting("neb", 1, steps=160, learning_rate=0.05))
+    fit = band(geo.CurveFitConfig("neb", 1, steps=160, learning_rate=0.05))
     counts = []
     for _ in range(160):
         fit.step()
@@ -110,7 +110,7 @@ def test_pivots_are_inserted_before_every_cycle_but_the_first() -> None:
 
 
 def test_an_inserted_pivot_lies_on_the_chain() -> None:
-    fit = band(geo.Fitting("neb", 1, steps=40, learning_rate=0.05))
+    fit = band(geo.CurveFitConfig("neb", 1, steps=40, learning_rate=0.05))
     for _ in range(10):
         fit.step()
     chain = [torch.tensor(end, dtype=torch.float64) for end in ENDS]
@@ -153,7 +153,7 @@ class _Stopping(Silent):
 
 
 def test_an_interrupted_chain_goes_on_to_the_same_result(tmp_path: Path) -> None:
-    fitting = geo.Fitting("neb", steps=120, learning_rate=0.05, restarts=2)
+    fitting = geo.CurveFitConfig("neb", steps=120, learning_rate=0.05, restarts=2)
 
     def fitted(out: Path | None, progress: Silent | None = None) -> geo.Result:
         ends = [Point(*end) for end in ENDS]

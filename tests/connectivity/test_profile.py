@@ -8,7 +8,7 @@ import pytest
 
 from mergekit_geo.connectivity.profile import MOST, POINTS, Profile, trace
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.split import Split
 from mergekit_geo.tasks.losses import Losses
 
 Curve = Callable[[float], float]
@@ -39,8 +39,8 @@ class Path:
         return Losses(np.array(loss), np.ones(2), np.arange(2))
 
 
-def halves(losses: Losses) -> Halves:
-    return Halves(np.array([0]), np.array([1]))
+def halves(losses: Losses) -> Split:
+    return Split(np.array([0]), np.array([1]))
 
 
 def top(profile: Profile) -> float:

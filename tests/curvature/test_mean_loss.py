@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import DataError
-from mergekit_geo.processes import is_first
+from mergekit_geo.processes import is_main_process
 
 Piece = Callable[[nn.Module], tuple[Tensor, Tensor]]
 SIZES = (4, 9, 1, 6, 3)
@@ -223,7 +223,7 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     result = {**measure(), "processes": world()[1]}
-    if is_first():
+    if is_main_process():
         torch.save(result, sys.argv[1])
     torch.distributed.barrier()  # a process that ends while the other works makes gloo abort
     torch.distributed.destroy_process_group()

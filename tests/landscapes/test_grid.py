@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.landscapes.config import View
+from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.grid import around, beyond, scan
 from mergekit_geo.tasks.losses import Losses
 
@@ -77,4 +77,4 @@ def test_points_are_numbered_row_by_row_and_gaps_are_kept() -> None:
 )
 def test_a_view_that_cannot_be_meant(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        View(**wrong)  # type: ignore[arg-type]
+        LandscapeConfig(**wrong)  # type: ignore[arg-type]

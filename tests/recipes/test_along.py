@@ -49,7 +49,9 @@ def test_the_best_point_of_a_path_fitted_as_the_recipe_says(
     fitted_route(
         PathSpec(
             [small / "a", small / "b"],
-            fitting=geo.Fitting("bezier", bends=2, steps=3, batch_size=4, learning_rate=3e-3),
+            fitting=geo.CurveFitConfig(
+                "bezier", bends=2, steps=3, batch_size=4, learning_rate=3e-3
+            ),
             seed=5,
             data=geo.EvalData("builtin:python-docs", seq_len=8, max_examples=150, seed=2),
             train_data=geo.EvalData(str(text), seq_len=8, split="train", seed=2),

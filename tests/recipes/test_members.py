@@ -91,7 +91,7 @@ def test_members_are_what_finetune_trains(
     geo.finetune(
         small / "base", tmp_path / "b", seed=1, data=None, sharpness="off", output=FAST,
         train_data=geo.EvalData(str(text), split="train", seq_len=16),
-        training=geo.Training(steps=STEPS, batch_size=4, learning_rate=1e-3),
+        training=geo.TrainingConfig(steps=STEPS, batch_size=4, learning_rate=1e-3),
     )  # fmt: skip
     assert same(weights(members / "flat-1"), weights(tmp_path / "b"))
     a, b = weights(members / "flat-0"), weights(members / "flat-1")

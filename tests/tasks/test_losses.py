@@ -17,7 +17,7 @@ from mergekit_geo.errors import ArgumentError, DataError, FormatError
 from mergekit_geo.evaluation.cache import KeptLosses
 from mergekit_geo.evaluation.evaluation import Evaluator, Sample, draw, prepare
 from mergekit_geo.evaluation.objective import FunctionObjective, TaskObjective
-from mergekit_geo.evaluation.split import Halves
+from mergekit_geo.evaluation.split import Split
 from mergekit_geo.modules.load import load_model, load_tokenizer
 from mergekit_geo.tasks.causal_lm import CausalLM
 from mergekit_geo.tasks.losses import Answers, Losses
@@ -246,19 +246,19 @@ def test_functions_that_give_no_losses_are_refused() -> None:
 def test_halves_share_no_document_and_go_by_content() -> None:
     found = losses(np.arange(40.0), np.ones(40))
     keys = [f"text {i}" for i in range(40)]
-    halves = Halves.of(found, keys, seed=0)
+    halves = Split.of(found, keys, seed=0)
     chosen, reported = (set(found.document[rows]) for rows in (halves.selection, halves.report))
     assert chosen.isdisjoint(reported)
     assert len(chosen | reported) == 40
-    twin = Halves.of(found, ["same"] * 20 + keys[20:], seed=0)
+    twin = Split.of(found, ["same"] * 20 + keys[20:], seed=0)
     assert len({bool(np.isin(i, twin.selection)) for i in range(40)}) == 1  # copies stay together
-    assert set(Halves.of(found, keys, seed=1).report) != set(halves.report)
+    assert set(Split.of(found, keys, seed=1).report) != set(halves.report)
 
 
 def test_too_few_documents_for_halves() -> None:
     few = losses(np.arange(8.0), np.ones(8))
     with pytest.raises(DataError, match=r"expected at least \d+ in each"):
-        Halves.of(few, [str(i) for i in range(8)], seed=0)
+        Split.of(few, [str(i) for i in range(8)], seed=0)
 
 
 def losses(per_document: np.ndarray, weights: np.ndarray) -> Losses:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.training.hyperparameters import Training
+from mergekit_geo.training.hyperparameters import TrainingConfig
 
 
 @pytest.mark.parametrize(
@@ -28,27 +28,27 @@ from mergekit_geo.training.hyperparameters import Training
 )
 def test_what_cannot_be_meant(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        Training(**settings)
+        TrainingConfig(**settings)
 
 
 @pytest.mark.parametrize(
     ("training", "steps"),
     [
-        (Training(), 10),
-        (Training(epochs=2.5), 25),
-        (Training(epochs=0.01), 1),
-        (Training(steps=3, accumulation=7), 3),
-        (Training(accumulation=4), 3),
+        (TrainingConfig(), 10),
+        (TrainingConfig(epochs=2.5), 25),
+        (TrainingConfig(epochs=0.01), 1),
+        (TrainingConfig(steps=3, accumulation=7), 3),
+        (TrainingConfig(accumulation=4), 3),
     ],
 )
-def test_steps_of_epochs(training: Training, steps: int) -> None:
+def test_steps_of_epochs(training: TrainingConfig, steps: int) -> None:
     assert training.steps_of(batches=10, processes=1) == steps
-    assert Training(epochs=2).steps_of(batches=10, processes=4) == 5
+    assert TrainingConfig(epochs=2).steps_of(batches=10, processes=4) == 5
 
 
 def test_the_rate_falls_with_the_size_of_the_model() -> None:
-    assert Training().rate(10**8) == pytest.approx(5e-5)
-    assert Training().rate(650) == 1e-3
-    assert Training("sgd").rate(10**8) == pytest.approx(1.5e-3)
-    assert Training(lora_rank=4).rate(10**8) == pytest.approx(5e-4)
-    assert Training(learning_rate=0.3).rate(10**8) == 0.3
+    assert TrainingConfig().rate(10**8) == pytest.approx(5e-5)
+    assert TrainingConfig().rate(650) == 1e-3
+    assert TrainingConfig("sgd").rate(10**8) == pytest.approx(1.5e-3)
+    assert TrainingConfig(lora_rank=4).rate(10**8) == pytest.approx(5e-4)
+    assert TrainingConfig(learning_rate=0.3).rate(10**8) == 0.3
