@@ -14,8 +14,8 @@ from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, provenance, versions
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.unchanged import require_unchanged
+from mergekit_geo.commands._merge import write_companions
 from mergekit_geo.commands._run import command
-from mergekit_geo.commands.merge import write_companions
 from mergekit_geo.commands.push import prepare_push, push_output
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.compute import Compute

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.commands._merge import merge
 from mergekit_geo.commands._run import command
-from mergekit_geo.commands.merge import merge
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.connectivity.path_folder import PathFolder

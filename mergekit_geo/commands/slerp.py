@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.commands._merge import merge
 from mergekit_geo.commands._run import command
-from mergekit_geo.commands.merge import merge
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.geometry.sphere import slerp_or_karcher

@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.commands._merge import merge, require_one_process
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
-from mergekit_geo.commands.merge import merge, require_one_process
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.connectivity.config import FITTED

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.commands._merge import merge, require_one_process
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.early import check_early
-from mergekit_geo.commands.merge import merge, require_one_process
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.commands.soup import soup_request

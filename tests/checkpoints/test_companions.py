@@ -17,7 +17,7 @@ import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.cli.app import app
-from mergekit_geo.commands.merge import write_companions
+from mergekit_geo.commands._merge import write_companions
 from mergekit_geo.errors import GeoError, IncompatibleError, PushError, UnsupportedError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend

@@ -170,7 +170,7 @@ def stop_at(
     ("module", "said", "is_out"),
     [
         ("mergekit_geo.cli.commands", "nothing was begun", False),
-        ("mergekit_geo.commands.merge", "nothing is half-written, and the same", False),
+        ("mergekit_geo.commands._merge", "nothing is half-written, and the same", False),
         ("mergekit_geo.views.console", "the work was done already", True),
     ],
     ids=["when it starts", "when it loads libraries", "when it prints"],
@@ -209,7 +209,7 @@ def test_a_signal_that_a_library_swallows_still_ends_the_command(
     code = AT_IMPORT.replace("            os.kill", "            try: os.kill")
     code = code.replace("{then}", "except BaseException: pass")
     done = subprocess.run(
-        [sys.executable, "-c", code, "mergekit_geo.commands.merge", "15", *map(str, words)],
+        [sys.executable, "-c", code, "mergekit_geo.commands._merge", "15", *map(str, words)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 143

@@ -36,6 +36,6 @@ def test_two_gloo_processes_give_the_numbers_of_one(family: Path, tmp_path: Path
 
 
 def test_a_merge_is_made_by_one_process(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mergekit_geo.commands.merge.world", lambda: (0, 2))
+    monkeypatch.setattr("mergekit_geo.commands._merge.world", lambda: (0, 2))
     with pytest.raises(ArgumentError, match="a merge is made by one process"):
         geo.soup([family / "a", family / "b"])
