@@ -108,7 +108,8 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Cost:
     from mergekit_geo.geometry.task_vectors import task_arithmetic
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.merging.disk import write_blend
-    from mergekit_geo.outputs.workspace import Workspace
+    from mergekit_geo.outputs.kind import MERGED
+    from mergekit_geo.outputs.output import Output
 
     equal, half = (1 / len(models),) * len(models), (0.5, 0.5)
     rules: dict[str, Rule] = {
@@ -122,10 +123,11 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Cost:
         "dare_ties": Masked("dare_ties", half, (Dropout(0.5),) * 2, rescale=True, elect=True),
     }
     blend = Blend(preflight([open_checkpoint(model) for model in models]).fetch(), rules[name])
-    workspace = Workspace(out, name, fsync=False)
+    output = Output(out, MERGED, fsync=False)
+    output.begin(name)
     os.sync()
-    cost = harness.timed(lambda: write_blend(blend, workspace, SHARD_BYTES))
-    workspace.discard()
+    cost = harness.timed(lambda: write_blend(blend, output, SHARD_BYTES))
+    output.discard()
     return cost
 
 

@@ -36,20 +36,20 @@ from mergekit_geo.evaluation.study import NO_STATISTICS, require_measurable
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.modules import merged_modules, weight_folders
 from mergekit_geo.outputs.config import DTYPES
-from mergekit_geo.outputs.kind import MARK
+from mergekit_geo.outputs.kind import MARK, MERGED
 from mergekit_geo.outputs.layout import parse_size
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.side_files import copy_companions, copy_tokenizer, write_config
-from mergekit_geo.outputs.workspace import Workspace
-from mergekit_geo.outputs.writer import output_errors, save_tensors
+from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.processes import world
 from mergekit_geo.progress import Progress
-from mergekit_geo.views.files import write_report
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mergekit_geo.checkpoints.compatibility import Preflight
+    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.merging.tensor import TensorRecord
-    from mergekit_geo.records.report import Report
 
 STRAIGHT = ("linear", "slerp")
 """Kinds of path along which every point is a mean of the models."""
@@ -74,23 +74,38 @@ def merge(
         require_measurable(plan)
     check_statistics_data(checkpoints[0], request.train_data)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
+    with Output.of(out, MERGED, request.output) as output:
+        result = _merged(found, request, plan, output, progress, began)
+    if out is None:
+        return result
+    holds = result.is_not_worse
+    return replace(result, report=push_output(result.report, request.output, progress, holds=holds))
+
+
+def _merged(
+    found: Preflight,
+    request: Request,
+    plan: LossPlan,
+    output: Output,
+    progress: Progress,
+    began: float,
+) -> Result:
+    """Choose the point, then merge and measure it."""
+    first = tuple(found.anchors)
+    output.need(_weight_bytes(Blend(first, request.rule, request.output.stored_dtype)))
     anchors = found.fetch()
     with clock_of(request.compute.budget).running():
         chosen, ground = chosen_point(anchors, request, plan, progress)
     inputs = (*anchors, *chosen.bends)
     blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
-    beside = [] if out is None else left_out(anchors[0])
-    links = [] if out is None else [text for one in anchors for text in link_warnings(one)]
+    beside = [] if output.out is None else left_out(anchors[0])
+    links = [] if output.out is None else [text for one in anchors for text in link_warnings(one)]
     lost = [*links, *left_out_warning(anchors[0].name, beside)]
     warnings = [*request.warnings, *found.warnings, *lost]
     draft = Draft(
         request, anchors, blend, plan, warnings, found.notes, began, chosen, ground, beside
     )
-    if out is None:
-        return _in_memory(draft, progress)
-    result = _on_disk(draft, out, progress)
-    holds = result.is_not_worse
-    return replace(result, report=push_output(result.report, request.output, progress, holds=holds))
+    return _in_memory(draft, progress) if output.out is None else _on_disk(draft, output, progress)
 
 
 def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
@@ -152,63 +167,60 @@ def _in_memory(draft: Draft, progress: Progress) -> Result:
     )
 
 
-def _on_disk(draft: Draft, out: Path, progress: Progress) -> Result:
-    with output_errors(out.absolute().parent, _output_bytes(draft.blend)):
-        return _written(draft, out, progress)
-
-
 def _output_bytes(blend: Blend) -> int:
     folder = blend.donor.folder
     beside = [folder / file for file in companion_files(folder)] if folder else []
     if folder is not None:
         inside = (folder / place for place in weight_folders(folder))
         beside += [path for place in inside for path in place.glob("*.safetensors")]
-    weights = sum(info.nbytes for info in blend.outputs().values())
-    return weights + sum(path.stat().st_size for path in beside)
+    return _weight_bytes(blend) + sum(path.stat().st_size for path in beside)
 
 
-def _written(draft: Draft, out: Path, progress: Progress) -> Result:
+def _weight_bytes(blend: Blend) -> int:
+    return sum(info.nbytes for info in blend.outputs().values())
+
+
+def _on_disk(draft: Draft, output: Output, progress: Progress) -> Result:
+    output.need(_output_bytes(draft.blend), at_once=False)
+    output.begin(_identity(draft))
+    _tell_of_earlier_run(draft, output)
+    try:
+        with output.writing(), unchanged(draft.blend.anchors):
+            records = _write_weights(draft, output, progress)
+            recipe = _complete(draft, records, output.folder)
+            found = draft.measure(output.folder, progress)
+    except (AntipodalError, NonFiniteError, ChangedError):  # no other run could use what is there
+        output.discard()
+        raise
+    report = draft.report(records, found, output.out)
+    output.publish(report, lambda folder: (folder / MARK).write_text(recipe, "utf-8"))
+    return Result(report, out=output.out)
+
+
+def _write_weights(draft: Draft, output: Output, progress: Progress) -> dict[str, TensorRecord]:
     from mergekit_geo.merging.disk import write_blend
     from mergekit_geo.merging.kernels import kernel_for
 
-    output = draft.request.output
-    kernel = kernel_for(output.device)
-    workspace = Workspace(out, _identity(draft), overwrite=output.overwrite, fsync=output.fsync)
-    _tell_of_earlier_run(draft, workspace)
-    try:
-        with unchanged(draft.blend.anchors):
-            progress.phase("merging", draft.blend.work())
-            records = write_blend(
-                draft.blend,
-                workspace,
-                parse_size(output.max_shard_size),
-                kernel=kernel,
-                allow_nonfinite=output.allow_nonfinite,
-                advance=progress.advance,
-            )
-            report = _complete(draft, records, workspace.folder, out, progress)
-        workspace.publish()
-    except (AntipodalError, NonFiniteError, ChangedError):  # no other run could use what is there
-        workspace.discard()
-        raise
-    finally:
-        workspace.leave()
-    return Result(report, out=out)
+    config = draft.request.output
+    progress.phase("merging", draft.blend.work())
+    return write_blend(
+        draft.blend,
+        output,
+        parse_size(config.max_shard_size),
+        kernel=kernel_for(config.device),
+        allow_nonfinite=config.allow_nonfinite,
+        advance=progress.advance,
+    )
 
 
-def _complete(
-    draft: Draft, records: dict[str, TensorRecord], folder: Path, out: Path, progress: Progress
-) -> Report:
-    """Write all that an output holds beside its weights."""
+def _complete(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> str:
+    """Write all that stands beside the weights; returns what was done, the text of `merge.json`."""
     modules = write_companions(
         draft.blend, folder, allow_nonfinite=draft.request.output.allow_nonfinite
     )
     _write_asked_for(draft, folder)
     _write_statistics(draft, folder)
-    _write_recipe(draft, records, modules, folder)
-    report = draft.report(records, draft.measure(folder, progress), out)
-    write_report(report, folder)
-    return report
+    return _recipe(draft, records, modules)
 
 
 def _identity(draft: Draft) -> list[Any]:
@@ -220,14 +232,14 @@ def _identity(draft: Draft) -> list[Any]:
     return [versions(), rules, numbers, anchors]
 
 
-def _tell_of_earlier_run(draft: Draft, workspace: Workspace) -> None:
-    if workspace.restarted:
+def _tell_of_earlier_run(draft: Draft, output: Output) -> None:
+    if output.restarted:
         draft.warnings.append(
-            f"{workspace.folder} held unfinished work of another recipe or of inputs that have "
+            f"{output.folder} held unfinished work of another recipe or of inputs that have "
             "changed since: started over"
         )
-    elif workspace.finished:
-        draft.notes.append(f"resumed: {len(workspace.finished)} tensors were written already")
+    elif output.finished:
+        draft.notes.append(f"resumed: {len(output.finished)} tensors were written already")
 
 
 def write_companions(
@@ -305,12 +317,12 @@ def _as_recorded(record: TensorRecord) -> dict[str, Any]:
     return {**done, "kept": record.kept} if record.kept else done
 
 
-def _write_recipe(
+def _recipe(
     draft: Draft,
     records: dict[str, TensorRecord],
     modules: dict[str, dict[str, TensorRecord]],
-    folder: Path,
-) -> None:
+) -> str:
+    """Text of `merge.json`."""
     recipe: dict[str, Any] = {
         "method": draft.chosen.rule.name,
         "settings": draft.settings(),
@@ -323,4 +335,4 @@ def _write_recipe(
             file: {name: _as_recorded(record) for name, record in of_module.items()}
             for file, of_module in modules.items()
         }
-    (folder / MARK).write_text(json.dumps(recipe, indent=1) + "\n", "utf-8")
+    return json.dumps(recipe, indent=1) + "\n"

@@ -29,7 +29,8 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.evaluation.study import Ground, make_ground, require_measurable
 from mergekit_geo.limits import check_count
-from mergekit_geo.outputs.folder import BARRIER, MeasuredFolder, measured_folder
+from mergekit_geo.outputs.kind import BARRIER
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.specs.measures import BarrierSpec
@@ -57,11 +58,11 @@ def barrier(asked: BarrierSpec) -> Result:
         GeoError: With the reason and the remedy.
     """
     _check(asked.models, asked.points)
-    with measured_folder(asked.out, BARRIER, overwrite=asked.overwrite) as folder:
-        return _barrier(asked, folder)
+    with Output(asked.out, BARRIER, overwrite=asked.overwrite) as output:
+        return _barrier(asked, output)
 
 
-def _barrier(asked: BarrierSpec, folder: MeasuredFolder) -> Result:
+def _barrier(asked: BarrierSpec, output: Output) -> Result:
     models, points, told = asked.models, asked.points, asked.told
     data, train_data, compute = asked.data, asked.train_data, asked.compute
     along = list(dict.fromkeys(asked.along))
@@ -69,7 +70,7 @@ def _barrier(asked: BarrierSpec, folder: MeasuredFolder) -> Result:
     fit = fitting_to(models, train_data, data, compute, told)
     routes = _distinct(along, [named_route(name, models, fit) for name in along])
     checkpoints = open_checkpoints(models)
-    folder.refuse_inputs(checkpoints)
+    output.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
     training = train_data if isinstance(train_data, EvalData) else None
@@ -97,8 +98,8 @@ def _barrier(asked: BarrierSpec, folder: MeasuredFolder) -> Result:
         data=data_entry(data, plan.sample, ground.walk.at_model(0).take(halves.report), "report"),
         warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
     )
-    folder.write(report)
-    return Result(report, folder.out)
+    output.publish(report)
+    return Result(report, output.out)
 
 
 def _measure(

@@ -19,7 +19,7 @@ from mergekit_geo.data.load import load_rows
 from mergekit_geo.errors import ArgumentError, GeoError, PushError
 from mergekit_geo.modules.saving import check_saving, save_module
 from mergekit_geo.outputs.config import OutputConfig
-from mergekit_geo.outputs.workspace import check_output
+from mergekit_geo.outputs.place import check_output
 from mergekit_geo.printable import printable
 from mergekit_geo.processes import broadcast, is_main_process, main_process_first, main_process_only
 from mergekit_geo.progress import Heartbeat, Progress
@@ -242,9 +242,6 @@ class SoupCallback(TrainerCallback):
         """Save a member if it is to be kept; all processes take part in writing it."""
         step, model, tokenizer = state.global_step, given["model"], given.get("processing_class")
         if not broadcast(self._kept.wants(step, score) if is_main_process() else False):
-            return
-        if not is_main_process():
-            save_module(model, self.folder)
             return
         found = self._kept.add(step, score, lambda folder: save_module(model, folder, tokenizer))
         by = "" if score is None else f", {found.metric} {score:.6g}"

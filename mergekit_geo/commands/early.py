@@ -14,7 +14,7 @@ from mergekit_geo.commands.push import prepare_push
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.evaluation.batch_norm import has_statistics
-from mergekit_geo.outputs.workspace import check_output
+from mergekit_geo.outputs.place import check_output
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint

@@ -25,8 +25,7 @@ from mergekit_geo.evaluation.losses import OUTPUT
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.outputs.layout import parse_size
-from mergekit_geo.outputs.workspace import check_output
-from mergekit_geo.outputs.writer import output_errors
+from mergekit_geo.outputs.output import READY, Output
 from mergekit_geo.processes import broadcast, is_main_process, main_process_first
 from mergekit_geo.progress import Progress
 from mergekit_geo.records.reading import REPORT
@@ -35,9 +34,8 @@ from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import Spec, command_line
 from mergekit_geo.specs.training import FinetuneSpec
-from mergekit_geo.training.store import RECORD, TUNED, TrainingFolder, kept_identity
+from mergekit_geo.training.store import RECORD, TUNED, begin_training, kept_identity
 from mergekit_geo.training.tuning import Asked, Tuning, make_tuning
-from mergekit_geo.views.files import write_report
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -61,23 +59,25 @@ def finetune(asked: FinetuneSpec) -> Result:
         NonFiniteError: The loss is not a number in too many steps in a row.
         GeoError: With the reason and the remedy; nothing is half-written.
     """
-    told, out, output = asked.told, Path(asked.out), asked.output
+    told, output = asked.told, asked.output
     tuned = Asked(
         asked.train_data, asked.training, asked.sam, asked.seed, output, asked.data, asked.compute,
         asked.sharpness,
     )  # fmt: skip
-    check_output(out, overwrite=output.overwrite, kind=TUNED)
-    if asked.members is not None and output.push_to is not None:
-        raise ArgumentError(
-            "several members go to several repositories", remedy="geo-merge push OUT/member-0 REPO"
-        )
-    main_process_first(lambda: prepare_push(output, out))
-    tuning = make_tuning(asked.model, tuned)
-    if asked.members is not None:
-        from mergekit_geo.commands.members import tune_members
+    from mergekit_geo.commands.members import kind_of_members, tune_members
 
-        return tune_members(tuning, asked.members, out, told, resume=asked.resume)
-    found = tune(tuning, out, told, resume=asked.resume)
+    kind = TUNED if asked.members is None else kind_of_members(asked.members)
+    with Output.of(asked.out, kind, output) as place:
+        if asked.members is not None and output.push_to is not None:
+            raise ArgumentError(
+                "several members go to several repositories",
+                remedy="geo-merge push OUT/member-0 REPO",
+            )
+        main_process_first(lambda: prepare_push(output, place.out))
+        tuning = make_tuning(asked.model, tuned)
+        if asked.members is not None:
+            return tune_members(tuning, asked.members, place, told, resume=asked.resume)
+        found = tune(tuning, place, told, resume=asked.resume)
     if not is_main_process():
         return broadcast(found)
     pushed = push_output(found.report, output, told, holds=found.is_not_worse)
@@ -85,13 +85,13 @@ def finetune(asked: FinetuneSpec) -> Result:
 
 
 def tune(
-    tuning: Tuning, out: Path, progress: Progress, *, resume: bool, shown: Path | None = None
+    tuning: Tuning, output: Output, progress: Progress, *, resume: bool, shown: Path | None = None
 ) -> Result:
     """Train one model into a folder that appears whole or not at all.
 
     Args:
         tuning: What, on what, and how.
-        out: The folder.
+        output: The folder.
         progress: Told what is going on.
         resume: Go on with an unfinished run.
         shown: What the report calls the folder, if it is still to be moved.
@@ -99,30 +99,36 @@ def tune(
     Raises:
         GeoError: As `finetune`.
     """
-    base = tuning.base
-    inputs = [base.folder] if base.folder is not None else []
-    check_output(out, inputs, overwrite=tuning.asked.output.overwrite, kind=TUNED)
-    folder = TrainingFolder(out, tuning.identity(), tuning.asked.output, resume=resume)
-    try:
-        with output_errors(out.absolute().parent, needed_bytes(base)):
-            progress.say(f"{base.name}: {count_parameters(base):,} parameters")
-            report = _finished(tuning, folder) or _made(tuning, folder, shown or out, progress)
-            folder.publish()
-    finally:
-        folder.leave()
+    base, out = tuning.base, output.out
+    assert out is not None
+    output.refuse_inputs([base])
+    output.need(sum(info.nbytes for info in base.tensors.values()))
+    output.need(needed_bytes(base), at_once=False)
+    begin_training(output, tuning.identity(), resume=resume)
+    with output.writing():
+        progress.say(f"{base.name}: {count_parameters(base):,} parameters")
+        earlier = main_process_first(lambda: _finished(tuning, output))
+        if earlier is not None:
+            output.publish()
+            return Result(earlier, out)
+        report = _made(tuning, output, shown or out, progress)
+    output.publish(report, lambda folder: write_record(report, folder, tuning.identity()))
     return Result(report, out)
 
 
-def _finished(tuning: Tuning, folder: TrainingFolder) -> Report | None:
+def _finished(tuning: Tuning, output: Output) -> Report | None:
     """The report of an earlier run that measured on the same data but did not publish."""
-    if not folder.is_ready:
+    if not output.is_ready:
         return None
-    report = Report.model_validate_json((folder.folder / REPORT).read_bytes())
+    report = Report.model_validate_json((output.folder / REPORT).read_bytes())
     asked = json.loads(json.dumps(tuning.asked.settings()))
-    return report if report.settings == asked else None
+    if report.settings == asked:
+        return report
+    (output.folder / READY).unlink()  # from now on nothing is finished there
+    return None
 
 
-def _made(tuning: Tuning, folder: TrainingFolder, out: Path, progress: Progress) -> Report:
+def _made(tuning: Tuning, folder: Output, out: Path, progress: Progress) -> Report:
     """Train, write, measure and report."""
     from mergekit_geo.training.job import let_go, train
 
@@ -132,10 +138,7 @@ def _made(tuning: Tuning, folder: TrainingFolder, out: Path, progress: Progress)
     tuned = _write_weights(tuning, trained, folder, progress)
     found = _measure(tuning, tuned, folder.folder, progress)
     require_unchanged([tuning.base])
-    report = _report(tuning, trained, found, out, began)
-    if is_main_process():
-        write_record(report, folder.folder, tuning.identity())
-    return report
+    return _report(tuning, trained, found, out, began)
 
 
 def needed_bytes(base: Checkpoint) -> int:
@@ -144,18 +147,18 @@ def needed_bytes(base: Checkpoint) -> int:
 
 
 def _write_weights(
-    tuning: Tuning, trained: Trained, folder: TrainingFolder, progress: Progress
+    tuning: Tuning, trained: Trained, folder: Output, progress: Progress
 ) -> Checkpoint:
     """Write weights, configuration and tokenizer; returns the checkpoint to be published."""
     from mergekit_geo.merging.disk import write_blend
 
     output = tuning.asked.output
     overlay = Overlay(tuning.base, trained.state, OUTPUT)
-    if folder.workspace is not None:
+    if is_main_process():
         blend = Blend((overlay,), Linear((1.0,)), output.stored_dtype)
         progress.phase("writing", blend.work())
         most = parse_size(output.max_shard_size)
-        write_blend(blend, folder.workspace, most, advance=progress.advance)
+        write_blend(blend, folder, most, advance=progress.advance)
         write_companions(blend, folder.folder)
     broadcast(None)
     return overlay if tuning.base.folder is None else FolderCheckpoint(folder.folder, OUTPUT)
@@ -228,7 +231,7 @@ def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasure
 
 
 def write_record(report: Report, folder: Path, identity: dict[str, Any] | None = None) -> None:
-    """Write `report.json`, and the file that marks and identifies a fine-tuned model."""
+    """Write the file that marks and identifies a fine-tuned model."""
     record: dict[str, Any] = {
         "models": [model.model_dump() for model in report.models],
         "settings": report.settings,
@@ -239,4 +242,3 @@ def write_record(report: Report, folder: Path, identity: dict[str, Any] | None =
     if any(folder.glob("*.safetensors")):
         record["tensors"] = dict.fromkeys(FolderCheckpoint(folder).tensors)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-    write_report(report, folder)

@@ -19,7 +19,8 @@ from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, 
 from mergekit_geo.evaluation.study import make_ground, require_measurable
 from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.plan import check_request, plan_sheets
-from mergekit_geo.outputs.folder import LANDSCAPE, MeasuredFolder, measured_folder
+from mergekit_geo.outputs.kind import LANDSCAPE
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.landscape import (
     LandscapeMeasurements,
     MarkEntry,
@@ -50,11 +51,11 @@ def landscape(asked: LandscapeSpec) -> Result:
         DataError: Nothing to measure on, or a model's loss is not a number.
         GeoError: With the reason and the remedy.
     """
-    with measured_folder(asked.out, LANDSCAPE, overwrite=asked.overwrite) as folder:
-        return _landscape(asked, folder)
+    with Output(asked.out, LANDSCAPE, overwrite=asked.overwrite) as output:
+        return _landscape(asked, output)
 
 
-def _landscape(asked: LandscapeSpec, folder: MeasuredFolder) -> Result:
+def _landscape(asked: LandscapeSpec, output: Output) -> Result:
     models, mark, view = asked.models, asked.mark, asked.view
     data, compute, told = asked.data, asked.compute, asked.told
     train_data = asked.train_data if isinstance(asked.train_data, EvalData) else None
@@ -62,7 +63,7 @@ def _landscape(asked: LandscapeSpec, folder: MeasuredFolder) -> Result:
     check_request(len(several), view)
     began = time.time()
     checkpoints = open_checkpoints([*several, *mark])
-    folder.refuse_inputs(checkpoints)
+    output.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
     plan = plan_losses(checkpoints, data, compute)
@@ -94,8 +95,8 @@ def _landscape(asked: LandscapeSpec, folder: MeasuredFolder) -> Result:
         data=data_entry(data, plan.sample, reported[0]),
         warnings=[*found.warnings, *remarks],
     )
-    folder.write(report)
-    return Result(report, folder.out)
+    output.publish(report)
+    return Result(report, output.out)
 
 
 def _at_models(walk: Walk) -> list[Losses]:

@@ -13,28 +13,30 @@ from mergekit_geo.commands.finetune import tune, write_record
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.limits import check_count
-from mergekit_geo.outputs.workspace import traces_of
-from mergekit_geo.processes import broadcast, is_main_process
+from mergekit_geo.outputs.kind import Kind
+from mergekit_geo.outputs.output import Output
+from mergekit_geo.outputs.place import traces_of
+from mergekit_geo.processes import broadcast
 from mergekit_geo.progress import Progress
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import MemberEntry, MembersMeasurements
 from mergekit_geo.specs.merges import SoupSpec
 from mergekit_geo.specs.spec import command_line
-from mergekit_geo.training.store import RECORD, TrainingFolder
+from mergekit_geo.training.store import RECORD, TUNED, begin_training
 
 if TYPE_CHECKING:
     from mergekit_geo.training.tuning import Tuning
 
 
 def tune_members(
-    tuning: Tuning, count: int, out: Path, progress: Progress, *, resume: bool
+    tuning: Tuning, count: int, output: Output, progress: Progress, *, resume: bool
 ) -> Result:
     """Train members one after another into a folder that appears when all are there.
 
     Args:
         tuning: That of the first; the others have the seeds after its.
         count: Of the members.
-        out: The folder.
+        output: The folder, of the kind of so many members.
         progress: Told what is going on.
         resume: Go on with an unfinished run: finished members stay.
 
@@ -44,37 +46,43 @@ def tune_members(
     """
     check_count("members", count, 2)
     began = time.time()
-    names = [f"member-{i}" for i in range(count)]
-    keep = (*names, *(trace.name for name in names for trace in traces_of(out / name)))
-    identity = {**tuning.identity(), "members": count}
-    folder = TrainingFolder(out, identity, tuning.asked.output, resume=resume, keep=keep)
-    seeds = [tuning.asked.seed + i for i in range(count)]
-    try:
-        found = []
-        for number, (seed, name) in enumerate(zip(seeds, names, strict=True)):
-            with clock_of(tuning.asked.compute.budget).share(count - number):
-                found.append(_member(tuning.with_seed(seed), name, folder, out, progress))
-        report = _report(tuning, found, seeds, out, began)
-        if is_main_process():
-            write_record(report, folder.folder)
-        folder.publish()
-    finally:
-        folder.leave()
-    placed = tuple(replace(one, out=out / name) for one, name in zip(found, names, strict=True))
+    assert output.out is not None
+    out, seeds = output.out, [tuning.asked.seed + i for i in range(count)]
+    begin_training(output, {**tuning.identity(), "members": count}, resume=resume)
+    found = []
+    for number, (seed, name) in enumerate(zip(seeds, names(count), strict=True)):
+        with clock_of(tuning.asked.compute.budget).share(count - number):
+            found.append(_member(tuning.with_seed(seed), name, output, progress))
+    report = _report(tuning, found, seeds, out, began)
+    output.publish(report, lambda folder: write_record(report, folder))
+    placed = tuple(
+        replace(one, out=out / name) for one, name in zip(found, names(count), strict=True)
+    )
     return Result(report, out, members=placed)
 
 
-def _member(
-    tuning: Tuning, name: str, folder: TrainingFolder, out: Path, progress: Progress
-) -> Result:
+def names(count: int) -> list[str]:
+    """The folders of members, in that of all."""
+    return [f"member-{i}" for i in range(count)]
+
+
+def kind_of_members(count: int) -> Kind:
+    """The kind of output that so many members are: the next run goes on with what is there."""
+    left = (trace.name for name in names(count) for trace in traces_of(Path(name)))
+    return replace(TUNED, work=(*names(count), *left), scratch=())
+
+
+def _member(tuning: Tuning, name: str, output: Output, progress: Progress) -> Result:
     """Train a member, or take the one that an interrupted run finished."""
-    place = folder.folder / name
+    assert output.out is not None
+    place = output.folder / name
     if broadcast((place / RECORD).is_file()):  # it has appeared, so it is whole
         progress.say(f"{name} is finished")
         text = (place / "report.json").read_bytes()
         return Result(Report.model_validate_json(text), place)
     progress.say(f"{name}, seed {tuning.asked.seed}")
-    return tune(tuning, place, progress, resume=True, shown=out / name)
+    with Output.of(place, TUNED, tuning.asked.output) as inner:
+        return tune(tuning, inner, progress, resume=True, shown=output.out / name)
 
 
 def _report(

@@ -20,7 +20,7 @@ from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
 from mergekit_geo.connectivity.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.search import CurveSearch, Found, effort_of, route_of
-from mergekit_geo.connectivity.state import STATE, FitState
+from mergekit_geo.connectivity.state import FitState
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.cache_key import kept_key
 from mergekit_geo.evaluation.losses import (
@@ -33,7 +33,7 @@ from mergekit_geo.evaluation.study import Ground, make_ground, require_measurabl
 from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.merging.gram import gram_of
-from mergekit_geo.outputs.folder import MeasuredFolder, measured_folder
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.path import PathMeasurements, PathRecord, SaddleEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.specs.measures import PathSpec
@@ -63,13 +63,14 @@ def fit_path(asked: PathSpec) -> Result:
         DataError: No training data, nothing to measure on, or a loss that is not a number.
         GeoError: With the reason and the remedy.
     """
-    with measured_folder(asked.out, PATH, overwrite=asked.overwrite, keep=(STATE,)) as folder:
-        return _fit_path(asked, folder)
+    with Output(asked.out, PATH, overwrite=asked.overwrite) as output:
+        output.begin([])  # a fit's state tells by itself what it is of
+        return _fit_path(asked, output)
 
 
-def _fit_path(asked: PathSpec, folder: MeasuredFolder) -> Result:
+def _fit_path(asked: PathSpec, output: Output) -> Result:
     began = time.time()
-    work = _fit(asked, folder)
+    work = _fit(asked, output)
     ground, route = work.ground, route_of(work.bends)
     reported = ground.walk.at_model(0).take(work.halves.report)
     require_unchanged(ground.walk.anchors)
@@ -82,8 +83,8 @@ def _fit_path(asked: PathSpec, folder: MeasuredFolder) -> Result:
         data=data_entry(asked.data, work.sample, reported, "report"),
         warnings=[*work.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
     )
-    _write(report, work.bends, ground.walk.anchors, folder)
-    return Result(report, folder.out, route=route)
+    _write(report, work.bends, ground.walk.anchors, output)
+    return Result(report, output.out, route=route)
 
 
 def fitted_route(asked: PathSpec) -> Route:
@@ -93,7 +94,7 @@ def fitted_route(asked: PathSpec) -> Route:
         GeoError: As `fit_path`.
     """
     assert asked.train_data is not None
-    work = _fit(asked, None)
+    work = _fit(asked, Output(None, PATH))
     return route_of(work.bends, effort_of(work.found, asked.fitting, asked.train_data))
 
 
@@ -107,7 +108,7 @@ class _Fitted:
     warnings: list[str]
 
 
-def _fit(asked: PathSpec, folder: MeasuredFolder | None) -> _Fitted:
+def _fit(asked: PathSpec, output: Output) -> _Fitted:
     """The best curve, and where it was fitted."""
     models, data, train_data = asked.models, asked.data, asked.train_data
     compute, progress = asked.compute, asked.told
@@ -118,8 +119,7 @@ def _fit(asked: PathSpec, folder: MeasuredFolder | None) -> _Fitted:
     from mergekit_geo.evaluation.objective import TaskObjective
 
     checkpoints = open_checkpoints(models)
-    if folder is not None:
-        folder.refuse_inputs(checkpoints)
+    output.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
     wide = replace(compute, dtype="float32")
@@ -138,7 +138,7 @@ def _fit(asked: PathSpec, folder: MeasuredFolder | None) -> _Fitted:
     identity = kept_key(
         ends, plan.sample, data, compute, settings_of(asked), *fed, ground.walk.evaluator.count
     )
-    state = FitState(folder.partial if folder else None, identity)
+    state = FitState(output.partial, identity)
     search = CurveSearch(ground, training, asked.fitting, halves, asked.seed, state, progress)
     return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)
 
@@ -197,20 +197,19 @@ def _lowest(pair: Pair) -> float:
     return min(measured, key=lambda t: measured[t].take(pair.profile.halves.selection).mean)
 
 
-def _write(
-    report: Report, bends: Bends, ends: Sequence[Checkpoint], folder: MeasuredFolder
-) -> None:
-    """Write everything into the unfinished folder, then put it in the output's place."""
+def _write(report: Report, bends: Bends, ends: Sequence[Checkpoint], output: Output) -> None:
+    """Write the bends and what they are, and make the output appear."""
     measured = report.result
     assert isinstance(measured, PathMeasurements)
 
-    def fill(partial: Path) -> None:
+    def fill(folder: Path) -> None:
         record = PathRecord(
             ends=[end_entry(end) for end in ends],
-            bends_digest=save_bends(bends.states(), partial / BENDS),
+            bends_digest=save_bends(bends.states(), folder / BENDS),
             settings=report.settings,
             measured=measured,
         )
-        (partial / RECORD).write_text(record.model_dump_json(indent=2) + "\n", "utf-8")
+        (folder / RECORD).write_text(record.model_dump_json(indent=2) + "\n", "utf-8")
 
-    folder.write(report, fill, sum(vector.nbytes for vector in bends.vectors))
+    output.need(sum(vector.nbytes for vector in bends.vectors))
+    output.publish(report, fill)

@@ -19,7 +19,8 @@ from mergekit_geo.curvature.sample import measure_sharpness, subject
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import plan_losses, source_entry
 from mergekit_geo.evaluation.study import require_measurable
-from mergekit_geo.outputs.folder import SHARPNESS, MeasuredFolder, measured_folder
+from mergekit_geo.outputs.kind import SHARPNESS
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.curvature import SharpnessMeasurements, SlopeEntry
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.specs.measures import SharpnessSpec
@@ -43,14 +44,14 @@ def sharpness(asked: SharpnessSpec) -> Result:
         GeoError: With the reason and the remedy.
     """
     level_of(asked.level)
-    with measured_folder(asked.out, SHARPNESS, overwrite=asked.overwrite) as folder:
-        return _sharpness(asked, folder)
+    with Output(asked.out, SHARPNESS, overwrite=asked.overwrite) as output:
+        return _sharpness(asked, output)
 
 
-def _sharpness(asked: SharpnessSpec, folder: MeasuredFolder) -> Result:
+def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
     data, compute = asked.data, asked.compute
     began, depth = time.time(), level_of(asked.level)
-    opened = _opened(asked.models, folder)
+    opened = _opened(asked.models, output)
     everything = replace(data, max_examples=None) if isinstance(data, EvalData) else data
     plan = plan_losses(opened.anchors, everything, compute)
     require_measurable(plan)
@@ -76,17 +77,17 @@ def _sharpness(asked: SharpnessSpec, folder: MeasuredFolder) -> Result:
         data=_data_entry(data, plan.sample, slope),
         warnings=[*warnings, *found.warnings],
     )
-    folder.write(report)
-    return Result(report, folder.out)
+    output.publish(report)
+    return Result(report, output.out)
 
 
-def _opened(models: Model | Sequence[Model], folder: MeasuredFolder) -> Preflight:
+def _opened(models: Model | Sequence[Model], output: Output) -> Preflight:
     """Open models, and check that they belong together."""
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     if not several:
         raise ArgumentError("no models to measure", remedy="name at least one")
     checkpoints = open_checkpoints(several)
-    folder.refuse_inputs(checkpoints)
+    output.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
     return found

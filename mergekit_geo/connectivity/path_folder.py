@@ -17,8 +17,9 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
+from mergekit_geo.connectivity.state import STATE
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
-from mergekit_geo.outputs.folder import CURVES, measurement
+from mergekit_geo.outputs.kind import CURVES, measurement
 from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.records.model import Source
 from mergekit_geo.records.path import PATH_VERSION, EndEntry, PathRecord
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 PAIR = 2
 RECORD, BENDS = "path.json", "bends.safetensors"
-PATH = measurement("path", CURVES, mark=RECORD, beside=[BENDS])
+PATH = measurement("path", CURVES, mark=RECORD, beside=[BENDS], scratch=(STATE,))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A blend streamed to shards in a workspace, taken up where an earlier run stopped."""
+"""A blend streamed to the shards of an output, taken up where an earlier run stopped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
 from mergekit_geo.outputs.layout import Shard, index_file, plan_shards
-from mergekit_geo.outputs.workspace import Workspace
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.writer import ShardWriter
 
 FLUSH_BYTES = 1 << 30
@@ -22,18 +22,18 @@ FLUSH_BYTES = 1 << 30
 
 def write_blend(
     blend: Blend,
-    workspace: Workspace,
+    output: Output,
     max_shard_bytes: int,
     *,
     kernel: Kernel | None = None,
     allow_nonfinite: bool = False,
     advance: Callable[[int], None] = lambda count: None,
 ) -> dict[str, TensorRecord]:
-    """Stream a blend to safetensors files in the workspace.
+    """Stream a blend to safetensors files in the output's folder.
 
     Args:
         blend: Anchors and rule.
-        workspace: Holds the files and the journal.
+        output: Holds the files and the journal, of work that has begun.
         max_shard_bytes: Most bytes of data in a file.
         kernel: Does the arithmetic; the fastest on the CPU by default.
         allow_nonfinite: Go on over NaN and infinity.
@@ -50,15 +50,15 @@ def write_blend(
     outputs = blend.outputs()
     stem = stem_of(blend.donor.config)
     shards = plan_shards(outputs, max_shard_bytes, stem)
-    earlier = _finished(workspace, shards)
+    earlier = _finished(output, shards)
     advance(blend.work(earlier))
     try:
-        writer = ShardWriter(workspace.folder, shards)
+        writer = ShardWriter(output.folder, shards)
     except DiskFullError:
         if not earlier:
-            workspace.discard()
+            output.discard()
         raise
-    ledger = _Ledger(blend, workspace, writer)
+    ledger = _Ledger(blend, output, writer)
     try:
         records = stream(
             blend,
@@ -73,7 +73,7 @@ def write_blend(
     finally:
         writer.close()
     if index := index_file(shards, outputs, stem):
-        (workspace.folder / index[0]).write_text(index[1], "utf-8")
+        (output.folder / index[0]).write_text(index[1], "utf-8")
     done = earlier | records
     return {name: done[name] for name in outputs}
 
@@ -85,35 +85,35 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _finished(workspace: Workspace, shards: list[Shard]) -> dict[str, TensorRecord]:
+def _finished(output: Output, shards: list[Shard]) -> dict[str, TensorRecord]:
     """What an earlier run wrote, if its files are all there."""
-    paths = [(workspace.folder / shard.file, shard.nbytes) for shard in shards]
+    paths = [(output.folder / shard.file, shard.nbytes) for shard in shards]
     if not all(path.is_file() and path.stat().st_size == nbytes for path, nbytes in paths):
         return {}
-    return {name: TensorRecord.from_json(raw) for name, raw in workspace.finished.items()}
+    return {name: TensorRecord.from_json(raw) for name, raw in output.finished.items()}
 
 
 class _Ledger:
     """Writes finished tensors to the journal, but only after their data is as safe as asked."""
 
-    def __init__(self, blend: Blend, workspace: Workspace, writer: ShardWriter) -> None:
+    def __init__(self, blend: Blend, output: Output, writer: ShardWriter) -> None:
         self.outputs = blend.outputs()
-        self.workspace, self.writer = workspace, writer
+        self.output, self.writer = output, writer
         self._waiting: dict[str, TensorRecord] = {}
         self._bytes = 0
 
     def add(self, name: str, record: TensorRecord) -> None:
         self._waiting[name] = record
         self._bytes += self.outputs[name].nbytes
-        if not self.workspace.fsync or self._bytes > FLUSH_BYTES:
+        if not self.output.fsync or self._bytes > FLUSH_BYTES:
             self.settle()
 
     def settle(self) -> None:
-        if self.workspace.fsync:
+        if self.output.fsync:
             self.writer.flush()
         for name, record in self._waiting.items():
-            self.workspace.journal.add(name, record.to_json())
-        if self.workspace.fsync:
-            self.workspace.journal.flush()
+            self.output.journal.add(name, record.to_json())
+        if self.output.fsync:
+            self.output.journal.flush()
         self._waiting.clear()
         self._bytes = 0

@@ -1,1 +1,1 @@
-"""How an output appears, whole or not at all: layout, writer, workspace, upload."""
+"""How an output appears, whole or not at all: place, layout, writer, upload."""

@@ -28,6 +28,7 @@ class Journal:
 
     Attributes:
         finished: Records of tensors that an earlier run of the same work has finished.
+        is_same: Whether the folder held the journal of the same work, and it is taken up.
         is_other: Whether the folder held a journal that is not taken up, and forgotten.
     """
 
@@ -36,7 +37,7 @@ class Journal:
         lines = _whole_lines(self.path)
         named = json.loads(json.dumps(identity))
         same = resume and bool(lines) and lines[0] == {"work": named}
-        self.is_other = bool(lines) and not same
+        self.is_same, self.is_other = same, bool(lines) and not same
         self.finished: dict[str, Any] = (
             {line["tensor"]: line["record"] for line in lines[1:]} if same else {}
         )

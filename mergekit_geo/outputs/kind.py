@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from mergekit_geo.outputs.journal import FILE as JOURNAL
+from mergekit_geo.views.files import FIGURES, PAGE
 
 MARK = "merge.json"
 """Every merge holds this file."""
@@ -22,11 +25,15 @@ class Kind:
         mark: A file that every one holds.
         command: The one that its report names; any if empty.
         files: All that one may hold, relative to it; anything if empty.
+        work: What a run of the same work can go on with in an unfinished one: patterns.
+        scratch: What is in an unfinished one alone: names.
     """
 
     mark: str = MARK
     command: str = ""
     files: frozenset[str] = frozenset()
+    work: tuple[str, ...] = ()
+    scratch: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -59,7 +66,35 @@ class Kind:
                 yield name
 
 
-MERGED = Kind()
+def measurement(
+    command: str,
+    figures: Iterable[str],
+    mark: str = REPORT,
+    beside: Iterable[str] = (),
+    scratch: tuple[str, ...] = (),
+) -> Kind:
+    """The kind of output that a measurement makes: no weights are in it, and nothing else.
+
+    Args:
+        command: What measures.
+        figures: All that it can draw.
+        mark: The file that tells one.
+        beside: What else it holds.
+        scratch: Files that an interrupted run leaves for the next.
+    """
+    held = (REPORT, PAGE, mark, *beside, *(f"{FIGURES}/{name}" for name in figures))
+    return Kind(mark, command, frozenset(held), work=scratch, scratch=scratch)
+
+
+MERGED = Kind(work=(JOURNAL,))
+CURVES = ("barrier.csv", "barrier.png", "barrier.svg")
+BARRIER = measurement("barrier", (*CURVES, "matrix.png", "matrix.svg"))
+SHARPNESS = measurement(
+    "sharpness", ("sharpness.png", "sharpness.svg", "spectrum.png", "spectrum.svg")
+)
+LANDSCAPE = measurement(
+    "landscape", ("landscape.npz", "landscape.png", "landscape.svg", "landscape.html")
+)
 
 
 def _command_in(path: Path) -> str | None:

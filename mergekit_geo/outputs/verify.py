@@ -10,7 +10,7 @@ from mergekit_geo.errors import CheckpointError, PushError
 from mergekit_geo.files.sound_json import read_json
 from mergekit_geo.outputs.journal import FILE, FRESH
 from mergekit_geo.outputs.kind import MARK
-from mergekit_geo.outputs.workspace import partial_of
+from mergekit_geo.outputs.place import partial_of
 
 MARKS = (MARK, "finetune.json")
 """One of these tells an output, and names its tensors."""

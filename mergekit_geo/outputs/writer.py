@@ -39,7 +39,7 @@ class ShardWriter:
     def __init__(self, folder: Path, shards: list[Shard]) -> None:
         self.folder, self.shards = folder, shards
         self._needed = sum(shard.nbytes for shard in shards)
-        self._check_space()
+        check_space(folder, self._needed, sum(_size(folder / shard.file) for shard in shards))
         self._files: dict[str, int] = {}
         self._places: dict[str, tuple[int, int]] = {}
         try:
@@ -80,10 +80,25 @@ class ShardWriter:
             os.pwrite(descriptor, shard.header, 0)
         return descriptor
 
-    def _check_space(self) -> None:
-        present = sum(_size(self.folder / shard.file) for shard in self.shards)
-        if self._needed - present > shutil.disk_usage(self.folder).free:
-            raise disk_full(None, self.folder.parent, self._needed)
+
+def check_space(folder: Path, needed: int, present: int) -> None:
+    """Refuse to begin an output that the disk does not hold.
+
+    Args:
+        folder: Where it is made.
+        needed: Its bytes.
+        present: How many of them are there already.
+
+    Raises:
+        DiskFullError: The rest does not fit.
+    """
+    if needed - present > shutil.disk_usage(folder).free:
+        raise disk_full(None, folder.parent, needed)
+
+
+def bytes_in(folder: Path) -> int:
+    """Size of all files in a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def disk_full(error: OSError | None, folder: Path, needed: int) -> DiskFullError:

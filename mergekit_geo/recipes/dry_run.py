@@ -16,7 +16,7 @@ from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
 from mergekit_geo.outputs.config import DTYPES, OutputConfig
-from mergekit_geo.outputs.workspace import resolved
+from mergekit_geo.outputs.place import resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow

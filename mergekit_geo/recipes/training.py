@@ -12,9 +12,10 @@ from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands.finetune import overlap_warnings, tune
 from mergekit_geo.errors import GeoError, OutputError, OutputExistsError
 from mergekit_geo.evaluation.losses import LossPlan
-from mergekit_geo.outputs.workspace import check_output, partial_of, unfinished
+from mergekit_geo.outputs.output import Output, holds_work
+from mergekit_geo.outputs.place import check_output, partial_of, unfinished
 from mergekit_geo.recipes.members import Member
-from mergekit_geo.training.store import RECORD, TUNED, differences, holds_work
+from mergekit_geo.training.store import RECORD, TUNED, differences
 from mergekit_geo.training.tuning import Asked, Tuning, changes, make_tuning
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _is_finished(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
 
 def _resumes(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
     """Whether an unfinished training there is this member's."""
-    if not holds_work(partial_of(place)):
+    if not holds_work(partial_of(place), TUNED):
         return False
     found = changes(unfinished(place) or {}, tuning.identity())
     if found and not overwrite:
@@ -194,7 +195,8 @@ def _report(one: Ready, progress: Progress) -> Report:
         progress.say(f"{one.member.name} is trained already: {one.place}")
         return read_report(one.place)
     progress.say(f"training {one.member.name}, seed {one.tuning.asked.seed}")
-    return tune(one.tuning, one.place, progress, resume=one.resumes).report
+    with Output.of(one.place, TUNED, one.tuning.asked.output) as output:
+        return tune(one.tuning, output, progress, resume=one.resumes).report
 
 
 def _entry(one: Ready, report: Report, *, kept: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.modules.open import open_module
 from mergekit_geo.modules.stored import Stored
-from mergekit_geo.processes import accelerate_kept, is_main_process, world
+from mergekit_geo.processes import accelerate_kept, broadcast, is_main_process, world
 from mergekit_geo.records.training import TrainingEntry
 from mergekit_geo.training.lora import merged, with_adapters
 from mergekit_geo.training.objective_trainer import (
@@ -26,14 +26,14 @@ from mergekit_geo.training.objective_trainer import (
     trainer_arguments,
 )
 from mergekit_geo.training.randomness import randomness_kept
-from mergekit_geo.training.store import mark_whole
+from mergekit_geo.training.store import STATES, latest_state, mark_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from mergekit_geo.outputs.output import Output
     from mergekit_geo.progress import Progress
-    from mergekit_geo.training.store import TrainingFolder
     from mergekit_geo.training.tuning import Tuning
 
 
@@ -54,14 +54,14 @@ class Trained:
     entry: TrainingEntry
 
 
-def train(tuning: Tuning, folder: TrainingFolder, progress: Progress) -> Trained:
+def train(tuning: Tuning, output: Output, progress: Progress) -> Trained:
     """Train in float32, whatever the checkpoint is stored in.
 
     The caller's random state, and accelerate's where there is one, are afterwards what they were.
 
     Args:
         tuning: What, on what, and how.
-        folder: Holds the states.
+        output: Holds the states.
         progress: Told of steps and losses.
 
     Raises:
@@ -69,17 +69,17 @@ def train(tuning: Tuning, folder: TrainingFolder, progress: Progress) -> Trained
         GeoError: As SamTrainer raises.
     """
     with accelerate_kept(), randomness_kept():
-        return _trained(tuning, folder, progress)
+        return _trained(tuning, output, progress)
 
 
-def _trained(tuning: Tuning, folder: TrainingFolder, progress: Progress) -> Trained:
+def _trained(tuning: Tuning, output: Output, progress: Progress) -> Trained:
     asked = tuning.asked
     module = open_module(tuning.base, replace(asked.compute, dtype="float32", device="cpu")).float()
     stored = Stored(module, tuning.base)
     batches = Shuffled(tuning.objective, asked.training.batch_size, asked.seed)
     with quiet_transformers():
-        trainer = _trainer(tuning, module, batches, folder, progress)
-        latest = folder.latest()
+        trainer = _trainer(tuning, module, batches, output, progress)
+        latest = broadcast(latest_state(output.folder / STATES))
         trainer.train(resume_from_checkpoint=None if latest is None else str(latest))
         progress.say(f"trained {trainer.state.global_step} steps, SAM {_mode(trainer)}")
         entry = _entry(tuning, trainer, batches)
@@ -90,7 +90,7 @@ def _trained(tuning: Tuning, folder: TrainingFolder, progress: Progress) -> Trai
 
 
 def _trainer(
-    tuning: Tuning, module: Module, batches: Shuffled, folder: TrainingFolder, progress: Progress
+    tuning: Tuning, module: Module, batches: Shuffled, output: Output, progress: Progress
 ) -> ObjectiveTrainer:
     asked, training = tuning.asked, tuning.asked.training
     steps = training.steps_of(batches.count, world()[1])
@@ -102,7 +102,7 @@ def _trainer(
     if training.gradient_checkpointing and enable is not None:
         enable()
     arguments = trainer_arguments(
-        training, folder.states, steps=steps, rate=rate, seed=asked.seed,
+        training, output.folder / STATES, steps=steps, rate=rate, seed=asked.seed,
         cpu=_on_cpu(asked.compute.device),
     )  # fmt: skip
     trainer = ObjectiveTrainer(

@@ -13,8 +13,8 @@ from typing import Any
 
 from mergekit_geo.errors import ArgumentError, OutputExistsError
 from mergekit_geo.outputs.kind import Kind
-from mergekit_geo.outputs.workspace import Workspace
-from mergekit_geo.outputs.writer import output_errors
+from mergekit_geo.outputs.output import Output
+from mergekit_geo.processes import main_process_first
 
 MARK = "member.json"
 """Every member holds this file, which appears with it."""
@@ -123,32 +123,27 @@ class KeptMembers:
         return math.isfinite(score) and len(better) < self.keep
 
     def add(self, step: int, score: float | None, write: Callable[[Path], None]) -> Member:
-        """Store a checkpoint, and remove one if that makes too many.
+        """Store a checkpoint, and remove one if that makes too many; all processes call this.
 
         Args:
             step: Of the optimizer.
             score: As `wants` it.
-            write: Given the folder to write into.
+            write: Given the folder that the first process writes into.
 
         Raises:
             OutputError: It cannot be written; the others are as they were.
         """
         folder = self.folder / f"step-{step}"
-        with output_errors(self.folder.absolute().parent, 0):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            work = Workspace(
-                folder, {"step": step}, overwrite=True, fsync=self.fsync, resume=False, kind=KIND
-            )
-            try:
-                write(work.folder)
-                entry = {"step": step, "metric": self.metric, "score": score}
-                (work.folder / MARK).write_text(json.dumps(entry) + "\n", "utf-8")
-                work.publish()
-            except BaseException:
-                work.leave()
-                shutil.rmtree(work.folder, ignore_errors=True)
-                raise
-        self._throw_away_too_many()
+        entry = {"step": step, "metric": self.metric, "score": score}
+
+        def mark(place: Path) -> None:
+            (place / MARK).write_text(json.dumps(entry) + "\n", "utf-8")
+
+        with Output(folder, KIND, overwrite=True, fsync=self.fsync) as output, output.writing():
+            output.begin({"step": step}, resume=False)
+            write(output.folder)
+            output.publish(fill=mark)
+        main_process_first(self._throw_away_too_many)
         return _read(folder / MARK)
 
     def _throw_away_too_many(self) -> None:

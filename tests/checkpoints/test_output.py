@@ -1,4 +1,4 @@
-"""Shards, journal and workspace: an output appears whole or not at all."""
+"""Shards, journal and output: an output appears whole or not at all."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,11 @@ from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.side_files import companion_files
 from mergekit_geo.errors import ArgumentError, DiskFullError, OutputError, OutputExistsError
 from mergekit_geo.outputs.journal import Journal
-from mergekit_geo.outputs.kind import MARK
+from mergekit_geo.outputs.kind import MARK, MERGED
 from mergekit_geo.outputs.layout import index_file, parse_size, plan_shards
+from mergekit_geo.outputs.output import Output
+from mergekit_geo.outputs.place import check_output, claim_of
 from mergekit_geo.outputs.side_files import copy_companions
-from mergekit_geo.outputs.workspace import Workspace, check_output, claim_of
 from mergekit_geo.outputs.writer import ShardWriter
 from tests.checkpoints.test_reading import EVERY_DTYPE
 
@@ -86,26 +87,32 @@ def test_journal_of_other_work_is_forgotten(tmp_path: Path) -> None:
 
 
 def make_output(out: Path, text: str, *, overwrite: bool = False) -> None:
-    workspace = Workspace(out, [text], overwrite=overwrite)
-    (workspace.folder / MARK).write_text(text)
-    workspace.publish()
+    with begun(out, text, overwrite=overwrite) as output:
+        (output.folder / MARK).write_text(text)
+        output.publish()
+
+
+def begun(out: Path, work: str = "work", *, overwrite: bool = False) -> Output:
+    output = Output(out, MERGED, overwrite=overwrite)
+    output.begin([work])
+    return output
 
 
 def test_output_appears_by_rename_and_leaves_nothing_else(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "deep" / "out", ["work"])
-    (workspace.folder / MARK).write_text("new")
-    assert not workspace.out.exists()
-    workspace.publish()
-    assert [path.name for path in workspace.out.iterdir()] == [MARK]
+    output = begun(tmp_path / "deep" / "out")
+    (output.folder / MARK).write_text("new")
+    assert not output.place.exists()
+    output.publish()
+    assert [path.name for path in output.place.iterdir()] == [MARK]
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
 
 
 def test_old_output_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     make_output(tmp_path / "out", "old")
-    workspace = Workspace(tmp_path / "out", ["work"], overwrite=True)
-    (workspace.folder / MARK).write_text("new")
+    output = begun(tmp_path / "out", overwrite=True)
+    (output.folder / MARK).write_text("new")
     assert (tmp_path / "out" / MARK).read_text() == "old"
-    workspace.publish()
+    output.publish()
     assert (tmp_path / "out" / MARK).read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -121,7 +128,7 @@ def test_an_empty_folder_becomes_the_output_and_keeps_its_mode(tmp_path: Path) -
 def test_existing_output_is_an_error(tmp_path: Path) -> None:
     make_output(tmp_path / "out", "old")
     with pytest.raises(OutputExistsError, match=r"the output exists \(--overwrite"):
-        Workspace(tmp_path / "out", ["work"])
+        begun(tmp_path / "out")
 
 
 def test_only_own_outputs_are_replaced(tmp_path: Path) -> None:
@@ -132,7 +139,7 @@ def test_only_own_outputs_are_replaced(tmp_path: Path) -> None:
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out.partial" / "thesis.tex").touch()
     with pytest.raises(OutputExistsError, match="in the way, and not made by geo-merge"):
-        Workspace(tmp_path / "out", ["work"])
+        begun(tmp_path / "out")
 
 
 @pytest.mark.parametrize("place", ["model", "model/out", "."])
@@ -142,12 +149,12 @@ def test_output_and_inputs_stay_apart(tmp_path: Path, place: str) -> None:
         check_output(tmp_path / place, [tmp_path / "model"], overwrite=True)
 
 
-def test_two_runs_do_not_share_a_workspace(tmp_path: Path) -> None:
-    first = Workspace(tmp_path / "out", ["work"])
+def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
+    first = begun(tmp_path / "out")
     with pytest.raises(OutputError, match="another run is writing"):
-        Workspace(tmp_path / "out", ["work"])
+        begun(tmp_path / "out")
     first.leave()
-    Workspace(tmp_path / "out", ["work"]).leave()
+    begun(tmp_path / "out").leave()
 
 
 def test_companions_are_copied_to_the_byte(tmp_path: Path) -> None:
@@ -172,19 +179,19 @@ def test_unwritten_tensor_is_still_a_sound_file(tmp_path: Path) -> None:
     assert load_file(tmp_path / shards[0].file)["w"].equal(torch.zeros(3))
 
 
-def test_input_named_like_the_workspace_is_safe(tmp_path: Path) -> None:
+def test_input_named_like_an_unfinished_output_is_safe(tmp_path: Path) -> None:
     make_output(tmp_path / "m.partial", "precious")
     with pytest.raises(OutputError, match="would touch the input"):
         check_output(tmp_path / "m", [tmp_path / "m.partial"])
 
 
 def test_what_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "out", ["work"])
+    output = begun(tmp_path / "out")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious.txt").touch()
     with pytest.raises(OutputExistsError, match="the output exists"):
-        workspace.publish()
-    workspace.leave()
+        output.publish()
+    output.leave()
     assert (tmp_path / "out" / "precious.txt").exists()
 
 

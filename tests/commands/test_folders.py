@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import OutputError, OutputExistsError
-from mergekit_geo.outputs import workspace
+from mergekit_geo.outputs import output
+from mergekit_geo.outputs.kind import MERGED, Kind
 from tests.conftest import Save
 
 
@@ -211,18 +212,18 @@ def another_measurement(partial: Path) -> None:
 
 
 def unfinished_merge(partial: Path) -> None:
-    work = workspace.Workspace(partial.with_name("out"), ["work"])
-    (work.folder / "model.safetensors").write_bytes(b"half")
-    work.leave()
+    with output.Output(partial.with_name("out"), MERGED) as work:
+        work.begin(["work"])
+        (work.folder / "model.safetensors").write_bytes(b"half")
 
 
 def unfinished_path(partial: Path) -> None:
-    work = workspace.Workspace(partial.with_name("out"), [], kind=geo_path_kind())
-    (work.folder / "fit.safetensors").write_bytes(b"hours")
-    work.leave()
+    with output.Output(partial.with_name("out"), geo_path_kind()) as work:
+        work.begin([])
+        (work.folder / "fit.safetensors").write_bytes(b"hours")
 
 
-def geo_path_kind() -> Any:
+def geo_path_kind() -> Kind:
     from mergekit_geo.connectivity.path_folder import PATH
 
     return PATH
@@ -330,7 +331,7 @@ def test_a_kill_while_an_output_appears_loses_neither(
         if moment == "rename":
             patch.setattr(Path, "rename", die)
         elif moment == "exchange":
-            patch.setattr(workspace, "_exchange", die)
+            patch.setattr(output, "exchange", die)
         else:
             patch.setattr("shutil.rmtree", die)
         killed(lambda: measure(out, overwrite=True))
