@@ -19,7 +19,7 @@ PAIR = 2
 
 
 def view(report: Report, found: BarrierMeasurements) -> View:
-    """Every pair of models, along every path."""
+    """View of a barrier measurement: every pair of models, along every path."""
     sections = [
         models_section("Models", found.losses, report.data),
         Section("Loss along the paths", barrier_blocks(found.pairs, "between the models")),
@@ -41,7 +41,7 @@ def _headline(report: Report, found: BarrierMeasurements) -> list[str]:
 
 
 def barrier_blocks(entries: Sequence[BarrierEntry], way: str) -> list[Block]:
-    """Table and curves; nothing where there are no paths.
+    """Table and curves of losses along paths; nothing where there are no paths.
 
     Args:
         entries: Of each path.
@@ -119,7 +119,7 @@ def matrix(found: BarrierMeasurements) -> Matrix:
 
 
 def barrier_files(entries: Sequence[BarrierEntry]) -> dict[str, Callable[[], bytes]]:
-    """One row a point, as CSV; none without paths."""
+    """CSV of losses along paths, one row a point; no file without paths."""
     return {"barrier.csv": partial(_csv, entries)} if entries else {}
 
 

@@ -14,7 +14,7 @@ from mergekit_geo.views.chart import Picture
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Text."""
+    """A sentence or several."""
 
     text: str
 
@@ -106,7 +106,7 @@ class View:
 
 
 def charts(blocks: Sequence[Block]) -> Iterator[Chart]:
-    """Every chart among blocks, those within others too."""
+    """All charts among blocks, and within sections."""
     for block in blocks:
         if isinstance(block, Chart):
             yield block

@@ -33,7 +33,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in order, joined, above the dashed chord from the first to the last.
+    """A line through points in order, with the dashed chord from the first to the last.
 
     A height that is not a number is None. One height has an interval, one point may stand out.
     """
@@ -88,7 +88,7 @@ class Steps:
     linear_up_to: float
 
     def numbers(self) -> Numbers:
-        """A row for each rise."""
+        """A row for each step."""
         return ["curve", self.x_title, self.y_title], [
             [step.name, f"{x:.5g}", f"{y:.5f}"]
             for step in self.steps
@@ -131,7 +131,7 @@ class Matrix:
     values: Sequence[Sequence[float | None]]
 
     def numbers(self) -> Numbers:
-        """The matrix itself."""
+        """A row for each row of the matrix."""
         return [self.quantity, *self.columns], [
             [name, *map(number, row)] for name, row in zip(self.rows, self.values, strict=True)
         ]
@@ -161,7 +161,7 @@ class Mark:
 
     @property
     def label(self) -> str:
-        """Its name, and how far it lies off."""
+        """The name, and how far the thing lies off the surface's plane."""
         return self.name if self.on else f"{self.name} ({self.off:.3g} off)"
 
 
@@ -193,7 +193,7 @@ class Surface:
         return (x - self.x[0]) / width, (y - self.y[0]) / depth
 
     def holds(self, mark: Mark) -> bool:
-        """Whether it lies inside the picture."""
+        """Whether a mark lies inside the picture."""
         return all(0 <= share <= 1 for share in self.share(mark.x, mark.y))
 
 

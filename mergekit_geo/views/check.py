@@ -11,7 +11,7 @@ MOST = 10
 
 
 def view(report: Report, found: CheckMeasurements) -> View:
-    """Why not, and what differs without harm."""
+    """View of a check: why models cannot be merged, and what differs without harm."""
     problems = [f"problem: {problem}" for problem in found.problems[:MOST]]
     if len(found.problems) > MOST:
         problems.append(f"... and {len(found.problems) - MOST} more (--json has all)")

@@ -20,7 +20,7 @@ WIDE = 160
 
 
 def print_report(report: Report) -> None:
-    """Tables and verdict on stdout, warnings on stderr."""
+    """Print a report: its blocks and headline on stdout, warnings on stderr."""
     errors = InertConsole(stderr=True, soft_wrap=True)
     for warning in report.warnings:
         errors.print(f"warning: {warning}")

@@ -14,7 +14,7 @@ from mergekit_geo.views.verdict import verdict
 
 
 def view(report: Report, found: FinetuneMeasurements) -> View:
-    """How it was trained, and what it is beside the model it was before."""
+    """View of a fine-tuned model: its training, and itself beside the model it was before."""
     history = "\n".join(f"step {step}: {loss:.4f}" for step, loss in found.training.history)
     blocks = [
         Section("Training", [
@@ -29,7 +29,7 @@ def view(report: Report, found: FinetuneMeasurements) -> View:
 
 
 def members_view(report: Report, found: MembersMeasurements) -> View:
-    """Each of them, and how all are averaged."""
+    """View of several fine-tuned models: each of them, and the command that averages them."""
     training = Items(training_lines(found.members[0].measured.training))
     blocks: list[Block] = [
         Paragraph(f"Measured on {describe_data(report.data)}." if report.data else ""),
@@ -42,7 +42,7 @@ def members_view(report: Report, found: MembersMeasurements) -> View:
 
 
 def _members_table(found: MembersMeasurements) -> Table:
-    """Seed, losses before and after, sharpness before and after."""
+    """Members by seed, with losses and sharpness before and after."""
     head = ["member", "seed", "training loss", "loss before", "after", "after minus before"]
     rows = [
         [

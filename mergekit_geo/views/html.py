@@ -29,7 +29,7 @@ CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Page:
-    """A page.
+    """A page of blocks below a headline.
 
     Attributes:
         title: Of the window and the page.

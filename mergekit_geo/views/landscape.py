@@ -23,7 +23,7 @@ NEGLIGIBLE = 1e-3
 
 
 def view(report: Report, found: LandscapeMeasurements) -> View:
-    """Contours of every plane, with the models on them."""
+    """View of a landscape: contours of every plane, with the models on them."""
     seen = surfaces(found, report.data)
     relief = Relief(seen.panels, seen.scale, seen.title, seen.caption)
     picture = Chart(seen, "Loss on planes of weight space", "landscape")
@@ -89,7 +89,7 @@ def _going(surface: SurfaceEntry, names: Sequence[str]) -> str:
 
 
 def surfaces(found: LandscapeMeasurements, data: DataEntry | None) -> Surfaces:
-    """Every plane, with one scale.
+    """Picture of every plane, with one scale.
 
     Args:
         found: What was measured.

@@ -17,12 +17,12 @@ WITH_OUTPUT = MergeMeasurements | FinetuneMeasurements
 
 
 def models_section(title: str, losses: Sequence[LossEntry], data: DataEntry | None) -> Section:
-    """Models that something else was measured of; empty without data."""
+    """Losses of models, beside another measurement; empty without data."""
     return Section(title, _blocks(data, model_table(losses, data)) if data else ())
 
 
 def losses_section(title: str, report: Report) -> Section:
-    """Models, and the output's differences from them; empty where nothing was measured."""
+    """Losses of models, and the output's differences from them; empty without losses."""
     found = loss_table(report)
     if report.data is None or not found.rows:
         return Section(title, ())
@@ -36,7 +36,7 @@ def _blocks(data: DataEntry, found: Table, more: str = "") -> list[Block]:
 
 
 def loss_table(report: Report) -> Table:
-    """Model, loss, what else the task has, and the output's difference from it."""
+    """Losses and scores of models, and the output's differences from them."""
     result = report.result
     if not isinstance(result, WITH_OUTPUT) or report.data is None or not result.losses:
         return Table([], [])
@@ -52,7 +52,7 @@ def loss_table(report: Report) -> Table:
 
 
 def model_table(losses: Sequence[LossEntry], data: DataEntry) -> Table:
-    """Models alone."""
+    """Losses and scores of models."""
     return table(_columns(losses, data))
 
 
@@ -67,7 +67,7 @@ def _columns(losses: Sequence[LossEntry], data: DataEntry) -> dict[str, list[str
 
 
 def describe_data(data: DataEntry) -> str:
-    """What was measured on, in a line."""
+    """Data that loss was measured on, in a line."""
     half = " of the report half" if data.half else ""
     unit = f"{data.tokens} {data.unit}s, " if data.unit != "example" else ""
     return f"{data.source}: {unit}{data.examples} examples, {data.documents} documents{half}"

@@ -36,7 +36,7 @@ Box = tuple[float, float, float, float]
 
 
 def save(picture: chart.Picture, stem: Path) -> None:
-    """As PNG and SVG.
+    """Draw a picture into files, as PNG and SVG.
 
     Args:
         picture: What is drawn.
@@ -51,7 +51,7 @@ def save(picture: chart.Picture, stem: Path) -> None:
 
 
 def draw(picture: chart.Picture) -> Figure:
-    """A figure."""
+    """Draw a picture as a figure."""
     match picture:
         case chart.Curves():
             return _curves(picture)

@@ -22,7 +22,7 @@ STRAIGHT = "linear"
 
 
 def view(report: Report, found: MergeMeasurements) -> View:
-    """Parents and output side by side, and what lies between the parents."""
+    """View of a merge: parents and output side by side, and what lies between the parents."""
     way = barrier_blocks(found.barriers, "between the parents")
     blocks = [
         losses_section("Losses", report),

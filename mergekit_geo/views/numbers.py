@@ -9,14 +9,14 @@ from mergekit_geo.views.chart import number
 
 
 def with_interval(entry: LossEntry) -> str:
-    """A loss."""
+    """A loss with its interval as text."""
     if entry.low is None:
         return f"{entry.loss:.4f}"
     return f"{entry.loss:.4f} [{entry.low:.4f}, {entry.high:.4f}]"
 
 
 def estimate(found: Estimate | DifferenceEntry | None) -> str:
-    """A signed number; empty where there is none."""
+    """A signed number with its interval as text; empty for None."""
     if found is None:
         return ""
     if found.value is None:
@@ -35,14 +35,14 @@ def metric(entry: LossEntry) -> str:
 
 
 def share_difference(entry: Estimate | DifferenceEntry | None) -> str:
-    """Of scores, with its sign; empty where there is none."""
+    """A difference of scores with its sign and interval; empty for None."""
     if entry is None or entry.value is None or entry.low is None or entry.high is None:
         return estimate(entry)
     return _share(entry.value, entry.low, entry.high, "+.4f")
 
 
 def _share(value: float, low: float, high: float, form: str) -> str:
-    """In little room where the interval has it in the middle."""
+    """A share with its interval, by ± where that has it in the middle."""
     if math.isclose(value - low, high - value, abs_tol=1e-6):
         return f"{value:{form}} ± {value - low:.4f}"
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"

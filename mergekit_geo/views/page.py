@@ -29,7 +29,7 @@ def page(report: Report) -> Page:
 
 
 def _provenance(report: Report) -> Section:
-    """Models, command, time, machine, settings."""
+    """Origin of a report: models, command, time, machine, settings."""
     rows = [[model.name, model.revision or "", f"{model.parameters:,}"] for model in report.models]
     blocks: list[Block] = [Table(["model", "commit", "parameters"], rows)]
     if (own := report.provenance) is not None:

@@ -10,7 +10,7 @@ from mergekit_geo.views.losses import models_section
 
 
 def view(report: Report, found: PathMeasurements) -> View:
-    """Beside the straight line between its ends."""
+    """View of a fitted path, beside the straight line between its ends."""
     history = "\n".join(f"step {step}: {loss:.4f}" for step, loss in found.history)
     ways = [found.straight, found.fitted]
     blocks: list[Block] = [
@@ -23,7 +23,7 @@ def view(report: Report, found: PathMeasurements) -> View:
 
 
 def _lines(found: PathMeasurements) -> list[str]:
-    """What it is, in words."""
+    """A fitted path in words."""
     bends = "one bend" if found.bends == 1 else f"{found.bends} bends"
     lines = [
         f"straight: {found.straight.verdict}",

@@ -9,7 +9,7 @@ from mergekit_geo.views.block import Items, Table, View
 
 
 def view(report: Report, found: PlanMeasurements) -> View:
-    """Coefficients by layer, models that would be trained first, what would be read and written."""
+    """View of a plan: coefficients by layer, models to train first, what is read and written."""
     names = [model.name for model in report.models]
     rows = Table(["layer", "tensors", *names], [_row(found, row) for row in found.rows])
     head = ["trained first", "from", "on", "seed", "rho", "examples", "steps", "disk", ""]

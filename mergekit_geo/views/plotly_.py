@@ -32,7 +32,7 @@ NEAR = 0.15
 
 
 def figures(picture: chart.Picture) -> list[Json]:
-    """One, or one for each surface."""
+    """Figures of a picture: one, or one for each surface."""
     match picture:
         case chart.Curves():
             return [_curves(picture)]
@@ -178,7 +178,7 @@ def _relief(surface: chart.Surface, picture: chart.Relief) -> Json:
 
 
 def _pin(number: int, surface: chart.Surface, picture: chart.Relief) -> list[Json]:
-    """Its name above the surface: beside its mark it would be hidden behind that."""
+    """A mark's pin, with the name above the surface, which would hide it elsewhere."""
     low, high, _ = _range(picture)
     mark = surface.marks[number]
     beside = sum(_are_near(mark, other, surface) for other in surface.marks[:number])

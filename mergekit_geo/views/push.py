@@ -9,7 +9,7 @@ from mergekit_geo.views.block import Code, Paragraph, View
 
 
 def view(report: Report, found: PushMeasurements) -> View:
-    """Where it is, and that it is there as it is on the disk."""
+    """View of a push: where the output is, and that it is there as it is on the disk."""
     size = in_gigabytes(found.size)
     there = f"{found.files} files, {size}, are there as they are on the disk (sizes and hashes)"
     place = f"pushed to {found.url} (commit {found.commit})"

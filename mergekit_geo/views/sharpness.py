@@ -21,7 +21,7 @@ ROUGH = 0.01
 
 
 def view(report: Report, found: SharpnessMeasurements) -> View:
-    """Every model, on the same examples."""
+    """View of a sharpness measurement: every model, on the same examples."""
     headline = [
         f"{entry.model}: λ_max {LAMBDA_MAX.text(entry)}; {entry.stationarity.sentence}."
         for entry in found.sharpness
@@ -57,7 +57,7 @@ def sharpness_table(entries: Sequence[SharpnessEntry]) -> Table:
 
 
 def describe_sharpness(first: SharpnessEntry, unit: str) -> str:
-    """How it was measured; the models share sample and settings."""
+    """How sharpness was measured; the models share sample and settings."""
     slope = first.slope
     count = "" if unit == "example" else f"{slope.tokens} {unit}s, "
     text = (
@@ -101,7 +101,7 @@ def bars(entries: Sequence[SharpnessEntry]) -> Bars:
 
 
 def _panel(entries: Sequence[SharpnessEntry], measure: Measure) -> Panel | None:
-    """None where some model lacks the measure."""
+    """Bars of one measure; None where some model lacks it."""
     values = [value for entry in entries if (value := measure.value(entry)) is not None]
     errors = [error for entry in entries if (error := measure.error(entry)) is not None]
     if len(values) < len(entries):
