@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.files.replacement import replacing
 from mergekit_geo.outputs.writer import output_errors, save_tensors
 from mergekit_geo.processes import is_main_process
 
@@ -50,9 +51,8 @@ class FitState:
         }
         with output_errors(self.folder.absolute().parent, sum(t.nbytes for t in tensors.values())):
             self.folder.mkdir(parents=True, exist_ok=True)
-            fresh = self.folder / f"{STATE}.new"
-            save_tensors({name: t.clone() for name, t in tensors.items()}, fresh, metadata)
-            fresh.replace(self.folder / STATE)
+            with replacing(self.folder / STATE) as fresh:
+                save_tensors({name: t.clone() for name, t in tensors.items()}, fresh, metadata)
 
     def notes(self) -> dict[str, Any] | None:
         """What was kept beside the tensors; None where there is nothing, or another fit's."""

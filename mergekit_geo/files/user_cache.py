@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from mergekit_geo.files.replacement import replacing
+
 Warn = Callable[[str], None]
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -86,7 +88,9 @@ class CacheFolder:
         """Write a file atomically, without the checksum at its end that `read` verifies."""
         try:
             self._make()
-            _replace(self.folder / name, fill)
+            path = self.folder / name
+            with replacing(path, fsync=False) as fresh, fresh.open("w+b") as file:  # it is sealed
+                fill(file)
         except OSError as error:
             self._tell(f"cannot be used ({_reason(error)}): nothing is kept for a later run")
             return False
@@ -134,18 +138,6 @@ def _require_private(path: Path, right_kind: bool) -> None:
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
-
-
-def _replace(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file, readable by the user alone, that appears whole or not at all."""
-    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            fill(file)
-        Path(fresh).replace(path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
 
 
 def _seal(content: bytes) -> bytes:

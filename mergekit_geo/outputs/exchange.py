@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from mergekit_geo.errors import OutputError
+from mergekit_geo.files.replacement import flush
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -57,12 +58,3 @@ def flush_tree(folder: Path) -> None:
     """Return when a folder and all that is in it are on the disk."""
     for path in [*folder.rglob("*"), folder]:
         flush(path)
-
-
-def flush(path: Path) -> None:
-    """Return when a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

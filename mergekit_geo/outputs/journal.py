@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mergekit_geo.files.replacement import replacing
 from mergekit_geo.files.sound_json import parse_json
 
 FILE = "journal.jsonl"
@@ -25,6 +26,7 @@ class Journal:
         folder: The folder.
         identity: A JSON value that names the work.
         resume: Take up what an earlier run of the same work has done.
+        fsync: Flush to the disk what is known at the beginning.
 
     Attributes:
         finished: Records of tensors that an earlier run of the same work has finished.
@@ -32,7 +34,9 @@ class Journal:
         is_other: Whether the folder held a journal that is not taken up, and forgotten.
     """
 
-    def __init__(self, folder: Path, identity: object, *, resume: bool = True) -> None:
+    def __init__(
+        self, folder: Path, identity: object, *, resume: bool = True, fsync: bool = False
+    ) -> None:
         self.path = folder / FILE
         lines = _whole_lines(self.path)
         named = json.loads(json.dumps(identity))
@@ -41,7 +45,7 @@ class Journal:
         self.finished: dict[str, Any] = (
             {line["tensor"]: line["record"] for line in lines[1:]} if same else {}
         )
-        self._rewrite([{"work": named}, *lines[1:]] if same else [{"work": named}])
+        self._rewrite([{"work": named}, *lines[1:]] if same else [{"work": named}], fsync=fsync)
         self._file = self.path.open("a", encoding="utf-8")
 
     def add(self, tensor: str, record: object) -> None:
@@ -66,10 +70,9 @@ class Journal:
         """Stop writing; what is written stays for the next run."""
         self._file.close()
 
-    def _rewrite(self, lines: list[Any]) -> None:
-        fresh = self.path.with_name(FRESH)
-        fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-        fresh.replace(self.path)
+    def _rewrite(self, lines: list[Any], *, fsync: bool) -> None:
+        with replacing(self.path, FRESH, fsync=fsync) as fresh:
+            fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
 
 
 def work_in(path: Path) -> list[Any] | None:

@@ -17,8 +17,9 @@ from typing import Any, Self
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.errors import OutputError
+from mergekit_geo.files.replacement import flush
 from mergekit_geo.outputs.config import OutputConfig
-from mergekit_geo.outputs.exchange import boot, exchange, flush, flush_tree, lock
+from mergekit_geo.outputs.exchange import boot, exchange, flush_tree, lock
 from mergekit_geo.outputs.journal import FILE, Journal, work_in
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.place import check_output, claim_of, is_vacant, partial_of, resolved
@@ -198,7 +199,7 @@ class Output:
             if then is not None and holds_work(self.folder, self.kind):
                 check(then[0])
             work = [identity, None if self.fsync else boot(), self.kind.name]
-            self.journal = Journal(self.folder, work, resume=resume)
+            self.journal = Journal(self.folder, work, resume=resume, fsync=self.fsync)
             self._has_begun = True
             claim_of(self.place).unlink(missing_ok=True)  # the journal tells from now on
             self.restarted, self.finished = self.journal.is_other, self.journal.finished
