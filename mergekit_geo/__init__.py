@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.check import check as check
     from mergekit_geo.commands.finetune import finetune as finetune
     from mergekit_geo.commands.landscape import landscape as landscape
+    from mergekit_geo.commands.merge import merge as merge
     from mergekit_geo.commands.path import fit_path as fit_path
     from mergekit_geo.commands.point import point as point
     from mergekit_geo.commands.push import push as push
@@ -64,6 +65,7 @@ _HOMES = {
     "finetune": "commands.finetune",
     "fit_path": "commands.path",
     "landscape": "commands.landscape",
+    "merge": "commands.merge",
     "point": "commands.point",
     "push": "commands.push",
     "read_report": "records.reading",

@@ -12,8 +12,8 @@ EXPORTED = [
     "Compute", "CurveFitConfig", "EvalData", "FunctionObjective", "GeoError", "LandscapeConfig",
     "OutputConfig", "Result", "Sam", "SamArguments", "SamMixin", "SamSummary", "SamTrainer",
     "SelectionConfig", "SharpnessRadii", "SoupCallback", "TrainingConfig", "barrier", "check",
-    "finetune", "fit_path", "landscape", "point", "push", "read_report", "run", "sharpness",
-    "slerp", "soup",
+    "finetune", "fit_path", "landscape", "merge", "point", "push", "read_report", "run",
+    "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperOption
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+
+class Commands(TyperGroup):
+    """The commands; a merge method that is taken for one is told how it is reached."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As usual, with a hint where a method is named."""
+        with _hint_at_methods(args[:1]):
+            return super().resolve_command(ctx, args)
 
 
 class Command(TyperCommand):
@@ -22,7 +32,24 @@ class Command(TyperCommand):
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         if not any(parameter.is_eager for parameter in order):  # such as --help
             _refuse_repeated(ctx, Counter(order))
-        return super().parse_args(ctx, args)
+        with _hint_at_methods(list(args)):  # the parser empties its list
+            return super().parse_args(ctx, args)
+
+
+@contextmanager
+def _hint_at_methods(words: Sequence[str]) -> Iterator[None]:
+    """Say, of an invalid word that is a merge method, which command takes it."""
+    try:
+        yield
+    except Exception as error:
+        from mergekit_geo.merging.method_help import merge_command
+
+        message = getattr(error, "message", "")
+        named = [word.removeprefix("--method=") for word in words]
+        hints = [merge_command(name) for name in named if f"'{name}'" in message]
+        if any(hints):
+            error.message = f"{message} It is a merge method: {max(hints)}"  # type: ignore[attr-defined]
+        raise
 
 
 def _refuse_repeated(ctx: typer.Context, times: Mapping[Any, int]) -> None:

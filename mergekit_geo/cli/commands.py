@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from mergekit_geo.cli.command import Command
+from mergekit_geo.cli.command import Command, Commands
 from mergekit_geo.cli.options import Talk
 from mergekit_geo.cli.parsing import asked_of, typer_command
 from mergekit_geo.cli.processes import relaunch
@@ -18,6 +18,7 @@ from mergekit_geo.specs.spec import Spec
 from mergekit_geo.specs.table import COMMANDS, work_of
 
 app = typer.Typer(
+    cls=Commands,
     name="geo-merge",
     help="Merge neural-network checkpoints with evidence.",
     no_args_is_help=True,

@@ -36,7 +36,7 @@ def typer_command(spec: type[Spec], act: Callable[[dict[str, Any]], None]) -> Ca
     parameters = [context, *map(parameter, options_of(spec))]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
-    run.__doc__ = spec.summary
+    run.__doc__ = spec.help()
     return run
 
 

@@ -39,7 +39,7 @@ def command(
 
         @wraps(work)
         def call(*args: Given.args, **kwargs: Given.kwargs) -> Found:
-            return of(spec(*args, **kwargs))
+            return of(spec.called(*args, **kwargs))  # type: ignore[attr-defined]
 
         assert isinstance(spec, type)
         call.__signature__ = _signature(spec, work)  # type: ignore[attr-defined]

@@ -62,7 +62,8 @@ def _words(found: Declared, value: Any) -> Iterator[str]:
     elif found.kind == "texts":
         yield from (f"{flag}={one}" for one in value)
     elif found.kind == "numbers":
-        yield f"{flag}={','.join(map(repr, value))}"
+        values = value if isinstance(value, list | tuple) else [value]
+        yield f"{flag}={','.join(map(repr, values))}"
     elif found.kind == "pair":
         yield from (flag, *map(repr, value))
     elif found.option.short:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, Self
 
 from mergekit_geo.errors import ArgumentError
@@ -143,7 +144,8 @@ class Declared:
             >>> [found.name for found in own_options(Compute)][:2]
             ['device', 'compute_dtype']
         """
-        return self.option.flag.lstrip("-").replace("-", "_") or self.path[-1]
+        found = self.option.flag.lstrip("-").replace("-", "_") or self.path[-1]
+        return found + "_" * iskeyword(found)
 
     @property
     def on_command_line(self) -> bool:

@@ -72,6 +72,16 @@ class Spec:
     def __post_init__(self) -> None:
         check(self)
 
+    @classmethod
+    def called(cls, *args: Any, **kwargs: Any) -> Self:
+        """The options of a call in Python."""
+        return cls(*args, **kwargs)
+
+    @classmethod
+    def help(cls) -> str:
+        """What `--help` says of the command."""
+        return cls.summary
+
     @property
     def told(self) -> Progress:
         """Who is told what is going on."""

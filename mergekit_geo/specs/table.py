@@ -12,6 +12,7 @@ from mergekit_geo.specs.measures import (
     PathSpec,
     SharpnessSpec,
 )
+from mergekit_geo.specs.merge import MergeSpec
 from mergekit_geo.specs.merges import PointSpec, RunSpec, SlerpSpec, SoupSpec
 from mergekit_geo.specs.spec import Spec
 from mergekit_geo.specs.training import FinetuneSpec, PushSpec
@@ -19,6 +20,7 @@ from mergekit_geo.specs.training import FinetuneSpec, PushSpec
 COMMANDS: tuple[type[Spec], ...] = (
     SoupSpec,
     SlerpSpec,
+    MergeSpec,
     BarrierSpec,
     PathSpec,
     PointSpec,

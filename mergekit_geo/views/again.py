@@ -11,7 +11,7 @@ from mergekit_geo.records.report import Report
 AGAIN = "-again"
 """What is made again lies beside the output, under its name with this."""
 
-DATA = ("--data=", "--train-data=")
+DATA = ("--data=", "--train-data=", "--base=", "--along=")
 
 
 def command_again(report: Report) -> str:

@@ -1,0 +1,59 @@
+"""`geo.merge`: a merge by any method of the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.commands._merge import merge as merged
+from mergekit_geo.commands._run import command
+from mergekit_geo.commands.request import Request
+from mergekit_geo.commands.result import Result
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.merging.methods import anchors_of, rule_of
+from mergekit_geo.specs.merge import MergeSpec
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+
+
+@command(MergeSpec)
+def merge(asked: MergeSpec) -> Result:
+    """Merge models by a method of the table, and measure parents and output on the same text.
+
+    Parameters of the method, such as `weights`, `density` and `lambda_`, are keywords, too: one
+    value for all models, or one a model, the base left out.
+
+    Raises:
+        ArgumentError: No such method, or a parameter that it does not take.
+        GeoError: With the reason and the remedy; nothing is half-written.
+
+    Example:
+        >>> import torch
+        >>> base = {"w": torch.tensor([0.0, 0.0])}
+        >>> a, b = {"w": torch.tensor([2.0, 0.0])}, {"w": torch.tensor([0.0, 4.0])}
+        >>> merge([a, b], method="task_arithmetic", base=base, lambda_=0.5, data=None).state["w"]
+        tensor([1., 2.])
+    """
+    models, base = _with_base(asked)
+    count = len(models)
+    seed = asked.data.seed if isinstance(asked.data, EvalData) else 0
+    rule = rule_of(asked.method, count, base, seed=seed, **asked.given_parameters)
+    checkpoints = open_checkpoints([models[i] for i in anchors_of(count, base)])
+    settings = {"method": asked.method, "base": None if base is None else checkpoints[0].name}
+    request = Request(asked, rule, {**settings, **asked.given_parameters})
+    return merged(checkpoints, request, asked.target, asked.told)
+
+
+def _with_base(asked: MergeSpec) -> tuple[list[Model], int | None]:
+    """The models, the base among them, and which it is."""
+    models: list[Any] = list(asked.models)
+    if not models:
+        raise ArgumentError("no models to merge", remedy="name at least one")
+    if asked.base is None:
+        return models, None
+    for position, model in enumerate(models):
+        if model is asked.base or (isinstance(model, str) and str(asked.base) == model):
+            return models, position
+    return [asked.base, *models], 0

@@ -1,0 +1,97 @@
+"""A merge by any method of the table; its options are the methods' parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, fields, make_dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from mergekit_geo.config.option import group, option
+from mergekit_geo.merging.method_help import listing, option_help, options
+from mergekit_geo.merging.methods import METHODS
+from mergekit_geo.merging.parameter import Parameter
+from mergekit_geo.specs.spec import Writing, models, out
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+
+PANEL = "Parameters of methods"
+
+
+def _field(parameter: Parameter) -> tuple[str, str, Any]:
+    """A parameter as a field: None where it is not given."""
+    kind = "bool | None" if parameter.is_switch else "Sequence[float] | None"
+    return (
+        parameter.keyword,
+        kind,
+        option(None, option_help(parameter), parameter.flag, panel=PANEL),
+    )
+
+
+MethodParameters = make_dataclass(
+    "MethodParameters", [_field(each) for each in options().values()], frozen=True
+)
+"""What methods take, by keyword; None where it is not given."""
+
+
+@dataclass(frozen=True)
+class MergeSpec(Writing):
+    """A merge by one method of the table."""
+
+    command: ClassVar[str] = "merge"
+    summary: ClassVar[str] = "Merge models by any method: TIES, DARE, SLERP, Model Stock, ..."
+    work: ClassVar[str] = "mergekit_geo.commands.merge:merge"
+
+    models: Sequence[Model] = models()
+    out: str | Path | None = out("Folder to write.", required=True)
+    _: KW_ONLY
+    method: str = option(
+        "linear",
+        "How the models are merged.",
+        choices=tuple(name for name, each in METHODS.items() if not each.by_loss),
+    )
+    base: Model | None = option(None, "Where task vectors start; it may be among the models.")
+    parameters: Any = group(MethodParameters, inline=True)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, models: Sequence[Model], out: str | Path | None = None, *, method: str = "linear",
+            base: Model | None = None, **settings: Any,
+        ) -> None: ...  # fmt: skip
+
+    @classmethod
+    def called(cls, *args: Any, **kwargs: Any) -> Self:
+        """The options of a call, in which parameters of the method are keywords like all others."""
+        own = {one.name for one in fields(MethodParameters)}
+        given = {name: value for name, value in kwargs.items() if name in own}
+        others = {name: value for name, value in kwargs.items() if name not in own}
+        return cls(*args, **others, parameters=MethodParameters(**given))
+
+    @classmethod
+    def help(cls) -> str:
+        """The summary, and every method with its formula and source."""
+        lines = [
+            f"{name}: {formula} ({source})" if source else f"{name}: {formula}"
+            for name, formula, source, _ in listing()
+            if not METHODS[name].by_loss
+        ]
+        return "\n\n".join([cls.summary, *lines])
+
+    def naming(self, names: Sequence[str]) -> Self:
+        """The same of models by these names, the base first where there is one."""
+        if self.base is None:
+            return replace(self, models=tuple(names))
+        return replace(self, base=names[0], models=tuple(names[1:]))
+
+    @property
+    def given_parameters(self) -> dict[str, Any]:
+        """Parameters that were given, by keyword."""
+        found = {one.name: getattr(self.parameters, one.name) for one in fields(MethodParameters)}
+        return {name: _plain(value) for name, value in found.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """A number alone, where there is one: it holds for all models."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
