@@ -18,7 +18,7 @@ from mergekit_geo.views.levels import heights, labels_of, levels_of, raised
 
 Json = dict[str, Any]
 
-INK, PAPER = "#1b1b1b", "#ffffff"
+INK, MUTED, PAPER = "#1b1b1b", "#8a8a8a", "#ffffff"
 ROW, HEAD = 22, 90
 """Pixels of a row of a matrix, and of what is around the rows."""
 FEW, TALL = 12, 40
@@ -189,7 +189,7 @@ def _pin(number: int, surface: chart.Surface, picture: chart.Relief) -> list[Jso
             "type": "scatter3d", "x": [mark.x] * 2, "y": [mark.y] * 2, "z": [foot, top],
             "mode": "lines+text", "hoverinfo": "skip", "text": ["", escape(mark.label)],
             "textposition": "top center", "textfont": {"size": 13},
-            "line": {"color": INK, "width": 3, "dash": "solid" if mark.on else "dash"},
+            "line": {"color": MUTED, "width": 3, "dash": "solid" if mark.on else "dash"},
         },
         {
             "type": "scatter3d", "x": [mark.x], "y": [mark.y], "z": [foot], "mode": "markers",
