@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 Found = TypeVar("Found")
 
 MINUTES = 10.0
@@ -104,11 +104,11 @@ def clock_of(minutes: float) -> Clock:
     return _CURRENT.get() or Clock(minutes)
 
 
-def on_one_clock(command: Callable[Given, Found]) -> Callable[Given, Found]:
+def on_one_clock(command: Callable[Arguments, Found]) -> Callable[Arguments, Found]:
     """Decorate a command so that all its parts share the budget of its `compute`."""
 
     @wraps(command)
-    def timed(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+    def timed(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
         with one_clock(getattr(kwargs.get("compute"), "budget", MINUTES)):
             return command(*args, **kwargs)
 

@@ -28,7 +28,7 @@ from mergekit_geo.errors import IncompatibleError
 Names = dict[str, str]
 """Canonical name to stored name."""
 
-Parent = tuple[Checkpoint, Schema, Names]
+NamedParent = tuple[Checkpoint, Schema, Names]
 MANY = 2
 PAIR = ("LABEL_0", "LABEL_1")
 """Labels that a configuration need not state."""
@@ -252,7 +252,7 @@ def _resolve_ties(
             found.warnings += differing_setting(TIE, checkpoints[0], other)
 
 
-def _untie(target: str, untied: Checkpoint, every: Sequence[Parent], found: Preflight) -> None:
+def _untie(target: str, untied: Checkpoint, every: Sequence[NamedParent], found: Preflight) -> None:
     """Untie the others where one checkpoint has its own head: theirs are their embeddings."""
     for checkpoint, schema, own in every:
         source = schema.ties.get(target)

@@ -318,9 +318,9 @@ def _no_cache(name: str, repo: str, _: str | None, error: Exception) -> GeoError
     )
 
 
-_Translate = Callable[[str, str, str | None, Exception], GeoError]
+_HubTranslate = Callable[[str, str, str | None, Exception], GeoError]
 
-_TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Translate], ...] = (
+_TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _HubTranslate], ...] = (
     (GatedRepoError, _gated),
     (RepositoryNotFoundError, _no_repository),
     (RevisionNotFoundError, _no_revision),

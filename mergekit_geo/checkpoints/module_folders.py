@@ -16,7 +16,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass(frozen=True)
-class Module:
+class ModuleFolder:
     """A module of a sentence-transformers model.
 
     Attributes:
@@ -57,7 +57,7 @@ class Module:
         return tuple(p for p in self.files if not p.name.endswith((SAFE, SHARDS, *PICKLES)))
 
 
-def read_modules(folder: Path) -> tuple[Module, ...]:
+def read_modules(folder: Path) -> tuple[ModuleFolder, ...]:
     """The modules of a model; none where it has no `modules.json`.
 
     Raises:
@@ -74,7 +74,7 @@ def read_modules(folder: Path) -> tuple[Module, ...]:
     except (ValueError, LookupError, TypeError, OSError) as error:
         raise FormatError(f"not a sound {MODULES}: {error}", where=str(path)) from error
     return tuple(
-        Module(index, kind, _inside(place, path), _files(path.parent, place))
+        ModuleFolder(index, kind, _inside(place, path), _files(path.parent, place))
         for index, (kind, place) in enumerate(found)
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.header import read_header
-from mergekit_geo.checkpoints.module_folders import MODULES, Module, read_modules
+from mergekit_geo.checkpoints.module_folders import MODULES, ModuleFolder, read_modules
 from mergekit_geo.errors import CheckpointError
 from mergekit_geo.files.sound_json import brief, read_json
 
@@ -83,7 +83,7 @@ class Parent:
     folder: Path | None
 
     @property
-    def modules(self) -> tuple[Module, ...]:
+    def modules(self) -> tuple[ModuleFolder, ...]:
         """The modules in their order; empty for a plain model."""
         return read_modules(self.folder) if self.folder else ()
 
@@ -144,12 +144,12 @@ def _compare(donor: Parent, other: Parent, found: Preflight) -> None:
     found.problems += _differing_weights(donor, other)
 
 
-def _row(modules: Sequence[Module]) -> str:
+def _row(modules: Sequence[ModuleFolder]) -> str:
     """The kinds of modules in a row, such as `Transformer, Pooling, Dense`."""
     return ", ".join(module.kind for module in modules)
 
 
-def _differing_settings(module: Module, donor: Parent, other: Parent) -> Iterator[str]:
+def _differing_settings(module: ModuleFolder, donor: Parent, other: Parent) -> Iterator[str]:
     """Settings of a module that are not the same in both, by key, with both values."""
     assert donor.folder is not None
     assert other.folder is not None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.adapter.files import Adapter, AdapterFolder, is_adapter
-from mergekit_geo.checkpoints.adapter.names import Base
+from mergekit_geo.checkpoints.adapter.names import AdapterBase
 from mergekit_geo.checkpoints.checkpoint import (
     OTHER_FORMATS,
     Checkpoint,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 PAIR = 2
-Bases = dict[str, Base]
+Bases = dict[str, AdapterBase]
 """Bases that are open, by what they are called: adapters of one share it."""
 
 
@@ -143,7 +143,7 @@ def _open_reference(text: str, bases: Bases) -> Checkpoint:
     return AdapterCheckpoint(text, _stated_base(found, bases), found)
 
 
-def _stated_base(adapter: Adapter, bases: Bases) -> Base:
+def _stated_base(adapter: Adapter, bases: Bases) -> AdapterBase:
     """The base that an adapter's configuration names."""
     stated = adapter.settings
     remedy = f"name the base yourself: BASE+{adapter.name}"
@@ -170,7 +170,7 @@ def _stated_folder(adapter: Adapter) -> str | None:
     return str(beside) if adapter.revision is None and local_path(beside).is_dir() else None
 
 
-def _base(text: str, bases: Bases) -> Base:
+def _base(text: str, bases: Bases) -> AdapterBase:
     if text not in bases:
         found = _open_part(text)
         if not isinstance(found, Checkpoint):
@@ -179,7 +179,7 @@ def _base(text: str, bases: Bases) -> Base:
                 where=text,
                 remedy=f"merge it first: geo-merge soup {text} -o DIR; then name DIR as the base",
             )
-        bases[text] = Base(found)
+        bases[text] = AdapterBase(found)
     return bases[text]
 
 

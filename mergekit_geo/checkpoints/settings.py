@@ -21,7 +21,7 @@ SILENT = frozenset(
 ROPE, ROPES = "rope_parameters", ("rope_theta", "rope_scaling", "rope_parameters")
 """Keys of rotary embeddings, since transformers 5 and before."""
 
-Pair = tuple[Any, Any]
+SettingPair = tuple[Any, Any]
 
 
 def differing_settings(donor: Checkpoint, other: Checkpoint) -> list[str]:
@@ -46,7 +46,7 @@ def differing_setting(key: str, donor: Checkpoint, other: Checkpoint) -> list[st
     return [_told(key, (configs[0][key], configs[1][key]), donor, other)]
 
 
-def _stated(mine: Config, theirs: Config, above: str = "") -> Iterator[tuple[str, Pair]]:
+def _stated(mine: Config, theirs: Config, above: str = "") -> Iterator[tuple[str, SettingPair]]:
     """Both values of each setting by its path; `...` where it is not stated."""
     for key in (mine.keys() | theirs.keys()) - SILENT:
         pair = mine.get(key, ...), theirs.get(key, ...)
@@ -56,7 +56,7 @@ def _stated(mine: Config, theirs: Config, above: str = "") -> Iterator[tuple[str
             yield f"{above}{key}", pair
 
 
-def _loaded(keys: list[str], mine: Config, theirs: Config) -> dict[str, Pair]:
+def _loaded(keys: list[str], mine: Config, theirs: Config) -> dict[str, SettingPair]:
     """Both values of settings as transformers reads them; those that it does not know are not."""
     if not all("model_type" in config for config in (mine, theirs)):
         return {}
@@ -82,7 +82,7 @@ def _at(config: Config, key: str) -> Any:
     return found
 
 
-def _told(key: str, pair: Pair, donor: Checkpoint, other: Checkpoint) -> str:
+def _told(key: str, pair: SettingPair, donor: Checkpoint, other: Checkpoint) -> str:
     mine, theirs = (repr(v) if isinstance(v, str | int | float) else brief(v) for v in pair)
     return (
         f"config.json: {key} is {mine} in {donor.name} and {theirs} in {other.name}; "

@@ -12,7 +12,7 @@ from mergekit_geo.clock import MINUTES, one_clock
 from mergekit_geo.config.option import GROUP, own_options
 from mergekit_geo.specs.spec import Spec
 
-Given = ParamSpec("Given")
+Arguments = ParamSpec("Arguments")
 Asked = TypeVar("Asked", bound=Spec)
 Found = TypeVar("Found")
 
@@ -21,8 +21,8 @@ INNER = {"given"}
 
 
 def command(
-    spec: Callable[Given, Asked],
-) -> Callable[[Callable[[Asked], Found]], Callable[Given, Found]]:
+    spec: Callable[Arguments, Asked],
+) -> Callable[[Callable[[Asked], Found]], Callable[Arguments, Found]]:
     """Make a public function of one that takes a command's options as a value.
 
     Its parameters are those of the options' dataclass, for type checkers, too; with `of` it takes
@@ -32,13 +32,13 @@ def command(
         spec: The dataclass.
     """
 
-    def decorate(work: Callable[[Asked], Found]) -> Callable[Given, Found]:
+    def decorate(work: Callable[[Asked], Found]) -> Callable[Arguments, Found]:
         def of(asked: Asked) -> Found:
             with one_clock(getattr(getattr(asked, "compute", None), "budget", MINUTES)):
                 return work(asked)
 
         @wraps(work)
-        def call(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
             return of(spec.called(*args, **kwargs))  # type: ignore[attr-defined]
 
         assert isinstance(spec, type)

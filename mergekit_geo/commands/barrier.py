@@ -24,7 +24,7 @@ from mergekit_geo.connectivity.pairs import (
     measure_pairs,
     threshold_of,
 )
-from mergekit_geo.connectivity.path_folder import named_route
+from mergekit_geo.connectivity.path_folder import named_path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.evaluation.study import Ground, make_ground, require_measurable
@@ -37,7 +37,7 @@ from mergekit_geo.specs.measures import BarrierSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.connectivity.paths import ModelPath
     from mergekit_geo.evaluation.evaluation import Sample
     from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.tasks.losses import Losses
@@ -68,7 +68,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Result:
     along = list(dict.fromkeys(asked.along))
     began = time.time()
     fit = fitting_to(models, train_data, data, compute, told)
-    routes = _distinct(along, [named_route(name, models, fit) for name in along])
+    routes = _distinct(along, [named_path(name, models, fit) for name in along])
     checkpoints = open_checkpoints(models)
     output.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
@@ -103,7 +103,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Result:
 
 
 def _measure(
-    ground: Ground, seed: int, along: Sequence[Route], points: int, sample: Sample | None
+    ground: Ground, seed: int, along: Sequence[ModelPath], points: int, sample: Sample | None
 ) -> BarrierMeasurements:
     walk = ground.walk
     models = [walk.at_model(i) for i in range(len(walk.anchors))]
@@ -138,7 +138,7 @@ def _check(models: Sequence[Model], points: int) -> None:
     check_count("points", points)
 
 
-def _distinct(along: Sequence[str], routes: Sequence[Route]) -> list[Route]:
+def _distinct(along: Sequence[str], routes: Sequence[ModelPath]) -> list[ModelPath]:
     """Name paths so that two of one kind can be told apart."""
     kinds = Counter(route.name for route in routes)
     return [

@@ -26,8 +26,8 @@ from mergekit_geo.progress import Heartbeat, Progress
 from mergekit_geo.selection.config import PAIR, SelectionConfig
 from mergekit_geo.specs.merges import SoupSpec
 from mergekit_geo.specs.spec import command_line
-from mergekit_geo.training.member_store import KeptMembers, Member
-from mergekit_geo.training.retention import Keeping, Scores
+from mergekit_geo.training.member_store import MemberStore, StoredMember
+from mergekit_geo.training.retention import Retention, Scores
 
 if TYPE_CHECKING:
     from mergekit_geo.commands.result import Result
@@ -91,12 +91,12 @@ class SoupCallback(TrainerCallback):
         progress: Progress | None = None,
     ) -> None:
         self.out = Path(out)
-        self.keeping = Keeping(keep, which, every)
+        self.keeping = Retention(keep, which, every)
         self.choosing = SelectionConfig(method=method) if isinstance(method, str) else method
         self.output, self.data, self.train_data = output, data, train_data
         self.compute, self.sharpness, self.progress = compute, sharpness, progress or logged()
         self.folder = Path(members) if members is not None else _beside(self.out)
-        self._kept = KeptMembers(self.folder, keep, which, fsync=output.fsync)
+        self._kept = MemberStore(self.folder, keep, which, fsync=output.fsync)
         self._result: Result | None = None
         self._problem: GeoError | None = None
         self._scores = Scores("")
@@ -104,7 +104,7 @@ class SoupCallback(TrainerCallback):
         self._check()
 
     @property
-    def members(self) -> tuple[Member, ...]:
+    def members(self) -> tuple[StoredMember, ...]:
         """The members that are kept, by step."""
         return tuple(self._kept.all())
 
@@ -292,7 +292,7 @@ def _beside(out: Path) -> Path:
     return out.with_name(f"{out.name}-members")
 
 
-def _too_few(kept: KeptMembers, count: int) -> str:
+def _too_few(kept: MemberStore, count: int) -> str:
     """The message for too few members to average."""
     if count:
         return (

@@ -18,7 +18,7 @@ from mergekit_geo.selection.config import evaluations
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.losses import Data
-    from mergekit_geo.selection.along import RouteTo
+    from mergekit_geo.selection.along import PathTo
     from mergekit_geo.selection.config import SelectionConfig
 
 
@@ -73,14 +73,14 @@ def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
     """The point of a merge that nothing is chosen for by loss."""
     if request.route is None:
         return Chosen(request.rule, request.rules)
-    from mergekit_geo.selection.legs import Leg
-    from mergekit_geo.selection.picking import Picked, unchosen
+    from mergekit_geo.selection.legs import Segment
+    from mergekit_geo.selection.picking import SelectedPoint, point_without_losses
 
-    leg = Leg.between(request.route, [anchor.name for anchor in anchors])
+    leg = Segment.between(request.route, [anchor.name for anchor in anchors])
     taken = (
-        unchosen(request.choosing, leg)
+        point_without_losses(request.choosing, leg)
         if request.t is None
-        else Picked(leg, leg.at(request.t), request.t)
+        else SelectedPoint(leg, leg.at(request.t), request.t)
     )
     return Chosen(request.rule, bends=request.route.bends, legs=(taken,))
 
@@ -91,7 +91,7 @@ def _route_to(
     ground: Ground,
     seed: int,
     progress: Progress,
-) -> RouteTo:
+) -> PathTo:
     """The one path between two models, or each that a further model joins along."""
     from mergekit_geo.selection.routes import routes
 

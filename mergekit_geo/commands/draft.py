@@ -25,7 +25,7 @@ from mergekit_geo.progress import Progress
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import NotMeasured, Report
-from mergekit_geo.selection.baseline import Control
+from mergekit_geo.selection.baseline import MatchedComputeBaseline
 from mergekit_geo.selection.choose import Chosen
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import command_line
@@ -112,11 +112,11 @@ class Draft:
             )
         return Evidence(losses, sharpness)
 
-    def _control(self, progress: Progress) -> Control:
+    def _control(self, progress: Progress) -> MatchedComputeBaseline:
         request = self.request
         seed = request.data.seed if isinstance(request.data, EvalData) else 0
         wanted = request.choosing.control if request.command in CHOOSERS else False
-        return Control(wanted, request.compute, seed, progress)
+        return MatchedComputeBaseline(wanted, request.compute, seed, progress)
 
     def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
         """Put the report together."""

@@ -13,7 +13,7 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.failures import failure
-from mergekit_geo.evaluation.losses import OUTPUT, LossPlan, LossReport, Role, report_losses
+from mergekit_geo.evaluation.losses import OUTPUT, LossPlan, LossReport, LossRole, report_losses
 from mergekit_geo.evaluation.study import Ground, make_ground
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.progress import Progress
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.evaluation.split import Split
     from mergekit_geo.records.barrier import BarrierEntry
-    from mergekit_geo.selection.baseline import Control
-    from mergekit_geo.selection.picking import Picked
+    from mergekit_geo.selection.baseline import MatchedComputeBaseline
+    from mergekit_geo.selection.picking import SelectedPoint
     from mergekit_geo.tasks.losses import Losses
 
     Output = Path | tuple[Config, dict[str, Tensor]]
-    Measured = list[tuple[str, Role, Losses]]
+    Measured = list[tuple[str, LossRole, Losses]]
 
 MOST_PARENTS = 4
 """Most parents of a merge for which barriers between them are measured."""
@@ -57,7 +57,7 @@ def evidence(
     chosen: Chosen,
     ground: Ground | None,
     progress: Progress,
-    control: Control,
+    control: MatchedComputeBaseline,
 ) -> LossReport:
     """Measure parents, output and barriers on the same examples.
 
@@ -147,7 +147,7 @@ def _measured(
     compute: Compute,
     chosen: Chosen,
     ground: Ground,
-    control: Control,
+    control: MatchedComputeBaseline,
 ) -> LossReport:
     models: Measured = [
         (anchor.name, "parent", ground.walk.at_model(i)) for i, anchor in enumerate(anchors)
@@ -235,7 +235,7 @@ def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
     return [_leg_entry(ground.walk, halves, leg) for leg in chosen.legs]
 
 
-def _leg_entry(walk: Walk, halves: Split, found: Picked) -> BarrierEntry:
+def _leg_entry(walk: Walk, halves: Split, found: SelectedPoint) -> BarrierEntry:
     """The path that a point was taken of, and the point on it."""
     from mergekit_geo.connectivity.barrier import path_heights
     from mergekit_geo.connectivity.pairs import path_entry

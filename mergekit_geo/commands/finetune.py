@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.draft import Evidence
     from mergekit_geo.curvature.sample import SharpnessReport
     from mergekit_geo.evaluation.losses import LossReport
-    from mergekit_geo.training.job import Trained
+    from mergekit_geo.training.job import TrainedModel
 
 
 @command(FinetuneSpec)
@@ -147,7 +147,7 @@ def needed_bytes(base: Checkpoint) -> int:
 
 
 def _write_weights(
-    tuning: Tuning, trained: Trained, folder: Output, progress: Progress
+    tuning: Tuning, trained: TrainedModel, folder: Output, progress: Progress
 ) -> Checkpoint:
     """Write weights, configuration and tokenizer; returns the checkpoint to be published."""
     from mergekit_geo.merging.disk import write_blend
@@ -172,7 +172,9 @@ def _measure(tuning: Tuning, tuned: Checkpoint, folder: Path, progress: Progress
     return compare(tuning, tuned, folder, progress)
 
 
-def _report(tuning: Tuning, trained: Trained, found: Evidence, out: Path, began: float) -> Report:
+def _report(
+    tuning: Tuning, trained: TrainedModel, found: Evidence, out: Path, began: float
+) -> Report:
     losses, sharpness = found.losses, found.sharpness
     beside = left_out(tuning.base)
     return Report(

@@ -13,7 +13,7 @@ from mergekit_geo.specs.measures import PathSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.connectivity.paths import ModelPath
     from mergekit_geo.evaluation.losses import Data
 
 
@@ -25,12 +25,12 @@ def fitting_to(
     progress: Progress,
     fitting: CurveFitConfig = CurveFitConfig(),
     seed: int = 0,
-) -> Callable[[str], Route] | None:
+) -> Callable[[str], ModelPath] | None:
     """Fits a path of a kind between models; None where there is nothing to fit it to."""
     if train_data is None:
         return None
 
-    def fit(kind: str) -> Route:
+    def fit(kind: str) -> ModelPath:
         from mergekit_geo.commands.path import fitted_route
 
         how = replace(fitting, kind=kind)

@@ -18,7 +18,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
 from mergekit_geo.evaluation.study import make_ground, require_measurable
 from mergekit_geo.landscapes.config import LandscapeConfig
-from mergekit_geo.landscapes.plan import check_request, plan_sheets
+from mergekit_geo.landscapes.plan import check_request, plan_landscape
 from mergekit_geo.outputs.kind import LANDSCAPE
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.landscape import (
@@ -32,7 +32,7 @@ from mergekit_geo.specs.measures import LandscapeSpec
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.points import Walk
-    from mergekit_geo.landscapes.planes import Sheet
+    from mergekit_geo.landscapes.planes import PlaneGrid
     from mergekit_geo.records.losses import LossEntry
     from mergekit_geo.tasks.losses import Losses
 
@@ -69,7 +69,7 @@ def _landscape(asked: LandscapeSpec, output: Output) -> Result:
     plan = plan_losses(checkpoints, data, compute)
     require_measurable(plan)
     anchors = found.fetch()
-    sheets = plan_sheets(anchors, len(several), view, plan, data, compute, told)
+    sheets = plan_landscape(anchors, len(several), view, plan, data, compute, told)
     ground = make_ground(
         anchors, plan, data, train_data, compute, told,
         evaluations=len(anchors) + sheets.points, resumable=True,
@@ -114,7 +114,7 @@ def _losses(walk: Walk, found: Sequence[Losses], spanning: int, plan: LossPlan) 
     ]
 
 
-def _surface(walk: Walk, sheet: Sheet, view: LandscapeConfig) -> SurfaceEntry:
+def _surface(walk: Walk, sheet: PlaneGrid, view: LandscapeConfig) -> SurfaceEntry:
     """Measure the loss on a plane's grid."""
     from mergekit_geo.landscapes.grid import scan
 

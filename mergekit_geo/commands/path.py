@@ -19,10 +19,10 @@ from mergekit_geo.config.flags import settings_of
 from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
 from mergekit_geo.connectivity.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
 from mergekit_geo.connectivity.paths import path
-from mergekit_geo.connectivity.search import CurveSearch, Found, effort_of, route_of
+from mergekit_geo.connectivity.search import CurveSearch, Found, effort_of, path_through
 from mergekit_geo.connectivity.state import FitState
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.evaluation.cache_key import kept_key
+from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.losses import (
     data_entry,
     loss_entry,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.connectivity.curves import Bends
     from mergekit_geo.connectivity.pairs import Pair
-    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.connectivity.paths import ModelPath
     from mergekit_geo.evaluation.evaluation import Sample
     from mergekit_geo.evaluation.split import Split
     from mergekit_geo.records.barrier import BarrierEntry
@@ -71,7 +71,7 @@ def fit_path(asked: PathSpec) -> Result:
 def _fit_path(asked: PathSpec, output: Output) -> Result:
     began = time.time()
     work = _fit(asked, output)
-    ground, route = work.ground, route_of(work.bends)
+    ground, route = work.ground, path_through(work.bends)
     reported = ground.walk.at_model(0).take(work.halves.report)
     require_unchanged(ground.walk.anchors)
     report = report_of(
@@ -87,7 +87,7 @@ def _fit_path(asked: PathSpec, output: Output) -> Result:
     return Result(report, output.out, route=route)
 
 
-def fitted_route(asked: PathSpec) -> Route:
+def fitted_route(asked: PathSpec) -> ModelPath:
     """A curve fitted between two models for use at once, neither measured nor kept.
 
     Raises:
@@ -95,7 +95,7 @@ def fitted_route(asked: PathSpec) -> Route:
     """
     assert asked.train_data is not None
     work = _fit(asked, Output(None, PATH))
-    return route_of(work.bends, effort_of(work.found, asked.fitting, asked.train_data))
+    return path_through(work.bends, effort_of(work.found, asked.fitting, asked.train_data))
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _fit(asked: PathSpec, output: Output) -> _Fitted:
     )  # fmt: skip
     halves = ground.halves(data.seed if isinstance(data, EvalData) else 0)
     fed = [training.digest] if isinstance(training, TaskObjective) else []
-    identity = kept_key(
+    identity = cache_key(
         ends, plan.sample, data, compute, settings_of(asked), *fed, ground.walk.evaluator.count
     )
     state = FitState(output.partial, identity)
@@ -149,7 +149,7 @@ def _refuse_equal(ends: Sequence[Checkpoint]) -> None:
         raise ArgumentError("the two models are equal: there is nothing to fit between them")
 
 
-def _measured(work: _Fitted, route: Route) -> PathMeasurements:
+def _measured(work: _Fitted, route: ModelPath) -> PathMeasurements:
     walk, curve, found = work.ground.walk, work.bends.curve, work.found
     straight, curved = measure_pairs(
         walk, work.halves, (path("linear"), route), points=11, most=MOST_POINTS

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergekit_geo.config.compute import Compute
-    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.connectivity.paths import ModelPath
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.outputs.config import OutputConfig
 
@@ -47,7 +47,7 @@ class Request:
     settings: dict[str, Any]
     warnings: tuple[str, ...] = ()
     choosing: SelectionConfig = SelectionConfig()
-    route: Route | None = None
+    route: ModelPath | None = None
     fitting: CurveFitConfig = CurveFitConfig()
     fit_seed: int | None = None
     t: float | None = None

@@ -13,7 +13,7 @@ from mergekit_geo.views.verdict import is_not_worse
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.connectivity.paths import ModelPath
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Result:
     out: Path | None = None
     state: dict[str, Tensor] | None = None
     modules: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    route: Route | None = None
+    route: ModelPath | None = None
     members: tuple[Result, ...] = ()
 
     @property

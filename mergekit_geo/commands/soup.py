@@ -14,7 +14,7 @@ from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.connectivity.config import FITTED
-from mergekit_geo.connectivity.path_folder import named_route
+from mergekit_geo.connectivity.path_folder import named_path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
 from mergekit_geo.selection.config import PAIR, SelectionConfig
@@ -23,7 +23,7 @@ from mergekit_geo.specs.merges import SoupSpec
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.connectivity.paths import Route
+    from mergekit_geo.connectivity.paths import ModelPath
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.geometry.rule import Rule
 
@@ -81,25 +81,25 @@ def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
 def _route(
     along: str,
     models: Sequence[Model],
-    fit: Callable[[str], Route] | None,
+    fit: Callable[[str], ModelPath] | None,
     train_data: Data,
-) -> Route | None:
+) -> ModelPath | None:
     """The path between two models; of more, each finds its own when it joins."""
     if len(models) < PAIR:
         raise ArgumentError("a path lies between models, and there is one")
     if len(models) > PAIR and along in FITTED and train_data is not None:
         return None
-    found = named_route(along, models, fit)
+    found = named_path(along, models, fit)
     return found if len(models) == PAIR else None
 
 
-def _on(choosing: SelectionConfig, route: Route, checkpoints: Sequence[Checkpoint]) -> Rule:
+def _on(choosing: SelectionConfig, route: ModelPath, checkpoints: Sequence[Checkpoint]) -> Rule:
     """The rule of the path's point before one is chosen by loss."""
-    from mergekit_geo.selection.legs import Leg
-    from mergekit_geo.selection.picking import unchosen
+    from mergekit_geo.selection.legs import Segment
+    from mergekit_geo.selection.picking import point_without_losses
 
     names = [checkpoint.name for checkpoint in checkpoints]
-    return unchosen(choosing, Leg.between(route, names)).point.rule
+    return point_without_losses(choosing, Segment.between(route, names)).point.rule
 
 
 def _check_weights_are_used(asked: SoupSpec) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mergekit_geo.connectivity.barrier import PathHeights, path_heights
 from mergekit_geo.connectivity.basins import Basins, basins
-from mergekit_geo.connectivity.paths import Route
+from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.connectivity.profile import Profile, trace
 from mergekit_geo.evaluation.points import Walk
 from mergekit_geo.evaluation.split import Split
@@ -42,7 +42,7 @@ class Pair:
 
 
 def measure_pairs(
-    walk: Walk, halves: Split, along: Sequence[Route], *, points: int, most: int
+    walk: Walk, halves: Split, along: Sequence[ModelPath], *, points: int, most: int
 ) -> list[Pair]:
     """The profile and the barrier of every pair of a walk's models, along every kind of path.
 

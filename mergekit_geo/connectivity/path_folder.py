@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.connectivity.paths import Effort, Route
+    from mergekit_geo.connectivity.paths import Effort, ModelPath
 
 PAIR = 2
 RECORD, BENDS = "path.json", "bends.safetensors"
@@ -86,7 +86,7 @@ class PathFolder:
             for end in self.record.ends
         ]
 
-    def route(self) -> Route:
+    def route(self) -> ModelPath:
         """The path through the bends."""
         from mergekit_geo.connectivity.paths import fitted
         from mergekit_geo.geometry.curves import curve_of
@@ -140,9 +140,9 @@ class PathFolder:
             )
 
 
-def named_route(
-    name: str, models: Sequence[Model], fit: Callable[[str], Route] | None = None
-) -> Route:
+def named_path(
+    name: str, models: Sequence[Model], fit: Callable[[str], ModelPath] | None = None
+) -> ModelPath:
     """A kind of path by its name, or the fitted one in a folder.
 
     Args:

@@ -40,7 +40,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Route:
+class ModelPath:
     """A path from one model to another.
 
     Attributes:
@@ -63,13 +63,13 @@ class Route:
 
 
 KINDS = {
-    "linear": Route("linear", lambda t: Linear((1 - t, t)), key="linear"),
-    "slerp": Route("slerp", lambda t: Slerp(t, "linear"), key="slerp"),
+    "linear": ModelPath("linear", lambda t: Linear((1 - t, t)), key="linear"),
+    "slerp": ModelPath("slerp", lambda t: Slerp(t, "linear"), key="slerp"),
 }
 """Kinds of path that need no fitting; a new one is one line here."""
 
 
-def path(kind: str) -> Route:
+def path(kind: str) -> ModelPath:
     """A path that needs no fitting.
 
     Raises:
@@ -86,7 +86,7 @@ def path(kind: str) -> Route:
 
 def fitted(
     curve: Curve, bends: Sequence[Checkpoint], digest: str, effort: Effort | None = None
-) -> Route:
+) -> ModelPath:
     """The path through fitted bends.
 
     Args:
@@ -96,4 +96,4 @@ def fitted(
         effort: What it took to fit them.
     """
     key = f"{curve} {digest}"
-    return Route(curve.kind, lambda t: rule_at(curve, t), tuple(bends), key, effort)
+    return ModelPath(curve.kind, lambda t: rule_at(curve, t), tuple(bends), key, effort)

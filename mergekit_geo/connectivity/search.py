@@ -14,7 +14,7 @@ from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.connectivity.neb import Band
-from mergekit_geo.connectivity.paths import Effort, Route, fitted
+from mergekit_geo.connectivity.paths import Effort, ModelPath, fitted
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.shuffled import Shuffled
@@ -238,7 +238,7 @@ def effort_of(
     return Effort(fitting, found.steps, found.seed, found.seconds, train_data)
 
 
-def route_of(bends: Bends, effort: Effort | None = None) -> Route:
+def path_through(bends: Bends, effort: Effort | None = None) -> ModelPath:
     """The path through bends that were just fitted."""
     digest = hashlib.sha256()
     for vector in bends.vectors:

@@ -17,8 +17,8 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.curvature.levels import DIFFERENCES, Level
 from mergekit_geo.curvature.sample import Spent, make_sample, seconds_each
 from mergekit_geo.errors import DataError, UnsupportedError
-from mergekit_geo.evaluation.cache import Kept
-from mergekit_geo.evaluation.cache_key import kept_key
+from mergekit_geo.evaluation.cache import MeasurementCache
+from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.processes import broadcast, is_main_process
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ def eigenvectors(
         )
     seed = data.seed if isinstance(data, EvalData) else 0
     objective = make_sample(plan.objective, COST.examples, seed).measured
-    search = _Search(model, objective, compute, progress, seed)
+    search = _EigenvectorSearch(model, objective, compute, progress, seed)
     if plan.sample is None or model.folder is None:
         return _in_memory(model, *search.run())
     warnings: list[str] = []
     wide = replace(compute, dtype="float32")
-    kept = _KeptPairs(kept_key([model], plan.sample, data, wide), warnings.append)
+    kept = _EigenvectorCache(cache_key([model], plan.sample, data, wide), warnings.append)
     found = broadcast(kept.get() if is_main_process() else None)
     if found is None:
         states, pairs = search.run()
@@ -106,7 +106,7 @@ Note = tuple[float, bool]
 """An eigenvalue, and whether it has converged."""
 
 
-class _KeptPairs(Kept):
+class _EigenvectorCache(MeasurementCache):
     """Two files: the vectors, and their eigenvalues with the digest of the first."""
 
     def get(self) -> tuple[Path, str, list[Note]] | None:
@@ -172,7 +172,7 @@ def _packed(states: Sequence[Mapping[str, Tensor]]) -> bytes:
     return save(tensors, {"format": "pt"})
 
 
-class _Search:
+class _EigenvectorSearch:
     """Loads a model in float32 and finds the eigenvectors of its Hessian."""
 
     def __init__(

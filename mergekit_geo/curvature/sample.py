@@ -15,7 +15,7 @@ from mergekit_geo.clock import clock_of
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.cache_key import kept_key
+from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.processes import broadcast, is_main_process, world
 from mergekit_geo.progress import Progress
 
@@ -51,7 +51,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Sample:
+class CurvatureSample:
     """What sharpness is measured on.
 
     Attributes:
@@ -143,7 +143,7 @@ def measure_sharpness(
     Raises:
         DataError: Too few examples, or the budget holds none of it.
     """
-    from mergekit_geo.evaluation.cache import Kept
+    from mergekit_geo.evaluation.cache import MeasurementCache
 
     assert plan.objective is not None
     seed = data.seed if isinstance(data, EvalData) else 0
@@ -152,9 +152,11 @@ def measure_sharpness(
     sample = make_sample(plan.objective, most or level.examples, seed)
 
     def work(models: Sequence[Subject], *more: object) -> list[object]:
-        return kept_key([s.digest for s in models], plan.sample, data, wide, *more)
+        return cache_key([s.digest for s in models], plan.sample, data, wide, *more)
 
-    settled = Kept(work(subjects, str(level), compute.budget, sample.count), warnings.append)
+    settled = MeasurementCache(
+        work(subjects, str(level), compute.budget, sample.count), warnings.append
+    )
     runner = _Runner(subjects, level, radii, progress, seed, work, warnings.append)
     earlier = settled.settled(sample.count) if is_main_process() else None
     left = broadcast(clock_of(compute.budget).left)
@@ -169,7 +171,7 @@ def measure_sharpness(
     return SharpnessReport(runner.entries(sample), warnings)
 
 
-def make_sample(objective: Objective, most: int, seed: int) -> Sample:
+def make_sample(objective: Objective, most: int, seed: int) -> CurvatureSample:
     """Examples of the report half, in small batches; a function of the caller's as it is.
 
     Args:
@@ -184,13 +186,15 @@ def make_sample(objective: Objective, most: int, seed: int) -> Sample:
     from mergekit_geo.evaluation.split import chooses
 
     if not isinstance(objective, TaskObjective):
-        return Sample(objective)
+        return CurvatureSample(objective)
     other = [chooses(objective.documents[e.document], seed) for e in objective.kept]
     report = [i for i, chosen in enumerate(other) if not chosen]
     selection = [i for i, chosen in enumerate(other) if chosen]
     if min(len(report), len(selection)) < FEWEST_EXAMPLES:
-        return Sample(_drawn(objective, range(len(other)), most, seed))
-    return Sample(_drawn(objective, report, most, seed), _drawn(objective, selection, most, seed))
+        return CurvatureSample(_drawn(objective, range(len(other)), most, seed))
+    return CurvatureSample(
+        _drawn(objective, report, most, seed), _drawn(objective, selection, most, seed)
+    )
 
 
 def _drawn(objective: TaskObjective, rows: Sequence[int], most: int, seed: int) -> TaskObjective:
@@ -224,7 +228,7 @@ class _Runner:
         self.progress, self.seed, self.work, self.warn = progress, seed, work, warn
         self._loaded: dict[str, Module] = {}
 
-    def affordable(self, sample: Sample, left: float) -> int:
+    def affordable(self, sample: CurvatureSample, left: float) -> int:
         """How many examples the time left holds; tells the cost.
 
         Raises:
@@ -249,7 +253,7 @@ class _Runner:
         )
         return count
 
-    def entries(self, sample: Sample) -> list[SharpnessEntry]:
+    def entries(self, sample: CurvatureSample) -> list[SharpnessEntry]:
         """All measures of every subject; of the output, also beside its parents'."""
         found = [self._measured(subject, sample) for subject in self.subjects]
         parents = [one for one in found if one.entry.role == "parent"]
@@ -260,16 +264,18 @@ class _Runner:
             for one in found
         ]
 
-    def _measured(self, subject: Subject, sample: Sample) -> Surveyed:
+    def _measured(self, subject: Subject, sample: CurvatureSample) -> Surveyed:
         pieces = len(sample.measured.pieces())
         spent = Spent(self.progress, f"sharpness of {subject.name}", self.level, pieces)
         survey = self._survey(subject, sample, spent)
         entry = survey.entry(subject.name, subject.role, lambda: spent.batches / pieces)
         return Surveyed(entry, survey.quotients)
 
-    def _survey(self, subject: Subject, sample: Sample, spent: Spent | None = None) -> Survey:
+    def _survey(
+        self, subject: Subject, sample: CurvatureSample, spent: Spent | None = None
+    ) -> Survey:
         from mergekit_geo.curvature.suite import Survey
-        from mergekit_geo.evaluation.cached_parts import KeptParts, Unkept
+        from mergekit_geo.evaluation.cached_parts import NoCache, RecordCache
 
         known = self.work([subject], sample.count, self.seed)
         return Survey(
@@ -278,7 +284,7 @@ class _Runner:
             sample.held_out,
             self.level,
             self.radii,
-            KeptParts(known, self.warn) if subject.digest else Unkept(),
+            RecordCache(known, self.warn) if subject.digest else NoCache(),
             self.seed,
             spent or (lambda gradients: None),
         )

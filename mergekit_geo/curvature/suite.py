@@ -43,7 +43,7 @@ from mergekit_geo.records.record import Record
 from mergekit_geo.tasks.losses import Losses
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.cached_parts import KeptParts, Unkept
+    from mergekit_geo.evaluation.cached_parts import NoCache, RecordCache
     from mergekit_geo.evaluation.objective import Objective
 
 Found = TypeVar("Found", bound=Record)
@@ -74,7 +74,7 @@ class Survey:
         held_out: Objective | None,
         level: Level,
         radii: SharpnessRadii,
-        kept: KeptParts | Unkept,
+        kept: RecordCache | NoCache,
         seed: int,
         spend: Callable[[float], None],
     ) -> None:

@@ -44,7 +44,7 @@ Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Text:
+class PlainText:
     """A plain text.
 
     Attributes:
@@ -115,7 +115,7 @@ class Shape:
         return [self.answer, *([tells] if tells else [])]
 
 
-def documents_of(rows: Rows, shape: Shape) -> list[Text | Chat]:
+def documents_of(rows: Rows, shape: Shape) -> list[PlainText | Chat]:
     """Read every row as text or conversation.
 
     Raises:
@@ -130,14 +130,18 @@ def documents_of(rows: Rows, shape: Shape) -> list[Text | Chat]:
     ]
 
 
-def _document(cells: Mapping[str, Any], shape: Shape, name: str, source: str) -> Text | Chat:
+def _document(cells: Mapping[str, Any], shape: Shape, name: str, source: str) -> PlainText | Chat:
     answer, prompt, rejected = (
         None if column is None or cells[column] is None else _read(cells, column, name, source)
         for column in (shape.answer, shape.prompt, shape.rejected)
     )
     if isinstance(answer, str) and not isinstance(prompt, list):
         common = _common(answer, rejected) if isinstance(rejected, str) else ""
-        return Text(answer.removeprefix(common), common) if prompt is None else Text(answer, prompt)
+        return (
+            PlainText(answer.removeprefix(common), common)
+            if prompt is None
+            else PlainText(answer, prompt)
+        )
     if isinstance(answer, list):
         chat = _with_system(_chat(answer, prompt, rejected), cells.get("system"))
         return replace(chat, tools=_tools(cells, name, source) or None, name=name)

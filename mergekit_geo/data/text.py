@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-Split = Literal["train", "held-out"]
+TextSplit = Literal["train", "held-out"]
 SHARED_RUN = 48
 SHORTEST_TOPIC = 200
 
@@ -28,7 +28,7 @@ class Document:
 
 
 @lru_cache(maxsize=2)
-def builtin_documents(split: Split) -> list[Document]:
+def builtin_documents(split: TextSplit) -> list[Document]:
     """One half of the built-in text, without what stands in both."""
     topics = _unique_topics()
     train = [topic for topic in topics if not _is_held_out(topic.name)]

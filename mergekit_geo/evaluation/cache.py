@@ -21,7 +21,7 @@ OPTIONAL = ("score", "example", "target", "predicted")
 COUNT = "examples"
 
 
-class Kept:
+class MeasurementCache:
     """A folder named after all that the numbers in it depend on.
 
     Args:
@@ -68,7 +68,7 @@ class Kept:
         return is_main_process() and self.cache.write(name, fill)
 
 
-class KeptLosses(Kept):
+class LossCache(MeasurementCache):
     """Losses at points of weight space, one file a point.
 
     Attributes:

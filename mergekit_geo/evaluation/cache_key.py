@@ -29,7 +29,7 @@ PRECISION = (
 """Environment variables that let a product of float32 matrices be rounded to fewer bits."""
 
 
-def kept_key(
+def cache_key(
     models: Sequence[Checkpoint | str],
     sample: Sample | None,
     data: Data,

@@ -7,14 +7,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from mergekit_geo.evaluation.cache import Kept
+from mergekit_geo.evaluation.cache import MeasurementCache
 from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.records.record import Record
 
 Found = TypeVar("Found", bound=Record)
 
 
-class KeptParts(Kept):
+class RecordCache(MeasurementCache):
     """One JSON file a part."""
 
     def get(self, name: str, kind: type[Found]) -> Found | None:
@@ -41,7 +41,7 @@ class KeptParts(Kept):
             return None
 
 
-class Unkept:
+class NoCache:
     """A cache that stores nothing, for models whose changes cannot be detected."""
 
     def get(self, name: str, kind: type[Found]) -> Found | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Data = EvalData | FunctionObjective | None
 
-Role = Literal["parent", "output", "reference"]
+LossRole = Literal["parent", "output", "reference"]
 OUTPUT = "output"
 LARGEST_EXPONENT = 700.0
 TEXT_TASKS = ("causal-lm", "masked-lm")
@@ -141,7 +141,7 @@ def _planned(folder: Path, config: Config, data: EvalData, compute: Compute) -> 
 
 
 def report_losses(
-    models: Sequence[tuple[str, Role, Losses]],
+    models: Sequence[tuple[str, LossRole, Losses]],
     data: Data,
     sample: Sample | None,
     warnings: Sequence[str],
@@ -232,7 +232,7 @@ def source_entry(
     )
 
 
-def loss_entry(name: str, role: Role, losses: Losses, sample: Sample | None) -> LossEntry:
+def loss_entry(name: str, role: LossRole, losses: Losses, sample: Sample | None) -> LossEntry:
     """One model's loss, its metric, and how sure they are."""
     from mergekit_geo.evaluation.statistics import mean_loss, mean_score
 

@@ -10,7 +10,7 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.evaluation.cache import KeptLosses
+from mergekit_geo.evaluation.cache import LossCache
 from mergekit_geo.evaluation.evaluation import Evaluator
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
@@ -18,7 +18,7 @@ from mergekit_geo.modules.blend import Live
 from mergekit_geo.tasks.losses import Losses
 
 
-class Path(Protocol):
+class PathOfModels(Protocol):
     """A path between two models."""
 
     @property
@@ -62,7 +62,7 @@ class Walk:
     evaluator: Evaluator
     refresh: Callable[[Module], object] = lambda module: None
     refresh_models: bool = True
-    kept: KeptLosses | None = None
+    kept: LossCache | None = None
     _seen: dict[str, Losses] = field(default_factory=dict)
 
     def at_model(self, index: int) -> Losses:
@@ -70,7 +70,7 @@ class Walk:
         blend = Blend((self.anchors[index],), Linear((1.0,)))
         return self.at(self.anchors[index].name, blend, f"model {index}")
 
-    def between(self, first: int, second: int, route: Path, t: float) -> Losses:
+    def between(self, first: int, second: int, route: PathOfModels, t: float) -> Losses:
         """Losses on a path between two models."""
         if t in (0.0, 1.0):
             return self.at_model(second if t else first)

@@ -11,7 +11,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.cache_key import kept_key
+from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.losses import LossPlan
 from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.progress import Progress
@@ -19,7 +19,7 @@ from mergekit_geo.progress import Progress
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from mergekit_geo.evaluation.cache import KeptLosses
+    from mergekit_geo.evaluation.cache import LossCache
     from mergekit_geo.evaluation.evaluation import Evaluator, Sample
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.objective import Objective
@@ -107,7 +107,7 @@ def make_ground(
     Raises:
         DataError: Nothing can be measured.
     """
-    from mergekit_geo.evaluation.cache import KeptLosses
+    from mergekit_geo.evaluation.cache import LossCache
     from mergekit_geo.evaluation.evaluation import Evaluator
     from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.geometry.linear import Linear
@@ -131,15 +131,15 @@ def make_ground(
     plans = [evaluations, compute.budget, refresh_models, train, fed]
     kept = None
     if resumable and plan.sample is not None and _are_in_folders(anchors):
-        key = kept_key(anchors, plan.sample, data, compute, *plans)
-        kept = KeptLosses(key, evaluator.warnings.append)
+        key = cache_key(anchors, plan.sample, data, compute, *plans)
+        kept = LossCache(key, evaluator.warnings.append)
     _settle(evaluator, kept, live.model)
     refresh = _refresher(training)
     walk = Walk(held, live, evaluator, refresh, refresh_models, kept)
     return Ground(walk, tuple(warnings))
 
 
-def _settle(evaluator: Evaluator, kept: KeptLosses | None, model: Module) -> None:
+def _settle(evaluator: Evaluator, kept: LossCache | None, model: Module) -> None:
     """Set the number of examples: an earlier run's if cached, else what the budget allows."""
     settled = broadcast(kept.settled(evaluator.count) if kept and is_main_process() else None)
     if settled is None:

@@ -18,7 +18,7 @@ from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Coefficients
 from mergekit_geo.geometry.sparsifiers import ByRank, ByVariance, Sparsifier, VarianceTopK
 
-Weights = tuple[float, ...]
+ModelWeights = tuple[float, ...]
 
 SMALLEST_SUM = 1e-7
 """A sum of magnitudes below which nothing is rescaled."""
@@ -70,9 +70,9 @@ class Sum:
         scale: Of the whole.
     """
 
-    factors: Weights
-    votes: Weights | None = None
-    weights: Weights | None = None
+    factors: ModelWeights
+    votes: ModelWeights | None = None
+    weights: ModelWeights | None = None
     scale: float = 1.0
 
 
@@ -89,7 +89,7 @@ class Elementwise:
         raise NotImplementedError
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> ModelWeights:
         """Weights of base and models, as if every element were kept."""
         raise NotImplementedError
 
@@ -103,12 +103,12 @@ class Elementwise:
         raise NotImplementedError
 
     @property
-    def convex(self) -> Weights:
+    def convex(self) -> ModelWeights:
         """The weights' positive parts, normalised."""
         return Linear(self.weights).convex
 
     @property
-    def densities(self) -> Weights:
+    def densities(self) -> ModelWeights:
         """The share that is kept, of base and models."""
         return (1.0, *(each.density for each in self.sparsifiers))
 
@@ -149,7 +149,7 @@ class Masked(Elementwise):
     """
 
     name: str
-    step: Weights
+    step: ModelWeights
     kept: tuple[Sparsifier, ...]
     rescale: bool = False
     elect: bool = False
@@ -167,7 +167,7 @@ class Masked(Elementwise):
         return self.kept
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> ModelWeights:
         """Weights of base and models, as if every element were kept and all signs agreed."""
         divisor = _divisor(self.step) if self.normalize else 1.0
         scaled = tuple(self.scale * weight / divisor for weight in self.step)
@@ -223,7 +223,7 @@ class Sce(Elementwise):
         return (self.select,) * self.count
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> ModelWeights:
         """Weights of base and models, as if all models weighed the same."""
         return (0.0, *(1 / self.count,) * self.count)
 
@@ -241,6 +241,6 @@ def _growth(sizes: Sizes) -> float:
     return sizes.total / sizes.kept if min(sizes.total, sizes.kept) >= SMALLEST_SUM else 1.0
 
 
-def _divisor(weights: Weights) -> float:
+def _divisor(weights: ModelWeights) -> float:
     total = sum(weights)
     return total if abs(total) >= SMALLEST_WEIGHT else 1.0

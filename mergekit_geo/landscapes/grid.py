@@ -10,7 +10,7 @@ import numpy as np
 
 from mergekit_geo.tasks.losses import Floats, Losses
 
-Measure = Callable[[int, float, float], Losses]
+LossAt = Callable[[int, float, float], Losses]
 """Number of a point from 1 on, and its coordinates, to the losses there."""
 
 
@@ -31,7 +31,7 @@ class Scan:
     metric_yx: Floats | None
 
 
-def scan(x: Floats, y: Floats, measure: Measure) -> Scan:
+def scan(x: Floats, y: Floats, measure: LossAt) -> Scan:
     """Measure the loss at every point, row by row.
 
     Args:

@@ -14,7 +14,7 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.planes import (
     Directions,
-    Sheet,
+    PlaneGrid,
     along_eigenvectors,
     around_model,
     line_and_direction,
@@ -36,7 +36,7 @@ NARROW = 4
 
 
 @dataclass(frozen=True)
-class Sheets:
+class LandscapePlan:
     """The planes of a landscape.
 
     Attributes:
@@ -52,7 +52,7 @@ class Sheets:
     view: LandscapeConfig
     seed: int
     mode: str
-    through: Sheet | None
+    through: PlaneGrid | None
     curved: Sequence[Eigenvectors]
 
     @property
@@ -60,7 +60,7 @@ class Sheets:
         """Number of points of all grids."""
         return self.view.points * (self.count if self.view.each else 1)
 
-    def made(self, anchors: Sequence[Checkpoint], live: Live) -> Iterator[Sheet]:
+    def made(self, anchors: Sequence[Checkpoint], live: Live) -> Iterator[PlaneGrid]:
         """Make the planes one after another, so that only one's directions are in memory.
 
         Args:
@@ -101,7 +101,7 @@ class Sheets:
         return found
 
 
-def plan_sheets(
+def plan_landscape(
     anchors: Sequence[Checkpoint],
     models: int,
     view: LandscapeConfig,
@@ -109,7 +109,7 @@ def plan_sheets(
     data: Data,
     compute: Compute,
     progress: Progress,
-) -> Sheets:
+) -> LandscapePlan:
     """Find out which models span what, and refuse those that span nothing.
 
     Args:
@@ -134,7 +134,7 @@ def plan_sheets(
     if view.hessian:
         curved = [eigenvectors(a, plan, data, compute, progress) for a in anchors[:count]]
     seed = data.seed if isinstance(data, EvalData) else 0
-    return Sheets(count, view, seed, compute.anchors_in_memory, through, curved)
+    return LandscapePlan(count, view, seed, compute.anchors_in_memory, through, curved)
 
 
 def check_request(models: int, view: LandscapeConfig) -> None:

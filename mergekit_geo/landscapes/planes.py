@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from mergekit_geo.modules.blend import Live
     from mergekit_geo.tasks.losses import Floats
 
-Kind = Literal["plane", "line", "around"]
+PlaneKind = Literal["plane", "line", "around"]
 LINE, PLANE = 2, 3
 STEP = AxisEntry(kind="model", unit="distance", length=1.0)
 
 
 @dataclass(frozen=True)
-class Sheet:
+class PlaneGrid:
     """A plane, and the part of it that is looked at.
 
     Attributes:
@@ -48,7 +48,7 @@ class Sheet:
         key: Tells its directions from others.
     """
 
-    kind: Kind
+    kind: PlaneKind
     models: tuple[int, ...]
     anchors: tuple[Checkpoint, ...]
     plane: Plane
@@ -71,7 +71,7 @@ class Sheet:
         return Blend(self.anchors, rule, "F32" if rule.directions and halves else None)
 
 
-def through_models(anchors: Sequence[Checkpoint], view: LandscapeConfig) -> Sheet:
+def through_models(anchors: Sequence[Checkpoint], view: LandscapeConfig) -> PlaneGrid:
     """The plane through the first three models, the others projected on it.
 
     Raises:
@@ -91,7 +91,7 @@ def through_models(anchors: Sequence[Checkpoint], view: LandscapeConfig) -> Shee
     across = [places[i].x for i in range(PLANE)]
     up = [places[i].y for i in range(PLANE)]
     x, y = (beyond(min(c), max(c), view.margin, view.grid) for c in (across, up))
-    return Sheet("plane", (0, 1, 2), tuple(anchors[:PLANE]), plane, places, x, y, (STEP, STEP))
+    return PlaneGrid("plane", (0, 1, 2), tuple(anchors[:PLANE]), plane, places, x, y, (STEP, STEP))
 
 
 def require_two(anchors: Sequence[Checkpoint]) -> None:
@@ -152,7 +152,7 @@ class Directions:
 
 def line_and_direction(
     anchors: Sequence[Checkpoint], directions: Directions, view: LandscapeConfig
-) -> Sheet:
+) -> PlaneGrid:
     """The line through the first two models, and a random direction at the first.
 
     The grid reaches as far beside the line as along it.
@@ -166,7 +166,7 @@ def line_and_direction(
     norms = 1 / float(gram.norms[LINE])
     up = AxisEntry(kind="random", unit="distance", length=1.0, filter_norms=norms)
     spanning = (*anchors[:LINE], beside)
-    return Sheet("line", (0, 1), spanning, plane, places, x, y, (STEP, up), directions.key)
+    return PlaneGrid("line", (0, 1), spanning, plane, places, x, y, (STEP, up), directions.key)
 
 
 def around_model(
@@ -175,7 +175,7 @@ def around_model(
     others: Mapping[int, Checkpoint],
     directions: Directions,
     view: LandscapeConfig,
-) -> Sheet:
+) -> PlaneGrid:
     """Two random directions at a model, the others projected on their plane.
 
     Args:
@@ -194,7 +194,7 @@ def around_model(
     x = around(1.0 if view.radius is None else view.radius, view.grid)
     places, anchors = _places(number, others, plane), (model, *spanning)
     axes = (first, second)
-    return Sheet("around", (number,), anchors, plane, places, x, x, axes, directions.key)
+    return PlaneGrid("around", (number,), anchors, plane, places, x, x, axes, directions.key)
 
 
 def along_eigenvectors(
@@ -204,7 +204,7 @@ def along_eigenvectors(
     found: Eigenvectors,
     view: LandscapeConfig,
     mode: str,
-) -> Sheet:
+) -> PlaneGrid:
     """The top two eigenvectors of the Hessian at a model.
 
     Args:
@@ -225,7 +225,7 @@ def along_eigenvectors(
     x = around(view.radius, view.grid)
     places, anchors = _places(number, others, plane), (model, *spanning)
     axes = (first, second)
-    return Sheet(
+    return PlaneGrid(
         "around", (number,), anchors, plane, places, x, x, axes, f"eigenvectors {found.key}"
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.geometry.masked import Sizes, Sum, Weights
+from mergekit_geo.geometry.masked import ModelWeights, Sizes, Sum
 from mergekit_geo.merging.kernels import Stretch
 from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask
 from mergekit_geo.merging.native import CODES, LIBRARY
@@ -95,7 +95,7 @@ def _address(mask: Mask | None) -> int | None:
     return None if mask is None else mask.ctypes.data
 
 
-def _doubles(numbers: Weights | None) -> Any:
+def _doubles(numbers: ModelWeights | None) -> Any:
     return None if numbers is None else (c_double * len(numbers))(*numbers)
 
 

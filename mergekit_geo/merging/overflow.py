@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.geometry.masked import Sum, Weights
+from mergekit_geo.geometry.masked import ModelWeights, Sum
 from mergekit_geo.merging.kernels import EXPONENTS, Stretch
 
 LARGEST = {
@@ -78,11 +78,11 @@ def _norms(gram: Gram) -> list[float]:
     return [square**0.5 + TINY for square in gram.differences.diagonal().tolist()]
 
 
-def _weighed(weights: Weights, norms: Sequence[float]) -> float:
+def _weighed(weights: ModelWeights, norms: Sequence[float]) -> float:
     return sum(abs(w) * norm for w, norm in zip(weights, norms, strict=False))
 
 
-def _growth(weights: Weights | None) -> float:
+def _growth(weights: ModelWeights | None) -> float:
     """What dividing by the weights of those that count multiplies by, at the most."""
     signed = [weight for weight in weights or () if weight]
     if not signed:

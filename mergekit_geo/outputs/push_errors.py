@@ -127,9 +127,9 @@ def _broken(_: Destination, error: Exception) -> PushError:
     )
 
 
-_Translate = Callable[[Destination, Exception], PushError]
+_PushTranslate = Callable[[Destination, Exception], PushError]
 
-_TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Translate], ...] = (
+_TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _PushTranslate], ...] = (
     (OfflineModeIsEnabled, _offline),
     (LocalTokenNotFoundError, _no_token),
     (GatedRepoError, _gated),

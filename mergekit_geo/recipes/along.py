@@ -8,13 +8,13 @@ from pydantic import model_validator
 
 from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.recipes.part import Part, Seed, Whole
+from mergekit_geo.recipes.part import RecipeKeys, Seed, Whole
 from mergekit_geo.selection.config import SelectionConfig
 
 CHOICE = ("kind", "pick", "train_data", "average_points", "tolerance", "control")
 
 
-class Along(Part):
+class AlongKeys(RecipeKeys):
     """A path between models, and which of its points is taken; named as the flags are.
 
     Attributes:

@@ -11,7 +11,7 @@ from mergekit_geo.config.data import TRAIN, EvalData
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.limits import MOST
-from mergekit_geo.recipes.part import Part, Seed, Whole
+from mergekit_geo.recipes.part import RecipeKeys, Seed, Whole
 from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.hyperparameters import TrainingConfig
 
@@ -22,7 +22,7 @@ READ_AS = ("task", "text_column", "label_column", "image_column", "loss_on", "se
 """Keys of the objective that hold for training data too, where an entry does not say otherwise."""
 
 
-class Finetune(Part):
+class FinetuneKeys(RecipeKeys):
     """A member that is trained first, or several that differ in their seeds.
 
     Attributes:

@@ -11,8 +11,8 @@ from mergekit_geo.errors import GeoError, RecipeError
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.methods import METHODS, method_named, nearest_of
 from mergekit_geo.merging.parameter import Parameter
-from mergekit_geo.recipes.schema import ModelEntry, Recipe
-from mergekit_geo.recipes.slices import Part, joined, parts_of
+from mergekit_geo.recipes.schema import ModelKeys, Recipe
+from mergekit_geo.recipes.slices import SlicePart, joined, parts_of
 from mergekit_geo.recipes.values import Value, in_turn, parse_value
 
 EVERYWHERE = ("int8_mask",)
@@ -76,7 +76,7 @@ def inputs_of(recipe: Recipe) -> Inputs:
     return joined([_of_part(method, recipe.seed or 0, part) for part in parts_of(recipe)])
 
 
-def _of_part(method: Method, seed: int, part: Part) -> Inputs:
+def _of_part(method: Method, seed: int, part: SlicePart) -> Inputs:
     """Who takes part in a range of layers."""
     name = method.name
     base, members = _parted(method, part.base_model, part.entries)
@@ -99,7 +99,7 @@ def _of_part(method: Method, seed: int, part: Part) -> Inputs:
     return Inputs(name, base, models, each, shared, seed, tuple(warnings), part.start)
 
 
-def _base_alone(name: str, base: str, part: Part, warnings: list[str]) -> Inputs:
+def _base_alone(name: str, base: str, part: SlicePart, warnings: list[str]) -> Inputs:
     """Task vectors of no model: the base."""
     warnings.append(f"{name} of no model beside its base is that base: the output is {base}")
     whole: dict[str, tuple[Value, ...]] = {"scale": (1.0,)}
@@ -107,8 +107,8 @@ def _base_alone(name: str, base: str, part: Part, warnings: list[str]) -> Inputs
 
 
 def _parted(
-    method: Method, base: str | None, entries: list[ModelEntry]
-) -> tuple[str | None, list[ModelEntry]]:
+    method: Method, base: str | None, entries: list[ModelKeys]
+) -> tuple[str | None, list[ModelKeys]]:
     """The base of the rule, and the other models."""
     names = [entry.model for entry in entries]
     _check_names(names)
@@ -164,7 +164,7 @@ def _check_baseless(method: Method, names: list[str]) -> None:
         )
 
 
-def _check_keys(method: Method, entry: ModelEntry, warnings: list[str]) -> None:
+def _check_keys(method: Method, entry: ModelKeys, warnings: list[str]) -> None:
     """Refuse or warn of parameters of a member that are not its own."""
     where = f"parameters of {entry.model}"
     for key in entry.parameters:
@@ -180,7 +180,7 @@ def _check_keys(method: Method, entry: ModelEntry, warnings: list[str]) -> None:
 
 
 def _each(
-    method: Method, parameter: Parameter, members: list[ModelEntry], shared: Mapping[str, Any]
+    method: Method, parameter: Parameter, members: list[ModelKeys], shared: Mapping[str, Any]
 ) -> tuple[Value, ...]:
     """One of the parameters of each member: its own, or that for all, or the default."""
     key = parameter.name
@@ -199,7 +199,7 @@ def _each(
     return tuple(map(in_turn, found))
 
 
-def _said(key: str, entry: ModelEntry, shared: Mapping[str, Any]) -> list[Value]:
+def _said(key: str, entry: ModelKeys, shared: Mapping[str, Any]) -> list[Value]:
     """What a recipe says of a member's parameter: its own value, then that for all."""
     raw = [entry.parameters.get(key), shared.get(key)]
     where = f"parameters of {entry.model}: {key}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mergekit_geo.recipes.finetune import Finetune
+from mergekit_geo.recipes.finetune import FinetuneKeys
 from mergekit_geo.recipes.schema import Recipe
 
 MEMBERS = ".members"
@@ -17,7 +17,7 @@ MEMBERS = ".members"
 
 
 @dataclass(frozen=True)
-class Member:
+class RecipeMember:
     """One model that is trained first.
 
     Attributes:
@@ -29,7 +29,7 @@ class Member:
 
     name: str
     position: int
-    entry: Finetune
+    entry: FinetuneKeys
     offset: int = 0
 
 
@@ -48,7 +48,7 @@ class Misnamed:
     remedy: str
 
 
-def members_of(recipe: Recipe) -> tuple[Member, ...]:
+def members_of(recipe: Recipe) -> tuple[RecipeMember, ...]:
     """Every member of a recipe, in its order.
 
     Example:
@@ -60,12 +60,12 @@ def members_of(recipe: Recipe) -> tuple[Member, ...]:
     return tuple(m for i, entry in enumerate(recipe.finetune) for m in _of_entry(i, entry))
 
 
-def _of_entry(position: int, entry: Finetune) -> Iterator[Member]:
+def _of_entry(position: int, entry: FinetuneKeys) -> Iterator[RecipeMember]:
     if entry.members is None:
-        yield Member(entry.name, position, entry)
+        yield RecipeMember(entry.name, position, entry)
         return
     for i in range(entry.members):
-        yield Member(f"{entry.name}-{i}", position, entry, i)
+        yield RecipeMember(f"{entry.name}-{i}", position, entry, i)
 
 
 def misnamed(recipe: Recipe) -> Misnamed | None:
@@ -86,7 +86,7 @@ def misnamed(recipe: Recipe) -> Misnamed | None:
     return None
 
 
-def _loc(member: Member, key: str) -> tuple[int | str, ...]:
+def _loc(member: RecipeMember, key: str) -> tuple[int | str, ...]:
     return ("finetune", member.position, key)
 
 

@@ -15,7 +15,7 @@ Seed = Annotated[int, Field(strict=True, ge=0, le=MOST["seed"])]
 """A seed that every library accepts."""
 
 
-class Part(BaseModel):
+class RecipeKeys(BaseModel):
     """A mapping of the recipe."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -16,7 +16,7 @@ from mergekit_geo.files.local_path import local_path
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.recipes.chat import chat_template
 from mergekit_geo.recipes.inputs import Inputs, inputs_of
-from mergekit_geo.recipes.members import Member, members_of
+from mergekit_geo.recipes.members import RecipeMember, members_of
 from mergekit_geo.recipes.reading import read_recipe
 from mergekit_geo.recipes.resolve import Resolved, resolve
 from mergekit_geo.recipes.schema import Recipe
@@ -26,7 +26,7 @@ from mergekit_geo.recipes.tokenizer import check_tokenizer, holder_of_union, tok
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.recipes.training import Trained
+    from mergekit_geo.recipes.training import TrainedMembers
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Prepared:
     resolved: Resolved
     models: list[Model]
     tokenizer_of: int | None
-    members: tuple[Member, ...]
+    members: tuple[RecipeMember, ...]
     bases: Mapping[str, Overlay]
     known: Mapping[str, Model]
-    trained: Trained | None = None
+    trained: TrainedMembers | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ class Prepared:
         training = self.trained.warnings if self.trained else ()
         return (*self.inputs.warnings, *self.resolved.warnings, *training)
 
-    def with_trained(self, trained: Trained) -> Prepared:
+    def with_trained(self, trained: TrainedMembers) -> Prepared:
         """Replace the bases of trained members by the members."""
         there, names = trained.checkpoints, self.inputs.models
         models = zip(names, self.models, strict=True)
@@ -101,7 +101,7 @@ def prepare(
     return Prepared(said, inputs, checkpoints, resolved, found, position, members, bases, known)
 
 
-def _standing_in(member: Member, known: Mapping[str, Model]) -> Overlay:
+def _standing_in(member: RecipeMember, known: Mapping[str, Model]) -> Overlay:
     """A member's base under its name: the headers are those that it will have."""
     model = member.entry.model
     return Overlay(open_checkpoint(known.get(model, model)), {}, member.name)

@@ -19,7 +19,7 @@ from mergekit_geo.records.plan import PlannedMember
 
 if TYPE_CHECKING:
     from mergekit_geo.outputs.config import OutputConfig
-    from mergekit_geo.recipes.members import Member
+    from mergekit_geo.recipes.members import RecipeMember
     from mergekit_geo.recipes.plan import Prepared
 
 
@@ -45,7 +45,7 @@ def planned_members(
     return [_planned(m, prepared, read.get(m.name), out, how) for m in prepared.members]
 
 
-def _is_here(member: Member, prepared: Prepared, how: EvalData) -> bool:
+def _is_here(member: RecipeMember, prepared: Prepared, how: EvalData) -> bool:
     """Whether base and data can be read without a download."""
     data = member.entry.data(how)
     if is_on_hub(data):
@@ -57,7 +57,7 @@ def _is_here(member: Member, prepared: Prepared, how: EvalData) -> bool:
 
 
 def _planned(
-    member: Member, prepared: Prepared, one: Ready | None, out: Path | None, how: EvalData
+    member: RecipeMember, prepared: Prepared, one: Ready | None, out: Path | None, how: EvalData
 ) -> PlannedMember:
     entry = member.entry
     examples, steps = _length(one) if one else (None, entry.steps)

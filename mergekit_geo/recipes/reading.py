@@ -16,26 +16,26 @@ from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.files.sound_yaml import compose, construct
 from mergekit_geo.merging.methods import LONGEST
-from mergekit_geo.recipes.along import Along
-from mergekit_geo.recipes.finetune import Finetune
+from mergekit_geo.recipes.along import AlongKeys
+from mergekit_geo.recipes.finetune import FinetuneKeys
 from mergekit_geo.recipes.inputs import known_parameters
 from mergekit_geo.recipes.members import misnamed
 from mergekit_geo.recipes.schema import (
-    ModelEntry,
-    Module,
-    Objective,
+    ModelKeys,
+    ModuleKeys,
+    ObjectiveKeys,
     Recipe,
     Slice,
-    Source,
+    SourceKeys,
     Tokenizer,
     without_modules,
 )
 
-Place = tuple[int | str, ...]
+KeyPath = tuple[int | str, ...]
 
 PARTS: dict[str, type[BaseModel]] = {
-    "models": ModelEntry, "slices": Slice, "sources": Source, "objective": Objective,
-    "modules": Module, "along": Along, "finetune": Finetune, "tokenizer": Tokenizer,
+    "models": ModelKeys, "slices": Slice, "sources": SourceKeys, "objective": ObjectiveKeys,
+    "modules": ModuleKeys, "along": AlongKeys, "finetune": FinetuneKeys, "tokenizer": Tokenizer,
 }  # fmt: skip
 """Schema of the mapping under each key."""
 
@@ -148,7 +148,7 @@ def _explain_first(error: ValidationError, node: yaml.Node | None, name: str) ->
 
 
 def _explain(
-    loc: Place, kind: str, said: str, value: object, node: yaml.Node | None, name: str
+    loc: KeyPath, kind: str, said: str, value: object, node: yaml.Node | None, name: str
 ) -> NoReturn:
     """Raise pydantic's finding as an error in terms of the recipe."""
     where, path = _where(node, loc, name), _path(loc)
@@ -160,7 +160,7 @@ def _explain(
     raise RecipeError(f"{path}: {said}, found {brief(value)}", where=where)
 
 
-def _refuse_key(loc: Place, where: str) -> NoReturn:
+def _refuse_key(loc: KeyPath, where: str) -> NoReturn:
     key, path = str(loc[-1]), _path(loc)
     if key in REFUSED:
         raise RecipeError(f"{path}: {REFUSED[key]}", where=where)
@@ -179,12 +179,12 @@ def _refuse_key(loc: Place, where: str) -> NoReturn:
     )
 
 
-def _part(loc: Place) -> type[BaseModel]:
+def _part(loc: KeyPath) -> type[BaseModel]:
     """The part of the schema that holds the last of these keys."""
     return next((PARTS[key] for key in reversed(loc[:-1]) if key in PARTS), Recipe)
 
 
-def _where(node: yaml.Node | None, loc: Place, name: str) -> str:
+def _where(node: yaml.Node | None, loc: KeyPath, name: str) -> str:
     line = _line(node, loc)
     return f"{name}, line {line}" if line else name
 
@@ -194,7 +194,7 @@ def _path(loc: Sequence[int | str]) -> str:
     return "".join(parts).lstrip(".")
 
 
-def _line(node: yaml.Node | None, loc: Place) -> int | None:
+def _line(node: yaml.Node | None, loc: KeyPath) -> int | None:
     """The line of a key, or of the nearest mapping that there is around it."""
     line: int | None = None
     for key in loc:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from mergekit_geo.errors import ArgumentError, RecipeError
-from mergekit_geo.recipes.along import Along
-from mergekit_geo.recipes.finetune import Finetune
-from mergekit_geo.recipes.part import Part, Seed, Whole
+from mergekit_geo.recipes.along import AlongKeys
+from mergekit_geo.recipes.finetune import FinetuneKeys
+from mergekit_geo.recipes.part import RecipeKeys, Seed, Whole
 from mergekit_geo.recipes.reference import Reference
 from mergekit_geo.recipes.values import layered
 
@@ -28,7 +28,7 @@ DEFAULT_MODULE = "default"
 """The name of the only module of a language model."""
 
 
-class ModelEntry(Part):
+class ModelKeys(RecipeKeys):
     """A model of the merge.
 
     Attributes:
@@ -40,7 +40,7 @@ class ModelEntry(Part):
     parameters: Parameters = Field(default={})
 
 
-class Source(ModelEntry):
+class SourceKeys(ModelKeys):
     """A model of a slice.
 
     Attributes:
@@ -50,7 +50,7 @@ class Source(ModelEntry):
     layer_range: tuple[int, int] | None = None
 
 
-class Slice(Part):
+class Slice(RecipeKeys):
     """Models and the layers that are taken of them.
 
     Attributes:
@@ -59,12 +59,12 @@ class Slice(Part):
         parameters: For all of them.
     """
 
-    sources: list[Source] = Field(min_length=1)
+    sources: list[SourceKeys] = Field(min_length=1)
     base_model: Reference | None = None
     parameters: Parameters = Field(default={})
 
 
-class Module(Part):
+class ModuleKeys(RecipeKeys):
     """A part of an architecture; language models have one, `default`.
 
     Attributes:
@@ -75,14 +75,14 @@ class Module(Part):
         out_dtype: As in a recipe.
     """
 
-    models: list[ModelEntry] | None = None
+    models: list[ModelKeys] | None = None
     slices: list[Slice] | None = None
     parameters: Parameters = Field(default={})
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
 
 
-class Objective(Part):
+class ObjectiveKeys(RecipeKeys):
     """What loss is measured on, and points are chosen by.
 
     Attributes:
@@ -112,7 +112,7 @@ class Objective(Part):
     batch_size: int | None = None
 
 
-class Tokenizer(Part):
+class Tokenizer(RecipeKeys):
     """Which tokenizer the output has: mergekit's newer form of `tokenizer_source`.
 
     Attributes:
@@ -135,7 +135,7 @@ class Tokenizer(Part):
             )
 
 
-class Recipe(Part):
+class Recipe(RecipeKeys):
     """A merge as a file says it.
 
     Attributes:
@@ -161,9 +161,9 @@ class Recipe(Part):
 
     name: Label | None = None
     merge_method: str
-    models: list[ModelEntry] | None = None
+    models: list[ModelKeys] | None = None
     slices: list[Slice] | None = None
-    modules: dict[str, Module] | None = None
+    modules: dict[str, ModuleKeys] | None = None
     base_model: Reference | None = None
     parameters: Parameters = Field(default={})
     dtype: Dtype | None = None
@@ -171,9 +171,9 @@ class Recipe(Part):
     tokenizer_source: Reference | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
-    finetune: list[Finetune] = Field(default=[])
-    objective: Objective | None = None
-    along: Along | None = None
+    finetune: list[FinetuneKeys] = Field(default=[])
+    objective: ObjectiveKeys | None = None
+    along: AlongKeys | None = None
     sharpness: Literal["off", "quick", "full"] | None = None
     push_to: str | None = None
     seed: Seed | None = None

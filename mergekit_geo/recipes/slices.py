@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.merging.methods import METHODS
-from mergekit_geo.recipes.schema import ModelEntry, Recipe, Slice, Source
+from mergekit_geo.recipes.schema import ModelKeys, Recipe, Slice, SourceKeys
 from mergekit_geo.recipes.values import layer_number, layered
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Part:
+class SlicePart:
     """What a recipe says of a stretch of layers.
 
     Attributes:
@@ -34,13 +34,13 @@ class Part:
         start: The first layer.
     """
 
-    entries: list[ModelEntry]
+    entries: list[ModelKeys]
     parameters: dict[str, Any]
     base_model: str | None
     start: int = 0
 
 
-def parts_of(recipe: Recipe) -> list[Part]:
+def parts_of(recipe: Recipe) -> list[SlicePart]:
     """The recipe's parts, one per slice; a single one where it lists models.
 
     Raises:
@@ -50,16 +50,16 @@ def parts_of(recipe: Recipe) -> list[Part]:
         found = "neither" if recipe.models is None else "both"
         raise RecipeError(f"a recipe has models or slices, found {found}", where="recipe")
     if recipe.models is not None:
-        return [Part(list(recipe.models), recipe.parameters, recipe.base_model)]
+        return [SlicePart(list(recipe.models), recipe.parameters, recipe.base_model)]
     if not recipe.slices:
         raise RecipeError("no slices", where="slices", remedy="list at least one")
     return [_part(part, recipe) for part in recipe.slices]
 
 
-def _part(part: Slice, recipe: Recipe) -> Part:
+def _part(part: Slice, recipe: Recipe) -> SlicePart:
     start = (part.sources[0].layer_range or (0, 0))[0]
     base = part.base_model or recipe.base_model
-    return Part(list(part.sources), layered(recipe.parameters, part.parameters), base, start)
+    return SlicePart(list(part.sources), layered(recipe.parameters, part.parameters), base, start)
 
 
 def joined(found: Sequence[Inputs]) -> Inputs:
@@ -124,7 +124,7 @@ def check_ranges(recipe: Recipe, checkpoints: Sequence[Checkpoint], names: Seque
         )
 
 
-def _range(source: Source, layers: Mapping[str, int]) -> Range:
+def _range(source: SourceKeys, layers: Mapping[str, int]) -> Range:
     return source.layer_range or (0, layers[source.model])
 
 

@@ -14,7 +14,7 @@ from mergekit_geo.errors import GeoError, OutputError, OutputExistsError
 from mergekit_geo.evaluation.losses import LossPlan
 from mergekit_geo.outputs.output import Output, holds_work
 from mergekit_geo.outputs.place import check_output, partial_of, unfinished
-from mergekit_geo.recipes.members import Member
+from mergekit_geo.recipes.members import RecipeMember
 from mergekit_geo.training.store import RECORD, TUNED, differences
 from mergekit_geo.training.tuning import Asked, Tuning, changes, make_tuning
 
@@ -64,7 +64,7 @@ class Ready:
         warnings: What was found of its data.
     """
 
-    member: Member
+    member: RecipeMember
     tuning: Tuning
     place: Path
     finished: bool
@@ -72,7 +72,7 @@ class Ready:
     warnings: tuple[str, ...]
 
 
-def ready(members: Sequence[Member], folder: Path, orders: Orders) -> list[Ready]:
+def ready(members: Sequence[RecipeMember], folder: Path, orders: Orders) -> list[Ready]:
     """Read all that training needs, before anything is trained.
 
     Raises:
@@ -94,7 +94,7 @@ def ready(members: Sequence[Member], folder: Path, orders: Orders) -> list[Ready
     return found
 
 
-def _tuning(member: Member, orders: Orders) -> Tuning:
+def _tuning(member: RecipeMember, orders: Orders) -> Tuning:
     entry = member.entry
     asked = Asked(
         entry.data(orders.read_as),
@@ -109,7 +109,7 @@ def _tuning(member: Member, orders: Orders) -> Tuning:
     return make_tuning(orders.known.get(entry.model, entry.model), asked)
 
 
-def _ready(member: Member, first: Tuning, folder: Path, output: OutputConfig) -> Ready:
+def _ready(member: RecipeMember, first: Tuning, folder: Path, output: OutputConfig) -> Ready:
     warnings = tuple(f"{member.name}: {text}" for text in overlap_warnings(first))
     asked = replace(first.asked, data=None, seed=first.asked.seed + member.offset)
     tuning = replace(first, asked=asked, plan=LossPlan(reason=ELSEWHERE))
@@ -150,7 +150,7 @@ def _resumes(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedMembers:
     """The members of a recipe after training, or found already trained.
 
     Attributes:
@@ -166,7 +166,7 @@ class Trained:
     warnings: tuple[str, ...]
 
 
-def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> Trained:
+def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> TrainedMembers:
     """Train the members that are not trained yet.
 
     Args:
@@ -180,7 +180,7 @@ def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> Trained
     reports = {one.member.name: _report(one, progress) for one in orders}
     found = [(one, reports[one.member.name]) for one in orders]
     said = [f"{one.member.name}: {text}" for one, report in found for text in report.warnings]
-    return Trained(
+    return TrainedMembers(
         {m.member.name: FolderCheckpoint(m.place, None if kept else m.member.name) for m in orders},
         [_entry(one, report, kept=kept) for one, report in found],
         {m.member.entry.model: pinned(m.tuning.base) for m in orders if m.tuning.base.revision},

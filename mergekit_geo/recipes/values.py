@@ -57,13 +57,13 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Filters:
+class ByName:
     """A list of filters, of which the first match counts."""
 
     entries: tuple[Entry, ...]
 
 
-Value = Number | Gradient | Filters
+Value = Number | Gradient | ByName
 
 
 def parse_value(raw: object, where: str) -> Value:
@@ -86,7 +86,7 @@ def parse_value(raw: object, where: str) -> Value:
         numbers = [None if isinstance(item, bool) else _number(item) for item in raw]
         if all(number is not None for number in numbers):
             return Gradient(tuple(number for number in numbers if number is not None))
-        return Filters(tuple(_entry(item, f"{where}[{i}]") for i, item in enumerate(raw)))
+        return ByName(tuple(_entry(item, f"{where}[{i}]") for i, item in enumerate(raw)))
     raise RecipeError(
         f"expected a number, a list of numbers, or a list of {{filter, value}}, found {brief(raw)}",
         where=where,
@@ -102,11 +102,11 @@ def in_turn(values: Sequence[Value]) -> Value:
         (0.2, 0.5)
     """
     first, *others = values
-    if not isinstance(first, Filters) or not others:
+    if not isinstance(first, ByName) or not others:
         return first
     rest = in_turn(others)
-    return Filters(
-        first.entries + (rest.entries if isinstance(rest, Filters) else (Entry(None, rest),))
+    return ByName(
+        first.entries + (rest.entries if isinstance(rest, ByName) else (Entry(None, rest),))
     )
 
 
@@ -161,7 +161,7 @@ def at(value: Value, tensor: str, place: float) -> Number | None:
     """
     if isinstance(value, Gradient):
         return value.at(place)
-    if isinstance(value, Filters):
+    if isinstance(value, ByName):
         for entry in value.entries:
             if entry.matches(tensor) and (found := at(entry.value, tensor, place)) is not None:
                 return found
@@ -171,7 +171,7 @@ def at(value: Value, tensor: str, place: float) -> Number | None:
 
 def has_gradient(value: Value) -> bool:
     """Whether it depends on the layer."""
-    if isinstance(value, Filters):
+    if isinstance(value, ByName):
         return any(has_gradient(entry.value) for entry in value.entries)
     return isinstance(value, Gradient) and len(value.values) > 1
 
@@ -192,7 +192,7 @@ def layer_number(tensor: str) -> tuple[str, int] | None:
 
 def idle_filters(value: Value, tensors: Iterable[str]) -> list[str]:
     """Describe the filters that apply to no tensor, one line each."""
-    if not isinstance(value, Filters):
+    if not isinstance(value, ByName):
         return []
     names, found = list(tensors), []
     taken = {name: next((e for e in value.entries if e.matches(name)), None) for name in names}

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mergekit_geo.connectivity.paths import Route
+from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.evaluation.split import Split
 from mergekit_geo.evaluation.study import Ground
 from mergekit_geo.selection.chain import Joined, join
 from mergekit_geo.selection.config import PAIR, SelectionConfig
-from mergekit_geo.selection.legs import Leg, Point
-from mergekit_geo.selection.picking import Picked, picked
+from mergekit_geo.selection.legs import Point, Segment
+from mergekit_geo.selection.picking import SelectedPoint, selected_point
 
-RouteTo = Callable[[Point, int], Route]
+PathTo = Callable[[Point, int], ModelPath]
 """The path from a point to a model, fitted first if it has to be."""
 
 
 @dataclass(frozen=True)
-class Along:
+class PathChoice:
     """What was chosen.
 
     Attributes:
@@ -34,13 +34,13 @@ class Along:
     method: str
     chosen: str
     steps: list[tuple[str, float]]
-    legs: tuple[Picked, ...]
+    legs: tuple[SelectedPoint, ...]
     sharpness: list[tuple[str, float]] = field(default_factory=list)
 
 
 def along(
-    choosing: SelectionConfig, ground: Ground, halves: Split, seed: int, route_to: RouteTo
-) -> Along:
+    choosing: SelectionConfig, ground: Ground, halves: Split, seed: int, route_to: PathTo
+) -> PathChoice:
     """Choose a point of the path between two models, or of a chain of paths through more.
 
     Args:
@@ -52,10 +52,10 @@ def along(
     """
     names = tuple(anchor.name for anchor in ground.walk.anchors)
     if len(names) == PAIR:
-        leg = Leg.between(route_to(Point.of_model(0, names), 1), names)
-        found = picked(choosing, leg, ground, halves, seed)
+        leg = Segment.between(route_to(Point.of_model(0, names), 1), names)
+        found = selected_point(choosing, leg, ground, halves, seed)
         steps = [(f"t = {t:.4f}", loss) for t, loss in found.tried.items()]
-        return Along(
+        return PathChoice(
             found.point, _method(choosing, leg), _place(found), steps, (found,), _compared(found)
         )
     return _joined(choosing, ground, halves, seed, route_to, names)
@@ -66,15 +66,15 @@ def _joined(
     ground: Ground,
     halves: Split,
     seed: int,
-    route_to: RouteTo,
+    route_to: PathTo,
     names: tuple[str, ...],
-) -> Along:
+) -> PathChoice:
     walk, rows = ground.walk, halves.selection
-    taken: dict[str, Picked] = {}
+    taken: dict[str, SelectedPoint] = {}
 
     def reach(point: Point, index: int) -> tuple[Point, float]:
-        leg = Leg(point, index, route_to(point, index), names)
-        found = picked(choosing, leg, ground, halves, seed)
+        leg = Segment(point, index, route_to(point, index), names)
+        found = selected_point(choosing, leg, ground, halves, seed)
         taken[found.point.key] = found
         there = found.point.losses(walk) if found.t is None else leg.losses(walk, found.t)
         return found.point, there.take(rows).mean
@@ -84,7 +84,7 @@ def _joined(
     kept = [step for step in tried if step.kept]
     legs = tuple(taken[step.point.key] for step in kept[1:])
     leg = next(iter(taken.values())).leg
-    return Along(
+    return PathChoice(
         kept[-1].point,
         f"members joined one at a time, {_method(choosing, leg)}",
         " then ".join([kept[0].point.title, *map(_joining, legs)]),
@@ -94,22 +94,22 @@ def _joined(
     )
 
 
-def _method(choosing: SelectionConfig, leg: Leg) -> str:
+def _method(choosing: SelectionConfig, leg: Segment) -> str:
     return f"{choosing.pick or 'best'} along {leg.route.name}"
 
 
-def _place(found: Picked) -> str:
+def _place(found: SelectedPoint) -> str:
     return "mean" if found.t is None else f"t = {found.t:.4f}"
 
 
-def _joining(found: Picked) -> str:
+def _joining(found: SelectedPoint) -> str:
     return f"{found.leg.names[found.leg.target]} ({_place(found)})"
 
 
-def _step(step: Joined[Point], taken: dict[str, Picked]) -> tuple[str, float]:
+def _step(step: Joined[Point], taken: dict[str, SelectedPoint]) -> tuple[str, float]:
     found = taken.get(step.point.key)
     return step.point.title + (f", {_place(found)}" if found else ""), step.loss
 
 
-def _compared(found: Picked) -> list[tuple[str, float]]:
+def _compared(found: SelectedPoint) -> list[tuple[str, float]]:
     return [(f"{found.leg.title}, t = {t:.4f}", x) for t, x in sorted(found.sharpness.items())]

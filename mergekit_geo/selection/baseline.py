@@ -17,17 +17,17 @@ from mergekit_geo.progress import Progress
 if TYPE_CHECKING:
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.connectivity.paths import Effort
-    from mergekit_geo.evaluation.losses import Role
+    from mergekit_geo.evaluation.losses import LossRole
     from mergekit_geo.evaluation.split import Split
     from mergekit_geo.evaluation.study import Ground
     from mergekit_geo.selection.choose import Chosen
     from mergekit_geo.tasks.losses import Losses
 
-    Trained = list[tuple[str, Role, Losses]]
+    TrainedFurther = list[tuple[str, LossRole, Losses]]
 
 
 @dataclass(frozen=True)
-class Control:
+class MatchedComputeBaseline:
     """Trains ends further, where a path was fitted and the time allows.
 
     Attributes:
@@ -42,7 +42,7 @@ class Control:
     seed: int
     progress: Progress
 
-    def run(self, ground: Ground, chosen: Chosen) -> tuple[Trained, str]:
+    def run(self, ground: Ground, chosen: Chosen) -> tuple[TrainedFurther, str]:
         """Losses of the ends after further training, or why there are none.
 
         Of several legs, the model that all began from is trained for the steps of all fits.
@@ -75,7 +75,7 @@ class Control:
 
     def _trained(
         self, ground: Ground, end: int, effort: Effort, steps: int, halves: Split
-    ) -> tuple[str, Role, Losses]:
+    ) -> tuple[str, LossRole, Losses]:
         """Losses of a model after `steps` steps of training from its own weights."""
         from mergekit_geo.connectivity.search import CurveSearch
         from mergekit_geo.connectivity.state import FitState

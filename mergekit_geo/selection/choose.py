@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.study import Ground
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.progress import Progress
-    from mergekit_geo.selection.along import RouteTo
+    from mergekit_geo.selection.along import PathTo
     from mergekit_geo.selection.greedy import GreedySoup
     from mergekit_geo.selection.learning import Seen
-    from mergekit_geo.selection.picking import Picked
+    from mergekit_geo.selection.picking import SelectedPoint
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Chosen:
     entry: SelectionEntry | None = None
     halves: Split | None = None
     bends: tuple[Checkpoint, ...] = ()
-    legs: tuple[Picked, ...] = ()
+    legs: tuple[SelectedPoint, ...] = ()
 
 
 def choose(
@@ -51,7 +51,7 @@ def choose(
     ground: Ground,
     progress: Progress,
     seed: int,
-    route_to: RouteTo | None = None,
+    route_to: PathTo | None = None,
     dtype: str | None = None,
 ) -> Chosen:
     """Choose a point by loss.
@@ -93,7 +93,7 @@ def _along(
     ground: Ground,
     halves: Split,
     seed: int,
-    route_to: RouteTo | None,
+    route_to: PathTo | None,
     documents: int,
 ) -> Chosen:
     from mergekit_geo.selection.along import along

@@ -11,7 +11,7 @@ Members = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Step:
+class GreedyStep:
     """One soup that was tried.
 
     Attributes:
@@ -35,7 +35,7 @@ class GreedySoup:
     """
 
     members: Members
-    steps: tuple[Step, ...]
+    steps: tuple[GreedyStep, ...]
 
     def weights(self, count: int) -> tuple[float, ...]:
         """Share of each of `count` models."""
@@ -70,24 +70,24 @@ def greedy(
         return (*members, index), loss_of((*members, index))
 
     tried = join(losses, lambda index: (index,), reach)
-    steps = tuple(Step(step.point, step.loss, step.kept) for step in tried)
+    steps = tuple(GreedyStep(step.point, step.loss, step.kept) for step in tried)
     return GreedySoup([step for step in steps if step.kept][-1].members, steps)
 
 
 def _with_replacement(losses: Sequence[float], loss_of: Callable[[Members], float]) -> GreedySoup:
     order = best_first(losses)
-    best = Step((order[0],), losses[order[0]], kept=True)
+    best = GreedyStep((order[0],), losses[order[0]], kept=True)
     steps = [best]
     while len(best.members) < 2 * len(order):
         candidates = [(*best.members, index) for index in order]
         tried = [_tried(members, loss_of(members), best) for members in candidates]
         winner = min(tried, key=lambda step: step.loss)
-        steps += [Step(s.members, s.loss, kept=s is winner and s.kept) for s in tried]
+        steps += [GreedyStep(s.members, s.loss, kept=s is winner and s.kept) for s in tried]
         if not winner.kept:
             break
         best = winner
     return GreedySoup(best.members, tuple(steps))
 
 
-def _tried(members: Members, loss: float, best: Step) -> Step:
-    return Step(members, loss, kept=loss < best.loss)
+def _tried(members: Members, loss: float, best: GreedyStep) -> GreedyStep:
+    return GreedyStep(members, loss, kept=loss < best.loss)

@@ -29,7 +29,7 @@ STRETCH = 1 << 18
 INSIDE = 0.01
 """Share of the uniform soup where the search starts."""
 
-Weights = dict[str, NDArray[np.float64]]
+TensorWeights = dict[str, NDArray[np.float64]]
 """Group of tensors to (k,) coefficients."""
 
 
@@ -42,7 +42,7 @@ class LearnedSoup:
         losses: Of the batch of each step.
     """
 
-    weights: Weights
+    weights: TensorWeights
     losses: tuple[float, ...]
 
 
@@ -56,7 +56,7 @@ def learn(
     steps: int = 50,
     learning_rate: float = 0.1,
     advance: Callable[[int], None] = lambda step: None,
-    look: Callable[[int, Weights], None] = lambda step, weights: None,
+    look: Callable[[int, TensorWeights], None] = lambda step, weights: None,
     every: int = 1,
 ) -> LearnedSoup:
     """Minimise a loss over soups of a blend's anchors, with Adam.
@@ -93,7 +93,7 @@ def learn(
     return LearnedSoup(_by_group(groups, free), tuple(losses))
 
 
-def soup_of(blend: Blend, weights: Weights, granularity: str) -> Blend:
+def soup_of(blend: Blend, weights: TensorWeights, granularity: str) -> Blend:
     """The blend with the coefficients of each tensor's group; others get the groups' mean."""
     mean = Linear(tuple(np.mean(list(weights.values()), axis=0).tolist()))
     rules = {
@@ -112,7 +112,7 @@ def _free(start: Sequence[float] | None, count: int) -> Tensor:
     return inside.log()
 
 
-def _by_group(groups: Sequence[str], free: Tensor) -> Weights:
+def _by_group(groups: Sequence[str], free: Tensor) -> TensorWeights:
     shares = torch.softmax(free.detach(), dim=1).numpy()
     return dict(zip(groups, shares, strict=True))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mergekit_geo.modules.blend import InPlace
     from mergekit_geo.progress import Progress
     from mergekit_geo.selection.config import SelectionConfig
-    from mergekit_geo.selection.learned import Weights
+    from mergekit_geo.selection.learned import TensorWeights
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def learned_from(
     if len(members) == 1:
         return seen
 
-    def look(step: int, weights: Weights) -> None:
+    def look(step: int, weights: TensorWeights) -> None:
         everyone = _of_all(weights, members, len(start.anchors))
         blend, title = soup_of(start, everyone, choosing.granularity), f"learned soup, step {step}"
         shares = {group: found.tolist() for group, found in everyone.items()}
@@ -124,7 +124,7 @@ def _batch_loss(part: TaskObjective, live: InPlace) -> Callable[[int], Tensor]:
     return loss_of
 
 
-def _of_all(weights: Weights, members: Sequence[int], count: int) -> Weights:
+def _of_all(weights: TensorWeights, members: Sequence[int], count: int) -> TensorWeights:
     """Coefficients of the members as coefficients of all models."""
     import numpy as np
 

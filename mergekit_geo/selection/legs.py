@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.connectivity.paths import Route
+from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.points import Walk
 from mergekit_geo.geometry.linear import Linear
@@ -53,7 +53,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Leg:
+class Segment:
     """A path from a point to a model.
 
     Attributes:
@@ -65,11 +65,11 @@ class Leg:
 
     start: Point
     target: int
-    route: Route
+    route: ModelPath
     names: tuple[str, ...]
 
     @classmethod
-    def between(cls, route: Route, names: Sequence[str]) -> Leg:
+    def between(cls, route: ModelPath, names: Sequence[str]) -> Segment:
         """The leg from the first of two models to the other."""
         return cls(Point.of_model(0, names), 1, route, tuple(names))
 

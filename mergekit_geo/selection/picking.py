@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mergekit_geo.selection.legs import Leg, Point
+from mergekit_geo.selection.legs import Point, Segment
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.split import Split
@@ -19,7 +19,7 @@ EVEN = tuple(i / 10 for i in range(11))
 
 
 @dataclass(frozen=True)
-class Picked:
+class SelectedPoint:
     """A point of a leg.
 
     Attributes:
@@ -30,30 +30,32 @@ class Picked:
         sharpness: λ_max there, of those that were compared by it.
     """
 
-    leg: Leg
+    leg: Segment
     point: Point
     t: float | None
     tried: Mapping[float, float] = field(default_factory=dict)
     sharpness: Mapping[float, float] = field(default_factory=dict)
 
 
-def unchosen(choosing: SelectionConfig, leg: Leg) -> Picked:
+def point_without_losses(choosing: SelectionConfig, leg: Segment) -> SelectedPoint:
     """The point that needs no losses: the mean, or the midpoint.
 
     Raises:
         ArgumentError: The path's coefficients depend on the tensors, and the mean is asked for.
     """
     if choosing.pick == "mean":
-        return Picked(leg, leg.mean(choosing.average_points), None)
-    return Picked(leg, leg.at(MIDPOINT), MIDPOINT)
+        return SelectedPoint(leg, leg.mean(choosing.average_points), None)
+    return SelectedPoint(leg, leg.at(MIDPOINT), MIDPOINT)
 
 
-def picked(choosing: SelectionConfig, leg: Leg, ground: Ground, halves: Split, seed: int) -> Picked:
+def selected_point(
+    choosing: SelectionConfig, leg: Segment, ground: Ground, halves: Split, seed: int
+) -> SelectedPoint:
     """The point that the settings ask for, chosen on the selection half where they say so."""
     from mergekit_geo.selection.line import line_search
 
     if choosing.pick in {"midpoint", "mean"}:
-        return unchosen(choosing, leg)
+        return point_without_losses(choosing, leg)
 
     def loss_of(t: float) -> float:
         return leg.losses(ground.walk, t).take(halves.selection).mean
@@ -62,24 +64,26 @@ def picked(choosing: SelectionConfig, leg: Leg, ground: Ground, halves: Split, s
     if choosing.pick == "flattest":
         return _flattest(choosing, leg, tried, loss_of, _sharpness(leg, ground, halves, seed))
     best = min(tried, key=lambda t: tried[t])
-    return Picked(leg, leg.at(best), best, tried)
+    return SelectedPoint(leg, leg.at(best), best, tried)
 
 
 def _flattest(
     choosing: SelectionConfig,
-    leg: Leg,
+    leg: Segment,
     tried: dict[float, float],
     loss_of: Callable[[float], float],
     sharpness_of: Callable[[float], float],
-) -> Picked:
+) -> SelectedPoint:
     from mergekit_geo.selection.flattest import flattest
 
     tried |= {t: loss_of(t) for t in EVEN if t not in tried}
     found = flattest(tried, sharpness_of, tolerance=choosing.tolerance)
-    return Picked(leg, leg.at(found.t), found.t, dict(sorted(tried.items())), found.sharpness)
+    return SelectedPoint(
+        leg, leg.at(found.t), found.t, dict(sorted(tried.items())), found.sharpness
+    )
 
 
-def _sharpness(leg: Leg, ground: Ground, halves: Split, seed: int) -> Callable[[float], float]:
+def _sharpness(leg: Segment, ground: Ground, halves: Split, seed: int) -> Callable[[float], float]:
     """λ_max at places of a leg, on examples of the selection half."""
     from mergekit_geo.curvature.largest import lambda_max
     from mergekit_geo.curvature.levels import LEVELS

@@ -10,7 +10,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.clock import clock_of
 from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
-from mergekit_geo.connectivity.paths import Route, path
+from mergekit_geo.connectivity.paths import ModelPath, path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.study import Ground
 from mergekit_geo.merging.memory import MemorySink
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.progress import Progress
-    from mergekit_geo.selection.along import RouteTo
+    from mergekit_geo.selection.along import PathTo
 
 FLOAT32 = "F32"
 
@@ -35,7 +35,7 @@ def routes(
     progress: Progress,
     fitting: CurveFitConfig = CurveFitConfig(),
     fit_seed: int | None = None,
-) -> RouteTo:
+) -> PathTo:
     """Paths of a kind from any point to any model.
 
     Args:
@@ -62,8 +62,8 @@ def routes(
     training = training_objective(train_data, models[0], replace(compute, dtype="float32"))
     how, first = replace(fitting, kind=kind), seed if fit_seed is None else fit_seed
 
-    def fit(point: Point, target: int) -> Route:
-        from mergekit_geo.connectivity.search import CurveSearch, effort_of, route_of
+    def fit(point: Point, target: int) -> ModelPath:
+        from mergekit_geo.connectivity.search import CurveSearch, effort_of, path_through
         from mergekit_geo.connectivity.state import FitState
 
         pair = between(ground, standing(point, models), models[target])
@@ -73,7 +73,7 @@ def routes(
         )
         with clock_of(compute.budget).resting():
             bends = search.run()
-        return route_of(bends, effort_of(search.found, how, train_data))
+        return path_through(bends, effort_of(search.found, how, train_data))
 
     return fit
 

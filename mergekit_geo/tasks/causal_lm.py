@@ -11,7 +11,7 @@ from torch.nn import Module, functional
 
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.conversations import conversations
-from mergekit_geo.data.documents import Chat, Shape, Text, documents_of
+from mergekit_geo.data.documents import Chat, PlainText, Shape, documents_of
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.task import BatchLosses, Example
@@ -95,7 +95,7 @@ class CausalLM:
         logits = model(**inputs, use_cache=False).logits
         return token_losses(logits[:, :-1], batch["labels"][:, 1:])
 
-    def _prefix(self, ids: Sequence[int], document: Text | Chat) -> list[int]:
+    def _prefix(self, ids: Sequence[int], document: PlainText | Chat) -> list[int]:
         """The begin-of-sequence token of every window, where there is one.
 
         Text has it if the tokenizer adds it; a conversation, if its template writes it.
@@ -107,7 +107,7 @@ class CausalLM:
         added = self.tokenizer("")["input_ids"]
         return [begin] if begin is not None and added[:1] == [begin] else []
 
-    def _tokens(self, documents: Sequence[Text | Chat]) -> Iterator[Tokens]:
+    def _tokens(self, documents: Sequence[PlainText | Chat]) -> Iterator[Tokens]:
         """Ids of each document, and which of them count."""
         chats = [document for document in documents if isinstance(document, Chat)]
         only_assistant = self.data.loss_on != "all"
@@ -115,7 +115,7 @@ class CausalLM:
         for document in documents:
             yield next(told) if isinstance(document, Chat) else self._text(document)
 
-    def _text(self, document: Text) -> Tokens:
+    def _text(self, document: PlainText) -> Tokens:
         prompt, text = (self._ids(part) for part in (document.prompt, document.text))
         return [*prompt, *text], [self.data.loss_on == "all"] * len(prompt) + [True] * len(text)
 

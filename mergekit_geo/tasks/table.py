@@ -34,7 +34,7 @@ TEXT_ALONE = "the model reads more than text; its loss is that of text alone"
 
 
 @dataclass(frozen=True)
-class Parts:
+class TaskInputs:
     """Everything that a task is made from.
 
     Attributes:
@@ -74,7 +74,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TaskKind:
     """A task, and the architectures that can do it.
 
     Attributes:
@@ -85,7 +85,7 @@ class Kind:
 
     table: str
     auto: str
-    make: Callable[[Parts], Task]
+    make: Callable[[TaskInputs], Task]
 
 
 def task_name(config: Config, asked: str | None = None) -> str:
@@ -132,7 +132,7 @@ def make_task(name: str, folder: Path, config: Config, data: EvalData, compute: 
         DataError: No tokenizer, one that lacks what the task needs, or windows longer than the
             model takes.
     """
-    return TASKS[name].make(Parts(folder, _with_defaults(config), data, compute))
+    return TASKS[name].make(TaskInputs(folder, _with_defaults(config), data, compute))
 
 
 def reads_text_alone(config: Config) -> bool:
@@ -143,7 +143,7 @@ def reads_text_alone(config: Config) -> bool:
     return able and not _with_defaults(config).get("is_encoder_decoder")
 
 
-def _can(config: Config, kind: Kind) -> bool:
+def _can(config: Config, kind: TaskKind) -> bool:
     return _is_listed(config, kind.table) or kind.auto in (config.get("auto_map") or {})
 
 
@@ -174,59 +174,59 @@ def _with_defaults(config: Config) -> Config:
     return found
 
 
-def _causal_lm(parts: Parts) -> Task:
+def _causal_lm(parts: TaskInputs) -> Task:
     tokenizer = parts.tokenizer()
     length = context_length(parts.config, parts.data.seq_len)
     note = TEXT_ALONE if reads_text_alone(parts.config) else ""
     return CausalLM(tokenizer, length, parts.vocabulary(tokenizer), parts.data, note)
 
 
-def _masked_lm(parts: Parts) -> Task:
+def _masked_lm(parts: TaskInputs) -> Task:
     tokenizer = parts.tokenizer()
     length, vocabulary = parts.seq_len(tokenizer), parts.vocabulary(tokenizer)
     padding = padding_id(parts.config, tokenizer) or 0
     return MaskedLM(tokenizer, length, vocabulary, parts.data, padding)
 
 
-def _seq2seq_lm(parts: Parts) -> Task:
+def _seq2seq_lm(parts: TaskInputs) -> Task:
     tokenizer = parts.tokenizer()
     length, vocabulary = parts.seq_len(tokenizer), parts.vocabulary(tokenizer)
     padding = padding_id(parts.config, tokenizer) or 0
     return Seq2SeqLM(tokenizer, length, vocabulary, parts.data, padding)
 
 
-def _sequence_classification(parts: Parts) -> Task:
+def _sequence_classification(parts: TaskInputs) -> Task:
     tokenizer = parts.tokenizer()
     return SequenceClassification(tokenizer, parts.seq_len(tokenizer), parts.config, parts.data)
 
 
-def _token_classification(parts: Parts) -> Task:
+def _token_classification(parts: TaskInputs) -> Task:
     tokenizer = parts.tokenizer()
     return TokenClassification(tokenizer, parts.seq_len(tokenizer), parts.config, parts.data)
 
 
-def _image_classification(parts: Parts) -> Task:
+def _image_classification(parts: TaskInputs) -> Task:
     processor, note = load_processor(parts.folder, trusted=parts.compute.trust_remote_code)
     return ImageClassification(parts.config, parts.data, processor, note)
 
 
 TASKS = {
-    "causal-lm": Kind("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM", _causal_lm),
-    "seq2seq-lm": Kind(
+    "causal-lm": TaskKind("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM", _causal_lm),
+    "seq2seq-lm": TaskKind(
         "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "AutoModelForSeq2SeqLM", _seq2seq_lm
     ),
-    "masked-lm": Kind("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "AutoModelForMaskedLM", _masked_lm),
-    "sequence-classification": Kind(
+    "masked-lm": TaskKind("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "AutoModelForMaskedLM", _masked_lm),
+    "sequence-classification": TaskKind(
         "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
         "AutoModelForSequenceClassification",
         _sequence_classification,
     ),
-    "token-classification": Kind(
+    "token-classification": TaskKind(
         "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
         "AutoModelForTokenClassification",
         _token_classification,
     ),
-    "image-classification": Kind(
+    "image-classification": TaskKind(
         "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
         "AutoModelForImageClassification",
         _image_classification,

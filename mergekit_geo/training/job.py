@@ -42,7 +42,7 @@ LONG = 2.0
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """Result of a training.
 
     Attributes:
@@ -54,7 +54,7 @@ class Trained:
     entry: TrainingEntry
 
 
-def train(tuning: Tuning, output: Output, progress: Progress) -> Trained:
+def train(tuning: Tuning, output: Output, progress: Progress) -> TrainedModel:
     """Train in float32, whatever the checkpoint is stored in.
 
     The caller's random state, and accelerate's where there is one, are afterwards what they were.
@@ -72,7 +72,7 @@ def train(tuning: Tuning, output: Output, progress: Progress) -> Trained:
         return _trained(tuning, output, progress)
 
 
-def _trained(tuning: Tuning, output: Output, progress: Progress) -> Trained:
+def _trained(tuning: Tuning, output: Output, progress: Progress) -> TrainedModel:
     asked = tuning.asked
     module = open_module(tuning.base, replace(asked.compute, dtype="float32", device="cpu")).float()
     stored = Stored(module, tuning.base)
@@ -86,7 +86,7 @@ def _trained(tuning: Tuning, output: Output, progress: Progress) -> Trained:
         as_stored = asked.output.dtype is None
         tensors = _tensors(trainer, adapted=asked.training.lora_rank is not None)
     state = stored.state(tensors, as_stored=as_stored) if is_main_process() else {}
-    return Trained(state, entry)
+    return TrainedModel(state, entry)
 
 
 def _trainer(

@@ -28,7 +28,7 @@ WHICH = ("last", "best")
 
 
 @dataclass(frozen=True)
-class Member:
+class StoredMember:
     """A checkpoint that is kept.
 
     Attributes:
@@ -45,7 +45,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class KeptMembers:
+class MemberStore:
     """A folder of members.
 
     Attributes:
@@ -57,7 +57,7 @@ class KeptMembers:
         fsync: Flush a member to the disk before it appears.
 
     Example:
-        >>> KeptMembers(Path("members"), 3).wants(step=20, score=None)
+        >>> MemberStore(Path("members"), 3).wants(step=20, score=None)
         True
     """
 
@@ -68,7 +68,7 @@ class KeptMembers:
     greater: bool = False
     fsync: bool = True
 
-    def all(self) -> list[Member]:
+    def all(self) -> list[StoredMember]:
         """All members, by step."""
         found = [_read(mark) for mark in self.folder.glob(f"step-*/{MARK}") if _is_member(mark)]
         return sorted(found, key=lambda member: member.step)
@@ -122,7 +122,7 @@ class KeptMembers:
         better = [member for member in others if not self._is_better(score, member)]
         return math.isfinite(score) and len(better) < self.keep
 
-    def add(self, step: int, score: float | None, write: Callable[[Path], None]) -> Member:
+    def add(self, step: int, score: float | None, write: Callable[[Path], None]) -> StoredMember:
         """Store a checkpoint, and remove one if that makes too many; all processes call this.
 
         Args:
@@ -154,7 +154,7 @@ class KeptMembers:
         for member in there[: -self.keep]:
             _throw_away(member)
 
-    def _is_better(self, score: float, than: Member) -> bool:
+    def _is_better(self, score: float, than: StoredMember) -> bool:
         assert than.score is not None
         return score > than.score if self.greater else score < than.score
 
@@ -163,12 +163,12 @@ def _is_member(mark: Path) -> bool:
     return mark.parent.name.removeprefix("step-").isdigit()
 
 
-def _read(mark: Path) -> Member:
+def _read(mark: Path) -> StoredMember:
     entry: dict[str, Any] = json.loads(mark.read_text("utf-8"))
-    return Member(mark.parent, entry["step"], entry["metric"], entry["score"])
+    return StoredMember(mark.parent, entry["step"], entry["metric"], entry["score"])
 
 
-def _throw_away(member: Member) -> None:
+def _throw_away(member: StoredMember) -> None:
     """Remove a member: it is renamed first, so that no partial one remains in place."""
     gone = member.folder.with_name(member.folder.name + GONE)
     member.folder.rename(gone)

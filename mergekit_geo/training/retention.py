@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.training.member_store import WHICH, KeptMembers
+from mergekit_geo.training.member_store import WHICH, MemberStore
 
 LEAST = 2
 TIMES = ("save", "epoch")
@@ -16,7 +16,7 @@ NEVER = "no"
 
 
 @dataclass(frozen=True)
-class Keeping:
+class Retention:
     """Which checkpoints of a training are kept.
 
     Attributes:
@@ -29,7 +29,7 @@ class Keeping:
         ArgumentError: An invalid setting.
 
     Example:
-        >>> Keeping(3, every=50).is_step(100), Keeping(3, which="best").when
+        >>> Retention(3, every=50).is_step(100), Retention(3, which="best").when
         (True, 'evaluation')
     """
 
@@ -64,7 +64,7 @@ class Keeping:
         """Whether a member is taken after a step for its number."""
         return isinstance(self.when, int) and step % self.when == 0
 
-    def members(self, folder: Path, args: Any, *, fsync: bool) -> KeptMembers:
+    def members(self, folder: Path, args: Any, *, fsync: bool) -> MemberStore:
         """The store of members for a training with these arguments.
 
         Args:
@@ -87,7 +87,7 @@ class Keeping:
             )
         metric = metric_of(args) if self.which == "best" else None
         greater = bool(metric and args.metric_for_best_model and args.greater_is_better)
-        return KeptMembers(folder, self.keep, self.which, metric, greater, fsync)
+        return MemberStore(folder, self.keep, self.which, metric, greater, fsync)
 
 
 def metric_of(args: Any) -> str:

@@ -11,7 +11,7 @@ from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.basins import standing
 from mergekit_geo.views.block import Block, Chart, Paragraph, Section, Table, View
-from mergekit_geo.views.chart import Curve, Curves, Interval, Matrix, number, short_name
+from mergekit_geo.views.chart import ErrorBar, Heatmap, Line, Lines, number, short_name
 from mergekit_geo.views.losses import models_section
 from mergekit_geo.views.numbers import estimate
 
@@ -88,34 +88,34 @@ def _documents(entries: Sequence[BarrierEntry]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def curves(entries: Sequence[BarrierEntry]) -> Curves:
+def curves(entries: Sequence[BarrierEntry]) -> Lines:
     """Loss along every path, the barrier's interval above the chord, and the point taken."""
     count = _documents(entries)
     axis = "loss" if count is None else f"loss ({count} documents, report half)"
-    return Curves("t", axis, [_curve(entry) for entry in entries])
+    return Lines("t", axis, [_curve(entry) for entry in entries])
 
 
-def _curve(entry: BarrierEntry) -> Curve:
+def _curve(entry: BarrierEntry) -> Line:
     known = {t: x for t, x in zip(entry.t, entry.loss, strict=True) if x is not None}
     name = f"{short_name(entry.first)} to {short_name(entry.second)}, {short_name(entry.along)}"
     at = entry.taken
     star = (at, known[at]) if at is not None and at in known else None
-    return Curve(name, entry.t, entry.loss, _interval(entry, list(known.values())), star)
+    return Line(name, entry.t, entry.loss, _interval(entry, list(known.values())), star)
 
 
-def _interval(entry: BarrierEntry, losses: Sequence[float]) -> Interval | None:
+def _interval(entry: BarrierEntry, losses: Sequence[float]) -> ErrorBar | None:
     """The barrier at its place, above the chord."""
     found, t = entry.barrier, entry.t_max
     if t is None or found.value is None or found.low is None or found.high is None or not losses:
         return None
     chord = (1 - t) * losses[0] + t * losses[-1]
-    return Interval(t, chord + found.low, chord + found.value, chord + found.high)
+    return ErrorBar(t, chord + found.low, chord + found.value, chord + found.high)
 
 
-def matrix(found: BarrierMeasurements) -> Matrix:
+def matrix(found: BarrierMeasurements) -> Heatmap:
     """Barrier of every pair."""
     names = [short_name(entry.model) for entry in found.losses]
-    return Matrix("barrier", names, names, found.matrix)
+    return Heatmap("barrier", names, names, found.matrix)
 
 
 def barrier_files(entries: Sequence[BarrierEntry]) -> dict[str, Callable[[], bytes]]:

@@ -17,12 +17,12 @@ COLOURS = ("#0b6e99", "#c2571a", "#4c8c2b", "#8b4a9c", "#b8860b", "#a8324a", "#3
 SKEWED = 2.5
 """Ratio of a surface's two ranges from which on it is no longer drawn to scale."""
 
-Numbers = tuple[list[str], list[list[str]]]
+NumberTable = tuple[list[str], list[list[str]]]
 """Head and rows of the table behind a picture."""
 
 
 @dataclass(frozen=True)
-class Interval:
+class ErrorBar:
     """A height at one place, with the ends of its interval."""
 
     x: float
@@ -32,7 +32,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Line:
     """A line through points in order, with the dashed chord from the first to the last.
 
     A height that is not a number is None. One height has an interval, one point may stand out.
@@ -41,7 +41,7 @@ class Curve:
     name: str
     x: Sequence[float]
     y: Sequence[float | None]
-    interval: Interval | None = None
+    interval: ErrorBar | None = None
     star: tuple[float, float] | None = None
 
     @property
@@ -52,14 +52,14 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Curves:
+class Lines:
     """Curves over one axis, with the titles of both."""
 
     x_title: str
     y_title: str
-    curves: Sequence[Curve]
+    curves: Sequence[Line]
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> NumberTable:
         """A row for each point."""
         return ["curve", self.x_title, "height"], [
             [curve.name, f"{x:.4f}", number(y)]
@@ -69,7 +69,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Step:
+class Distribution:
     """A cumulative distribution: shares up to places, and the band of their intervals."""
 
     name: str
@@ -79,15 +79,15 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Steps:
+class Distributions:
     """Cumulative distributions; the axis is linear up to some size, and logarithmic beyond."""
 
     x_title: str
     y_title: str
-    steps: Sequence[Step]
+    steps: Sequence[Distribution]
     linear_up_to: float
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> NumberTable:
         """A row for each step."""
         return ["curve", self.x_title, self.y_title], [
             [step.name, f"{x:.5g}", f"{y:.5f}"]
@@ -113,7 +113,7 @@ class Bars:
     outstanding: Sequence[bool]
     panels: Sequence[Panel]
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> NumberTable:
         """A row for each thing."""
         return ["", *(panel.title for panel in self.panels)], [
             [name, *(f"{panel.values[i]:.4g}" for panel in self.panels)]
@@ -122,7 +122,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Heatmap:
     """Numbers by row and column, as colours; None where there is none."""
 
     quantity: str
@@ -130,7 +130,7 @@ class Matrix:
     columns: Sequence[str]
     values: Sequence[Sequence[float | None]]
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> NumberTable:
         """A row for each row of the matrix."""
         return [self.quantity, *self.columns], [
             [name, *map(number, row)] for name, row in zip(self.rows, self.values, strict=True)
@@ -138,7 +138,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Marker:
     """A thing on a surface, or beside it.
 
     Attributes:
@@ -166,7 +166,7 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Surface:
+class HeightMap:
     """Heights over a grid: a row for each y, None where one is not a number."""
 
     title: str
@@ -175,7 +175,7 @@ class Surface:
     x: Sequence[float]
     y: Sequence[float]
     heights: Sequence[Sequence[float | None]]
-    marks: Sequence[Mark]
+    marks: Sequence[Marker]
 
     @property
     def sides(self) -> tuple[float, float]:
@@ -192,24 +192,24 @@ class Surface:
         width, depth = self.sides
         return (x - self.x[0]) / width, (y - self.y[0]) / depth
 
-    def holds(self, mark: Mark) -> bool:
+    def holds(self, mark: Marker) -> bool:
         """Whether a mark lies inside the picture."""
         return all(0 <= share <= 1 for share in self.share(mark.x, mark.y))
 
 
 @dataclass(frozen=True)
-class Surfaces:
+class HeightMaps:
     """Surfaces with one scale of height and colour, seen from above.
 
     Heights beyond the scale, which has the title, are drawn at its ends.
     """
 
-    panels: Sequence[Surface]
+    panels: Sequence[HeightMap]
     scale: ScaleEntry
     title: str
     caption: str
 
-    def numbers(self) -> Numbers:
+    def numbers(self) -> NumberTable:
         """A row for each point of each grid."""
         return ["plane", "x", "y", "height"], [
             [panel.title, f"{x:.5g}", f"{y:.5g}", number(height)]
@@ -220,11 +220,11 @@ class Surfaces:
 
 
 @dataclass(frozen=True)
-class Relief(Surfaces):
+class Relief(HeightMaps):
     """Surfaces to turn in three dimensions; for pages alone."""
 
 
-Picture = Curves | Steps | Bars | Matrix | Surfaces
+Picture = Lines | Distributions | Bars | Heatmap | HeightMaps
 
 
 def colours(count: int) -> list[str]:

@@ -55,7 +55,7 @@ class Page:
         yield f"<h1>{text(self.title)}</h1>\n"
         yield _inside("p", self.about, "what")
         yield _div("headline", "".join(_inside("p", words) for words in self.headline))
-        drawn: Drawn = {}
+        drawn: Figures = {}
         yield _render(self.blocks, drawn)
         yield _json("report", self.data) if self.data else ""
         if drawn:
@@ -65,21 +65,21 @@ class Page:
         yield "</body></html>\n"
 
 
-Drawn = dict[str, Any]
+Figures = dict[str, Any]
 """What plotly.js is to draw, by its place."""
 
 
-def _render(blocks: Sequence[block.Block], drawn: Drawn) -> str:
+def _render(blocks: Sequence[block.Block], drawn: Figures) -> str:
     """Blocks below each other; pictures are added to `drawn`."""
     return "\n".join(RENDERED[type(shown)](shown, drawn) for shown in blocks).strip()
 
 
-def _items(shown: block.Items, drawn: Drawn) -> str:
+def _items(shown: block.Items, drawn: Figures) -> str:
     items = "".join(_inside("li", words) for words in shown.texts)
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _chart(shown: block.Chart, drawn: Drawn) -> str:
+def _chart(shown: block.Chart, drawn: Figures) -> str:
     """Pictures, and the numbers behind them."""
     places = []
     for figure in figures(shown.picture):
@@ -91,7 +91,7 @@ def _chart(shown: block.Chart, drawn: Drawn) -> str:
     return "\n".join([*places, _folded(block.Folded("the numbers behind it", [numbers]), drawn)])
 
 
-def _table(shown: block.Table, drawn: Drawn) -> str:
+def _table(shown: block.Table, drawn: Figures) -> str:
     """A table that scrolls by itself where it is wide."""
     top = "".join(f"<th>{text(cell)}</th>" for cell in shown.head)
     body = "".join(
@@ -101,22 +101,22 @@ def _table(shown: block.Table, drawn: Drawn) -> str:
     return _div("wide", inside) if body else ""
 
 
-def _section(shown: block.Section, drawn: Drawn) -> str:
+def _section(shown: block.Section, drawn: Figures) -> str:
     inside = _render(shown.blocks, drawn)
     return f"<h2>{text(shown.title)}</h2>\n{inside}" if inside else ""
 
 
-def _folded(shown: block.Folded, drawn: Drawn) -> str:
+def _folded(shown: block.Folded, drawn: Figures) -> str:
     inside = _render(shown.blocks, drawn)
     title = f"<summary>{text(shown.title)}</summary>"
     return f"<details>{title}{inside}</details>" if inside else ""
 
 
-def _link(shown: block.Link, drawn: Drawn) -> str:
+def _link(shown: block.Link, drawn: Figures) -> str:
     return f'<p><a href="{text(shown.address)}">{text(shown.text)}</a></p>'
 
 
-RENDERED: dict[type, Callable[[Any, Drawn], str]] = {
+RENDERED: dict[type, Callable[[Any, Figures], str]] = {
     block.Paragraph: lambda shown, drawn: _inside("p", shown.text),
     block.Items: _items,
     block.Table: _table,

@@ -15,7 +15,7 @@ from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views import html
 from mergekit_geo.views.block import Chart, Paragraph, Section, View
-from mergekit_geo.views.chart import Mark, Relief, Surface, Surfaces, short_name
+from mergekit_geo.views.chart import HeightMap, HeightMaps, Marker, Relief, short_name
 from mergekit_geo.views.losses import describe_data, models_section
 
 NEGLIGIBLE = 1e-3
@@ -88,7 +88,7 @@ def _going(surface: SurfaceEntry, names: Sequence[str]) -> str:
     return f"around {names[0]}"
 
 
-def surfaces(found: LandscapeMeasurements, data: DataEntry | None) -> Surfaces:
+def surfaces(found: LandscapeMeasurements, data: DataEntry | None) -> HeightMaps:
     """Picture of every plane, with one scale.
 
     Args:
@@ -100,22 +100,22 @@ def surfaces(found: LandscapeMeasurements, data: DataEntry | None) -> Surfaces:
     about = f"{describe_data(data)}; " if data else ""
     caption = f"{about}{_points(found.surfaces[0])}"
     panels = [_surface(surface) for surface in found.surfaces]
-    return Surfaces(panels, found.scale, f"loss per {unit}{above}", caption)
+    return HeightMaps(panels, found.scale, f"loss per {unit}{above}", caption)
 
 
-def _surface(entry: SurfaceEntry) -> Surface:
+def _surface(entry: SurfaceEntry) -> HeightMap:
     names = [short_name(mark.model) for mark in entry.marks]
     spanning = [short_name(mark.model) for mark in entry.marks if mark.spans]
     axes = [_axis(axis, number, names) for number, axis in enumerate(entry.axes)]
     marks = [_mark(mark, entry) for mark in entry.marks]
     title = _going(entry, spanning)
-    return Surface(title, axes[0], axes[1], entry.x, entry.y, entry.loss, marks)
+    return HeightMap(title, axes[0], axes[1], entry.x, entry.y, entry.loss, marks)
 
 
-def _mark(mark: MarkEntry, entry: SurfaceEntry) -> Mark:
+def _mark(mark: MarkEntry, entry: SurfaceEntry) -> Marker:
     places = zip(entry.axes, (entry.x, entry.y), strict=True)
     size = hypot(*(axis.length * (ends[-1] - ends[0]) for axis, ends in places))
-    return Mark(
+    return Marker(
         short_name(mark.model), mark.x, mark.y, off=mark.off_plane, height=mark.loss,
         spans=mark.spans, on=mark.off_plane < NEGLIGIBLE * size,
     )  # fmt: skip

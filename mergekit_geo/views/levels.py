@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.records.landscape import ScaleEntry
-from mergekit_geo.views.chart import Surface, Surfaces
+from mergekit_geo.views.chart import HeightMap, HeightMaps
 
 Floats = NDArray[np.float64]
 
@@ -92,12 +92,12 @@ def raised(loss: Floats, scale: ScaleEntry) -> Floats:
     return np.asarray(np.log10(shares) + DECADES)
 
 
-def heights(surface: Surface) -> Floats:
+def heights(surface: HeightMap) -> Floats:
     """(y, x) loss, NaN where it is not a number."""
     return np.array(surface.heights, dtype=np.float64)
 
 
-def overflow(chart: Surfaces) -> str:
+def overflow(chart: HeightMaps) -> str:
     """Which ends of the scale some loss lies beyond: `neither`, `min`, `max` or `both`."""
     levels = levels_of(chart.scale)
     rounding = ROUNDING * (levels[-1] - levels[0])

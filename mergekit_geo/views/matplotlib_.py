@@ -53,19 +53,19 @@ def save(picture: chart.Picture, stem: Path) -> None:
 def draw(picture: chart.Picture) -> Figure:
     """Draw a picture as a figure."""
     match picture:
-        case chart.Curves():
+        case chart.Lines():
             return _curves(picture)
-        case chart.Steps():
+        case chart.Distributions():
             return _steps(picture)
         case chart.Bars():
             return _bars(picture)
-        case chart.Matrix():
+        case chart.Heatmap():
             return _matrix(picture)
-        case chart.Surfaces():
+        case chart.HeightMaps():
             return _surfaces(picture)
 
 
-def _curves(picture: chart.Curves) -> Figure:
+def _curves(picture: chart.Lines) -> Figure:
     figure, axes = _single(7.0, 4.2)
     for colour, curve in zip(chart.colours(len(picture.curves)), picture.curves, strict=True):
         _curve(axes, curve, colour)
@@ -73,7 +73,7 @@ def _curves(picture: chart.Curves) -> Figure:
     return _titled(figure, axes, picture)
 
 
-def _curve(axes: Axes, curve: chart.Curve, colour: str) -> None:
+def _curve(axes: Axes, curve: chart.Line, colour: str) -> None:
     xs, ys = curve.known
     if not xs:
         return
@@ -87,7 +87,7 @@ def _curve(axes: Axes, curve: chart.Curve, colour: str) -> None:
         axes.vlines(found.x, found.low, found.high, color=colour, linewidth=5, alpha=0.25)
 
 
-def _steps(picture: chart.Steps) -> Figure:
+def _steps(picture: chart.Distributions) -> Figure:
     figure, axes = _single(7.0, 4.2)
     for colour, step in zip(chart.colours(len(picture.steps)), picture.steps, strict=True):
         _step(axes, step, colour)
@@ -95,14 +95,14 @@ def _steps(picture: chart.Steps) -> Figure:
     return _titled(figure, axes, picture)
 
 
-def _step(axes: Axes, step: chart.Step, colour: str) -> None:
+def _step(axes: Axes, step: chart.Distribution, colour: str) -> None:
     label = _text(step.name)
     axes.step(step.x, step.y, where="post", color=colour, linewidth=1.6, label=label)
     if step.band is not None:
         axes.fill_between(step.x, *step.band, step="post", color=colour, alpha=0.2)
 
 
-def _titled(figure: Figure, axes: Axes, picture: chart.Curves | chart.Steps) -> Figure:
+def _titled(figure: Figure, axes: Axes, picture: chart.Lines | chart.Distributions) -> Figure:
     axes.set_xlabel(_text(picture.x_title))
     axes.set_ylabel(_text(picture.y_title))
     axes.legend(frameon=False, fontsize=8, loc="best")
@@ -126,7 +126,7 @@ def _bars(picture: chart.Bars) -> Figure:
     return figure
 
 
-def _matrix(picture: chart.Matrix) -> Figure:
+def _matrix(picture: chart.Heatmap) -> Figure:
     side = 1.6 + 0.8 * len(picture.rows)
     figure, axes = _single(side + 1.2, side)
     values = [[math.nan if x is None else x for x in row] for row in picture.values]
@@ -145,7 +145,7 @@ def _matrix(picture: chart.Matrix) -> Figure:
     return figure
 
 
-def _surfaces(picture: chart.Surfaces) -> Figure:
+def _surfaces(picture: chart.HeightMaps) -> Figure:
     """Contours side by side, and one colour bar."""
     rows, columns = _grid(len(picture.panels), SURFACES)
     figure = Figure(figsize=(5.4 * columns + 1.6, 5.0 * rows + 0.6), layout="constrained")
@@ -162,7 +162,7 @@ def _surfaces(picture: chart.Surfaces) -> Figure:
     return figure
 
 
-def _contours(axes: Axes, surface: chart.Surface, picture: chart.Surfaces) -> QuadContourSet:
+def _contours(axes: Axes, surface: chart.HeightMap, picture: chart.HeightMaps) -> QuadContourSet:
     levels, beyond = levels_of(picture.scale), overflow(picture)
     loss = heights(surface)
     low = None if beyond in ("min", "both") else levels[0]  # else rounding leaves a hole there
@@ -185,7 +185,7 @@ def _shades(levels: Floats, beyond: str) -> list[tuple[float, ...]]:
     return [tuple(colormaps["viridis"](i / max(count - 1, 1))) for i in range(count)]
 
 
-def _marks(axes: Axes, surface: chart.Surface) -> None:
+def _marks(axes: Axes, surface: chart.HeightMap) -> None:
     halo = [withStroke(linewidth=2.5, foreground=PAPER)]
     taken: list[Box] = []
     for mark in filter(surface.holds, surface.marks):
@@ -220,7 +220,7 @@ def _meet(first: Box, second: Box) -> bool:
     return not (beside or first[3] <= second[1] or second[3] <= first[1])
 
 
-def _frame(axes: Axes, surface: chart.Surface) -> None:
+def _frame(axes: Axes, surface: chart.HeightMap) -> None:
     axes.set_title(_text(surface.title), fontsize=10, loc="left", color=INK)
     axes.set_xlabel(_text(surface.x_title), fontsize=9)
     axes.set_ylabel(_text(surface.y_title), fontsize=9)
@@ -230,7 +230,7 @@ def _frame(axes: Axes, surface: chart.Surface) -> None:
     axes.set_aspect("equal" if surface.is_to_scale else "auto")
 
 
-def _told(picture: chart.Surfaces) -> str:
+def _told(picture: chart.HeightMaps) -> str:
     """The caption, and what the picture does to its numbers."""
     to_scale = all(panel.is_to_scale for panel in picture.panels)
     outside = {m.name for p in picture.panels for m in p.marks if not p.holds(m)}

@@ -8,7 +8,7 @@ from typing import Any
 
 from mergekit_geo.records.curvature import SharpnessEntry
 
-Number = Callable[[SharpnessEntry], float | None]
+NumberOf = Callable[[SharpnessEntry], float | None]
 
 
 def _unknown(entry: SharpnessEntry) -> float | None:
@@ -27,8 +27,8 @@ class Measure:
     """
 
     title: str
-    value: Number
-    error: Number = _unknown
+    value: NumberOf
+    error: NumberOf = _unknown
 
     def text(self, entry: SharpnessEntry) -> str:
         """The value with its error as text; empty where it was not measured."""
@@ -38,7 +38,7 @@ class Measure:
         return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
 
 
-def _of(path: str) -> Number:
+def _of(path: str) -> NumberOf:
     """A number of a part that need not be there."""
 
     def find(entry: SharpnessEntry) -> float | None:

@@ -12,7 +12,7 @@ from mergekit_geo.records.selection import SelectionEntry
 from mergekit_geo.views.barrier import barrier_blocks, barrier_files
 from mergekit_geo.views.basins import between
 from mergekit_geo.views.block import Block, Chart, Folded, Items, Paragraph, Section, Table, View
-from mergekit_geo.views.chart import Matrix, short_name
+from mergekit_geo.views.chart import Heatmap, short_name
 from mergekit_geo.views.flatness import flatness
 from mergekit_geo.views.losses import losses_section
 from mergekit_geo.views.sharpness import sharpness_section
@@ -102,15 +102,15 @@ def _rows(layer: LayerGeometry, names: list[str]) -> list[list[str]]:
     ]
 
 
-def _matrices(found: Geometry, names: list[str]) -> Iterator[Matrix]:
+def _matrices(found: Geometry, names: list[str]) -> Iterator[Heatmap]:
     """A row for each layer, a column for each pair; distances are relative, so layers compare."""
     short = [short_name(name) for name in names]
     pairs = [f"{short[pair.first]} · {short[pair.second]}" for pair in found.total.pairs]
     rows = [layer.layer for layer in found.layers]
     cosines = [[pair.cosine for pair in layer.pairs] for layer in found.layers]
     distances = [[_relative(pair, layer) for pair in layer.pairs] for layer in found.layers]
-    yield Matrix("cosine", rows, pairs, cosines)
-    yield Matrix("distance / mean norm", rows, pairs, distances)
+    yield Heatmap("cosine", rows, pairs, cosines)
+    yield Heatmap("distance / mean norm", rows, pairs, distances)
 
 
 def _relative(pair: PairGeometry, layer: LayerGeometry) -> float | None:

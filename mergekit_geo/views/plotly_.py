@@ -34,28 +34,28 @@ NEAR = 0.15
 def figures(picture: chart.Picture) -> list[Json]:
     """Figures of a picture: one, or one for each surface."""
     match picture:
-        case chart.Curves():
+        case chart.Lines():
             return [_curves(picture)]
-        case chart.Steps():
+        case chart.Distributions():
             return [_steps(picture)]
         case chart.Bars():
             return [_bars(picture)]
-        case chart.Matrix():
+        case chart.Heatmap():
             return [_matrix(picture)]
         case chart.Relief():
             return [_relief(surface, picture) for surface in picture.panels]
-        case chart.Surfaces():
+        case chart.HeightMaps():
             return [_contours(surface, picture) for surface in picture.panels]
 
 
-def _curves(picture: chart.Curves) -> Json:
+def _curves(picture: chart.Lines) -> Json:
     traces: list[Json] = []
     for colour, curve in zip(chart.colours(len(picture.curves)), picture.curves, strict=True):
         traces += _curve(curve, colour)
     return _figure(traces, xaxis=_titled(picture.x_title), yaxis=_titled(picture.y_title))
 
 
-def _curve(curve: chart.Curve, colour: str) -> list[Json]:
+def _curve(curve: chart.Line, colour: str) -> list[Json]:
     """The line, its chord, the interval, what stands out."""
     xs, ys = curve.known
     if not xs:
@@ -89,7 +89,7 @@ def _curve(curve: chart.Curve, colour: str) -> list[Json]:
     return traces
 
 
-def _steps(picture: chart.Steps) -> Json:
+def _steps(picture: chart.Distributions) -> Json:
     traces = [
         {
             "type": "scatter", "mode": "lines", "name": escape(step.name), "x": list(step.x),
@@ -124,7 +124,7 @@ def _panel(panel: chart.Panel, picture: chart.Bars) -> Json:
     return bars | errors
 
 
-def _matrix(picture: chart.Matrix) -> Json:
+def _matrix(picture: chart.Heatmap) -> Json:
     count, quantity = len(picture.rows), escape(picture.quantity)
     trace = {
         "type": "heatmap", "x": _texts(picture.columns), "y": _texts(picture.rows),
@@ -136,7 +136,7 @@ def _matrix(picture: chart.Matrix) -> Json:
     return _figure([trace], height=height, yaxis=_downwards())
 
 
-def _contours(surface: chart.Surface, picture: chart.Surfaces) -> Json:
+def _contours(surface: chart.HeightMap, picture: chart.HeightMaps) -> Json:
     low, high, size = _range(picture)
     contours = {
         "type": "contour", **_grid(surface, picture), "zmin": low, "zmax": high,
@@ -156,7 +156,7 @@ def _contours(surface: chart.Surface, picture: chart.Surfaces) -> Json:
     return _figure([contours, marks], height=SIDE, showlegend=False, title=_title(surface), **axes)
 
 
-def _relief(surface: chart.Surface, picture: chart.Relief) -> Json:
+def _relief(surface: chart.HeightMap, picture: chart.Relief) -> Json:
     """One surface in three dimensions, with a pin at every mark, down to its own height."""
     low, high, size = _range(picture)
     lines = {"show": True, "color": PAPER, "width": 1, "highlight": False, "size": size}
@@ -177,7 +177,7 @@ def _relief(surface: chart.Surface, picture: chart.Relief) -> Json:
     )  # fmt: skip
 
 
-def _pin(number: int, surface: chart.Surface, picture: chart.Relief) -> list[Json]:
+def _pin(number: int, surface: chart.HeightMap, picture: chart.Relief) -> list[Json]:
     """A mark's pin, with the name above the surface, which would hide it elsewhere."""
     low, high, _ = _range(picture)
     mark = surface.marks[number]
@@ -200,12 +200,12 @@ def _pin(number: int, surface: chart.Surface, picture: chart.Relief) -> list[Jso
     ]  # fmt: skip
 
 
-def _are_near(first: chart.Mark, second: chart.Mark, surface: chart.Surface) -> bool:
+def _are_near(first: chart.Marker, second: chart.Marker, surface: chart.HeightMap) -> bool:
     width, depth = surface.sides
     return math.hypot((first.x - second.x) / width, (first.y - second.y) / depth) < NEAR
 
 
-def _scene(surface: chart.Surface, picture: chart.Relief) -> Json:
+def _scene(surface: chart.HeightMap, picture: chart.Relief) -> Json:
     width, depth = surface.sides
     longest = max(width, depth)
     ratio = (width / longest, depth / longest) if surface.is_to_scale else (1.0, 1.0)
@@ -220,13 +220,13 @@ def _scene(surface: chart.Surface, picture: chart.Relief) -> Json:
     }
 
 
-def _range(picture: chart.Surfaces) -> tuple[float, float, float]:
+def _range(picture: chart.HeightMaps) -> tuple[float, float, float]:
     """Ends of the drawn scale, and the height between two levels."""
     drawn = raised(levels_of(picture.scale), picture.scale).tolist()
     return drawn[0], drawn[-1], (drawn[-1] - drawn[0]) / (len(drawn) - 1)
 
 
-def _bar(picture: chart.Surfaces) -> Json:
+def _bar(picture: chart.HeightMaps) -> Json:
     return {
         "title": {"text": escape(picture.title), "side": "right"},
         "tickvals": raised(levels_of(picture.scale), picture.scale).tolist(),
@@ -234,14 +234,14 @@ def _bar(picture: chart.Surfaces) -> Json:
     }
 
 
-def _grid(surface: chart.Surface, picture: chart.Surfaces) -> Json:
+def _grid(surface: chart.HeightMap, picture: chart.HeightMaps) -> Json:
     """Heights as they are drawn; null where one is not a number."""
     drawn = raised(heights(surface), picture.scale).tolist()
     z = [[None if math.isnan(x) else x for x in row] for row in drawn]
     return {"x": surface.x, "y": surface.y, "z": z, "colorscale": "Viridis"}
 
 
-def _hover(mark: chart.Mark) -> str:
+def _hover(mark: chart.Marker) -> str:
     return f"{escape(mark.label)}<br>loss {mark.height:.4f}"
 
 
@@ -249,7 +249,7 @@ def _titled(words: str) -> Json:
     return {"title": {"text": escape(words)}}
 
 
-def _title(surface: chart.Surface) -> Json:
+def _title(surface: chart.HeightMap) -> Json:
     return {"text": escape(surface.title), "x": 0, "font": {"size": 14}}
 
 

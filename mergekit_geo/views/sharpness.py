@@ -13,7 +13,7 @@ from mergekit_geo.records.curvature import (
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.block import Chart, Items, Paragraph, Section, Table, View, table
-from mergekit_geo.views.chart import Bars, Panel, Step, Steps, short_name
+from mergekit_geo.views.chart import Bars, Distribution, Distributions, Panel, short_name
 from mergekit_geo.views.measures import LAMBDA_MAX, MEASURES, Measure
 
 ROUGH = 0.01
@@ -109,18 +109,18 @@ def _panel(entries: Sequence[SharpnessEntry], measure: Measure) -> Panel | None:
     return Panel(measure.title, values, errors if len(errors) == len(values) else None)
 
 
-def _spectra(known: Sequence[tuple[SharpnessEntry, Spectrum]]) -> Steps:
+def _spectra(known: Sequence[tuple[SharpnessEntry, Spectrum]]) -> Distributions:
     """Share of the eigenvalues up to each value, with the band over the probes.
 
     Eigenvalues below a thousandth of the largest are not told apart.
     """
     largest = max(abs(entry.extremes.largest.value) for entry, _ in known)
     axes = "eigenvalue of the Hessian", "share of eigenvalues up to it"
-    return Steps(*axes, [_step(entry.model, found) for entry, found in known],
+    return Distributions(*axes, [_step(entry.model, found) for entry, found in known],
                  max(largest * 1e-3, 1e-12))  # fmt: skip
 
 
-def _step(model: str, found: Spectrum) -> Step:
+def _step(model: str, found: Spectrum) -> Distribution:
     ends = (found.low, found.high)
     band = (ends[0], ends[1]) if ends[0] is not None and ends[1] is not None else None
-    return Step(short_name(model), found.eigenvalues, found.cumulative, band)
+    return Distribution(short_name(model), found.eigenvalues, found.cumulative, band)

@@ -10,7 +10,7 @@ from torch import nn
 
 import mergekit_geo as geo
 from mergekit_geo.commands.barrier import _distinct
-from mergekit_geo.connectivity.paths import Route
+from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.records.report import Report
@@ -65,7 +65,7 @@ def test_a_path_is_measured_once_and_paths_of_one_kind_are_told_apart() -> None:
     ends = [Point(-1.0), Point(1.0)]
     twice = geo.barrier(ends, data=wells(), along=("linear", "linear", "slerp"))
     assert [pair.along for pair in twice.measurements.pairs] == ["linear", "slerp"]
-    routes = [Route("bezier", lambda t: Linear((1 - t, t)), key=key) for key in "xy"]
+    routes = [ModelPath("bezier", lambda t: Linear((1 - t, t)), key=key) for key in "xy"]
     assert [route.name for route in _distinct(["way/x", "way/y"], routes)] == [
         "bezier way/x", "bezier way/y"
     ]  # fmt: skip

@@ -15,7 +15,7 @@ import mergekit_geo as geo
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.curvature.sample import subject
-from mergekit_geo.evaluation.cache_key import kept_key
+from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.losses import plan_losses
 from mergekit_geo.training.tuning import Asked, make_tuning
 
@@ -47,7 +47,7 @@ def key_of(folder: Path, compute: Compute = Compute(), **options: Any) -> str:
     data = geo.EvalData(str(folder.parent / "data.txt"), **options)
     found = open_checkpoint(folder)
     plan = plan_losses([found], data, compute)
-    return json.dumps(kept_key([found], plan.sample, data, compute))
+    return json.dumps(cache_key([found], plan.sample, data, compute))
 
 
 def append(name: str) -> Callable[[Path], None]:

@@ -14,7 +14,7 @@ from mergekit_geo.data.context import context_length
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError, FormatError
-from mergekit_geo.evaluation.cache import KeptLosses
+from mergekit_geo.evaluation.cache import LossCache
 from mergekit_geo.evaluation.evaluation import Evaluator, Sample, draw, prepare
 from mergekit_geo.evaluation.objective import FunctionObjective, TaskObjective
 from mergekit_geo.evaluation.split import Split
@@ -271,24 +271,24 @@ def test_kept_losses_are_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     answers = Answers(np.array([0, 1]), np.array([2, 1]), np.array([2, 0]))
     some = Losses(np.array([1.0, 2]), np.ones(2), np.arange(2), np.array([1.0, 0]), answers)
-    KeptLosses(["work"]).put("point", some)
-    found = KeptLosses(["work"]).get("point")
+    LossCache(["work"]).put("point", some)
+    found = LossCache(["work"]).get("point")
     assert found is not None
     assert found.loss.tolist() == [1, 2]
     assert found.answers is not None
     assert found.answers.macro_f1 == answers.macro_f1
-    assert KeptLosses(["work"]).get("elsewhere") is None
-    assert KeptLosses(["other"]).get("point") is None
-    assert KeptLosses(["work"]).settled(9) is None
-    KeptLosses(["work"]).settle(7)
-    assert KeptLosses(["work"]).settled(9) == 7
-    assert KeptLosses(["work"]).settled(6) is None  # there are not as many
-    other = KeptLosses(["work"])
+    assert LossCache(["work"]).get("elsewhere") is None
+    assert LossCache(["other"]).get("point") is None
+    assert LossCache(["work"]).settled(9) is None
+    LossCache(["work"]).settle(7)
+    assert LossCache(["work"]).settled(9) == 7
+    assert LossCache(["work"]).settled(6) is None  # there are not as many
+    other = LossCache(["work"])
     other.count = 3
     assert other.get("point") is None  # on as many examples nothing was measured
-    for path in KeptLosses(["work"]).folder.glob("*.npz"):
+    for path in LossCache(["work"]).folder.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:40])
-    assert KeptLosses(["work"]).get("point") is None  # torn
+    assert LossCache(["work"]).get("point") is None  # torn
 
 
 def test_model_larger_than_memory_is_not_loaded(

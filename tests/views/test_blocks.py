@@ -25,18 +25,18 @@ from mergekit_geo.views.block import (
 )
 from mergekit_geo.views.chart import (
     Bars,
-    Curve,
-    Curves,
-    Interval,
-    Mark,
-    Matrix,
+    Distribution,
+    Distributions,
+    ErrorBar,
+    Heatmap,
+    HeightMap,
+    HeightMaps,
+    Line,
+    Lines,
+    Marker,
     Panel,
     Picture,
     Relief,
-    Step,
-    Steps,
-    Surface,
-    Surfaces,
 )
 from mergekit_geo.views.inert import InertConsole
 from mergekit_geo.views.matplotlib_ import draw
@@ -45,16 +45,20 @@ from mergekit_geo.views.view import VIEWS
 
 HOSTILE = '<img src=x onerror="hacked()">|[x](http://evil.example)\x1b[31m\n# `$\\frac$`'
 
-CURVE = Curve(HOSTILE, [0, 0.5, 1], [1.0, None, 2.0], Interval(0.5, 1.6, 1.8, 2), star=(0.0, 1.0))
-SURFACE = Surface(HOSTILE, HOSTILE, HOSTILE, [0.0, 1.0], [0.0, 1.0], [[1.0, 2.0], [3.0, None]],
-                  [Mark(HOSTILE, 0.5, 0.5, off=0.0, height=1.5, spans=True, on=True)])  # fmt: skip
+CURVE = Line(HOSTILE, [0, 0.5, 1], [1.0, None, 2.0], ErrorBar(0.5, 1.6, 1.8, 2), star=(0.0, 1.0))
+SURFACE = HeightMap(
+    HOSTILE, HOSTILE, HOSTILE, [0.0, 1.0], [0.0, 1.0], [[1.0, 2.0], [3.0, None]],
+    [Marker(HOSTILE, 0.5, 0.5, off=0.0, height=1.5, spans=True, on=True)],
+)  # fmt: skip
 SEEN = ([SURFACE], ScaleEntry(low=1.0, high=3.0, log=False), HOSTILE, HOSTILE)
 PICTURES: list[Picture] = [
-    Curves("t", HOSTILE, [CURVE]),
-    Steps("x", "y", [Step(HOSTILE, [1.0, 2.0], [0.5, 1.0], ([0.4, 0.9], [0.6, 1.0]))], 0.1),
+    Lines("t", HOSTILE, [CURVE]),
+    Distributions(
+        "x", "y", [Distribution(HOSTILE, [1.0, 2.0], [0.5, 1.0], ([0.4, 0.9], [0.6, 1.0]))], 0.1
+    ),
     Bars([HOSTILE, HOSTILE], [False, True], [Panel(HOSTILE, [1.0, 2.0], None)] * 5),
-    Matrix("cosine", [HOSTILE], ["a", "b"], [[1.0, None]]),
-    Surfaces(*SEEN),
+    Heatmap("cosine", [HOSTILE], ["a", "b"], [[1.0, None]]),
+    HeightMaps(*SEEN),
     Relief(*SEEN),
 ]
 
@@ -82,7 +86,7 @@ def test_every_picture_is_drawn_by_both(picture: Picture) -> None:
     head, rows = picture.numbers()
     assert rows
     assert all(len(row) == len(head) for row in rows)
-    panels = picture.panels if isinstance(picture, Bars | Surfaces) else [None]
+    panels = picture.panels if isinstance(picture, Bars | HeightMaps) else [None]
     assert len([axes for axes in figure.axes if axes.get_label() != "<colorbar>"]) == len(panels)
 
 

@@ -22,7 +22,7 @@ from mergekit_geo.records.landscape import (
 )
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.chart import Relief, Surfaces
+from mergekit_geo.views.chart import HeightMaps, Relief
 from mergekit_geo.views.files import write_figures, write_report
 from mergekit_geo.views.landscape import landscape_lines, surfaces
 from mergekit_geo.views.levels import labels_of, levels_of, overflow, raised
@@ -67,7 +67,7 @@ def report(*surfaces: SurfaceEntry, log: bool = False, high: float = 5.0) -> Rep
     return Report(command="landscape", data=data, result=result)
 
 
-def chart(found: Report) -> Surfaces:
+def chart(found: Report) -> HeightMaps:
     assert isinstance(found.result, LandscapeMeasurements)
     return surfaces(found.result, found.data)
 

@@ -17,7 +17,7 @@ import numpy as np
 from mergekit_geo.checkpoints.adapter.compatibility import Changes, match
 from mergekit_geo.checkpoints.adapter.files import Adapter
 from mergekit_geo.checkpoints.adapter.low_rank import EXACT, LENGTH, Array, LowRank, widen
-from mergekit_geo.checkpoints.adapter.names import Base, Change
+from mergekit_geo.checkpoints.adapter.names import AdapterBase, Change
 from mergekit_geo.checkpoints.adapter.side_files import AdapterCompanions
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import vocabulary_size
@@ -49,7 +49,7 @@ class AdapterCheckpoint:
     def __init__(
         self,
         name: str,
-        base: Base,
+        base: AdapterBase,
         adapter: Adapter,
         changes: Changes | None = None,
         companions: AdapterCompanions | None = None,
@@ -134,7 +134,7 @@ class AdapterCheckpoint:
     def over(self, base: Checkpoint, adapter: Adapter | None = None) -> AdapterCheckpoint:
         """A copy that reads the same tensors from another base, and adapter if given."""
         return AdapterCheckpoint(
-            self.name, Base(base), adapter or self.adapter, self.changes, self.companions
+            self.name, AdapterBase(base), adapter or self.adapter, self.changes, self.companions
         )
 
     def _companions(self) -> AdapterCompanions | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from mergekit_geo.checkpoints.adapter.files import Adapter
-from mergekit_geo.checkpoints.adapter.names import Base, Change, changes_of
+from mergekit_geo.checkpoints.adapter.names import AdapterBase, Change, changes_of
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.errors import FormatError, UnsupportedError
 
@@ -32,7 +32,7 @@ class Changes:
     problems: list[str] = field(default_factory=list)
 
 
-def match(base: Base, adapter: Adapter) -> Changes:
+def match(base: AdapterBase, adapter: Adapter) -> Changes:
     """Find the tensors that an adapter changes.
 
     Raises:
@@ -46,7 +46,7 @@ def match(base: Base, adapter: Adapter) -> Changes:
     return _matched(base, adapter)
 
 
-def is_ordinary(base: Base, adapter: Adapter) -> bool:
+def is_ordinary(base: AdapterBase, adapter: Adapter) -> bool:
     """Whether headers suffice, so that transformers need not be imported.
 
     In the layers of a causal language model nothing is tied, and where weights are stored (in, out)
@@ -57,7 +57,7 @@ def is_ordinary(base: Base, adapter: Adapter) -> bool:
     return architecture.endswith("ForCausalLM") and inner and not adapter.settings.transposed
 
 
-def _matched(base: Base, adapter: Adapter) -> Changes:
+def _matched(base: AdapterBase, adapter: Adapter) -> Changes:
     named = changes_of(base, adapter)
     _settle_ties(named, base, adapter)
     found: dict[str, Change] = {}
@@ -76,7 +76,7 @@ def _matched(base: Base, adapter: Adapter) -> Changes:
     return Changes(found, problems)
 
 
-def _settle_ties(named: dict[str, Change], base: Base, adapter: Adapter) -> None:
+def _settle_ties(named: dict[str, Change], base: AdapterBase, adapter: Adapter) -> None:
     """Leave out tied tensors that say the same as their source; refuse all others.
 
     Running an adapter changes one of the two; merged, as peft merges it, both change.
@@ -105,7 +105,9 @@ def _is_of_base(change: Change, adapter: Adapter) -> bool:
     return not change.is_sum and change.module.rpartition(".")[2] not in adapter.settings.saved
 
 
-def _refuse_tie(touched: str, target: str, source: str, base: Base, adapter: Adapter) -> None:
+def _refuse_tie(
+    touched: str, target: str, source: str, base: AdapterBase, adapter: Adapter
+) -> None:
     raise UnsupportedError(
         f"it changes {touched}, and {base.checkpoint.name} ties {target} to {source}: merging "
         "would change both, running the adapter changes one",
@@ -116,7 +118,7 @@ def _refuse_tie(touched: str, target: str, source: str, base: Base, adapter: Ada
 
 
 def _misfits(
-    target: str, change: Change, info: TensorInfo, base: Base, adapter: Adapter
+    target: str, change: Change, info: TensorInfo, base: AdapterBase, adapter: Adapter
 ) -> list[str]:
     """Why a change cannot be made to a tensor."""
     shape = _shape(change, adapter)

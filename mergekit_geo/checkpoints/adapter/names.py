@@ -42,7 +42,7 @@ ADAPTER = re.compile(r"(\.lora_(?:A|B|embedding_A|embedding_B|magnitude_vector))
 ORIGINAL = ".original_module."
 """Part of names that peft adds for a resized embedding: duplicates, and the original."""
 
-Parts = dict[str, str]
+ChangeParts = dict[str, str]
 """From a part of a change (`a`, `b`, `added`, `magnitude`, `replaced`) to the adapter's tensor."""
 
 
@@ -82,7 +82,7 @@ class Change:
 
 
 @dataclass
-class Base:
+class AdapterBase:
     """A base model, and what its architecture calls its tensors; shared by its adapters.
 
     Attributes:
@@ -109,7 +109,7 @@ class Base:
         return {self.schema.canonical(stored): stored for stored in self.checkpoint.tensors}
 
 
-def changes_of(base: Base, adapter: Adapter) -> dict[str, Change]:
+def changes_of(base: AdapterBase, adapter: Adapter) -> dict[str, Change]:
     """What an adapter does, by the loaded name of the tensor that it is done to.
 
     Raises:
@@ -119,9 +119,9 @@ def changes_of(base: Base, adapter: Adapter) -> dict[str, Change]:
     return {target: _change(target, p, base, adapter) for target, p in _parts(adapter).items()}
 
 
-def _parts(adapter: Adapter) -> dict[str, Parts]:
+def _parts(adapter: Adapter) -> dict[str, ChangeParts]:
     """The parts of each change, by the loaded name of the tensor that is changed."""
-    found: dict[str, Parts] = {}
+    found: dict[str, ChangeParts] = {}
     for key in adapter.tensors:
         if ORIGINAL in key:
             continue
@@ -156,7 +156,7 @@ def _part(key: str, adapter: Adapter) -> tuple[str, str]:
     return name, "replaced"
 
 
-def _change(target: str, parts: Parts, base: Base, adapter: Adapter) -> Change:
+def _change(target: str, parts: ChangeParts, base: AdapterBase, adapter: Adapter) -> Change:
     """The change of one tensor, with scale and layout."""
     settings, schema = adapter.settings, base.schema
     module, a = target.rpartition(".")[0], parts.get("a", "")
