@@ -45,7 +45,7 @@ OTHER_FORMATS = {
 
 @runtime_checkable
 class Checkpoint(Protocol):
-    """Named tensors that can be read a stretch at a time."""
+    """Named tensors that can be read a chunk at a time."""
 
     @property
     def name(self) -> str:

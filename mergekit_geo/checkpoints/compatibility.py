@@ -440,7 +440,7 @@ def _loose_tie(checkpoint: Checkpoint, target: str, source: str) -> list[str]:
 
 
 def _equal(first: Checkpoint, name: str, second: Checkpoint, other: str) -> bool:
-    """Whether two tensors hold the same bits, compared a stretch at a time."""
+    """Whether two tensors hold the same bits, compared a chunk at a time."""
     info, length = first.tensors[name], 1 << 20
     if info != second.tensors[other]:
         return False

@@ -2,7 +2,7 @@
 
 Every new vector is made orthogonal to the whole basis, twice (Giraud 2005): without that, copies of
 converged eigenvalues appear (Paige 1972). The products are what costs; a step's arithmetic is 8 m n
-operations beside it. Sums over n are taken in float64, a stretch at a time, whatever the dtype.
+operations beside it. Sums over n are taken in float64, a chunk at a time, whatever the dtype.
 
 Axes: m steps (rows of the basis), n parameters.
 """

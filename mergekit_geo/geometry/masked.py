@@ -52,7 +52,7 @@ class Sizes:
         return math.isfinite(self.total + self.squares)
 
     def __add__(self, other: Sizes) -> Sizes:
-        """Sums over this stretch and another together."""
+        """Sums over this chunk and another together."""
         return Sizes(
             self.total + other.total, self.kept + other.kept,
             self.squares + other.squares, self.count + other.count,

@@ -100,7 +100,7 @@ class Direction:
 
 
 def _blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
-    """Parts of a stretch that lie within one block each."""
+    """Parts of a chunk that lie within one block each."""
     edges = range((start // BLOCK + 1) * BLOCK, stop, BLOCK)
     yield from zip([start, *edges], [*edges, stop], strict=True)
 

@@ -97,7 +97,7 @@ INLINE int all_halves(size_t k, const int *dtypes, const double *coefficients, i
     return halves;
 }
 
-/* k stretches of n elements each. `out` takes their combination, unless NULL; `gram`, (k, k) and
+/* k chunks of n elements each. `out` takes their combination, unless NULL; `gram`, (k, k) and
  * zero before, the lower triangle of the inner products of (a0, a1 - a0, ...), unless NULL; with
  * halves in and halves asked for, their products within a block are those of float32.
  * Returns 0, or 1 if there is no memory for k blocks. */

@@ -1,6 +1,6 @@
 """The two kernels that all merging is made of, and where they can run.
 
-Both take k stretches of stored elements, of any float dtypes. `combine` sums them, each times its
+Both take k chunks of stored elements, of any float dtypes. `combine` sums them, each times its
 coefficient, in float64, and rounds once; `gram` gives the inner products of their differences.
 """
 
@@ -25,7 +25,7 @@ EXPONENTS: dict[str, np.unsignedinteger[Any]] = {
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Chunk:
     """Elements that follow each other in one tensor.
 
     Attributes:
@@ -45,7 +45,7 @@ class Stretch:
     def nonfinite(self) -> int:
         """How many elements are NaN or infinite.
 
-        >>> Stretch(np.array([1.0, np.nan, np.inf]).view(np.uint8), "F64").nonfinite
+        >>> Chunk(np.array([1.0, np.nan, np.inf]).view(np.uint8), "F64").nonfinite
         2
         """
         mask = EXPONENTS[self.dtype]
@@ -59,17 +59,15 @@ class Kernel(Protocol):
     def workers(self) -> int:
         """How many threads it keeps busy."""
 
-    def gram(self, anchors: Sequence[Stretch], dtype: str = "F64") -> Gram:
-        """Inner products of k stretches.
+    def gram(self, anchors: Sequence[Chunk], dtype: str = "F64") -> Gram:
+        """Inner products of k chunks.
 
         Products are those of float64; where the anchors are halves and the merged tensor, of
         `dtype`, will be too, those within a block may be of float32, as in `combine_and_gram`.
         """
 
-    def combine(
-        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
-    ) -> None:
-        """Overwrite `out` with the sum of k stretches, each times its coefficient.
+    def combine(self, anchors: Sequence[Chunk], coefficients: Sequence[float], out: Chunk) -> None:
+        """Overwrite `out` with the sum of k chunks, each times its coefficient.
 
         Summed in float64, in order, and rounded once to `out`'s dtype. Zero coefficients are left
         out, so that an end of a path is its anchor to the bit; the first product starts the sum,
@@ -77,9 +75,9 @@ class Kernel(Protocol):
         """
 
     def combine_and_gram(
-        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
+        self, anchors: Sequence[Chunk], coefficients: Sequence[float], out: Chunk
     ) -> Gram:
-        """Combine stretches into `out`, and return their inner products, in one pass."""
+        """Combine chunks into `out`, and return their inner products, in one pass."""
 
 
 def kernel_for(device: str) -> Kernel:

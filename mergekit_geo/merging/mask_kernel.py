@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.geometry.masked import Sizes, Sum
-from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.kernels import Chunk
 
 Keys = NDArray[np.uint32]
 Mask = NDArray[np.uint8]
@@ -68,10 +68,10 @@ class Bounds:
 class MaskKernel(Protocol):
     """An implementation of the mask operations; several threads call it at a time."""
 
-    def sizes(self, base: Stretch, model: Stretch, keys: Keys) -> None:
+    def sizes(self, base: Chunk, model: Chunk, keys: Keys) -> None:
         """Keys of the elements of model - base."""
 
-    def spreads(self, models: Sequence[Stretch], keys: Keys) -> None:
+    def spreads(self, models: Sequence[Chunk], keys: Keys) -> None:
         """Keys of the elements' variances over the models."""
 
     def tally(self, keys: Keys, digit: Digit, prefix: int, counts: NDArray[np.int64]) -> None:
@@ -93,11 +93,11 @@ class MaskKernel(Protocol):
     def chances(self, keys: Keys, columns: int, low: float, high: float, out: Keys) -> None:
         """Chances in units of 2^-32, from `low` to `high` by rank in each row of keys."""
 
-    def measure(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
+    def measure(self, base: Chunk, model: Chunk, mask: Mask | None) -> Sizes:
         """Sums over model - base."""
 
     def add(
-        self, anchors: Sequence[Stretch], masks: Sequence[Mask | None], how: Sum, out: Stretch
+        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: Sum, out: Chunk
     ) -> None:
         """Overwrite `out` with the base and the sum of what is kept; no mask keeps everything."""
 

@@ -1,7 +1,7 @@
-"""Merging one tensor element by element of the task vectors, a stretch at a time.
+"""Merging one tensor element by element of the task vectors, a chunk at a time.
 
 The tensor is read up to four times: to look for thresholds (twice), to measure what is kept, and
-to write. The keys and masks of a stretch are held, and masks that two passes need, a bit an
+to write. The keys and masks of a chunk are held, and masks that two passes need, a bit an
 element.
 """
 
@@ -15,15 +15,15 @@ import numpy as np
 
 from mergekit_geo.geometry.masked import Elementwise, Sizes, Sum
 from mergekit_geo.geometry.sparsifiers import AtRandomByRank, ByVariance
-from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import Keys, Mask, mask_kernel
 from mergekit_geo.merging.masks import Masker, masker_for, remembered
 from mergekit_geo.merging.overflow import widened
 
-Stretches = Iterator[tuple[int, list[Stretch]]]
-"""Place of the first element and the anchors' stretches, the base first, one after the other."""
+Chunks = Iterator[tuple[int, list[Chunk]]]
+"""Place of the first element and the anchors' chunks, the base first, one after the other."""
 
-Anchors = Sequence[Stretch]
+Anchors = Sequence[Chunk]
 
 
 class MaskedTensor:
@@ -33,8 +33,8 @@ class MaskedTensor:
         name: Of the tensor.
         shape: Its shape.
         rule: Says what is kept, and how it is summed.
-        read: Reads it, in stretches of so many elements.
-        stretch: How many are wanted; whole rows are read where ranks in rows count.
+        read: Reads it, in chunks of so many elements.
+        chunk: How many are wanted; whole rows are read where ranks in rows count.
 
     Attributes:
         kept: How many elements of each task vector were kept, known at the end of a pass.
@@ -45,8 +45,8 @@ class MaskedTensor:
         name: str,
         shape: tuple[int, ...],
         rule: Elementwise,
-        read: Callable[[int], Stretches],
-        stretch: int,
+        read: Callable[[int], Chunks],
+        chunk: int,
     ) -> None:
         self.rule, self.kernel = rule, mask_kernel()
         selections = [each.selection(prod(shape)) for each in rule.sparsifiers]
@@ -61,7 +61,7 @@ class MaskedTensor:
             self._maskers = [remembered(masker, shape) for masker in self._maskers]
         by_row = any(isinstance(selection, AtRandomByRank) for selection in selections)
         columns = shape[-1] if shape and by_row else 1
-        self._step = max(1, stretch // max(1, columns)) * columns
+        self._step = max(1, chunk // max(1, columns)) * columns
         self._read = read
         longest = min(self._step, prod(shape))
         self._keys = np.empty(longest, np.uint32)
@@ -79,16 +79,16 @@ class MaskedTensor:
         elif not looks:
             yield (anchors for _, anchors in self._read(self._step))
 
-    def masks(self) -> Iterator[tuple[int, list[Stretch], list[Mask | None]]]:
-        """Stretch by stretch: place, anchors, and what is kept of each task vector."""
+    def masks(self) -> Iterator[tuple[int, list[Chunk], list[Mask | None]]]:
+        """Chunk by chunk: place, anchors, and what is kept of each task vector."""
         self.kept = [0] * len(self.rule.sparsifiers)
         for masker in self._used():
             masker.begin()
         for start, anchors in self._read(self._step):
             yield start, anchors, self._filled(start, anchors)
 
-    def add(self, masks: Sequence[Mask | None], anchors: Anchors, out: Stretch) -> None:
-        """Overwrite `out` with the merged stretch."""
+    def add(self, masks: Sequence[Mask | None], anchors: Anchors, out: Chunk) -> None:
+        """Overwrite `out` with the merged chunk."""
         self.kernel.add(anchors, masks, self.sum, out)
 
     @cached_property
@@ -117,8 +117,8 @@ class MaskedTensor:
             self._sizes = [old + new for old, new in zip(self._sizes, found, strict=True)]
             yield [base, *models]
 
-    def _sizes_of(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
-        """Sums for one stretch; in float64 where float32, which sums halves, overflows."""
+    def _sizes_of(self, base: Chunk, model: Chunk, mask: Mask | None) -> Sizes:
+        """Sums for one chunk; in float64 where float32, which sums halves, overflows."""
         found = self.kernel.measure(base, model, mask)
         return found if found.is_finite else self.kernel.measure(widened(base), model, mask)
 

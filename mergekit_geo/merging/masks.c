@@ -105,7 +105,7 @@ void tally(size_t n, const uint32_t *keys, int shift, int bits, uint32_t prefix,
 
 /* Keeps what lies between two keys, and of those that equal one the first or last few, in their
  * order: `kept` holds the first and the one after the last for either key, `met` how many of each
- * came before this stretch. */
+ * came before this chunk. */
 FOR_EVERY_CPU
 void between(size_t n, const uint32_t *keys, const uint32_t *bounds, const int64_t *kept,
              int64_t *met, uint8_t *mask) {

@@ -39,16 +39,16 @@ class Masker(Protocol):
         """Whether it must see them when it says so."""
 
     def look(self, keys: Keys) -> None:
-        """See the next stretch of keys."""
+        """See the next chunk of keys."""
 
     def settle(self) -> None:
         """All keys were seen once more."""
 
     def begin(self) -> None:
-        """Masks are asked for from the first stretch on."""
+        """Masks are asked for from the first chunk on."""
 
     def fill(self, start: int, keys: Keys, mask: Mask) -> None:
-        """The mask of the next stretch, which begins with element `start`."""
+        """The mask of the next chunk, which begins with element `start`."""
 
 
 def masker_for(
@@ -119,7 +119,7 @@ class DrawnByRank(Drawn):
     Args:
         kernel: Does the arithmetic.
         seed: Of the stream of random numbers.
-        columns: Elements of a row; stretches are whole rows.
+        columns: Elements of a row; chunks are whole rows.
         low: Chance of the smallest.
         high: Chance of the largest.
     """

@@ -11,7 +11,7 @@ import numpy as np
 
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.cores import core_count
-from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.kernels import Chunk
 
 LIBRARY = Path(__file__).with_name("_kernel.so")
 """The library, compiled from `kernel.c` at installation; absent without a compiler."""
@@ -34,31 +34,29 @@ class NativeKernel:
         except OSError:
             return False
 
-    def gram(self, anchors: Sequence[Stretch], dtype: str = "F64") -> Gram:
-        """Inner products of k stretches."""
+    def gram(self, anchors: Sequence[Chunk], dtype: str = "F64") -> Gram:
+        """Inner products of k chunks."""
         gram = np.zeros((len(anchors), len(anchors)))
         self._run(anchors, None, None, gram, dtype)
         return _symmetric(gram, anchors[0].count)
 
-    def combine(
-        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
-    ) -> None:
-        """Overwrite `out` with the sum of k stretches, each times its coefficient."""
+    def combine(self, anchors: Sequence[Chunk], coefficients: Sequence[float], out: Chunk) -> None:
+        """Overwrite `out` with the sum of k chunks, each times its coefficient."""
         self._run(anchors, coefficients, out, None, out.dtype)
 
     def combine_and_gram(
-        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
+        self, anchors: Sequence[Chunk], coefficients: Sequence[float], out: Chunk
     ) -> Gram:
-        """Combine stretches into `out`, and return their inner products, in one pass."""
+        """Combine chunks into `out`, and return their inner products, in one pass."""
         gram = np.zeros((len(anchors), len(anchors)))
         self._run(anchors, coefficients, out, gram, out.dtype)
         return _symmetric(gram, anchors[0].count)
 
     def _run(
         self,
-        anchors: Sequence[Stretch],
+        anchors: Sequence[Chunk],
         coefficients: Sequence[float] | None,
-        out: Stretch | None,
+        out: Chunk | None,
         gram: np.ndarray[tuple[int, int], np.dtype[np.float64]] | None,
         dtype: str,
     ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.geometry.masked import ModelWeights, Sizes, Sum
-from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask
 from mergekit_geo.merging.native import CODES, LIBRARY
 
@@ -21,8 +21,8 @@ class _Stored(ctypes.Structure):
     _fields_ = (("data", c_void_p), ("dtype", c_int))
 
     @classmethod
-    def of(cls, stretch: Stretch) -> _Stored:
-        return cls(stretch.data.ctypes.data, CODES[stretch.dtype])
+    def of(cls, chunk: Chunk) -> _Stored:
+        return cls(chunk.data.ctypes.data, CODES[chunk.dtype])
 
 
 class _Sum(ctypes.Structure):
@@ -37,11 +37,11 @@ class _Sum(ctypes.Structure):
 class NativeMasks:
     """Mask operations as compiled code on the CPU, with the same bits on every machine."""
 
-    def sizes(self, base: Stretch, model: Stretch, keys: Keys) -> None:
+    def sizes(self, base: Chunk, model: Chunk, keys: Keys) -> None:
         """Keys of the elements of model - base."""
         _library().sizes(base.count, _Stored.of(base), _Stored.of(model), keys.ctypes.data)
 
-    def spreads(self, models: Sequence[Stretch], keys: Keys) -> None:
+    def spreads(self, models: Sequence[Chunk], keys: Keys) -> None:
         """Keys of the elements' variances over the models."""
         _library().spreads(len(models), models[0].count, _stored(models), keys.ctypes.data)
 
@@ -69,14 +69,14 @@ class NativeMasks:
         if _library().chances(len(keys) // columns, columns, where, low, high, to):
             raise MemoryError(f"no memory to sort {columns} elements")
 
-    def measure(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
+    def measure(self, base: Chunk, model: Chunk, mask: Mask | None) -> Sizes:
         """Sums over model - base."""
         sums, count = (c_double * 3)(), base.count
         _library().measure(count, _Stored.of(base), _Stored.of(model), _address(mask), sums)
         return Sizes(sums[0], sums[1], sums[2], count)
 
     def add(
-        self, anchors: Sequence[Stretch], masks: Sequence[Mask | None], how: Sum, out: Stretch
+        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: Sum, out: Chunk
     ) -> None:
         """Overwrite `out` with the base and the sum of what is kept."""
         k = len(masks)
@@ -87,8 +87,8 @@ class NativeMasks:
             raise MemoryError(f"no memory for blocks of {k} models")
 
 
-def _stored(stretches: Sequence[Stretch]) -> Any:
-    return (_Stored * len(stretches))(*map(_Stored.of, stretches))
+def _stored(chunks: Sequence[Chunk]) -> Any:
+    return (_Stored * len(chunks))(*map(_Stored.of, chunks))
 
 
 def _address(mask: Mask | None) -> int | None:

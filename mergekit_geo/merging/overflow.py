@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.masked import ModelWeights, Sum
-from mergekit_geo.merging.kernels import EXPONENTS, Stretch
+from mergekit_geo.merging.kernels import EXPONENTS, Chunk
 
 LARGEST = {
     "F16": 65504.0,
@@ -52,25 +52,25 @@ def reach_of_sum(gram: Gram, how: Sum) -> float:
     return ROUNDING * max(merged, ballot, abs(how.scale), sum(map(abs, how.weights or ())))
 
 
-def lost(anchors: Sequence[Stretch], out: Stretch) -> NDArray[np.bool_]:
+def lost(anchors: Sequence[Chunk], out: Chunk) -> NDArray[np.bool_]:
     """Which elements are finite in every anchor and not in what was made of them: (n,)."""
     there = reduce(np.logical_and, [~_nonfinite(anchor) for anchor in anchors])
     return np.asarray(there & _nonfinite(out))
 
 
-def needs_width(anchors: Sequence[Stretch], out: Stretch) -> bool:
+def needs_width(anchors: Sequence[Chunk], out: Chunk) -> bool:
     """Whether a kernel sums these in float32, whose range is not much wider than theirs."""
-    return all(stretch.dtype in HALVES for stretch in (*anchors, out))
+    return all(chunk.dtype in HALVES for chunk in (*anchors, out))
 
 
-def widened(stretch: Stretch) -> Stretch:
-    """Convert a stretch to float64: then all that is summed with it is summed in float64."""
+def widened(chunk: Chunk) -> Chunk:
+    """Convert a chunk to float64: then all that is summed with it is summed in float64."""
     import torch
 
     from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 
-    stored = torch.from_numpy(stretch.data.copy()).view(TORCH_DTYPES[stretch.dtype])
-    return Stretch(bytes_of(stored.double()), "F64")
+    stored = torch.from_numpy(chunk.data.copy()).view(TORCH_DTYPES[chunk.dtype])
+    return Chunk(bytes_of(stored.double()), "F64")
 
 
 def _norms(gram: Gram) -> list[float]:
@@ -92,6 +92,6 @@ def _growth(weights: ModelWeights | None) -> float:
     return max(1.0, 1 / min(map(abs, signed)))
 
 
-def _nonfinite(stretch: Stretch) -> NDArray[np.bool_]:
-    mask = EXPONENTS[stretch.dtype]
-    return np.asarray((stretch.data.view(mask.dtype) & mask) == mask)
+def _nonfinite(chunk: Chunk) -> NDArray[np.bool_]:
+    mask = EXPONENTS[chunk.dtype]
+    return np.asarray((chunk.data.view(mask.dtype) & mask) == mask)

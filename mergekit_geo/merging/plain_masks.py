@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.geometry.masked import Sizes, Sum
-from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import CERTAIN, DRAWN, Bounds, Digit, Keys, Mask
 
 HALVES = ("BF16", "F16")
@@ -26,13 +26,13 @@ class PlainMasks:
     """The arithmetic of `masks.c`, operation by operation but for the order of sums."""
 
     @_beyond_range
-    def sizes(self, base: Stretch, model: Stretch, keys: Keys) -> None:
+    def sizes(self, base: Chunk, model: Chunk, keys: Keys) -> None:
         """Keys of the elements of model - base."""
         origin, row = _rows([base, model], _width([base, model]))
         keys[:] = _keys(np.abs(row - origin))
 
     @_beyond_range
-    def spreads(self, models: Sequence[Stretch], keys: Keys) -> None:
+    def spreads(self, models: Sequence[Chunk], keys: Keys) -> None:
         """Keys of the elements' variances over the models."""
         rows = [_values(model).astype(np.float64) for model in models]
         moved = [row - rows[0] for row in rows]
@@ -71,7 +71,7 @@ class PlainMasks:
         np.put_along_axis(out.reshape(order.shape), order, steps[None], axis=1)
 
     @_beyond_range
-    def measure(self, base: Stretch, model: Stretch, mask: Mask | None) -> Sizes:
+    def measure(self, base: Chunk, model: Chunk, mask: Mask | None) -> Sizes:
         """Sums over model - base."""
         moved = _values(model).astype(np.float64) - _values(base)
         kept = moved if mask is None else moved * mask
@@ -80,7 +80,7 @@ class PlainMasks:
 
     @_beyond_range
     def add(
-        self, anchors: Sequence[Stretch], masks: Sequence[Mask | None], how: Sum, out: Stretch
+        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: Sum, out: Chunk
     ) -> None:
         """Overwrite `out` with the base and the sum of what is kept."""
         base, *rows = _rows(anchors, _width([*anchors, out]))
@@ -139,23 +139,23 @@ def _keys(sizes: Reals) -> Keys:
     return sizes.astype(np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)
 
 
-def _width(stretches: Sequence[Stretch]) -> type[np.floating[Any]]:
+def _width(chunks: Sequence[Chunk]) -> type[np.floating[Any]]:
     """What is reckoned with: float32 if all are halves, else float64."""
-    return np.float32 if all(stretch.dtype in HALVES for stretch in stretches) else np.float64
+    return np.float32 if all(chunk.dtype in HALVES for chunk in chunks) else np.float64
 
 
-def _rows(stretches: Sequence[Stretch], width: type[np.floating[Any]]) -> list[Reals]:
-    return [_values(stretch).astype(width) for stretch in stretches]
+def _rows(chunks: Sequence[Chunk], width: type[np.floating[Any]]) -> list[Reals]:
+    return [_values(chunk).astype(width) for chunk in chunks]
 
 
-def _values(stretch: Stretch) -> Reals:
-    if stretch.dtype == "BF16":
-        return (stretch.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    stored = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[stretch.dtype]
-    return stretch.data.view(stored)
+def _values(chunk: Chunk) -> Reals:
+    if chunk.dtype == "BF16":
+        return (chunk.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    stored = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[chunk.dtype]
+    return chunk.data.view(stored)
 
 
-def _store(values: Reals, out: Stretch) -> None:
+def _store(values: Reals, out: Chunk) -> None:
     import torch
 
     from mergekit_geo.merging.torch_kernel import store

@@ -1,4 +1,4 @@
-"""The anchors' tensors, a stretch at a time, in buffers that do not grow with the model.
+"""The anchors' tensors, a chunk at a time, in buffers that do not grow with the model.
 
 Tensors that are gone through more than once are read once, if there is room to hold them.
 """
@@ -12,10 +12,10 @@ import numpy as np
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.kernels import Chunk
 
-STRETCH = 1 << 18
-"""Elements of a stretch. Shorter ones spend their time on the interpreter's lock; longer ones
+CHUNK = 1 << 18
+"""Elements of a chunk. Shorter ones spend their time on the interpreter's lock; longer ones
 leave the cache."""
 
 ALIGNED = 64
@@ -36,16 +36,16 @@ class Reader:
         self._held = np.empty(0, np.uint8)
         self._whole: str | None = None
 
-    def read(self, name: str, step: int = STRETCH) -> Iterator[tuple[int, list[Stretch]]]:
-        """Place of the first element and k stretches, until the tensor is through.
+    def read(self, name: str, step: int = CHUNK) -> Iterator[tuple[int, list[Chunk]]]:
+        """Place of the first element and k chunks, until the tensor is through.
 
-        Buffers are used again for the next stretch, or for the next tensor.
+        Buffers are used again for the next chunk, or for the next tensor.
         """
         infos = self.blend.infos(name)
         rows = self._hold(name, infos)
         known = self._whole == name
         self._whole = name if known else None
-        for start, stop in stretches(infos[0].count, step):
+        for start, stop in chunks(infos[0].count, step):
             anchors = []
             for j, (anchor, info) in enumerate(zip(self.blend.anchors, infos, strict=True)):
                 size = ITEM_BYTES[info.dtype]
@@ -55,12 +55,12 @@ class Reader:
                     data = self._row(j, (stop - start) * size)
                 if not known:
                     anchor.read(name, start, stop, data)
-                anchors.append(Stretch(data, info.dtype))
+                anchors.append(Chunk(data, info.dtype))
             yield start, anchors
         self._whole = name if rows else None
 
     def _row(self, anchor: int, nbytes: int) -> Bytes:
-        """Room for a stretch of one anchor."""
+        """Room for a chunk of one anchor."""
         self._rows[anchor] = at_least(self._rows[anchor], nbytes)
         return self._rows[anchor][:nbytes]
 
@@ -79,10 +79,10 @@ def at_least(buffer: Bytes, nbytes: int) -> Bytes:
     return buffer if len(buffer) >= nbytes else np.empty(nbytes, np.uint8)
 
 
-def stretches(count: int, step: int = STRETCH) -> Iterator[tuple[int, int]]:
-    """Start and stop of every stretch of a tensor.
+def chunks(count: int, step: int = CHUNK) -> Iterator[tuple[int, int]]:
+    """Start and stop of every chunk of a tensor.
 
-    >>> list(stretches(5, 2))
+    >>> list(chunks(5, 2))
     [(0, 2), (2, 4), (4, 5)]
     """
     for start in range(0, count, step):

@@ -103,7 +103,7 @@ class _Team:
     def news(self) -> Iterator[tuple[str, TensorRecord]]:
         """Finished tensors, after a short wait for the first.
 
-        The calling thread sleeps in between: waking for every stretch would take the interpreter's
+        The calling thread sleeps in between: waking for every chunk would take the interpreter's
         lock from the workers.
         """
         with suppress(queue.Empty):

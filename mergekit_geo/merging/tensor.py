@@ -1,4 +1,4 @@
-"""Merging one tensor, a stretch at a time, in buffers that do not grow with it."""
+"""Merging one tensor, a chunk at a time, in buffers that do not grow with it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
-from mergekit_geo.merging.kernels import Kernel, Stretch
+from mergekit_geo.merging.kernels import Chunk, Kernel
 from mergekit_geo.merging.masked import MaskedTensor
 from mergekit_geo.merging.overflow import (
     LARGEST,
@@ -28,12 +28,12 @@ from mergekit_geo.merging.overflow import (
     reach_of_sum,
     widened,
 )
-from mergekit_geo.merging.reader import STRETCH, Reader, at_least, stretches
+from mergekit_geo.merging.reader import CHUNK, Reader, at_least, chunks
 
 Made = TypeVar("Made")
 
-Make = Callable[[Sequence[Stretch], Stretch], Made]
-"""Makes a stretch of the output from the anchors'."""
+Make = Callable[[Sequence[Chunk], Chunk], Made]
+"""Makes a chunk of the output from the anchors'."""
 
 
 class Sink(Protocol):
@@ -91,7 +91,7 @@ class TensorMerger:
         blend: What is merged.
         sink: Where it goes.
         kernel: Does the arithmetic.
-        advance: Called with the number of elements done, after each stretch.
+        advance: Called with the number of elements done, after each chunk.
         allow_nonfinite: Go on over NaN and infinity.
         room: Bytes of a tensor that are held between two passes.
     """
@@ -143,7 +143,7 @@ class TensorMerger:
     def _mask(self, name: str, rule: Elementwise) -> TensorRecord:
         """Element by element; as a weighted mean where an anchor is not finite."""
         shape = self.blend.donor.tensors[name].shape
-        task = MaskedTensor(name, shape, rule, partial(self._read, name), STRETCH)
+        task = MaskedTensor(name, shape, rule, partial(self._read, name), CHUNK)
         before = task.before()
         seen = (self._seen(name, anchors) for anchors in next(before))
         gram, counts = self._checked(name, self._sum(seen))
@@ -157,7 +157,7 @@ class TensorMerger:
             self._put(name, start, anchors, partial(task.add, masks), lambda _: most)
         return TensorRecord(rule.name, rule.weights, gram, counts, tuple(task.kept))
 
-    def _seen(self, name: str, anchors: Sequence[Stretch]) -> Gram:
+    def _seen(self, name: str, anchors: Sequence[Chunk]) -> Gram:
         self.advance(anchors[0].count)
         return self.kernel.gram(anchors, self.blend.output_info(name).dtype)
 
@@ -173,7 +173,7 @@ class TensorMerger:
     def _donate(self, name: str) -> TensorRecord:
         info = self.blend.donor.tensors[name]
         size = ITEM_BYTES[info.dtype]
-        for start, stop in stretches(info.count):
+        for start, stop in chunks(info.count):
             data = self._room((stop - start) * size)
             self.blend.donor.read(name, start, stop, data)
             self.sink.write(name, start * size, data)
@@ -210,16 +210,16 @@ class TensorMerger:
         self,
         name: str,
         start: int,
-        anchors: Sequence[Stretch],
+        anchors: Sequence[Chunk],
         make: Make[Made],
         most: Callable[[Made], float],
     ) -> Made:
-        """Make a stretch and hand it on; what was found in making it.
+        """Make a chunk and hand it on; what was found in making it.
 
         `most` tells from that what no element exceeds.
         """
         dtype = self.blend.output_info(name).dtype
-        out = Stretch(self._room(anchors[0].count * ITEM_BYTES[dtype]), dtype)
+        out = Chunk(self._room(anchors[0].count * ITEM_BYTES[dtype]), dtype)
         made = make(anchors, out)
         if not most(made) <= LARGEST[dtype]:
             self._look(anchors, make, out)
@@ -227,13 +227,13 @@ class TensorMerger:
         self.advance(out.count)
         return made
 
-    def _look(self, anchors: Sequence[Stretch], make: Make[Any], out: Stretch) -> None:
+    def _look(self, anchors: Sequence[Chunk], make: Make[Any], out: Chunk) -> None:
         """Count what is finite in every anchor and not in `out`, made in float64 if need be."""
         if needs_width(anchors, out):
             anchors = [widened(anchors[0]), *anchors[1:]]
             make(anchors, out)
         if count := int(np.count_nonzero(gone := lost(anchors, out))):
-            wide = Stretch(np.empty(out.count * 8, np.uint8), "F64")
+            wide = Chunk(np.empty(out.count * 8, np.uint8), "F64")
             make(anchors, wide)
             sizes = np.nan_to_num(np.abs(wide.data.view(np.float64)[gone]), nan=inf, posinf=inf)
             self._lost, self._largest = self._lost + count, max(self._largest, float(sizes.max()))
@@ -280,9 +280,9 @@ class TensorMerger:
 
 
 def _swapped(
-    combine: Callable[[Sequence[Stretch], Sequence[float], Stretch], Made],
+    combine: Callable[[Sequence[Chunk], Sequence[float], Chunk], Made],
     coefficients: Sequence[float],
-    anchors: Sequence[Stretch],
-    out: Stretch,
+    anchors: Sequence[Chunk],
+    out: Chunk,
 ) -> Made:
     return combine(anchors, coefficients, out)

@@ -16,7 +16,7 @@ from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.cores import core_count
-from mergekit_geo.merging.kernels import Stretch
+from mergekit_geo.merging.kernels import Chunk
 
 STICKY = 1 << 36
 """The last of the 16 bits of a float64's mantissa that rounding to odd keeps."""
@@ -43,33 +43,31 @@ class TorchKernel:
         self.device = device
         self.workers = 1 if device == "cpu" else core_count()  # torch has threads of its own
 
-    def gram(self, anchors: Sequence[Stretch], dtype: str = "F64") -> Gram:
-        """Inner products of k stretches."""
+    def gram(self, anchors: Sequence[Chunk], dtype: str = "F64") -> Gram:
+        """Inner products of k chunks."""
         return _gram_(self._rows(anchors))
 
-    def combine(
-        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
-    ) -> None:
-        """Overwrite `out` with the sum of k stretches, each times its coefficient."""
+    def combine(self, anchors: Sequence[Chunk], coefficients: Sequence[float], out: Chunk) -> None:
+        """Overwrite `out` with the sum of k chunks, each times its coefficient."""
         store(_sum(self._rows(anchors), coefficients), out)
 
     def combine_and_gram(
-        self, anchors: Sequence[Stretch], coefficients: Sequence[float], out: Stretch
+        self, anchors: Sequence[Chunk], coefficients: Sequence[float], out: Chunk
     ) -> Gram:
-        """Combine stretches into `out`, and return their inner products, reading them once."""
+        """Combine chunks into `out`, and return their inner products, reading them once."""
         rows = self._rows(anchors)
         store(_sum(rows, coefficients), out)
         return _gram_(rows)
 
-    def _rows(self, anchors: Sequence[Stretch]) -> list[Tensor]:
+    def _rows(self, anchors: Sequence[Chunk]) -> list[Tensor]:
         """One float64 vector each."""
         return [_tensor(anchor).to(self.device, torch.float64, copy=True) for anchor in anchors]
 
 
-def _tensor(stretch: Stretch) -> Tensor:
+def _tensor(chunk: Chunk) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of memory that may not be written
-        return torch.from_numpy(stretch.data).view(TORCH_DTYPES[stretch.dtype])
+        return torch.from_numpy(chunk.data).view(TORCH_DTYPES[chunk.dtype])
 
 
 def _sum(rows: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
@@ -83,7 +81,7 @@ def _sum(rows: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
     return total
 
 
-def store(values: Tensor, out: Stretch) -> None:
+def store(values: Tensor, out: Chunk) -> None:
     """Round float64 values once into `out`."""
     halved = round_to_odd(values) if out.dtype in {"F16", "BF16"} else values
     out.data[:] = bytes_of(halved.to(TORCH_DTYPES[out.dtype]).cpu())

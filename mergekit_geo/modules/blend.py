@@ -41,7 +41,7 @@ class Live(Protocol):
 
 
 class InPlace:
-    """Writes every merged stretch straight into the module's parameters and buffers.
+    """Writes every merged chunk straight into the module's parameters and buffers.
 
     Args:
         model: Any module.

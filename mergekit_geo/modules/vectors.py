@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-STRETCH = 1 << 14
+CHUNK = 1 << 14
 """Elements that are widened at a time."""
 
 Floats = NDArray[np.float64]
@@ -32,7 +32,7 @@ def orthogonalise(basis_mn: Tensor, vector: Tensor) -> Floats:
     total = np.zeros(len(basis_mn))
     for _ in range(2):
         found = coordinates(basis_mn, vector)
-        for part in _stretches(len(vector)):
+        for part in _chunks(len(vector)):
             vector[part] -= torch.from_numpy(found) @ basis_mn[:, part].double()
         total += found
     return total
@@ -41,7 +41,7 @@ def orthogonalise(basis_mn: Tensor, vector: Tensor) -> Floats:
 def coordinates(basis_mn: Tensor, vector: Tensor) -> Floats:
     """Inner product of each row (m, n) with a vector (n,), summed in float64: (m,)."""
     total = torch.zeros(len(basis_mn), dtype=torch.float64)
-    for part in _stretches(len(vector)):
+    for part in _chunks(len(vector)):
         total += basis_mn[:, part].double() @ vector[part].double()
     return total.numpy()
 
@@ -56,5 +56,5 @@ def norm(vector: Tensor) -> float:
     return math.sqrt(inner(vector, vector))
 
 
-def _stretches(size: int) -> Iterator[slice]:
-    return (slice(first, first + STRETCH) for first in range(0, size, STRETCH))
+def _chunks(size: int) -> Iterator[slice]:
+    return (slice(first, first + CHUNK) for first in range(0, size, CHUNK))

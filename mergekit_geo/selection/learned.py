@@ -22,10 +22,10 @@ from mergekit_geo.checkpoints.header import ITEM_BYTES
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import group_of
-from mergekit_geo.merging.kernels import Kernel, Stretch
+from mergekit_geo.merging.kernels import Chunk, Kernel
 from mergekit_geo.modules.blend import InPlace
 
-STRETCH = 1 << 18
+CHUNK = 1 << 18
 INSIDE = 0.01
 """Share of the uniform soup where the search starts."""
 
@@ -153,7 +153,7 @@ def inner_products(
     """<gradient, a_j> for every anchor, up to one constant for all: (k,).
 
     Args:
-        blend: The anchors, read a stretch at a time.
+        blend: The anchors, read a chunk at a time.
         name: Of the tensor.
         gradient: Of its shape.
         kernel: Does the arithmetic, in float64.
@@ -162,13 +162,13 @@ def inner_products(
     flat = gradient.detach().reshape(-1)
     infos = blend.infos(name)
     widest = max(ITEM_BYTES[info.dtype] for info in infos)
-    row = np.empty(min(STRETCH, len(flat)) * widest, np.uint8)  # one anchor at a time
-    for start in range(0, len(flat), STRETCH):
-        piece = flat[start : start + STRETCH].float().cpu().contiguous()
-        slope, stop = Stretch(bytes_of(piece), "F32"), start + len(piece)
+    row = np.empty(min(CHUNK, len(flat)) * widest, np.uint8)  # one anchor at a time
+    for start in range(0, len(flat), CHUNK):
+        piece = flat[start : start + CHUNK].float().cpu().contiguous()
+        slope, stop = Chunk(bytes_of(piece), "F32"), start + len(piece)
         for j, (anchor, info) in enumerate(zip(blend.anchors, infos, strict=True)):
             data = row[: len(piece) * ITEM_BYTES[info.dtype]]
             anchor.read(name, start, stop, data)
-            gram = kernel.gram([slope, Stretch(data, info.dtype)])
+            gram = kernel.gram([slope, Chunk(data, info.dtype)])
             total[j] += gram.differences[0, 1]  # <g, a_j - g>: the constant is |g|^2
     return total

@@ -1,4 +1,4 @@
-"""A base with an adapter is what peft merges them to, read stretch by stretch."""
+"""A base with an adapter is what peft merges them to, read chunk by chunk."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_wider_output_keeps_what_the_base_s_dtype_would_lose(pair: Pair) -> No
     assert not found[name].equal(found[name].bfloat16().float())
 
 
-def test_stretches_are_read_from_their_place(pair: Pair) -> None:
+def test_chunks_are_read_from_their_place(pair: Pair) -> None:
     _, adapter = pair(target_modules=["q_proj", "embed_tokens"], use_dora=True)
     checkpoint = open_checkpoint(adapter)
     for name, info in checkpoint.tensors.items():

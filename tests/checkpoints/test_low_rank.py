@@ -1,4 +1,4 @@
-"""A product added a stretch at a time is the product of whole matrices."""
+"""A product added a chunk at a time is the product of whole matrices."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def changes(draw: st.DrawFn, magnitudes: bool = False) -> tuple[LowRank, np.ndar
 
 
 @given(changes(), st.data())
-def test_any_stretch_is_that_of_the_whole(
+def test_any_chunk_is_that_of_the_whole(
     drawn: tuple[LowRank, np.ndarray], data: st.DataObject
 ) -> None:
     change, base = drawn

@@ -43,7 +43,7 @@ def test_every_dtype_is_read_to_the_bit(save: Save) -> None:
         assert read_whole(checkpoint, name, tensor).equal(tensor), name
 
 
-def test_stretches_are_read_from_their_place(save: Save) -> None:
+def test_chunks_are_read_from_their_place(save: Save) -> None:
     checkpoint = FolderCheckpoint(save("m", EVERY_DTYPE))
     out = torch.zeros(8, dtype=torch.bfloat16)
     checkpoint.read("bf16", 4, 11, bytes_of(out))

@@ -25,7 +25,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.checkpoints.renamed import original
 from mergekit_geo.errors import IncompatibleError, NonFiniteError, OutputError
 from mergekit_geo.merging import native
-from mergekit_geo.merging.tensor import STRETCH
+from mergekit_geo.merging.tensor import CHUNK
 from mergekit_geo.modules.held import HeldCheckpoint, hold
 from mergekit_geo.records.path import PathRecord
 from mergekit_geo.records.report import Report
@@ -254,7 +254,7 @@ def traced() -> Iterator[None]:
     tracemalloc.stop()
 
 
-def test_merging_two_adapters_holds_a_few_stretches(
+def test_merging_two_adapters_holds_a_few_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, traced: None
 ) -> None:
     """A base of 34 million elements and matrices of a few thousand."""
@@ -280,7 +280,7 @@ def test_merging_two_adapters_holds_a_few_stretches(
     before, _ = tracemalloc.get_traced_memory()
     result = geo.soup(models, tmp_path / "out", output=FAST, data=None)
     _, peak = tracemalloc.get_traced_memory()
-    assert max(asked) <= STRETCH
+    assert max(asked) <= CHUNK
     assert sum(asked) == 2 * count * rows * columns
     assert peak - before < 24e6 < rows * columns * count * 4 / 5  # two workers' buffers
     assert result.out is not None

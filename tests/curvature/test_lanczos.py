@@ -198,7 +198,7 @@ def test_fewer_parameters_than_steps(size: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_vectors_longer_than_a_stretch(dtype: torch.dtype) -> None:
+def test_vectors_longer_than_a_chunk(dtype: torch.dtype) -> None:
     diagonal = torch.linspace(-1, 1, 40_000, dtype=dtype)
     diagonal[[5, 20_000, 39_000]] = torch.tensor([7.0, -9.0, 30.0], dtype=dtype)
     found = lanczos(lambda vector: diagonal * vector, random_start(40_000, dtype, 0), 25)

@@ -41,7 +41,7 @@ def test_fine_tunes_close_together_keep_their_distance() -> None:
     assert Gram.of(np.stack([base, near])).distances[0, 1] == pytest.approx(true, rel=1e-7)
 
 
-def test_sum_over_stretches_is_the_whole() -> None:
+def test_sum_over_chunks_is_the_whole() -> None:
     rows = np.random.default_rng(0).normal(size=(3, 20))
     whole, parts = Gram.of(rows), Gram.of(rows[:, :7]) + Gram.of(rows[:, 7:])
     np.testing.assert_allclose(parts.differences, whole.differences)

@@ -45,7 +45,7 @@ def read(found: Direction, name: str, start: int, stop: int) -> np.ndarray[tuple
     return out.view(dtype)
 
 
-def test_any_stretch_is_that_of_the_whole() -> None:
+def test_any_chunk_is_that_of_the_whole() -> None:
     count = COUNT // 100 * 100
     whole = read(direction(), "long", 0, count)
     for start, stop in [
@@ -58,7 +58,7 @@ def test_any_stretch_is_that_of_the_whole() -> None:
         assert np.array_equal(read(direction(), "long", start, stop), whole[start:stop])
 
 
-def test_threads_and_stretches_draw_the_same() -> None:
+def test_threads_and_chunks_draw_the_same() -> None:
     states = []
     for workers in (1, 4):
         blend = Blend((direction(),), Linear((1.0,)))

@@ -1,11 +1,11 @@
-"""The kernels on single stretches: every bit pattern, every dtype, and the two ways to run them."""
+"""The kernels on single chunks: every bit pattern, every dtype, and the two ways to run them."""
 
 import numpy as np
 import pytest
 import torch
 
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
-from mergekit_geo.merging.kernels import EXPONENTS, Kernel, Stretch
+from mergekit_geo.merging.kernels import EXPONENTS, Chunk, Kernel
 from mergekit_geo.merging.native import NativeKernel
 from mergekit_geo.merging.torch_kernel import TorchKernel
 
@@ -18,15 +18,15 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
     return request.param  # type: ignore[no-any-return]
 
 
-def stretch(tensor: torch.Tensor, dtype: str) -> Stretch:
-    return Stretch(bytes_of(tensor.to(TORCH_DTYPES[dtype]).contiguous()), dtype)
+def chunk(tensor: torch.Tensor, dtype: str) -> Chunk:
+    return Chunk(bytes_of(tensor.to(TORCH_DTYPES[dtype]).contiguous()), dtype)
 
 
-def empty(count: int, dtype: str) -> Stretch:
-    return Stretch(np.empty(count * EXPONENTS[dtype].itemsize, np.uint8), dtype)
+def empty(count: int, dtype: str) -> Chunk:
+    return Chunk(np.empty(count * EXPONENTS[dtype].itemsize, np.uint8), dtype)
 
 
-def values(found: Stretch) -> torch.Tensor:
+def values(found: Chunk) -> torch.Tensor:
     return torch.from_numpy(found.data).view(TORCH_DTYPES[found.dtype])
 
 
@@ -38,7 +38,7 @@ def every_half(dtype: str) -> torch.Tensor:
 def test_every_half_survives_the_way_through_float64(kernel: Kernel, dtype: str) -> None:
     half = every_half(dtype)
     wide = empty(1 << 16, "F64")
-    kernel.combine([stretch(half, dtype)], [1.0], wide)
+    kernel.combine([chunk(half, dtype)], [1.0], wide)
     assert values(wide)[~half.isnan()].equal(half.double()[~half.isnan()])
     assert values(wide).isnan().equal(half.isnan())
     back = empty(1 << 16, dtype)
@@ -65,7 +65,7 @@ def test_halves_are_rounded_once(kernel: Kernel, dtype: str) -> None:
         (-tie * (1 + 2**-40), -above),
     ]:
         out = empty(len(size), dtype)
-        kernel.combine([stretch(exact, "F64")], [1.0], out)
+        kernel.combine([chunk(exact, "F64")], [1.0], out)
         assert values(out).equal(expected)
 
 
@@ -73,7 +73,7 @@ def test_halves_are_rounded_once(kernel: Kernel, dtype: str) -> None:
 def test_too_large_becomes_infinite(kernel: Kernel, dtype: str) -> None:
     most = torch.finfo(TORCH_DTYPES[dtype]).max
     out = empty(3, dtype)
-    kernel.combine([stretch(torch.tensor([1.0, -1.0, 0.5]) * 2, "F64")], [most], out)
+    kernel.combine([chunk(torch.tensor([1.0, -1.0, 0.5]) * 2, "F64")], [most], out)
     assert values(out).tolist() == [torch.inf, -torch.inf, most]
     assert out.nonfinite == 2
 
@@ -84,7 +84,7 @@ def test_too_large_becomes_infinite(kernel: Kernel, dtype: str) -> None:
 def test_both_kernels_agree(dtypes: tuple[str, ...], out: str, count: int) -> None:
     """To the bit; where float32 sums halves, a sum near a tie may be rounded to the other side."""
     draw = torch.Generator().manual_seed(count)
-    anchors = [stretch(torch.randn(count, generator=draw), dtype) for dtype in dtypes]
+    anchors = [chunk(torch.randn(count, generator=draw), dtype) for dtype in dtypes]
     weights = [0.7, -0.3, 0.6][: len(dtypes)]
     results = [empty(count, out) for _ in KERNELS]
     grams = [
@@ -109,7 +109,7 @@ def test_terms_that_cancel_are_summed_in_float64(kernel: Kernel, dtype: str) -> 
     draw = torch.Generator().manual_seed(0)
     one = torch.ones(1000)
     small = torch.randn(1000, generator=draw) * 2**-10
-    anchors = [stretch(row, dtype) for row in (one, small, one)]
+    anchors = [chunk(row, dtype) for row in (one, small, one)]
     out = empty(1000, dtype)
     kernel.combine(anchors, [1.0, 2**-12, -1.0], out)
     expected = (values(anchors[1]).double() * 2**-12).to(TORCH_DTYPES[dtype])
@@ -117,9 +117,9 @@ def test_terms_that_cancel_are_summed_in_float64(kernel: Kernel, dtype: str) -> 
 
 
 def test_zero_coefficients_leave_infinities_out(kernel: Kernel) -> None:
-    bad = stretch(torch.tensor([torch.nan, torch.inf]), "F32")
+    bad = chunk(torch.tensor([torch.nan, torch.inf]), "F32")
     out = empty(2, "F32")
-    kernel.combine([bad, stretch(torch.tensor([-0.0, 2.0]), "F32")], [0.0, 1.0], out)
+    kernel.combine([bad, chunk(torch.tensor([-0.0, 2.0]), "F32")], [0.0, 1.0], out)
     assert values(out).tolist() == [0, 2]
     assert values(out).signbit().tolist() == [True, False]
     kernel.combine([bad, bad], [0.0, 0.0], out)
@@ -128,7 +128,7 @@ def test_zero_coefficients_leave_infinities_out(kernel: Kernel) -> None:
 
 def test_many_anchors(kernel: Kernel) -> None:
     rows = torch.randn(40, 700, dtype=torch.float64)
-    anchors = [stretch(row, "F64") for row in rows]
+    anchors = [chunk(row, "F64") for row in rows]
     gram = kernel.gram(anchors)
     differences = torch.cat([rows[:1], rows[1:] - rows[0]])
     np.testing.assert_allclose(gram.differences, differences @ differences.T, rtol=1e-11, atol=1e-9)

@@ -48,9 +48,9 @@ State = dict[str, Tensor]
 
 @pytest.fixture(params=[NativeMasks(), PlainMasks()], ids=["native", "plain"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MaskKernel:
-    """Short stretches, so that every tensor has several."""
+    """Short chunks, so that every tensor has several."""
     monkeypatch.setattr(masked, "mask_kernel", lambda: request.param)
-    monkeypatch.setattr(tensor, "STRETCH", 500)
+    monkeypatch.setattr(tensor, "CHUNK", 500)
     return request.param  # type: ignore[no-any-return]
 
 
@@ -214,12 +214,12 @@ RULES = [
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_workers_and_stretches_change_no_bit(
+def test_workers_and_chunks_change_no_bit(
     rule: Masked | Sce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = family("BF16")
     once, _ = merged(rule, models, workers=1)
-    monkeypatch.setattr(tensor, "STRETCH", 131)
+    monkeypatch.setattr(tensor, "CHUNK", 131)
     again, _ = merged(rule, [dict(reversed(model.items())) for model in models], workers=3)
     assert all(once[name].equal(again[name]) for name in SHAPES)
 

@@ -69,7 +69,7 @@ def merged(
 
 @pytest.fixture(params=["native", "plain"])
 def _kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensor, "STRETCH", 3)
+    monkeypatch.setattr(tensor, "CHUNK", 3)
     if request.param == "plain":
         monkeypatch.setattr(NativeKernel, "is_built", lambda: False)
 

@@ -11,7 +11,7 @@ from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.geometry.sphere import Karcher, Slerp
-from mergekit_geo.merging import tensor as stretches
+from mergekit_geo.merging import tensor as chunks
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import kernel_for
 from mergekit_geo.merging.memory import MemorySink
@@ -28,9 +28,9 @@ RULES: list[Rule] = [
 
 
 @pytest.fixture(autouse=True)
-def _short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small tensors then take several stretches, the last one shorter."""
-    monkeypatch.setattr(stretches, "STRETCH", 5000)
+def _short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small tensors then take several chunks, the last one shorter."""
+    monkeypatch.setattr(chunks, "CHUNK", 5000)
 
 
 @pytest.fixture(autouse=True, params=["native", "torch"])

@@ -135,7 +135,7 @@ def anchors(count: int) -> tuple[MemoryCheckpoint, ...]:
 
 
 def test_inner_products_are_those_of_whole_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mergekit_geo.selection.learned.STRETCH", 5)
+    monkeypatch.setattr("mergekit_geo.selection.learned.CHUNK", 5)
     models = anchors(4)
     blend = Blend(models, Linear((0.25,) * 4))
     gradient = torch.randn(4, 3)

@@ -1,6 +1,6 @@
-"""The product of two thin matrices, added to a matrix a stretch at a time.
+"""The product of two thin matrices, added to a matrix a chunk at a time.
 
-R rows, C columns, r the rank. A stretch is a run of elements of the flattened (R, C) matrix; only
+R rows, C columns, r the rank. A chunk is a run of elements of the flattened (R, C) matrix; only
 what it needs of the product is computed.
 """
 
@@ -97,7 +97,7 @@ class LowRank:
             return np.asarray((self.magnitude / np.sqrt(squares)).astype(self.left.dtype))
 
     def _blocks(self, values: Array, start: int) -> Iterator[tuple[Array, slice, slice]]:
-        """A stretch as rectangles of W: its first row's end, whole rows, its last row's beginning.
+        """A chunk as rectangles of W: its first row's end, whole rows, its last row's beginning.
 
         Yields views of `values`, and the rows and columns that they are.
         """
