@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.demo import train
 
@@ -78,13 +80,46 @@ def random_state(seed: object) -> dict[str, Tensor]:
 def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a briefly trained Llama, three fine-tunes, a stranger: base, a, b, c, ...
 
-    Of the demo's depth and half its width. The test processes share it.
+    Of half the demo's depth and width. The test processes share it.
     """
     folder = tmp_path_factory.getbasetemp() / "family"
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent.parent / "family"
     with FileLock(folder.with_suffix(".lock")):
-        train.make(folder, plan=replace(train.BRIEF, width=64, mlp=152))
+        train.make(folder, plan=replace(train.BRIEF, width=64, mlp=152, layers=2))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with base, a, b, c: of the family's vocabulary and a tenth of its size."""
+    return save_untrained(family, tmp_path_factory.mktemp("small"), layers=1)
+
+
+@pytest.fixture(scope="session")
+def deep(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, of four layers."""
+    return save_untrained(family, tmp_path_factory.mktemp("deep"), layers=4)
+
+
+def save_untrained(family: Path, folder: Path, layers: int) -> Path:
+    """Random models that lie near each other, with the tokenizer of the family."""
+    config = json.loads((family / "base" / "config.json").read_text())
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=config["vocab_size"], hidden_size=16, intermediate_size=32,
+            num_hidden_layers=layers, num_attention_heads=2, num_key_value_heads=1,
+            tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+    for name in ("base", "a", "b", "c"):
+        model.save_pretrained(folder / name)
+        for file in (family / "base").glob("token*"):
+            shutil.copy(file, folder / name)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.01 * torch.randn_like(parameter))
     return folder
 
 

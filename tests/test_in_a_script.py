@@ -161,6 +161,7 @@ class Stop(Silent):
 
 
 @pytest.mark.parametrize("name", WORKS)
+@pytest.mark.slow
 def test_a_script_is_as_it_was_and_can_stop_what_it_calls(
     name: str,
     models: list[Any],
@@ -211,6 +212,7 @@ def test_references_folders_modules_and_state_dicts_are_one(
         geo.barrier([state, models[0].state_dict()], data=data)
 
 
+@pytest.mark.slow
 def test_a_prepared_or_compiled_module_is_the_module(
     models: list[Any], accelerator: Accelerator
 ) -> None:

@@ -17,6 +17,7 @@ def check_device(*arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_rehearsal_names_what_agrees() -> None:
     done = check_device("--device", "cpu", "--small", "--only", "environment", "merge")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -26,6 +27,7 @@ def test_a_rehearsal_names_what_agrees() -> None:
     assert "WRONG" not in done.stdout
 
 
+@pytest.mark.slow
 def test_what_failed_is_named_and_the_rest_is_done() -> None:
     done = check_device("--device", "nonsense", "--only", "environment", "environment")
     assert done.returncode == 1
@@ -34,6 +36,7 @@ def test_what_failed_is_named_and_the_rest_is_done() -> None:
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
+@pytest.mark.slow
 def test_without_an_accelerator_it_says_so() -> None:
     done = check_device()
     assert done.returncode == 0

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_damaged_inputs_are_refused_in_one_line() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "fuzz.py", "--mutations", "8", "--seed", "5"],

@@ -33,11 +33,12 @@ def test_help_names_every_command() -> None:
 FEW = ("--max-examples", 60, "--seq-len", 16)
 
 
-def test_soup_from_the_shell(family: Path, tmp_path: Path, geo_merge: Run) -> None:
-    done = geo_merge("soup", *(family / n for n in "abc"), "-o", "out", *FEW)
+@pytest.mark.slow
+def test_soup_from_the_shell(small: Path, tmp_path: Path, geo_merge: Run) -> None:
+    done = geo_merge("soup", *(small / n for n in "abc"), "-o", "out", *FEW)
     assert done.returncode == 0, done.stderr
     assert "output minus it" in done.stdout
-    assert "38 linear" in done.stdout
+    assert "11 linear" in done.stdout
     assert "13 measurements on 60 examples" in done.stderr
     assert (tmp_path / "out" / "report.json").is_file()
 
@@ -179,9 +180,9 @@ def test_debug_shows_where(save: Save, tmp_path: Path, geo_merge: Run) -> None:
     assert len(plain.stderr.strip().splitlines()) == 1
 
 
-def test_terminal_gets_bars_and_no_warnings(family: Path, tmp_path: Path) -> None:
+def test_terminal_gets_bars_and_no_warnings(small: Path, tmp_path: Path) -> None:
     main, side = pty.openpty()
-    command = [sys.executable, "-m", "mergekit_geo", "soup", str(family / "a"), str(family / "b"),
+    command = [sys.executable, "-m", "mergekit_geo", "soup", str(small / "a"), str(small / "b"),
                "-o", str(tmp_path / "out"), *map(str, FEW), "--sharpness=off"]  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     done = subprocess.run(

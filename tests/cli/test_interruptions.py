@@ -82,6 +82,7 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 @pytest.mark.parametrize("stop", CODES, ids=lambda s: s.name)
+@pytest.mark.slow
 def test_stopped_run_goes_on_to_the_same_bytes(
     models: list[Path], whole: Path, tmp_path: Path, stop: signal.Signals
 ) -> None:
@@ -246,6 +247,7 @@ def test_the_output_is_whole_whatever_becomes_of_the_streams(
 
 
 @pytest.mark.parametrize("stop", CODES, ids=lambda s: s.name)
+@pytest.mark.slow
 def test_workers_end_with_the_command(save: Save, tmp_path: Path, stop: signal.Signals) -> None:
     words = [sys.executable, "-m", "mergekit_geo", "barrier", str(save("a")), str(save("b"))]
     process = subprocess.Popen(

@@ -91,6 +91,7 @@ def test_a_member_that_does_not_help_stays_out() -> None:
     assert len(entry_of(found).steps) == 3
 
 
+@pytest.mark.slow
 def test_members_join_along_paths_that_are_fitted_on_the_way() -> None:
     models = [Point(-0.95, 0.3), Point(0.5, 0.87), Point(0.5, -0.87)]
     data = batches_of(ring)
@@ -160,9 +161,10 @@ def test_flattest_stays_within_the_tolerance() -> None:
     assert losses[entry.chosen] > min(losses.values())
 
 
-def test_flattest_on_a_language_model_looks_at_the_selection_half(family: Path) -> None:
+@pytest.mark.slow
+def test_flattest_on_a_language_model_looks_at_the_selection_half(small: Path) -> None:
     short = replace(NAMED, max_examples=150, seq_len=16)
-    found = soup([family / "a", family / "b"], short, along="linear", pick="flattest")
+    found = soup([small / "a", small / "b"], short, along="linear", pick="flattest")
     entry = entry_of(found)
     values = {title.partition(", ")[2]: value for title, value in entry.sharpness}
     assert values[entry.chosen] == min(values.values())
@@ -191,6 +193,7 @@ def way(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_ends_trained_further_stand_beside_a_point(family: Path, way: Path) -> None:
     ends = [family / "a", family / "independent"]
     losses = beside(soup(ends, NAMED, along=str(way)))
@@ -201,6 +204,7 @@ def test_ends_trained_further_stand_beside_a_point(family: Path, way: Path) -> N
         assert trained.loss < losses[end].loss + 0.05
 
 
+@pytest.mark.slow
 def test_no_control(family: Path, way: Path) -> None:
     ends = [family / "a", family / "independent"]
     found = soup(ends, NAMED, along=str(way), control=False)
@@ -209,6 +213,7 @@ def test_no_control(family: Path, way: Path) -> None:
     assert missing.why == "it was turned off"
 
 
+@pytest.mark.slow
 def test_a_control_that_the_budget_does_not_hold(family: Path, way: Path, tmp_path: Path) -> None:
     record = (way / "path.json").read_text()
     slow = record.replace('"seconds": ', '"seconds": 9999')

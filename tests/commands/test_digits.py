@@ -30,6 +30,8 @@ import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.records.barrier import BarrierEntry
 
+pytestmark = pytest.mark.slow
+
 FAST = geo.OutputConfig(fsync=False)
 TRAINED, TOLD, CLASSES = 1200, 400, 10
 BATCH = 100

@@ -97,6 +97,7 @@ def tuned(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
         return tune(family / "base", folder / "out", training, sharpness="quick", **data)
 
 
+@pytest.mark.slow
 def test_an_output_is_a_checkpoint_with_evidence(tuned: geo.Result, family: Path) -> None:
     assert {p.name for p in tuned.out.iterdir()} == {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json",
@@ -115,6 +116,7 @@ def test_an_output_is_a_checkpoint_with_evidence(tuned: geo.Result, family: Path
     assert report["not_measured"] == []
 
 
+@pytest.mark.slow
 def test_training_lowers_the_held_out_loss_and_is_recorded(tuned: geo.Result) -> None:
     found = tuned.measurements
     before, after = found.losses
@@ -134,6 +136,7 @@ def test_training_lowers_the_held_out_loss_and_is_recorded(tuned: geo.Result) ->
     assert f"The output is better than {before.model} by" in str(tuned)
 
 
+@pytest.mark.slow
 def test_the_card_tells_of_training_and_losses(tuned: geo.Result) -> None:
     card = (tuned.out / "README.md").read_text()
     assert "# out\n" in card
@@ -143,6 +146,7 @@ def test_the_card_tells_of_training_and_losses(tuned: geo.Result) -> None:
     assert "## Sharpness" in card
 
 
+@pytest.mark.slow
 def test_the_output_loads_and_soups(tuned: geo.Result, family: Path) -> None:
     AutoModelForCausalLM.from_pretrained(tuned.out)
     found = geo.soup([tuned.out, family / "base"], data=MORE, sharpness="off").measurements
@@ -221,6 +225,7 @@ def test_sgd_and_bf16_autocast_lower_the_loss(family: Path, tmp_path: Path) -> N
     assert found.history[-1][1] < found.history[0][1] - 0.3
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_that_accumulates(family: Path, tmp_path: Path) -> None:
     words = ["finetune", str(family / "base"), "--train-data", "builtin:python-docs", "--steps"]
     words += ["3", "--train-batch-size", "3", "--seq-len", "32", "--rho", "0", "--lr", "1e-3"]
@@ -441,6 +446,7 @@ def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(family: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "mergekit_geo", "finetune", str(family / "base"),
@@ -525,6 +531,7 @@ def test_a_run_that_fails_before_its_first_state_leaves_nothing(
 # --- members
 
 
+@pytest.mark.slow
 def test_members_differ_by_seed_and_are_ready_for_a_soup(family: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):

@@ -204,6 +204,7 @@ def test_another_tokenizer_or_template_is_measured_anew(family: Path, tmp_path: 
     assert losses("cache") == seen[-1]
 
 
+@pytest.mark.slow
 def test_torn_measurements_are_made_anew(model: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache" / "mergekit_geo"
     first = measured(model)
@@ -234,6 +235,7 @@ def measured(model: Path) -> list[tuple[list[str], object]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_costs_one_warning(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -355,6 +355,7 @@ class StopAfter:
     ("names", "hessian", "evaluations"),
     [("a", False, 9), ("a", True, 9), ("abc", False, 3 + 9 - 2), ("ab", False, 2 + 9 - 2)],
 )
+@pytest.mark.slow
 def test_interrupted_grid_goes_on(
     family: Path, names: str, hessian: bool, evaluations: int
 ) -> None:
@@ -453,6 +454,7 @@ def test_bad_input_is_one_line_and_exit_1(family: Path, words: list[str], messag
     assert message in stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_two_gloo_processes_give_the_numbers_of_one(family: Path, tmp_path: Path) -> None:
     def run(processes: int) -> Any:
         words = ["landscape", str(family / "a"), "--grid", "2", "--json", "--max-examples", "60"]

@@ -141,7 +141,7 @@ def test_geometry_is_that_of_the_models(merged: geo.Result, family: Path) -> Non
     )
     assert geometry.total.parameters == flat_a.numel()
     layers = {layer.layer: layer for layer in geometry.layers}
-    assert "model.layers.3" in layers
+    assert "model.layers.1" in layers
     squares = sum(layer.norms[0] ** 2 for layer in geometry.layers)
     assert geometry.total.norms[0] == pytest.approx(math.sqrt(squares))
 
@@ -169,7 +169,7 @@ def test_slerp_in_memory_has_the_losses_too(family: Path) -> None:
 def test_three_models_make_a_karcher_mean(family: Path) -> None:
     found = geo.slerp([family / name for name in "abc"], data=None)
     assert found.measurements.coefficients.method == "karcher"
-    assert found.measurements.coefficients.branches == {"karcher": 38}
+    assert found.measurements.coefficients.branches == {"karcher": 20}
 
 
 def test_modules_and_state_dicts_are_models() -> None:
@@ -216,7 +216,10 @@ def test_loss_that_is_not_a_number_is_no_loss(family: Path, tmp_path: Path) -> N
     state["model.norm.weight"][0] = torch.nan
     save_file(state, broken / "model.safetensors", metadata={"format": "pt"})
     found = geo.soup(
-        [broken, family / "b"], tmp_path / "out", output=geo.OutputConfig(allow_nonfinite=True)
+        [broken, family / "b"],
+        tmp_path / "out",
+        data=geo.EvalData(max_examples=40),
+        output=geo.OutputConfig(allow_nonfinite=True),
     )
     assert "the loss is not a number" in found.report.not_measured[0].why
     assert any("1 elements of" in warning for warning in found.report.warnings)
@@ -251,7 +254,7 @@ def test_a_parameter_that_outgrew_its_dtype_is_not_written() -> None:
 
 
 def test_sharded_output_in_another_dtype(family: Path, tmp_path: Path) -> None:
-    output = geo.OutputConfig(dtype="bfloat16", max_shard_size="200KB", fsync=False)
+    output = geo.OutputConfig(dtype="bfloat16", max_shard_size="150KB", fsync=False)
     geo.soup([family / "a", family / "b"], tmp_path / "out", output=output, data=None)
     assert len(list((tmp_path / "out").glob("model-*.safetensors"))) == 3
     again, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
@@ -390,6 +393,7 @@ def test_a_measurement_that_fails_at_last_leaves_the_output_whole(
         save_file(state, tmp_path / name / "model.safetensors", metadata={"format": "pt"})
     monkeypatch.chdir(tmp_path)
     words = ["soup", "a", "b", "-o", "out", "--no-fsync", "--allow-nonfinite", "--sharpness=off"]
+    words += ["--max-examples", "40"]
     done = CliRunner().invoke(app, [*words, "--data", "builtin:python-docs"])
     assert done.exit_code == 1
     assert "geo-merge soup: out is whole; losses not measured: a: the loss is not" in done.stderr

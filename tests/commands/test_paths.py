@@ -53,6 +53,11 @@ def ends(family: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [Path(shutil.copytree(family / n, folder / n)) for n in ("a", "independent")]
 
 
+@pytest.fixture
+def small_ends(small: Path) -> list[Path]:
+    return [small / "a", small / "c"]
+
+
 @pytest.fixture(scope="module")
 def fitted(ends: list[Path], tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
     folder = tmp_path_factory.mktemp("fitted")
@@ -197,16 +202,17 @@ def command(ends: list[Path], out: Path, steps: int = 80) -> list[str]:
     return [sys.executable, "-m", "mergekit_geo", *words_of(ends, out, steps)]
 
 
-def test_a_killed_fit_goes_on_to_the_same_result(ends: list[Path], tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_killed_fit_goes_on_to_the_same_result(small_ends: list[Path], tmp_path: Path) -> None:
     out, whole = tmp_path / "path", tmp_path / "whole"
-    process = subprocess.Popen(command(ends, out), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(small_ends, out), stderr=subprocess.DEVNULL)
     state = tmp_path / "path.partial" / "fit.safetensors"
     while process.poll() is None and not (state.exists() and _done(state) >= 50):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    done, other = (CliRunner().invoke(app, words_of(ends, path)) for path in (out, whole))
+    done, other = (CliRunner().invoke(app, words_of(small_ends, path)) for path in (out, whole))
     assert done.exit_code == other.exit_code == 0, done.stderr
     assert "step 50:" not in done.stderr
     assert "step 50:" in other.stderr
@@ -224,8 +230,9 @@ def _done(path: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_two_gloo_processes_have_bends_that_are_equal_to_the_bit(
-    ends: list[Path], tmp_path: Path
+    small_ends: list[Path], tmp_path: Path
 ) -> None:
     """The script saves each process's own bends, and they are compared."""
     script = tmp_path / "fit.py"
@@ -243,7 +250,7 @@ def test_two_gloo_processes_have_bends_that_are_equal_to_the_bit(
     )
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         str(script), *map(str, ends), str(tmp_path)],
+         str(script), *map(str, small_ends), str(tmp_path)],
         capture_output=True, text=True, check=False, timeout=240,
         env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
     )  # fmt: skip
@@ -314,6 +321,7 @@ def test_a_kind_that_is_fitted_first(ends: list[Path]) -> None:
         geo.barrier(ends, along=["bezier"], data=HELD)
 
 
+@pytest.mark.slow
 def test_full_disk_during_a_checkpoint(ends: list[Path], tmp_path: Path) -> None:
     """A file size limit stands in for the disk: the system says EFBIG for ENOSPC."""
     words = " ".join(command(ends, tmp_path / "path", steps=10))

@@ -136,6 +136,7 @@ def test_the_recipe_of_the_card_makes_the_same_weights_again(world: World, circl
     assert "org/again" not in world.hub.repositories
 
 
+@pytest.mark.slow
 def test_the_merge_is_downloaded_by_its_commit_and_runs(world: World, circle: Circle) -> None:
     sha = world.hub.repositories["org/merged"].branches["main"]
     world.hub.cuts["org/merged/config.json"] = ["end"]  # the client takes it up again

@@ -72,9 +72,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_llama_has_the_sharpness_that_transformers_own_loss_has(
     family: Path, text: Path, tmp_path: Path
 ) -> None:
-    found = geo.sharpness(family / "a", tmp_path / "out", data=geo.EvalData(str(text)))
-    model = AutoModelForCausalLM.from_pretrained(family / "a").eval()
-    tokenizer = AutoTokenizer.from_pretrained(family / "a")
+    found = geo.sharpness(family / "base", tmp_path / "out", data=geo.EvalData(str(text)))
+    model = AutoModelForCausalLM.from_pretrained(family / "base").eval()
+    tokenizer = AutoTokenizer.from_pretrained(family / "base")
     rows = [tokenizer(line)["input_ids"] for line in text.read_text().split("\n\n")]
 
     def loss_of() -> Tensor:
@@ -103,11 +103,11 @@ def test_a_llama_has_the_sharpness_that_transformers_own_loss_has(
 
 
 @pytest.fixture(scope="module")
-def merged(family: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
+def merged(small: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
     folder = tmp_path_factory.mktemp("merged")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        models = [family / name for name in "ab"]
+        models = [small / name for name in "ab"]
         return geo.soup(models, folder / "out", output=FAST, data=FEW)
 
 
@@ -136,11 +136,11 @@ def test_output_holds_picture_and_card(merged: geo.Result) -> None:
 
 
 def test_what_is_unchanged_is_not_measured_twice(
-    merged: geo.Result, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    merged: geo.Result, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert merged.out is not None
     monkeypatch.setenv("XDG_CACHE_HOME", str(merged.out.parent / "cache"))
-    again = geo.soup([family / name for name in "ab"], tmp_path / "out", output=FAST, data=FEW)
+    again = geo.soup([small / name for name in "ab"], tmp_path / "out", output=FAST, data=FEW)
     assert [entry.gradients for entry in again.measurements.sharpness] == [0, 0, 0]
     assert numbers(again.measurements.sharpness) == numbers(merged.measurements.sharpness)
 
@@ -195,6 +195,7 @@ def dense_hessian(model: nn.Module) -> Tensor:
     return torch.func.hessian(loss_of)(flat)
 
 
+@pytest.mark.slow
 def test_full_level_of_a_module_in_memory_agrees_with_its_dense_hessian(
     network: nn.Module, tmp_path: Path
 ) -> None:
@@ -314,8 +315,9 @@ class Stop:
         """Of no interest."""
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_goes_on(
-    family: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parts that were finished are kept; the numbers are those of a run in one go."""
     short = replace(
@@ -323,7 +325,7 @@ def test_an_interrupted_measurement_goes_on(
         ascent_steps=2, draws=2,
     )  # fmt: skip
     monkeypatch.setitem(LEVELS, "full", short)
-    data, model = geo.EvalData(str(text)), family / "b"
+    data, model = geo.EvalData(str(text)), small / "b"
     pieces = 6  # twelve examples, two at a time
     with pytest.raises(KeyboardInterrupt):
         geo.sharpness(model, data=data, level="full", progress=Stop(after=60 * pieces))
@@ -334,16 +336,17 @@ def test_an_interrupted_measurement_goes_on(
     assert numbers([resumed]) == numbers([whole])
 
 
-def test_two_gloo_processes_agree_with_one(family: Path, text: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_gloo_processes_agree_with_one(small: Path, text: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "mergekit_geo", "sharpness", str(family / "a"), "--json",
+        [sys.executable, "-m", "mergekit_geo", "sharpness", str(small / "a"), "--json",
          "--data", str(text), "--num-processes", "2"],
         capture_output=True, text=True, check=False, timeout=200,
         env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "two")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (two,) = Report.model_validate_json(done.stdout).result.sharpness
-    (one,) = geo.sharpness(family / "a", data=geo.EvalData(str(text))).measurements.sharpness
+    (one,) = geo.sharpness(small / "a", data=geo.EvalData(str(text))).measurements.sharpness
     assert one.slope.loss == pytest.approx(two.slope.loss, rel=1e-6)
     assert one.extremes.largest.value == pytest.approx(two.extremes.largest.value, rel=1e-3)
     assert one.slope.gradient_norm == pytest.approx(two.slope.gradient_norm, rel=1e-4)
@@ -354,8 +357,8 @@ def invoke(*words: object) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
-def test_table_and_caveats_on_the_shell(family: Path, text: Path) -> None:
-    code, out, _ = invoke("sharpness", family / "a", family / "b", "--data", text)
+def test_table_and_caveats_on_the_shell(small: Path, text: Path) -> None:
+    code, out, _ = invoke("sharpness", small / "a", small / "b", "--data", text)
     assert code == 0
     assert "λ_max" in out
     assert "12 examples, 12 documents, float32, finite differences" in out

@@ -223,6 +223,7 @@ def interrupt() -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_with_its_members(tmp_path: Path) -> None:
     settings = {"save_strategy": "steps", "save_steps": 2}
     whole = geo.SoupCallback(tmp_path / "whole", keep=3, **OFF)

@@ -15,6 +15,8 @@ import torch
 from tests.commands import two_trainings
 from tests.commands.trainings import mean, weights
 
+pytestmark = pytest.mark.slow
+
 Found = tuple[dict[str, Any], dict[str, Any]]
 
 

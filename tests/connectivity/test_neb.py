@@ -61,6 +61,7 @@ def band(settings: geo.CurveFitConfig) -> Band:
     return Band(bends, live, Shuffled(rings(), 1, 0), settings, 0, watch)
 
 
+@pytest.mark.slow
 def test_the_saddle_of_a_valley_is_found() -> None:
     fitting = geo.CurveFitConfig("neb", steps=400, learning_rate=0.05)
     ends = [Point(*end) for end in ENDS]
@@ -152,6 +153,7 @@ class _Stopping(Silent):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_chain_goes_on_to_the_same_result(tmp_path: Path) -> None:
     fitting = geo.CurveFitConfig("neb", steps=120, learning_rate=0.05, restarts=2)
 

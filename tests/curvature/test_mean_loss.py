@@ -196,6 +196,7 @@ def measure() -> dict[str, Any]:
     return found | {"methods": (exact.method, hessian.method), "reason": hessian.reason}
 
 
+@pytest.mark.slow
 def test_two_gloo_processes_find_what_one_does(tmp_path: Path) -> None:
     """Also where only the second of them has a batch that cannot be differentiated twice."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

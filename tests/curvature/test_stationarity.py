@@ -285,6 +285,7 @@ def told(loss: MeanLoss, held_out: MeanLoss) -> tuple[Stationarity, float, Tenso
     return found, way.step, vectors[:, 0]
 
 
+@pytest.mark.slow
 def test_two_layers_at_zero_are_a_saddle_and_escaped() -> None:
     """Eigenvalues are plus and minus the singular values of Y X^T / n, one pair a hidden unit.
 

@@ -44,6 +44,7 @@ class Plan:
         batch: Windows in a step.
         width: Of the hidden states.
         mlp: Width of the hidden layer of each MLP.
+        layers: How many.
     """
 
     base_steps: int = 400
@@ -51,6 +52,7 @@ class Plan:
     batch: int = 32
     width: int = 128
     mlp: int = 304
+    layers: int = 4
 
 
 DEMO = Plan()
@@ -88,7 +90,7 @@ def new_model(seed: int, plan: Plan = DEMO) -> LlamaForCausalLM:
         vocab_size=VOCABULARY,
         hidden_size=plan.width,
         intermediate_size=plan.mlp,
-        num_hidden_layers=4,
+        num_hidden_layers=plan.layers,
         num_attention_heads=4,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,

@@ -14,6 +14,7 @@ from mergekit_geo.cli.app import app
 from mergekit_geo.errors import ArgumentError
 
 
+@pytest.mark.slow
 def test_two_gloo_processes_give_the_numbers_of_one(family: Path, tmp_path: Path) -> None:
     words = ["barrier", str(family / "a"), str(family / "b"), "--points", "3", "--json"]
     words += ["--max-examples", "150", "--seq-len", "32"]

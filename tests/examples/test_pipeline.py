@@ -20,6 +20,8 @@ from tests.checkpoints.hub_store import Hub, Token
 from tests.commands.trainings import tiny, tiny_tokenizer
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "hf_owner_5e6f"
 QUICK = ("--steps", "5", "--length", "16", "--lr", "0.003")
 

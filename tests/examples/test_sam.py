@@ -20,6 +20,7 @@ def test_the_readme_shows_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
+@pytest.mark.slow
 def test_it_trains(family: Path, tmp_path: Path, name: str) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n".join(document.text for document in builtin_documents("train"))[:20_000])

@@ -70,9 +70,9 @@ SHORT = [path for path in EXAMPLES if path.stem != "sam_then_path"]  # that one 
 
 @pytest.mark.parametrize("path", SHORT, ids=lambda path: path.stem)
 def test_an_example_runs(
-    path: Path, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(family)
+    monkeypatch.chdir(deep)
     data = FEW if read_recipe(path).objective else None
     out = tmp_path / "out"
     found = geo.run(path, out, data=data, output=geo.OutputConfig(fsync=False))
@@ -80,7 +80,7 @@ def test_an_example_runs(
     assert read_recipe(out / "recipe.yml") == read_recipe(path)
     assert (found.measurements.selection is not None) == (data is not None)
     if path.stem in EXPECTED:
-        tensors = [load_file(family / n / "model.safetensors")[Q] for n in ("base", *"abc")]
+        tensors = [load_file(deep / n / "model.safetensors")[Q] for n in ("base", *"abc")]
         expected = EXPECTED[path.stem](*(tensor.double() for tensor in tensors))
         merged = load_file(out / "model.safetensors")[Q]
         assert merged.dtype == (
@@ -90,6 +90,7 @@ def test_an_example_runs(
         torch.testing.assert_close(merged.double(), expected, rtol=2 * unit, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sam_members_along_a_path_are_pushed(small: Path, text: Path, tmp_path: Path) -> None:
     """As in the example, with its push, to a Hub on the loopback."""
     (tmp_path / "store").mkdir()

@@ -439,6 +439,7 @@ def test_the_midpoint_of_a_path_needs_no_objective() -> None:
 CALL = {"--sharpness": "quick", "--seed": "0", "--loss-on": "assistant"}
 
 
+@pytest.mark.slow
 def test_the_call_goes_before_the_recipe_even_where_it_says_the_default(
     small: Path, text: Path, tmp_path: Path
 ) -> None:

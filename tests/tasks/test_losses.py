@@ -298,5 +298,5 @@ def test_model_larger_than_memory_is_not_loaded(
     from types import SimpleNamespace
 
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**5))
-    with pytest.raises(DataError, match=r"needs 0\.994 MB of memory, and 0\.100 MB are free"):
+    with pytest.raises(DataError, match=r"needs 0\.628 MB of memory, and 0\.100 MB are free"):
         load_model(family / "a", CPU)

@@ -15,6 +15,8 @@ from mergekit_geo.training.sam import Sam
 from tests.training import naive, two_processes
 from tests.training.two_processes import PARTS, RHO, STEPS, micro_batch
 
+pytestmark = pytest.mark.slow
+
 Found = tuple[dict[str, Any], dict[str, Any]]
 WORKER = Path(two_processes.__file__)
 

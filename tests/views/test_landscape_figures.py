@@ -235,6 +235,7 @@ def test_names_above_models_that_are_close_stand_at_different_heights() -> None:
     assert tops[3] == tops[0]
 
 
+@pytest.mark.slow
 def test_the_page_is_drawn_in_a_browser(tmp_path: Path, browser: Browser) -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 

@@ -20,18 +20,20 @@ from mergekit_geo.views.page import page
 from mergekit_geo.views.view import view_of
 from tests.views.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</script><script>window.hacked=1</script><img src=x onerror=window.hacked=2><b>&lt;"
 DATA = geo.EvalData(max_examples=150, seq_len=16)
 
 
 @pytest.fixture(scope="module")
-def out(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real merge with everything measured."""
     folder = tmp_path_factory.mktemp("page")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         geo.soup(
-            [family / name for name in "abc"], folder / "out", data=DATA,
+            [small / name for name in "abc"], folder / "out", data=DATA,
             output=geo.OutputConfig(fsync=False),
         )  # fmt: skip
     return folder / "out"
@@ -108,8 +110,8 @@ def test_text_from_outside_stays_text(report: Report, tmp_path: Path, browser: B
     assert "onerror" in legend
 
 
-def test_pages_of_other_commands(family: Path, tmp_path: Path, browser: Browser) -> None:
-    ends = [family / "a", family / "independent"]
+def test_pages_of_other_commands(small: Path, tmp_path: Path, browser: Browser) -> None:
+    ends = [small / "a", small / "c"]
     geo.barrier(ends, tmp_path / "barrier", points=3, data=DATA)
     geo.sharpness(ends[0], tmp_path / "sharpness", data=DATA)
     for name, pictures in (("barrier", 1), ("sharpness", 1)):
