@@ -18,7 +18,7 @@ def report_of(
     models: Sequence[Checkpoint],
     began: float,
     *,
-    place: tuple[str, str, str] = ("", "", ""),
+    place: tuple[str | None, str | None, str | None] = (None, None, None),
     settings: Mapping[str, Any] = {},
     output: str | None = None,
     **known: Any,

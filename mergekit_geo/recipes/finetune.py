@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,7 +11,7 @@ from mergekit_geo.config.data import TRAIN, EvalData
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.limits import MOST
-from mergekit_geo.recipes.part import RecipeKeys, Seed, Whole
+from mergekit_geo.recipes.part import Seed, Whole, keyed
 from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.hyperparameters import TrainingConfig
 
@@ -22,7 +22,15 @@ READ_AS = ("task", "text_column", "label_column", "image_column", "loss_on", "se
 """Keys of the objective that hold for training data too, where an entry does not say otherwise."""
 
 
-class FinetuneKeys(RecipeKeys):
+_Training: Any = keyed(TrainingConfig)
+_Ascent: Any = keyed(SamArguments, leave=("ascent",))
+_Data: Any = keyed(
+    EvalData, leave=("data", "max_examples", "batch_size", "seed"), stated=False,
+    called={"data_config": "config"},
+)  # fmt: skip
+
+
+class FinetuneKeys(_Ascent, _Training, _Data):  # type: ignore[misc]
     """A member that is trained first, or several that differ in their seeds.
 
     Attributes:
@@ -31,29 +39,6 @@ class FinetuneKeys(RecipeKeys):
         train_data: What it is trained on, read as the objective is where nothing is said.
         members: How many are trained, with seeds from `seed` on.
         seed: Of the order of examples, dropout and adapters; the recipe's if None.
-        rho: Radius of SAM's ascent; 0 is the optimizer alone.
-        adaptive: Scale the ascent by the weights.
-        every: Ascend at every n-th step only.
-        optimizer: What steps.
-        epochs: Through the training data; 1 if neither this nor `steps` is said.
-        steps: In place of epochs.
-        lr: Learning rate; by the size of the model if None.
-        warmup: Share of the steps.
-        weight_decay: Not of biases and norms.
-        train_batch_size: Examples of a batch.
-        gradient_accumulation: Batches of a step.
-        bf16: Run under bfloat16 autocast.
-        gradient_checkpointing: Less memory, more time.
-        lora_rank: Train adapters of this rank, merged into the member.
-        save_every: Steps between states to resume from; a tenth of all if None.
-        split: Of the training data; `train` if None.
-        config: As `--data-config`.
-        task: As `--task`.
-        text_column: As `--text-column`.
-        label_column: As `--label-column`.
-        image_column: As `--image-column`.
-        loss_on: As `--loss-on`.
-        seq_len: As `--seq-len`.
     """
 
     name: str
@@ -61,29 +46,6 @@ class FinetuneKeys(RecipeKeys):
     train_data: Annotated[str, Field(min_length=1)]
     members: Annotated[Whole | None, Field(ge=2, le=MOST["members"])] = None
     seed: Seed | None = None
-    rho: float = 0.05
-    adaptive: bool = False
-    every: Whole = 1
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    epochs: float | None = None
-    steps: Whole | None = None
-    lr: float | None = None
-    warmup: float = 0.05
-    weight_decay: float = 0.01
-    train_batch_size: Whole = 32
-    gradient_accumulation: Whole = 1
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    lora_rank: Whole | None = None
-    save_every: Whole | None = None
-    split: str | None = None
-    config: str | None = None
-    task: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    image_column: str | None = None
-    loss_on: Literal["assistant", "all"] | None = None
-    seq_len: Annotated[Whole | None, Field(ge=2)] = None
 
     @field_validator("name")
     @classmethod
@@ -103,24 +65,13 @@ class FinetuneKeys(RecipeKeys):
 
     def training(self) -> TrainingConfig:
         """Settings of the training."""
-        return TrainingConfig(
-            optimizer=self.optimizer,
-            epochs=self.epochs,
-            steps=self.steps,
-            learning_rate=self.lr,
-            warmup=self.warmup,
-            weight_decay=self.weight_decay,
-            batch_size=self.train_batch_size,
-            accumulation=self.gradient_accumulation,
-            bf16=self.bf16,
-            lora_rank=self.lora_rank,
-            gradient_checkpointing=self.gradient_checkpointing,
-            save_every=self.save_every,
-        )
+        found: TrainingConfig = self.settings(TrainingConfig)
+        return found
 
     def sam(self) -> SamArguments:
         """Settings of SAM."""
-        return SamArguments(rho=self.rho, adaptive=self.adaptive, every=self.every)
+        found: SamArguments = self.settings(SamArguments)
+        return found
 
     def data(self, objective: EvalData) -> EvalData:
         """Training data.

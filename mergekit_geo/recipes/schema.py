@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
-from mergekit_geo.recipes.part import RecipeKeys, Seed, Whole
+from mergekit_geo.recipes.part import RecipeKeys, Seed, Whole, keyed
 from mergekit_geo.recipes.reference import Reference
 from mergekit_geo.recipes.values import layered
 
@@ -82,34 +83,17 @@ class ModuleKeys(RecipeKeys):
     out_dtype: Dtype | None = None
 
 
-class ObjectiveKeys(RecipeKeys):
-    """What loss is measured on, and points are chosen by.
+_Data: Any = keyed(EvalData, leave=("data", "seed"), called={"data_config": "config"})
+
+
+class ObjectiveKeys(_Data):  # type: ignore[misc]
+    """What loss is measured on, and points are chosen by; keys are called as the flags are.
 
     Attributes:
         data: As `--data`.
-        task: As `--task`.
-        split: As `--split`.
-        config: As `--data-config`.
-        text_column: As `--text-column`.
-        label_column: As `--label-column`.
-        image_column: As `--image-column`.
-        loss_on: As `--loss-on`.
-        max_examples: As `--max-examples`.
-        seq_len: As `--seq-len`.
-        batch_size: As `--batch-size`.
     """
 
     data: str
-    task: str | None = None
-    split: str | None = None
-    config: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    image_column: str | None = None
-    loss_on: Literal["assistant", "all"] = "assistant"
-    max_examples: int | None = None
-    seq_len: int | None = None
-    batch_size: int | None = None
 
 
 class Tokenizer(RecipeKeys):
