@@ -12,7 +12,7 @@ static_checks() {
   echo "== house";  python benchmarks/house.py || echo "benchmarks/house.py failed: see above"
 }
 
-echo "== lint";   ruff check . && ruff format --check .
+echo "== lint";   ruff check .; ruff format --check .  # `a && b` would not end it where a fails
 said=$(mktemp)
 (set -e; static_checks) >"$said" 2>&1 &  # one core for a minute: the tests need not wait for it
 checking=$!
