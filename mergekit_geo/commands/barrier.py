@@ -15,7 +15,6 @@ from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.result import Result
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.pairs import (
     PAIR,
     barrier_entry,
@@ -27,6 +26,7 @@ from mergekit_geo.connectivity.pairs import (
 from mergekit_geo.connectivity.path_folder import named_path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Ground, make_ground, require_measurable
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.kind import BARRIER
@@ -73,7 +73,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Result:
     output.refuse_inputs(checkpoints)
     found = preflight(checkpoints)
     found.require()
-    training = train_data if isinstance(train_data, EvalData) else None
+    training = source_of(train_data).as_settings
     plan = plan_losses(checkpoints, data, compute)
     require_measurable(plan)
     count = len(checkpoints)
@@ -83,7 +83,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Result:
         evaluations=count + pairs * (max(points, MOST_POINTS) - PAIR), resumable=True,
     )  # fmt: skip
     ground.tell_where(told)
-    seed = data.seed if isinstance(data, EvalData) else 0
+    seed = source_of(data).seed
     measured = _measure(ground, seed, routes, points, plan.sample)
     halves = ground.halves(seed)
     place = run_with(ground.walk.live.model)

@@ -17,6 +17,7 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.errors import ArgumentError, GeoError, PushError
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.modules.saving import check_saving, save_module
 from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.outputs.place import check_output
@@ -31,7 +32,7 @@ from mergekit_geo.training.retention import Retention, Scores
 
 if TYPE_CHECKING:
     from mergekit_geo.commands.result import Result
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 BUILTIN_TEXT = EvalData()
 
@@ -135,7 +136,7 @@ class SoupCallback(TrainerCallback):
     @property
     def _data(self) -> EvalData:
         """What the command would measure on."""
-        return self.data if isinstance(self.data, EvalData) else EvalData()
+        return source_of(self.data).as_settings or EvalData()
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
@@ -213,7 +214,8 @@ class SoupCallback(TrainerCallback):
                 "a weighted soup needs a weight for each member, and the members are not known yet",
                 remedy="uniform, greedy or learned",
             )
-        unnamed = self.data is None or (isinstance(self.data, EvalData) and not self.data.source)
+        source = source_of(self.data)
+        unnamed = source.is_nothing or source.is_default
         if self.choosing.by_loss(self.keeping.keep) and unnamed:
             raise ArgumentError(
                 f"members chosen by loss ({self.choosing.method}) need held-out data to choose on",
@@ -223,7 +225,7 @@ class SoupCallback(TrainerCallback):
     def _check_tokenizer(self, tokenizer: Any) -> None:
         """Require a tokenizer or processor: members are measured with the one saved beside them."""
         by_loss = self.choosing.by_loss(self.keeping.keep)
-        if tokenizer is None and by_loss and isinstance(self.data, EvalData):
+        if tokenizer is None and by_loss and source_of(self.data).as_settings:
             raise ArgumentError(
                 f"members chosen by loss ({self.choosing.method}) need what turns data into tokens",
                 remedy="Trainer(..., processing_class=tokenizer)",
@@ -233,8 +235,9 @@ class SoupCallback(TrainerCallback):
         check_output(self.out, [self.folder], overwrite=self.output.overwrite)
         prepare_push(self.output, self.out)
         for data in (self.data, self.train_data):
-            if isinstance(data, EvalData) and data.source:
-                load_rows(data)
+            settings = source_of(data).as_settings
+            if settings is not None and not settings.is_default:
+                load_rows(settings)
         overwrite = self.output.overwrite
         self._kept.begin(state.global_step, state.max_steps, overwrite=overwrite)
 

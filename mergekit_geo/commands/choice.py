@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.commands.evidence import measurements
 from mergekit_geo.commands.request import Request
-from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import LossPlan
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Ground, make_ground
 from mergekit_geo.progress import Progress
 from mergekit_geo.selection.choose import Chosen, choose
 from mergekit_geo.selection.config import evaluations
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.selection.along import PathTo
     from mergekit_geo.selection.config import SelectionConfig
 
@@ -33,11 +34,10 @@ def check_choosing(choosing: SelectionConfig, count: int, data: Data) -> None:
     Raises:
         ArgumentError: It would be chosen on the built-in text.
     """
-    if choosing.by_loss(count) and isinstance(data, EvalData) and not data.source:
+    if choosing.by_loss(count) and source_of(data).is_default:
         raise ArgumentError(
             "a model chosen by loss would be tuned to the built-in text",
-            remedy="give held-out data with --data, or name the built-in text: "
-            f"--data {data.origin}",
+            remedy=f"give held-out data with --data, or name the built-in text: --data {BUILTIN}",
         )
 
 
@@ -61,7 +61,7 @@ def chosen_point(
         resumable=True,
         refresh_models=False,
     )
-    seed = data.seed if isinstance(data, EvalData) else 0
+    seed = source_of(data).seed
     weights, route_to = request.rule.weights, None
     if choosing.along is not None:
         route_to = _route_to(choosing.along, request, ground, seed, progress)

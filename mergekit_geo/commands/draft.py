@@ -18,6 +18,7 @@ from mergekit_geo.commands.request import Request
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.evaluation.losses import LossPlan, LossReport
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Ground
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.layers import summarize
@@ -114,7 +115,7 @@ class Draft:
 
     def _control(self, progress: Progress) -> MatchedComputeBaseline:
         request = self.request
-        seed = request.data.seed if isinstance(request.data, EvalData) else 0
+        seed = source_of(request.data).seed
         wanted = request.choosing.control if request.command in CHOOSERS else False
         return MatchedComputeBaseline(wanted, request.compute, seed, progress)
 
@@ -148,7 +149,7 @@ class Draft:
     def settings(self) -> dict[str, Any]:
         """The settings of the merge as a JSON value."""
         request = self.request
-        data = asdict(request.data) if isinstance(request.data, EvalData) else None
+        data = source_of(request.data).settings()
         return {
             **request.settings,
             "output": asdict(request.output),
@@ -208,7 +209,7 @@ class Draft:
     @property
     def _data(self) -> EvalData:
         """What a further command would measure on."""
-        return self.request.data if isinstance(self.request.data, EvalData) else EvalData()
+        return source_of(self.request.data).as_settings or EvalData()
 
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         why = losses.reason or "more than four parents, or too few documents for two halves"

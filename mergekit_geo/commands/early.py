@@ -19,7 +19,7 @@ from mergekit_geo.outputs.place import check_output
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.compatibility import Preflight
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.selection.config import SelectionConfig
 

@@ -14,6 +14,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.failures import failure
 from mergekit_geo.evaluation.losses import OUTPUT, LossPlan, LossReport, LossRole, report_losses
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Ground, make_ground
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.progress import Progress
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.sample import SharpnessReport, Subject
-    from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.points import Walk
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.evaluation.split import Split
     from mergekit_geo.records.barrier import BarrierEntry
     from mergekit_geo.selection.baseline import MatchedComputeBaseline
@@ -207,7 +208,7 @@ def coarse_barriers(
     walk = ground.walk
     if not 1 < len(walk.anchors) <= MOST_PARENTS:
         return [], []
-    seed = data.seed if isinstance(data, EvalData) else 0
+    seed = source_of(data).seed
     try:
         halves = halves or ground.halves(seed)
     except DataError as error:
@@ -230,7 +231,7 @@ def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
 
 def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
     """The paths that points were taken of."""
-    seed = data.seed if isinstance(data, EvalData) else 0
+    seed = source_of(data).seed
     halves = chosen.halves or ground.halves(seed)
     return [_leg_entry(ground.walk, halves, leg) for leg in chosen.legs]
 

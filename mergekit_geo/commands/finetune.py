@@ -22,6 +22,7 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import OUTPUT
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.outputs.layout import parse_size
@@ -213,7 +214,7 @@ def overlap_warnings(tuning: Tuning) -> list[str]:
 
 
 def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasured]:
-    data = tuning.asked.data if isinstance(tuning.asked.data, EvalData) else EvalData()
+    data = source_of(tuning.asked.data).as_settings or EvalData()
     names = [tuning.base.name, str(out)]
     parts: dict[str, tuple[LossReport | SharpnessReport, Spec]] = {
         "losses": (found.losses, BarrierSpec(names, data=data)),

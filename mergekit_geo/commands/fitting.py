@@ -14,7 +14,7 @@ from mergekit_geo.specs.measures import PathSpec
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.paths import ModelPath
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 
 def fitting_to(

@@ -13,9 +13,9 @@ from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import make_ground, require_measurable
 from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.plan import check_request, plan_landscape
@@ -58,7 +58,7 @@ def landscape(asked: LandscapeSpec) -> Result:
 def _landscape(asked: LandscapeSpec, output: Output) -> Result:
     models, mark, view = asked.models, asked.mark, asked.view
     data, compute, told = asked.data, asked.compute, asked.told
-    train_data = asked.train_data if isinstance(asked.train_data, EvalData) else None
+    train_data = source_of(asked.train_data).as_settings
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     check_request(len(several), view)
     began = time.time()

@@ -12,6 +12,7 @@ from mergekit_geo.clock import clock_of
 from mergekit_geo.commands.finetune import tune, write_record
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.output import Output
@@ -89,7 +90,7 @@ def _report(
     tuning: Tuning, found: list[Result], seeds: list[int], out: Path, began: float
 ) -> Report:
     folders = [str(out / f"member-{i}") for i in range(len(found))]
-    data = tuning.asked.data if isinstance(tuning.asked.data, EvalData) else EvalData()
+    data = source_of(tuning.asked.data).as_settings or EvalData()
     first = found[0].report
     return Report(
         command="finetune",

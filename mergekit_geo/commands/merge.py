@@ -9,8 +9,8 @@ from mergekit_geo.commands._merge import merge as merged
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.merging.methods import anchors_of, rule_of
 from mergekit_geo.specs.merge import MergeSpec
 
@@ -38,7 +38,7 @@ def merge(asked: MergeSpec) -> Result:
     """
     models, base = _with_base(asked)
     count = len(models)
-    seed = asked.data.seed if isinstance(asked.data, EvalData) else 0
+    seed = source_of(asked.data).seed
     rule = rule_of(asked.method, count, base, seed=seed, **asked.given_parameters)
     checkpoints = open_checkpoints([models[i] for i in anchors_of(count, base)])
     settings = {"method": asked.method, "base": None if base is None else checkpoints[0].name}

@@ -14,7 +14,6 @@ from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.flags import settings_of
 from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
 from mergekit_geo.connectivity.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
@@ -29,6 +28,7 @@ from mergekit_geo.evaluation.losses import (
     plan_losses,
     run_with,
 )
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Ground, make_ground, require_measurable
 from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.geometry.curves import Still, length_ratio
@@ -128,12 +128,12 @@ def _fit(asked: PathSpec, output: Output) -> _Fitted:
     training = training_objective(train_data, checkpoints[0], wide)
     ends = found.fetch()
     _refuse_equal(ends)
-    batch_norm = train_data if isinstance(train_data, EvalData) else None
+    batch_norm = source_of(train_data).as_settings
     ground = make_ground(
         ends, plan, data, batch_norm, wide, progress, evaluations=2 + 2 * MOST_POINTS,
         resumable=True,
     )  # fmt: skip
-    halves = ground.halves(data.seed if isinstance(data, EvalData) else 0)
+    halves = ground.halves(source_of(data).seed)
     fed = [training.digest] if isinstance(training, TaskObjective) else []
     identity = cache_key(
         ends, plan.sample, data, compute, settings_of(asked), *fed, ground.walk.evaluator.count

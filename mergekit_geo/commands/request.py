@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.selection.config import SelectionConfig
 from mergekit_geo.specs.spec import Writing
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.connectivity.paths import ModelPath
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.outputs.config import OutputConfig
 
 
@@ -78,7 +79,7 @@ class Request:
     @property
     def train_data(self) -> EvalData | None:
         """What BatchNorm statistics are estimated on."""
-        return self.asked.train_data if isinstance(self.asked.train_data, EvalData) else None
+        return source_of(self.asked.train_data).as_settings
 
     @property
     def compute(self) -> Compute:

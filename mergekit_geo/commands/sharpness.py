@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import preflight
@@ -13,11 +12,11 @@ from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.curvature.levels import level_of
 from mergekit_geo.curvature.sample import measure_sharpness, subject
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import plan_losses, source_entry
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import require_measurable
 from mergekit_geo.outputs.kind import SHARPNESS
 from mergekit_geo.outputs.output import Output
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.compatibility import Preflight
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 
 @command(SharpnessSpec)
@@ -52,7 +51,8 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
     data, compute = asked.data, asked.compute
     began, depth = time.time(), level_of(asked.level)
     opened = _opened(asked.models, output)
-    everything = replace(data, max_examples=None) if isinstance(data, EvalData) else data
+    settings = source_of(data).as_settings
+    everything = data and data.replaced(max_examples=None)
     plan = plan_losses(opened.anchors, everything, compute)
     require_measurable(plan)
     anchors, warnings = opened.fetch(), opened.warnings
@@ -64,7 +64,7 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
         asked.radii,
         compute,
         asked.told,
-        most=data.max_examples if isinstance(data, EvalData) else None,
+        most=None if settings is None else settings.max_examples,
     )
     require_unchanged(anchors)
     slope = found.entries[0].slope

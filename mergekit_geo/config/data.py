@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
 
 from mergekit_geo.config.option import check, option
 
@@ -50,8 +51,37 @@ class EvalData:
         "assistant", "Which tokens of a conversation count.", panel=PANEL, choices=LOSS_ON
     )
 
+    as_objective: ClassVar[None] = None
+    is_nothing: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def as_settings(self) -> EvalData:
+        """These settings, which an objective has not."""
+        return self
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the built-in text, and nobody named it."""
+        return not self.source
+
+    @property
+    def is_named(self) -> bool:
+        """Whether somebody said what it is, rather than to take the built-in text by default."""
+        columns = self.text_column or self.label_column or self.image_column
+        return bool(
+            self.source or self.task or self.seq_len or self.split or self.config or columns
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as a JSON value."""
+        return asdict(self)
+
+    def replaced(self, **changes: Any) -> EvalData:
+        """Copy with other settings."""
+        return replace(self, **changes)
 
     @property
     def origin(self) -> str:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
 from mergekit_geo.clock import clock_of
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.curvature.levels import DIFFERENCES, Level
 from mergekit_geo.curvature.sample import Spent, make_sample, seconds_each
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.evaluation.cache import MeasurementCache
 from mergekit_geo.evaluation.cache_key import cache_key
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.processes import broadcast, is_main_process
 
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.curvature.eigenvectors import Eigenpair
     from mergekit_geo.curvature.mean_loss import MeanLoss
-    from mergekit_geo.evaluation.losses import Data, LossPlan
+    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.objective import Objective
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.progress import Progress
 
 COUNT = 2
@@ -83,7 +84,7 @@ def eigenvectors(
         raise DataError(
             f"loss cannot be measured: {plan.reason}", remedy="give held-out data with --data"
         )
-    seed = data.seed if isinstance(data, EvalData) else 0
+    seed = source_of(data).seed
     objective = make_sample(plan.objective, COST.examples, seed).measured
     search = _EigenvectorSearch(model, objective, compute, progress, seed)
     if plan.sample is None or model.folder is None:

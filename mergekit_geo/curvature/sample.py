@@ -13,9 +13,9 @@ import numpy as np
 
 from mergekit_geo.clock import clock_of
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.cache_key import cache_key
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.processes import broadcast, is_main_process, world
 from mergekit_geo.progress import Progress
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.levels import Level, SharpnessRadii
     from mergekit_geo.curvature.suite import Survey
-    from mergekit_geo.evaluation.losses import Data, LossPlan
+    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.objective import Objective, TaskObjective
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.records.curvature import QuotientsEntry, SharpnessEntry
     from mergekit_geo.records.losses import DifferenceEntry, Estimate
 
@@ -146,7 +147,7 @@ def measure_sharpness(
     from mergekit_geo.evaluation.cache import MeasurementCache
 
     assert plan.objective is not None
-    seed = data.seed if isinstance(data, EvalData) else 0
+    seed = source_of(data).seed
     warnings: list[str] = []
     wide = replace(compute, dtype="float32")
     sample = make_sample(plan.objective, most or level.examples, seed)

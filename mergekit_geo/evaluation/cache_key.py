@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.content import loaded_files
 from mergekit_geo.checkpoints.origin import versions
 from mergekit_geo.checkpoints.sources import parts_of
-from mergekit_geo.config.data import EvalData
+from mergekit_geo.evaluation.source import source_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 READERS = ("tokenizers", "sentencepiece", "tiktoken", "jinja2", "pillow", "torchvision")
 """Libraries that turn rows into what a model is given; not all of them need be there."""
@@ -48,7 +47,7 @@ def cache_key(
     return [
         [model if isinstance(model, str) else model_key(model) for model in models],
         sample and [sample.digest, sample.objective.digest],
-        asdict(data) if isinstance(data, EvalData) else None,
+        source_of(data).settings(),
         machine_key(compute),
         list(more),
     ]

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import GeoError
+from mergekit_geo.evaluation.source import source_of
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -38,15 +38,7 @@ def failure(error: Exception, data: Data) -> Failure:
     if isinstance(error, AssertionError) and _is_ours(error):
         return Failure(f"AssertionError: {error} (this should not happen: please report it)", True)
     told = str(error) if isinstance(error, GeoError) else f"{type(error).__name__}: {error}"
-    return Failure(told, is_named(data))
-
-
-def is_named(data: Data) -> bool:
-    """Whether somebody named what is measured, rather than to take the built-in text by default."""
-    if not isinstance(data, EvalData):
-        return data is not None
-    columns = data.text_column or data.label_column or data.image_column
-    return bool(data.source or data.task or data.seq_len or data.split or data.config or columns)
+    return Failure(told, source_of(data).is_named)
 
 
 def _is_ours(error: Exception) -> bool:

@@ -13,7 +13,8 @@ from mergekit_geo.checkpoints.companion_source import companions_of
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import BUILTIN, EvalData
 from mergekit_geo.errors import DataError, GeoError
-from mergekit_geo.evaluation.failures import failure, is_named
+from mergekit_geo.evaluation.failures import failure
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
 
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.objective import FunctionObjective, Objective
+    from mergekit_geo.evaluation.objective import Objective
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.tasks.losses import Losses
-
-    Data = EvalData | FunctionObjective | None
 
 LossRole = Literal["parent", "output", "reference"]
 OUTPUT = "output"
 LARGEST_EXPONENT = 700.0
+TURNED_OFF = "evaluation was turned off"
 TEXT_TASKS = ("causal-lm", "masked-lm")
 """Tasks that the built-in text can measure."""
 
@@ -98,21 +99,21 @@ def plan_losses(
     Raises:
         DataError: The data that was asked for is missing or unusable.
     """
-    if data is None:
-        return LossPlan(reason="evaluation was turned off")
-    if not isinstance(data, EvalData):
-        return LossPlan(objective=data)
+    source = source_of(data)
+    settings = source.as_settings
+    if settings is None:
+        return LossPlan(source.as_objective, reason=TURNED_OFF if source.is_nothing else "")
     try:
-        source = companions_of(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
-        return _planned(_folder_of(source), checkpoints[0].config, data, compute)
+        donor = companions_of(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
+        return _planned(_folder_of(donor), checkpoints[0].config, settings, compute)
     except GeoError as error:
-        if is_named(data):
+        if settings.is_named:
             raise
         return LossPlan(reason=str(error))
     except Exception as error:  # a tokenizer's own code raises anything
-        found = failure(error, data)
+        found = failure(error, settings)
         if found.fails:
-            raise DataError(found.reason, where=data.origin) from error
+            raise DataError(found.reason, where=settings.origin) from error
         return LossPlan(reason=found.reason)
 
 
@@ -205,7 +206,8 @@ def source_entry(
 ) -> DataEntry:
     """The report's entry on the data, from counts alone."""
     shared = {"documents": documents, "examples": examples, "tokens": tokens, "half": half}
-    if sample is None or not isinstance(data, EvalData):
+    settings = source_of(data).as_settings
+    if sample is None or settings is None:
         return DataEntry(
             source="a function of the caller's",
             digest="",
@@ -218,16 +220,16 @@ def source_entry(
 
     task = sample.objective.task
     return DataEntry(
-        source=data.origin,
+        source=settings.origin,
         digest=sample.digest,
         available=sample.available,
         seq_len=max(example.size for example in sample.objective.kept),
-        seed=data.seed,
+        seed=settings.seed,
         task=task.name,
         unit=task.unit,
         metric=task.metric,
         notes=list(sample.notes),
-        repository=data.origin if is_on_hub(data) else None,
+        repository=settings.origin if is_on_hub(settings) else None,
         **shared,
     )
 

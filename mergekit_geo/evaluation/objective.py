@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -143,6 +143,24 @@ class FunctionObjective:
 
     function: LossFunction
     loader: Iterable[Any]
+
+    seed: ClassVar[int] = 0
+    as_settings: ClassVar[None] = None
+    is_nothing: ClassVar[bool] = False
+    is_default: ClassVar[bool] = False
+    is_named: ClassVar[bool] = True
+
+    @property
+    def as_objective(self) -> FunctionObjective:
+        """Itself: it can be measured as it is."""
+        return self
+
+    def settings(self) -> None:
+        """No settings: a function is none."""
+
+    def replaced(self, **changes: Any) -> FunctionObjective:
+        """The same, as it has no settings."""
+        return self
 
     @property
     def cost(self) -> float:

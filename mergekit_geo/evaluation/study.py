@@ -13,6 +13,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.losses import LossPlan
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.progress import Progress
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
     from mergekit_geo.evaluation.cache import LossCache
     from mergekit_geo.evaluation.evaluation import Evaluator, Sample
-    from mergekit_geo.evaluation.losses import Data
     from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.evaluation.points import Walk
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.evaluation.split import Split
 
 BATCH_NORM_EXAMPLES = 2048
@@ -121,7 +122,7 @@ def make_ground(
     first = Blend((held[0],), Linear((1.0,)))
     live = open_live(first, compute)
     live.put(first)
-    seed = data.seed if isinstance(data, EvalData) else 0
+    seed = source_of(data).seed
     evaluator = Evaluator(
         plan.objective, compute, evaluations=evaluations, seed=seed, progress=progress
     )

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.evaluation import prepare
 from mergekit_geo.evaluation.objective import Objective
+from mergekit_geo.evaluation.source import source_of
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 
 def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) -> Objective:
@@ -21,12 +21,13 @@ def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) ->
     Raises:
         DataError: It is missing or unusable.
     """
-    if not isinstance(train_data, EvalData):
-        assert train_data is not None
-        return train_data
+    source = source_of(train_data)
+    if source.as_objective is not None:
+        return source.as_objective
+    assert source.as_settings is not None, "no training data"
     if donor.folder is None:
         raise DataError(
             "a model in memory comes without its tokenizer",
             remedy="give a FunctionObjective of training batches",
         )
-    return prepare(train_data, donor.folder, donor.config, compute).objective
+    return prepare(source.as_settings, donor.folder, donor.config, compute).objective

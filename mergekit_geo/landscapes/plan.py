@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.curvature.model_eigenvectors import eigenvectors
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.planes import (
     Directions,
@@ -26,7 +26,8 @@ from mergekit_geo.progress import Progress
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.model_eigenvectors import Eigenvectors
-    from mergekit_geo.evaluation.losses import Data, LossPlan
+    from mergekit_geo.evaluation.losses import LossPlan
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.modules.blend import Live
 
 LINE, PLANE = 2, 3
@@ -133,7 +134,7 @@ def plan_landscape(
         require_two(anchors)
     if view.hessian:
         curved = [eigenvectors(a, plan, data, compute, progress) for a in anchors[:count]]
-    seed = data.seed if isinstance(data, EvalData) else 0
+    seed = source_of(data).seed
     return LandscapePlan(count, view, seed, compute.anchors_in_memory, through, curved)
 
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.config.data import TRAIN, EvalData
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.recipes.schema import Recipe
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 
 def spoken_over(recipe: Recipe, data: Data, meant: Collection[str], seed: int | None) -> Recipe:
@@ -28,7 +29,7 @@ def spoken_over(recipe: Recipe, data: Data, meant: Collection[str], seed: int | 
         [0, 3]
     """
     update: dict[str, Any] = {} if seed is None else {"seed": seed}
-    if recipe.objective is not None and isinstance(data, EvalData):
+    if recipe.objective is not None and source_of(data).as_settings is not None:
         said = {n: getattr(data, n) for n in meant if n in type(recipe.objective).model_fields}
         update["objective"] = recipe.objective.model_copy(update=said)
     return recipe.model_copy(update=update)
@@ -36,16 +37,15 @@ def spoken_over(recipe: Recipe, data: Data, meant: Collection[str], seed: int | 
 
 def held_out(recipe: Recipe, data: Data) -> Data:
     """The call's data, or the recipe's objective where the call names none."""
-    if not isinstance(data, EvalData):
-        return data
-    return (
-        replace(data, seed=data.seed or recipe.seed or 0) if data.source else read_as(recipe, data)
-    )
+    source = source_of(data)
+    if source.is_default:
+        return read_as(recipe, data)
+    return data and data.replaced(seed=source.seed or recipe.seed or 0)
 
 
 def read_as(recipe: Recipe, data: Data) -> EvalData:
     """How training data is read: as the objective is, whatever is measured in its place."""
-    call = data if isinstance(data, EvalData) else EvalData()
+    call = source_of(data).as_settings or EvalData()
     seed = call.seed or recipe.seed or 0
     if recipe.objective is None:
         return replace(call, seed=seed)

@@ -15,6 +15,7 @@ from mergekit_geo.commands.soup import soup_request
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
 from mergekit_geo.errors import RecipeError
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
 from mergekit_geo.recipes.dry_run import dry_run
@@ -26,7 +27,7 @@ from mergekit_geo.selection.config import SelectionConfig
 from mergekit_geo.specs.merges import RunSpec, SoupSpec
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 
 @command(RunSpec)
@@ -61,8 +62,8 @@ def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
     """How training data is read, and what the call says over what the recipe says."""
     data, seed = asked.data, asked.seed
     said = spoken_over(recipe, data, {*asked.meant, *asked.given}, seed)
-    if isinstance(data, EvalData) and seed is not None:
-        data = replace(data, seed=seed)
+    if data is not None and seed is not None:
+        data = data.replaced(seed=seed)
     return read_as(said, data), replace(
         asked,
         output=_output(said, asked.output),
@@ -88,7 +89,8 @@ def _request(prepared: Prepared, call: RunSpec) -> Request:
     if not prepared.inputs.method.by_loss:
         return Request(call, prepared.resolved.rule, {})
     along = prepared.recipe.along
-    seed = call.data.seed if isinstance(call.data, EvalData) else prepared.recipe.seed
+    settings = source_of(call.data).as_settings
+    seed = prepared.recipe.seed if settings is None else settings.seed
     soup = SoupSpec(
         prepared.models, call.out, choosing=_choosing(prepared, call.data), output=call.output,
         data=call.data, train_data=call.train_data, compute=call.compute,
@@ -130,7 +132,8 @@ def _choosing(prepared: Prepared, data: Data) -> SelectionConfig:
     if not prepared.inputs.method.by_loss:
         return SelectionConfig()
     choosing = along.choosing() if along else SelectionConfig(method=name)
-    named = data is not None and not (isinstance(data, EvalData) and not data.source)
+    source = source_of(data)
+    named = not (source.is_nothing or source.is_default)
     if choosing.by_loss(len(prepared.inputs.models)) and not named:
         raise RecipeError(
             f"{name} chooses by loss, and nothing says on what data",

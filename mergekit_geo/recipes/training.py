@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import EvalData
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.progress import Progress
     from mergekit_geo.records.report import Report

@@ -19,7 +19,7 @@ from mergekit_geo.selection.legs import Point
 
 if TYPE_CHECKING:
     from mergekit_geo.config.compute import Compute
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.progress import Progress
     from mergekit_geo.selection.along import PathTo
 

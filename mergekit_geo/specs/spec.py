@@ -13,11 +13,12 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import PANEL, EvalData
 from mergekit_geo.config.flags import flags
 from mergekit_geo.config.option import Option, argument, check, group, option
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.losses import Data
+    from mergekit_geo.evaluation.source import Data
 
 NO_EVAL = Option("Measure no loss.", "--no-eval", panel=PANEL)
 
@@ -114,7 +115,7 @@ class Measuring(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.train_data, str):
-            read_as = self.data if isinstance(self.data, EvalData) else EvalData()
+            read_as = source_of(self.data).as_settings or EvalData()
             # frozen, and this is its making
             object.__setattr__(self, "train_data", read_as.training(self.train_data))
 

@@ -14,6 +14,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.cache_key import machine_key, model_key
 from mergekit_geo.evaluation.losses import plan_losses
+from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.processes import world
 
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.config.compute import Compute
-    from mergekit_geo.evaluation.losses import Data, LossPlan
+    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.objective import Objective
+    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.training.config import SamArguments
     from mergekit_geo.training.hyperparameters import TrainingConfig
@@ -66,7 +68,7 @@ class Asked:
     @property
     def batch_norm_data(self) -> EvalData | None:
         """What BatchNorm statistics between two models are estimated on."""
-        return self.train_data if isinstance(self.train_data, EvalData) else None
+        return source_of(self.train_data).as_settings
 
     def settings(self) -> dict[str, Any]:
         """All settings of the training as a JSON value."""
@@ -75,9 +77,9 @@ class Asked:
             **asdict(self.training),
             **asdict(self.sam),
             "seed": self.seed,
-            "train_data": asdict(train) if isinstance(train, EvalData) else None,
+            "train_data": source_of(train).settings(),
             "output": asdict(self.output),
-            "data": asdict(data) if isinstance(data, EvalData) else None,
+            "data": source_of(data).settings(),
             "compute": asdict(self.compute),
             "sharpness": self.sharpness,
         }
@@ -110,7 +112,10 @@ class Tuning:
         return {
             **asdict(asked.training),
             **asdict(asked.sam),
-            **{f"train-data {key}": value for key, value in _plain(train).items()},
+            **{
+                f"train-data {key}": value
+                for key, value in (source_of(train).settings() or {}).items()
+            },
             "training examples": _digest(self.objective),
             "seed": asked.seed,
             "processes": world()[1],
@@ -159,10 +164,6 @@ def _change(name: str, then: object, now: object) -> str:
     if max(len(str(then)), len(str(now))) > SHOWN:
         return f"{name} has changed"
     return f"{name} was {then}, and is {now}"
-
-
-def _plain(data: Data) -> dict[str, Any]:
-    return asdict(data) if isinstance(data, EvalData) else {}
 
 
 def _keys(objective: Objective) -> list[str]:
