@@ -102,5 +102,12 @@ class Request:
         asked = self.asked
         output = replace(asked.output.local, overwrite=overwrite, device="cpu")
         compute = replace(asked.compute, device=None)
-        again = replace(asked.naming(names), output=output, compute=compute)
+        data = self.data if isinstance(self.data, EvalData) else None  # a function has no flag
+        again = replace(
+            asked.naming(names),
+            output=output,
+            compute=compute,
+            data=data,
+            train_data=self.train_data,
+        )
         return replace(again, out=out)  # type: ignore[call-arg]

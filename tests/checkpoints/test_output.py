@@ -12,7 +12,7 @@ from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.side_files import companion_files
 from mergekit_geo.errors import ArgumentError, DiskFullError, OutputError, OutputExistsError
 from mergekit_geo.outputs.journal import Journal
-from mergekit_geo.outputs.kind import MARK, MERGED
+from mergekit_geo.outputs.kind import MARK, MERGED, Kind
 from mergekit_geo.outputs.layout import index_file, parse_size, plan_shards
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import check_output, claim_of
@@ -210,6 +210,50 @@ def test_an_output_half_removed_after_the_exchange_does_not_block(tmp_path: Path
     claim_of(tmp_path / "out").write_text('{"work": [["old"], null, "merge.json"]}\n')
     make_output(tmp_path / "out", "newer", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_an_exchange_left_is_not_taken_for_finished_work(tmp_path: Path) -> None:
+    """A kill after it leaves the old output in OUT.partial, finished parts of it and all."""
+    kind = Kind(MARK, work=("member-0",))
+    (tmp_path / "out.partial" / "member-0").mkdir(parents=True)
+    claim_of(tmp_path / "out").write_text(f'{{"work": [["work"], null, "{MARK}"]}}\n')
+    with Output(tmp_path / "out", kind) as output:
+        output.begin(["work"])
+        assert not (output.folder / "member-0").exists()
+        (output.folder / "member-0").mkdir()
+    with Output(tmp_path / "out", kind) as output:
+        output.begin(["work"])
+        assert (output.folder / "member-0").exists()
+
+
+def test_an_output_that_has_not_begun_leaves_all_as_it_was(tmp_path: Path) -> None:
+    with Output(tmp_path / "out", MERGED):
+        assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+    assert not list(tmp_path.iterdir())
+    with begun(tmp_path / "out") as output:
+        (output.folder / "half").touch()
+    with Output(tmp_path / "out", MERGED):
+        pass
+    assert (tmp_path / "out.partial" / "half").exists()
+
+
+def test_an_output_that_does_not_fit_is_refused_before_the_work(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DiskFullError, match="not enough space: the output needs"),
+        Output(tmp_path / "out", MERGED) as output,
+    ):
+        output.need(1 << 60)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_in_memory_is_an_output_that_writes_nothing() -> None:
+    with Output(None, MERGED) as output:
+        output.refuse_inputs([])
+        output.need(1 << 60)
+        output.begin(["work"])
+        output.publish(fill=lambda folder: pytest.fail("nothing is to be written"))
+        output.discard()
+    assert output.out is output.partial is None
 
 
 def test_a_mount_point_is_refused_before_the_work(

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.compatibility import Preflight
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import OutputError, OutputExistsError
 from mergekit_geo.outputs import output
@@ -300,6 +302,24 @@ def test_two_measurements_do_not_share_an_output(
     MEASURE[command](tmp_path / "out")
     assert tried == [1, 2]
     assert beside(tmp_path / "out") == ["out"]
+
+
+def test_a_merge_has_its_place_to_itself_before_it_measures(
+    save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one begins when the weights are about to be fetched."""
+    models, fetch, tried = [save("a"), save("b")], Preflight.fetch, []
+
+    def fetched(found: Preflight) -> tuple[Checkpoint, ...]:
+        tried.append(1)
+        with pytest.raises(OutputError, match="another run is writing this output"):
+            geo.soup(models, tmp_path / "out", data=None)
+        return fetch(found)
+
+    monkeypatch.setattr(Preflight, "fetch", fetched)
+    geo.soup(models, tmp_path / "out", data=None)
+    assert tried == [1]
+    assert beside(tmp_path / "out") == ["a", "b", "out"]
 
 
 def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
