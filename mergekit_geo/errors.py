@@ -16,12 +16,14 @@ GeoError
 ├── OutputError              the output cannot be written
 │   ├── OutputExistsError
 │   └── DiskFullError
-└── PushError                an output could not be pushed to the Hub; on the disk it is untouched
+├── PushError                an output could not be pushed to the Hub; on the disk it is untouched
+└── InternalError            a fault of this package, to be reported
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from mergekit_geo.printable import printable
 
@@ -124,3 +126,22 @@ class DiskFullError(OutputError):
 
 class PushError(GeoError):
     """An output could not be pushed to the Hub; on the disk it is untouched."""
+
+
+class InternalError(GeoError):
+    """A fault of this package, not of what it was given."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> InternalError:
+        """The same for a user: what happened, and how it is reported."""
+        remedy = "this should not happen: --debug shows where it did, please report it"
+        return cls(f"{type(error).__name__}: {error}", remedy=remedy)
+
+
+def is_of_this_package(error: BaseException) -> bool:
+    """Whether the line that raised an error is in this package."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    package = Path(__file__).parent
+    return trace is not None and package in Path(trace.tb_frame.f_code.co_filename).parents

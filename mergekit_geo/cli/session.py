@@ -12,7 +12,7 @@ import typer
 
 from mergekit_geo.checkpoints.hub_client import BARS
 from mergekit_geo.cli.stopping import Stopped, code, finished, is_stopped, line, working
-from mergekit_geo.errors import GeoError, IncompatibleError
+from mergekit_geo.errors import GeoError, IncompatibleError, InternalError
 from mergekit_geo.printable import printable, printable_json, shortened
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Session:
             from mergekit_geo.records.report import ErrorEntry, Report
 
             entry = ErrorEntry(
-                type=type(error).__name__,
+                type=type(known if isinstance(known, InternalError) else error).__name__,
                 message=known.message,
                 where=known.where,
                 remedy=known.remedy,
@@ -172,7 +172,4 @@ def _unexpected(error: Exception) -> GeoError:
         return GeoError(error.strerror, where=str(error.filename or ""))
     if isinstance(error, MemoryError):
         return GeoError("out of memory", remedy="a larger machine, or smaller inputs")
-    return GeoError(
-        f"{type(error).__name__}: {error}",
-        remedy="this should not happen: --debug shows where it did, please report it",
-    )
+    return InternalError.of(error)

@@ -20,6 +20,7 @@ from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.geometry.curves import Curve, Polygon, Still, curve_of, rule_at
 from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.progress import Progress, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.objective import FunctionObjective, Objective
     from mergekit_geo.evaluation.split import Split
     from mergekit_geo.evaluation.study import Ground
-    from mergekit_geo.progress import Progress
 
 WATCHED = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
 """Positions on the curve where the held-out loss is measured during the fit."""
@@ -113,6 +113,7 @@ class CurveSearch:
         self.watched = (MIDDLE,) if isinstance(self.curve, Still) else WATCHED
         self.rows = halves.selection[:: max(1, len(halves.selection) // WATCHED_EXAMPLES)]
         self.found = Found()
+        self._steps = Steps("path")
 
     def run(self) -> Bends:
         """The bends of the best fit.
@@ -168,6 +169,7 @@ class CurveSearch:
             raise
         self.found.seconds += time.monotonic() - began
         self.progress.advance(1)
+        self._steps.expect(self.progress, self._most_steps - fit.done)
         return loss
 
     @property

@@ -17,7 +17,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.processes import broadcast, is_main_process, world
-from mergekit_geo.progress import Progress
+from mergekit_geo.progress import Progress, expect
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -228,6 +228,7 @@ class _Runner:
         self.subjects, self.level, self.radii = subjects, level, radii
         self.progress, self.seed, self.work, self.warn = progress, seed, work, warn
         self._loaded: dict[str, Module] = {}
+        self._each = 0.0
 
     def affordable(self, sample: CurvatureSample, left: float) -> int:
         """How many examples the time left holds; tells the cost.
@@ -248,6 +249,8 @@ class _Runner:
                 f"{seconds / 60:.0f} minutes, and {left / 60:.1f} are left",
                 remedy="--budget 0 sets no limit",
             )
+        self._each = seconds * count / sample.count / len(pending)
+        expect(self.progress, "sharpness", self._each * len(pending))
         self.progress.say(
             f"sharpness ({self.level.name}) of {len(pending)} models on {count} examples: "
             f"at most {seconds * count / sample.count:.0f} s"
@@ -256,7 +259,10 @@ class _Runner:
 
     def entries(self, sample: CurvatureSample) -> list[SharpnessEntry]:
         """All measures of every subject; of the output, also beside its parents'."""
-        found = [self._measured(subject, sample) for subject in self.subjects]
+        found = []
+        for number, subject in enumerate(self.subjects, 1):
+            found.append(self._measured(subject, sample))
+            expect(self.progress, "sharpness", self._each * (len(self.subjects) - number))
         parents = [one for one in found if one.entry.role == "parent"]
         return [
             one.entry.model_copy(update={"against": against(one, parents)})

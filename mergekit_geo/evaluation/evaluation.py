@@ -22,7 +22,7 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
 from mergekit_geo.processes import broadcast
-from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.progress import Progress, Silent, expect
 from mergekit_geo.tasks.losses import Indices, Losses
 from mergekit_geo.tasks.table import make_task, task_name
 from mergekit_geo.tasks.task import Example
@@ -117,7 +117,7 @@ class Evaluator:
         self.objective, self.compute, self.seed = objective, compute, seed
         self.evaluations, self.progress = evaluations, progress or Silent()
         self.warnings: list[str] = []
-        self._fitted = False
+        self._fitted, self._done, self._each = False, 0, 0.0
 
     def measure(self, name: str, model: Module, examples: Indices | None = None) -> Losses:
         """Loss of a model on all examples, or on some.
@@ -137,11 +137,20 @@ class Evaluator:
         if examples is not None and isinstance(objective, TaskObjective):
             objective = objective.of(examples)
         self.progress.phase(f"loss of {name}", int(objective.cost))
+        began = time.perf_counter()
         with clock_of(self.compute.budget).running():
             found = objective.measure(model, self.progress.advance)
+        self._correct(time.perf_counter() - began)
         if examples is None or objective is not self.objective:
             return found
         return found.take(examples)
+
+    def _correct(self, seconds: float) -> None:
+        """Expect of the measurements to come what those before have taken."""
+        self._done += 1
+        self._each += (seconds - self._each) / self._done
+        left = max(self.evaluations - self._done, 0)
+        expect(self.progress, "losses", self._each * left)
 
     def fit(self, model: Module) -> None:
         """Time a batch, report the cost, and shrink the sample to the budget, once.
@@ -157,6 +166,8 @@ class Evaluator:
         most = int(count * left / seconds) if seconds > left else count
         self.take(min(count, max(self.objective.batch_size, most)))
         expected = seconds * self.count / count
+        self._each = expected / max(self.evaluations, 1)
+        expect(self.progress, "losses", expected)
         self.progress.say(
             f"{self.evaluations} measurements on {self.count} examples: about {expected:.0f} s"
         )

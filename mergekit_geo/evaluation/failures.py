@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.errors import GeoError
+from mergekit_geo.errors import GeoError, InternalError, is_of_this_package
 from mergekit_geo.evaluation.source import source_of
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.source import Data
-
-PACKAGE = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -35,15 +32,7 @@ def failure(error: Exception, data: Data) -> Failure:
         error: Of ours, or of a model's or a tokenizer's own code, which raise anything.
         data: As asked for: nobody who named it takes no measurement for an answer.
     """
-    if isinstance(error, AssertionError) and _is_ours(error):
-        return Failure(f"AssertionError: {error} (this should not happen: please report it)", True)
+    if isinstance(error, AssertionError) and is_of_this_package(error):
+        return Failure(str(InternalError.of(error)), True)
     told = str(error) if isinstance(error, GeoError) else f"{type(error).__name__}: {error}"
     return Failure(told, source_of(data).is_named)
-
-
-def _is_ours(error: Exception) -> bool:
-    """Whether the innermost line is in this package."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and PACKAGE in Path(trace.tb_frame.f_code.co_filename).parents

@@ -18,6 +18,7 @@ from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.modules.open import open_module
 from mergekit_geo.modules.stored import Stored
 from mergekit_geo.processes import accelerate_kept, broadcast, is_main_process, world
+from mergekit_geo.progress import Progress, Steps
 from mergekit_geo.records.training import TrainingEntry
 from mergekit_geo.training.lora import merged, with_adapters
 from mergekit_geo.training.objective_trainer import (
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.outputs.output import Output
-    from mergekit_geo.progress import Progress
     from mergekit_geo.training.tuning import Tuning
 
 
@@ -172,6 +172,7 @@ class _Told(TrainerCallback):
     def __init__(self, progress: Progress, *, fsync: bool) -> None:
         self.progress, self.fsync = progress, fsync
         self._second: float | None = None
+        self._steps = Steps("training")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Start the progress with the number of steps."""
@@ -184,6 +185,7 @@ class _Told(TrainerCallback):
         """Count, and log where a state is kept, so that a resumed run logs the same."""
         self.progress.advance(1)
         self._tell_cost(state.max_steps - state.global_step)
+        self._steps.expect(self.progress, state.max_steps - state.global_step)
         control.should_log = control.should_log or control.should_save
 
     def _tell_cost(self, left: int) -> None:
