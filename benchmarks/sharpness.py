@@ -467,7 +467,7 @@ def spread(found: Sequence[Trace], truth: float) -> tuple[float, float]:
 def costs_of(demo: Path) -> dict[str, Callable[[], object]]:
     """What is weighed, on the sample of `quick`."""
     model, sample = open_demo(demo)
-    loss = MeanLoss(model, sample.pieces())
+    loss = MeanLoss(model, sample.batches())
     vector = torch.randn(loss.weights.size, generator=torch.Generator().manual_seed(0))
     return {
         "gradient": loss.gradient,

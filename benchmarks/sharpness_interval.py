@@ -90,7 +90,7 @@ def sharpness(model: nn.Module, rows: Tensor) -> Found:
     """λ_max on some images, and v^T H_i v of each."""
     inputs, labels = images()
     objective = FunctionObjective(losses_of, [(inputs[rows], labels[rows])])
-    loss = MeanLoss(model, objective.pieces())
+    loss = MeanLoss(model, objective.batches())
     start = random_start(loss.weights.size, loss.weights.dtype, 0)
     krylov = lanczos(Hessian(loss).product, start, STEPS, stop=extremes_converged(TOLERANCE))
     value = float(krylov.values[-1])

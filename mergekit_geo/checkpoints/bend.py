@@ -29,7 +29,7 @@ class BendCheckpoint:
         FormatError: The file is unsound.
     """
 
-    is_here = True
+    is_local = True
     folder: Path | None = None
     revision: str | None = None
     ties: Mapping[str, str] = {}
@@ -53,7 +53,7 @@ class BendCheckpoint:
         size = ITEM_BYTES[info.dtype]
         read_into(self._file, place.offset + start * size, out[: (stop - start) * size])
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """SHA-256 of the file, and which bend of it."""
         with self.path.open("rb") as file:
             return [hashlib.file_digest(file, "sha256").hexdigest(), self.number]

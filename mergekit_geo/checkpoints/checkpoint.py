@@ -72,13 +72,13 @@ class Checkpoint(Protocol):
         """Names in memory that share another name's tensor, and that name."""
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether its data can be read without a download."""
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """A JSON value that changes when the weights do (without reading them all)."""
 
     def fetch(self) -> Checkpoint:
@@ -105,7 +105,7 @@ class FolderCheckpoint:
         stamps: Of the files that are read or copied, as they were before anything was read.
     """
 
-    is_here = True
+    is_local = True
     ties: Mapping[str, str] = {}
 
     def __init__(
@@ -156,10 +156,10 @@ class FolderCheckpoint:
         position = place.offset + start * size
         read_into(self._file(place.path), position, out[: (stop - start) * size])
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """Path, size, times of change and header hash of each file."""
         paths = sorted({place.path for _, place in self._entries.values()})
-        return [file_identity(self._stamp(path)) for path in paths]
+        return [file_fingerprint(self._stamp(path)) for path in paths]
 
     def fetch(self) -> FolderCheckpoint:
         """Return this object: its data needs no download.
@@ -363,7 +363,7 @@ def _refuse_absent(folder: Path, stored: Collection[str], config: Config, name: 
             )
 
 
-def file_identity(stamp: Stamp) -> list[object]:
+def file_fingerprint(stamp: Stamp) -> list[object]:
     """A safetensors file's path, size, times of change, and a hash of its header.
 
     A program can set the time at which content was changed; it cannot set the other.

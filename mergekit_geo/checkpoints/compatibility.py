@@ -14,7 +14,6 @@ import numpy as np
 
 from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.companion_source import companions_of, is_base_of
 from mergekit_geo.checkpoints.configuration import TIE, vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import CLASS, INDEX
@@ -22,6 +21,7 @@ from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, s
 from mergekit_geo.checkpoints.renamed import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.settings import differing_setting, differing_settings
 from mergekit_geo.checkpoints.shapes import misshapen
+from mergekit_geo.checkpoints.side_file_source import is_base_of, side_files_from
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
 
@@ -105,7 +105,7 @@ def preflight(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None
     names = _align_names(checkpoints, found)
     _leave_to_donor(checkpoints, names, found)
     _compare_tensors(checkpoints, names, found)
-    source = companions_of(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
+    source = side_files_from(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
     others = [c for c in checkpoints if c is not source and not is_base_of(c, source)]
     problems, warnings = compare_vocabularies([source, *others])
     found.problems += problems
@@ -129,7 +129,7 @@ def _ask_adapter(checkpoint: Checkpoint, found: Preflight) -> None:
         return
     found.problems += checkpoint.problems
     found.warnings += checkpoint.warnings
-    if (beside := checkpoint.companions) is not None:
+    if (beside := checkpoint.side_files) is not None:
         found.problems += [beside.problem] if beside.problem else []
         found.warnings += [beside.warning] if beside.warning else []
         found.notes += beside.notes

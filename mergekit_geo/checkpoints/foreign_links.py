@@ -29,6 +29,6 @@ def refuse_foreign_needs(checkpoint: Checkpoint) -> None:
     """
     source = parts_of(checkpoint)[0]
     if source.folder is not None:
-        modules = [path for module in read_modules(source.folder) for path in module.companions]
+        modules = [path for module in read_modules(source.folder) for path in module.side_files]
         needed = [Path("config.json"), Path(MODULES), *modules]
         refuse_links(source.folder, needed, source.name)

@@ -44,7 +44,7 @@ from mergekit_geo.checkpoints.hub_client import bars_hidden, network_errors, rea
 from mergekit_geo.checkpoints.index import INDEXES, weight_files
 from mergekit_geo.checkpoints.module_folders import read_modules
 from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.checkpoints.side_files import PATTERNS, companion_files, not_here, wanted_on_hub
+from mergekit_geo.checkpoints.side_files import PATTERNS, not_here, side_files_of, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import license_of
 from mergekit_geo.checkpoints.wrappers import note, unwrapped
@@ -68,7 +68,7 @@ class HubCheckpoint:
         CheckpointError: It cannot be used.
     """
 
-    is_here = False
+    is_local = False
     ties: Mapping[str, str] = {}
 
     def __init__(
@@ -109,7 +109,7 @@ class HubCheckpoint:
         """Not available: weights can be read only after `fetch`."""
         raise AssertionError("fetch() the checkpoint before reading it")
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """Repository and commit."""
         return [self.repo, self.revision]
 
@@ -190,7 +190,7 @@ def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = No
             remedy=f"{BEHIND_PROXY}; then delete {found.resolve()} and {found}, and run again",
         )
     modules = [file for module in read_modules(folder) for file in module.files]
-    beside = {path.as_posix() for path in (*companion_files(folder), *modules)}
+    beside = {path.as_posix() for path in (*side_files_of(folder), *modules)}
     require_stated_hashes(folder, beside, name, hashes)
 
 

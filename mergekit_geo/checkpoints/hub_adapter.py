@@ -36,7 +36,7 @@ class AdapterOnHub:
         HubError: The Hub could not be asked.
     """
 
-    is_here = False
+    is_local = False
 
     def __init__(self, name: str, repo: str, revision: str | None, listing: Listing) -> None:
         self.name, self.repo, self.hashes = name, repo, listing.hashes
@@ -58,7 +58,7 @@ class AdapterOnHub:
         """Not available: weights can be read only after `fetch`."""
         raise AssertionError("fetch() the adapter before reading it")
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """Repository and commit."""
         return [self.repo, self.revision]
 

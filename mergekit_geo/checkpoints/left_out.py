@@ -11,7 +11,7 @@ from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.index import index_of, weight_files
 from mergekit_geo.checkpoints.module_folders import SAFE, SHARDS, read_modules
-from mergekit_geo.checkpoints.side_files import companion_files, module_files, tokenizer_files
+from mergekit_geo.checkpoints.side_files import module_files, side_files_of, tokenizer_files
 
 SHOWN = 12
 """Most names in a warning; the report has them all."""
@@ -58,7 +58,7 @@ def _taken(folder: Path, name: str) -> set[str]:
     weights = weight_files(names, folder, name)
     modules = (path for module in read_modules(folder) for path in module.files)
     merged = (path.as_posix() for path in modules if path.name.endswith((SAFE, SHARDS)))
-    copied = (path.as_posix() for path in companion_files(folder))
+    copied = (path.as_posix() for path in side_files_of(folder))
     return {*copied, *weights, *merged, *([index] if index else [])}
 
 

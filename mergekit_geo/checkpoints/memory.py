@@ -45,7 +45,7 @@ class MemoryCheckpoint:
     module: Module | None = None
     like: Checkpoint | None = None
     revision: str | None = None
-    is_here = True
+    is_local = True
 
     def __init__(self, state: Mapping[str, Tensor], name: str, config: Config | None = None):
         self.name, self.config = name, config or {}
@@ -91,7 +91,7 @@ class MemoryCheckpoint:
         if other is not None:
             self.like, self.config = other, other.config
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """A new value at each call: changes of tensors in memory cannot be detected."""
         return uuid.uuid4().hex
 

@@ -52,7 +52,7 @@ class ModuleFolder:
         return tuple(path for path in self.files if path.name.endswith("config.json"))
 
     @property
-    def companions(self) -> tuple[Path, ...]:
+    def side_files(self) -> tuple[Path, ...]:
         """Files that are copied unchanged."""
         return tuple(p for p in self.files if not p.name.endswith((SAFE, SHARDS, *PICKLES)))
 

@@ -25,7 +25,7 @@ class Overlay:
         name: What it is called.
     """
 
-    is_here = True
+    is_local = True
     revision: str | None = None
     ties: Mapping[str, str] = {}
 
@@ -55,9 +55,9 @@ class Overlay:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
         self._of(name).read(name, start, stop, out)
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """A new value at each call: changes of tensors in memory cannot be detected."""
-        return [self.checkpoint.identity(), MemoryCheckpoint({}, self.name).identity()]
+        return [self.checkpoint.fingerprint(), MemoryCheckpoint({}, self.name).fingerprint()]
 
     def fetch(self) -> Overlay:
         """Return this object: its data needs no download."""

@@ -63,9 +63,9 @@ class AlignedCheckpoint:
         return stated_license(self.checkpoint)
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether its data can be read without a download."""
-        return self.checkpoint.is_here
+        return self.checkpoint.is_local
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
@@ -76,9 +76,13 @@ class AlignedCheckpoint:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
         self.checkpoint.read(self.stored[name], start, stop, out)
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """Identity of the checkpoint, with the names."""
-        return [self.checkpoint.identity(), sorted(self.stored.items()), *["untied"] * self.untied]
+        return [
+            self.checkpoint.fingerprint(),
+            sorted(self.stored.items()),
+            *["untied"] * self.untied,
+        ]
 
     def fetch(self) -> AlignedCheckpoint:
         """Download what is missing, and return the renamed view over it."""

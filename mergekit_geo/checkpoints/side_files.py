@@ -35,7 +35,7 @@ MODULE_FILE = re.compile(r"\d+_\w+/.+\.(json|txt|model|safetensors)")
 """A file of a module, by the names that sentence-transformers gives their folders."""
 
 
-def companion_files(folder: Path) -> list[Path]:
+def side_files_of(folder: Path) -> list[Path]:
     """The companions of a checkpoint's folder, as paths relative to it, sorted.
 
     Links that lead out of the folder are none.
@@ -50,7 +50,7 @@ def foreign_links(folder: Path) -> list[Path]:
 
 def _beside(folder: Path) -> list[Path]:
     found = {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
-    beside = {path for module in read_modules(folder) for path in module.companions}
+    beside = {path for module in read_modules(folder) for path in module.side_files}
     return sorted({path.relative_to(folder) for path in found} | beside)
 
 

@@ -74,9 +74,9 @@ class Stamp:
 
 def stamps_in(folder: Path, *more: Path) -> tuple[Stamp, ...]:
     """Stamps of the files of a checkpoint's folder that are read or copied, and of others."""
-    from mergekit_geo.checkpoints.side_files import companion_files
+    from mergekit_geo.checkpoints.side_files import side_files_of
 
-    beside = [folder / file for file in companion_files(folder)]
+    beside = [folder / file for file in side_files_of(folder)]
     return tuple(map(Stamp.of, sorted({*beside, *more})))
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.companion_source import companions_of
 from mergekit_geo.checkpoints.foreign_links import link_warnings
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
-from mergekit_geo.checkpoints.side_files import companion_files
+from mergekit_geo.checkpoints.side_file_source import side_files_from
+from mergekit_geo.checkpoints.side_files import side_files_of
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.clock import clock_of
 from mergekit_geo.commands.choice import chosen_point
@@ -39,7 +39,7 @@ from mergekit_geo.outputs.config import DTYPES
 from mergekit_geo.outputs.kind import MARK, MERGED
 from mergekit_geo.outputs.layout import parse_size
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.outputs.side_files import copy_companions, copy_tokenizer, write_config
+from mergekit_geo.outputs.side_files import copy_side_files, copy_tokenizer, write_config
 from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.processes import world
 from mergekit_geo.progress import Progress
@@ -169,7 +169,7 @@ def _in_memory(draft: Draft, progress: Progress) -> Result:
 
 def _output_bytes(blend: Blend) -> int:
     folder = blend.donor.folder
-    beside = [folder / file for file in companion_files(folder)] if folder else []
+    beside = [folder / file for file in side_files_of(folder)] if folder else []
     if folder is not None:
         inside = (folder / place for place in weight_folders(folder))
         beside += [path for place in inside for path in place.glob("*.safetensors")]
@@ -182,7 +182,7 @@ def _weight_bytes(blend: Blend) -> int:
 
 def _on_disk(draft: Draft, output: Output, progress: Progress) -> Result:
     output.need(_output_bytes(draft.blend), at_once=False)
-    output.begin(_identity(draft))
+    output.begin(_fingerprint(draft))
     _tell_of_earlier_run(draft, output)
     try:
         with output.writing(), unchanged(draft.blend.anchors):
@@ -215,7 +215,7 @@ def _write_weights(draft: Draft, output: Output, progress: Progress) -> dict[str
 
 def _complete(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> str:
     """Write all that stands beside the weights; returns what was done, the text of `merge.json`."""
-    modules = write_companions(
+    modules = write_side_files(
         draft.blend, folder, allow_nonfinite=draft.request.output.allow_nonfinite
     )
     _write_asked_for(draft, folder)
@@ -223,7 +223,7 @@ def _complete(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> s
     return _recipe(draft, records, modules)
 
 
-def _identity(draft: Draft) -> list[Any]:
+def _fingerprint(draft: Draft) -> list[Any]:
     """A JSON value of all that the merged bytes depend on."""
     output, blend = draft.request.output, draft.blend
     anchors = [model_key(anchor) for anchor in blend.anchors]
@@ -242,7 +242,7 @@ def _tell_of_earlier_run(draft: Draft, output: Output) -> None:
         draft.notes.append(f"resumed: {len(output.finished)} tensors were written already")
 
 
-def write_companions(
+def write_side_files(
     blend: Blend, folder: Path, *, allow_nonfinite: bool = False
 ) -> dict[str, dict[str, TensorRecord]]:
     """Write the donor's configuration and tokenizer, byte for byte except for a changed dtype.
@@ -255,7 +255,7 @@ def write_companions(
     dtype = next((name for name, stored in DTYPES.items() if stored == blend.dtype), None)
     if blend.donor.folder is not None:
         untied = bool(getattr(blend.donor, "untied", False))
-        copy_companions(blend.donor.folder, folder, dtype, untied=untied)
+        copy_side_files(blend.donor.folder, folder, dtype, untied=untied)
     elif blend.donor.config:
         write_config(folder, blend.donor.config, dtype)
     records = {}
@@ -270,7 +270,7 @@ def _write_asked_for(draft: Draft, folder: Path) -> None:
     """Write another model's tokenizer, and the command's own files, where asked for."""
     request, parents = draft.request, draft.parents
     wanted = request.tokenizer_of
-    source = companions_of(parents) if wanted is None else parents[wanted]
+    source = side_files_from(parents) if wanted is None else parents[wanted]
     if source is not parents[0] and source.folder is not None:
         copy_tokenizer(source.folder, folder)
     for name, text in request.files.items():

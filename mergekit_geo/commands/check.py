@@ -39,7 +39,7 @@ def check(asked: CheckSpec) -> Result:
     began = time.time()
     checkpoints = open_checkpoints(asked.models)
     found = mergeable(checkpoints)
-    if found.anchors and all(checkpoint.is_here for checkpoint in checkpoints):
+    if found.anchors and all(checkpoint.is_local for checkpoint in checkpoints):
         found.compare_values()
     measured = CheckMeasurements(
         compatible=not found.problems,

@@ -49,7 +49,7 @@ def chosen_point(
     if not choosing.by_loss(len(anchors)):
         return _asked_for(anchors, request), None
     data = request.data
-    legs = 0 if choosing.along is None else len(anchors) - 1
+    segments = 0 if choosing.along is None else len(anchors) - 1
     ground = make_ground(
         anchors,
         plan,
@@ -57,7 +57,7 @@ def chosen_point(
         request.train_data,
         request.compute,
         progress,
-        evaluations=evaluations(choosing, len(anchors)) + measurements(len(anchors), legs),
+        evaluations=evaluations(choosing, len(anchors)) + measurements(len(anchors), segments),
         resumable=True,
         refresh_models=False,
     )
@@ -73,16 +73,16 @@ def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
     """The point of a merge that nothing is chosen for by loss."""
     if request.route is None:
         return Chosen(request.rule, request.rules)
-    from mergekit_geo.selection.legs import Segment
     from mergekit_geo.selection.picking import SelectedPoint, point_without_losses
+    from mergekit_geo.selection.point import Segment
 
-    leg = Segment.between(request.route, [anchor.name for anchor in anchors])
+    segment = Segment.between(request.route, [anchor.name for anchor in anchors])
     taken = (
-        point_without_losses(request.choosing, leg)
+        point_without_losses(request.choosing, segment)
         if request.t is None
-        else SelectedPoint(leg, leg.at(request.t), request.t)
+        else SelectedPoint(segment, segment.at(request.t), request.t)
     )
-    return Chosen(request.rule, bends=request.route.bends, legs=(taken,))
+    return Chosen(request.rule, bends=request.route.bends, segments=(taken,))
 
 
 def _route_to(

@@ -44,7 +44,7 @@ MOST_PARENTS = 4
 
 INNER_POINTS = 3
 
-LEG_POINTS = 11
+SEGMENT_POINTS = 11
 """Points at which the loss is measured on the path that the output is a point of."""
 
 
@@ -74,7 +74,7 @@ def evidence(
             train_data,
             compute,
             progress,
-            evaluations=measurements(len(anchors), len(chosen.legs)),
+            evaluations=measurements(len(anchors), len(chosen.segments)),
             resumable=True,
             refresh_models=False,
         )
@@ -83,7 +83,7 @@ def evidence(
         return LossReport(**vars(failure(error, data)))
 
 
-def measurements(parents: int, legs: int) -> int:
+def measurements(parents: int, segments: int) -> int:
     """Number of losses that measuring a merge takes.
 
     Example:
@@ -91,7 +91,7 @@ def measurements(parents: int, legs: int) -> int:
         13
     """
     pairs = parents * (parents - 1) // 2 if parents <= MOST_PARENTS else 0
-    return parents + 1 + INNER_POINTS * pairs + LEG_POINTS * legs
+    return parents + 1 + INNER_POINTS * pairs + SEGMENT_POINTS * segments
 
 
 def sharpness_evidence(
@@ -156,7 +156,7 @@ def _measured(
     models += _references(ground, chosen)
     barriers, warnings = coarse_barriers(ground, data, chosen.halves)
     if barriers:
-        barriers = _told_once([*_legs(ground, chosen, data), *barriers])
+        barriers = _told_once([*_segments(ground, chosen, data), *barriers])
     trained, reason = control.run(ground, chosen)
     models += trained
     ground.walk.leave()
@@ -219,9 +219,9 @@ def coarse_barriers(
 
 
 def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
-    """Keep the first entry of each pair and kind of path: a leg's points are closer.
+    """Keep the first entry of each pair and kind of path: a segment's points are closer.
 
-    The legs come last.
+    The segments come last.
     """
     found: dict[tuple[frozenset[str], str], BarrierEntry] = {}
     for entry in entries:
@@ -229,29 +229,29 @@ def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
     return sorted(found.values(), key=lambda entry: entry.taken is not None)
 
 
-def _legs(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
+def _segments(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
     """The paths that points were taken of."""
     seed = source_of(data).seed
     halves = chosen.halves or ground.halves(seed)
-    return [_leg_entry(ground.walk, halves, leg) for leg in chosen.legs]
+    return [_segment_entry(ground.walk, halves, segment) for segment in chosen.segments]
 
 
-def _leg_entry(walk: Walk, halves: Split, found: SelectedPoint) -> BarrierEntry:
+def _segment_entry(walk: Walk, halves: Split, found: SelectedPoint) -> BarrierEntry:
     """The path that a point was taken of, and the point on it."""
     from mergekit_geo.connectivity.barrier import path_heights
     from mergekit_geo.connectivity.pairs import path_entry
     from mergekit_geo.connectivity.profile import trace
 
-    leg, taken = found.leg, found.t
+    segment, taken = found.segment, found.t
     profile = trace(
-        lambda t: leg.losses(walk, t),
+        lambda t: segment.losses(walk, t),
         lambda losses: halves,
-        points=LEG_POINTS,
-        most=LEG_POINTS + 1,
+        points=SEGMENT_POINTS,
+        most=SEGMENT_POINTS + 1,
         also=() if taken is None else (taken,),
     )
-    names = (leg.start.title, leg.names[leg.target])
-    return path_entry(names, leg.route.name, profile, path_heights(profile), taken)
+    names = (segment.start.title, segment.names[segment.target])
+    return path_entry(names, segment.route.name, profile, path_heights(profile), taken)
 
 
 def _open(output: Output, donor: Checkpoint, compute: Compute) -> Module:

@@ -14,7 +14,7 @@ from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, provenance, versions
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.commands._merge import write_companions
+from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.push import prepare_push, push_output
 from mergekit_geo.commands.result import Result
@@ -35,7 +35,7 @@ from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import Spec, command_line
 from mergekit_geo.specs.training import FinetuneSpec
-from mergekit_geo.training.store import RECORD, TUNED, begin_training, kept_identity
+from mergekit_geo.training.store import RECORD, TUNED, begin_training, stored_fingerprint
 from mergekit_geo.training.tuning import Asked, Tuning, make_tuning
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def tune(
     output.refuse_inputs([base])
     output.need(sum(info.nbytes for info in base.tensors.values()))
     output.need(needed_bytes(base), at_once=False)
-    begin_training(output, tuning.identity(), resume=resume)
+    begin_training(output, tuning.fingerprint(), resume=resume)
     with output.writing():
         progress.say(f"{base.name}: {count_parameters(base):,} parameters")
         earlier = main_process_first(lambda: _finished(tuning, output))
@@ -113,7 +113,7 @@ def tune(
             output.publish()
             return Result(earlier, out)
         report = _made(tuning, output, shown or out, progress)
-    output.publish(report, lambda folder: write_record(report, folder, tuning.identity()))
+    output.publish(report, lambda folder: write_record(report, folder, tuning.fingerprint()))
     return Result(report, out)
 
 
@@ -160,7 +160,7 @@ def _write_weights(
         progress.phase("writing", blend.work())
         most = parse_size(output.max_shard_size)
         write_blend(blend, folder, most, advance=progress.advance)
-        write_companions(blend, folder.folder)
+        write_side_files(blend, folder.folder)
     broadcast(None)
     return overlay if tuning.base.folder is None else FolderCheckpoint(folder.folder, OUTPUT)
 
@@ -233,15 +233,15 @@ def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasure
     ]
 
 
-def write_record(report: Report, folder: Path, identity: dict[str, Any] | None = None) -> None:
+def write_record(report: Report, folder: Path, fingerprint: dict[str, Any] | None = None) -> None:
     """Write the file that marks and identifies a fine-tuned model."""
     record: dict[str, Any] = {
         "models": [model.model_dump() for model in report.models],
         "settings": report.settings,
         "versions": versions(),
     }
-    if identity is not None:
-        record["identity"] = kept_identity(identity)
+    if fingerprint is not None:
+        record["identity"] = stored_fingerprint(fingerprint)
     if any(folder.glob("*.safetensors")):
         record["tensors"] = dict.fromkeys(FolderCheckpoint(folder).tensors)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -49,7 +49,7 @@ def tune_members(
     began = time.time()
     assert output.out is not None
     out, seeds = output.out, [tuning.asked.seed + i for i in range(count)]
-    begin_training(output, {**tuning.identity(), "members": count}, resume=resume)
+    begin_training(output, {**tuning.fingerprint(), "members": count}, resume=resume)
     found = []
     for number, (seed, name) in enumerate(zip(seeds, names(count), strict=True)):
         with clock_of(tuning.asked.compute.budget).share(count - number):

@@ -135,10 +135,10 @@ def _fit(asked: PathSpec, output: Output) -> _Fitted:
     )  # fmt: skip
     halves = ground.halves(source_of(data).seed)
     fed = [training.digest] if isinstance(training, TaskObjective) else []
-    identity = cache_key(
+    fingerprint = cache_key(
         ends, plan.sample, data, compute, settings_of(asked), *fed, ground.walk.evaluator.count
     )
-    state = FitState(output.partial, identity)
+    state = FitState(output.partial, fingerprint)
     search = CurveSearch(ground, training, asked.fitting, halves, asked.seed, state, progress)
     return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)
 

@@ -20,7 +20,7 @@ from mergekit_geo.modules.weights import Weights
 from mergekit_geo.processes import all_reduce, gather, world
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.objective import Piece
+    from mergekit_geo.evaluation.objective import Batch
     from mergekit_geo.evaluation.shuffled import Shuffled
 
 PRIME = 1_000_003
@@ -76,8 +76,8 @@ class PointGradient:
         self.live.model.train()
         with torch.random.fork_rng(devices), torch.enable_grad():
             torch.manual_seed((self.seed * PRIME + number) * 1_009 + rank)
-            for piece in self.pieces(number):
-                total, count = self._one(piece)
+            for batch in self.own_batches(number):
+                total, count = self._one(batch)
                 loss, weight = loss + total, weight + count
         self.live.model.eval()
         totals = gather([(loss, weight)])
@@ -90,7 +90,7 @@ class PointGradient:
         self.vector.copy_(all_reduce(self.vector)).div_(weight)
         return loss / weight
 
-    def pieces(self, number: int) -> Sequence[Piece]:
+    def own_batches(self, number: int) -> Sequence[Batch]:
         """This process's batches of a number."""
         rank, size = world()
         count = self.settings.accumulation
@@ -102,9 +102,9 @@ class PointGradient:
         for parameter in self.weights.parameters:
             parameter.grad = None
 
-    def _one(self, piece: Piece) -> tuple[float, float]:
+    def _one(self, batch: Batch) -> tuple[float, float]:
         with self._precision():
-            losses, weights = piece(self.live.model)
+            losses, weights = batch(self.live.model)
         dtype = self.vector.dtype
         total = losses.to(dtype) @ weights.to(dtype)
         total.backward()  # type: ignore[no-untyped-call]

@@ -24,12 +24,12 @@ class FitState:
 
     Args:
         folder: Of the unfinished output; None keeps nothing.
-        identity: A JSON value that changes when the fit would.
+        fingerprint: A JSON value that changes when the fit would.
     """
 
-    def __init__(self, folder: Path | None, identity: object) -> None:
+    def __init__(self, folder: Path | None, fingerprint: object) -> None:
         self.folder = folder
-        self.identity = json.dumps(identity, sort_keys=True, default=repr)
+        self.fingerprint = json.dumps(fingerprint, sort_keys=True, default=repr)
 
     def save(self, fit: Fit | Band, best: list[Tensor], notes: dict[str, Any]) -> None:
         """Keep bends, optimizer, the best bends so far, and what belongs to them.
@@ -44,7 +44,7 @@ class FitState:
         tensors |= {f"best.{i}": v.detach().cpu() for i, v in enumerate(best)}
         tensors |= _optimizer_tensors(fit)
         metadata = {
-            "identity": self.identity,
+            "identity": self.fingerprint,
             "notes": json.dumps(notes),
             "done": str(fit.done),
             "places": json.dumps(getattr(fit, "places", None)),
@@ -57,7 +57,7 @@ class FitState:
     def notes(self) -> dict[str, Any] | None:
         """What was kept beside the tensors; None where there is nothing, or another fit's."""
         found = self._metadata()
-        if found is None or found.get("identity") != self.identity:
+        if found is None or found.get("identity") != self.fingerprint:
             return None
         notes: dict[str, Any] = json.loads(found["notes"])
         return notes
@@ -65,7 +65,7 @@ class FitState:
     def places(self) -> list[float] | None:
         """Positions of the saved chain's corners; None if it has none or is another fit's."""
         found = self._metadata()
-        if found is None or found.get("identity") != self.identity:
+        if found is None or found.get("identity") != self.fingerprint:
             return None
         places: list[float] | None = json.loads(found["places"])
         return places

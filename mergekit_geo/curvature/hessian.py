@@ -128,11 +128,11 @@ class Hessian:
             yield self._graph[1:]
             return
         self._graph = None
-        for losses, weights in loss.batches():
+        for losses, weights in loss.own_losses():
             scalar = losses.to(loss.weights.dtype) @ weights.to(loss.weights.dtype)
             slopes, share = loss.differentiate(scalar, again=True), float(weights.sum())
             self._require_second(slopes)
-            if len(loss.pieces) == 1:
+            if len(loss.batches) == 1:
                 self._graph = (versions, slopes, share)
             yield slopes, share
 

@@ -15,7 +15,7 @@ from mergekit_geo.modules.weights import Weights
 from mergekit_geo.processes import all_reduce, gather, world
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.objective import Piece
+    from mergekit_geo.evaluation.objective import Batch
 
 
 class MeanLoss:
@@ -23,28 +23,28 @@ class MeanLoss:
 
     Args:
         model: In evaluation mode; only its trainable parameters are moved.
-        pieces: The batches, from `Objective.pieces`.
+        batches: The batches, from `Objective.batches`.
         spend: Told of the cost of every batch, in gradients of it.
     """
 
     def __init__(
         self,
         model: Module,
-        pieces: Sequence[Piece],
+        batches: Sequence[Batch],
         spend: Callable[[float], None] = lambda gradients: None,
     ) -> None:
-        self.model, self.pieces, self.spend = model, pieces, spend
+        self.model, self.batches, self.spend = model, batches, spend
         self.weights = Weights(model)
 
     def part(self, first: int, step: int) -> MeanLoss:
         """This mean loss on every n-th batch."""
-        return MeanLoss(self.model, self.pieces[first::step], self.spend)
+        return MeanLoss(self.model, self.batches[first::step], self.spend)
 
     @torch.no_grad()
     def value(self) -> float:
         """The mean loss; it may be infinite or no number."""
         loss, weight = 0.0, 0.0
-        for losses, weights in self.batches():
+        for losses, weights in self.own_losses():
             loss += _summed_loss(losses, weights)
             weight += float(weights.sum())
             self.spend(1 / 3)
@@ -67,7 +67,7 @@ class MeanLoss:
             DataError: The loss is not a number.
         """
         loss, weight, total = 0.0, 0.0, self.weights.zeros()
-        for losses, weights in self.batches():
+        for losses, weights in self.own_losses():
             scalar = losses.to(self.weights.dtype) @ weights.to(self.weights.dtype)
             self.add(total, self.differentiate(scalar))
             loss += _summed_loss(losses, weights)
@@ -75,11 +75,11 @@ class MeanLoss:
             self.spend(1.0)
         return self._over_processes(loss, weight, total)
 
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def own_losses(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Losses and weights of this process's batches."""
         rank, size = world()
-        for piece in self.pieces[rank::size]:
-            yield piece(self.model)
+        for batch in self.batches[rank::size]:
+            yield batch(self.model)
 
     def differentiate(
         self, scalar: Tensor, *, again: bool = False, keep: bool = False

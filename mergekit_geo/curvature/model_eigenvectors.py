@@ -197,9 +197,9 @@ class _EigenvectorSearch:
 
         module = open_module(self.model, replace(self.compute, dtype="float32")).float()
         self._require_budget(module)
-        pieces = self.objective.pieces()
+        batches = self.objective.batches()
         title = f"eigenvectors at {self.model.name}"
-        loss = MeanLoss(module, pieces, Spent(self.progress, title, COST, len(pieces)))
+        loss = MeanLoss(module, batches, Spent(self.progress, title, COST, len(batches)))
         self._require_memory(loss)
         start = random_start(loss.weights.size, loss.weights.dtype, self.seed)
         hessian = Hessian(loss, COST.method)

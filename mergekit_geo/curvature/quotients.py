@@ -44,7 +44,7 @@ def quotients(loss: MeanLoss, objective: Objective, direction: Tensor, curvature
     change = CHANGE[loss.weights.dtype] * max(abs(here.mean), 1.0)
     step = min(math.sqrt(2 * change / max(abs(curvature), 1e-12)), LONGEST)
     ahead, behind = (_losses(loss, objective, direction, sign * step / length) for sign in (1, -1))
-    loss.spend(EVALUATIONS / 3 * len(loss.pieces))
+    loss.spend(EVALUATIONS / 3 * len(loss.batches))
     return Losses((ahead - 2 * here.loss + behind) / step**2, here.weight, here.document)
 
 

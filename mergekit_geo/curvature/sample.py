@@ -70,7 +70,7 @@ class CurvatureSample:
 
         if isinstance(self.measured, TaskObjective):
             return len(self.measured.kept)
-        return len(self.measured.pieces())
+        return len(self.measured.batches())
 
 
 @dataclass(frozen=True)
@@ -272,10 +272,10 @@ class _Runner:
         ]
 
     def _measured(self, subject: Subject, sample: CurvatureSample) -> Surveyed:
-        pieces = len(sample.measured.pieces())
-        spent = Spent(self.progress, f"sharpness of {subject.name}", self.level, pieces)
+        batches = len(sample.measured.batches())
+        spent = Spent(self.progress, f"sharpness of {subject.name}", self.level, batches)
         survey = self._survey(subject, sample, spent)
-        entry = survey.entry(subject.name, subject.role, lambda: spent.batches / pieces)
+        entry = survey.entry(subject.name, subject.role, lambda: spent.batches / batches)
         return Surveyed(entry, survey.quotients)
 
     def _survey(
@@ -342,8 +342,8 @@ def _difference(output: SharpnessEntry, parent: SharpnessEntry, sure: Estimate) 
 class Spent:
     """Counts the cost of a subject, and reports it to the progress."""
 
-    def __init__(self, progress: Progress, title: str, level: Level, pieces: int) -> None:
-        self.progress, self.title, self.total = progress, title, int(level.gradients * pieces)
+    def __init__(self, progress: Progress, title: str, level: Level, batches: int) -> None:
+        self.progress, self.title, self.total = progress, title, int(level.gradients * batches)
         self.batches, self._told = 0.0, 0
 
     def __call__(self, gradients: float) -> None:
@@ -359,11 +359,11 @@ def seconds_each(objective: Objective, model: Module) -> float:
     """What one gradient of the sample will take, from a batch of typical length."""
     from mergekit_geo.curvature.mean_loss import MeanLoss
 
-    pieces = objective.pieces()
-    middle = MeanLoss(model, pieces[len(pieces) // 2 :][:1])
+    batches = objective.batches()
+    middle = MeanLoss(model, batches[len(batches) // 2 :][:1])
     timings = []
     for _ in range(3):  # the first is slower, and what else the machine does is not of the model
         began = time.perf_counter()
         middle.gradient()
         timings.append(time.perf_counter() - began)
-    return min(timings) * len(pieces) / world()[1]
+    return min(timings) * len(batches) / world()[1]

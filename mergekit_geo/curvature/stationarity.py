@@ -76,7 +76,7 @@ class GroupGradients:
         Raises:
             DataError: The loss is not a number.
         """
-        count = min(most, len(loss.pieces))
+        count = min(most, len(loss.batches))
         sums = [loss.part(k, count).sums() for k in range(count)]
         weights_k = np.array([weight for _, weight, _ in sums])
         weight, parts = float(weights_k.sum()), [part for _, _, part in sums]

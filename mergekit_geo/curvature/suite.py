@@ -132,7 +132,7 @@ class Survey:
 
     @cached_property
     def _loss(self) -> MeanLoss:
-        return MeanLoss(self.load(), self.objective.pieces(), self.spend)
+        return MeanLoss(self.load(), self.objective.batches(), self.spend)
 
     @cached_property
     def _groups(self) -> GroupGradients:
@@ -162,7 +162,7 @@ class Survey:
         logits, loss, groups = LogitNorm(), self._loss, self._groups
         with logits.of(loss.model):
             losses = self.objective.measure(loss.model)
-        self.spend(EVALUATION * len(loss.pieces))
+        self.spend(EVALUATION * len(loss.batches))
         device, dtype, attention = run_with(loss.model)
         return SlopeEntry(
             examples=len(losses.loss),
@@ -237,7 +237,7 @@ class Survey:
 
     def _on_half(self, top: Tensor | None) -> float | None:
         """λ_max on every other batch, sought from where it was found on all."""
-        if top is None or len(self._loss.pieces) < 2:  # noqa: PLR2004
+        if top is None or len(self._loss.batches) < 2:  # noqa: PLR2004
             return None
         hessian = Hessian(self._loss.part(0, 2), self._hessian.method, self._hessian.step)
         stop = extremes_converged(TOLERANCE, "largest")
@@ -261,7 +261,7 @@ class Survey:
             return None
         other = None
         if self.held_out is not None:
-            other = MeanLoss(self._loss.model, self.held_out.pieces(), self.spend)
+            other = MeanLoss(self._loss.model, self.held_out.batches(), self.spend)
         return escape(self._loss, bottom, self._groups.loss, held_out=other)
 
     def _ascent_of_level(self) -> AscentEntry | None:

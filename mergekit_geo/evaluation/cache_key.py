@@ -56,7 +56,7 @@ def cache_key(
 def model_key(checkpoint: Checkpoint) -> list[object]:
     """A key that changes when a checkpoint's weights do, or a file beside them that is loaded."""
     folders = [part.folder for part in parts_of(checkpoint)]
-    return [checkpoint.identity(), [folder and loaded_files(folder) for folder in folders]]
+    return [checkpoint.fingerprint(), [folder and loaded_files(folder) for folder in folders]]
 
 
 def machine_key(compute: Compute) -> dict[str, Any]:

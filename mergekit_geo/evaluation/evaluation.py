@@ -196,7 +196,7 @@ class Evaluator:
 
 def _seconds_each(objective: TaskObjective, model: Module) -> float:
     """Estimate the seconds of one measurement from one batch of typical length."""
-    batches = objective.batches()
+    batches = objective.batch_rows()
     rows = batches[len(batches) // 2]
     objective.of(rows[:1]).measure(model)  # the first forward pass of a process is slower
     timings = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.companion_source import companions_of
+from mergekit_geo.checkpoints.side_file_source import side_files_from
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import BUILTIN, EvalData
 from mergekit_geo.errors import DataError, GeoError
@@ -104,7 +104,7 @@ def plan_losses(
     if settings is None:
         return LossPlan(source.as_objective, reason=TURNED_OFF if source.is_nothing else "")
     try:
-        donor = companions_of(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
+        donor = side_files_from(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
         return _planned(_folder_of(donor), checkpoints[0].config, settings, compute)
     except GeoError as error:
         if settings.is_named:

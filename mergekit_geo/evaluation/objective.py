@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     PerExample = Tensor | Mapping[str, Tensor]
     LossFunction = Callable[[Module, Any], PerExample]
-    Piece = Callable[[Module], tuple[Tensor, Tensor]]
+    Batch = Callable[[Module], tuple[Tensor, Tensor]]
 
 
 class Objective(Protocol):
@@ -41,7 +41,7 @@ class Objective(Protocol):
     def measure(self, model: Module, advance: Callable[[int], None] = ...) -> Losses:
         """Loss of every example, in order, without gradients."""
 
-    def pieces(self) -> list[Piece]:
+    def batches(self) -> list[Batch]:
         """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
 
 
@@ -76,7 +76,7 @@ class TaskObjective:
         """Tokens (or examples) of one measurement."""
         return sum(example.size for example in self.kept)
 
-    def batches(self) -> list[Indices]:
+    def batch_rows(self) -> list[Indices]:
         """Indices of the examples of each batch, longest first."""
         sizes = np.array([example.size for example in self.kept])
         order = np.argsort(-sizes, kind="stable")
@@ -88,11 +88,11 @@ class TaskObjective:
         device = next(model.parameters()).device
         return self.task.losses(model, {name: t.to(device) for name, t in batch.items()})
 
-    def pieces(self) -> list[Piece]:
+    def batches(self) -> list[Batch]:
         """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
-        return [partial(self.piece, rows) for rows in self.batches()]
+        return [partial(self.batch, rows) for rows in self.batch_rows()]
 
-    def piece(self, rows: Indices, model: Module) -> tuple[Tensor, Tensor]:
+    def batch(self, rows: Indices, model: Module) -> tuple[Tensor, Tensor]:
         """Losses and weights of some examples, (b,) each, differentiable."""
         loss = self.losses_of(model, rows).loss
         return loss, torch.tensor([self.kept[i].weight for i in rows]).to(loss)
@@ -106,7 +106,7 @@ class TaskObjective:
         """
         rank, size = world()
         parts = []
-        for rows in self.batches()[rank::size]:
+        for rows in self.batch_rows()[rank::size]:
             parts += self._parts(model, rows)
             advance(sum(self.kept[i].size for i in rows))
         weight = np.array([example.weight for example in self.kept], dtype=np.float64)
@@ -172,11 +172,11 @@ class FunctionObjective:
         """Every example is a document of its own, known by its place."""
         return _Places()
 
-    def pieces(self) -> list[Piece]:
+    def batches(self) -> list[Batch]:
         """Each batch as a function of the model: losses and weights, (b,) each, differentiable."""
-        return [partial(self._piece, batch) for batch in self.loader]
+        return [partial(self._batch_losses, batch) for batch in self.loader]
 
-    def _piece(self, batch: Any, model: Module) -> tuple[Tensor, Tensor]:
+    def _batch_losses(self, batch: Any, model: Module) -> tuple[Tensor, Tensor]:
         columns = _columns(self.function(model, batch))
         return columns["loss"], columns.get("weight", torch.ones_like(columns["loss"]))
 

@@ -12,7 +12,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import Objective, TaskObjective
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.objective import Piece
+    from mergekit_geo.evaluation.objective import Batch
 
 
 class Shuffled:
@@ -46,7 +46,7 @@ class Shuffled:
             return None
         return min(self.batch_size, len(self.objective.kept))
 
-    def at(self, number: int) -> Piece:
+    def at(self, number: int) -> Batch:
         """The batch of a number, from 0: losses and weights of a model on it."""
         return self._epoch(number // self._count)[number % self._count][0]
 
@@ -54,15 +54,15 @@ class Shuffled:
         """What the same batch counts: its tokens or examples; 1 where only a model tells."""
         return self._epoch(number // self._count)[number % self._count][1]
 
-    def _shuffled(self, epoch: int) -> list[tuple[Piece, float]]:
+    def _shuffled(self, epoch: int) -> list[tuple[Batch, float]]:
         draw = random.Random(self.seed * 1_000_003 + epoch)
         objective = self.objective
         if not isinstance(objective, TaskObjective):
-            pieces = [(piece, 1.0) for piece in objective.pieces()]
+            pieces = [(piece, 1.0) for piece in objective.batches()]
             draw.shuffle(pieces)
             return pieces
         kept, rows = objective.kept, list(range(len(objective.kept)))
         draw.shuffle(rows)
         size = min(self.batch_size, len(rows))
         batches = [np.array(rows[i : i + size]) for i in range(0, len(rows) - size + 1, size)]
-        return [(partial(objective.piece, b), sum(kept[i].weight for i in b)) for b in batches]
+        return [(partial(objective.batch, b), sum(kept[i].weight for i in b)) for b in batches]

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from mergekit_geo.evaluation.objective import Piece
+    from mergekit_geo.evaluation.objective import Batch
 
 
-def pieces_of(objective: Objective, rows: Indices, model: Module) -> list[Piece]:
+def batches_of_rows(objective: Objective, rows: Indices, model: Module) -> list[Batch]:
     """Batches of some examples only: losses and weights of each.
 
     A function of the caller's runs on its batches as they are; the other examples weigh nothing.
@@ -29,20 +29,20 @@ def pieces_of(objective: Objective, rows: Indices, model: Module) -> list[Piece]
         model: Any; tells how many examples the caller's batches hold.
     """
     if isinstance(objective, TaskObjective):
-        return objective.of(rows).pieces()
-    found: list[Piece] = []
+        return objective.of(rows).batches()
+    found: list[Batch] = []
     first = 0
-    for piece in objective.pieces():
+    for batch in objective.batches():
         with torch.no_grad():
-            count = len(piece(model)[0])
+            count = len(batch(model)[0])
         counts = np.isin(np.arange(first, first + count), rows)
         first += count
         if counts.any():
-            found.append(partial(_masked, piece, torch.from_numpy(counts)))
+            found.append(partial(_masked, batch, torch.from_numpy(counts)))
     return found
 
 
-def _masked(piece: Piece, counts: Tensor, model: Module) -> tuple[Tensor, Tensor]:
-    loss, weight = piece(model)
+def _masked(batch: Batch, counts: Tensor, model: Module) -> tuple[Tensor, Tensor]:
+    loss, weight = batch(model)
     mask = counts.to(weight.device)
     return torch.where(mask, loss, torch.zeros_like(loss)), weight * mask

@@ -177,7 +177,7 @@ def _refresher(training: Sample | None) -> Callable[[Module], object]:
 
     if training is None:
         return lambda module: None
-    objective, batches = training.objective, training.objective.batches()
+    objective, batches = training.objective, training.objective.batch_rows()
     return lambda module: reestimate(module, batches, objective.losses_of)
 
 
@@ -188,7 +188,7 @@ def estimate_statistics(
     from mergekit_geo.modules.batch_norm import reestimate
 
     objective = _training(train_data, folder, config, compute).objective
-    return reestimate(module, objective.batches(), objective.losses_of)
+    return reestimate(module, objective.batch_rows(), objective.losses_of)
 
 
 def _training(train_data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:

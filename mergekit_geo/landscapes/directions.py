@@ -36,7 +36,7 @@ class Direction:
         twins: Stored name to that of the tensor it is tied to, which is drawn in its place.
     """
 
-    is_here = True
+    is_local = True
     folder: Path | None = None
     revision: str | None = None
     ties: Mapping[str, str] = {}
@@ -72,9 +72,9 @@ class Direction:
             scale = self._scales[name][self.filters[name].numbers(first, last)]
             values[first - start : last - start] = self._draw(name, first, last) * scale
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """Identity of the model, with the seed."""
-        return [self.model.identity(), self.seed]
+        return [self.model.fingerprint(), self.seed]
 
     def fetch(self) -> Direction:
         """Return this object: its values are drawn here."""

@@ -29,7 +29,7 @@ class HeldCheckpoint:
         checkpoint: Read once, whole.
     """
 
-    is_here = True
+    is_local = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.name, self.revision = checkpoint.name, checkpoint.revision
@@ -40,7 +40,7 @@ class HeldCheckpoint:
         self.stamps = stamps_of(checkpoint)
         self.untied = is_untied(checkpoint)
         self.renamed: str = getattr(original(checkpoint), "renamed", "")
-        self._identity = checkpoint.identity()
+        self._fingerprint = checkpoint.fingerprint()
         self._data = {name: _whole(checkpoint, name) for name in checkpoint.tensors}
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
@@ -48,9 +48,9 @@ class HeldCheckpoint:
         size = ITEM_BYTES[self.tensors[name].dtype]
         out[: (stop - start) * size] = self._data[name][start * size : stop * size]
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """Identity of the checkpoint when it was read."""
-        return self._identity
+        return self._fingerprint
 
     def fetch(self) -> HeldCheckpoint:
         """Return this object: its data needs no download."""
@@ -93,7 +93,7 @@ def _held(anchor: Checkpoint, bases: dict[str, HeldCheckpoint]) -> Checkpoint:
 
 
 def _key(checkpoint: Checkpoint) -> str:
-    return json.dumps(checkpoint.identity())
+    return json.dumps(checkpoint.fingerprint())
 
 
 def _fit(anchors: Sequence[Checkpoint]) -> bool:

@@ -24,7 +24,7 @@ class Journal:
 
     Args:
         folder: The folder.
-        identity: A JSON value that names the work.
+        fingerprint: A JSON value that names the work.
         resume: Take up what an earlier run of the same work has done.
         fsync: Flush to the disk what is known at the beginning.
 
@@ -35,11 +35,11 @@ class Journal:
     """
 
     def __init__(
-        self, folder: Path, identity: object, *, resume: bool = True, fsync: bool = False
+        self, folder: Path, fingerprint: object, *, resume: bool = True, fsync: bool = False
     ) -> None:
         self.path = folder / FILE
         lines = _whole_lines(self.path)
-        named = json.loads(json.dumps(identity))
+        named = json.loads(json.dumps(fingerprint))
         same = resume and bool(lines) and lines[0] == {"work": named}
         self.is_same, self.is_other = same, bool(lines) and not same
         self.finished: dict[str, Any] = (

@@ -120,7 +120,7 @@ class Output:
 
     def begin(
         self,
-        identity: object,
+        fingerprint: object,
         *,
         resume: bool = True,
         check: Callable[[Any], None] = lambda then: None,
@@ -128,7 +128,7 @@ class Output:
         """Take up an earlier unfinished run of the same work, or clear the folder.
 
         Args:
-            identity: A JSON value that names recipe and inputs.
+            fingerprint: A JSON value that names recipe and inputs.
             resume: Take it up; if not, it is thrown away.
             check: Given the identity of an unfinished run whose work is there; may raise.
 
@@ -136,7 +136,9 @@ class Output:
             GeoError: As `check` raises.
         """
         if self.out is not None:
-            self.is_ready = main_process_first(lambda: self._begin(identity, check, resume=resume))
+            self.is_ready = main_process_first(
+                lambda: self._begin(fingerprint, check, resume=resume)
+            )
 
     def writing(self) -> AbstractContextManager[None]:
         """Turn what the system says while the output is written into our errors."""
@@ -193,12 +195,12 @@ class Output:
             raise OutputError(f"cannot be made: {error.strerror}", where=where) from error
         self._lock = lock(self.folder)
 
-    def _begin(self, identity: object, check: Callable[[Any], None], *, resume: bool) -> bool:
+    def _begin(self, fingerprint: object, check: Callable[[Any], None], *, resume: bool) -> bool:
         with self.writing():
             then = work_in(self.folder / FILE)
             if then is not None and holds_work(self.folder, self.kind):
                 check(then[0])
-            work = [identity, None if self.fsync else boot(), self.kind.name]
+            work = [fingerprint, None if self.fsync else boot(), self.kind.name]
             self.journal = Journal(self.folder, work, resume=resume, fsync=self.fsync)
             self._has_begun = True
             claim_of(self.place).unlink(missing_ok=True)  # the journal tells from now on

@@ -12,12 +12,12 @@ from pathlib import Path
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.configuration import config_text, without_other_files, without_ties
 from mergekit_geo.checkpoints.index import CLASS
-from mergekit_geo.checkpoints.side_files import companion_files, tokenizer_files
+from mergekit_geo.checkpoints.side_files import side_files_of, tokenizer_files
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
-def copy_companions(
+def copy_side_files(
     donor: Path, out: Path, dtype: str | None = None, *, untied: bool = False
 ) -> None:
     """Copy the donor's companions into `out`, byte for byte.
@@ -30,7 +30,7 @@ def copy_companions(
             lacks are left out there: nothing else is.
         untied: Whether `config.json` is to say that the head is not the embedding.
     """
-    for relative in companion_files(donor):
+    for relative in side_files_of(donor):
         (out / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(donor / relative, out / relative)
     if (out / "config.json").is_file():

@@ -50,7 +50,7 @@ def _is_here(member: RecipeMember, prepared: Prepared, how: EvalData) -> bool:
     data = member.entry.data(how)
     if is_on_hub(data):
         return False
-    if not prepared.bases[member.name].checkpoint.is_here:
+    if not prepared.bases[member.name].checkpoint.is_local:
         load_rows(data)  # the file can be checked at least
         return False
     return True

@@ -125,7 +125,7 @@ def _is_finished(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
         inputs = [tuning.base.folder] if tuning.base.folder is not None else []
         check_output(place, inputs, kind=TUNED)
         return False
-    found = differences(place, tuning.identity())
+    found = differences(place, tuning.fingerprint())
     if found and not overwrite:
         raise OutputExistsError(
             f"a member that was trained otherwise is there: {'; '.join(found[:3])}",
@@ -139,7 +139,7 @@ def _resumes(place: Path, tuning: Tuning, *, overwrite: bool) -> bool:
     """Whether an unfinished training there is this member's."""
     if not holds_work(partial_of(place), TUNED):
         return False
-    found = changes(unfinished(place) or {}, tuning.identity())
+    found = changes(unfinished(place) or {}, tuning.fingerprint())
     if found and not overwrite:
         raise OutputExistsError(
             f"an unfinished training of another member is there: {'; '.join(found[:3])}",

@@ -10,8 +10,8 @@ from mergekit_geo.evaluation.split import Split
 from mergekit_geo.evaluation.study import Ground
 from mergekit_geo.selection.chain import Joined, join
 from mergekit_geo.selection.config import PAIR, SelectionConfig
-from mergekit_geo.selection.legs import Point, Segment
 from mergekit_geo.selection.picking import SelectedPoint, selected_point
+from mergekit_geo.selection.point import Point, Segment
 
 PathTo = Callable[[Point, int], ModelPath]
 """The path from a point to a model, fitted first if it has to be."""
@@ -26,15 +26,15 @@ class PathChoice:
         method: Such as `best along linear`.
         chosen: The choice in words.
         steps: What was tried, and its loss on the selection half.
-        legs: That were taken.
-        sharpness: λ_max at places that were compared by it, leg by leg.
+        segments: That were taken.
+        sharpness: λ_max at places that were compared by it, segment by segment.
     """
 
     point: Point
     method: str
     chosen: str
     steps: list[tuple[str, float]]
-    legs: tuple[SelectedPoint, ...]
+    segments: tuple[SelectedPoint, ...]
     sharpness: list[tuple[str, float]] = field(default_factory=list)
 
 
@@ -52,11 +52,16 @@ def along(
     """
     names = tuple(anchor.name for anchor in ground.walk.anchors)
     if len(names) == PAIR:
-        leg = Segment.between(route_to(Point.of_model(0, names), 1), names)
-        found = selected_point(choosing, leg, ground, halves, seed)
+        segment = Segment.between(route_to(Point.of_model(0, names), 1), names)
+        found = selected_point(choosing, segment, ground, halves, seed)
         steps = [(f"t = {t:.4f}", loss) for t, loss in found.tried.items()]
         return PathChoice(
-            found.point, _method(choosing, leg), _place(found), steps, (found,), _compared(found)
+            found.point,
+            _method(choosing, segment),
+            _place(found),
+            steps,
+            (found,),
+            _compared(found),
         )
     return _joined(choosing, ground, halves, seed, route_to, names)
 
@@ -73,29 +78,29 @@ def _joined(
     taken: dict[str, SelectedPoint] = {}
 
     def reach(point: Point, index: int) -> tuple[Point, float]:
-        leg = Segment(point, index, route_to(point, index), names)
-        found = selected_point(choosing, leg, ground, halves, seed)
+        segment = Segment(point, index, route_to(point, index), names)
+        found = selected_point(choosing, segment, ground, halves, seed)
         taken[found.point.key] = found
-        there = found.point.losses(walk) if found.t is None else leg.losses(walk, found.t)
+        there = found.point.losses(walk) if found.t is None else segment.losses(walk, found.t)
         return found.point, there.take(rows).mean
 
     losses = [walk.at_model(i).take(rows).mean for i in range(len(names))]
     tried = join(losses, lambda index: Point.of_model(index, names), reach)
     kept = [step for step in tried if step.kept]
-    legs = tuple(taken[step.point.key] for step in kept[1:])
-    leg = next(iter(taken.values())).leg
+    segments = tuple(taken[step.point.key] for step in kept[1:])
+    segment = next(iter(taken.values())).segment
     return PathChoice(
         kept[-1].point,
-        f"members joined one at a time, {_method(choosing, leg)}",
-        " then ".join([kept[0].point.title, *map(_joining, legs)]),
+        f"members joined one at a time, {_method(choosing, segment)}",
+        " then ".join([kept[0].point.title, *map(_joining, segments)]),
         [_step(step, taken) for step in tried],
-        legs,
+        segments,
         [entry for found in taken.values() for entry in _compared(found)],
     )
 
 
-def _method(choosing: SelectionConfig, leg: Segment) -> str:
-    return f"{choosing.pick or 'best'} along {leg.route.name}"
+def _method(choosing: SelectionConfig, segment: Segment) -> str:
+    return f"{choosing.pick or 'best'} along {segment.route.name}"
 
 
 def _place(found: SelectedPoint) -> str:
@@ -103,7 +108,7 @@ def _place(found: SelectedPoint) -> str:
 
 
 def _joining(found: SelectedPoint) -> str:
-    return f"{found.leg.names[found.leg.target]} ({_place(found)})"
+    return f"{found.segment.names[found.segment.target]} ({_place(found)})"
 
 
 def _step(step: Joined[Point], taken: dict[str, SelectedPoint]) -> tuple[str, float]:
@@ -112,4 +117,4 @@ def _step(step: Joined[Point], taken: dict[str, SelectedPoint]) -> tuple[str, fl
 
 
 def _compared(found: SelectedPoint) -> list[tuple[str, float]]:
-    return [(f"{found.leg.title}, t = {t:.4f}", x) for t, x in sorted(found.sharpness.items())]
+    return [(f"{found.segment.title}, t = {t:.4f}", x) for t, x in sorted(found.sharpness.items())]

@@ -45,9 +45,13 @@ class MatchedComputeBaseline:
     def run(self, ground: Ground, chosen: Chosen) -> tuple[TrainedFurther, str]:
         """Losses of the ends after further training, or why there are none.
 
-        Of several legs, the model that all began from is trained for the steps of all fits.
+        Of several segments, the model that all began from is trained for the steps of all fits.
         """
-        efforts = [leg.leg.route.effort for leg in chosen.legs if leg.leg.route.bends]
+        efforts = [
+            segment.segment.route.effort
+            for segment in chosen.segments
+            if segment.segment.route.bends
+        ]
         if not efforts:
             return [], ""
         if self.wanted is False:
@@ -55,9 +59,9 @@ class MatchedComputeBaseline:
         known = [effort for effort in efforts if effort is not None]
         if reason := self._against(efforts, known):
             return [], reason
-        start = chosen.legs[0].leg.start.models[0]
+        start = chosen.segments[0].segment.start.models[0]
         steps = sum(effort.steps for effort in known)
-        ends = [start, chosen.legs[0].leg.target] if len(known) == 1 else [start]
+        ends = [start, chosen.segments[0].segment.target] if len(known) == 1 else [start]
         halves = chosen.halves or ground.halves(self.seed)
         return [self._trained(ground, end, known[0], steps, halves) for end in ends], ""
 

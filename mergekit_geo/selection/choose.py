@@ -34,7 +34,7 @@ class Chosen:
         entry: For the report.
         halves: What it was chosen on, and what remains to report on.
         bends: Anchors beside the models.
-        legs: Of the paths that were taken, and the point of each.
+        segments: Of the paths that were taken, and the point of each.
     """
 
     rule: Rule
@@ -42,7 +42,7 @@ class Chosen:
     entry: SelectionEntry | None = None
     halves: Split | None = None
     bends: tuple[Checkpoint, ...] = ()
-    legs: tuple[SelectedPoint, ...] = ()
+    segments: tuple[SelectedPoint, ...] = ()
 
 
 def choose(
@@ -107,7 +107,7 @@ def _along(
         steps=found.steps,
         sharpness=found.sharpness,
     )
-    return Chosen(found.point.rule, {}, entry, halves, found.point.bends, found.legs)
+    return Chosen(found.point.rule, {}, entry, halves, found.point.bends, found.segments)
 
 
 @dataclass(frozen=True)

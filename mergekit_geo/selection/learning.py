@@ -114,11 +114,11 @@ def learned_from(
 
 def _batch_loss(part: TaskObjective, live: InPlace) -> Callable[[int], Tensor]:
     """The loss per token of the batch of a step, differentiable; long and short ones in turn."""
-    pieces = part.pieces()
-    random.Random(0).shuffle(pieces)
+    batches = part.batches()
+    random.Random(0).shuffle(batches)
 
     def loss_of(step: int) -> Tensor:
-        loss, weight = pieces[step % len(pieces)](live.model)
+        loss, weight = batches[step % len(batches)](live.model)
         return (loss @ weight) / weight.sum()
 
     return loss_of

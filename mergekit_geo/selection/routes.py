@@ -15,7 +15,7 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.study import Ground
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.selection.legs import Point
+from mergekit_geo.selection.point import Point
 
 if TYPE_CHECKING:
     from mergekit_geo.config.compute import Compute

@@ -28,12 +28,12 @@ ASIDE = (
 START_OVER = "--overwrite, without --resume, starts over"
 
 
-def begin_training(output: Output, identity: dict[str, Any], *, resume: bool) -> None:
+def begin_training(output: Output, fingerprint: dict[str, Any], *, resume: bool) -> None:
     """Begin a run, or take up an unfinished one.
 
     Args:
         output: Of the model, or of all members.
-        identity: Of the run.
+        fingerprint: Of the run.
         resume: Go on with an unfinished run.
 
     Raises:
@@ -48,7 +48,7 @@ def begin_training(output: Output, identity: dict[str, Any], *, resume: bool) ->
                 where=str(output.folder),
                 remedy=f"--resume goes on with it; {START_OVER}",
             )
-        found = changes(then, identity)
+        found = changes(then, fingerprint)
         if resume and found:
             raise ArgumentError(
                 f"the unfinished run there is another one: {'; '.join(found[:3])}",
@@ -56,26 +56,26 @@ def begin_training(output: Output, identity: dict[str, Any], *, resume: bool) ->
                 remedy=f"give what it was started with; or: {START_OVER}",
             )
 
-    output.begin(identity, resume=resume, check=check)
+    output.begin(fingerprint, resume=resume, check=check)
 
 
-def kept_identity(identity: dict[str, Any]) -> dict[str, Any]:
+def stored_fingerprint(fingerprint: dict[str, Any]) -> dict[str, Any]:
     """What a finished model notes of its run: the base by a digest, as its paths are private."""
-    base = json.dumps(identity["model"]).encode()
-    return {**identity, "model": hashlib.sha256(base).hexdigest()}
+    base = json.dumps(fingerprint["model"]).encode()
+    return {**fingerprint, "model": hashlib.sha256(base).hexdigest()}
 
 
-def differences(out: Path, identity: dict[str, Any]) -> list[str]:
+def differences(out: Path, fingerprint: dict[str, Any]) -> list[str]:
     """What the run that made a model was given other than this, in words.
 
     Libraries and machine may have changed since: the model says by which ones it was trained.
 
     Args:
         out: A finished model.
-        identity: Of the run that would make it.
+        fingerprint: Of the run that would make it.
     """
     then = read_json(out / RECORD).get("identity", {})
-    now = kept_identity(identity)
+    now = stored_fingerprint(fingerprint)
     same = {key: value for key, value in then.items() if not _is_aside(key)}
     return changes(same, {key: value for key, value in now.items() if not _is_aside(key)})
 

@@ -105,7 +105,7 @@ class Tuning:
         """Copy with another seed."""
         return replace(self, asked=replace(self.asked, seed=seed))
 
-    def identity(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """A JSON value of all that the trained weights depend on."""
         asked, train = self.asked, self.asked.train_data
         machine = machine_key(asked.compute)

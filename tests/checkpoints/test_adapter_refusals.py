@@ -434,4 +434,4 @@ def test_a_plus_in_a_folder_s_name_does_no_harm(
     assert open_checkpoint("a+b").name == "a+b"
     whole, pair = open_checkpoints(["c++/base", "c++/base+a+b"])
     assert whole.tensors.keys() == pair.tensors.keys()
-    assert pair.identity() == [whole.identity(), open_checkpoint(adapter).identity()[1]]  # type: ignore[index]
+    assert pair.fingerprint() == [whole.fingerprint(), open_checkpoint(adapter).fingerprint()[1]]  # type: ignore[index]

@@ -17,7 +17,7 @@ import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
 from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.cli.app import app
-from mergekit_geo.commands._merge import write_companions
+from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.errors import GeoError, IncompatibleError, PushError, UnsupportedError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
@@ -184,7 +184,7 @@ def test_a_model_that_is_trained_further_keeps_its_modules(save: Save, tmp_path:
     a = with_modules(save("a"), 1, dense=True)
     trained = Overlay(FolderCheckpoint(a), {}, "trained")
     (tmp_path / "out").mkdir()
-    write_companions(Blend((trained,), Linear((1.0,))), tmp_path / "out")
+    write_side_files(Blend((trained,), Linear((1.0,))), tmp_path / "out")
     assert files(tmp_path / "out") == files(a) - {"model.safetensors"}
     assert all(t.equal(dense_of(a)[name]) for name, t in dense_of(tmp_path / "out").items())
 

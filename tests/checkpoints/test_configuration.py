@@ -11,7 +11,7 @@ from transformers import AutoConfig, Mamba2Config, Mamba2ForCausalLM
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import read_config
 from mergekit_geo.errors import FormatError
-from mergekit_geo.outputs.side_files import copy_companions, write_config
+from mergekit_geo.outputs.side_files import copy_side_files, write_config
 
 TAGS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
@@ -58,9 +58,9 @@ def test_an_infinity_is_kept_as_it_is_spelled(tmp_path: Path) -> None:
     out.mkdir()
     for spelling in ('{"__float__": "Infinity"}', "Infinity"):
         (donor / "config.json").write_text(f'{{"limit": {spelling},   "dtype": "float32"}}')
-        copy_companions(donor, out)
+        copy_side_files(donor, out)
         assert (out / "config.json").read_bytes() == (donor / "config.json").read_bytes()
-        copy_companions(donor, out, "bfloat16")
+        copy_side_files(donor, out, "bfloat16")
         assert spelling in " ".join((out / "config.json").read_text().split()).replace(
             "{ ", "{"
         ).replace(" }", "}")
@@ -76,7 +76,7 @@ def test_names_of_files_that_the_output_lacks_are_left_out(tmp_path: Path) -> No
         "text_config": {"transformers_weights": "other.safetensors", "vocab_size": 8},
     }
     (donor / "config.json").write_text(json.dumps(config))
-    copy_companions(donor, out)
+    copy_side_files(donor, out)
     assert json.loads((out / "config.json").read_text()) == {"text_config": {"vocab_size": 8}}
     write_config(out, config)
     assert json.loads((out / "config.json").read_text()) == {"text_config": {"vocab_size": 8}}

@@ -9,14 +9,14 @@ from safetensors.torch import load_file
 
 from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES, bytes_of
 from mergekit_geo.checkpoints.header import TensorInfo
-from mergekit_geo.checkpoints.side_files import companion_files
+from mergekit_geo.checkpoints.side_files import side_files_of
 from mergekit_geo.errors import ArgumentError, DiskFullError, OutputError, OutputExistsError
 from mergekit_geo.outputs.journal import Journal
 from mergekit_geo.outputs.kind import MARK, MERGED, Kind
 from mergekit_geo.outputs.layout import index_file, parse_size, plan_shards
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import check_output, claim_of
-from mergekit_geo.outputs.side_files import copy_companions
+from mergekit_geo.outputs.side_files import copy_side_files
 from mergekit_geo.outputs.writer import ShardWriter
 from tests.checkpoints.test_reading import EVERY_DTYPE
 
@@ -165,10 +165,10 @@ def test_companions_are_copied_to_the_byte(tmp_path: Path) -> None:
     for file in files:
         (donor / file).write_bytes(b'{ "dtype":"float32",  "odd" : 1}')
     (donor / "README.md").write_text("not a companion")
-    assert [path.as_posix() for path in companion_files(donor)] == sorted(files)
-    copy_companions(donor, out)
+    assert [path.as_posix() for path in side_files_of(donor)] == sorted(files)
+    copy_side_files(donor, out)
     assert all((out / f).read_bytes() == (donor / f).read_bytes() for f in files)
-    copy_companions(donor, out, "bfloat16")
+    copy_side_files(donor, out, "bfloat16")
     assert json.loads((out / "config.json").read_text()) == {"dtype": "bfloat16", "odd": 1}
 
 
@@ -268,4 +268,4 @@ def test_companions_do_not_cross_folders(tmp_path: Path) -> None:
     for file in ("src/z.py", "checkpoint-1/big.model", "tokenizer.json"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    assert [path.as_posix() for path in companion_files(tmp_path)] == ["tokenizer.json"]
+    assert [path.as_posix() for path in side_files_of(tmp_path)] == ["tokenizer.json"]

@@ -237,8 +237,8 @@ def test_damaged_config(save: Save, text: str) -> None:
 
 def test_identity_changes_with_the_file(save: Save) -> None:
     folder = save("m")
-    before = FolderCheckpoint(folder).identity()
-    assert FolderCheckpoint(folder).identity() == before
+    before = FolderCheckpoint(folder).fingerprint()
+    assert FolderCheckpoint(folder).fingerprint() == before
     state = load_file(folder / SINGLE)
     save_file(state, folder / SINGLE, metadata={"other": "header"})
-    assert FolderCheckpoint(folder).identity() != before
+    assert FolderCheckpoint(folder).fingerprint() != before

@@ -14,7 +14,7 @@ import mergekit_geo as geo
 from mergekit_geo.curvature.largest import lambda_max
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import ArgumentError, IncompatibleError
-from mergekit_geo.evaluation.some_rows import pieces_of
+from mergekit_geo.evaluation.some_rows import batches_of_rows
 from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.records.selection import SelectionEntry
 
@@ -173,12 +173,12 @@ def test_flattest_on_a_language_model_looks_at_the_selection_half(small: Path) -
 def test_rows_that_do_not_count_have_no_gradient() -> None:
     model, data = Point(0.5, 0.5), batches_of(funnel)
     rows = torch.arange(0, 60, 7).numpy()
-    (loss,) = data.pieces()[0](model)[:1]
+    (loss,) = data.batches()[0](model)[:1]
     assert len(loss) == 15
-    mean = MeanLoss(model, pieces_of(data, rows, model)).value()
+    mean = MeanLoss(model, batches_of_rows(data, rows, model)).value()
     expected = data.measure(model).take(rows).mean
     assert mean == pytest.approx(expected, rel=1e-6)
-    assert lambda_max(MeanLoss(model, pieces_of(data, rows, model))) > 0
+    assert lambda_max(MeanLoss(model, batches_of_rows(data, rows, model))) > 0
 
 
 @pytest.fixture(scope="module")

@@ -153,11 +153,11 @@ def test_measurements_of_what_changes(
 def test_identity_is_of_the_file_that_was_opened(save: Save) -> None:
     folder = save("a")
     checkpoint = FolderCheckpoint(folder)
-    before = checkpoint.identity()
-    assert FolderCheckpoint(folder).identity() == before
+    before = checkpoint.fingerprint()
+    assert FolderCheckpoint(folder).fingerprint() == before
     replaced(folder / "model.safetensors")
     with pytest.raises(ChangedError, match="this input was replaced"):
-        checkpoint.identity()
+        checkpoint.fingerprint()
 
 
 def test_a_stopped_process_finds_the_new_file(tmp_path: Path) -> None:

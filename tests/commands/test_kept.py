@@ -163,7 +163,7 @@ def test_sharpness_and_training_depend_on_the_same_files(model: Path, name: str)
             Compute(),
             "off",
         )
-        tuning = json.dumps(make_tuning(model, asked).identity())
+        tuning = json.dumps(make_tuning(model, asked).fingerprint())
         return subject(found, "model", Compute()).digest, tuning
 
     before = keys()

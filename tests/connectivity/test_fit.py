@@ -61,7 +61,7 @@ def test_gradient_of_the_bends_is_that_of_finite_differences(kind: str, bends: i
     fit = fit_of(CurveFitConfig(kind, bends, steps=1, optimizer="sgd", learning_rate=1.0, clip=1e9))
     t = fit.t_of(0)
     curve = fit.bends.curve
-    (piece,) = fit.gradient.pieces(0)
+    (piece,) = fit.gradient.own_batches(0)
     before = [vector.clone() for vector in fit.bends.vectors]
 
     def loss() -> float:
@@ -100,7 +100,7 @@ def test_steps_are_those_of_curve_layers_written_out() -> None:
     optimizer = torch.optim.AdamW(bend.values(), lr=0.05, weight_decay=0.0)
     model = network(0)
     for step in range(12):
-        t, (piece,) = fit.t_of(step), fit.gradient.pieces(step)
+        t, (piece,) = fit.t_of(step), fit.gradient.own_batches(step)
         batch = piece.args[0]  # type: ignore[attr-defined]
         weights = {
             name: (1 - t) ** 2 * ends[0][name].detach()
@@ -234,7 +234,7 @@ def test_a_curve_that_stands_still_is_training_from_its_end() -> None:
         model = network(seed)
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.0)
         for step in range(12):
-            (piece,) = control.gradient.pieces(step)
+            (piece,) = control.gradient.own_batches(step)
             losses, weights = piece(model)
             loss = losses @ weights / weights.sum()
             optimizer.zero_grad()

@@ -26,7 +26,7 @@ class Point(nn.Module):
 def function(of: Callable[[Tensor], Tensor], at: Tensor) -> MeanLoss:
     """A function of a vector as a mean loss."""
     objective = FunctionObjective(lambda model, batch: of(model.x)[None], [0])
-    return MeanLoss(Point(at), objective.pieces())
+    return MeanLoss(Point(at), objective.batches())
 
 
 def matrix() -> Tensor:
@@ -92,7 +92,7 @@ def network(alpha: float) -> MeanLoss:
     objective = FunctionObjective(
         lambda model, batch: nn.functional.cross_entropy(model(x), y, reduction="none"), [0]
     )
-    return MeanLoss(model, objective.pieces())
+    return MeanLoss(model, objective.batches())
 
 
 def test_rescaling_of_units_changes_plain_averages_and_not_the_adaptive() -> None:

@@ -29,7 +29,7 @@ class Point(nn.Module):
 def function(of: Loss, at: Tensor) -> MeanLoss:
     """A function of a vector as a mean loss."""
     objective = FunctionObjective(lambda model, batch: of(model.x)[None], [0])
-    return MeanLoss(Point(at), objective.pieces())
+    return MeanLoss(Point(at), objective.batches())
 
 
 def matrix(eigenvalues: Tensor, seed: int = 0) -> Tensor:
@@ -231,7 +231,7 @@ def two_layers(seed: int = 0, steps: int = 150) -> tuple[nn.Sequential, MeanLoss
         return nn.functional.cross_entropy(model(x[rows]), y[rows], reduction="none")
 
     batches = [slice(start, start + 64) for start in range(0, 256, 64)]
-    return model, MeanLoss(model, FunctionObjective(losses, batches).pieces())
+    return model, MeanLoss(model, FunctionObjective(losses, batches).batches())
 
 
 def norm2(model: nn.Module) -> Tensor:

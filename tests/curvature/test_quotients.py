@@ -32,7 +32,7 @@ def test_each_is_the_second_derivative_of_its_loss(
     batches = list(zip(inputs.split(5), labels.split(5), weights.split(5), strict=True))
     spent: list[float] = []
     objective = FunctionObjective(losses_of, batches)
-    loss = MeanLoss(model, objective.pieces(), spent.append)
+    loss = MeanLoss(model, objective.batches(), spent.append)
     vector = torch.randn(loss.weights.size, dtype=dtype)
     vector *= length / vector.norm()
     before = loss.weights.vector()

@@ -258,7 +258,7 @@ def dense_hessian(loss: MeanLoss) -> Tensor:
         held = Held()
         for name, view in zip(names, loss.weights.views(vector), strict=True):
             object.__setattr__(held, name, view)
-        found = [piece(held) for piece in loss.pieces]
+        found = [piece(held) for piece in loss.batches]
         return sum(losses @ weights.to(losses) for losses, weights in found) / sum(
             float(weights.sum()) for _, weights in found
         )

@@ -114,4 +114,4 @@ def test_directions_are_held_in_memory_where_they_fit() -> None:
     (held,), (made,) = hold([direction()], "on"), hold([direction()], "off")
     assert isinstance(held, HeldCheckpoint)
     assert isinstance(made, Direction)
-    assert held.identity()[1] == made.identity()[1] == 0  # type: ignore[index]
+    assert held.fingerprint()[1] == made.fingerprint()[1] == 0  # type: ignore[index]

@@ -117,7 +117,7 @@ def test_anchors_are_held_if_small_or_asked_for(family: Path) -> None:
     with pytest.raises(ArgumentError, match="expected one of auto, on, off"):
         hold(plain, "maybe")
     held = hold(plain, "on")[0]
-    assert held.identity() == plain[0].identity()
+    assert held.fingerprint() == plain[0].fingerprint()
     sums = [merged(Blend((anchor,), Linear((1.0,)))) for anchor in (plain[0], held)]
     assert all(sums[0][name].equal(sums[1][name]) for name in sums[0])
 

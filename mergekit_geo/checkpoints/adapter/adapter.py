@@ -18,7 +18,7 @@ from mergekit_geo.checkpoints.adapter.compatibility import Changes, match
 from mergekit_geo.checkpoints.adapter.files import Adapter
 from mergekit_geo.checkpoints.adapter.low_rank import EXACT, LENGTH, Array, LowRank, widen
 from mergekit_geo.checkpoints.adapter.names import AdapterBase, Change
-from mergekit_geo.checkpoints.adapter.side_files import AdapterCompanions
+from mergekit_geo.checkpoints.adapter.side_files import AdapterSideFiles
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
@@ -39,7 +39,7 @@ class AdapterCheckpoint:
         base: The base model.
         adapter: What is added.
         changes: What the adapter does to the base, where that is known.
-        companions: The files beside the weights, where they have been put together.
+        side_files: The files beside the weights, where they have been put together.
 
     Raises:
         UnsupportedError: The adapter does what is not understood here.
@@ -52,7 +52,7 @@ class AdapterCheckpoint:
         base: AdapterBase,
         adapter: Adapter,
         changes: Changes | None = None,
-        companions: AdapterCompanions | None = None,
+        side_files: AdapterSideFiles | None = None,
     ) -> None:
         assert not isinstance(base.checkpoint, AdapterCheckpoint), "one adapter at a time"
         self.name, self.base, self.adapter = name, base.checkpoint, adapter
@@ -61,7 +61,7 @@ class AdapterCheckpoint:
             stored: self._info(stored, info) for stored, info in self.base.tensors.items()
         }
         self._here = threading.local()
-        self.companions = companions or self._companions()
+        self.side_files = side_files or self._side_files()
 
     @property
     def problems(self) -> list[str]:
@@ -89,7 +89,7 @@ class AdapterCheckpoint:
     @property
     def folder(self) -> Path | None:
         """Where configuration and tokenizer lie: the base's, or that of both put together."""
-        return self.base.folder if self.companions is None else self.companions.folder
+        return self.base.folder if self.side_files is None else self.side_files.folder
 
     @property
     def ties(self) -> Mapping[str, str]:
@@ -97,9 +97,9 @@ class AdapterCheckpoint:
         return self.base.ties
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether the data of both can be read without a download."""
-        return self.base.is_here and self.adapter.is_here
+        return self.base.is_local and self.adapter.is_local
 
     @property
     def stamps(self) -> tuple[Stamp, ...]:
@@ -116,9 +116,9 @@ class AdapterCheckpoint:
         else:
             self._sum(name, start, stop, out)
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """The identities of base and adapter."""
-        return [self.base.identity(), self.adapter.identity()]
+        return [self.base.fingerprint(), self.adapter.fingerprint()]
 
     def fetch(self) -> AdapterCheckpoint:
         """Download what is missing of base and adapter, and return the checkpoint over them.
@@ -134,15 +134,15 @@ class AdapterCheckpoint:
     def over(self, base: Checkpoint, adapter: Adapter | None = None) -> AdapterCheckpoint:
         """A copy that reads the same tensors from another base, and adapter if given."""
         return AdapterCheckpoint(
-            self.name, AdapterBase(base), adapter or self.adapter, self.changes, self.companions
+            self.name, AdapterBase(base), adapter or self.adapter, self.changes, self.side_files
         )
 
-    def _companions(self) -> AdapterCompanions | None:
+    def _side_files(self) -> AdapterSideFiles | None:
         """Side files of base and adapter; None for a base in memory, which has no files."""
         if self.base.folder is None:
             return None
         whole = [c for c in self.changes.by_tensor.values() if c.replaced and c.is_embedding]
-        return AdapterCompanions(
+        return AdapterSideFiles(
             self.base.folder,
             self.adapter.folder,
             self.adapter.name,

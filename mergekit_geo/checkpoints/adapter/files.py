@@ -13,7 +13,7 @@ from mergekit_geo.checkpoints.adapter.settings import (
     LoraSettings,
     read_settings,
 )
-from mergekit_geo.checkpoints.checkpoint import file_identity, list_files
+from mergekit_geo.checkpoints.checkpoint import file_fingerprint, list_files
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo, read_header
 from mergekit_geo.checkpoints.index import INDEX, SINGLE
 from mergekit_geo.checkpoints.reading import Bytes, read_into
@@ -49,13 +49,13 @@ class Adapter(Protocol):
         """Every tensor's dtype and shape, by its name in the file."""
 
     @property
-    def is_here(self) -> bool:
+    def is_local(self) -> bool:
         """Whether its data can be read without a download."""
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """A JSON value that changes when the adapter does."""
 
     def fetch(self) -> Adapter:
@@ -79,7 +79,7 @@ class AdapterFolder:
         FormatError: The files contradict themselves.
     """
 
-    is_here = True
+    is_local = True
 
     def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
         self.folder, self.name, self.revision = folder, name or str(folder), revision
@@ -98,10 +98,10 @@ class AdapterFolder:
         size = ITEM_BYTES[info.dtype]
         read_into(self._file, place.offset + start * size, out[: (stop - start) * size])
 
-    def identity(self) -> object:
+    def fingerprint(self) -> object:
         """Identity of the weights' file, and SHA-256 of the configuration."""
         config = hashlib.sha256((self.folder / ADAPTER_CONFIG).read_bytes()).hexdigest()
-        return [file_identity(self._stamp), config]
+        return [file_fingerprint(self._stamp), config]
 
     def fetch(self) -> AdapterFolder:
         """Return this object: its data needs no download.

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import mkdtemp
 
-from mergekit_geo.checkpoints.side_files import companion_files, module_files, tokenizer_files
+from mergekit_geo.checkpoints.side_files import module_files, side_files_of, tokenizer_files
 from mergekit_geo.checkpoints.vocabulary import (
     Vocabulary,
     conflict,
@@ -29,7 +29,7 @@ TEMPLATE = "chat_template.jinja"
 SETTINGS = "tokenizer_config.json"
 
 
-class AdapterCompanions:
+class AdapterSideFiles:
     """The files beside the weights of a base with an adapter.
 
     Args:
@@ -107,7 +107,7 @@ class AdapterCompanions:
         whole = has_tokenizer(self.adapter) and not self._is_beyond
         replaced = {*(tokenizer_files(self.base) if whole else [])}
         replaced |= {*(module_files(self.base) if self.modules else [])}
-        files = {*companion_files(self.base), *module_files(self.base)} - replaced
+        files = {*side_files_of(self.base), *module_files(self.base)} - replaced
         _copy(self.base, sorted(files), made)
         _copy(self.adapter, self.modules, made)
         if not self._is_beyond:

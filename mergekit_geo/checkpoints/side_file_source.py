@@ -9,7 +9,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.renamed import original
 
 
-def companions_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+def side_files_from(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     """The first checkpoint, or the first adapter on it that brings a tokenizer.
 
     Tokens that adapters were trained with are lost with the tokenizer of their base.
@@ -29,5 +29,5 @@ def is_base_of(checkpoint: Checkpoint, other: Checkpoint) -> bool:
 
 
 def _brings(checkpoint: Checkpoint) -> bool:
-    companions = checkpoint.companions if isinstance(checkpoint, AdapterCheckpoint) else None
-    return companions is not None and companions.brings
+    side_files = checkpoint.side_files if isinstance(checkpoint, AdapterCheckpoint) else None
+    return side_files is not None and side_files.brings

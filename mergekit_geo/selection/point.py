@@ -1,4 +1,4 @@
-"""Points of weight space that a merge goes through, and the legs between them."""
+"""Points of weight space that a merge goes through, and the segments between them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Segment:
 
     @classmethod
     def between(cls, route: ModelPath, names: Sequence[str]) -> Segment:
-        """The leg from the first of two models to the other."""
+        """The segment from the first of two models to the other."""
         return cls(Point.of_model(0, names), 1, route, tuple(names))
 
     @property
@@ -100,7 +100,7 @@ class Segment:
         return self._point(Linear(weights, branch=name, name=name), f"mean of {count}")
 
     def losses(self, walk: Walk, t: float) -> Losses:
-        """Losses at position t of the leg, each measured once."""
+        """Losses at position t of the segment, each measured once."""
         if len(self.start.models) == 1:
             return walk.between(self.start.models[0], self.target, self.route, t)
         if t in (0.0, 1.0):
