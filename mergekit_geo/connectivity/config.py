@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mergekit_geo.config.choices import OPTIMIZERS
-from mergekit_geo.config.option import check, option
+from mergekit_geo.config.optimization import OptimizationConfig
+from mergekit_geo.config.option import option
 
 FITTED = ("bezier", "polygon", "neb")
 """Kinds of path that are fitted."""
@@ -16,14 +16,14 @@ NEB_BENDS, NEB_STEPS = 3, 200
 
 
 @dataclass(frozen=True)
-class CurveFitConfig:
+class CurveFitConfig(OptimizationConfig):
     """How a curve is fitted.
 
     The corners of `neb` (AutoNEB) are pulled down across the path, and it gets more where they are
     needed; its steps, 200 by default, have a gradient at every corner each. The learning rate is by
     default 3 / sqrt(parameters), at most 3e-3, for AdamW: what fine-tuned transformers of 1e6 to
-    1e10 parameters take; 30 times as much for SGD, with momentum 0.9 and Nesterov's rule. All
-    batches of a step are at one t. Bends stay float32 under autocast.
+    1e10 parameters take; 30 times as much for SGD. All
+    batches of a step are at one t.
     """
 
     kind: str = option("bezier", "Bezier curve, straight pieces, or AutoNEB.", choices=FITTED)
@@ -31,19 +31,7 @@ class CurveFitConfig:
     steps: int | None = option(
         None, "Of the optimizer; until the held-out top falls no more.", least=0
     )
-    optimizer: str = option("adamw", "What fits the bends.", choices=OPTIMIZERS)
-    learning_rate: float | None = option(
-        None, "Learning rate; by the size of the model if not.", "--lr"
-    )
-    batch_size: int = option(32, "Examples of a batch.", "--train-batch-size", least=1)
-    accumulation: int = option(1, "Batches of a step.", "--gradient-accumulation", least=1)
-    clip: float = option(1.0, "Largest norm of the bends' gradient.", "")
     restarts: int = option(1, "Seeds; the best fit is kept.", least=1)
-    bf16: bool = option(False, "Run under bfloat16 autocast.")
-    gradient_checkpointing: bool = option(False, "Less memory, more time.")
-
-    def __post_init__(self) -> None:
-        check(self)
 
     @property
     def corners(self) -> int:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+)
 
 from mergekit_geo.config.flags import made
 from mergekit_geo.config.option import Declared, own_options
@@ -27,6 +34,13 @@ class RecipeKeys(BaseModel):
     """A mapping of the recipe."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_serializer(mode="wrap")
+    def _own_first(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys of its own come before those that are options."""
+        found: dict[str, Any] = usual(self)
+        own = {name: found[name] for name in type(self).__annotations__ if name in found}
+        return {**own, **found}
 
     def settings(self, made_of: type[DataclassInstance], **more: Any) -> Any:
         """Settings of the keys that are options of theirs.

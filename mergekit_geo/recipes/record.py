@@ -35,7 +35,9 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     files = {COPY: yaml.safe_dump(_renamed(said, commits), sort_keys=False, allow_unicode=True)}
     return replace(
         request,
-        asked=replace(asked, recipe=str(Path(asked.out or "") / COPY)),
+        asked=replace(
+            asked, recipe=str(Path(asked.out or "") / COPY), compute=request.asked.compute
+        ),
         settings={
             **request.settings,
             "recipe": said,

@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 
 ANTIPODAL = ("error", "linear")
 WRITTEN = "Folder to write."
-WEIGHTS = "One per model, such as .5,.3,.2; equal by default."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted(Writing):
+    """Models have weights."""
+
+    weights: Sequence[float] | None = option(
+        None, "One per model, such as .5,.3,.2; equal by default."
+    )
 
 
 @dataclass(frozen=True)
-class SoupSpec(Writing):
+class SoupSpec(Weighted):
     """A weighted soup, or the one that loss chooses."""
 
     command: ClassVar[str] = "soup"
@@ -33,7 +41,6 @@ class SoupSpec(Writing):
     models: Sequence[Model] = models()
     out: str | Path | None = out(WRITTEN, required=True)
     _: KW_ONLY
-    weights: Sequence[float] | None = option(None, WEIGHTS)
     normalize: bool = option(
         True, "Use the weights as they are.", "--no-normalize", switches_off=True
     )
@@ -43,7 +50,7 @@ class SoupSpec(Writing):
 
 
 @dataclass(frozen=True)
-class SlerpSpec(Writing):
+class SlerpSpec(Weighted):
     """SLERP, or the Karcher mean."""
 
     command: ClassVar[str] = "slerp"
@@ -56,7 +63,6 @@ class SlerpSpec(Writing):
     out: str | Path | None = out(WRITTEN, required=True)
     _: KW_ONLY
     t: float | None = option(None, "Position between two models; 0.5 by default.")
-    weights: Sequence[float] | None = option(None, WEIGHTS)
     antipodal: str = option("error", "What to do with opposite tensors.", choices=ANTIPODAL)
 
 

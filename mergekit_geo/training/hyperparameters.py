@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mergekit_geo.config.choices import OPTIMIZERS
-from mergekit_geo.config.option import check, option
+from mergekit_geo.config.optimization import OptimizationConfig
+from mergekit_geo.config.option import option
 from mergekit_geo.errors import ArgumentError
 
 LARGEST_RATE = 1e-3
@@ -15,35 +15,26 @@ SGD_FACTOR, LORA_FACTOR = 30, 10
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(OptimizationConfig):
     """How a checkpoint is fine-tuned; how SAM steps is said by `SamArguments`.
 
     The learning rate is by default 0.5 / sqrt(parameters of the model), at most 1e-3, for AdamW
-    (5e-5 for 1e8 of them), 30 times as much for SGD (with momentum 0.9 and Nesterov's rule), and 10
+    (5e-5 for 1e8 of them), 30 times as much for SGD, and 10
     times as much for LoRA (Hu 2021), which has adapters on every linear layer but the head. After
-    its warm-up it falls to 0 as a cosine. Weights stay float32 under autocast.
+    its warm-up it falls to 0 as a cosine.
 
     Example:
         >>> TrainingConfig(batch_size=8, accumulation=2).steps_of(batches=10, processes=1)
         5
     """
 
-    optimizer: str = option("adamw", "What steps.", choices=OPTIMIZERS)
     epochs: float | None = option(None, "Through the training data; 1 if not said.")
     steps: int | None = option(None, "In place of epochs.", least=1)
-    learning_rate: float | None = option(
-        None, "Learning rate; by the size of the model if not.", "--lr"
-    )
     warmup: float = option(0.05, "Share of the steps.")
     weight_decay: float = option(0.01, "Not of biases and norms.")
-    batch_size: int = option(32, "Examples of a batch.", "--train-batch-size", least=1)
-    accumulation: int = option(1, "Batches of a step.", "--gradient-accumulation", least=1)
-    clip: float = option(1.0, "Largest norm of the gradient; 0 does not clip.", "")
-    bf16: bool = option(False, "Run under bfloat16 autocast.")
     lora_rank: int | None = option(
         None, "Train adapters of this rank, merged into the output (peft).", least=1
     )
-    gradient_checkpointing: bool = option(False, "Less memory, more time.")
     save_every: int | None = option(
         None, "Steps between states to resume from; a tenth if not said.", least=1
     )
@@ -59,7 +50,7 @@ class TrainingConfig:
                 raise ArgumentError(f"{_spoken(name)} must be a number above 0, found {value:g}")
         if self.warmup > 1:
             raise ArgumentError(f"warmup is a share of the steps, found {self.warmup:g}")
-        check(self)
+        super().__post_init__()
 
     def rate(self, parameters: int) -> float:
         """The learning rate at its highest, for a model of so many parameters."""

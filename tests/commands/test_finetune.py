@@ -218,7 +218,9 @@ def test_half_precision_is_trained_in_float32_and_stored_as_it_was(
 
 
 def test_sgd_and_bf16_autocast_lower_the_loss(family: Path, tmp_path: Path) -> None:
-    training = geo.TrainingConfig("sgd", steps=20, batch_size=8, learning_rate=0.05, bf16=True)
+    training = geo.TrainingConfig(
+        optimizer="sgd", steps=20, batch_size=8, learning_rate=0.05, bf16=True
+    )
     few = replace(TRAIN, max_examples=8)
     found = tune(family / "base", tmp_path / "out", training, train_data=few).measurements.training
     assert found.epochs == 20

@@ -49,6 +49,6 @@ def test_steps_of_epochs(training: TrainingConfig, steps: int) -> None:
 def test_the_rate_falls_with_the_size_of_the_model() -> None:
     assert TrainingConfig().rate(10**8) == pytest.approx(5e-5)
     assert TrainingConfig().rate(650) == 1e-3
-    assert TrainingConfig("sgd").rate(10**8) == pytest.approx(1.5e-3)
+    assert TrainingConfig(optimizer="sgd").rate(10**8) == pytest.approx(1.5e-3)
     assert TrainingConfig(lora_rank=4).rate(10**8) == pytest.approx(5e-4)
     assert TrainingConfig(learning_rate=0.3).rate(10**8) == 0.3
