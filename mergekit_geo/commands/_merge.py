@@ -50,15 +50,22 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.compatibility import Preflight
     from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.merging.tensor import TensorRecord
+    from mergekit_geo.specs.spec import Writing
 
 STRAIGHT = ("linear", "slerp")
 """Kinds of path along which every point is a mean of the models."""
 
 
 def merge(
-    checkpoints: Sequence[Checkpoint], request: Request, out: Path | None, progress: Progress
+    checkpoints: Sequence[Checkpoint], request: Request, output: Output, progress: Progress
 ) -> Result:
     """Merge checkpoints into a folder, or in memory, and measure what came of it.
+
+    Args:
+        checkpoints: The models.
+        request: What is asked for.
+        output: As `output_of` opens it.
+        progress: Told what is going on.
 
     Raises:
         GeoError: With the reason and the remedy; nothing is half-written.
@@ -66,20 +73,33 @@ def merge(
     require_one_process()
     began = time.time()
     found = check_early(
-        checkpoints, request.output, out, request.choosing, request.data, request.tokenizer_of
-    )
+        checkpoints, request.output, output.out, request.choosing, request.data,
+        request.tokenizer_of,
+    )  # fmt: skip
     _refuse_modules_on_a_path(checkpoints[0], request)
     plan = plan_losses(checkpoints, request.data, request.compute, request.tokenizer_of)
     if request.choosing.by_loss(len(checkpoints)):
         require_measurable(plan)
     check_statistics_data(checkpoints[0], request.train_data)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
-    with Output.of(out, MERGED, request.output) as output:
-        result = _merged(found, request, plan, output, progress, began)
-    if out is None:
+    result = _merged(found, request, plan, output, progress, began)
+    if output.out is None:
         return result
     holds = result.is_not_worse
     return replace(result, report=push_output(result.report, request.output, progress, holds=holds))
+
+
+def output_of(asked: Writing, checkpoints: Sequence[Checkpoint]) -> Output:
+    """Open the output of a merge, before any path is fitted and any member trained.
+
+    Args:
+        asked: The command's options.
+        checkpoints: The models, which it may not touch.
+
+    Raises:
+        OutputError: It cannot be made there.
+    """
+    return Output.of(asked.target, MERGED, asked.output, checkpoints)
 
 
 def _merged(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._merge import merge as merged
+from mergekit_geo.commands._merge import output_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
@@ -43,7 +44,8 @@ def merge(asked: MergeSpec) -> Result:
     checkpoints = open_checkpoints([models[i] for i in anchors_of(count, base)])
     settings = {"method": asked.method, "base": None if base is None else checkpoints[0].name}
     request = Request(asked, rule, {**settings, **asked.given_parameters})
-    return merged(checkpoints, request, asked.target, asked.told)
+    with output_of(asked, checkpoints) as output:
+        return merged(checkpoints, request, output, asked.told)
 
 
 def _with_base(asked: MergeSpec) -> tuple[list[Model], int | None]:

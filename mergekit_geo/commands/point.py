@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.commands._merge import merge
+from mergekit_geo.commands._merge import merge, output_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
@@ -30,4 +30,5 @@ def point(asked: PointSpec) -> Result:
     path.require_ends([checkpoint.fetch() for checkpoint in checkpoints])
     settings = {"path": str(asked.folder), "t": t}
     request = Request(replace(asked, t=t), rule, settings, route=route, t=t)
-    return merge(checkpoints, request, asked.target, asked.told)
+    with output_of(asked, checkpoints) as output:
+        return merge(checkpoints, request, output, asked.told)

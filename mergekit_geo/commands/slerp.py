@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.commands._merge import merge
+from mergekit_geo.commands._merge import merge, output_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
@@ -36,4 +36,5 @@ def slerp(asked: SlerpSpec) -> Result:
     rule = slerp_or_karcher(len(asked.models), asked.t, asked.weights, antipodal)
     settings = {"t": asked.t, "weights": list(rule.weights), "antipodal": antipodal}
     checkpoints = open_checkpoints(asked.models)
-    return merge(checkpoints, Request(asked, rule, settings), asked.target, asked.told)
+    with output_of(asked, checkpoints) as output:
+        return merge(checkpoints, Request(asked, rule, settings), output, asked.told)

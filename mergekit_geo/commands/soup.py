@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.commands._merge import merge, require_one_process
+from mergekit_geo.commands._merge import merge, output_of, require_one_process
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
@@ -46,7 +46,8 @@ def soup(asked: SoupSpec) -> Result:
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(asked)
     checkpoints = open_checkpoints(asked.models)
-    return merge(checkpoints, soup_request(asked, checkpoints), asked.target, asked.told)
+    with output_of(asked, checkpoints) as output:
+        return merge(checkpoints, soup_request(asked, checkpoints), output, asked.told)
 
 
 def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:

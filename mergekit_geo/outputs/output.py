@@ -43,6 +43,7 @@ class Output:
         kind: What tells an output of this kind: no other folder is ever replaced.
         overwrite: Replace an output that is there.
         fsync: Flush to the disk before the output appears, and before work counts as finished.
+        inputs: What may not lie in it, nor it in that; `refuse_inputs` adds what is opened later.
 
     Attributes:
         out: As given.
@@ -66,6 +67,7 @@ class Output:
         *,
         overwrite: bool = False,
         fsync: bool = True,
+        inputs: Iterable[Checkpoint] = (),
     ) -> None:
         self.out = None if out is None else Path(out)
         self.partial = None if self.out is None else partial_of(self.out)
@@ -75,12 +77,18 @@ class Output:
         self._needed = 0
         self._lock: int | None = None
         if self.out is not None:
-            main_process_first(self._open)
+            main_process_first(lambda: self._open(inputs))
 
     @classmethod
-    def of(cls, out: str | Path | None, kind: Kind, config: OutputConfig) -> Self:
+    def of(
+        cls,
+        out: str | Path | None,
+        kind: Kind,
+        config: OutputConfig,
+        inputs: Iterable[Checkpoint] = (),
+    ) -> Self:
         """Open an output that is written as a configuration says."""
-        return cls(out, kind, overwrite=config.overwrite, fsync=config.fsync)
+        return cls(out, kind, overwrite=config.overwrite, fsync=config.fsync, inputs=inputs)
 
     @property
     def folder(self) -> Path:
@@ -185,9 +193,9 @@ class Output:
     def __exit__(self, *error: object) -> None:
         self.leave()
 
-    def _open(self) -> None:
+    def _open(self, inputs: Iterable[Checkpoint]) -> None:
         assert self.out is not None
-        check_output(self.out, overwrite=self.overwrite, kind=self.kind)
+        self.refuse_inputs(inputs)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.commands._merge import merge, require_one_process
+from mergekit_geo.commands._merge import merge, output_of, require_one_process
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.request import Request
@@ -50,12 +50,15 @@ def run(asked: RunSpec) -> Result:
     prepared = prepare(asked.recipe, asked.models)
     how, call = _resolved(asked, prepared.recipe)
     _check_data(prepared, call)
-    with folder_of_members(call.target, asked.members_in) as folder:
+    with (
+        output_of(call, prepared.checkpoints) as output,
+        folder_of_members(call.target, asked.members_in) as folder,
+    ):
         kept = asked.members_in is not None or asked.out is not None
         if prepared.members:
             prepared = _with_members(prepared, call, how, folder, kept=kept)
         request = recorded(prepared, _request(prepared, call), call)
-        return merge(prepared.checkpoints, request, call.target, call.told)
+        return merge(prepared.checkpoints, request, output, call.told)
 
 
 def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
