@@ -69,22 +69,24 @@ def _landscape(asked: LandscapeSpec, output: Output) -> Result:
     plan = plan_losses(checkpoints, data, compute)
     require_measurable(plan)
     anchors = found.fetch()
-    sheets = plan_landscape(anchors, len(several), view, plan, data, compute, told)
+    planned = plan_landscape(anchors, len(several), view, plan, data, compute, told)
     ground = make_ground(
         anchors, plan, data, train_data, compute, told,
-        evaluations=len(anchors) + sheets.points, resumable=True,
+        evaluations=len(anchors) + planned.points, resumable=True,
     )  # fmt: skip
     walk = ground.walk
     ground.tell_where(told)
     reported = _at_models(walk)
-    surfaces = [_surface(walk, sheet, view) for sheet in sheets.made(walk.anchors, walk.live)]
+    surfaces = [
+        _surface(walk, plane_grid, view) for plane_grid in planned.made(walk.anchors, walk.live)
+    ]
     measured = LandscapeMeasurements(
         surfaces=surfaces,
         scale=_scale(surfaces, view),
-        losses=_losses(walk, reported, sheets.count, plan),
+        losses=_losses(walk, reported, planned.count, plan),
     )
     require_unchanged(walk.anchors)
-    remarks = [*sheets.warnings(walk.live), *ground.warnings, *walk.evaluator.warnings]
+    remarks = [*planned.warnings(walk.live), *ground.warnings, *walk.evaluator.warnings]
     report = report_of(
         asked,
         measured,
@@ -114,23 +116,25 @@ def _losses(walk: Walk, found: Sequence[Losses], spanning: int, plan: LossPlan) 
     ]
 
 
-def _surface(walk: Walk, sheet: PlaneGrid, view: LandscapeConfig) -> SurfaceEntry:
+def _surface(walk: Walk, plane_grid: PlaneGrid, view: LandscapeConfig) -> SurfaceEntry:
     """Measure the loss on a plane's grid."""
     from mergekit_geo.landscapes.grid import scan
 
     def measure(number: int, x: float, y: float) -> Losses:
-        rule = sheet.plane.rule(x, y)
-        model = sheet.model_at(rule)
+        rule = plane_grid.plane.rule(x, y)
+        model = plane_grid.model_at(rule)
         if model is not None:
             return walk.at_model(model)
         title = f"point {number} of {view.points}"
-        return walk.at(title, sheet.at(rule), f"{sheet.key} {sheet.models} {rule.weights!r}")
+        return walk.at(
+            title, plane_grid.at(rule), f"{plane_grid.key} {plane_grid.models} {rule.weights!r}"
+        )
 
-    found = scan(sheet.x, sheet.y, measure)
+    found = scan(plane_grid.x, plane_grid.y, measure)
     return SurfaceEntry(
-        kind=sheet.kind,
-        axes=list(sheet.axes),
-        cosine=sheet.plane.cosine,
+        kind=plane_grid.kind,
+        axes=list(plane_grid.axes),
+        cosine=plane_grid.plane.cosine,
         x=found.x.tolist(),
         y=found.y.tolist(),
         loss=found.loss_yx.tolist(),
@@ -138,13 +142,13 @@ def _surface(walk: Walk, sheet: PlaneGrid, view: LandscapeConfig) -> SurfaceEntr
         marks=[
             MarkEntry(
                 model=walk.anchors[number].name,
-                spans=number in sheet.models,
+                spans=number in plane_grid.models,
                 loss=walk.at_model(number).mean,
                 x=place.x,
                 y=place.y,
                 off_plane=place.off,
             )
-            for number, place in sheet.places.items()
+            for number, place in plane_grid.places.items()
         ],
     )
 

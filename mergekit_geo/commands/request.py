@@ -102,7 +102,7 @@ class Request:
         asked = self.asked
         output = replace(asked.output.local, overwrite=overwrite, device="cpu")
         compute = replace(asked.compute, device=None)
-        data = self.data if isinstance(self.data, EvalData) else None  # a function has no flag
+        data = source_of(self.data).as_settings  # a function has no flag
         again = replace(
             asked.naming(names),
             output=output,

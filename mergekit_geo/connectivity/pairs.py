@@ -17,7 +17,6 @@ from mergekit_geo.evaluation.split import Split
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.findings import limit_of
-from mergekit_geo.records.losses import Estimate
 
 PAIR = 2
 
@@ -115,6 +114,7 @@ def path_entry(
         taken: t of the point that a merge took.
     """
     loss, error = heights.loss, heights.error
+    found = loss.barrier.estimate
     reported = [x.take(profile.halves.report) for x in profile.measured.values()]
     scores = [x.accuracy for x in reported if x.accuracy is not None]
     return BarrierEntry(
@@ -124,13 +124,13 @@ def path_entry(
         t=profile.t.tolist(),
         loss=[x.mean for x in reported],
         metric=scores or None,
-        barrier=loss.barrier.estimate,
+        barrier=found,
         barrier_mean=loss.barrier_mean.estimate,
         error_barrier=None if error is None else error.barrier.estimate,
         t_max=loss.barrier.t,
         path_max=loss.path_max.estimate.value,
         path_mean=loss.path_mean.value,
-        significant=_above_zero(loss.barrier.estimate),
+        significant=None if found.low is None else found.low > 0,
         verdict=heights.sentence(),
         taken=taken,
         dip=loss.dip.estimate,
@@ -138,7 +138,3 @@ def path_entry(
         threshold=loss.limit,
         documents=mean_loss(reported[0]).documents,
     )
-
-
-def _above_zero(found: Estimate) -> bool | None:
-    return None if found.low is None else found.low > 0

@@ -16,8 +16,7 @@ import numpy as np
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
-
-CurveWeights = tuple[float, ...]
+from mergekit_geo.geometry.rule import ModelWeights
 
 CHAINS = ("polygon", "neb")
 """Kinds of curve that are straight between their bends."""
@@ -38,7 +37,7 @@ class Bezier:
     bends: int
     kind = "bezier"
 
-    def weights(self, t: float) -> CurveWeights:
+    def weights(self, t: float) -> ModelWeights:
         """Bernstein weights of first end, last end, bends: they sum to 1."""
         degree = self.bends + 1
         terms = [math.comb(degree, j) * (1 - t) ** (degree - j) * t**j for j in range(degree + 1)]
@@ -71,7 +70,7 @@ class Polygon:
         """Number of corners."""
         return len(self.places)
 
-    def weights(self, t: float) -> CurveWeights:
+    def weights(self, t: float) -> ModelWeights:
         """Hat functions of first end, last end, bends: at most two are not 0."""
         corners = (0.0, *self.places, 1.0)
         found = [0.0] * len(corners)
@@ -97,7 +96,7 @@ class Still:
     kind = "still"
     bends = 1
 
-    def weights(self, t: float) -> CurveWeights:
+    def weights(self, t: float) -> ModelWeights:
         """Weights of first end, last end and bend, the same at every t."""
         return (0.0, 0.0, 1.0)
 

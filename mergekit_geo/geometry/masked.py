@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.geometry.rule import Coefficients
+from mergekit_geo.geometry.rule import Coefficients, ModelWeights
 from mergekit_geo.geometry.sparsifiers import ByRank, ByVariance, Sparsifier, VarianceTopK
-
-ModelWeights = tuple[float, ...]
 
 SMALLEST_SUM = 1e-7
 """A sum of magnitudes below which nothing is rescaled."""

@@ -8,9 +8,7 @@ import numpy as np
 
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.geometry.rule import Coefficients, Rule
-
-Weights = tuple[float, ...]
+from mergekit_geo.geometry.rule import Coefficients, ModelWeights, Rule
 
 
 def onward(start: Rule, step: Rule, target: int) -> Rule:
@@ -55,12 +53,12 @@ class Onward:
         return self.step.name
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> ModelWeights:
         """Weights of the anchors, after both rules."""
         return _combined(self.start.weights, self.step.weights, self.target)
 
     @property
-    def convex(self) -> Weights:
+    def convex(self) -> ModelWeights:
         """Weights >= 0 that sum to one."""
         return _combined(self.start.convex, self.step.convex, self.target)
 
@@ -72,14 +70,14 @@ class Onward:
         return Coefficients(_combined(start, found.values, self.target), found.branch)
 
 
-def _combined(start: Weights, step: Weights, target: int) -> Weights:
+def _combined(start: ModelWeights, step: ModelWeights, target: int) -> ModelWeights:
     """step[0] p + step[1] a_target + the bends."""
     moved = [step[0] * weight for weight in start]
     moved[target] += step[1]
     return (*moved, *step[2:])
 
 
-def _pair(gram: Gram, start: Weights, target: int) -> Gram:
+def _pair(gram: Gram, start: ModelWeights, target: int) -> Gram:
     """The Gram matrix of p and a_target, over (p, a_target - p).
 
     In the basis (a0, a1 - a0, ...) of the matrix, p has the coordinates (sum of c, c_1, ...).

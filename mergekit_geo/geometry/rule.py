@@ -7,6 +7,9 @@ from typing import Protocol
 
 from mergekit_geo.geometry.gram import Gram
 
+ModelWeights = tuple[float, ...]
+"""One for each anchor."""
+
 
 @dataclass(frozen=True)
 class Coefficients:

@@ -9,9 +9,7 @@ import numpy as np
 
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear, normalized
-from mergekit_geo.geometry.rule import Coefficients, Rule
-
-Weights = tuple[float, ...]
+from mergekit_geo.geometry.rule import Coefficients, ModelWeights, Rule
 
 
 @dataclass(frozen=True)
@@ -39,12 +37,12 @@ class FromBase:
         return self.step.needs_gram
 
     @property
-    def weights(self) -> Weights:
+    def weights(self) -> ModelWeights:
         """Weights of base and models."""
         return _with_base(self.step.weights)
 
     @property
-    def convex(self) -> Weights:
+    def convex(self) -> ModelWeights:
         """The weights' positive parts, normalised."""
         return Linear(self.weights).convex
 
@@ -89,5 +87,5 @@ def task_gram(gram: Gram) -> Gram:
     return Gram(rows @ gram.differences @ rows.T, gram.count)
 
 
-def _with_base(weights: Weights) -> Weights:
+def _with_base(weights: ModelWeights) -> ModelWeights:
     return (1.0 - sum(weights), *weights)

@@ -15,7 +15,7 @@ from mergekit_geo.files.sound_json import brief
 from mergekit_geo.geometry.linear import Linear, normalized
 from mergekit_geo.geometry.model_stock import model_stock
 from mergekit_geo.geometry.multislerp import MultiSlerp, nuslerp
-from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.geometry.rule import ModelWeights, Rule
 from mergekit_geo.geometry.sphere import UNIT, Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
 from mergekit_geo.merging import sparsified
@@ -32,10 +32,8 @@ from mergekit_geo.merging.parameter import (
 LONGEST = 100
 """Characters of a wrong word that are compared with the right ones."""
 
-Weights = tuple[float, ...]
 
-
-def _linear(weights: Weights, normalize: bool, **_: object) -> Rule:
+def _linear(weights: ModelWeights, normalize: bool, **_: object) -> Rule:
     return Linear(normalized(weights) if normalize else weights)
 
 
@@ -43,20 +41,22 @@ def _slerp(t: float, **_: object) -> Rule:
     return Slerp(t, "linear")
 
 
-def _karcher(weights: Weights, **_: object) -> Rule:
+def _karcher(weights: ModelWeights, **_: object) -> Rule:
     return Karcher(normalized(weights), "linear")
 
 
-def _nuslerp(weights: Weights, has_base: bool, **_: object) -> Rule:
+def _nuslerp(weights: ModelWeights, has_base: bool, **_: object) -> Rule:
     return FromBase(nuslerp(weights)) if has_base else nuslerp(weights)
 
 
-def _multislerp(weights: Weights, normalize_weights: bool, has_base: bool, **_: object) -> Rule:
+def _multislerp(
+    weights: ModelWeights, normalize_weights: bool, has_base: bool, **_: object
+) -> Rule:
     rule = MultiSlerp(normalized(weights) if normalize_weights else weights)
     return FromBase(rule) if has_base else rule
 
 
-def _task_arithmetic(weights: Weights, lambda_: float, normalize: bool, **_: object) -> Rule:
+def _task_arithmetic(weights: ModelWeights, lambda_: float, normalize: bool, **_: object) -> Rule:
     return task_arithmetic(weights, lambda_, normalize)
 
 
@@ -64,7 +64,7 @@ def _model_stock(count: int, **_: object) -> Rule:
     return model_stock(count)
 
 
-def _passthrough(scale: Weights, **_: object) -> Rule:
+def _passthrough(scale: ModelWeights, **_: object) -> Rule:
     return Linear(scale, branch="passthrough", name="passthrough")
 
 

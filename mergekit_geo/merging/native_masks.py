@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.geometry.masked import ModelWeights, Sizes, Sum
+from mergekit_geo.geometry.masked import Sizes, Sum
+from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask
 from mergekit_geo.merging.native import CODES, LIBRARY

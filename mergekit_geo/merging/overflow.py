@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.geometry.masked import ModelWeights, Sum
+from mergekit_geo.geometry.masked import Sum
+from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.merging.kernels import EXPONENTS, Chunk
 
 LARGEST = {

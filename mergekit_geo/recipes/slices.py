@@ -1,7 +1,7 @@
-"""Slices: stretches of layers with models and parameters of their own.
+"""Slices: ranges of layers with models and parameters of their own.
 
 Slices that together are whole models, layer after layer, are a point between the models whose
-coefficients change from one stretch to the next. As in mergekit, a gradient runs over the layers of
+coefficients change from one range to the next. As in mergekit, a gradient runs over the layers of
 its slice; what comes before the layers follows the first slice, what comes after them the last.
 """
 
@@ -25,7 +25,7 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class SlicePart:
-    """What a recipe says of a stretch of layers.
+    """What a recipe says of a range of layers.
 
     Attributes:
         entries: The models.
@@ -108,13 +108,13 @@ def check_ranges(recipe: Recipe, checkpoints: Sequence[Checkpoint], names: Seque
     found = [[_range(source, layers) for source in part.sources] for part in slices]
     for part, ranges in zip(slices, found, strict=True):
         _check_alike(part, ranges, layers, alone=len(slices) == 1)
-    stretches = [ranges[0] for ranges in found]
-    bounds = [0, *(stop for _, stop in stretches)]
-    in_order = all(start == bound for (start, _), bound in zip(stretches, bounds, strict=False))
+    ranges = [ranges[0] for ranges in found]
+    bounds = [0, *(stop for _, stop in ranges)]
+    in_order = all(start == bound for (start, _), bound in zip(ranges, bounds, strict=False))
     total = max((layers[source.model] for part in slices for source in part.sources), default=0)
-    empty = any(start >= stop for start, stop in stretches)
+    empty = any(start >= stop for start, stop in ranges)
     if len(slices) > 1 and (not in_order or empty or bounds[-1] != total):
-        said = ", ".join(f"[{start}, {stop}]" for start, stop in stretches)
+        said = ", ".join(f"[{start}, {stop}]" for start, stop in ranges)
         raise RecipeError(
             f"the slices take the layers {said} of models of {total}: layers left out, repeated "
             "or moved make another architecture, no point between the models, and nothing to "
