@@ -23,10 +23,9 @@ GROUP = "group"
 KINDS = {
     "str": "text", "bool": "flag", "int": "whole", "float": "number",
     "str | Path": "path", "Path": "path", "Model": "text", "Data": "data",
-    "Sequence[str]": "texts", "Sequence[Model]": "texts", "Model | Sequence[Model]": "texts",
     "Sequence[float]": "numbers", "tuple[float, float]": "pair",
 }  # fmt: skip
-"""What an annotation means on a command line."""
+"""What an annotation means on a command line; other sequences are texts, all else is a text."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +159,13 @@ def own_options(made: type[DataclassInstance], before: tuple[str, ...] = ()) -> 
         if isinstance(text, Text):
             kind = str(found.type).removesuffix(" | None")
             yield Declared(
-                (*before, found.name), text.option(found.name), KINDS.get(kind, "text"),
+                (*before, found.name), text.option(found.name), _kind_of(kind),
                 found.default, str(found.type).endswith(" | None"),
             )  # fmt: skip
+
+
+def _kind_of(annotation: str) -> str:
+    return KINDS.get(annotation, "texts" if "Sequence[" in annotation else "text")
 
 
 def declared(made: type[DataclassInstance], before: tuple[str, ...] = ()) -> Iterator[Declared]:
