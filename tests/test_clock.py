@@ -12,8 +12,10 @@ import mergekit_geo as geo
 from mergekit_geo import clock
 from mergekit_geo.clock import Clock, clock_of, on_one_clock
 from mergekit_geo.curvature import sample
+from mergekit_geo.curvature.sample import SharpnessReport
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import TaskObjective
+from mergekit_geo.evaluation.study import Study
 
 
 class Time:
@@ -92,12 +94,12 @@ def test_sharpness_has_what_choosing_and_losses_leave(
         time.now, count = time.now + 1, count + 1
         return measure(*given, **options)
 
-    def seen(minutes: float) -> Clock:
-        left.append(clock_of(minutes).left + count)
+    def seen(study: Study, *given: Any) -> SharpnessReport:
+        left.append(study.clock.left + count)
         raise DataError("it is seen")
 
     monkeypatch.setattr(TaskObjective, "measure", slow)
-    monkeypatch.setattr(sample, "clock_of", seen)
+    monkeypatch.setattr(sample, "measure_sharpness", seen)
     data = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
     geo.soup(
         [family / name for name in "abc"], choosing=geo.SelectionConfig(method="greedy"), data=data,

@@ -16,7 +16,6 @@ from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versi
 from mergekit_geo.checkpoints.side_file_source import side_files_from
 from mergekit_geo.checkpoints.side_files import side_files_of
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
-from mergekit_geo.clock import clock_of
 from mergekit_geo.commands.choice import chosen_point
 from mergekit_geo.commands.draft import Draft
 from mergekit_geo.commands.early import check_early, check_statistics_data
@@ -30,9 +29,14 @@ from mergekit_geo.errors import (
     NonFiniteError,
     UnsupportedError,
 )
+from mergekit_geo.evaluation.batch_norm import (
+    NO_STATISTICS,
+    has_statistics,
+    refresh_state,
+    rewrite_statistics,
+)
 from mergekit_geo.evaluation.cache_key import model_key
-from mergekit_geo.evaluation.losses import plan_losses
-from mergekit_geo.evaluation.study import NO_STATISTICS, require_measurable
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.modules import merged_modules, weight_folders
 from mergekit_geo.outputs.config import DTYPES
@@ -42,13 +46,10 @@ from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.side_files import copy_side_files, copy_tokenizer, write_config
 from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.processes import world
-from mergekit_geo.progress import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mergekit_geo.checkpoints.compatibility import Preflight
-    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.merging.tensor import TensorRecord
     from mergekit_geo.specs.spec import Writing
 
@@ -56,33 +57,27 @@ STRAIGHT = ("linear", "slerp")
 """Kinds of path along which every point is a mean of the models."""
 
 
-def merge(
-    checkpoints: Sequence[Checkpoint], request: Request, output: Output, progress: Progress
-) -> Result:
+def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -> Result:
     """Merge checkpoints into a folder, or in memory, and measure what came of it.
 
     Args:
         checkpoints: The models.
         request: What is asked for.
         output: As `output_of` opens it.
-        progress: Told what is going on.
 
     Raises:
         GeoError: With the reason and the remedy; nothing is half-written.
     """
     require_one_process()
-    began = time.time()
-    found = check_early(
-        checkpoints, request.output, output.out, request.choosing, request.data,
-        request.tokenizer_of,
-    )  # fmt: skip
+    began, progress = time.time(), request.asked.told
+    found = check_early(checkpoints, request.asked, request.choosing, request.tokenizer_of)
     _refuse_modules_on_a_path(checkpoints[0], request)
-    plan = plan_losses(checkpoints, request.data, request.compute, request.tokenizer_of)
+    study = Study.of(checkpoints, found, request.asked, request.tokenizer_of)
     if request.choosing.by_loss(len(checkpoints)):
-        require_measurable(plan)
-    check_statistics_data(checkpoints[0], request.train_data)
+        study.require_measurable()
+    check_statistics_data(study)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
-    result = _merged(found, request, plan, output, progress, began)
+    result = _merged(study, request, output, began)
     if output.out is None:
         return result
     holds = result.is_not_worse
@@ -102,30 +97,22 @@ def output_of(asked: Writing, checkpoints: Sequence[Checkpoint]) -> Output:
     return Output.of(asked.target, MERGED, asked.output, checkpoints)
 
 
-def _merged(
-    found: Preflight,
-    request: Request,
-    plan: LossPlan,
-    output: Output,
-    progress: Progress,
-    began: float,
-) -> Result:
+def _merged(study: Study, request: Request, output: Output, began: float) -> Result:
     """Choose the point, then merge and measure it."""
+    found = study.checked
     first = tuple(found.anchors)
     output.need(_weight_bytes(Blend(first, request.rule, request.output.stored_dtype)))
-    anchors = found.fetch()
-    with clock_of(request.compute.budget).running():
-        chosen, ground = chosen_point(anchors, request, plan, progress)
+    anchors = study.anchors
+    with study.clock.running():
+        chosen, evaluator = chosen_point(study, request)
     inputs = (*anchors, *chosen.bends)
     blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
     beside = [] if output.out is None else left_out(anchors[0])
     links = [] if output.out is None else [text for one in anchors for text in link_warnings(one)]
     lost = [*links, *left_out_warning(anchors[0].name, beside)]
     warnings = [*request.warnings, *found.warnings, *lost]
-    draft = Draft(
-        request, anchors, blend, plan, warnings, found.notes, began, chosen, ground, beside
-    )
-    return _in_memory(draft, progress) if output.out is None else _on_disk(draft, output, progress)
+    draft = Draft(request, study, blend, warnings, found.notes, began, chosen, evaluator, beside)
+    return _in_memory(draft) if output.out is None else _on_disk(draft, output)
 
 
 def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
@@ -157,12 +144,12 @@ def require_one_process() -> None:
         )
 
 
-def _in_memory(draft: Draft, progress: Progress) -> Result:
+def _in_memory(draft: Draft) -> Result:
     from mergekit_geo.merging.kernels import kernel_for
     from mergekit_geo.merging.memory import MemorySink
     from mergekit_geo.merging.stream import stream
 
-    output = draft.request.output
+    output, progress = draft.request.output, draft.study.progress
     sink = MemorySink(draft.blend)
     progress.phase("merging", draft.blend.work())
     records = stream(
@@ -174,7 +161,7 @@ def _in_memory(draft: Draft, progress: Progress) -> Result:
     )
     donor = draft.blend.donor
     _refresh_statistics(draft, sink.state)
-    found = draft.measure((donor.config, sink.state), progress)
+    found = draft.measure((donor.config, sink.state))
     require_unchanged(draft.blend.anchors)
     tied = {alias: sink.state[name] for alias, name in donor.ties.items()}
     modules = merged_modules(
@@ -200,15 +187,15 @@ def _weight_bytes(blend: Blend) -> int:
     return sum(info.nbytes for info in blend.outputs().values())
 
 
-def _on_disk(draft: Draft, output: Output, progress: Progress) -> Result:
+def _on_disk(draft: Draft, output: Output) -> Result:
     output.need(_output_bytes(draft.blend), at_once=False)
     output.begin(_fingerprint(draft))
     _tell_of_earlier_run(draft, output)
     try:
         with output.writing(), unchanged(draft.blend.anchors):
-            records = _write_weights(draft, output, progress)
+            records = _write_weights(draft, output)
             recipe = _complete(draft, records, output.folder)
-            found = draft.measure(output.folder, progress)
+            found = draft.measure(output.folder)
     except (AntipodalError, NonFiniteError, ChangedError):  # no other run could use what is there
         output.discard()
         raise
@@ -217,11 +204,11 @@ def _on_disk(draft: Draft, output: Output, progress: Progress) -> Result:
     return Result(report, out=output.out)
 
 
-def _write_weights(draft: Draft, output: Output, progress: Progress) -> dict[str, TensorRecord]:
+def _write_weights(draft: Draft, output: Output) -> dict[str, TensorRecord]:
     from mergekit_geo.merging.disk import write_blend
     from mergekit_geo.merging.kernels import kernel_for
 
-    config = draft.request.output
+    config, progress = draft.request.output, draft.study.progress
     progress.phase("merging", draft.blend.work())
     return write_blend(
         draft.blend,
@@ -299,33 +286,27 @@ def _write_asked_for(draft: Draft, folder: Path) -> None:
 
 def _write_statistics(draft: Draft, folder: Path) -> None:
     """Estimate BatchNorm statistics anew, where there are some and data for them."""
-    from mergekit_geo.evaluation.batch_norm import rewrite_statistics
-
     if _wants_statistics(draft):
-        train_data = draft.request.train_data
+        train_data = draft.study.statistics_data
         assert train_data is not None
-        count = rewrite_statistics(folder, train_data, draft.request.compute)
+        count = rewrite_statistics(folder, train_data, draft.study.compute)
         draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
 
 
 def _refresh_statistics(draft: Draft, state: dict[str, Tensor]) -> None:
     """Estimate BatchNorm statistics anew for a merge in memory."""
-    from mergekit_geo.evaluation.batch_norm import refresh_state
-
     if _wants_statistics(draft):
-        train_data = draft.request.train_data
+        train_data = draft.study.statistics_data
         assert train_data is not None
-        count = refresh_state(draft.blend.donor, state, train_data, draft.request.compute)
+        count = refresh_state(draft.blend.donor, state, train_data, draft.study.compute)
         draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
 
 
 def _wants_statistics(draft: Draft) -> bool:
     """Whether there are running statistics, and something to estimate them on."""
-    from mergekit_geo.evaluation.batch_norm import has_statistics
-
     if not has_statistics(draft.blend.donor.tensors):
         return False
-    if draft.request.train_data is None or draft.blend.donor.folder is None:
+    if draft.study.statistics_data is None or draft.blend.donor.folder is None:
         draft.warnings.append(NO_STATISTICS)
         return False
     return True

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
@@ -25,9 +23,9 @@ from mergekit_geo.connectivity.pairs import (
 )
 from mergekit_geo.connectivity.path_folder import named_path
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
-from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.evaluation.study import Ground, make_ground, require_measurable
+from mergekit_geo.evaluation.losses import data_entry, loss_entry, run_with
+from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.kind import BARRIER
 from mergekit_geo.outputs.output import Output
@@ -38,8 +36,6 @@ from mergekit_geo.specs.measures import BarrierSpec
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.paths import ModelPath
-    from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.tasks.losses import Losses
 
 MOST_POINTS = 20
@@ -63,70 +59,60 @@ def barrier(asked: BarrierSpec) -> Result:
 
 
 def _barrier(asked: BarrierSpec, output: Output) -> Result:
-    models, points, told = asked.models, asked.points, asked.told
-    data, train_data, compute = asked.data, asked.train_data, asked.compute
     along = list(dict.fromkeys(asked.along))
     began = time.time()
-    fit = fitting_to(models, train_data, data, compute, told)
-    routes = _distinct(along, [named_path(name, models, fit) for name in along])
-    checkpoints = open_checkpoints(models)
-    output.refuse_inputs(checkpoints)
-    found = preflight(checkpoints)
-    found.require()
-    training = source_of(train_data).as_settings
-    plan = plan_losses(checkpoints, data, compute)
-    require_measurable(plan)
-    count = len(checkpoints)
+    study = Study.open(asked.models, asked, output)
+    fit = fitting_to(asked.models, asked)
+    routes = _distinct(along, [named_path(name, asked.models, fit) for name in along])
+    count = len(study.models)
     pairs = count * (count - 1) // 2 * len(along)
-    ground = make_ground(
-        found.fetch(), plan, data, training, compute, told,
-        evaluations=count + pairs * (max(points, MOST_POINTS) - PAIR), resumable=True,
-    )  # fmt: skip
-    ground.tell_where(told)
-    seed = source_of(data).seed
-    measured = _measure(ground, seed, routes, points, plan.sample)
-    halves = ground.halves(seed)
-    place = run_with(ground.walk.live.model)
-    require_unchanged(ground.walk.anchors)
+    inner = max(asked.points, MOST_POINTS) - PAIR
+    evaluator = PointEvaluator.open(study, count + pairs * inner)
+    evaluator.tell_where()
+    measured = _measure(evaluator, routes, asked.points)
+    place = run_with(evaluator.live.model)
+    require_unchanged(evaluator.anchors)
     report = report_of(
         asked,
         measured,
-        checkpoints,
+        study.models,
         began,
         place=place,
-        settings={"along": along, "alignment": found.notes},
-        data=data_entry(data, plan.sample, ground.walk.at_model(0).take(halves.report), "report"),
-        warnings=[*found.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
+        settings={"along": along, "alignment": study.checked.notes},
+        data=data_entry(study, evaluator.at_model(0).take(evaluator.split.report), "report"),
+        warnings=[
+            *study.checked.warnings,
+            *evaluator.warnings,
+            *evaluator.module_evaluator.warnings,
+        ],
     )
     output.publish(report)
     return Result(report, output.out)
 
 
 def _measure(
-    ground: Ground, seed: int, along: Sequence[ModelPath], points: int, sample: Sample | None
+    evaluator: PointEvaluator, along: Sequence[ModelPath], points: int
 ) -> BarrierMeasurements:
-    walk = ground.walk
-    models = [walk.at_model(i) for i in range(len(walk.anchors))]
-    halves = ground.halves(seed)
-    pairs = measure_pairs(walk, halves, along, points=points, most=MOST_POINTS)
-    reported = [found.take(halves.report) for found in models]
+    models = [evaluator.at_model(i) for i in range(len(evaluator.anchors))]
+    pairs = measure_pairs(evaluator, along, points=points, most=MOST_POINTS)
+    reported = [found.take(evaluator.split.report) for found in models]
     limit = threshold_of([found.mean for found in reported])
     first = [pair for pair in pairs if pair.along == along[0].name]
-    found = basins_of(walk, first, [losses.mean for losses in reported])
+    found = basins_of(evaluator, first, [losses.mean for losses in reported])
     groups = sorted(found.all, key=lambda group: group != found.largest)
     return BarrierMeasurements(
-        pairs=[barrier_entry(walk, pair) for pair in pairs],
+        pairs=[barrier_entry(evaluator, pair) for pair in pairs],
         matrix=matrix_of(len(models), first),
-        basins=[[walk.anchors[i].name for i in group] for group in groups],
+        basins=[[evaluator.anchors[i].name for i in group] for group in groups],
         threshold=limit,
-        losses=_entries(walk, reported, sample),
+        losses=_entries(evaluator, reported),
     )
 
 
-def _entries(walk: Walk, reported: Sequence[Losses], sample: Sample | None) -> list[LossEntry]:
+def _entries(evaluator: PointEvaluator, reported: Sequence[Losses]) -> list[LossEntry]:
     return [
-        loss_entry(anchor.name, "parent", found, sample)
-        for anchor, found in zip(walk.anchors, reported, strict=True)
+        loss_entry(anchor.name, "parent", found, evaluator.study.sample)
+        for anchor, found in zip(evaluator.anchors, reported, strict=True)
     ]
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mergekit_geo.clock import clock_of
 from mergekit_geo.commands.draft import Evidence
 from mergekit_geo.commands.evidence import INNER_POINTS, coarse_barriers, sharpness_evidence
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.failures import failure
 from mergekit_geo.evaluation.losses import OUTPUT, LossReport, report_losses
-from mergekit_geo.evaluation.study import make_ground
+from mergekit_geo.evaluation.points import PointEvaluator
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.commands.evidence import Output
+    from mergekit_geo.evaluation.study import Study
     from mergekit_geo.progress import Progress
     from mergekit_geo.training.tuning import Tuning
 
@@ -31,42 +31,33 @@ def compare(tuning: Tuning, tuned: Checkpoint, output: Output, progress: Progres
         output: The same as a folder, or as configuration and tensors.
         progress: Told of the cost.
     """
-    asked = tuning.asked
-    with clock_of(asked.compute.budget).running():
-        losses = _losses(tuning, tuned, progress)
-        sharpness = sharpness_evidence(
-            [tuning.base], output, tuning.plan, asked.data, asked.compute, asked.sharpness,
-            progress,
-        )  # fmt: skip
+    study, anchors = tuning.study(progress), (tuning.base, tuned)
+    with study.clock.running():
+        losses = _losses(study, anchors)
+        sharpness = sharpness_evidence(study, anchors[:1], output, tuning.asked.sharpness)
     return Evidence(losses, sharpness)
 
 
-def _losses(tuning: Tuning, tuned: Checkpoint, progress: Progress) -> LossReport:
-    if tuning.plan.objective is None:
-        return LossReport(reason=tuning.plan.reason)
+def _losses(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
+    if study.plan.objective is None:
+        return LossReport(reason=study.plan.reason)
     try:
-        return _measured(tuning, tuned, progress)
+        return _measured(study, anchors)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
-        return LossReport(**vars(failure(error, tuning.asked.data)))
+        return LossReport(**vars(failure(error, study.data)))
 
 
-def _measured(tuning: Tuning, tuned: Checkpoint, progress: Progress) -> LossReport:
-    asked, base = tuning.asked, tuning.base
-    ground = make_ground(
-        (base, tuned), tuning.plan, asked.data, asked.batch_norm_data, asked.compute, progress,
-        evaluations=2 + INNER_POINTS, resumable=True, refresh_models=False,
-    )  # fmt: skip
-    walk = ground.walk
-    before, after = walk.at_model(0), walk.at_model(1)
-    for name, found in ((base.name, before), (OUTPUT, after)):
+def _measured(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
+    evaluator = PointEvaluator.open(study, 2 + INNER_POINTS, anchors=anchors, refresh_models=False)
+    name, before, after = anchors[0].name, evaluator.at_model(0), evaluator.at_model(1)
+    for where, found in ((name, before), (OUTPUT, after)):
         if not math.isfinite(found.mean):
-            raise DataError("the loss is not a number", where=name)
-    barriers, warnings = coarse_barriers(ground, asked.data)
+            raise DataError("the loss is not a number", where=where)
+    barriers, warnings = coarse_barriers(evaluator)
     return report_losses(
-        [(base.name, "parent", before), (OUTPUT, "output", after)],
-        asked.data,
-        tuning.plan.sample,
-        [*walk.evaluator.warnings, *ground.warnings, *warnings],
-        walk.live.model,
+        study,
+        [(name, "parent", before), (OUTPUT, "output", after)],
+        evaluator.live.model,
+        [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings],
         barriers=barriers,
     )

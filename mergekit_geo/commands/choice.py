@@ -10,10 +10,9 @@ from mergekit_geo.commands.evidence import measurements
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.losses import LossPlan
+from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.evaluation.study import Ground, make_ground
-from mergekit_geo.progress import Progress
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.selection.choose import Chosen, choose
 from mergekit_geo.selection.config import evaluations
 
@@ -41,32 +40,19 @@ def check_choosing(choosing: SelectionConfig, count: int, data: Data) -> None:
         )
 
 
-def chosen_point(
-    anchors: Sequence[Checkpoint], request: Request, plan: LossPlan, progress: Progress
-) -> tuple[Chosen, Ground | None]:
+def chosen_point(study: Study, request: Request) -> tuple[Chosen, PointEvaluator | None]:
     """The point asked for, or the one that loss chooses, and where that was measured."""
-    choosing = request.choosing
+    anchors, choosing = study.anchors, request.choosing
     if not choosing.by_loss(len(anchors)):
         return _asked_for(anchors, request), None
-    data = request.data
     segments = 0 if choosing.along is None else len(anchors) - 1
-    ground = make_ground(
-        anchors,
-        plan,
-        data,
-        request.train_data,
-        request.compute,
-        progress,
-        evaluations=evaluations(choosing, len(anchors)) + measurements(len(anchors), segments),
-        resumable=True,
-        refresh_models=False,
-    )
-    seed = source_of(data).seed
+    count = evaluations(choosing, len(anchors)) + measurements(len(anchors), segments)
+    evaluator = PointEvaluator.open(study, count, refresh_models=False)
     weights, route_to = request.rule.weights, None
     if choosing.along is not None:
-        route_to = _route_to(choosing.along, request, ground, seed, progress)
+        route_to = _route_to(choosing.along, request, evaluator)
     dtype = request.output.stored_dtype
-    return choose(choosing, weights, ground, progress, seed, route_to, dtype), ground
+    return choose(choosing, weights, evaluator, route_to, dtype), evaluator
 
 
 def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
@@ -85,20 +71,11 @@ def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
     return Chosen(request.rule, bends=request.route.bends, segments=(taken,))
 
 
-def _route_to(
-    along: str,
-    request: Request,
-    ground: Ground,
-    seed: int,
-    progress: Progress,
-) -> PathTo:
+def _route_to(along: str, request: Request, evaluator: PointEvaluator) -> PathTo:
     """The one path between two models, or each that a further model joins along."""
     from mergekit_geo.selection.routes import routes
 
     if request.route is not None:
         only = request.route
         return lambda point, target: only
-    return routes(
-        along, ground, request.fit_data, request.compute, seed, progress, request.fitting,
-        request.fit_seed,
-    )  # fmt: skip
+    return routes(along, evaluator, request.fitting, request.fit_seed)

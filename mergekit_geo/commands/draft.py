@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.checkpoints.sources import pinned
-from mergekit_geo.clock import clock_of
 from mergekit_geo.commands.evidence import evidence, sharpness_evidence
 from mergekit_geo.commands.nonfinite import nonfinite_warnings
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.evaluation.losses import LossPlan, LossReport
+from mergekit_geo.evaluation.losses import LossReport
+from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.evaluation.study import Ground
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.layers import summarize
-from mergekit_geo.progress import Progress
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import NotMeasured, Report
@@ -61,63 +60,42 @@ class Draft:
 
     Attributes:
         request: What was asked for.
-        parents: The models.
+        study: The models, and what will be measured.
         blend: What is merged: the models, and the bends of a path between them.
-        plan: What will be measured.
         warnings: What the user should know so far.
         notes: Ordinary differences, and what was done about them.
         began: When, in seconds since 1970.
         chosen: The point, and what it was chosen on.
-        ground: Where that was measured, if it was.
+        evaluator: Where that was measured, if it was.
         left_out: Files of the donor that the output does not have.
     """
 
     request: Request
-    parents: tuple[Checkpoint, ...]
+    study: Study
     blend: Blend
-    plan: LossPlan
     warnings: list[str]
     notes: list[str]
     began: float
     chosen: Chosen
-    ground: Ground | None = None
+    evaluator: PointEvaluator | None = None
     left_out: list[str] = field(default_factory=list)
 
-    def measure(
-        self, output: Path | tuple[Config, dict[str, Tensor]], progress: Progress
-    ) -> Evidence:
-        """Losses and sharpness of the parents and of the output, or why there are none."""
-        request, anchors = self.request, self.parents
-        with clock_of(request.compute.budget).running():
-            losses = evidence(
-                anchors,
-                output,
-                self.plan,
-                request.data,
-                request.train_data,
-                request.compute,
-                self.chosen,
-                self.ground,
-                progress,
-                self._control(progress),
-            )
-            self.ground = None  # the module that was measured makes room
-            sharpness = sharpness_evidence(
-                anchors,
-                output,
-                self.plan,
-                request.data,
-                request.compute,
-                request.sharpness,
-                progress,
-            )
-        return Evidence(losses, sharpness)
+    @property
+    def parents(self) -> tuple[Checkpoint, ...]:
+        """The models."""
+        return self.study.anchors
 
-    def _control(self, progress: Progress) -> MatchedComputeBaseline:
-        request = self.request
-        seed = source_of(request.data).seed
-        wanted = request.choosing.control if request.command in CHOOSERS else False
-        return MatchedComputeBaseline(wanted, request.compute, seed, progress)
+    def measure(self, output: Path | tuple[Config, dict[str, Tensor]]) -> Evidence:
+        """Losses and sharpness of the parents and of the output, or why there are none."""
+        study, request = self.study, self.request
+        control = MatchedComputeBaseline(
+            request.choosing.control if request.command in CHOOSERS else False
+        )
+        with study.clock.running():
+            losses = evidence(study, output, self.chosen, self.evaluator, control)
+            self.evaluator = None  # the module that was measured makes room
+            sharpness = sharpness_evidence(study, study.anchors, output, request.sharpness)
+        return Evidence(losses, sharpness)
 
     def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
         """Put the report together."""

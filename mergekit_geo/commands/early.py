@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.foreign_links import refuse_foreign_needs
@@ -11,7 +10,6 @@ from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.commands.choice import check_choosing
 from mergekit_geo.commands.push import prepare_push
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.evaluation.batch_norm import has_statistics
 from mergekit_geo.outputs.place import check_output
@@ -19,27 +17,23 @@ from mergekit_geo.outputs.place import check_output
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.compatibility import Preflight
-    from mergekit_geo.evaluation.source import Data
-    from mergekit_geo.outputs.config import OutputConfig
+    from mergekit_geo.evaluation.study import Study
     from mergekit_geo.selection.config import SelectionConfig
+    from mergekit_geo.specs.spec import Writing
 
 
 def check_early(
     checkpoints: Sequence[Checkpoint],
-    output: OutputConfig,
-    out: Path | None,
+    asked: Writing,
     choosing: SelectionConfig,
-    data: Data,
     tokenizer_of: int | None = None,
 ) -> Preflight:
     """Refuse what headers, output folder and settings alone show to be impossible.
 
     Args:
         checkpoints: The models.
-        output: How the merge is written.
-        out: Where.
-        choosing: How its point is chosen.
-        data: What loss is measured on.
+        asked: The command's options.
+        choosing: How the point is chosen.
         tokenizer_of: Whose tokenizer the output has, where that was asked for.
 
     Raises:
@@ -47,19 +41,20 @@ def check_early(
     """
     found = mergeable(checkpoints, tokenizer_of)
     found.require()
+    output, out = asked.output, asked.target
     if out is not None:
         refuse_foreign_needs(checkpoints[0])
         check_output(out, folders_of(checkpoints), overwrite=output.overwrite)
-    check_choosing(choosing, len(checkpoints), data)
+    check_choosing(choosing, len(checkpoints), asked.data)
     prepare_push(output, out)
     return found
 
 
-def check_statistics_data(donor: Checkpoint, train_data: EvalData | None) -> None:
+def check_statistics_data(study: Study) -> None:
     """Refuse data that BatchNorm statistics could not be estimated on.
 
     Raises:
         DataError: It is missing or unusable.
     """
-    if train_data is not None and has_statistics(donor.tensors):
-        load_rows(train_data)
+    if study.statistics_data is not None and has_statistics(study.models[0].tensors):
+        load_rows(study.statistics_data)

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.failures import failure
-from mergekit_geo.evaluation.losses import OUTPUT, LossPlan, LossReport, LossRole, report_losses
-from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.evaluation.study import Ground, make_ground
+from mergekit_geo.evaluation.losses import OUTPUT, LossReport, LossRole, report_losses
+from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.progress import Progress
 from mergekit_geo.selection.choose import Chosen
 
 if TYPE_CHECKING:
@@ -28,9 +25,7 @@ if TYPE_CHECKING:
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.sample import SharpnessReport, Subject
-    from mergekit_geo.evaluation.points import Walk
-    from mergekit_geo.evaluation.source import Data
-    from mergekit_geo.evaluation.split import Split
+    from mergekit_geo.evaluation.study import Study
     from mergekit_geo.records.barrier import BarrierEntry
     from mergekit_geo.selection.baseline import MatchedComputeBaseline
     from mergekit_geo.selection.picking import SelectedPoint
@@ -49,38 +44,31 @@ SEGMENT_POINTS = 11
 
 
 def evidence(
-    anchors: Sequence[Checkpoint],
+    study: Study,
     output: Output,
-    plan: LossPlan,
-    data: Data,
-    train_data: EvalData | None,
-    compute: Compute,
     chosen: Chosen,
-    ground: Ground | None,
-    progress: Progress,
+    evaluator: PointEvaluator | None,
     control: MatchedComputeBaseline,
 ) -> LossReport:
     """Measure parents, output and barriers on the same examples.
 
     A failure is a reason in the report, not an error: the merged weights are there already.
+
+    Args:
+        study: The parents, and what loss is measured on.
+        output: A folder, or configuration and tensors.
+        chosen: The point that was merged.
+        evaluator: Where it was chosen; None where nothing was measured.
+        control: Trains the ends of a fitted path further.
     """
-    if plan.objective is None:
-        return LossReport(reason=plan.reason)
+    if study.plan.objective is None:
+        return LossReport(reason=study.plan.reason)
     try:
-        ground = ground or make_ground(
-            anchors,
-            plan,
-            data,
-            train_data,
-            compute,
-            progress,
-            evaluations=measurements(len(anchors), len(chosen.segments)),
-            resumable=True,
-            refresh_models=False,
-        )
-        return _measured(anchors, output, plan, data, compute, chosen, ground, control)
+        count = measurements(len(study.anchors), len(chosen.segments))
+        evaluator = evaluator or PointEvaluator.open(study, count, refresh_models=False)
+        return _measured(evaluator, output, chosen, control)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
-        return LossReport(**vars(failure(error, data)))
+        return LossReport(**vars(failure(error, study.data)))
 
 
 def measurements(parents: int, segments: int) -> int:
@@ -95,38 +83,27 @@ def measurements(parents: int, segments: int) -> int:
 
 
 def sharpness_evidence(
-    anchors: Sequence[Checkpoint],
-    output: Output,
-    plan: LossPlan,
-    data: Data,
-    compute: Compute,
-    level: str,
-    progress: Progress,
+    study: Study, anchors: Sequence[Checkpoint], output: Output, level: str
 ) -> SharpnessReport:
     """Measure how curved the loss is at parents and output, on the same examples.
 
     A failure is a reason in the report, not an error: the merged weights are there already.
 
     Args:
+        study: What loss is measured on.
         anchors: The parents.
         output: A folder, or configuration and tensors.
-        plan: What loss is measured on.
-        data: The same as asked for.
-        compute: How models are run.
         level: `off`, `quick` or `full`.
-        progress: Told of the cost.
     """
     from mergekit_geo.curvature.levels import SharpnessRadii, level_of
     from mergekit_geo.curvature.sample import SharpnessReport, measure_sharpness, subject
 
-    if level == "off" or plan.objective is None:
-        return SharpnessReport(reason=plan.reason or "it was turned off")
-    subjects = [subject(anchor, "parent", compute) for anchor in anchors]
-    subjects.append(_output_subject(output, anchors[0], compute))
+    if level == "off" or study.plan.objective is None:
+        return SharpnessReport(reason=study.plan.reason or "it was turned off")
+    subjects = [subject(anchor, "parent", study.compute) for anchor in anchors]
+    subjects.append(_output_subject(output, anchors[0], study.compute))
     try:
-        return measure_sharpness(
-            subjects, plan, data, level_of(level), SharpnessRadii(), compute, progress
-        )
+        return measure_sharpness(study, subjects, level_of(level), SharpnessRadii())
     except Exception as error:  # a model's own code raises anything
         return SharpnessReport(**vars(failure(error, None)))
 
@@ -141,81 +118,64 @@ def _output_subject(output: Output, donor: Checkpoint, compute: Compute) -> Subj
 
 
 def _measured(
-    anchors: Sequence[Checkpoint],
-    output: Output,
-    plan: LossPlan,
-    data: Data,
-    compute: Compute,
-    chosen: Chosen,
-    ground: Ground,
-    control: MatchedComputeBaseline,
+    evaluator: PointEvaluator, output: Output, chosen: Chosen, control: MatchedComputeBaseline
 ) -> LossReport:
+    anchors = evaluator.study.anchors
     models: Measured = [
-        (anchor.name, "parent", ground.walk.at_model(i)) for i, anchor in enumerate(anchors)
+        (anchor.name, "parent", evaluator.at_model(i)) for i, anchor in enumerate(anchors)
     ]
-    models += _references(ground, chosen)
-    barriers, warnings = coarse_barriers(ground, data, chosen.halves)
+    models += _references(evaluator, chosen)
+    barriers, warnings = coarse_barriers(evaluator)
     if barriers:
-        barriers = _told_once([*_segments(ground, chosen, data), *barriers])
-    trained, reason = control.run(ground, chosen)
+        barriers = _told_once([*_segments(evaluator, chosen), *barriers])
+    trained, reason = control.run(evaluator, chosen)
     models += trained
-    ground.walk.leave()
-    module = _open(output, anchors[0], compute)
-    models.append((OUTPUT, "output", ground.walk.evaluator.measure_any(OUTPUT, module)))
-    if chosen.halves is not None:
-        rows = chosen.halves.report
+    evaluator.leave()
+    module = _open(output, anchors[0], evaluator.study.compute)
+    models.append((OUTPUT, "output", evaluator.module_evaluator.measure_any(OUTPUT, module)))
+    if chosen.split is not None:
+        rows = chosen.split.report
         models = [(name, role, found.take(rows)) for name, role, found in models]
     for name, _, found in models:
         if not math.isfinite(found.mean):
             raise DataError("the loss is not a number", where=name)
     return report_losses(
+        evaluator.study,
         models,
-        data,
-        plan.sample,
-        [*ground.walk.evaluator.warnings, *ground.warnings, *warnings],
         module,
-        half="" if chosen.halves is None else "report",
+        [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings],
+        half="" if chosen.split is None else "report",
         barriers=barriers,
         no_control=reason,
     )
 
 
-def _references(ground: Ground, chosen: Chosen) -> Measured:
+def _references(evaluator: PointEvaluator, chosen: Chosen) -> Measured:
     """The uniform soup, where something else was chosen by loss."""
     from mergekit_geo.merging.blend import Blend
 
     if chosen.entry is None:
         return []
-    count = len(ground.walk.anchors)
-    uniform = Blend(tuple(ground.walk.anchors), Linear((1 / count,) * count))
+    count = len(evaluator.anchors)
+    uniform = Blend(tuple(evaluator.anchors), Linear((1 / count,) * count))
     key = f"soup {list(range(count))}"
-    return [("uniform soup", "reference", ground.walk.at("uniform soup", uniform, key))]
+    return [("uniform soup", "reference", evaluator.at("uniform soup", uniform, key))]
 
 
-def coarse_barriers(
-    ground: Ground, data: Data, halves: Split | None = None
-) -> tuple[list[BarrierEntry], list[str]]:
-    """Measure barriers on the lines between every two of a few models, or warn why there are none.
-
-    Args:
-        ground: Where losses are measured.
-        data: What on.
-        halves: That something was chosen on; those of the data's seed if None.
-    """
+def coarse_barriers(evaluator: PointEvaluator) -> tuple[list[BarrierEntry], list[str]]:
+    """Measure barriers between every two of a few models, or warn why there are none."""
     from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
     from mergekit_geo.connectivity.paths import path
 
-    walk = ground.walk
-    if not 1 < len(walk.anchors) <= MOST_PARENTS:
+    if not 1 < len(evaluator.anchors) <= MOST_PARENTS:
         return [], []
-    seed = source_of(data).seed
     try:
-        halves = halves or ground.halves(seed)
+        _ = evaluator.split
     except DataError as error:
         return [], [f"no barrier between the models: {error}"]
     points = INNER_POINTS + 2
-    pairs = measure_pairs(walk, halves, (path("linear"),), points=points, most=points)
-    return [barrier_entry(walk, pair) for pair in pairs], []
+    pairs = measure_pairs(evaluator, (path("linear"),), points=points, most=points)
+    return [barrier_entry(evaluator, pair) for pair in pairs], []
 
 
 def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
@@ -229,23 +189,21 @@ def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
     return sorted(found.values(), key=lambda entry: entry.taken is not None)
 
 
-def _segments(ground: Ground, chosen: Chosen, data: Data) -> list[BarrierEntry]:
+def _segments(evaluator: PointEvaluator, chosen: Chosen) -> list[BarrierEntry]:
     """The paths that points were taken of."""
-    seed = source_of(data).seed
-    halves = chosen.halves or ground.halves(seed)
-    return [_segment_entry(ground.walk, halves, segment) for segment in chosen.segments]
+    return [_segment_entry(evaluator, segment) for segment in chosen.segments]
 
 
-def _segment_entry(walk: Walk, halves: Split, found: SelectedPoint) -> BarrierEntry:
+def _segment_entry(evaluator: PointEvaluator, found: SelectedPoint) -> BarrierEntry:
     """The path that a point was taken of, and the point on it."""
     from mergekit_geo.connectivity.barrier import path_heights
     from mergekit_geo.connectivity.pairs import path_entry
     from mergekit_geo.connectivity.profile import trace
 
-    segment, taken = found.segment, found.t
+    segment, taken, split = found.segment, found.t, evaluator.split
     profile = trace(
-        lambda t: segment.losses(walk, t),
-        lambda losses: halves,
+        lambda t: segment.losses(evaluator, t),
+        lambda losses: split,
         points=SEGMENT_POINTS,
         most=SEGMENT_POINTS + 1,
         also=() if taken is None else (taken,),

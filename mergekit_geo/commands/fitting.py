@@ -6,28 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.connectivity.config import CurveFitConfig
-from mergekit_geo.progress import Progress
 from mergekit_geo.specs.measures import PathSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.connectivity.paths import ModelPath
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.specs.spec import Measuring
 
 
 def fitting_to(
     models: Sequence[Model],
-    train_data: Data,
-    data: Data,
-    compute: Compute,
-    progress: Progress,
+    asked: Measuring,
     fitting: CurveFitConfig = CurveFitConfig(),
     seed: int = 0,
 ) -> Callable[[str], ModelPath] | None:
     """Fits a path of a kind between models; None where there is nothing to fit it to."""
-    if train_data is None:
+    if asked.train_data is None:
         return None
 
     def fit(kind: str) -> ModelPath:
@@ -36,8 +31,8 @@ def fitting_to(
         how = replace(fitting, kind=kind)
         return fitted_route(
             PathSpec(
-                models, fitting=how, seed=seed, train_data=train_data, data=data, compute=compute,
-                progress=progress,
+                models, fitting=how, seed=seed, train_data=asked.train_data, data=asked.data,
+                compute=asked.compute, progress=asked.told,
             )
         )  # fmt: skip
 

@@ -7,16 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.losses import data_entry, loss_entry, plan_losses, run_with
-from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.evaluation.study import make_ground, require_measurable
+from mergekit_geo.evaluation.losses import data_entry, loss_entry, run_with
+from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.plan import check_request, plan_landscape
 from mergekit_geo.outputs.kind import LANDSCAPE
@@ -30,8 +28,6 @@ from mergekit_geo.records.landscape import (
 from mergekit_geo.specs.measures import LandscapeSpec
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.losses import LossPlan
-    from mergekit_geo.evaluation.points import Walk
     from mergekit_geo.landscapes.planes import PlaneGrid
     from mergekit_geo.records.losses import LossEntry
     from mergekit_geo.tasks.losses import Losses
@@ -57,66 +53,62 @@ def landscape(asked: LandscapeSpec) -> Result:
 
 def _landscape(asked: LandscapeSpec, output: Output) -> Result:
     models, mark, view = asked.models, asked.mark, asked.view
-    data, compute, told = asked.data, asked.compute, asked.told
-    train_data = source_of(asked.train_data).as_settings
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     check_request(len(several), view)
     began = time.time()
-    checkpoints = open_checkpoints([*several, *mark])
-    output.refuse_inputs(checkpoints)
-    found = preflight(checkpoints)
-    found.require()
-    plan = plan_losses(checkpoints, data, compute)
-    require_measurable(plan)
-    anchors = found.fetch()
-    planned = plan_landscape(anchors, len(several), view, plan, data, compute, told)
-    ground = make_ground(
-        anchors, plan, data, train_data, compute, told,
-        evaluations=len(anchors) + planned.points, resumable=True,
-    )  # fmt: skip
-    walk = ground.walk
-    ground.tell_where(told)
-    reported = _at_models(walk)
+    study = Study.open([*several, *mark], asked, output)
+    planned = plan_landscape(study, len(several), view)
+    evaluator = PointEvaluator.open(study, len(study.anchors) + planned.points)
+    evaluator.tell_where()
+    reported = _at_models(evaluator)
     surfaces = [
-        _surface(walk, plane_grid, view) for plane_grid in planned.made(walk.anchors, walk.live)
+        _surface(evaluator, plane_grid, view)
+        for plane_grid in planned.made(evaluator.anchors, evaluator.live)
     ]
     measured = LandscapeMeasurements(
         surfaces=surfaces,
         scale=_scale(surfaces, view),
-        losses=_losses(walk, reported, planned.count, plan),
+        losses=_losses(evaluator, reported, planned.count),
     )
-    require_unchanged(walk.anchors)
-    remarks = [*planned.warnings(walk.live), *ground.warnings, *walk.evaluator.warnings]
+    require_unchanged(evaluator.anchors)
+    remarks = [
+        *planned.warnings(evaluator.live),
+        *evaluator.warnings,
+        *evaluator.module_evaluator.warnings,
+    ]
     report = report_of(
         asked,
         measured,
-        checkpoints,
+        study.models,
         began,
-        place=run_with(walk.live.model),
-        settings={"marked": len(mark), "alignment": found.notes},
-        data=data_entry(data, plan.sample, reported[0]),
-        warnings=[*found.warnings, *remarks],
+        place=run_with(evaluator.live.model),
+        settings={"marked": len(mark), "alignment": study.checked.notes},
+        data=data_entry(study, reported[0]),
+        warnings=[*study.checked.warnings, *remarks],
     )
     output.publish(report)
     return Result(report, output.out)
 
 
-def _at_models(walk: Walk) -> list[Losses]:
-    found = [walk.at_model(i) for i in range(len(walk.anchors))]
-    for anchor, losses in zip(walk.anchors, found, strict=True):
+def _at_models(evaluator: PointEvaluator) -> list[Losses]:
+    found = [evaluator.at_model(i) for i in range(len(evaluator.anchors))]
+    for anchor, losses in zip(evaluator.anchors, found, strict=True):
         if not math.isfinite(losses.mean):
             raise DataError("the loss is not a number", where=anchor.name)
     return found
 
 
-def _losses(walk: Walk, found: Sequence[Losses], spanning: int, plan: LossPlan) -> list[LossEntry]:
+def _losses(evaluator: PointEvaluator, found: Sequence[Losses], spanning: int) -> list[LossEntry]:
+    sample = evaluator.study.sample
     return [
-        loss_entry(anchor.name, "parent" if i < spanning else "reference", losses, plan.sample)
-        for i, (anchor, losses) in enumerate(zip(walk.anchors, found, strict=True))
+        loss_entry(anchor.name, "parent" if i < spanning else "reference", losses, sample)
+        for i, (anchor, losses) in enumerate(zip(evaluator.anchors, found, strict=True))
     ]
 
 
-def _surface(walk: Walk, plane_grid: PlaneGrid, view: LandscapeConfig) -> SurfaceEntry:
+def _surface(
+    evaluator: PointEvaluator, plane_grid: PlaneGrid, view: LandscapeConfig
+) -> SurfaceEntry:
     """Measure the loss on a plane's grid."""
     from mergekit_geo.landscapes.grid import scan
 
@@ -124,9 +116,9 @@ def _surface(walk: Walk, plane_grid: PlaneGrid, view: LandscapeConfig) -> Surfac
         rule = plane_grid.plane.rule(x, y)
         model = plane_grid.model_at(rule)
         if model is not None:
-            return walk.at_model(model)
+            return evaluator.at_model(model)
         title = f"point {number} of {view.points}"
-        return walk.at(
+        return evaluator.at(
             title, plane_grid.at(rule), f"{plane_grid.key} {plane_grid.models} {rule.weights!r}"
         )
 
@@ -141,9 +133,9 @@ def _surface(walk: Walk, plane_grid: PlaneGrid, view: LandscapeConfig) -> Surfac
         metric=None if found.metric_yx is None else found.metric_yx.tolist(),
         marks=[
             MarkEntry(
-                model=walk.anchors[number].name,
+                model=evaluator.anchors[number].name,
                 spans=number in plane_grid.models,
-                loss=walk.at_model(number).mean,
+                loss=evaluator.at_model(number).mean,
                 x=place.x,
                 y=place.y,
                 off_plane=place.off,

@@ -45,7 +45,7 @@ def merge(asked: MergeSpec) -> Result:
     settings = {"method": asked.method, "base": None if base is None else checkpoints[0].name}
     request = Request(asked, rule, {**settings, **asked.given_parameters})
     with output_of(asked, checkpoints) as output:
-        return merged(checkpoints, request, output, asked.told)
+        return merged(checkpoints, request, output)
 
 
 def _with_base(asked: MergeSpec) -> tuple[list[Model], int | None]:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
@@ -25,11 +23,10 @@ from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.losses import (
     data_entry,
     loss_entry,
-    plan_losses,
     run_with,
 )
-from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.evaluation.study import Ground, make_ground, require_measurable
+from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.merging.gram import gram_of
@@ -43,8 +40,6 @@ if TYPE_CHECKING:
     from mergekit_geo.connectivity.curves import Bends
     from mergekit_geo.connectivity.pairs import Pair
     from mergekit_geo.connectivity.paths import ModelPath
-    from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.split import Split
     from mergekit_geo.records.barrier import BarrierEntry
 
 PAIR = 2
@@ -71,19 +66,23 @@ def fit_path(asked: PathSpec) -> Result:
 def _fit_path(asked: PathSpec, output: Output) -> Result:
     began = time.time()
     work = _fit(asked, output)
-    ground, route = work.ground, path_through(work.bends)
-    reported = ground.walk.at_model(0).take(work.halves.report)
-    require_unchanged(ground.walk.anchors)
+    evaluator, route = work.evaluator, path_through(work.bends)
+    reported = evaluator.at_model(0).take(evaluator.split.report)
+    require_unchanged(evaluator.anchors)
     report = report_of(
         asked,
         _measured(work, route),
-        ground.walk.anchors,
+        evaluator.anchors,
         began,
-        place=run_with(ground.walk.live.model),
-        data=data_entry(asked.data, work.sample, reported, "report"),
-        warnings=[*work.warnings, *ground.warnings, *ground.walk.evaluator.warnings],
+        place=run_with(evaluator.live.model),
+        data=data_entry(evaluator.study, reported, "report"),
+        warnings=[
+            *evaluator.study.checked.warnings,
+            *evaluator.warnings,
+            *evaluator.module_evaluator.warnings,
+        ],
     )
-    _write(report, work.bends, ground.walk.anchors, output)
+    _write(report, work.bends, evaluator.anchors, output)
     return Result(report, output.out, route=route)
 
 
@@ -100,47 +99,35 @@ def fitted_route(asked: PathSpec) -> ModelPath:
 
 @dataclass(frozen=True)
 class _Fitted:
-    ground: Ground
-    halves: Split
+    evaluator: PointEvaluator
     bends: Bends
     found: Found
-    sample: Sample | None
-    warnings: list[str]
 
 
 def _fit(asked: PathSpec, output: Output) -> _Fitted:
     """The best curve, and where it was fitted."""
-    models, data, train_data = asked.models, asked.data, asked.train_data
-    compute, progress = asked.compute, asked.told
+    models, train_data = asked.models, asked.train_data
     if len(models) != PAIR:
         raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
     if train_data is None:
         raise DataError("no training data to fit a path on", remedy="--train-data FILE")
     from mergekit_geo.evaluation.objective import TaskObjective
 
-    checkpoints = open_checkpoints(models)
-    output.refuse_inputs(checkpoints)
-    found = preflight(checkpoints)
-    found.require()
-    wide = replace(compute, dtype="float32")
-    plan = plan_losses(checkpoints, data, wide)
-    require_measurable(plan)
-    training = training_objective(train_data, checkpoints[0], wide)
-    ends = found.fetch()
+    wide = replace(asked.compute, dtype="float32")
+    study = Study.open(models, replace(asked, compute=wide), output)
+    training = training_objective(train_data, study.models[0], wide)
+    ends = study.anchors
     _refuse_equal(ends)
-    batch_norm = source_of(train_data).as_settings
-    ground = make_ground(
-        ends, plan, data, batch_norm, wide, progress, evaluations=2 + 2 * MOST_POINTS,
-        resumable=True,
-    )  # fmt: skip
-    halves = ground.halves(source_of(data).seed)
+    evaluator = PointEvaluator.open(study, 2 + 2 * MOST_POINTS)
+    _ = evaluator.split  # refuses too few documents before the fit
     fed = [training.digest] if isinstance(training, TaskObjective) else []
     fingerprint = cache_key(
-        ends, plan.sample, data, compute, settings_of(asked), *fed, ground.walk.evaluator.count
-    )
+        ends, study.sample, study.data, asked.compute, settings_of(asked), *fed,
+        evaluator.module_evaluator.count,
+    )  # fmt: skip
     state = FitState(output.partial, fingerprint)
-    search = CurveSearch(ground, training, asked.fitting, halves, asked.seed, state, progress)
-    return _Fitted(ground, halves, search.run(), search.found, plan.sample, found.warnings)
+    search = CurveSearch(evaluator, training, asked.fitting, asked.seed, state)
+    return _Fitted(evaluator, search.run(), search.found)
 
 
 def _refuse_equal(ends: Sequence[Checkpoint]) -> None:
@@ -150,12 +137,12 @@ def _refuse_equal(ends: Sequence[Checkpoint]) -> None:
 
 
 def _measured(work: _Fitted, route: ModelPath) -> PathMeasurements:
-    walk, curve, found = work.ground.walk, work.bends.curve, work.found
+    evaluator, curve, found = work.evaluator, work.bends.curve, work.found
     straight, curved = measure_pairs(
-        walk, work.halves, (path("linear"), route), points=11, most=MOST_POINTS
+        evaluator, (path("linear"), route), points=11, most=MOST_POINTS
     )
-    before, after = barrier_entry(walk, straight), barrier_entry(walk, curved)
-    reported = [walk.at_model(i).take(work.halves.report) for i in range(PAIR)]
+    before, after = barrier_entry(evaluator, straight), barrier_entry(evaluator, curved)
+    reported = [evaluator.at_model(i).take(evaluator.split.report) for i in range(PAIR)]
     assert not isinstance(curve, Still)
     return PathMeasurements(
         kind=curve.kind,
@@ -167,11 +154,11 @@ def _measured(work: _Fitted, route: ModelPath) -> PathMeasurements:
         straight=before,
         fitted=after,
         removed=_removed(before, after),
-        length_ratio=length_ratio(curve, gram_of(route.at(walk.anchors, 0.5))),
+        length_ratio=length_ratio(curve, gram_of(route.at(evaluator.anchors, 0.5))),
         lowest_t=_lowest(curved),
         losses=[
-            loss_entry(anchor.name, "parent", losses, work.sample)
-            for anchor, losses in zip(walk.anchors, reported, strict=True)
+            loss_entry(anchor.name, "parent", losses, evaluator.study.sample)
+            for anchor, losses in zip(evaluator.anchors, reported, strict=True)
         ],
         places=found.places,
         saddle=_saddle(curved),

@@ -31,4 +31,4 @@ def point(asked: PointSpec) -> Result:
     settings = {"path": str(asked.folder), "t": t}
     request = Request(replace(asked, t=t), rule, settings, route=route, t=t)
     with output_of(asked, checkpoints) as output:
-        return merge(checkpoints, request, output, asked.told)
+        return merge(checkpoints, request, output)

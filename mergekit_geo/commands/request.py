@@ -62,6 +62,11 @@ class Request:
         return self.asked.command
 
     @property
+    def out(self) -> Path | None:
+        """The folder that is written; None keeps the merge in memory."""
+        return self.asked.target
+
+    @property
     def output(self) -> OutputConfig:
         """How it is written."""
         return self.asked.output
@@ -70,11 +75,6 @@ class Request:
     def data(self) -> Data:
         """What loss is measured on; None measures none."""
         return self.asked.data
-
-    @property
-    def fit_data(self) -> Data:
-        """What paths are fitted on when they are needed."""
-        return self.asked.train_data
 
     @property
     def train_data(self) -> EvalData | None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.compatibility import preflight
-from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
@@ -15,9 +14,9 @@ from mergekit_geo.commands.result import Result
 from mergekit_geo.curvature.levels import level_of
 from mergekit_geo.curvature.sample import measure_sharpness, subject
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.losses import plan_losses, source_entry
+from mergekit_geo.evaluation.losses import source_entry
 from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.evaluation.study import require_measurable
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.outputs.kind import SHARPNESS
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.curvature import SharpnessMeasurements, SlopeEntry
@@ -25,10 +24,7 @@ from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.specs.measures import SharpnessSpec
 
 if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.compatibility import Preflight
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.source import Data
 
 
 @command(SharpnessSpec)
@@ -48,22 +44,17 @@ def sharpness(asked: SharpnessSpec) -> Result:
 
 
 def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
-    data, compute = asked.data, asked.compute
-    began, depth = time.time(), level_of(asked.level)
-    opened = _opened(asked.models, output)
+    began, data = time.time(), asked.data
+    several = _several(asked.models)
     settings = source_of(data).as_settings
     everything = data and data.replaced(max_examples=None)
-    plan = plan_losses(opened.anchors, everything, compute)
-    require_measurable(plan)
-    anchors, warnings = opened.fetch(), opened.warnings
+    study = Study.open(several, replace(asked, data=everything), output)
+    anchors = study.anchors
     found = measure_sharpness(
-        [subject(anchor, "model", compute) for anchor in anchors],
-        plan,
-        everything,
-        depth,
+        study,
+        [subject(anchor, "model", study.compute) for anchor in anchors],
+        level_of(asked.level),
         asked.radii,
-        compute,
-        asked.told,
         most=None if settings is None else settings.max_examples,
     )
     require_unchanged(anchors)
@@ -74,29 +65,23 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
         anchors,
         began,
         place=(slope.device, slope.dtype, slope.attention),
-        data=_data_entry(data, plan.sample, slope),
-        warnings=[*warnings, *found.warnings],
+        data=_data_entry(study, slope),
+        warnings=[*study.checked.warnings, *found.warnings],
     )
     output.publish(report)
     return Result(report, output.out)
 
 
-def _opened(models: Model | Sequence[Model], output: Output) -> Preflight:
-    """Open models, and check that they belong together."""
+def _several(models: Model | Sequence[Model]) -> list[Model]:
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     if not several:
         raise ArgumentError("no models to measure", remedy="name at least one")
-    checkpoints = open_checkpoints(several)
-    output.refuse_inputs(checkpoints)
-    found = preflight(checkpoints)
-    found.require()
-    return found
+    return several
 
 
-def _data_entry(data: Data, sample: Sample | None, slope: SlopeEntry) -> DataEntry:
+def _data_entry(study: Study, slope: SlopeEntry) -> DataEntry:
     return source_entry(
-        data,
-        sample,
+        study,
         documents=slope.documents,
         examples=slope.examples,
         tokens=slope.tokens,

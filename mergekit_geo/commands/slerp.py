@@ -37,4 +37,4 @@ def slerp(asked: SlerpSpec) -> Result:
     settings = {"t": asked.t, "weights": list(rule.weights), "antipodal": antipodal}
     checkpoints = open_checkpoints(asked.models)
     with output_of(asked, checkpoints) as output:
-        return merge(checkpoints, Request(asked, rule, settings), output, asked.told)
+        return merge(checkpoints, Request(asked, rule, settings), output)

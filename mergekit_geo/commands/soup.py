@@ -47,7 +47,7 @@ def soup(asked: SoupSpec) -> Result:
     _check_weights_are_used(asked)
     checkpoints = open_checkpoints(asked.models)
     with output_of(asked, checkpoints) as output:
-        return merge(checkpoints, soup_request(asked, checkpoints), output, asked.told)
+        return merge(checkpoints, soup_request(asked, checkpoints), output)
 
 
 def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
@@ -59,11 +59,8 @@ def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
     if choosing.along is not None:
         require_one_process()
         # a path may take long to fit
-        check_early(checkpoints, asked.output, asked.target, choosing, asked.data)
-        fit = fitting_to(
-            asked.models, train_data, asked.data, asked.compute, asked.told, asked.fitting,
-            asked.fit_seed or 0,
-        )  # fmt: skip
+        check_early(checkpoints, asked, choosing)
+        fit = fitting_to(asked.models, asked, asked.fitting, asked.fit_seed or 0)
         route = _route(choosing.along, asked.models, fit, train_data)
     checked = check_weights(len(asked.models), weights)
     used = normalized(checked) if asked.normalize else checked

@@ -12,8 +12,7 @@ from mergekit_geo.connectivity.barrier import PathHeights, path_heights
 from mergekit_geo.connectivity.basins import Basins, basins
 from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.connectivity.profile import Profile, trace
-from mergekit_geo.evaluation.points import Walk
-from mergekit_geo.evaluation.split import Split
+from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.findings import limit_of
@@ -41,24 +40,23 @@ class Pair:
 
 
 def measure_pairs(
-    walk: Walk, halves: Split, along: Sequence[ModelPath], *, points: int, most: int
+    evaluator: PointEvaluator, along: Sequence[ModelPath], *, points: int, most: int
 ) -> list[Pair]:
-    """The profile and the barrier of every pair of a walk's models, along every kind of path.
+    """The profile and the barrier of every pair of an evaluator's models, along every kind of path.
 
     Args:
-        walk: Where losses are measured.
-        halves: What the maximum is sought on, and what it is reported on.
+        evaluator: Where losses are measured.
         along: Paths.
         points: Even positions.
         most: Positions in all.
     """
-    found = []
-    count = len(walk.anchors)
+    found, split = [], evaluator.split
+    count = len(evaluator.anchors)
     for i, j in combinations(range(count), PAIR):
         for route in along:
             profile = trace(
-                lambda t, i=i, j=j, route=route: walk.between(i, j, route, t),  # type: ignore[misc]
-                lambda losses: halves,
+                lambda t, i=i, j=j, route=route: evaluator.between(i, j, route, t),  # type: ignore[misc]
+                lambda losses: split,
                 points=points,
                 most=max(points, most),
             )
@@ -66,11 +64,11 @@ def measure_pairs(
     return found
 
 
-def basins_of(walk: Walk, pairs: Sequence[Pair], losses: Sequence[float]) -> Basins:
+def basins_of(evaluator: PointEvaluator, pairs: Sequence[Pair], losses: Sequence[float]) -> Basins:
     """Which models are connected, by the barriers between them.
 
     Args:
-        walk: Whose models they are.
+        evaluator: Whose models they are.
         pairs: Every pair of them, along one kind of path.
         losses: Of the models.
     """
@@ -91,9 +89,9 @@ def threshold_of(losses: Sequence[float]) -> float:
     return limit_of(sum(losses) / len(losses))
 
 
-def barrier_entry(walk: Walk, pair: Pair) -> BarrierEntry:
+def barrier_entry(evaluator: PointEvaluator, pair: Pair) -> BarrierEntry:
     """The path between two models as the report has it."""
-    names = walk.anchors[pair.first].name, walk.anchors[pair.second].name
+    names = evaluator.anchors[pair.first].name, evaluator.anchors[pair.second].name
     return path_entry(names, pair.along, pair.profile, pair.heights)
 
 

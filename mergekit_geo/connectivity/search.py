@@ -20,7 +20,7 @@ from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.geometry.curves import Curve, Polygon, Still, curve_of, rule_at
 from mergekit_geo.modules.blend import InPlace
-from mergekit_geo.progress import Progress, Steps
+from mergekit_geo.progress import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from mergekit_geo.config.data import EvalData
     from mergekit_geo.connectivity.state import FitState
     from mergekit_geo.evaluation.objective import FunctionObjective, Objective
-    from mergekit_geo.evaluation.split import Split
-    from mergekit_geo.evaluation.study import Ground
+    from mergekit_geo.evaluation.points import PointEvaluator
 
 WATCHED = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
 """Positions on the curve where the held-out loss is measured during the fit."""
@@ -77,13 +76,12 @@ class CurveSearch:
     """Fits curves between two models and keeps the best.
 
     Args:
-        ground: Where losses are measured; its module is the one that is trained.
+        evaluator: Where losses are measured, and the best is chosen on the selection half; its
+            module is the one that is trained.
         training: What is fitted on.
         fitting: How.
-        halves: The best is chosen on the selection half.
         seed: Of the first fit.
         state: Where an unfinished fit is kept.
-        progress: Told of steps and of what is seen.
         curve: To be fitted; that of the settings if None.
 
     Raises:
@@ -92,26 +90,25 @@ class CurveSearch:
 
     def __init__(
         self,
-        ground: Ground,
+        evaluator: PointEvaluator,
         training: Objective,
         fitting: CurveFitConfig,
-        halves: Split,
         seed: int,
         state: FitState,
-        progress: Progress,
         curve: Curve | None = None,
     ) -> None:
-        live = ground.walk.live
+        live = evaluator.live
         if not isinstance(live, InPlace):
             raise UnsupportedError(
                 "a path needs gradients in the space of the stored weights, and this "
                 "architecture stores its weights under other names than it runs with"
             )
-        self.ground, self.live, self.training, self.fitting = ground, live, training, fitting
-        self.seed, self.state, self.progress = seed, state, progress
+        self.evaluator, self.live, self.training, self.fitting = evaluator, live, training, fitting
+        self.seed, self.state, self.progress = seed, state, evaluator.study.progress
         self.curve = curve or curve_of(fitting.kind, fitting.corners)
         self.watched = (MIDDLE,) if isinstance(self.curve, Still) else WATCHED
-        self.rows = halves.selection[:: max(1, len(halves.selection) // WATCHED_EXAMPLES)]
+        rows = evaluator.split.selection
+        self.rows = rows[:: max(1, len(rows) // WATCHED_EXAMPLES)]
         self.found = Found()
         self._steps = Steps("path")
 
@@ -136,7 +133,7 @@ class CurveSearch:
     def _bends(self, places: Sequence[float] | None) -> Bends:
         """New bends on the straight line; a chain's stand at the given places if there are some."""
         curve = self.curve if places is None else Polygon(tuple(places), self.curve.kind)
-        return Bends(self.ground.walk.anchors, curve, self.live)
+        return Bends(self.evaluator.anchors, curve, self.live)
 
     def _begin(self, seed: int, *, resume: bool) -> Fit | Band:
         places = self.state.places() if resume else None
@@ -180,7 +177,7 @@ class CurveSearch:
 
     def _title(self, seed: int) -> str:
         if isinstance(self.curve, Still):
-            name = self.ground.walk.anchors[int(self.curve.start)].name
+            name = self.evaluator.anchors[int(self.curve.start)].name
             return f"training {name} further"
         return f"fitting a path (seed {seed})"
 
@@ -213,16 +210,15 @@ class CurveSearch:
         self.progress.say(f"step {fit.done}: {told}{where}held-out loss {highest:.4f}")
 
     def _losses(self, bends: Bends, places: Sequence[float]) -> list[float]:
-        walk = self.ground.walk
         found = []
         for t in places:
             self.live.put(bends.at(rule_at(bends.curve, t)))
-            walk.refresh(self.live.model)
+            self.evaluator.refresh(self.live.model)
             found.append(self._mean())
         return found
 
     def _mean(self) -> float:
-        objective: Objective = self.ground.objective
+        objective: Objective = self.evaluator.objective
         if isinstance(objective, TaskObjective):
             return objective.of(self.rows).measure(self.live.model).mean
         return objective.measure(self.live.model).take(self.rows).mean

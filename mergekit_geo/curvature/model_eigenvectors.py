@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
-from mergekit_geo.clock import clock_of
 from mergekit_geo.curvature.levels import DIFFERENCES, Level
 from mergekit_geo.curvature.sample import Spent, make_sample, seconds_each
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.evaluation.cache import MeasurementCache
 from mergekit_geo.evaluation.cache_key import cache_key
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.processes import broadcast, is_main_process
 
 if TYPE_CHECKING:
@@ -26,13 +24,10 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.config.compute import Compute
     from mergekit_geo.curvature.eigenvectors import Eigenpair
     from mergekit_geo.curvature.mean_loss import MeanLoss
-    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.objective import Objective
-    from mergekit_geo.evaluation.source import Data
-    from mergekit_geo.progress import Progress
+    from mergekit_geo.evaluation.study import Study
 
 COUNT = 2
 REFITS = 3
@@ -60,38 +55,30 @@ class Eigenvectors:
     key: str
 
 
-def eigenvectors(
-    model: Checkpoint, plan: LossPlan, data: Data, compute: Compute, progress: Progress
-) -> Eigenvectors:
+def eigenvectors(study: Study, model: Checkpoint) -> Eigenvectors:
     """The top two eigenvectors at a model, in float32, on examples of the report half.
 
     They are kept in the user's cache: another computation of them would differ in rounding, and a
     grid along other directions cannot go on.
 
     Args:
+        study: All examples that there are, and how models are run.
         model: Its data is here.
-        plan: All examples that there are.
-        data: The same as asked for.
-        compute: How it is run; the budget holds for the eigenvectors alone.
-        progress: Told of the cost.
 
     Raises:
         UnsupportedError: The module holds its tensors under other names than are stored, or memory
             does not hold the basis.
         DataError: Nothing to measure on, or the budget does not hold it.
     """
-    if plan.objective is None:
-        raise DataError(
-            f"loss cannot be measured: {plan.reason}", remedy="give held-out data with --data"
-        )
-    seed = source_of(data).seed
-    objective = make_sample(plan.objective, COST.examples, seed).measured
-    search = _EigenvectorSearch(model, objective, compute, progress, seed)
-    if plan.sample is None or model.folder is None:
+    study.require_measurable()
+    assert study.plan.objective is not None
+    objective = make_sample(study.plan.objective, COST.examples, study.seed).measured
+    search = _EigenvectorSearch(study, model, objective)
+    if study.sample is None or model.folder is None:
         return _in_memory(model, *search.run())
     warnings: list[str] = []
-    wide = replace(compute, dtype="float32")
-    kept = _EigenvectorCache(cache_key([model], plan.sample, data, wide), warnings.append)
+    wide = replace(study.compute, dtype="float32")
+    kept = _EigenvectorCache(cache_key([model], study.sample, study.data, wide), warnings.append)
     found = broadcast(kept.get() if is_main_process() else None)
     if found is None:
         states, pairs = search.run()
@@ -176,16 +163,9 @@ def _packed(states: Sequence[Mapping[str, Tensor]]) -> bytes:
 class _EigenvectorSearch:
     """Loads a model in float32 and finds the eigenvectors of its Hessian."""
 
-    def __init__(
-        self,
-        model: Checkpoint,
-        objective: Objective,
-        compute: Compute,
-        progress: Progress,
-        seed: int,
-    ) -> None:
-        self.model, self.objective, self.compute = model, objective, compute
-        self.progress, self.seed = progress, seed
+    def __init__(self, study: Study, model: Checkpoint, objective: Objective) -> None:
+        self.study, self.model, self.objective = study, model, objective
+        self.compute, self.progress, self.seed = study.compute, study.progress, study.seed
 
     def run(self) -> tuple[list[dict[str, Tensor]], list[Note]]:
         """Stored name to tensor of each, and eigenvalues."""
@@ -239,7 +219,7 @@ class _EigenvectorSearch:
     def _require_budget(self, module: Module) -> None:
         """Tell the cost; refuse where the budget does not hold it."""
         seconds = broadcast(seconds_each(self.objective, module)) * COST.gradients
-        left = broadcast(clock_of(self.compute.budget).left)
+        left = broadcast(self.study.clock.left)
         if seconds > left:
             raise DataError(
                 f"eigenvectors would take up to {seconds / 60:.0f} minutes, and {left / 60:.1f} "

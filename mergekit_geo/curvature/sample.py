@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mergekit_geo.clock import clock_of
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.cache_key import cache_key
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.processes import broadcast, is_main_process, world
 from mergekit_geo.progress import Progress, expect
 
@@ -25,9 +23,8 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.levels import Level, SharpnessRadii
     from mergekit_geo.curvature.suite import Survey
-    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.objective import Objective, TaskObjective
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.evaluation.study import Study
     from mergekit_geo.records.curvature import QuotientsEntry, SharpnessEntry
     from mergekit_geo.records.losses import DifferenceEntry, Estimate
 
@@ -119,26 +116,20 @@ def subject(checkpoint: Checkpoint, role: Literal["parent", "model"], compute: C
 
 
 def measure_sharpness(
+    study: Study,
     subjects: Sequence[Subject],
-    plan: LossPlan,
-    data: Data,
     level: Level,
     radii: SharpnessRadii,
-    compute: Compute,
-    progress: Progress,
     *,
     most: int | None = None,
 ) -> SharpnessReport:
     """Measure models one after another.
 
     Args:
+        study: All examples that there are, and how models are run.
         subjects: The models.
-        plan: All examples that there are.
-        data: The same as asked for.
         level: How much is measured.
         radii: How far the loss is looked at.
-        compute: How models are run.
-        progress: Told of the cost.
         most: Examples of the sample; the level's number if None.
 
     Raises:
@@ -146,21 +137,20 @@ def measure_sharpness(
     """
     from mergekit_geo.evaluation.cache import MeasurementCache
 
-    assert plan.objective is not None
-    seed = source_of(data).seed
+    objective, seed = study.plan.objective, study.seed
+    assert objective is not None
     warnings: list[str] = []
-    wide = replace(compute, dtype="float32")
-    sample = make_sample(plan.objective, most or level.examples, seed)
+    wide = replace(study.compute, dtype="float32")
+    sample = make_sample(objective, most or level.examples, seed)
 
     def work(models: Sequence[Subject], *more: object) -> list[object]:
-        return cache_key([s.digest for s in models], plan.sample, data, wide, *more)
+        return cache_key([s.digest for s in models], study.sample, study.data, wide, *more)
 
-    settled = MeasurementCache(
-        work(subjects, str(level), compute.budget, sample.count), warnings.append
-    )
-    runner = _Runner(subjects, level, radii, progress, seed, work, warnings.append)
+    budget = study.compute.budget
+    settled = MeasurementCache(work(subjects, str(level), budget, sample.count), warnings.append)
+    runner = _Runner(subjects, level, radii, study, work, warnings.append)
     earlier = settled.settled(sample.count) if is_main_process() else None
-    left = broadcast(clock_of(compute.budget).left)
+    left = broadcast(study.clock.left)
     count = broadcast(earlier) or runner.affordable(sample, left)
     settled.settle(count)
     if count < sample.count:
@@ -168,7 +158,7 @@ def measure_sharpness(
             f"sharpness measured on {count} of {sample.count} examples to stay within the budget; "
             "--budget 0 measures all"
         )
-        sample = make_sample(plan.objective, count, seed)
+        sample = make_sample(objective, count, seed)
     return SharpnessReport(runner.entries(sample), warnings)
 
 
@@ -220,13 +210,13 @@ class _Runner:
         subjects: Sequence[Subject],
         level: Level,
         radii: SharpnessRadii,
-        progress: Progress,
-        seed: int,
+        study: Study,
         work: Callable[..., list[object]],
         warn: Callable[[str], None],
     ) -> None:
         self.subjects, self.level, self.radii = subjects, level, radii
-        self.progress, self.seed, self.work, self.warn = progress, seed, work, warn
+        self.progress, self.seed = study.progress, study.seed
+        self.work, self.warn = work, warn
         self._loaded: dict[str, Module] = {}
         self._each = 0.0
 

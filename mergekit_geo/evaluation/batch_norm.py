@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, FolderCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config, FolderCheckpoint
 from mergekit_geo.checkpoints.index import read_tensors
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
@@ -17,6 +18,16 @@ from mergekit_geo.outputs.writer import output_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
+
+    from mergekit_geo.evaluation.evaluation import Sample
+    from mergekit_geo.evaluation.study import Study
+
+BATCH_NORM_EXAMPLES = 2048
+NO_STATISTICS = (
+    "the model has BatchNorm, and the average of running statistics is that of no model: give "
+    "--train-data to estimate them anew"
+)
 
 
 def has_statistics(names: object) -> bool:
@@ -28,6 +39,47 @@ def has_statistics(names: object) -> bool:
     """
     assert hasattr(names, "__iter__")
     return any(str(name).rpartition(".")[2] in STATISTICS for name in names)
+
+
+def refreshing(
+    model: Module, donor: Checkpoint, study: Study
+) -> tuple[Callable[[Module], object], Sample | None, tuple[str, ...]]:
+    """How BatchNorm statistics are estimated anew after each move of a module.
+
+    Args:
+        model: The module.
+        donor: In a folder with the image processor or tokenizer.
+        study: What they are estimated on.
+
+    Returns:
+        The function that does it, what on, and a warning where they should be and are not.
+    """
+    from mergekit_geo.modules.batch_norm import batch_norms, reestimate
+
+    if not batch_norms(model):
+        return (lambda module: None), None, ()
+    if study.statistics_data is None or donor.folder is None:
+        return (lambda module: None), None, (f"{NO_STATISTICS} at every point",)
+    training = _training(study.statistics_data, donor.folder, donor.config, study.compute)
+    objective, batches = training.objective, training.objective.batch_rows()
+    return (lambda module: reestimate(module, batches, objective.losses_of)), training, ()
+
+
+def estimate_statistics(
+    module: Module, folder: Path, config: Config, train_data: EvalData, compute: Compute
+) -> int:
+    """Replace a module's BatchNorm statistics by those of training data; returns the batches."""
+    from mergekit_geo.modules.batch_norm import reestimate
+
+    objective = _training(train_data, folder, config, compute).objective
+    return reestimate(module, objective.batch_rows(), objective.losses_of)
+
+
+def _training(train_data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
+    from mergekit_geo.evaluation.evaluation import prepare
+
+    most = train_data.max_examples or BATCH_NORM_EXAMPLES
+    return prepare(replace(train_data, max_examples=most), folder, config, compute)
 
 
 def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> int:
@@ -45,7 +97,6 @@ def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> 
         DataError: The training data is missing or unusable.
         OutputError: The file cannot be written.
     """
-    from mergekit_geo.evaluation.study import estimate_statistics
     from mergekit_geo.modules.blend import module_names
     from mergekit_geo.modules.load import load_model
 
@@ -78,7 +129,6 @@ def refresh_state(
         DataError: The training data is missing or unusable.
     """
     from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES, rounded
-    from mergekit_geo.evaluation.study import estimate_statistics
     from mergekit_geo.modules.blend import module_names
     from mergekit_geo.modules.open import load_result
 

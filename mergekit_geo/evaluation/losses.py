@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.evaluation import Sample
     from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.evaluation.study import Study
     from mergekit_geo.tasks.losses import Losses
 
 LossRole = Literal["parent", "output", "reference"]
@@ -142,11 +143,10 @@ def _planned(folder: Path, config: Config, data: EvalData, compute: Compute) -> 
 
 
 def report_losses(
+    study: Study,
     models: Sequence[tuple[str, LossRole, Losses]],
-    data: Data,
-    sample: Sample | None,
-    warnings: Sequence[str],
     module: Module,
+    warnings: Sequence[str],
     *,
     half: Literal["", "report"] = "",
     barriers: Sequence[BarrierEntry] = (),
@@ -155,11 +155,10 @@ def report_losses(
     """Convert losses to a report's entries.
 
     Args:
+        study: What was measured on.
         models: Name, role and losses of each, the output last; it is compared with all others.
-        data: As asked for.
-        sample: What the objective was made of.
-        warnings: What was left out.
         module: Any of them, for where it ran.
+        warnings: What was left out.
         half: Whether these are the losses on the report half alone.
         barriers: Between the parents.
         no_control: Why the ends of a fitted path were not trained further.
@@ -168,9 +167,9 @@ def report_losses(
     documents = len(set(output.document.tolist()))
     place = run_with(module)
     return LossReport(
-        losses=[loss_entry(name, role, found, sample) for name, role, found in models],
+        losses=[loss_entry(name, role, found, study.sample) for name, role, found in models],
         differences=[difference(name, output, found) for name, _, found in others],
-        data=data_entry(data, sample, output, half),
+        data=data_entry(study, output, half),
         device=place[0],
         dtype=place[1],
         attention=place[2],
@@ -180,14 +179,11 @@ def report_losses(
     )
 
 
-def data_entry(
-    data: Data, sample: Sample | None, losses: Losses, half: Literal["", "report"] = ""
-) -> DataEntry:
+def data_entry(study: Study, losses: Losses, half: Literal["", "report"] = "") -> DataEntry:
     """What loss was measured on."""
     documents = len(set(losses.document.tolist()))
     return source_entry(
-        data,
-        sample,
+        study,
         documents=documents,
         examples=len(losses.loss),
         tokens=int(losses.weight.sum()),
@@ -196,8 +192,7 @@ def data_entry(
 
 
 def source_entry(
-    data: Data,
-    sample: Sample | None,
+    study: Study,
     *,
     documents: int,
     examples: int,
@@ -205,8 +200,8 @@ def source_entry(
     half: Literal["", "report"] = "",
 ) -> DataEntry:
     """The report's entry on the data, from counts alone."""
+    settings, sample = source_of(study.data).as_settings, study.sample
     shared = {"documents": documents, "examples": examples, "tokens": tokens, "half": half}
-    settings = source_of(data).as_settings
     if sample is None or settings is None:
         return DataEntry(
             source="a function of the caller's",

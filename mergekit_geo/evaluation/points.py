@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.unchanged import require_unchanged
+from mergekit_geo.evaluation.batch_norm import refreshing
 from mergekit_geo.evaluation.cache import LossCache
-from mergekit_geo.evaluation.evaluation import Evaluator
+from mergekit_geo.evaluation.cache_key import cache_key
+from mergekit_geo.evaluation.evaluation import Evaluator, Sample
+from mergekit_geo.evaluation.objective import Objective
+from mergekit_geo.evaluation.split import Split
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.modules.blend import Live
+from mergekit_geo.modules.held import hold
+from mergekit_geo.modules.open import open_live
+from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.tasks.losses import Losses
 
 
@@ -38,32 +46,102 @@ class _Gone:
 
     @property
     def model(self) -> Module:
-        raise AssertionError("the walk is over")
+        raise AssertionError("the module was released")
 
     def put(self, blend: Blend) -> None:
-        raise AssertionError("the walk is over")
+        raise AssertionError("the module was released")
 
 
 @dataclass
-class Walk:
-    """Takes one module from point to point.
+class PointEvaluator:
+    """Takes one module from point to point between models, and measures losses there.
 
     Attributes:
+        study: What is measured, on what and how.
         anchors: The models.
         live: The module.
-        evaluator: Measures it.
+        module_evaluator: Measures it.
         refresh: Called on the module after each move between models (BatchNorm statistics).
         refresh_models: Whether it is called at the models themselves, too.
         kept: Where finished points are, None to keep none.
+        warnings: What the user should know of BatchNorm statistics.
     """
 
+    study: Study
     anchors: Sequence[Checkpoint]
     live: Live
-    evaluator: Evaluator
-    refresh: Callable[[Module], object] = lambda module: None
+    module_evaluator: Evaluator
+    refresh: Callable[[Module], object]
     refresh_models: bool = True
     kept: LossCache | None = None
+    warnings: tuple[str, ...] = ()
     _seen: dict[str, Losses] = field(default_factory=dict)
+    _split: Split | None = None
+
+    @classmethod
+    def open(
+        cls,
+        study: Study,
+        evaluations: int,
+        *,
+        anchors: Sequence[Checkpoint] | None = None,
+        refresh_models: bool = True,
+    ) -> PointEvaluator:
+        """Load a module, and get ready to measure it anywhere between models.
+
+        Finished points of models in folders are kept in the user's cache.
+
+        Args:
+            study: What is measured, on what and how.
+            evaluations: How many measurements are to come.
+            anchors: Models whose data is here; those of the study if None.
+            refresh_models: Estimate BatchNorm statistics anew at the models themselves, too.
+
+        Raises:
+            DataError: Nothing can be measured.
+        """
+        study.require_measurable()
+        assert study.plan.objective is not None
+        models = study.anchors if anchors is None else anchors
+        held = hold(models, study.compute.anchors_in_memory)
+        first = Blend((held[0],), Linear((1.0,)))
+        live = open_live(first, study.compute)
+        live.put(first)
+        evaluator = Evaluator(
+            study.plan.objective, study.compute, evaluations=evaluations, seed=study.seed,
+            progress=study.progress,
+        )  # fmt: skip
+        refresh, training, warnings = refreshing(live.model, models[0], study)
+        train = study.statistics_data and asdict(study.statistics_data)
+        plans = [evaluations, study.compute.budget, refresh_models, train, _fed(training)]
+        kept = _cache(study, models, plans, evaluator)
+        _settle(evaluator, kept, live.model)
+        return cls(study, held, live, evaluator, refresh, refresh_models, kept, warnings)
+
+    @property
+    def objective(self) -> Objective:
+        """The objective, on the examples that are measured."""
+        return self.module_evaluator.objective
+
+    @property
+    def split(self) -> Split:
+        """The two halves of the examples: one selects, the other reports.
+
+        Raises:
+            DataError: Too few documents for both.
+        """
+        if self._split is None:
+            self._split = Split.of(self.at_model(0), self.objective.documents, self.study.seed)
+        return self._split
+
+    def tell_where(self) -> None:
+        """Report where measured points are cached, if they are."""
+        if self.kept is not None and self.kept.cache.works:
+            self.study.progress.say(f"finished points are kept in {self.kept.folder}")
+
+    def between_models(self, first: Checkpoint, last: Checkpoint) -> PointEvaluator:
+        """The same module and examples with two other anchors, whose points are not cached."""
+        return replace(self, anchors=(first, last), kept=None, _seen={}, _split=self.split)
 
     def at_model(self, index: int) -> Losses:
         """Losses of one of the models."""
@@ -104,8 +182,35 @@ class Walk:
 
     def _measure(self, title: str, blend: Blend, key: str) -> Losses:
         self.go_to(blend)
-        found = self.evaluator.measure_any(title, self.live.model)
+        found = self.module_evaluator.measure_any(title, self.live.model)
         if self.kept:
             require_unchanged(self.anchors)
             self.kept.put(key, found)
         return found
+
+
+def _fed(training: Sample | None) -> list[str] | None:
+    return None if training is None else [training.digest, training.objective.digest]
+
+
+def _cache(
+    study: Study, models: Sequence[Checkpoint], plans: Sequence[object], evaluator: Evaluator
+) -> LossCache | None:
+    """Where finished points are kept; None where changes of a model cannot be detected."""
+    if study.sample is None or any(model.folder is None for model in models):
+        return None
+    key = cache_key(models, study.sample, study.data, study.compute, *plans)
+    return LossCache(key, evaluator.warnings.append)
+
+
+def _settle(evaluator: Evaluator, kept: LossCache | None, model: Module) -> None:
+    """Set the number of examples: an earlier run's if cached, else what the budget allows."""
+    settled = broadcast(kept.settled(evaluator.count) if kept and is_main_process() else None)
+    if settled is None:
+        evaluator.fit(model)
+    else:
+        evaluator.take(settled)
+    if kept:
+        kept.count = evaluator.count
+        if settled is None:
+            kept.settle(evaluator.count)

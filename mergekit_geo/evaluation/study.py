@@ -1,198 +1,155 @@
-"""What every command that measures along paths sets up: data, a live module, an evaluator."""
+"""What a command measures, on what and how: made once, and handed to everything that measures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
+from mergekit_geo.checkpoints.compatibility import Preflight, preflight
+from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.clock import Clock, clock_of
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.cache_key import cache_key
-from mergekit_geo.evaluation.losses import LossPlan
+from mergekit_geo.evaluation.losses import LossPlan, plan_losses
 from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.processes import broadcast, is_main_process
-from mergekit_geo.progress import Progress
 
 if TYPE_CHECKING:
-    from torch.nn import Module
-
-    from mergekit_geo.evaluation.cache import LossCache
-    from mergekit_geo.evaluation.evaluation import Evaluator, Sample
-    from mergekit_geo.evaluation.objective import Objective
-    from mergekit_geo.evaluation.points import Walk
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.data import EvalData
+    from mergekit_geo.evaluation.evaluation import Sample
     from mergekit_geo.evaluation.source import Data
-    from mergekit_geo.evaluation.split import Split
+    from mergekit_geo.outputs.output import Output
+    from mergekit_geo.progress import Progress
 
-BATCH_NORM_EXAMPLES = 2048
-NO_STATISTICS = (
-    "the model has BatchNorm, and the average of running statistics is that of no model: give "
-    "--train-data to estimate them anew"
-)
+
+class Asked(Protocol):
+    """Options of a command that measures."""
+
+    @property
+    def data(self) -> Data:
+        """What loss is measured on; None measures none."""
+
+    @property
+    def train_data(self) -> Data:
+        """What is trained on, and what BatchNorm statistics are estimated on."""
+
+    @property
+    def compute(self) -> Compute:
+        """How models are run."""
+
+    @property
+    def told(self) -> Progress:
+        """Who is told what is going on."""
 
 
 @dataclass(frozen=True)
-class Ground:
-    """Where losses are measured.
+class Study:
+    """What a command measures, on what and how.
 
     Attributes:
-        walk: Takes a module from point to point.
-        warnings: What the user should know.
+        models: As they were opened, in the order in which they were named.
+        checked: What comparing them found.
+        plan: What loss is measured on, or why it cannot be.
+        data: The same as asked for.
+        train_data: What is trained on, and what BatchNorm statistics are estimated on.
+        compute: How models are run.
+        progress: Told what is going on.
+        clock: The time that the command may spend on measuring.
     """
 
-    walk: Walk
-    warnings: tuple[str, ...]
+    models: tuple[Checkpoint, ...]
+    checked: Preflight
+    plan: LossPlan
+    data: Data
+    train_data: Data
+    compute: Compute
+    progress: Progress
+    clock: Clock
 
-    @property
-    def objective(self) -> Objective:
-        """The objective, on the examples that are measured."""
-        return self.walk.evaluator.objective
+    @classmethod
+    def open(cls, models: Sequence[Model], asked: Asked, output: Output) -> Study:
+        """Open models that are to be measured, and refuse what cannot be, before any work.
 
-    def tell_where(self, progress: Progress) -> None:
-        """Report where measured points are cached, if they are."""
-        kept = self.walk.kept
-        if kept is not None and kept.cache.works:
-            progress.say(f"finished points are kept in {kept.folder}")
-
-    def halves(self, seed: int) -> Split:
-        """Split of the examples: one half selects, the other reports.
+        Args:
+            models: As they were named.
+            asked: The command's options.
+            output: Where the command writes, if it does.
 
         Raises:
-            DataError: Too few documents for both.
+            IncompatibleError: The models do not belong together.
+            DataError: Nothing to measure on.
+            OutputError: The output would replace a model.
+            GeoError: A model cannot be opened.
         """
-        from mergekit_geo.evaluation.split import Split
+        checkpoints = open_checkpoints(models)
+        output.refuse_inputs(checkpoints)
+        checked = preflight(checkpoints)
+        checked.require()
+        study = cls.of(checkpoints, checked, asked)
+        study.require_measurable()
+        return study
 
-        return Split.of(self.walk.at_model(0), self.objective.documents, seed)
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Checkpoint],
+        checked: Preflight,
+        asked: Asked,
+        tokenizer_of: int | None = None,
+    ) -> Study:
+        """The study of models that are open and compared; loss need not be measurable.
 
+        Args:
+            models: The models.
+            checked: What comparing them found.
+            asked: The command's options.
+            tokenizer_of: Position of the model whose tokenizer is used; None for the default.
 
-def require_measurable(plan: LossPlan) -> None:
-    """Refuse to measure on nothing.
+        Raises:
+            DataError: Data that was asked for is missing or unusable.
+        """
+        plan = plan_losses(models, asked.data, asked.compute, tokenizer_of)
+        return cls(
+            tuple(models), checked, plan, asked.data, asked.train_data, asked.compute, asked.told,
+            clock_of(asked.compute.budget),
+        )  # fmt: skip
 
-    Raises:
-        DataError: With the reason.
-    """
-    if plan.objective is None:
-        raise DataError(
-            f"loss cannot be measured: {plan.reason}", remedy="give held-out data with --data"
-        )
+    @cached_property
+    def anchors(self) -> tuple[Checkpoint, ...]:
+        """The models under the donor's tensor names, their data here; downloaded when first asked.
 
+        Raises:
+            IncompatibleError: Their data shows that they do not belong together.
+            HubError: A download failed.
+        """
+        return self.checked.fetch()
 
-def make_ground(
-    anchors: Sequence[Checkpoint],
-    plan: LossPlan,
-    data: Data,
-    train_data: EvalData | None,
-    compute: Compute,
-    progress: Progress,
-    *,
-    evaluations: int,
-    resumable: bool = False,
-    refresh_models: bool = True,
-) -> Ground:
-    """Load a module, and get ready to measure it anywhere between the anchors.
+    @property
+    def sample(self) -> Sample | None:
+        """What the objective was made of, if from data."""
+        return self.plan.sample
 
-    Args:
-        anchors: Checkpoints whose data is here, under the same names.
-        plan: What is measured.
-        data: The same as asked for.
-        train_data: For BatchNorm statistics.
-        compute: How models are run.
-        progress: Told of the cost.
-        evaluations: How many measurements are to come.
-        resumable: Keep finished points in the user's cache.
-        refresh_models: Estimate BatchNorm statistics anew at the models themselves, too.
+    @property
+    def seed(self) -> int:
+        """Of whatever is drawn from the data: its halves, and samples of it."""
+        return source_of(self.data).seed
 
-    Raises:
-        DataError: Nothing can be measured.
-    """
-    from mergekit_geo.evaluation.cache import LossCache
-    from mergekit_geo.evaluation.evaluation import Evaluator
-    from mergekit_geo.evaluation.points import Walk
-    from mergekit_geo.geometry.linear import Linear
-    from mergekit_geo.merging.blend import Blend
-    from mergekit_geo.modules.held import hold
-    from mergekit_geo.modules.open import open_live
+    @property
+    def statistics_data(self) -> EvalData | None:
+        """What BatchNorm statistics are estimated on."""
+        return source_of(self.train_data).as_settings
 
-    require_measurable(plan)
-    assert plan.objective is not None
-    held = hold(anchors, compute.anchors_in_memory)
-    first = Blend((held[0],), Linear((1.0,)))
-    live = open_live(first, compute)
-    live.put(first)
-    seed = source_of(data).seed
-    evaluator = Evaluator(
-        plan.objective, compute, evaluations=evaluations, seed=seed, progress=progress
-    )
-    training, warnings = _training_for(live.model, anchors[0], train_data, compute)
-    train = train_data and asdict(train_data)
-    fed = training and [training.digest, training.objective.digest]
-    plans = [evaluations, compute.budget, refresh_models, train, fed]
-    kept = None
-    if resumable and plan.sample is not None and _are_in_folders(anchors):
-        key = cache_key(anchors, plan.sample, data, compute, *plans)
-        kept = LossCache(key, evaluator.warnings.append)
-    _settle(evaluator, kept, live.model)
-    refresh = _refresher(training)
-    walk = Walk(held, live, evaluator, refresh, refresh_models, kept)
-    return Ground(walk, tuple(warnings))
+    def require_measurable(self) -> None:
+        """Refuse to measure on nothing.
 
-
-def _settle(evaluator: Evaluator, kept: LossCache | None, model: Module) -> None:
-    """Set the number of examples: an earlier run's if cached, else what the budget allows."""
-    settled = broadcast(kept.settled(evaluator.count) if kept and is_main_process() else None)
-    if settled is None:
-        evaluator.fit(model)
-    else:
-        evaluator.take(settled)
-    if kept:
-        kept.count = evaluator.count
-        if settled is None:
-            kept.settle(evaluator.count)
-
-
-def _are_in_folders(anchors: Sequence[Checkpoint]) -> bool:
-    """Whether all anchors are in folders, where changes can be detected."""
-    return all(anchor.folder is not None for anchor in anchors)
-
-
-def _training_for(
-    model: Module, donor: Checkpoint, train_data: EvalData | None, compute: Compute
-) -> tuple[Sample | None, list[str]]:
-    """What BatchNorm statistics are estimated on; a warning where they should be and are not."""
-    from mergekit_geo.modules.batch_norm import batch_norms
-
-    if not batch_norms(model):
-        return None, []
-    if train_data is None or donor.folder is None:
-        return None, [f"{NO_STATISTICS} at every point"]
-    return _training(train_data, donor.folder, donor.config, compute), []
-
-
-def _refresher(training: Sample | None) -> Callable[[Module], object]:
-    """The function that re-estimates BatchNorm statistics after each move of the module."""
-    from mergekit_geo.modules.batch_norm import reestimate
-
-    if training is None:
-        return lambda module: None
-    objective, batches = training.objective, training.objective.batch_rows()
-    return lambda module: reestimate(module, batches, objective.losses_of)
-
-
-def estimate_statistics(
-    module: Module, folder: Path, config: Config, train_data: EvalData, compute: Compute
-) -> int:
-    """Replace a module's BatchNorm statistics by those of training data; returns the batches."""
-    from mergekit_geo.modules.batch_norm import reestimate
-
-    objective = _training(train_data, folder, config, compute).objective
-    return reestimate(module, objective.batch_rows(), objective.losses_of)
-
-
-def _training(train_data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
-    from mergekit_geo.evaluation.evaluation import prepare
-
-    most = train_data.max_examples or BATCH_NORM_EXAMPLES
-    return prepare(replace(train_data, max_examples=most), folder, config, compute)
+        Raises:
+            DataError: With the reason.
+        """
+        if self.plan.objective is None:
+            raise DataError(
+                f"loss cannot be measured: {self.plan.reason}",
+                remedy="give held-out data with --data",
+            )

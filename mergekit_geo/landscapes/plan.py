@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.curvature.model_eigenvectors import eigenvectors
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.planes import (
     Directions,
@@ -21,13 +19,11 @@ from mergekit_geo.landscapes.planes import (
     require_two,
     through_models,
 )
-from mergekit_geo.progress import Progress
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.model_eigenvectors import Eigenvectors
-    from mergekit_geo.evaluation.losses import LossPlan
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.evaluation.study import Study
     from mergekit_geo.modules.blend import Live
 
 LINE, PLANE = 2, 3
@@ -102,40 +98,27 @@ class LandscapePlan:
         return found
 
 
-def plan_landscape(
-    anchors: Sequence[Checkpoint],
-    models: int,
-    view: LandscapeConfig,
-    plan: LossPlan,
-    data: Data,
-    compute: Compute,
-    progress: Progress,
-) -> LandscapePlan:
+def plan_landscape(study: Study, models: int, view: LandscapeConfig) -> LandscapePlan:
     """Find out which models span what, and refuse those that span nothing.
 
     Args:
-        anchors: The models with their data here, those that are only to be marked last.
+        study: The models, those that are only to be marked last, and what is measured.
         models: How many were named to be looked at.
         view: How.
-        plan: What is measured.
-        data: The same as asked for.
-        compute: How models are run.
-        progress: Told of the cost of eigenvectors.
 
     Raises:
         ArgumentError: Models are equal or lie on one line.
         GeoError: As `eigenvectors`.
     """
-    count = models if view.each else min(models, PLANE)
+    count, anchors = models if view.each else min(models, PLANE), study.anchors
     through, curved = None, []
     if count == PLANE and not view.each:
         through = through_models(anchors, view)
     elif count == LINE and not view.each:
         require_two(anchors)
     if view.hessian:
-        curved = [eigenvectors(a, plan, data, compute, progress) for a in anchors[:count]]
-    seed = source_of(data).seed
-    return LandscapePlan(count, view, seed, compute.anchors_in_memory, through, curved)
+        curved = [eigenvectors(study, anchor) for anchor in anchors[:count]]
+    return LandscapePlan(count, view, study.seed, study.compute.anchors_in_memory, through, curved)
 
 
 def check_request(models: int, view: LandscapeConfig) -> None:

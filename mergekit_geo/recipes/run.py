@@ -58,7 +58,7 @@ def run(asked: RunSpec) -> Result:
         if prepared.members:
             prepared = _with_members(prepared, call, how, folder, kept=kept)
         request = recorded(prepared, _request(prepared, call), call)
-        return merge(prepared.checkpoints, request, output, call.told)
+        return merge(prepared.checkpoints, request, output)
 
 
 def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
@@ -113,7 +113,7 @@ def _with_members(
     require_one_process()
     choosing = _choosing(prepared, call.data)
     wanted = prepared.tokenizer_of
-    check_early(prepared.checkpoints, call.output, call.target, choosing, call.data, wanted)
+    check_early(prepared.checkpoints, call, choosing, wanted)
     orders = Orders(prepared.known, how, call.data, call.compute, call.output)
     return prepared.with_trained(
         train(ready(prepared.members, folder, orders), call.told, kept=kept)

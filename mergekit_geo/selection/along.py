@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mergekit_geo.connectivity.paths import ModelPath
-from mergekit_geo.evaluation.split import Split
-from mergekit_geo.evaluation.study import Ground
+from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.selection.chain import Joined, join
 from mergekit_geo.selection.config import PAIR, SelectionConfig
 from mergekit_geo.selection.picking import SelectedPoint, selected_point
@@ -38,22 +37,18 @@ class PathChoice:
     sharpness: list[tuple[str, float]] = field(default_factory=list)
 
 
-def along(
-    choosing: SelectionConfig, ground: Ground, halves: Split, seed: int, route_to: PathTo
-) -> PathChoice:
+def along(choosing: SelectionConfig, evaluator: PointEvaluator, route_to: PathTo) -> PathChoice:
     """Choose a point of the path between two models, or of a chain of paths through more.
 
     Args:
         choosing: Which point of each path.
-        ground: Where losses are measured; its anchors are the models.
-        halves: What is chosen on.
-        seed: Of what is random.
+        evaluator: Where losses are measured; its anchors are the models.
         route_to: Gives the paths.
     """
-    names = tuple(anchor.name for anchor in ground.walk.anchors)
+    names = tuple(anchor.name for anchor in evaluator.anchors)
     if len(names) == PAIR:
         segment = Segment.between(route_to(Point.of_model(0, names), 1), names)
-        found = selected_point(choosing, segment, ground, halves, seed)
+        found = selected_point(choosing, segment, evaluator)
         steps = [(f"t = {t:.4f}", loss) for t, loss in found.tried.items()]
         return PathChoice(
             found.point,
@@ -63,28 +58,28 @@ def along(
             (found,),
             _compared(found),
         )
-    return _joined(choosing, ground, halves, seed, route_to, names)
+    return _joined(choosing, evaluator, route_to, names)
 
 
 def _joined(
     choosing: SelectionConfig,
-    ground: Ground,
-    halves: Split,
-    seed: int,
+    evaluator: PointEvaluator,
     route_to: PathTo,
     names: tuple[str, ...],
 ) -> PathChoice:
-    walk, rows = ground.walk, halves.selection
+    rows = evaluator.split.selection
     taken: dict[str, SelectedPoint] = {}
 
     def reach(point: Point, index: int) -> tuple[Point, float]:
         segment = Segment(point, index, route_to(point, index), names)
-        found = selected_point(choosing, segment, ground, halves, seed)
+        found = selected_point(choosing, segment, evaluator)
         taken[found.point.key] = found
-        there = found.point.losses(walk) if found.t is None else segment.losses(walk, found.t)
+        there = (
+            found.point.losses(evaluator) if found.t is None else segment.losses(evaluator, found.t)
+        )
         return found.point, there.take(rows).mean
 
-    losses = [walk.at_model(i).take(rows).mean for i in range(len(names))]
+    losses = [evaluator.at_model(i).take(rows).mean for i in range(len(names))]
     tried = join(losses, lambda index: Point.of_model(index, names), reach)
     kept = [step for step in tried if step.kept]
     segments = tuple(taken[step.point.key] for step in kept[1:])

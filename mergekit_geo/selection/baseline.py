@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mergekit_geo.clock import clock_of
 from mergekit_geo.processes import broadcast
-from mergekit_geo.progress import Progress
 
 if TYPE_CHECKING:
-    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.clock import Clock
     from mergekit_geo.connectivity.paths import Effort
     from mergekit_geo.evaluation.losses import LossRole
-    from mergekit_geo.evaluation.split import Split
-    from mergekit_geo.evaluation.study import Ground
+    from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.selection.choose import Chosen
     from mergekit_geo.tasks.losses import Losses
 
@@ -32,17 +29,11 @@ class MatchedComputeBaseline:
 
     Attributes:
         wanted: True whatever it takes, False not at all, None within the time that is left.
-        compute: How models are run.
-        seed: Of the halves.
-        progress: Told of steps.
     """
 
     wanted: bool | None
-    compute: Compute
-    seed: int
-    progress: Progress
 
-    def run(self, ground: Ground, chosen: Chosen) -> tuple[TrainedFurther, str]:
+    def run(self, evaluator: PointEvaluator, chosen: Chosen) -> tuple[TrainedFurther, str]:
         """Losses of the ends after further training, or why there are none.
 
         Of several segments, the model that all began from is trained for the steps of all fits.
@@ -57,19 +48,20 @@ class MatchedComputeBaseline:
         if self.wanted is False:
             return [], "it was turned off"
         known = [effort for effort in efforts if effort is not None]
-        if reason := self._against(efforts, known):
+        if reason := self._against(evaluator.study.clock, efforts, known):
             return [], reason
         start = chosen.segments[0].segment.start.models[0]
         steps = sum(effort.steps for effort in known)
         ends = [start, chosen.segments[0].segment.target] if len(known) == 1 else [start]
-        halves = chosen.halves or ground.halves(self.seed)
-        return [self._trained(ground, end, known[0], steps, halves) for end in ends], ""
+        return [self._trained(evaluator, end, known[0], steps) for end in ends], ""
 
-    def _against(self, efforts: Sequence[Effort | None], known: Sequence[Effort]) -> str:
+    def _against(
+        self, clock: Clock, efforts: Sequence[Effort | None], known: Sequence[Effort]
+    ) -> str:
         if len(known) < len(efforts):
             return "the path does not tell what it was fitted on"
         seconds = sum(effort.seconds for effort in known) * (2 if len(known) == 1 else 1)
-        left = broadcast(clock_of(self.compute.budget).left)
+        left = broadcast(clock.left)
         if self.wanted is None and seconds > left:
             return (
                 f"training the ends further would take about {seconds / 60:.1f} minutes, and "
@@ -78,25 +70,22 @@ class MatchedComputeBaseline:
         return ""
 
     def _trained(
-        self, ground: Ground, end: int, effort: Effort, steps: int, halves: Split
+        self, evaluator: PointEvaluator, end: int, effort: Effort, steps: int
     ) -> tuple[str, LossRole, Losses]:
         """Losses of a model after `steps` steps of training from its own weights."""
         from mergekit_geo.connectivity.search import CurveSearch
         from mergekit_geo.connectivity.state import FitState
         from mergekit_geo.evaluation.training import training_objective
         from mergekit_geo.geometry.curves import Still, rule_at
-        from mergekit_geo.selection.routes import between
 
-        model = ground.walk.anchors[end]
-        pair = between(ground, model, model)
+        model = evaluator.anchors[end]
+        pair = evaluator.between_models(model, model)
         fitting = replace(effort.fitting, kind="bezier", bends=1, steps=steps, restarts=1)
-        wide = replace(self.compute, dtype="float32")
+        wide = replace(evaluator.study.compute, dtype="float32")
         training = training_objective(effort.train_data, model, wide)
         state = FitState(None, [])
-        search = CurveSearch(
-            pair, training, fitting, halves, effort.seed, state, self.progress, Still(0.0)
-        )
+        search = CurveSearch(pair, training, fitting, effort.seed, state, Still(0.0))
         bends = search.run()
         title = f"{model.name}, trained further"
         blend = bends.at(rule_at(bends.curve, 0.0))
-        return title, "reference", pair.walk.at(title, blend, title)
+        return title, "reference", pair.at(title, blend, title)

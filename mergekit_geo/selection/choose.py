@@ -14,14 +14,14 @@ from mergekit_geo.selection.config import SelectionConfig
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.evaluation.split import Split
-    from mergekit_geo.evaluation.study import Ground
     from mergekit_geo.merging.blend import Blend
-    from mergekit_geo.progress import Progress
     from mergekit_geo.selection.along import PathTo
     from mergekit_geo.selection.greedy import GreedySoup
     from mergekit_geo.selection.learning import Seen
     from mergekit_geo.selection.picking import SelectedPoint
+    from mergekit_geo.tasks.losses import Indices
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Chosen:
         rule: Of the merge.
         rules: By tensor, where one has a rule of its own.
         entry: For the report.
-        halves: What it was chosen on, and what remains to report on.
+        split: What it was chosen on, and what remains to report on.
         bends: Anchors beside the models.
         segments: Of the paths that were taken, and the point of each.
     """
@@ -40,7 +40,7 @@ class Chosen:
     rule: Rule
     rules: Mapping[str, Rule] = field(default_factory=dict)
     entry: SelectionEntry | None = None
-    halves: Split | None = None
+    split: Split | None = None
     bends: tuple[Checkpoint, ...] = ()
     segments: tuple[SelectedPoint, ...] = ()
 
@@ -48,9 +48,7 @@ class Chosen:
 def choose(
     choosing: SelectionConfig,
     weights: Sequence[float],
-    ground: Ground,
-    progress: Progress,
-    seed: int,
+    evaluator: PointEvaluator,
     route_to: PathTo | None = None,
     dtype: str | None = None,
 ) -> Chosen:
@@ -59,9 +57,7 @@ def choose(
     Args:
         choosing: How.
         weights: Of the soup where nothing else is asked for.
-        ground: Where losses are measured; its anchors are the models.
-        progress: Told of steps.
-        seed: Of the halves.
+        evaluator: Where losses are measured; its anchors are the models.
         route_to: Gives the path from a point to a model, where points of paths are sought.
         dtype: Of the output, as safetensors names it; the first model's own if None. Soups are
             measured as they would be written.
@@ -69,12 +65,12 @@ def choose(
     Raises:
         DataError: Too few documents for two halves.
     """
-    halves = ground.halves(seed)
-    first = ground.walk.at_model(0)
-    documents = len(set(first.document[halves.selection].tolist()))
+    split = evaluator.split
+    first = evaluator.at_model(0)
+    documents = len(set(first.document[split.selection].tolist()))
     if choosing.along is not None:
-        return _along(choosing, ground, halves, seed, route_to, documents)
-    search = _Search(choosing, weights, ground, halves, progress, dtype)
+        return _along(choosing, evaluator, route_to, documents)
+    search = _Search(choosing, weights, evaluator, dtype)
     members, left_out = search.members()
     found = search.run(members)
     entry = SelectionEntry(
@@ -85,21 +81,19 @@ def choose(
         left_out=left_out,
         started_from=found.started_from,
     )
-    return Chosen(found.rule, found.rules, entry, halves)
+    return Chosen(found.rule, found.rules, entry, split)
 
 
 def _along(
     choosing: SelectionConfig,
-    ground: Ground,
-    halves: Split,
-    seed: int,
+    evaluator: PointEvaluator,
     route_to: PathTo | None,
     documents: int,
 ) -> Chosen:
     from mergekit_geo.selection.along import along
 
     assert route_to is not None
-    found = along(choosing, ground, halves, seed, route_to)
+    found = along(choosing, evaluator, route_to)
     entry = SelectionEntry(
         method=found.method,
         chosen=found.chosen,
@@ -107,7 +101,7 @@ def _along(
         steps=found.steps,
         sharpness=found.sharpness,
     )
-    return Chosen(found.point.rule, {}, entry, halves, found.point.bends, found.segments)
+    return Chosen(found.point.rule, {}, entry, evaluator.split, found.point.bends, found.segments)
 
 
 @dataclass(frozen=True)
@@ -124,14 +118,16 @@ class _Found:
 class _Search:
     choosing: SelectionConfig
     weights: Sequence[float]
-    ground: Ground
-    halves: Split
-    progress: Progress
+    evaluator: PointEvaluator
     dtype: str | None
 
     @property
+    def half(self) -> Indices:
+        return self.evaluator.split.selection
+
+    @property
     def names(self) -> list[str]:
-        return [anchor.name for anchor in self.ground.walk.anchors]
+        return [anchor.name for anchor in self.evaluator.anchors]
 
     def members(self) -> tuple[list[int], list[str]]:
         """Models of the largest basin, and why the others are left out."""
@@ -141,10 +137,10 @@ class _Search:
         from mergekit_geo.connectivity.pairs import basins_of, measure_pairs
         from mergekit_geo.connectivity.paths import path
 
-        walk = self.ground.walk
-        pairs = measure_pairs(walk, self.halves, (path("linear"),), points=5, most=5)
-        losses = [walk.at_model(i).take(self.halves.selection).mean for i in everyone]
-        largest = basins_of(walk, pairs, losses).largest
+        evaluator = self.evaluator
+        pairs = measure_pairs(evaluator, (path("linear"),), points=5, most=5)
+        losses = [evaluator.at_model(i).take(self.half).mean for i in everyone]
+        largest = basins_of(evaluator, pairs, losses).largest
         left_out = [
             f"{self.names[i]}: a barrier parts it from {', '.join(self.names[j] for j in largest)}"
             for i in everyone
@@ -168,7 +164,7 @@ class _Search:
     def loss(self, title: str, blend: Blend, key: str) -> float:
         """Mean loss of a blend on the selection half."""
         key = f"{key} {self.dtype}" if self.dtype else key
-        return self.ground.walk.at(title, blend, key).take(self.halves.selection).mean
+        return self.evaluator.at(title, blend, key).take(self.half).mean
 
     def _soup(self, members: Sequence[int]) -> Linear:
         count = len(self.names)
@@ -177,7 +173,7 @@ class _Search:
     def _blend(self, rule: Rule, rules: Mapping[str, Rule] = {}) -> Blend:
         from mergekit_geo.merging.blend import Blend
 
-        return Blend(tuple(self.ground.walk.anchors), rule, self.dtype, rules)
+        return Blend(tuple(self.evaluator.anchors), rule, self.dtype, rules)
 
     def _title(self, members: Sequence[int]) -> str:
         return " + ".join(self.names[i] for i in members)
@@ -190,8 +186,7 @@ class _Search:
             soup = [members[i] for i in chosen]
             return self._seen(self._title(soup), soup).loss
 
-        walk, half = self.ground.walk, self.halves.selection
-        singles = [walk.at_model(i).take(half).mean for i in members]
+        singles = [self.evaluator.at_model(i).take(self.half).mean for i in members]
         return greedy(singles, loss_of, with_replacement=again)
 
     def _greedy(self, members: Sequence[int]) -> _Found:
@@ -221,10 +216,11 @@ class _Search:
     def _learned(self, members: Sequence[int]) -> _Found:
         from mergekit_geo.selection.learning import best_seen, differentiable, learned_from
 
-        gradient = differentiable(self.ground, self.halves)
+        gradient = differentiable(self.evaluator)
         starts = self._starts(members)
         start = best_seen(starts)
-        way = learned_from(start.blend, members, self.choosing, gradient, self.loss, self.progress)
+        progress = self.evaluator.study.progress
+        way = learned_from(start.blend, members, self.choosing, gradient, self.loss, progress)
         best = best_seen([start, *way])
         steps = [(point.title, point.loss) for point in (*starts, *way)]
         rule, rules = best.blend.rule, best.blend.rules

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.evaluation.objective import TaskObjective
-    from mergekit_geo.evaluation.split import Split
-    from mergekit_geo.evaluation.study import Ground
+    from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.modules.blend import InPlace
     from mergekit_geo.progress import Progress
     from mergekit_geo.selection.config import SelectionConfig
@@ -48,7 +47,7 @@ def best_seen(points: Sequence[Seen]) -> Seen:
     return min(points, key=lambda point: point.loss if math.isfinite(point.loss) else math.inf)
 
 
-def differentiable(ground: Ground, halves: Split) -> tuple[InPlace, Callable[[int], Tensor]]:
+def differentiable(evaluator: PointEvaluator) -> tuple[InPlace, Callable[[int], Tensor]]:
     """The module, and its differentiable loss on a step's batch of the selection half.
 
     Raises:
@@ -57,14 +56,14 @@ def differentiable(ground: Ground, halves: Split) -> tuple[InPlace, Callable[[in
     from mergekit_geo.evaluation.objective import TaskObjective
     from mergekit_geo.modules.blend import InPlace
 
-    objective, live = ground.objective, ground.walk.live
+    objective, live = evaluator.objective, evaluator.live
     if not isinstance(objective, TaskObjective) or not isinstance(live, InPlace):
         raise DataError(
             "a learned soup needs gradients of a task, and a module whose tensors are those "
             "that are stored",
             remedy="--method greedy needs neither",
         )
-    return live, _batch_loss(objective.of(halves.selection), live)
+    return live, _batch_loss(objective.of(evaluator.split.selection), live)
 
 
 def learned_from(

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.selection.point import Point, Segment
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.split import Split
-    from mergekit_geo.evaluation.study import Ground
+    from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.selection.config import SelectionConfig
 
 MIDPOINT = 0.5
@@ -49,7 +48,7 @@ def point_without_losses(choosing: SelectionConfig, segment: Segment) -> Selecte
 
 
 def selected_point(
-    choosing: SelectionConfig, segment: Segment, ground: Ground, halves: Split, seed: int
+    choosing: SelectionConfig, segment: Segment, evaluator: PointEvaluator
 ) -> SelectedPoint:
     """The point that the settings ask for, chosen on the selection half where they say so."""
     from mergekit_geo.selection.line import line_search
@@ -58,13 +57,11 @@ def selected_point(
         return point_without_losses(choosing, segment)
 
     def loss_of(t: float) -> float:
-        return segment.losses(ground.walk, t).take(halves.selection).mean
+        return segment.losses(evaluator, t).take(evaluator.split.selection).mean
 
     tried = dict(line_search(loss_of).tried)
     if choosing.pick == "flattest":
-        return _flattest(
-            choosing, segment, tried, loss_of, _sharpness(segment, ground, halves, seed)
-        )
+        return _flattest(choosing, segment, tried, loss_of, _sharpness(segment, evaluator))
     best = min(tried, key=lambda t: tried[t])
     return SelectedPoint(segment, segment.at(best), best, tried)
 
@@ -85,21 +82,19 @@ def _flattest(
     )
 
 
-def _sharpness(
-    segment: Segment, ground: Ground, halves: Split, seed: int
-) -> Callable[[float], float]:
+def _sharpness(segment: Segment, evaluator: PointEvaluator) -> Callable[[float], float]:
     """λ_max at places of a segment, on examples of the selection half."""
     from mergekit_geo.curvature.largest import lambda_max
     from mergekit_geo.curvature.levels import LEVELS
     from mergekit_geo.curvature.mean_loss import MeanLoss
     from mergekit_geo.evaluation.some_rows import batches_of_rows
 
-    walk = ground.walk
-    rows = halves.selection[:: max(1, len(halves.selection) // LEVELS["quick"].examples)]
-    batches = batches_of_rows(ground.objective, rows, walk.live.model)
+    rows = evaluator.split.selection
+    rows = rows[:: max(1, len(rows) // LEVELS["quick"].examples)]
+    batches = batches_of_rows(evaluator.objective, rows, evaluator.live.model)
 
     def sharpness_of(t: float) -> float:
-        walk.go_to(segment.at(t).blend(walk.anchors))
-        return lambda_max(MeanLoss(walk.live.model, batches), seed)
+        evaluator.go_to(segment.at(t).blend(evaluator.anchors))
+        return lambda_max(MeanLoss(evaluator.live.model, batches), evaluator.study.seed)
 
     return sharpness_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.points import Walk
+from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.onward import onward
 from mergekit_geo.geometry.rule import Rule
@@ -45,11 +45,11 @@ class Point:
         """The point as a blend of models and bends."""
         return Blend((*models, *self.bends), self.rule, dtype)
 
-    def losses(self, walk: Walk, title: str = "") -> Losses:
+    def losses(self, evaluator: PointEvaluator, title: str = "") -> Losses:
         """Losses at the point, measured once, with a title for the progress."""
         if len(self.models) == 1:
-            return walk.at_model(self.models[0])
-        return walk.at(title or self.title, self.blend(walk.anchors), self.key)
+            return evaluator.at_model(self.models[0])
+        return evaluator.at(title or self.title, self.blend(evaluator.anchors), self.key)
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ class Segment:
         name = f"mean of {self.route.name}"
         return self._point(Linear(weights, branch=name, name=name), f"mean of {count}")
 
-    def losses(self, walk: Walk, t: float) -> Losses:
+    def losses(self, evaluator: PointEvaluator, t: float) -> Losses:
         """Losses at position t of the segment, each measured once."""
         if len(self.start.models) == 1:
-            return walk.between(self.start.models[0], self.target, self.route, t)
+            return evaluator.between(self.start.models[0], self.target, self.route, t)
         if t in (0.0, 1.0):
-            return walk.at_model(self.target) if t else self.start.losses(walk)
-        return self.at(t).losses(walk, f"{self.title}, {self.route.name}, t = {t:.3f}")
+            return evaluator.at_model(self.target) if t else self.start.losses(evaluator)
+        return self.at(t).losses(evaluator, f"{self.title}, {self.route.name}, t = {t:.3f}")
 
     def _point(self, step: Rule, place: str) -> Point:
         alone = len(self.names) == PAIR and self.start.models == (0,)

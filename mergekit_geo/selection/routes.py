@@ -8,19 +8,15 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import MemoryCheckpoint
-from mergekit_geo.clock import clock_of
 from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
 from mergekit_geo.connectivity.paths import ModelPath, path
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.study import Ground
+from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.selection.point import Point
 
 if TYPE_CHECKING:
-    from mergekit_geo.config.compute import Compute
-    from mergekit_geo.evaluation.source import Data
-    from mergekit_geo.progress import Progress
     from mergekit_geo.selection.along import PathTo
 
 FLOAT32 = "F32"
@@ -28,11 +24,7 @@ FLOAT32 = "F32"
 
 def routes(
     kind: str,
-    ground: Ground,
-    train_data: Data,
-    compute: Compute,
-    seed: int,
-    progress: Progress,
+    evaluator: PointEvaluator,
     fitting: CurveFitConfig = CurveFitConfig(),
     fit_seed: int | None = None,
 ) -> PathTo:
@@ -40,13 +32,9 @@ def routes(
 
     Args:
         kind: `linear`, `slerp`, or one that is fitted.
-        ground: Whose module is trained, where one is fitted.
-        train_data: What is fitted on.
-        compute: How models are run.
-        seed: Of the halves.
-        progress: Told of fits.
+        evaluator: Whose module is trained, where one is fitted.
         fitting: How they are fitted.
-        fit_seed: Of the fits, where that is not the same.
+        fit_seed: Of the fits; that of the data if None.
 
     Raises:
         ArgumentError: No such kind, or one that needs training data that there is not.
@@ -54,34 +42,28 @@ def routes(
     if kind not in FITTED:
         straight = path(kind)
         return lambda point, target: straight
+    study = evaluator.study
+    train_data = study.train_data
     if train_data is None:
         raise ArgumentError(f"a {kind} path is fitted to training data", remedy="--train-data FILE")
     from mergekit_geo.evaluation.training import training_objective
 
-    models = ground.walk.anchors
-    training = training_objective(train_data, models[0], replace(compute, dtype="float32"))
-    how, first = replace(fitting, kind=kind), seed if fit_seed is None else fit_seed
+    models = evaluator.anchors
+    training = training_objective(train_data, models[0], replace(study.compute, dtype="float32"))
+    how, seed = replace(fitting, kind=kind), study.seed if fit_seed is None else fit_seed
 
     def fit(point: Point, target: int) -> ModelPath:
         from mergekit_geo.connectivity.search import CurveSearch, effort_of, path_through
         from mergekit_geo.connectivity.state import FitState
 
-        pair = between(ground, standing(point, models), models[target])
-        progress.say(f"fitting a path from {point.title} to {models[target].name}")
-        search = CurveSearch(
-            pair, training, how, ground.halves(seed), first, FitState(None, []), progress
-        )
-        with clock_of(compute.budget).resting():
+        pair = evaluator.between_models(standing(point, models), models[target])
+        study.progress.say(f"fitting a path from {point.title} to {models[target].name}")
+        search = CurveSearch(pair, training, how, seed, FitState(None, []))
+        with study.clock.resting():
             bends = search.run()
         return path_through(bends, effort_of(search.found, how, train_data))
 
     return fit
-
-
-def between(ground: Ground, first: Checkpoint, last: Checkpoint) -> Ground:
-    """Copy the ground with two other anchors, whose points are not cached."""
-    walk = replace(ground.walk, anchors=(first, last), kept=None, _seen={})
-    return replace(ground, walk=walk)
 
 
 def standing(point: Point, models: Sequence[Checkpoint]) -> Checkpoint:

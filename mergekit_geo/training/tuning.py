@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.checkpoints.compatibility import Preflight
 from mergekit_geo.checkpoints.foreign_links import refuse_foreign_needs
 from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.clock import clock_of
 from mergekit_geo.config.choices import SHARPNESS
-from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.cache_key import machine_key, model_key
 from mergekit_geo.evaluation.losses import plan_losses
 from mergekit_geo.evaluation.source import source_of
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.processes import world
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.evaluation.source import Data
     from mergekit_geo.outputs.config import OutputConfig
+    from mergekit_geo.progress import Progress
     from mergekit_geo.training.config import SamArguments
     from mergekit_geo.training.hyperparameters import TrainingConfig
 
@@ -64,11 +67,6 @@ class Asked:
             )
         if self.train_data is None:
             raise DataError("no training data to fine-tune on", remedy="--train-data FILE")
-
-    @property
-    def batch_norm_data(self) -> EvalData | None:
-        """What BatchNorm statistics between two models are estimated on."""
-        return source_of(self.train_data).as_settings
 
     def settings(self) -> dict[str, Any]:
         """All settings of the training as a JSON value."""
@@ -125,6 +123,14 @@ class Tuning:
             **{key: found for key, found in machine.items() if key not in ("dtype", "versions")},
             **{f"version of {name}": found for name, found in machine["versions"].items()},
         }
+
+    def study(self, progress: Progress) -> Study:
+        """What the model is measured on before and after."""
+        asked = self.asked
+        return Study(
+            (self.base,), Preflight(), self.plan, asked.data, asked.train_data, asked.compute,
+            progress, clock_of(asked.compute.budget),
+        )  # fmt: skip
 
     @property
     def overlap(self) -> int:
