@@ -229,7 +229,7 @@ def peak_learning(folders: Sequence[Path]) -> float:
     from mergekit_geo.geometry.linear import Linear
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.modules.held import hold
-    from mergekit_geo.selection.learned import learn
+    from mergekit_geo.selection.learned import Descent, learn
 
     live, objective = _ready(folders)
     anchors = hold(open_all(folders), "off")
@@ -238,7 +238,7 @@ def peak_learning(folders: Sequence[Path]) -> float:
         return objective.losses_of(live.model, np.array([0])).loss.mean()
 
     blend = Blend(anchors, Linear((1 / len(anchors),) * len(anchors)))
-    learn(live, blend, loss_of, granularity="layer", steps=STEPS)
+    learn(live, blend, loss_of, Descent("layer", steps=STEPS))
     return harness.peak()
 
 

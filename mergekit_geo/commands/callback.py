@@ -6,13 +6,12 @@ import logging
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from transformers import TrainerCallback
 
 from mergekit_geo.commands.push import prepare_push
 from mergekit_geo.commands.soup import soup
-from mergekit_geo.config.choices import SHARPNESS
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import load_rows
@@ -34,7 +33,16 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.result import Result
     from mergekit_geo.evaluation.source import Data
 
-BUILTIN_TEXT = EvalData()
+
+class SoupOptions(TypedDict, total=False):
+    """How the soup is written and measured, as in `geo.soup`."""
+
+    output: OutputConfig
+    data: Data
+    train_data: Data
+    compute: Compute
+    sharpness: str
+    progress: Progress | None
 
 
 class SoupCallback(TrainerCallback):
@@ -84,20 +92,16 @@ class SoupCallback(TrainerCallback):
         every: int | str | None = None,
         method: str | SelectionConfig = "uniform",
         members: str | Path | None = None,
-        output: OutputConfig = OutputConfig(),
-        data: Data = BUILTIN_TEXT,
-        train_data: Data = None,
-        compute: Compute = Compute(),
-        sharpness: str = "quick",
-        progress: Progress | None = None,
+        **measured: Unpack[SoupOptions],
     ) -> None:
         self.out = Path(out)
         self.keeping = Retention(keep, which, every)
-        self.choosing = SelectionConfig(method=method) if isinstance(method, str) else method
-        self.output, self.data, self.train_data = output, data, train_data
-        self.compute, self.sharpness, self.progress = compute, sharpness, progress or logged()
+        choosing = SelectionConfig(method=method) if isinstance(method, str) else method
+        asked = SoupSpec((), self.out, choosing=choosing, **measured)
+        self.progress = asked.progress or logged()
+        self.asked = replace(asked, progress=self.progress)
         self.folder = Path(members) if members is not None else _beside(self.out)
-        self._kept = MemberStore(self.folder, keep, which, fsync=output.fsync)
+        self._kept = MemberStore(self.folder, keep, which, fsync=asked.output.fsync)
         self._result: Result | None = None
         self._problem: GeoError | None = None
         self._scores = Scores("")
@@ -123,20 +127,10 @@ class SoupCallback(TrainerCallback):
     @property
     def command(self) -> str:
         """The command that makes the soup of the members that are kept."""
-        names = [str(member.folder) for member in self.members]
-        output, compute = replace(self.output, device="cpu"), replace(self.compute, device=None)
-        return command_line(
-            SoupSpec(
-                names, self.out, choosing=self.choosing, output=output, compute=compute,
-                data=None if self.data is None else self._data, sharpness=self.sharpness,
-                train_data=self.train_data,
-            )
-        )  # fmt: skip
-
-    @property
-    def _data(self) -> EvalData:
-        """What the command would measure on."""
-        return source_of(self.data).as_settings or EvalData()
+        names, asked = [str(member.folder) for member in self.members], self.asked
+        data = None if asked.data is None else source_of(asked.data).as_settings or EvalData()
+        output, compute = replace(asked.output, device="cpu"), replace(asked.compute, device=None)
+        return command_line(replace(asked, models=names, output=output, compute=compute, data=data))
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
@@ -146,7 +140,7 @@ class SoupCallback(TrainerCallback):
         Raises:
             GeoError: With the reason and the remedy.
         """
-        self._kept = self.keeping.members(self.folder, args, fsync=self.output.fsync)
+        self._kept = self.keeping.members(self.folder, args, fsync=self.asked.output.fsync)
         self._scores = Scores(self._kept.metric or "")
         self._result = self._problem = None
         check_saving(model)
@@ -205,40 +199,38 @@ class SoupCallback(TrainerCallback):
 
     def _check(self) -> None:
         """Refuse, before training, what would be refused after it."""
-        if self.sharpness not in SHARPNESS:
-            raise ArgumentError(
-                f"sharpness {self.sharpness!r}: expected one of {', '.join(SHARPNESS)}"
-            )
-        if self.choosing.method == "weighted":
+        choosing = self.asked.choosing
+        if choosing.method == "weighted":
             raise ArgumentError(
                 "a weighted soup needs a weight for each member, and the members are not known yet",
                 remedy="uniform, greedy or learned",
             )
-        source = source_of(self.data)
+        source = source_of(self.asked.data)
         unnamed = source.is_nothing or source.is_default
-        if self.choosing.by_loss(self.keeping.keep) and unnamed:
+        if choosing.by_loss(self.keeping.keep) and unnamed:
             raise ArgumentError(
-                f"members chosen by loss ({self.choosing.method}) need held-out data to choose on",
+                f"members chosen by loss ({choosing.method}) need held-out data to choose on",
                 remedy="data=geo.EvalData(FILE), held out from training",
             )
 
     def _check_tokenizer(self, tokenizer: Any) -> None:
         """Require a tokenizer or processor: members are measured with the one saved beside them."""
-        by_loss = self.choosing.by_loss(self.keeping.keep)
-        if tokenizer is None and by_loss and source_of(self.data).as_settings:
+        choosing = self.asked.choosing
+        by_loss = choosing.by_loss(self.keeping.keep)
+        if tokenizer is None and by_loss and source_of(self.asked.data).as_settings:
             raise ArgumentError(
-                f"members chosen by loss ({self.choosing.method}) need what turns data into tokens",
+                f"members chosen by loss ({choosing.method}) need what turns data into tokens",
                 remedy="Trainer(..., processing_class=tokenizer)",
             )
 
     def _begin(self, state: Any) -> None:
-        check_output(self.out, [self.folder], overwrite=self.output.overwrite)
-        prepare_push(self.output, self.out)
-        for data in (self.data, self.train_data):
+        check_output(self.out, [self.folder], overwrite=self.asked.output.overwrite)
+        prepare_push(self.asked.output, self.out)
+        for data in (self.asked.data, self.asked.train_data):
             settings = source_of(data).as_settings
             if settings is not None and not settings.is_default:
                 load_rows(settings)
-        overwrite = self.output.overwrite
+        overwrite = self.asked.output.overwrite
         self._kept.begin(state.global_step, state.max_steps, overwrite=overwrite)
 
     def _take(self, state: Any, given: dict[str, Any], score: float | None = None) -> None:
@@ -265,17 +257,8 @@ class SoupCallback(TrainerCallback):
             return None, problem
 
     def _merged(self) -> Result:
-        return soup(
-            [member.folder for member in self.members],
-            self.out,
-            choosing=self.choosing,
-            output=self.output,
-            data=self.data,
-            train_data=self.train_data,
-            compute=self.compute,
-            sharpness=self.sharpness,
-            progress=self.progress,
-        )
+        members = [member.folder for member in self.members]
+        return soup.of(replace(self.asked, models=members))  # type: ignore[attr-defined, no-any-return]
 
     def _warn(self, text: str) -> None:
         if is_main_process():

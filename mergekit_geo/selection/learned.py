@@ -34,6 +34,26 @@ TensorWeights = dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
+class Descent:
+    """How coefficients are learned.
+
+    Attributes:
+        granularity: `model`, `layer` or `tensor` share coefficients.
+        start: Coefficients to start from, one per anchor; equal ones if None. A hundredth of the
+            way to the uniform soup is gone at once: coefficients of zero would have no slope.
+        steps: Of the optimiser.
+        learning_rate: On the free numbers.
+        every: The coefficients are looked at after so many steps, and after the last.
+    """
+
+    granularity: str = "model"
+    start: Sequence[float] | None = None
+    steps: int = 50
+    learning_rate: float = 0.1
+    every: int = 1
+
+
+@dataclass(frozen=True)
 class LearnedSoup:
     """What was found.
 
@@ -50,14 +70,10 @@ def learn(
     live: InPlace,
     blend: Blend,
     loss_of: Callable[[int], Tensor],
+    how: Descent = Descent(),
     *,
-    granularity: str = "model",
-    start: Sequence[float] | None = None,
-    steps: int = 50,
-    learning_rate: float = 0.1,
     advance: Callable[[int], None] = lambda step: None,
     look: Callable[[int, TensorWeights], None] = lambda step, weights: None,
-    every: int = 1,
 ) -> LearnedSoup:
     """Minimise a loss over soups of a blend's anchors, with Adam.
 
@@ -65,30 +81,25 @@ def learn(
         live: Holds the model; its gradients are used and cleared.
         blend: The anchors.
         loss_of: Differentiable loss of the model on the batch of a step.
-        granularity: `model`, `layer` or `tensor` share coefficients.
-        start: Coefficients to start from, one per anchor; equal ones if None. A hundredth of the
-            way to the uniform soup is gone at once: coefficients of zero would have no slope.
-        steps: Of the optimiser.
-        learning_rate: On the free numbers.
+        how: Where it starts, and how far and in what steps it goes.
         advance: Told of each step.
         look: Given the number of steps that are done and the coefficients after them.
-        every: After so many steps, and after the last.
     """
     names = [name for name in blend.donor.tensors if blend.donor.tensors[name].is_float]
-    groups = sorted({group_of(name, granularity) for name in names})
-    free = _free(start, len(blend.anchors)).repeat(len(groups), 1).requires_grad_()
-    optimizer = torch.optim.Adam([free], lr=learning_rate)
+    groups = sorted({group_of(name, how.granularity) for name in names})
+    free = _free(how.start, len(blend.anchors)).repeat(len(groups), 1).requires_grad_()
+    optimizer = torch.optim.Adam([free], lr=how.learning_rate)
     losses = []
-    for step in range(steps):
+    for step in range(how.steps):
         weights = _by_group(groups, free)
-        live.put(soup_of(blend, weights, granularity))
+        live.put(soup_of(blend, weights, how.granularity))
         losses.append(_backward(live, loss_of, step))
-        slopes = _slopes(live, blend, names, granularity, groups)
+        slopes = _slopes(live, blend, names, how.granularity, groups)
         optimizer.zero_grad()
         torch.softmax(free, dim=1).backward(torch.from_numpy(slopes))  # type: ignore[no-untyped-call]
         optimizer.step()
         advance(1)
-        if (step + 1) % every == 0 or step + 1 == steps:
+        if (step + 1) % how.every == 0 or step + 1 == how.steps:
             look(step + 1, _by_group(groups, free))
     return LearnedSoup(_by_group(groups, free), tuple(losses))
 

@@ -84,7 +84,7 @@ def learned_from(
         measure: Loss on the selection half of a blend with a title and a key.
         progress: Told of steps.
     """
-    from mergekit_geo.selection.learned import learn, soup_of
+    from mergekit_geo.selection.learned import Descent, learn, soup_of
 
     seen: list[Seen] = []
     if len(members) == 1:
@@ -101,12 +101,14 @@ def learned_from(
         gradient[0],
         Blend(tuple(start.anchors[i] for i in members), start.rule),
         gradient[1],
-        start=[start.rule.weights[i] for i in members],
-        granularity=choosing.granularity,
-        steps=choosing.steps,
+        Descent(
+            granularity=choosing.granularity,
+            start=[start.rule.weights[i] for i in members],
+            steps=choosing.steps,
+            every=math.ceil(choosing.steps / LOOKS),
+        ),
         advance=progress.advance,
         look=look,
-        every=math.ceil(choosing.steps / LOOKS),
     )
     return seen
 

@@ -17,7 +17,7 @@ from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.selection.chain import join
 from mergekit_geo.selection.flattest import flattest
 from mergekit_geo.selection.greedy import Members, greedy
-from mergekit_geo.selection.learned import inner_products, learn, soup_of
+from mergekit_geo.selection.learned import Descent, inner_products, learn, soup_of
 from mergekit_geo.selection.line import line_search
 
 LOSSES = st.lists(st.floats(0.1, 9), min_size=1, max_size=6)
@@ -156,7 +156,7 @@ def test_learned_soup_follows_the_gradient_of_the_coefficients(granularity: str)
     def loss_of(step: int) -> torch.Tensor:
         return nn.functional.mse_loss(module(x), y)
 
-    found = learn(live, blend, loss_of, granularity=granularity, steps=15)
+    found = learn(live, blend, loss_of, Descent(granularity, steps=15))
     groups = sorted(found.weights)
     free = torch.zeros(len(groups), 3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([free], lr=0.1)
@@ -194,9 +194,12 @@ def test_learned_soup_starts_where_it_is_told(granularity: str) -> None:
         seen.append((step, weights))
 
     found = learn(
-        live, blend, lambda step: module(x).square().mean(), start=(0.0, 1.0, 0.0), steps=5,
-        learning_rate=0.0, granularity=granularity, look=look, every=2,
-    )  # fmt: skip
+        live,
+        blend,
+        lambda step: module(x).square().mean(),
+        Descent(granularity, start=(0.0, 1.0, 0.0), steps=5, learning_rate=0.0, every=2),
+        look=look,
+    )
     assert [step for step, _ in seen] == [2, 4, 5]
     for weights in (found.weights, *(weights for _, weights in seen)):
         for shares in weights.values():
@@ -226,7 +229,9 @@ def test_learned_soup_of_folders(family: Path) -> None:
     live = open_live(blend, Compute(device="cpu"))
     assert isinstance(live, InPlace)
     ids = torch.randint(0, 1000, (2, 32), generator=torch.Generator().manual_seed(0))
-    found = learn(live, blend, lambda step: live.model(input_ids=ids, labels=ids).loss, steps=3)
+    found = learn(
+        live, blend, lambda step: live.model(input_ids=ids, labels=ids).loss, Descent(steps=3)
+    )
     (weights,) = found.weights.values()
     assert weights.sum() == pytest.approx(1)
     assert (weights > 0).all()
