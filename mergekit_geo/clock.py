@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
-from typing import ParamSpec, TypeVar
-
-Arguments = ParamSpec("Arguments")
-Found = TypeVar("Found")
 
 MINUTES = 10.0
 """Default budget in minutes."""
@@ -102,14 +97,3 @@ def one_clock(minutes: float) -> Iterator[Clock]:
 def clock_of(minutes: float) -> Clock:
     """The clock of the command that runs, or a new one outside of any."""
     return _CURRENT.get() or Clock(minutes)
-
-
-def on_one_clock(command: Callable[Arguments, Found]) -> Callable[Arguments, Found]:
-    """Decorate a command so that all its parts share the budget of its `compute`."""
-
-    @wraps(command)
-    def timed(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
-        with one_clock(getattr(kwargs.get("compute"), "budget", MINUTES)):
-            return command(*args, **kwargs)
-
-    return timed

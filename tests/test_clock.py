@@ -10,7 +10,7 @@ import pytest
 
 import mergekit_geo as geo
 from mergekit_geo import clock
-from mergekit_geo.clock import Clock, clock_of, on_one_clock
+from mergekit_geo.clock import Clock, one_clock
 from mergekit_geo.curvature import sample
 from mergekit_geo.curvature.sample import SharpnessReport
 from mergekit_geo.errors import DataError
@@ -69,18 +69,17 @@ def test_the_members_to_come_share_what_is_left(time: Time) -> None:
 
 
 def test_a_command_within_a_command_has_no_clock_of_its_own(time: Time) -> None:
-    @on_one_clock
-    def inner(*, compute: geo.Compute) -> float:
-        return clock_of(compute.budget).left
+    def inner(minutes: float) -> float:
+        with one_clock(minutes) as found:
+            return found.left
 
-    @on_one_clock
-    def outer(*, compute: geo.Compute) -> float:
-        with clock_of(compute.budget).running():
+    def outer(minutes: float) -> float:
+        with one_clock(minutes) as found, found.running():
             time.now += 10
-        return inner(compute=compute)
+            return inner(minutes)
 
-    assert outer(compute=geo.Compute(budget=1)) == 50
-    assert inner(compute=geo.Compute(budget=1)) == 60
+    assert outer(1) == 50
+    assert inner(1) == 60
 
 
 def test_sharpness_has_what_choosing_and_losses_leave(

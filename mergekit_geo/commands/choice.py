@@ -59,8 +59,8 @@ def _asked_for(anchors: Sequence[Checkpoint], request: Request) -> Chosen:
     """The point of a merge that nothing is chosen for by loss."""
     if request.route is None:
         return Chosen(request.rule, request.rules)
-    from mergekit_geo.selection.picking import SelectedPoint, point_without_losses
     from mergekit_geo.selection.point import Segment
+    from mergekit_geo.selection.selected_point import SelectedPoint, point_without_losses
 
     segment = Segment.between(request.route, [anchor.name for anchor in anchors])
     taken = (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.records.barrier import BarrierEntry
     from mergekit_geo.selection.baseline import MatchedComputeBaseline
-    from mergekit_geo.selection.picking import SelectedPoint
+    from mergekit_geo.selection.selected_point import SelectedPoint
     from mergekit_geo.tasks.losses import Losses
 
     Output = Path | tuple[Config, dict[str, Tensor]]

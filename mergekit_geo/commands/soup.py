@@ -93,8 +93,8 @@ def _route(
 
 def _on(choosing: SelectionConfig, route: ModelPath, checkpoints: Sequence[Checkpoint]) -> Rule:
     """The rule of the path's point before one is chosen by loss."""
-    from mergekit_geo.selection.picking import point_without_losses
     from mergekit_geo.selection.point import Segment
+    from mergekit_geo.selection.selected_point import point_without_losses
 
     names = [checkpoint.name for checkpoint in checkpoints]
     return point_without_losses(choosing, Segment.between(route, names)).point.rule

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mergekit_geo.progress import Progress
 
 
-class Asked(Protocol):
+class MeasuringOptions(Protocol):
     """Options of a command that measures."""
 
     @property
@@ -70,7 +70,7 @@ class Study:
     clock: Clock
 
     @classmethod
-    def open(cls, models: Sequence[Model], asked: Asked, output: Output) -> Study:
+    def open(cls, models: Sequence[Model], asked: MeasuringOptions, output: Output) -> Study:
         """Open models that are to be measured, and refuse what cannot be, before any work.
 
         Args:
@@ -97,7 +97,7 @@ class Study:
         cls,
         models: Sequence[Checkpoint],
         checked: Preflight,
-        asked: Asked,
+        asked: MeasuringOptions,
         tokenizer_of: int | None = None,
     ) -> Study:
         """The study of models that are open and compared; loss need not be measurable.

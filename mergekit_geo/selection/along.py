@@ -9,8 +9,8 @@ from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.selection.chain import Joined, join
 from mergekit_geo.selection.config import PAIR, SelectionConfig
-from mergekit_geo.selection.picking import SelectedPoint, selected_point
 from mergekit_geo.selection.point import Point, Segment
+from mergekit_geo.selection.selected_point import SelectedPoint, selected_point
 
 PathTo = Callable[[Point, int], ModelPath]
 """The path from a point to a model, fitted first if it has to be."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mergekit_geo.selection.along import PathTo
     from mergekit_geo.selection.greedy import GreedySoup
     from mergekit_geo.selection.learning import Seen
-    from mergekit_geo.selection.picking import SelectedPoint
+    from mergekit_geo.selection.selected_point import SelectedPoint
     from mergekit_geo.tasks.losses import Indices
 
 
