@@ -31,8 +31,6 @@ LossRole = Literal["parent", "output", "reference"]
 OUTPUT = "output"
 LARGEST_EXPONENT = 700.0
 TURNED_OFF = "evaluation was turned off"
-TEXT_TASKS = ("causal-lm", "masked-lm")
-"""Tasks that the built-in text can measure."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +128,10 @@ def _folder_of(checkpoint: Checkpoint) -> Path:
 
 def _planned(folder: Path, config: Config, data: EvalData, compute: Compute) -> LossPlan:
     from mergekit_geo.evaluation.evaluation import prepare
-    from mergekit_geo.tasks.table import task_name
+    from mergekit_geo.tasks.table import TASKS, task_name
 
     name = task_name(config, data.task)
-    if data.origin == BUILTIN and name not in TEXT_TASKS:
+    if data.origin == BUILTIN and not TASKS[name].reads_plain_text:
         raise DataError(
             f"{name} cannot be measured on the built-in text",
             remedy="give held-out data with --data",
@@ -232,11 +230,13 @@ def source_entry(
 def loss_entry(name: str, role: LossRole, losses: Losses, sample: Sample | None) -> LossEntry:
     """One model's loss, its metric, and how sure they are."""
     from mergekit_geo.evaluation.statistics import mean_loss, mean_score
+    from mergekit_geo.tasks.table import TASKS
 
     mean, score = mean_loss(losses), mean_score(losses)
     found = mean.estimate
     task = sample.objective.task.name if sample else ""
-    perplexity = math.exp(min(mean.value, LARGEST_EXPONENT)) if task == "causal-lm" else None
+    has = task in TASKS and TASKS[task].has_perplexity
+    perplexity = math.exp(min(mean.value, LARGEST_EXPONENT)) if has else None
     return LossEntry(
         model=name,
         role=role,

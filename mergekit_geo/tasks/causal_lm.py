@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn import Module, functional
 
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.context import context_length
 from mergekit_geo.data.conversations import conversations
 from mergekit_geo.data.documents import Chat, PlainText, Shape, documents_of
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
-from mergekit_geo.tasks.task import BatchLosses, Example
+from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -177,3 +179,19 @@ def _row(logits_lv: Tensor, labels_l: Tensor) -> tuple[Tensor, Tensor]:
     logits, labels = logits_lv[counted].float(), labels_l[counted]
     right = (logits.argmax(dim=-1) == labels).float().mean()
     return functional.cross_entropy(logits, labels), right
+
+
+def _make(parts: TaskInputs) -> Task:
+    tokenizer = parts.tokenizer()
+    length = context_length(parts.config, parts.data.seq_len)
+    return CausalLM(tokenizer, length, parts.vocabulary(tokenizer), parts.data, parts.note)
+
+
+KIND = TaskKind(
+    "causal-lm",
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "AutoModelForCausalLM",
+    _make,
+    reads_plain_text=True,
+    has_perplexity=True,
+)

@@ -23,8 +23,9 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
+from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.problem_types import class_losses
-from mergekit_geo.tasks.task import BatchLosses, Example
+from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
 READY = "pixel_values"
 """Name of a column that holds the model's inputs already."""
@@ -191,3 +192,16 @@ def _pair(size: Any) -> tuple[int, int] | None:
 
 def _times(size: Sequence[int]) -> str:
     return " × ".join(map(str, size))
+
+
+def _make(parts: TaskInputs) -> Task:
+    processor, note = load_processor(parts.folder, trusted=parts.compute.trust_remote_code)
+    return ImageClassification(parts.config, parts.data, processor, note)
+
+
+KIND = TaskKind(
+    "image-classification",
+    "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+    "AutoModelForImageClassification",
+    _make,
+)

@@ -16,8 +16,9 @@ from mergekit_geo.data.row import texts_of
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE, token_losses
-from mergekit_geo.tasks.task import BatchLosses, Example
-from mergekit_geo.tasks.token_inputs import accepted, pad_inputs
+from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.task import BatchLosses, Example, Task
+from mergekit_geo.tasks.token_inputs import accepted, pad_inputs, padding_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -130,3 +131,19 @@ def _enclosed(window: Example, prefix: list[int], suffix: list[int]) -> Example:
     labels = [-100] * len(prefix) + window.fields["labels"] + [-100] * len(suffix)
     fields = {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
     return Example(window.document, len(ids), window.weight, fields)
+
+
+def _make(parts: TaskInputs) -> Task:
+    tokenizer = parts.tokenizer()
+    length, vocabulary = parts.seq_len(tokenizer), parts.vocabulary(tokenizer)
+    padding = padding_id(parts.config, tokenizer) or 0
+    return MaskedLM(tokenizer, length, vocabulary, parts.data, padding)
+
+
+KIND = TaskKind(
+    "masked-lm",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    "AutoModelForMaskedLM",
+    _make,
+    reads_plain_text=True,
+)

@@ -14,8 +14,9 @@ from mergekit_geo.data.row import texts_of
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE, token_losses
-from mergekit_geo.tasks.task import BatchLosses, Example
-from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs
+from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.task import BatchLosses, Example, Task
+from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -95,3 +96,15 @@ def _decoder_inputs(model: Module, labels: Tensor) -> dict[str, Tensor]:
     """The target shifted right; by the model itself where it has no function for that."""
     shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     return {"labels": labels} if shift is None else {"decoder_input_ids": shift(labels)}
+
+
+def _make(parts: TaskInputs) -> Task:
+    tokenizer = parts.tokenizer()
+    length, vocabulary = parts.seq_len(tokenizer), parts.vocabulary(tokenizer)
+    padding = padding_id(parts.config, tokenizer) or 0
+    return Seq2SeqLM(tokenizer, length, vocabulary, parts.data, padding)
+
+
+KIND = TaskKind(
+    "seq2seq-lm", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "AutoModelForSeq2SeqLM", _make
+)

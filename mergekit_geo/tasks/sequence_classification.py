@@ -18,8 +18,9 @@ from mergekit_geo.data.row import texts_of
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
+from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.problem_types import PROBLEM_TYPES, Column, ProblemType, guess_problem_type
-from mergekit_geo.tasks.task import BatchLosses, Example
+from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
 
 if TYPE_CHECKING:
@@ -148,3 +149,16 @@ def _one_by_one(model: Module, inputs: dict[str, Tensor]) -> list[Tensor]:
         model(**{name: tensor[row : row + 1, :length] for name, tensor in inputs.items()}).logits
         for row, length in enumerate(lengths)
     ]
+
+
+def _make(parts: TaskInputs) -> Task:
+    tokenizer = parts.tokenizer()
+    return SequenceClassification(tokenizer, parts.seq_len(tokenizer), parts.config, parts.data)
+
+
+KIND = TaskKind(
+    "sequence-classification",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+    "AutoModelForSequenceClassification",
+    _make,
+)

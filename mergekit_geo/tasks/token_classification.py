@@ -16,7 +16,8 @@ from mergekit_geo.data.labels import LabelMap
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE, token_losses
-from mergekit_geo.tasks.task import BatchLosses, Example
+from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
 
 if TYPE_CHECKING:
@@ -133,3 +134,16 @@ def _on_first(words: Sequence[int | None], classes: Sequence[int]) -> list[int]:
         UNLABELLED if word is None or word == last else classes[word]
         for last, word in zip(before, words, strict=True)
     ]
+
+
+def _make(parts: TaskInputs) -> Task:
+    tokenizer = parts.tokenizer()
+    return TokenClassification(tokenizer, parts.seq_len(tokenizer), parts.config, parts.data)
+
+
+KIND = TaskKind(
+    "token-classification",
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",
+    "AutoModelForTokenClassification",
+    _make,
+)

@@ -1,0 +1,82 @@
+"""A kind of task: its name, the architectures that can do it, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.context import context_length
+from mergekit_geo.errors import DataError
+from mergekit_geo.modules.load import load_tokenizer
+from mergekit_geo.tasks.task import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """Everything that a task is made from.
+
+    Attributes:
+        folder: Of the checkpoint, with its tokenizer or image processor.
+        config: The parsed configuration, with transformers' defaults.
+        data: Names of columns, seed, window length.
+        compute: Whether code that comes with a checkpoint is run.
+        note: What the report is to say of the task.
+    """
+
+    folder: Path
+    config: Config
+    data: EvalData
+    compute: Compute
+    note: str = ""
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load the tokenizer of the checkpoint.
+
+        Raises:
+            DataError: There is none.
+        """
+        found = load_tokenizer(self.folder, self.compute)
+        if found is None:
+            raise DataError("no tokenizer beside the weights", where=str(self.folder))
+        return found
+
+    def seq_len(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Most tokens at once: what was asked for, else what model and tokenizer are for."""
+        found = context_length(self.config, self.data.seq_len)
+        return found if self.data.seq_len else min(found, tokenizer.model_max_length)
+
+    def vocabulary(self, tokenizer: PreTrainedTokenizerBase) -> int:
+        """Number of logits for each token."""
+        own = self.config.get("vocab_size")
+        return int(
+            own or (self.config.get("text_config") or {}).get("vocab_size") or len(tokenizer)
+        )
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """A task, and the architectures that can do it.
+
+    Attributes:
+        name: As `--task` has it.
+        table: transformers' own table of their classes.
+        auto: The class in `auto_map` of a checkpoint that brings its code.
+        make: Constructor.
+        reads_plain_text: Whether text without labels is data for it.
+        has_perplexity: Whether the exponential of its loss is the models' perplexity.
+    """
+
+    name: str
+    table: str
+    auto: str
+    make: Callable[[TaskInputs], Task]
+    reads_plain_text: bool = False
+    has_perplexity: bool = False
