@@ -36,7 +36,7 @@ from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import Spec, command_line
 from mergekit_geo.specs.training import FinetuneSpec
 from mergekit_geo.training.store import RECORD, TUNED, begin_training, stored_fingerprint
-from mergekit_geo.training.tuning import Asked, Tuning, make_tuning
+from mergekit_geo.training.tuning import Tuning, TuningRequest, make_tuning
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ def finetune(asked: FinetuneSpec) -> Result:
         GeoError: With the reason and the remedy; nothing is half-written.
     """
     told, output = asked.told, asked.output
-    tuned = Asked(
+    tuned = TuningRequest(
         asked.train_data, asked.training, asked.sam, asked.seed, output, asked.data, asked.compute,
         asked.sharpness,
     )  # fmt: skip

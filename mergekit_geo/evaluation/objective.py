@@ -152,14 +152,14 @@ class FunctionObjective:
 
     @property
     def as_objective(self) -> FunctionObjective:
-        """Itself: it can be measured as it is."""
+        """The objective, which is measured as it is."""
         return self
 
     def settings(self) -> None:
         """No settings: a function is none."""
 
     def replaced(self, **changes: Any) -> FunctionObjective:
-        """The same, as it has no settings."""
+        """Return this objective: it has no settings."""
         return self
 
     @property

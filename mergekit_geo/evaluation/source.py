@@ -16,7 +16,7 @@ class DataSource(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of samples, halves and intervals; 0 where there are no settings."""
+        """Seed of samples, halves and intervals; 0 where there are no settings."""
 
     @property
     def as_settings(self) -> EvalData | None:
@@ -43,7 +43,7 @@ class DataSource(Protocol):
 
 
 class NoData:
-    """Nothing to measure or train on: what None means."""
+    """Null object for data: there is nothing to measure or train on."""
 
     seed = 0
     as_settings = as_objective = None

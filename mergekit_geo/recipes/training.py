@@ -16,7 +16,7 @@ from mergekit_geo.outputs.output import Output, holds_work
 from mergekit_geo.outputs.place import check_output, partial_of, unfinished
 from mergekit_geo.recipes.members import RecipeMember
 from mergekit_geo.training.store import RECORD, TUNED, differences
-from mergekit_geo.training.tuning import Asked, Tuning, changes, make_tuning
+from mergekit_geo.training.tuning import Tuning, TuningRequest, changes, make_tuning
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -96,7 +96,7 @@ def ready(members: Sequence[RecipeMember], folder: Path, orders: Orders) -> list
 
 def _tuning(member: RecipeMember, orders: Orders) -> Tuning:
     entry = member.entry
-    asked = Asked(
+    asked = TuningRequest(
         entry.data(orders.read_as),
         entry.training(),
         entry.sam(),

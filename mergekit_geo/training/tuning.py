@@ -37,7 +37,7 @@ SHOWN = 40
 
 
 @dataclass(frozen=True)
-class Asked:
+class TuningRequest:
     """Settings of a fine-tuning as the user gave them.
 
     Attributes:
@@ -94,7 +94,7 @@ class Tuning:
         objective: What is trained on.
     """
 
-    asked: Asked
+    asked: TuningRequest
     base: Checkpoint
     plan: LossPlan
     objective: Objective
@@ -140,7 +140,7 @@ class Tuning:
         return len({*self.plan.sample.objective.documents} & {*_keys(self.objective)})
 
 
-def make_tuning(model: Model, asked: Asked) -> Tuning:
+def make_tuning(model: Model, asked: TuningRequest) -> Tuning:
     """Read headers and data, and what of a model on the Hub is not here yet.
 
     Raises:

@@ -17,7 +17,7 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.curvature.sample import subject
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.losses import plan_losses
-from mergekit_geo.training.tuning import Asked, make_tuning
+from mergekit_geo.training.tuning import TuningRequest, make_tuning
 
 ROWS = [f"{i} green boats drift past {i + 3} old harbours\n\n" for i in range(40)]
 
@@ -153,7 +153,7 @@ def test_sharpness_and_training_depend_on_the_same_files(model: Path, name: str)
     def keys() -> tuple[str, str]:
         found = open_checkpoint(model)
         data = geo.EvalData(str(model.parent / "data.txt"))
-        asked = Asked(
+        asked = TuningRequest(
             data,
             geo.TrainingConfig(),
             geo.SamArguments(),
