@@ -31,7 +31,7 @@ def process(hub: Hub, folder: Path, *first: str) -> Cli:
             env={**inherited, **settings, **environment},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,  # of a busy machine: it is a guard, and no promise
             check=False,
         )
 
