@@ -35,7 +35,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageCl
 
 import mergekit_geo as geo
 from benchmarks import harness
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
@@ -55,14 +55,14 @@ ROUNDS, STEPS = 9, 5
 
 
 def training(ends: Sequence[Path]) -> TaskObjective:
-    checkpoint = FolderCheckpoint(ends[0])
+    checkpoint = open_folder(ends[0])
     return prepare(TRAIN, ends[0], checkpoint.config, Compute()).objective
 
 
 def ours(
     ends: Sequence[Path], data: TaskObjective, *, in_memory: str = "on", batch: int = 32
 ) -> Fit:
-    checkpoints = hold([FolderCheckpoint(end) for end in ends], in_memory)
+    checkpoints = hold([open_folder(end) for end in ends], in_memory)
     live = open_live(Blend((checkpoints[0],), Linear((1.0,))), Compute())
     assert isinstance(live, InPlace)
     bends = Bends(checkpoints, Bezier(1), live)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 
-from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo, read_header
-from mergekit_geo.checkpoints.reading import Bytes, read_into
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.header import read_header
+from mergekit_geo.checkpoints.reading import FileReader
 from mergekit_geo.checkpoints.unchanged import Stamp
 
 
@@ -17,7 +16,7 @@ def prefix(number: int) -> str:
     return f"bend.{number}."
 
 
-class BendCheckpoint:
+def open_bend(path: Path, number: int, name: str) -> Checkpoint:
     """The tensors of a file whose names begin with a bend's prefix.
 
     Args:
@@ -28,36 +27,23 @@ class BendCheckpoint:
     Raises:
         FormatError: The file is unsound.
     """
+    stamps, begin = (Stamp.of(path),), prefix(number)
+    entries = {
+        key.removeprefix(begin): entry
+        for key, entry in read_header(path).items()
+        if key.startswith(begin)
+    }
+    reader = FileReader(entries, stamps)
+    reader.open(path)
+    return Checkpoint(
+        name=name,
+        tensors=reader.tensors,
+        read=reader.read,
+        fingerprint=lambda: [_digest(path), number],
+        stamps=stamps,
+    )
 
-    is_local = True
-    folder: Path | None = None
-    revision: str | None = None
-    ties: Mapping[str, str] = {}
 
-    def __init__(self, path: Path, number: int, name: str) -> None:
-        self.path, self.number, self.name = path, number, name
-        self.config: Config = {}
-        self.stamps = (Stamp.of(path),)
-        begin = prefix(number)
-        self._entries = {
-            key.removeprefix(begin): entry
-            for key, entry in read_header(path).items()
-            if key.startswith(begin)
-        }
-        self.tensors: Mapping[str, TensorInfo] = {n: e[0] for n, e in self._entries.items()}
-        self._file = self.stamps[0].open()
-
-    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
-        info, place = self._entries[name]
-        size = ITEM_BYTES[info.dtype]
-        read_into(self._file, place.offset + start * size, out[: (stop - start) * size])
-
-    def fingerprint(self) -> object:
-        """SHA-256 of the file, and which bend of it."""
-        with self.path.open("rb") as file:
-            return [hashlib.file_digest(file, "sha256").hexdigest(), self.number]
-
-    def fetch(self) -> BendCheckpoint:
-        """Return this object: its data needs no download."""
-        return self
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
 from mergekit_geo.checkpoints.configuration import TIE, vocabulary_size
+from mergekit_geo.checkpoints.derived import renamed
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import CLASS, INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, schema_of
-from mergekit_geo.checkpoints.renamed import AlignedCheckpoint, original
 from mergekit_geo.checkpoints.settings import differing_setting, differing_settings
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.side_file_source import is_base_of, side_files_from
@@ -48,7 +47,7 @@ class Preflight:
         aside: Names of what only the donor has, and keeps.
     """
 
-    anchors: list[AlignedCheckpoint] = field(default_factory=list)
+    anchors: list[Checkpoint] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -113,7 +112,7 @@ def preflight(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None
     if not found.problems:
         outputs = _output_names(names[0])
         found.anchors = [
-            AlignedCheckpoint(
+            renamed(
                 checkpoint,
                 {s: own[n] for n, s in outputs.items() if n in own},
                 untied=found.untied and checkpoint.config.get(TIE) is not False,
@@ -125,11 +124,11 @@ def preflight(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None
 
 def _ask_adapter(checkpoint: Checkpoint, found: Preflight) -> None:
     """Whether a base and its adapter belong together."""
-    if not isinstance(checkpoint, AdapterCheckpoint):
+    if (both := checkpoint.adapted) is None:
         return
-    found.problems += checkpoint.problems
-    found.warnings += checkpoint.warnings
-    if (beside := checkpoint.side_files) is not None:
+    found.problems += both.problems
+    found.warnings += both.warnings
+    if (beside := both.side_files) is not None:
         found.problems += [beside.problem] if beside.problem else []
         found.warnings += [beside.warning] if beside.warning else []
         found.notes += beside.notes
@@ -150,16 +149,15 @@ def _output_names(donor: Names) -> Names:
 
 def _renamed(checkpoint: Checkpoint) -> list[str]:
     """What was done to the names of a model, or of an adapter's base, before all else."""
-    base = checkpoint.base if isinstance(checkpoint, AdapterCheckpoint) else checkpoint
-    said = getattr(base, "renamed", "")
-    return [said] if said else []
+    base = checkpoint.adapted.base if checkpoint.adapted else checkpoint
+    return [base.renamed] if base.renamed else []
 
 
 def _other_weights(checkpoint: Checkpoint) -> list[str]:
     """A warning where transformers would load other weights than are read here."""
     named = checkpoint.config.get("transformers_weights")
-    read = getattr(original(checkpoint), "files", None)
-    if named is None or read is None or named in (*read, INDEX):
+    read = original(checkpoint).files
+    if named is None or not read or named in (*read, INDEX):
         return []
     return [
         f"config.json of {checkpoint.name} says that its weights are in {named!r}, which is not "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
 from typing import NoReturn
@@ -24,14 +25,15 @@ from huggingface_hub.errors import (
 )
 
 from mergekit_geo.checkpoints.adapter.factors import refuse_factors
-from mergekit_geo.checkpoints.checkpoint import (
-    FolderCheckpoint,
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.configuration import refuse_oversized
+from mergekit_geo.checkpoints.folder import (
+    open_folder,
     quantised_errors,
     read_config,
     refuse_quantised,
     refuse_unreadable,
 )
-from mergekit_geo.checkpoints.configuration import refuse_oversized
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
 from mergekit_geo.checkpoints.hub_answers import (
     BEHIND_PROXY,
@@ -55,77 +57,71 @@ REFUSALS = (401, 403)
 """HTTP status of a token that is invalid, or lacks permission."""
 
 
-class HubCheckpoint:
-    """A checkpoint on the Hub whose headers have been read and whose weights have not.
+def _open(name: str, repo: str, revision: str | None, listing: Listing) -> Checkpoint:
+    names = listing.files
+    folder = download_beside(repo, revision, wanted_on_hub(names), names)
+    commit = folder.name
+    require_files(folder, name, listing.hashes)
+    config = read_config(folder)
+    files = weight_files(names, folder, name)
+    with quantised_errors(name, config), ThreadPoolExecutor(8) as pool:
+        headers = list(pool.map(lambda file: read_remote_header(repo, file, commit, name), files))
+    stored = {tensor: info for header in headers for tensor, info in header.items()}
+    refuse_quantised(name, config, stored)
+    refuse_factors(stored, name)
+    refuse_oversized(config, len(stored), name)
+    tensors = unwrapped(stored, config, name)
+    return Checkpoint(
+        name=name,
+        tensors=tensors,
+        read=not_local,
+        fingerprint=lambda: [repo, commit],
+        config=config,
+        folder=folder,
+        revision=commit,
+        is_local=False,
+        fetched=partial(_fetched, repo, listing.hashes),
+        files=tuple(files),
+        listed=frozenset(names),
+        license=listing.license,
+        renamed=note(stored, tensors, name),
+    )
+
+
+def _fetched(repo: str, hashes: Mapping[str, str], checkpoint: Checkpoint) -> Checkpoint:
+    """Download the weights, and only the files that hold them; whole ones are kept if it fails."""
+    name, revision = checkpoint.name, checkpoint.revision
+    with hub_errors(name, repo, revision):
+        folder = snapshot_download(
+            repo, revision=revision, allow_patterns=[*checkpoint.files, *INDEXES]
+        )
+    require_stated_hashes(Path(folder), checkpoint.files, name, hashes)
+    return open_folder(Path(folder), name, revision, checkpoint.license, checkpoint.listed)
+
+
+def download_beside(
+    repo: str, revision: str | None, wanted: list[str], names: Collection[str]
+) -> Path:
+    """The folder of the snapshot, named by its commit, with the files beside the weights.
+
+    Asked by the user's revision, so that the cache remembers what it meant: offline mode needs
+    that. From here on only the commit counts; a branch could move meanwhile.
 
     Args:
-        name: What the user calls it.
         repo: `org/name`.
         revision: Branch, tag or commit; None is the main branch.
-        listing: What the repository says of itself.
-
-    Raises:
-        CheckpointError: It cannot be used.
+        wanted: Patterns of files.
+        names: All files of the repository.
     """
+    folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+    if more := not_here(folder, names):
+        snapshot_download(repo, revision=folder.name, allow_patterns=more)
+    return folder
 
-    is_local = False
-    ties: Mapping[str, str] = {}
 
-    def __init__(
-        self,
-        name: str,
-        repo: str,
-        revision: str | None,
-        listing: Listing,
-    ) -> None:
-        self.name, self.repo, self.license = name, repo, listing.license
-        names = listing.files
-        self.hashes, self.listed = listing.hashes, frozenset(names)
-        # Asked by the user's revision, so that the cache remembers what it meant: offline mode
-        # needs that. From here on only the commit counts; a branch could move meanwhile.
-        wanted = wanted_on_hub(names)
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
-        if more := not_here(folder, names):
-            snapshot_download(repo, revision=folder.name, allow_patterns=more)
-        self.revision: str | None = folder.name
-        self.folder: Path | None = folder
-        require_files(folder, name, self.hashes)
-        self.config = read_config(folder)
-        self.files = weight_files(names, folder, name)
-        with quantised_errors(name, self.config), ThreadPoolExecutor(8) as pool:
-            headers = list(
-                pool.map(
-                    lambda file: read_remote_header(repo, file, self.revision, name), self.files
-                )
-            )
-        stored = {tensor: info for header in headers for tensor, info in header.items()}
-        refuse_quantised(name, self.config, stored)
-        refuse_factors(stored, name)
-        refuse_oversized(self.config, len(stored), name)
-        self.tensors: Mapping[str, TensorInfo] = unwrapped(stored, self.config, name)
-        self.renamed = note(stored, self.tensors, name)
-
-    def read(self, name: str, start: int, stop: int, out: Bytes) -> NoReturn:
-        """Not available: weights can be read only after `fetch`."""
-        raise AssertionError("fetch() the checkpoint before reading it")
-
-    def fingerprint(self) -> object:
-        """Repository and commit."""
-        return [self.repo, self.revision]
-
-    def fetch(self) -> FolderCheckpoint:
-        """Download the weights, and only the files that hold them.
-
-        Raises:
-            HubError: The download failed, and files that are whole are kept for the next try; or
-                a file is not what the Hub states.
-        """
-        with hub_errors(self.name, self.repo, self.revision):
-            folder = snapshot_download(
-                self.repo, revision=self.revision, allow_patterns=[*self.files, *INDEXES]
-            )
-        require_stated_hashes(Path(folder), self.files, self.name, self.hashes)
-        return FolderCheckpoint(Path(folder), self.name, self.revision, self.license, self.listed)
+def not_local(name: str, start: int, stop: int, out: Bytes) -> NoReturn:
+    """Not available: weights on the Hub can be read only after `fetch`."""
+    raise AssertionError("fetch() the checkpoint before reading it")
 
 
 def read_remote_header(
@@ -194,7 +190,7 @@ def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = No
     require_stated_hashes(folder, beside, name, hashes)
 
 
-def open_on_hub(name: str, repo: str, revision: str | None, listing: Listing) -> HubCheckpoint:
+def open_on_hub(name: str, repo: str, revision: str | None, listing: Listing) -> Checkpoint:
     """Open a checkpoint on the Hub: download configuration, tokenizer and headers.
 
     Raises:
@@ -203,7 +199,7 @@ def open_on_hub(name: str, repo: str, revision: str | None, listing: Listing) ->
     """
     with hub_errors(name, repo, revision):
         refuse_unreadable(name, listing.files)
-        return HubCheckpoint(name, repo, revision, listing)
+        return _open(name, repo, revision, listing)
 
 
 def cached_folder(name: str, repo: str, revision: str | None) -> Path | None:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from huggingface_hub import snapshot_download
 
 from mergekit_geo.checkpoints.adapter.files import (
     ADAPTER_WEIGHTS,
-    AdapterFolder,
+    Adapter,
+    open_adapter,
     refuse_unreadable_adapter,
 )
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG, read_settings
-from mergekit_geo.checkpoints.header import TensorInfo
-from mergekit_geo.checkpoints.hub import Listing, hub_errors, read_remote_header, require_files
-from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.checkpoints.side_files import not_here, wanted_on_hub
+from mergekit_geo.checkpoints.hub import (
+    Listing,
+    download_beside,
+    hub_errors,
+    not_local,
+    read_remote_header,
+    require_files,
+)
+from mergekit_geo.checkpoints.side_files import wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 
 
-class AdapterOnHub:
+def adapter_on_hub(name: str, repo: str, revision: str | None, listing: Listing) -> Adapter:
     """An adapter on the Hub whose header has been read and whose weights have not.
 
     Args:
@@ -35,42 +41,29 @@ class AdapterOnHub:
         FormatError: The files contradict themselves.
         HubError: The Hub could not be asked.
     """
+    refuse_unreadable_adapter(name, listing.files)
+    with hub_errors(name, repo, revision):
+        patterns = [ADAPTER_CONFIG, *wanted_on_hub(listing.files)]
+        folder = download_beside(repo, revision, patterns, listing.files)
+        require_files(folder, name, listing.hashes)
+        return Adapter(
+            name=name,
+            folder=folder,
+            settings=read_settings(folder / ADAPTER_CONFIG, name),
+            tensors=read_remote_header(repo, ADAPTER_WEIGHTS, folder.name, name),
+            read=not_local,
+            fingerprint=lambda: [repo, folder.name],
+            revision=folder.name,
+            is_local=False,
+            fetched=partial(_fetched, repo, listing.hashes),
+        )
 
-    is_local = False
 
-    def __init__(self, name: str, repo: str, revision: str | None, listing: Listing) -> None:
-        self.name, self.repo, self.hashes = name, repo, listing.hashes
-        refuse_unreadable_adapter(name, listing.files)
-        with hub_errors(name, repo, revision):
-            # As for a whole model: asked by the user's revision, for the cache to remember.
-            patterns = [ADAPTER_CONFIG, *wanted_on_hub(listing.files)]
-            self.folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-            self.revision: str | None = self.folder.name
-            if more := not_here(self.folder, listing.files):
-                snapshot_download(repo, revision=self.revision, allow_patterns=more)
-            require_files(self.folder, name, listing.hashes)
-            self.settings = read_settings(self.folder / ADAPTER_CONFIG, name)
-            self.tensors: Mapping[str, TensorInfo] = read_remote_header(
-                repo, ADAPTER_WEIGHTS, self.revision, name
-            )
-
-    def read(self, name: str, start: int, stop: int, out: Bytes) -> NoReturn:
-        """Not available: weights can be read only after `fetch`."""
-        raise AssertionError("fetch() the adapter before reading it")
-
-    def fingerprint(self) -> object:
-        """Repository and commit."""
-        return [self.repo, self.revision]
-
-    def fetch(self) -> AdapterFolder:
-        """Download the weights.
-
-        Raises:
-            HubError: The download failed.
-        """
-        with hub_errors(self.name, self.repo, self.revision):
-            folder = snapshot_download(
-                self.repo, revision=self.revision, allow_patterns=[ADAPTER_WEIGHTS]
-            )
-        require_stated_hashes(Path(folder), [ADAPTER_WEIGHTS], self.name, self.hashes)
-        return AdapterFolder(Path(folder), self.name, self.revision)
+def _fetched(repo: str, hashes: Mapping[str, str], adapter: Adapter) -> Adapter:
+    """Download the weights."""
+    with hub_errors(adapter.name, repo, adapter.revision):
+        folder = snapshot_download(
+            repo, revision=adapter.revision, allow_patterns=[ADAPTER_WEIGHTS]
+        )
+    require_stated_hashes(Path(folder), [ADAPTER_WEIGHTS], adapter.name, hashes)
+    return open_adapter(Path(folder), adapter.name, adapter.revision)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.adapter.files import ADAPTER_WEIGHTS
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -24,16 +23,16 @@ def left_out(donor: Checkpoint) -> list[str]:
     and whatever nobody here knows. Of an adapter and its base, those of both.
     """
     stored = _stored(donor)
-    if isinstance(stored, AdapterCheckpoint):
-        folder = stored.adapter.folder
+    if stored.adapted is not None:
+        folder = stored.adapted.adapter.folder
         used = {*tokenizer_files(folder), *module_files(folder)}
         used |= {Path(ADAPTER_CONFIG), Path(ADAPTER_WEIGHTS)}
         own = _others(folder, {path.as_posix() for path in used}, ())
-        return sorted({*left_out(stored.base), *own})
+        return sorted({*left_out(stored.adapted.base), *own})
     if stored.folder is None:
         return []
     taken = _taken(stored.folder, stored.name)
-    return sorted(_others(stored.folder, taken, getattr(stored, "listed", ())))
+    return sorted(_others(stored.folder, taken, stored.listed))
 
 
 def left_out_warning(name: str, files: list[str]) -> list[str]:
@@ -64,10 +63,9 @@ def _taken(folder: Path, name: str) -> set[str]:
 
 def _stored(checkpoint: Checkpoint) -> Checkpoint:
     """What lies in folders or repositories."""
-    below = checkpoint
-    while (inner := getattr(below, "checkpoint", None)) is not None:
-        below = inner
-    return below
+    while checkpoint.of is not None:
+        checkpoint = checkpoint.of
+    return checkpoint
 
 
 def _local(folder: Path, entered: set[str]) -> Iterator[str]:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.adapter.files import Adapter, AdapterFolder, is_adapter
+from mergekit_geo.checkpoints.adapter.adapter import adapted
+from mergekit_geo.checkpoints.adapter.files import Adapter, is_adapter, open_adapter
 from mergekit_geo.checkpoints.adapter.names import AdapterBase
-from mergekit_geo.checkpoints.checkpoint import (
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.folder import (
     OTHER_FORMATS,
-    Checkpoint,
-    FolderCheckpoint,
     list_files,
+    open_folder,
     refuse_unreadable,
 )
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_module, of_state
 from mergekit_geo.errors import ArgumentError, NotFoundError, UnsupportedError
 from mergekit_geo.files.local_path import local_path
 
@@ -49,21 +50,25 @@ def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:
         raise ArgumentError("expected a list of models, found one", remedy="write [a, b]")
     bases: Bases = {}
     found = [open_checkpoint(model, position, bases) for position, model in enumerate(models)]
-    for checkpoint in found:
-        if isinstance(checkpoint, MemoryCheckpoint) and not _runs(checkpoint):
-            checkpoint.run_like(
-                next((other for other in found if _is_like(checkpoint, other)), None)
-            )
+    for position, checkpoint in enumerate(found):
+        found[position] = _running(checkpoint, found)
     return found
+
+
+def _running(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:
+    """A state dict with the configuration and tokenizer of another model of the same tensors."""
+    if not checkpoint.in_memory or _runs(checkpoint):
+        return checkpoint
+    like = next((other for other in others if _is_like(checkpoint, other)), None)
+    return checkpoint if like is None else replace(checkpoint, like=like, config=like.config)
 
 
 def _runs(checkpoint: Checkpoint) -> bool:
     """Whether it has the configuration of a module to run."""
-    module = getattr(checkpoint, "module", None)
-    return module is not None or bool(checkpoint.config.get("architectures"))
+    return checkpoint.module is not None or bool(checkpoint.config.get("architectures"))
 
 
-def _is_like(bare: MemoryCheckpoint, other: Checkpoint) -> bool:
+def _is_like(bare: Checkpoint, other: Checkpoint) -> bool:
     """Whether another model has the same tensors, and a configuration."""
     return _runs(other) and other.tensors.keys() == bare.tensors.keys()
 
@@ -86,7 +91,7 @@ def open_checkpoint(model: Model, position: int = 0, bases: Bases | None = None)
     if isinstance(model, str | Path):
         return _open_reference(str(model), {} if bases is None else bases)
     if isinstance(model, Mapping):
-        return MemoryCheckpoint(model, f"model {position + 1} (in memory)")
+        return of_state(model, f"model {position + 1} (in memory)")
     if isinstance(model, Checkpoint):
         return model
     if not hasattr(model, "state_dict"):
@@ -94,7 +99,7 @@ def open_checkpoint(model: Model, position: int = 0, bases: Bases | None = None)
             f"model {position + 1} is a {type(model).__name__}",
             remedy="give a folder, a Hub id, a module or a state dict",
         )
-    return MemoryCheckpoint.of_module(model, f"model {position + 1} (in memory)")
+    return of_module(model, f"model {position + 1} (in memory)")
 
 
 def split_reference(text: str) -> tuple[str, str] | None:
@@ -136,11 +141,11 @@ def _open_reference(text: str, bases: Bases) -> Checkpoint:
                 where=pair[1],
                 remedy="name whole models one by one, with spaces between them",
             )
-        return AdapterCheckpoint(text, _base(pair[0], bases), adapter)
+        return adapted(text, _base(pair[0], bases), adapter)
     found = _open_part(text)
     if isinstance(found, Checkpoint):
         return found
-    return AdapterCheckpoint(text, _stated_base(found, bases), found)
+    return adapted(text, _stated_base(found, bases), found)
 
 
 def _stated_base(adapter: Adapter, bases: Bases) -> AdapterBase:
@@ -207,8 +212,8 @@ def _open_part(text: str) -> Checkpoint | Adapter:
 
 def _in_folder(folder: Path, name: str, revision: str | None) -> Checkpoint | Adapter:
     if is_adapter({path.name for path in list_files(folder, name)}, name):
-        return AdapterFolder(folder, name, revision)
-    return FolderCheckpoint(folder, name, revision)
+        return open_adapter(folder, name, revision)
+    return open_folder(folder, name, revision)
 
 
 def _on_hub(name: str, repo: str, revision: str | None) -> Checkpoint | Adapter:
@@ -218,7 +223,7 @@ def _on_hub(name: str, repo: str, revision: str | None) -> Checkpoint | Adapter:
         return _in_folder(folder, name, folder.name)
     listing = list_on_hub(name, repo, revision)
     if is_adapter(listing.files, name):
-        from mergekit_geo.checkpoints.hub_adapter import AdapterOnHub
+        from mergekit_geo.checkpoints.hub_adapter import adapter_on_hub
 
-        return AdapterOnHub(name, repo, revision, listing)
+        return adapter_on_hub(name, repo, revision, listing)
     return open_on_hub(name, repo, revision, listing)

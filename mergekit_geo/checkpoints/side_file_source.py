@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.renamed import original
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
 
 
 def side_files_from(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
@@ -21,13 +19,13 @@ def side_files_from(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
 
 def is_base_of(checkpoint: Checkpoint, other: Checkpoint) -> bool:
     """Whether another is an adapter on just this checkpoint."""
-    found, folder = original(other), checkpoint.folder
-    if not isinstance(found, AdapterCheckpoint) or isinstance(original(checkpoint), type(found)):
+    found, folder = original(other).adapted, checkpoint.folder
+    if found is None or original(checkpoint).adapted is not None:
         return False
     base = found.base.folder
     return folder is not None and base is not None and folder.resolve() == base.resolve()
 
 
 def _brings(checkpoint: Checkpoint) -> bool:
-    side_files = checkpoint.side_files if isinstance(checkpoint, AdapterCheckpoint) else None
+    side_files = checkpoint.adapted.side_files if checkpoint.adapted else None
     return side_files is not None and side_files.brings

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
 from mergekit_geo.checkpoints.adapter.files import Adapter
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.renamed import original
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
 from mergekit_geo.records.model import Source
 
 
 def parts_of(checkpoint: Checkpoint) -> tuple[Checkpoint | Adapter, ...]:
     """The checkpoint as it was read, or the two parts of an adapter: the base, then the adapter."""
     found = original(checkpoint)
-    return (found.base, found.adapter) if isinstance(found, AdapterCheckpoint) else (found,)
+    return (found,) if found.adapted is None else (found.adapted.base, found.adapted.adapter)
 
 
 def sources_of(checkpoint: Checkpoint) -> list[Source]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
 from mergekit_geo.records.model import License
 
 CARD = "README.md"
@@ -13,18 +14,15 @@ MOST = 1 << 20
 """Bytes of the largest card that is read."""
 
 
-@runtime_checkable
-class HasCard(Protocol):
-    """A checkpoint that may state its licence."""
+def stated_license(checkpoint: Checkpoint) -> License | None:
+    """The licence that the Hub, or the card in its folder, states of a checkpoint.
 
-    @property
-    def license(self) -> License | None:
-        """License that the model card states; None if it states none."""
-
-
-def stated_license(checkpoint: object) -> License | None:
-    """The licence of a checkpoint, None where nothing states one."""
-    return checkpoint.license if isinstance(checkpoint, HasCard) else None
+    None where nothing states one.
+    """
+    found = original(checkpoint)
+    if found.license or not found.files or found.folder is None:
+        return found.license
+    return license_in(found.folder)
 
 
 def license_in(folder: Path) -> License | None:

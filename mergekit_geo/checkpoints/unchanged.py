@@ -80,19 +80,13 @@ def stamps_in(folder: Path, *more: Path) -> tuple[Stamp, ...]:
     return tuple(map(Stamp.of, sorted({*beside, *more})))
 
 
-def stamps_of(checkpoint: Checkpoint) -> tuple[Stamp, ...]:
-    """Stamps of every file that a checkpoint is read from; empty for one in memory."""
-    found: tuple[Stamp, ...] = getattr(checkpoint, "stamps", ())
-    return found
-
-
 def require_unchanged(checkpoints: Iterable[Checkpoint]) -> None:
     """Refuse to go on with checkpoints of which a file was replaced, changed or removed.
 
     Raises:
         ChangedError: One was, since it was opened.
     """
-    for stamp in {stamp for checkpoint in checkpoints for stamp in stamps_of(checkpoint)}:
+    for stamp in {stamp for checkpoint in checkpoints for stamp in checkpoint.stamps}:
         stamp.require()
 
 

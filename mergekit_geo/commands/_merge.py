@@ -261,7 +261,7 @@ def write_side_files(
     """
     dtype = next((name for name, stored in DTYPES.items() if stored == blend.dtype), None)
     if blend.donor.folder is not None:
-        untied = bool(getattr(blend.donor, "untied", False))
+        untied = blend.donor.untied
         copy_side_files(blend.donor.folder, folder, dtype, untied=untied)
     elif blend.donor.config:
         write_config(folder, blend.donor.config, dtype)

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.derived import overlay
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.foreign_links import link_warnings
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, provenance, versions
-from mergekit_geo.checkpoints.overlay import Overlay
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.commands._run import command
@@ -154,21 +154,21 @@ def _write_weights(
     from mergekit_geo.merging.disk import write_blend
 
     output = tuning.asked.output
-    overlay = Overlay(tuning.base, trained.state, OUTPUT)
+    tuned = overlay(tuning.base, trained.state, OUTPUT)
     if is_main_process():
-        blend = Blend((overlay,), Linear((1.0,)), output.stored_dtype)
+        blend = Blend((tuned,), Linear((1.0,)), output.stored_dtype)
         progress.phase("writing", blend.work())
         most = parse_size(output.max_shard_size)
         write_blend(blend, folder, most, advance=progress.advance)
         write_side_files(blend, folder.folder)
     broadcast(None)
-    return overlay if tuning.base.folder is None else FolderCheckpoint(folder.folder, OUTPUT)
+    return tuned if tuning.base.folder is None else open_folder(folder.folder, OUTPUT)
 
 
 def _measure(tuning: Tuning, tuned: Checkpoint, folder: Path, progress: Progress) -> Evidence:
     from mergekit_geo.commands.before_after import compare
 
-    if isinstance(tuned, Overlay):
+    if tuned.state is not None:
         return compare(tuning, tuned, (tuned.config, dict(tuned.state)), progress)
     return compare(tuning, tuned, folder, progress)
 
@@ -243,5 +243,5 @@ def write_record(report: Report, folder: Path, fingerprint: dict[str, Any] | Non
     if fingerprint is not None:
         record["identity"] = stored_fingerprint(fingerprint)
     if any(folder.glob("*.safetensors")):
-        record["tensors"] = dict.fromkeys(FolderCheckpoint(folder).tensors)
+        record["tensors"] = dict.fromkeys(open_folder(folder).tensors)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")

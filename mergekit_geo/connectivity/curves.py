@@ -9,14 +9,13 @@ from torch import Tensor
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.geometry.curves import Curve, start_weights
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.modules.blend import InPlace
-from mergekit_geo.modules.held import HeldCheckpoint
 from mergekit_geo.modules.weights import Weights
 
 
@@ -72,7 +71,7 @@ class Bends:
 
     def _ends_at_hand(self, all_trained: bool) -> list[Tensor] | None:
         """The ends as flat vectors if they are in memory already; else None."""
-        on_disk = [end.folder and not isinstance(end, HeldCheckpoint) for end in self.ends]
+        on_disk = [end.folder and not end.in_memory for end in self.ends]
         return None if any(on_disk) or not all_trained else self.ends_in_memory()
 
     def ends_in_memory(self) -> list[Tensor]:
@@ -89,7 +88,7 @@ class Bends:
 
     def states(self) -> list[Mapping[str, Tensor]]:
         """Stored name to tensor of each bend, as it is now."""
-        return [anchor.state for anchor in self.anchors]
+        return [anchor.state or {} for anchor in self.anchors]
 
     def _on_segment(
         self,
@@ -97,7 +96,7 @@ class Bends:
         views: Sequence[Tensor],
         places: Mapping[str, int],
         name: str,
-    ) -> MemoryCheckpoint:
+    ) -> Checkpoint:
         """A bend on the straight line; its parameters share memory with its vector."""
         blend = Blend(self.ends, Linear(weights), self.dtype)
         sink = MemorySink(blend)
@@ -107,4 +106,4 @@ class Bends:
             for key, number in places.items():
                 views[number].copy_(state[key].view(views[number].shape))
                 state[key] = views[number]
-        return MemoryCheckpoint(state, name)
+        return of_state(state, name)

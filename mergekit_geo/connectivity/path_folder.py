@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
+from mergekit_geo.checkpoints.bend import open_bend, prefix
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import checkpoint_digest
 from mergekit_geo.checkpoints.reference import open_checkpoints
@@ -94,7 +94,7 @@ class PathFolder:
         measured = self.record.measured
         curve = curve_of(measured.kind, measured.bends, measured.places)
         bends = [
-            BendCheckpoint(self.folder / BENDS, i, f"{self.folder} bend {i + 1}")
+            open_bend(self.folder / BENDS, i, f"{self.folder} bend {i + 1}")
             for i in range(measured.bends)
         ]
         return fitted(curve, bends, self.record.bends_digest, self._effort())

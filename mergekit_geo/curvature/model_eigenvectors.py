@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.bend import BendCheckpoint, prefix
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.bend import open_bend, prefix
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.curvature.levels import DIFFERENCES, Level
 from mergekit_geo.curvature.sample import Spent, make_sample, seconds_each
 from mergekit_geo.errors import DataError, UnsupportedError
@@ -86,7 +86,7 @@ def eigenvectors(study: Study, model: Checkpoint) -> Eigenvectors:
         if found is None:
             return _in_memory(model, states, pairs, warnings)
     vectors, digest, pairs = found
-    anchors = [BendCheckpoint(vectors, i, _title(i)) for i in range(COUNT)]
+    anchors = [open_bend(vectors, i, _title(i)) for i in range(COUNT)]
     return _found(model, anchors, pairs, digest, warnings)
 
 
@@ -129,7 +129,7 @@ def _in_memory(
     notes: Sequence[Note],
     warnings: Sequence[str] = (),
 ) -> Eigenvectors:
-    anchors = [MemoryCheckpoint(state, _title(i)) for i, state in enumerate(states)]
+    anchors = [of_state(state, _title(i)) for i, state in enumerate(states)]
     return _found(model, anchors, notes, uuid.uuid4().hex, warnings)
 
 

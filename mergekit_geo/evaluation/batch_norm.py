@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config, FolderCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.index import read_tensors
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
@@ -100,7 +101,7 @@ def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> 
     from mergekit_geo.modules.blend import module_names
     from mergekit_geo.modules.load import load_model
 
-    checkpoint = FolderCheckpoint(folder)
+    checkpoint = open_folder(folder)
     module = load_model(folder, compute)
     count = estimate_statistics(module, folder, checkpoint.config, train_data, compute)
     names = _known(module_names(module, checkpoint))

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
@@ -25,33 +24,24 @@ BLOCK = 1 << 16
 """Elements that are drawn together."""
 
 
-class Direction:
-    """A random direction at a model.
+class Noise:
+    """Random numbers, scaled to the filters of a model.
 
     Args:
         model: Whose filters give the norms.
         filters: Of its tensors; what has none stays where it is.
         seed: The same seed draws the same numbers for every model.
-        name: What a report calls it.
         twins: Stored name to that of the tensor it is tied to, which is drawn in its place.
     """
-
-    is_local = True
-    folder: Path | None = None
-    revision: str | None = None
-    ties: Mapping[str, str] = {}
 
     def __init__(
         self,
         model: Checkpoint,
         filters: Mapping[str, Filters],
         seed: int,
-        name: str,
-        twins: Mapping[str, str] | None = None,
+        twins: Mapping[str, str],
     ) -> None:
-        self.model, self.filters, self.seed, self.name = model, filters, seed, name
-        self.twins = twins or {}
-        self.config: Config = {}
+        self.model, self.filters, self.seed, self.twins = model, filters, seed, twins
         self.tensors: Mapping[str, TensorInfo] = {
             key: TensorInfo("F64" if info.dtype == "F64" else "F32", info.shape)
             for key, info in model.tensors.items()
@@ -73,12 +63,8 @@ class Direction:
             values[first - start : last - start] = self._draw(name, first, last) * scale
 
     def fingerprint(self) -> object:
-        """Identity of the model, with the seed."""
+        """The model's, with the seed."""
         return [self.model.fingerprint(), self.seed]
-
-    def fetch(self) -> Direction:
-        """Return this object: its values are drawn here."""
-        return self
 
     def _scale(self, name: str) -> Floats:
         """||w_j|| / ||d_j|| of each filter; 0 where there is nothing to scale to."""
@@ -97,6 +83,26 @@ class Direction:
         bits = np.random.Philox(key=int.from_bytes(key, "big"), counter=[0, 0, block, 0])
         drawn = np.random.Generator(bits).standard_normal(stop - block * BLOCK, np.float32)
         return drawn[start - block * BLOCK :].astype(np.float64)
+
+
+def direction(
+    model: Checkpoint,
+    filters: Mapping[str, Filters],
+    seed: int,
+    name: str,
+    twins: Mapping[str, str] | None = None,
+) -> Checkpoint:
+    """A random direction at a model.
+
+    Args:
+        model: Whose filters give the norms.
+        filters: Of its tensors; what has none stays where it is.
+        seed: The same seed draws the same numbers for every model.
+        name: What a report calls it.
+        twins: Stored name to that of the tensor it is tied to, which is drawn in its place.
+    """
+    noise = Noise(model, filters, seed, twins or {})
+    return Checkpoint(name, noise.tensors, noise.read, noise.fingerprint)
 
 
 def _blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:

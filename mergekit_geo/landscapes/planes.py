@@ -11,7 +11,7 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.plane import Place, Plane
 from mergekit_geo.landscapes.config import LandscapeConfig
-from mergekit_geo.landscapes.directions import Direction
+from mergekit_geo.landscapes.directions import direction
 from mergekit_geo.landscapes.filters import filters_of
 from mergekit_geo.landscapes.grid import around, beyond
 from mergekit_geo.merging.blend import Blend
@@ -136,7 +136,7 @@ class Directions:
             )
         twins = self._twins(names)
         made = [
-            Direction(model, filters, self.seed * count + i, f"direction {i + 1}", twins)
+            direction(model, filters, self.seed * count + i, f"direction {i + 1}", twins)
             for i in range(count)
         ]
         return hold(made, self.mode)

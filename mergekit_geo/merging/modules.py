@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.module_folders import read_modules
 from mergekit_geo.checkpoints.unchanged import unchanged
 from mergekit_geo.merging.blend import Blend
@@ -51,7 +52,7 @@ def merged_modules(
         from mergekit_geo.merging.stream import stream
 
         anchors = tuple(
-            FolderCheckpoint(anchor.folder / place, f"{anchor.name}/{place.as_posix()}")
+            open_folder(anchor.folder / place, f"{anchor.name}/{place.as_posix()}")
             for anchor in blend.anchors
             if anchor.folder is not None
         )
@@ -69,7 +70,7 @@ def weight_folders(folder: Path | None) -> list[Path]:
     return sorted({path.parent for module in modules for path in module.weights})
 
 
-def _file(checkpoint: FolderCheckpoint) -> str:
+def _file(checkpoint: Checkpoint) -> str:
     """What the weights are called; of several shards one file is made."""
     assert checkpoint.folder is not None
     names = [path.name for path in checkpoint.folder.glob("*.safetensors")]

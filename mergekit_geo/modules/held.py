@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
-from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.adapter.adapter import of_sum
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
+from mergekit_geo.checkpoints.derived import renamed
+from mergekit_geo.checkpoints.header import ITEM_BYTES
 from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.checkpoints.renamed import AlignedCheckpoint, is_untied, original
-from mergekit_geo.checkpoints.unchanged import stamps_of
 from mergekit_geo.errors import ArgumentError
 
 MODES = ("auto", "on", "off")
@@ -22,39 +19,35 @@ SHARE = 0.25
 """Most of the free memory that anchors take by themselves."""
 
 
-class HeldCheckpoint:
-    """A checkpoint whose bytes are all in memory.
-
-    Args:
-        checkpoint: Read once, whole.
-    """
-
-    is_local = True
+class _Held:
+    """All bytes of a checkpoint, read once."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self.name, self.revision = checkpoint.name, checkpoint.revision
-        self.config: Config = checkpoint.config
-        self.folder: Path | None = checkpoint.folder
-        self.ties: Mapping[str, str] = checkpoint.ties
-        self.tensors: Mapping[str, TensorInfo] = checkpoint.tensors
-        self.stamps = stamps_of(checkpoint)
-        self.untied = is_untied(checkpoint)
-        self.renamed: str = getattr(original(checkpoint), "renamed", "")
-        self._fingerprint = checkpoint.fingerprint()
+        self._sizes = {n: ITEM_BYTES[info.dtype] for n, info in checkpoint.tensors.items()}
         self._data = {name: _whole(checkpoint, name) for name in checkpoint.tensors}
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
-        size = ITEM_BYTES[self.tensors[name].dtype]
+        size = self._sizes[name]
         out[: (stop - start) * size] = self._data[name][start * size : stop * size]
 
-    def fingerprint(self) -> object:
-        """Identity of the checkpoint when it was read."""
-        return self._fingerprint
 
-    def fetch(self) -> HeldCheckpoint:
-        """Return this object: its data needs no download."""
-        return self
+def held_copy(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint whose bytes are all in memory, as it was when they were read."""
+    fingerprint = checkpoint.fingerprint()
+    return Checkpoint(
+        name=checkpoint.name,
+        tensors=checkpoint.tensors,
+        read=_Held(checkpoint).read,
+        fingerprint=lambda: fingerprint,
+        config=checkpoint.config,
+        folder=checkpoint.folder,
+        revision=checkpoint.revision,
+        ties=checkpoint.ties,
+        stamps=checkpoint.stamps,
+        renamed=original(checkpoint).renamed,
+        untied=checkpoint.untied,
+        in_memory=True,
+    )
 
 
 def hold(anchors: Sequence[Checkpoint], mode: str = "auto") -> tuple[Checkpoint, ...]:
@@ -73,23 +66,22 @@ def hold(anchors: Sequence[Checkpoint], mode: str = "auto") -> tuple[Checkpoint,
         raise ArgumentError(f"anchors-in-memory {mode!r}: expected one of {', '.join(MODES)}")
     if mode == "off" or (mode == "auto" and not _fit(anchors)):
         return tuple(anchors)
-    held: dict[str, HeldCheckpoint] = {}
-    return tuple(
-        a if isinstance(original(a), MemoryCheckpoint) else _held(a, held) for a in anchors
-    )
+    bases: dict[str, Checkpoint] = {}
+    return tuple(a if original(a).in_memory else _with_base(a, bases) for a in anchors)
 
 
-def _held(anchor: Checkpoint, bases: dict[str, HeldCheckpoint]) -> Checkpoint:
-    if not isinstance(original(anchor), AdapterCheckpoint):
-        return HeldCheckpoint(anchor)
-    if isinstance(anchor, AlignedCheckpoint):
-        held = _held(anchor.checkpoint, bases)
-        return AlignedCheckpoint(held, anchor.stored, untied=anchor.untied)
-    assert isinstance(anchor, AdapterCheckpoint)
-    key = _key(anchor.base)
+def _with_base(anchor: Checkpoint, bases: dict[str, Checkpoint]) -> Checkpoint:
+    """An anchor held, or its base where it is an adapter on one; bases by their fingerprint."""
+    if original(anchor).adapted is None:
+        return held_copy(anchor)
+    if anchor.of is not None and anchor.stored is not None:
+        return renamed(_with_base(anchor.of, bases), anchor.stored, untied=anchor.untied)
+    assert anchor.adapted is not None
+    base = anchor.adapted.base
+    key = _key(base)
     if key not in bases:
-        bases[key] = HeldCheckpoint(anchor.base)
-    return anchor.over(bases[key])
+        bases[key] = held_copy(base)
+    return of_sum(anchor.name, anchor.adapted.over(bases[key]))
 
 
 def _key(checkpoint: Checkpoint) -> str:
@@ -100,8 +92,8 @@ def _fit(anchors: Sequence[Checkpoint]) -> bool:
     import psutil
 
     found = [original(anchor) for anchor in anchors]
-    bases = {_key(a.base): a.base for a in found if isinstance(a, AdapterCheckpoint)}
-    plain = [a for a in found if not isinstance(a, AdapterCheckpoint)]
+    bases = {_key(a.adapted.base): a.adapted.base for a in found if a.adapted is not None}
+    plain = [a for a in found if a.adapted is None]
     needed = sum(info.nbytes for a in [*plain, *bases.values()] for info in a.tensors.values())
     return bool(needed < SHARE * psutil.virtual_memory().available)
 

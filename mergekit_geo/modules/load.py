@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints import loading
-from mergekit_geo.checkpoints.checkpoint import Config, FolderCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.modules.staging import stage
@@ -74,7 +75,7 @@ def _check_memory(source: Source, compute: Compute) -> None:
     import psutil
 
     if isinstance(source, Path):
-        count = sum(info.count for info in FolderCheckpoint(source).tensors.values())
+        count = sum(info.count for info in open_folder(source).tensors.values())
     else:
         count = sum(tensor.numel() for tensor in source[1].values())
     needed = count * (4 if compute.dtype in (None, "float32") else 2)

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn import Module
 
-from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
-from mergekit_geo.checkpoints.renamed import is_renamed, is_untied, original
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
 from mergekit_geo.checkpoints.unchanged import unchanged
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import UnsupportedError
@@ -38,23 +35,23 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
         DataError: It does not fit into memory.
     """
     found = original(checkpoint)
-    if is_untied(checkpoint):
+    if checkpoint.untied:
         return _of_tensors(checkpoint, compute)
-    if isinstance(found, AdapterCheckpoint):
+    if found.adapted is not None:
         blend = Blend((found,), Linear((1.0,)))
         live = open_live(blend, compute)
         live.put(blend)
         return live.model
-    if isinstance(found, MemoryCheckpoint) and found.module is not None:
+    if found.module is not None:
         return _copy_of(found.module)
     if found.folder is not None:
         with unchanged([found]):
-            renamed = is_renamed(found)
-            return _of_tensors(found, compute) if renamed else load_model(found.folder, compute)
-    if isinstance(found, MemoryCheckpoint) and found.like is not None:
+            odd = found.renamed
+            return _of_tensors(found, compute) if odd else load_model(found.folder, compute)
+    if found.like is not None and found.state is not None:
         return load_result(found, dict(found.state), compute)
     if found.config.get("architectures"):
-        assert isinstance(found, MemoryCheckpoint)
+        assert found.state is not None
         return load_model((found.config, found.state), compute)
     raise UnsupportedError(
         "a state dict alone cannot be run",
@@ -72,8 +69,8 @@ def open_live(blend: Blend, compute: Compute) -> Live:
         DataError: It does not fit into memory.
     """
     donor = original(blend.donor)
-    base = donor.base if isinstance(donor, AdapterCheckpoint) else donor
-    model = open_module(blend.donor if is_untied(blend.donor) else base, compute)
+    base = donor if donor.adapted is None else donor.adapted.base
+    model = open_module(blend.donor if blend.donor.untied else base, compute)
     names = module_names(model, blend.donor)
     if names is not None:
         return InPlace(model, names)
@@ -84,12 +81,12 @@ def open_live(blend: Blend, compute: Compute) -> Live:
 
 def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:
     """A merge that stayed in memory, as a module of its donor's kind."""
-    if is_untied(donor):
+    if donor.untied:
         return load_model((donor.config, state), compute, donor.folder)
     found = original(donor)
-    if isinstance(found, MemoryCheckpoint) and found.like is not None:
+    if found.like is not None:
         found = original(found.like)
-    if isinstance(found, MemoryCheckpoint) and found.module is not None:
+    if found.module is not None:
         model = _copy_of(found.module)
         model.load_state_dict(state, strict=False)
         return model

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.errors import ArgumentError, UnsupportedError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.outputs.writer import save_tensors
@@ -75,7 +75,7 @@ def save_module(module: Module, folder: Path, tokenizer: Any = None) -> None:
 def _write(module: Module, state: dict[str, Tensor] | None, folder: Path) -> None:
     save: Any = getattr(module, "save_pretrained", None)
     if save is None:
-        tensors = MemoryCheckpoint(state or module.state_dict(), "the module").state
+        tensors = of_state(state or module.state_dict(), "the module").state or {}
         save_tensors(tensors, folder / "model.safetensors", {"format": "pt"})
     elif state is None:
         save(folder)

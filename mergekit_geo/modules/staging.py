@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mergekit_geo.checkpoints.checkpoint import Config, read_config
+from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.configuration import config_text
+from mergekit_geo.checkpoints.folder import read_config
 from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_index, weight_files
 from mergekit_geo.checkpoints.loading import harmless
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.own_files import is_own, own
 from mergekit_geo.errors import CheckpointError, PushError
 from mergekit_geo.files.sound_json import read_json
@@ -66,7 +66,7 @@ def _require_own(folder: Path, mark: str, files: list[Path]) -> None:
 def _require_weights(folder: Path, mark: str) -> None:
     """Require that all shards are there and sound, and hold the tensors that are recorded."""
     try:
-        held = FolderCheckpoint(folder).tensors.keys()
+        held = open_folder(folder).tensors.keys()
     except CheckpointError as error:
         raise _incomplete(folder, error.message) from error
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.overlay import Overlay
+from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.connectivity.config import FITTED
 from mergekit_geo.connectivity.paths import KINDS
@@ -53,7 +53,7 @@ class Prepared:
     models: list[Model]
     tokenizer_of: int | None
     members: tuple[RecipeMember, ...]
-    bases: Mapping[str, Overlay]
+    bases: Mapping[str, Checkpoint]
     known: Mapping[str, Model]
     trained: TrainedMembers | None = None
 
@@ -101,10 +101,10 @@ def prepare(
     return Prepared(said, inputs, checkpoints, resolved, found, position, members, bases, known)
 
 
-def _standing_in(member: RecipeMember, known: Mapping[str, Model]) -> Overlay:
+def _standing_in(member: RecipeMember, known: Mapping[str, Model]) -> Checkpoint:
     """A member's base under its name: the headers are those that it will have."""
     model = member.entry.model
-    return Overlay(open_checkpoint(known.get(model, model)), {}, member.name)
+    return overlay(open_checkpoint(known.get(model, model)), {}, member.name)
 
 
 def _check_own_keys(recipe: Recipe, inputs: Inputs) -> None:

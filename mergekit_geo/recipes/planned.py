@@ -18,6 +18,7 @@ from mergekit_geo.recipes.training import Orders, Ready, ready
 from mergekit_geo.records.plan import PlannedMember
 
 if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.recipes.members import RecipeMember
     from mergekit_geo.recipes.plan import Prepared
@@ -37,7 +38,7 @@ def planned_members(
     Raises:
         GeoError: A member could not be trained.
     """
-    here = [member for member in prepared.members if _is_here(member, prepared, how)]
+    here = [member for member in prepared.members if _is_local(member, prepared, how)]
     orders = Orders(prepared.known, how, None, Compute(), output)
     place = TemporaryDirectory() if out is None else nullcontext(str(beside(out)))
     with place as folder:
@@ -45,15 +46,22 @@ def planned_members(
     return [_planned(m, prepared, read.get(m.name), out, how) for m in prepared.members]
 
 
-def _is_here(member: RecipeMember, prepared: Prepared, how: EvalData) -> bool:
+def _is_local(member: RecipeMember, prepared: Prepared, how: EvalData) -> bool:
     """Whether base and data can be read without a download."""
     data = member.entry.data(how)
     if is_on_hub(data):
         return False
-    if not prepared.bases[member.name].checkpoint.is_local:
+    if not _base(prepared, member).is_local:
         load_rows(data)  # the file can be checked at least
         return False
     return True
+
+
+def _base(prepared: Prepared, member: RecipeMember) -> Checkpoint:
+    """What stands below a member that is not trained yet."""
+    found = prepared.bases[member.name].of
+    assert found is not None
+    return found
 
 
 def _planned(

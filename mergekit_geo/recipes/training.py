@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands.finetune import overlap_warnings, tune
 from mergekit_geo.errors import GeoError, OutputError, OutputExistsError
@@ -160,7 +161,7 @@ class TrainedMembers:
         warnings: Of their training.
     """
 
-    checkpoints: Mapping[str, FolderCheckpoint]
+    checkpoints: Mapping[str, Checkpoint]
     entries: list[dict[str, Any]]
     bases: Mapping[str, str]
     warnings: tuple[str, ...]
@@ -181,7 +182,7 @@ def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> Trained
     found = [(one, reports[one.member.name]) for one in orders]
     said = [f"{one.member.name}: {text}" for one, report in found for text in report.warnings]
     return TrainedMembers(
-        {m.member.name: FolderCheckpoint(m.place, None if kept else m.member.name) for m in orders},
+        {m.member.name: open_folder(m.place, None if kept else m.member.name) for m in orders},
         [_entry(one, report, kept=kept) for one, report in found],
         {m.member.entry.model: pinned(m.tuning.base) for m in orders if m.tuning.base.revision},
         tuple(dict.fromkeys([*(text for one in orders for text in one.warnings), *said])),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
 from mergekit_geo.connectivity.paths import ModelPath, path
 from mergekit_geo.errors import ArgumentError
@@ -73,4 +73,4 @@ def standing(point: Point, models: Sequence[Checkpoint]) -> Checkpoint:
     blend = point.blend(models, FLOAT32)
     sink = MemorySink(blend)
     stream(blend, sink, allow_nonfinite=True)
-    return MemoryCheckpoint(sink.state, point.title)
+    return of_state(sink.state, point.title)

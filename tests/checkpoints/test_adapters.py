@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import MixtralConfig, MixtralForCausalLM
 
 from mergekit_geo.checkpoints.adapter import compatibility, names
-from mergekit_geo.checkpoints.adapter.files import AdapterFolder
+from mergekit_geo.checkpoints.adapter.files import open_adapter
 from mergekit_geo.checkpoints.adapter.names import AdapterBase
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.checkpoints.naming import schema_of
@@ -180,7 +180,7 @@ def test_for_any_other_transformers_is_asked(
     kind: str, settings: dict[str, Any], pair: Pair
 ) -> None:
     base, adapter = pair(kind, **settings)
-    assert not compatibility.is_ordinary(AdapterBase(open_checkpoint(base)), AdapterFolder(adapter))
+    assert not compatibility.is_ordinary(AdapterBase(open_checkpoint(base)), open_adapter(adapter))
 
 
 def test_old_names_of_the_base_are_found(pair: Pair) -> None:

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
-from mergekit_geo.checkpoints.overlay import Overlay
+from mergekit_geo.checkpoints.derived import overlay
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
 from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.errors import GeoError, IncompatibleError, PushError, UnsupportedError
@@ -182,7 +182,7 @@ def test_a_dense_layer_of_equal_models_is_theirs_to_the_bit(save: Save) -> None:
 def test_a_model_that_is_trained_further_keeps_its_modules(save: Save, tmp_path: Path) -> None:
     """What finetune writes beside its weights."""
     a = with_modules(save("a"), 1, dense=True)
-    trained = Overlay(FolderCheckpoint(a), {}, "trained")
+    trained = overlay(open_folder(a), {}, "trained")
     (tmp_path / "out").mkdir()
     write_side_files(Blend((trained,), Linear((1.0,))), tmp_path / "out")
     assert files(tmp_path / "out") == files(a) - {"model.safetensors"}
@@ -324,7 +324,7 @@ def test_a_diffusers_component_keeps_its_file_names(tmp_path: Path, *, shards: b
     assert json.loads((out / "config.json").read_text()).keys() == {
         "_class_name", "_diffusers_version",
     }  # fmt: skip
-    found, one, two = (FolderCheckpoint(folder) for folder in (out, a, b))
+    found, one, two = (open_folder(folder) for folder in (out, a, b))
     assert found.tensors.keys() == one.tensors.keys() == two.tensors.keys()
     require_finished(out)
     again = geo.soup([out, a], data=None).state

@@ -17,7 +17,7 @@ from transformers import (
 
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.dtypes import bytes_of
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import IncompatibleError
 from tests.conftest import Save, random_state
@@ -98,7 +98,7 @@ def test_integers_must_be_equal_and_counters_need_not() -> None:
     states = [
         {"ids": torch.tensor([1, n]), "bn.num_batches_tracked": torch.tensor(n)} for n in (2, 3)
     ]
-    found = preflight([MemoryCheckpoint(state, f"m{i}") for i, state in enumerate(states)])
+    found = preflight([of_state(state, f"m{i}") for i, state in enumerate(states)])
     with pytest.raises(IncompatibleError, match="ids holds integers that differ between m0 and m1"):
         found.fetch()
     assert len(found.problems) == 1

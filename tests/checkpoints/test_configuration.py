@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, Mamba2Config, Mamba2ForCausalLM
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.checkpoint import read_config
+from mergekit_geo.checkpoints.folder import read_config
 from mergekit_geo.errors import FormatError
 from mergekit_geo.outputs.side_files import copy_side_files, write_config
 

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.dtypes import bytes_of
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_index
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
 from tests.conftest import Save
@@ -30,21 +31,21 @@ EVERY_DTYPE = {
 }
 
 
-def read_whole(checkpoint: FolderCheckpoint, name: str, like: Tensor) -> Tensor:
+def read_whole(checkpoint: Checkpoint, name: str, like: Tensor) -> Tensor:
     out = torch.empty(like.numel(), dtype=like.dtype)
     checkpoint.read(name, 0, like.numel(), bytes_of(out))
     return out.reshape(like.shape)
 
 
 def test_every_dtype_is_read_to_the_bit(save: Save) -> None:
-    checkpoint = FolderCheckpoint(save("m", EVERY_DTYPE))
+    checkpoint = open_folder(save("m", EVERY_DTYPE))
     for name, tensor in EVERY_DTYPE.items():
         assert checkpoint.tensors[name].shape == tuple(tensor.shape)
         assert read_whole(checkpoint, name, tensor).equal(tensor), name
 
 
 def test_chunks_are_read_from_their_place(save: Save) -> None:
-    checkpoint = FolderCheckpoint(save("m", EVERY_DTYPE))
+    checkpoint = open_folder(save("m", EVERY_DTYPE))
     out = torch.zeros(8, dtype=torch.bfloat16)
     checkpoint.read("bf16", 4, 11, bytes_of(out))
     assert out[:7].equal(EVERY_DTYPE["bf16"].flatten()[4:11])
@@ -53,7 +54,7 @@ def test_chunks_are_read_from_their_place(save: Save) -> None:
 
 def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
     shard(tmp_path)
-    checkpoint = FolderCheckpoint(tmp_path)
+    checkpoint = open_folder(tmp_path)
     assert sorted(checkpoint.tensors) == ["a", "b"]
     assert read_whole(checkpoint, "b", torch.empty(3)).tolist() == [1, 1, 1]
 
@@ -67,7 +68,7 @@ def shard(folder: Path, weight_map: dict[str, str] | None = None) -> None:
 
 def test_state_dict_is_a_checkpoint_and_ties_are_listed_once() -> None:
     tensor = torch.randn(4)
-    checkpoint = MemoryCheckpoint({"embed": tensor, "head": tensor, "other": torch.ones(4)}, "m")
+    checkpoint = of_state({"embed": tensor, "head": tensor, "other": torch.ones(4)}, "m")
     assert list(checkpoint.tensors) == ["embed", "other"]
     out = torch.empty(2)
     checkpoint.read("embed", 1, 3, bytes_of(out))
@@ -92,7 +93,7 @@ def test_file_instead_of_folder(save: Save) -> None:
 def test_folder_without_weights(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FormatError, match="no safetensors file in it"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_a_folder_of_folders_names_them(tmp_path: Path) -> None:
@@ -132,14 +133,14 @@ def test_the_state_of_a_peft_model(save: Save) -> None:
 def test_pickle_is_refused_with_the_conversion(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(2)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UnsupportedError, match=r"pickled \(pytorch_model.bin\).*python -c"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_adapter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     save_file({"a": torch.ones(1)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(UnsupportedError, match=r"adapter, not a whole model .*BASE\+"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 QUANTISED = {"quantization_config": {"quant_method": "gptq"}}
@@ -150,26 +151,26 @@ def test_quantised_is_refused(save: Save, dtype: torch.dtype) -> None:
     """A scale beside them tells of floats that are packed all the same."""
     state = {"w": torch.ones(2).to(dtype), "w.weight_scale": torch.ones(1)}
     with pytest.raises(UnsupportedError, match=r"quantised \(gptq\), and packed"):
-        FolderCheckpoint(save("m", state, {"text_config": QUANTISED}))
+        open_folder(save("m", state, {"text_config": QUANTISED}))
 
 
 def test_a_configuration_of_quantisation_beside_plain_weights(save: Save) -> None:
     """What is left of a 4-bit base after its adapter was merged in half precision."""
     with pytest.raises(UnsupportedError, match=r"gptq\), and they are stored as plain F32.*take q"):
-        FolderCheckpoint(save("m", config=QUANTISED))
+        open_folder(save("m", config=QUANTISED))
 
 
 def test_eight_bit_floats_are_refused(save: Save) -> None:
     folder = save("m", {"w": torch.ones(2).to(torch.float8_e4m3fn)})
     with pytest.raises(FormatError, match="'w' has dtype F8_E4M3"):
-        FolderCheckpoint(folder)
+        open_folder(folder)
 
 
 def test_truncated_file(save: Save) -> None:
     path = save("m") / SINGLE
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(FormatError, match="not a sound safetensors file"):
-        FolderCheckpoint(path.parent)
+        open_folder(path.parent)
 
 
 @pytest.mark.parametrize(
@@ -185,20 +186,20 @@ def test_lying_header(tmp_path: Path, offsets: list[list[int]]) -> None:
     text = json.dumps(header).encode()
     (tmp_path / SINGLE).write_bytes(struct.pack("<Q", len(text)) + text + bytes(20))
     with pytest.raises(FormatError, match="not a sound safetensors file"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_index_of_a_missing_shard(tmp_path: Path) -> None:
     shard(tmp_path, {"a": "one.safetensors", "b": "three.safetensors"})
     with pytest.raises(FormatError, match=r"names the shard three.safetensors, which is missing"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["../x.safetensors", "/etc/passwd", "sub/x.safetensors", ".."])
 def test_index_that_leaves_the_folder(tmp_path: Path, path: str) -> None:
     shard(tmp_path, {"a": path})
     with pytest.raises(FormatError, match="a path outside the checkpoint's folder"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_index_that_names_a_tensor_twice(tmp_path: Path) -> None:
@@ -211,20 +212,20 @@ def test_tensor_in_two_shards(tmp_path: Path) -> None:
     shard(tmp_path)
     save_file({"a": torch.ones(1), "b": torch.ones(3)}, tmp_path / "two.safetensors")
     with pytest.raises(FormatError, match="'a' is in two shards"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_index_that_places_a_tensor_wrongly(tmp_path: Path) -> None:
     shard(tmp_path, {"a": "one.safetensors", "b": "one.safetensors"})
     with pytest.raises(FormatError, match=r"places 'b' in one.safetensors, which does not hold it"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 def test_several_files_without_an_index(tmp_path: Path) -> None:
     shard(tmp_path)
     (tmp_path / INDEX).unlink()
     with pytest.raises(FormatError, match="2 safetensors files and no"):
-        FolderCheckpoint(tmp_path)
+        open_folder(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["{", "[1]"])
@@ -232,13 +233,13 @@ def test_damaged_config(save: Save, text: str) -> None:
     folder = save("m")
     (folder / "config.json").write_text(text)
     with pytest.raises(FormatError, match=r"not a sound config\.json"):
-        FolderCheckpoint(folder)
+        open_folder(folder)
 
 
 def test_identity_changes_with_the_file(save: Save) -> None:
     folder = save("m")
-    before = FolderCheckpoint(folder).fingerprint()
-    assert FolderCheckpoint(folder).fingerprint() == before
+    before = open_folder(folder).fingerprint()
+    assert open_folder(folder).fingerprint() == before
     state = load_file(folder / SINGLE)
     save_file(state, folder / SINGLE, metadata={"other": "header"})
-    assert FolderCheckpoint(folder).fingerprint() != before
+    assert open_folder(folder).fingerprint() != before

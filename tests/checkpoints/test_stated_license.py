@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.folder import open_folder
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.stated_license import license_in, stated_license
 from mergekit_geo.records.model import License
 from tests.conftest import Save
@@ -37,8 +38,8 @@ def test_a_card_states_a_licence_or_none(
 
 
 def test_a_folder_without_a_card_states_none(save: Save) -> None:
-    assert stated_license(FolderCheckpoint(save("a"))) is None
-    assert stated_license(object()) is None
+    assert stated_license(open_folder(save("a"))) is None
+    assert stated_license(of_state({}, "in memory")) is None
 
 
 def test_a_link_into_a_repository_is_spelt_out() -> None:

@@ -16,17 +16,15 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.adapter.adapter import AdapterCheckpoint
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.checkpoint import original
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.content import checkpoint_digest
-from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.reading import Bytes, FileReader
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
-from mergekit_geo.checkpoints.renamed import original
 from mergekit_geo.errors import IncompatibleError, NonFiniteError, OutputError
 from mergekit_geo.merging import native
 from mergekit_geo.merging.tensor import CHUNK
-from mergekit_geo.modules.held import HeldCheckpoint, hold
+from mergekit_geo.modules.held import hold
 from mergekit_geo.records.path import PathRecord
 from mergekit_geo.records.report import Report
 from tests.checkpoints.adapter_models import (
@@ -232,11 +230,11 @@ def test_an_output_inside_an_adapter_is_refused(adapters: Path) -> None:
 def test_of_adapters_in_memory_only_the_base_is_held_and_once(family: Path, adapters: Path) -> None:
     anchors = preflight(open_checkpoints([family / "base", adapters / "x", adapters / "y"]))
     plain, *held = hold(anchors.fetch(), "on")
-    assert isinstance(plain, HeldCheckpoint)
-    first, second = (original(anchor) for anchor in held)
-    assert isinstance(first, AdapterCheckpoint)
-    assert isinstance(second, AdapterCheckpoint)
-    assert isinstance(first.base, HeldCheckpoint)
+    assert plain.in_memory
+    first, second = (original(anchor).adapted for anchor in held)
+    assert first is not None
+    assert second is not None
+    assert first.base.in_memory
     assert first.base is second.base
     for anchor, before in zip(held, anchors.anchors[1:], strict=True):
         assert anchor.fingerprint() == before.fingerprint()
@@ -268,13 +266,14 @@ def test_merging_two_adapters_holds_a_few_chunks(
     (base / "config.json").write_text('{"architectures": ["OwnModel"]}')
     models = [big_adapter(base, tmp_path / name, names, rows, columns) for name in "ab"]
     asked: list[int] = []
-    read = FolderCheckpoint.read
+    read = FileReader.read
 
-    def watched(self: FolderCheckpoint, name: str, start: int, stop: int, out: Bytes) -> None:
-        asked.append(stop - start)
+    def watched(self: FileReader, name: str, start: int, stop: int, out: Bytes) -> None:
+        if "lora" not in name:
+            asked.append(stop - start)
         read(self, name, start, stop, out)
 
-    monkeypatch.setattr(FolderCheckpoint, "read", watched)
+    monkeypatch.setattr(FileReader, "read", watched)
     monkeypatch.setattr(native, "core_count", lambda: 2)
     tracemalloc.reset_peak()
     before, _ = tracemalloc.get_traced_memory()

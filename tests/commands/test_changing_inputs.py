@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.errors import ChangedError
 from mergekit_geo.progress import Silent
 from tests.checkpoints.adapter_models import make_adapter, make_base
@@ -152,9 +152,9 @@ def test_measurements_of_what_changes(
 
 def test_identity_is_of_the_file_that_was_opened(save: Save) -> None:
     folder = save("a")
-    checkpoint = FolderCheckpoint(folder)
+    checkpoint = open_folder(folder)
     before = checkpoint.fingerprint()
-    assert FolderCheckpoint(folder).fingerprint() == before
+    assert open_folder(folder).fingerprint() == before
     replaced(folder / "model.safetensors")
     with pytest.raises(ChangedError, match="this input was replaced"):
         checkpoint.fingerprint()

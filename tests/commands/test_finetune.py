@@ -32,7 +32,7 @@ from transformers import (
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import (
@@ -107,8 +107,8 @@ def test_an_output_is_a_checkpoint_with_evidence(tuned: geo.Result, family: Path
     assert not tuned.out.with_name("out.partial").exists()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (tuned.out / name).read_bytes() == (family / "base" / name).read_bytes()
-    assert list(FolderCheckpoint(tuned.out).tensors.items()) == list(
-        FolderCheckpoint(family / "base").tensors.items()
+    assert list(open_folder(tuned.out).tensors.items()) == list(
+        open_folder(family / "base").tensors.items()
     )
     report = json.loads((tuned.out / "report.json").read_text())
     assert report["command"] == "finetune"
@@ -159,7 +159,7 @@ def test_the_output_loads_and_soups(tuned: geo.Result, family: Path) -> None:
 def reference(base: Path, training: geo.TrainingConfig, seed: int) -> dict[str, Tensor]:
     """The same by an ordinary loop: the mean over all tokens of a step, clipped, AdamW, cosine."""
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).train()
-    objective = training_objective(TRAIN, FolderCheckpoint(base), Compute())
+    objective = training_objective(TRAIN, open_folder(base), Compute())
     batches = Shuffled(objective, training.batch_size, seed)
     assert training.steps is not None
     named = dict(model.named_parameters())

@@ -112,11 +112,11 @@ def test_models_at_corners_of_their_hull_are_points_of_the_grid_to_the_bit() -> 
 
 def random_steps(model: Weights, seed: int) -> np.ndarray:  # type: ignore[type-arg]
     """A direction as the library draws it, normalised by hand."""
-    from mergekit_geo.landscapes.directions import Direction
+    from mergekit_geo.landscapes.directions import Noise
     from mergekit_geo.landscapes.filters import Filters
 
     checkpoint = open_checkpoint(model)
-    raw = Direction(checkpoint, {"w": Filters.rows(3, 4)}, seed, "d")._draw("w", 0, 12)
+    raw = Noise(checkpoint, {"w": Filters.rows(3, 4)}, seed, {})._draw("w", 0, 12)
     rows = raw.reshape(3, 4)
     norms = model.w.detach().norm(dim=1).numpy() / np.linalg.norm(rows, axis=1)
     return np.concatenate([(rows * norms[:, None]).reshape(-1), np.zeros(2)])

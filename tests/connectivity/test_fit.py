@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_module
 from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
@@ -47,7 +47,7 @@ def fit_of(
     ends: tuple[int, int] = (1, 2),
 ) -> Fit:
     live_model = network(0)
-    checkpoints = [MemoryCheckpoint.of_module(network(i), f"end {i}") for i in ends]
+    checkpoints = [of_module(network(i), f"end {i}") for i in ends]
     names = module_names(live_model, checkpoints[0])
     assert names is not None
     live = InPlace(live_model, names)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_module
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.neb import EXCESS, Band, missing
 from mergekit_geo.evaluation.shuffled import Shuffled
@@ -48,7 +48,7 @@ ENDS = (-1.0, 0.05), (1.0, 0.05)
 
 def band(settings: geo.CurveFitConfig) -> Band:
     live = InPlace(Point(0, 0), {"w": "w"})
-    ends = [MemoryCheckpoint.of_module(Point(*end), f"end {i}") for i, end in enumerate(ENDS)]
+    ends = [of_module(Point(*end), f"end {i}") for i, end in enumerate(ENDS)]
     bends = Bends(ends, curve_of("neb", settings.corners), live)
 
     def watch(bends: Bends, places: Sequence[float]) -> list[float]:

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.landscapes.directions import BLOCK, Direction
+from mergekit_geo.landscapes.directions import BLOCK
+from mergekit_geo.landscapes.directions import direction as direction_at
 from mergekit_geo.landscapes.filters import Filters
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.modules.held import HeldCheckpoint, hold
+from mergekit_geo.modules.held import held_copy, hold
 
 COUNT = 2 * BLOCK + 1000
 """Elements of the large tensor: more than two blocks."""
 
 
-def model(dtype: torch.dtype = torch.float32) -> MemoryCheckpoint:
+def model(dtype: torch.dtype = torch.float32) -> Checkpoint:
     draw = torch.Generator().manual_seed(0)
     state = {
         "long": torch.randn(COUNT // 100, 100, generator=draw).to(dtype),
@@ -28,17 +30,17 @@ def model(dtype: torch.dtype = torch.float32) -> MemoryCheckpoint:
         "count": torch.tensor(3),
     }
     state["short"][2] = 0
-    return MemoryCheckpoint(state, "m")
+    return of_state(state, "m")
 
 
 FILTERS = {"long": Filters.rows(COUNT // 100, 100), "short": Filters.rows(6, 4)}
 
 
-def direction(seed: int = 0, dtype: torch.dtype = torch.float32) -> Direction:
-    return Direction(model(dtype), FILTERS, seed, "d")
+def direction(seed: int = 0, dtype: torch.dtype = torch.float32) -> Checkpoint:
+    return direction_at(model(dtype), FILTERS, seed, "d")
 
 
-def read(found: Direction, name: str, start: int, stop: int) -> np.ndarray[tuple[int], np.dtype]:  # type: ignore[type-arg]
+def read(found: Checkpoint, name: str, start: int, stop: int) -> np.ndarray[tuple[int], np.dtype]:  # type: ignore[type-arg]
     dtype = np.dtype(np.float64 if found.tensors[name].dtype == "F64" else np.float32)
     out = np.empty((stop - start) * dtype.itemsize, np.uint8)
     found.read(name, start, stop, out)
@@ -66,7 +68,7 @@ def test_threads_and_chunks_draw_the_same() -> None:
         stream(blend, sink, workers=workers)
         states.append(sink.state)
     assert all(states[0][name].equal(states[1][name]) for name in ("long", "short", "norm"))
-    held = HeldCheckpoint(direction())
+    held = held_copy(direction())
     out = np.empty(24 * 4, np.uint8)
     held.read("short", 0, 24, out)
     assert np.array_equal(out.view(np.float32), read(direction(), "short", 0, 24))
@@ -112,6 +114,6 @@ def test_integers_are_left_to_the_model() -> None:
 
 def test_directions_are_held_in_memory_where_they_fit() -> None:
     (held,), (made,) = hold([direction()], "on"), hold([direction()], "off")
-    assert isinstance(held, HeldCheckpoint)
-    assert isinstance(made, Direction)
+    assert held.in_memory
+    assert not made.in_memory
     assert held.fingerprint()[1] == made.fingerprint()[1] == 0  # type: ignore[index]

@@ -20,9 +20,10 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.memory import of_module, of_state
 from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.landscapes.directions import Direction
+from mergekit_geo.landscapes.directions import direction
 from mergekit_geo.landscapes.filters import Filters, filters_of
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
@@ -101,16 +102,16 @@ def slices(module: nn.Module, leaf: str, weight: Tensor) -> Iterator[Tensor]:
         yield from weight.unbind(0)
 
 
-def direction_of(model: nn.Module, seed: int = 0) -> tuple[MemoryCheckpoint, Direction]:
-    checkpoint = MemoryCheckpoint.of_module(model, "model")
+def direction_of(model: nn.Module, seed: int = 0) -> tuple[Checkpoint, Checkpoint]:
+    checkpoint = of_module(model, "model")
     names = module_names(model, checkpoint)
     assert names is not None
     filters = filters_of(model, names, checkpoint.tensors)
-    return checkpoint, Direction(checkpoint, filters, seed, "direction")
+    return checkpoint, direction(checkpoint, filters, seed, "direction")
 
 
-def state_of(direction: Direction) -> dict[str, Tensor]:
-    blend = Blend((direction,), Linear((1.0,)))
+def state_of(found: Checkpoint) -> dict[str, Tensor]:
+    blend = Blend((found,), Linear((1.0,)))
     sink = MemorySink(blend)
     stream(blend, sink)
     return sink.state
@@ -169,11 +170,11 @@ def test_tied_weights_are_stored_once_and_drawn_once() -> None:
 def test_tied_weights_that_are_stored_twice_are_drawn_alike() -> None:
     state = {"head": torch.randn(5, 3), "wte": torch.randn(5, 3)}
     state["head"] = state["wte"].clone()
-    checkpoint = MemoryCheckpoint(state, "m")
+    checkpoint = of_state(state, "m")
     filters = {name: Filters.rows(5, 3) for name in state}
     twins = {"head": "wte", "wte": "wte"}
-    tied = state_of(Direction(checkpoint, filters, 0, "d", twins))
-    loose = state_of(Direction(checkpoint, filters, 0, "d"))
+    tied = state_of(direction(checkpoint, filters, 0, "d", twins))
+    loose = state_of(direction(checkpoint, filters, 0, "d"))
     assert tied["head"].equal(tied["wte"])
     assert not loose["head"].equal(loose["wte"])
 

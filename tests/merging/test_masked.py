@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.geometry.masked import Masked, Sce
 from mergekit_geo.geometry.sparsifiers import (
@@ -68,9 +68,7 @@ def family(dtype: str, count: int = 4, seed: int = 0, scale: float = 0.01) -> li
 def merged(
     rule: Masked | Sce, models: list[State], workers: int = 2, dtype: str | None = None
 ) -> tuple[State, dict[str, TensorRecord]]:
-    blend = Blend(
-        tuple(MemoryCheckpoint(model, f"m{i}") for i, model in enumerate(models)), rule, dtype
-    )
+    blend = Blend(tuple(of_state(model, f"m{i}") for i, model in enumerate(models)), rule, dtype)
     sink = MemorySink(blend)
     advanced: list[int] = []
     records = stream(blend, sink, workers=workers, advance=advanced.append)
@@ -296,7 +294,7 @@ def test_what_is_not_finite_is_refused_or_averaged() -> None:
     rule = Masked("ties", (0.5, 0.25), (TopK(0.5),) * 2, elect=True)
     with pytest.raises(NonFiniteError, match=r"NaN or infinite elements in m2 \(1\)"):
         merged(rule, models)
-    blend = Blend(tuple(MemoryCheckpoint(model, "m") for model in models), rule)
+    blend = Blend(tuple(of_state(model, "m") for model in models), rule)
     sink = MemorySink(blend)
     records = stream(blend, sink, allow_nonfinite=True)
     mean = sum(c * m["bias"].double() for c, m in zip(rule.convex, models, strict=True))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
@@ -232,7 +232,7 @@ def test_a_new_method_is_a_declaration_and_a_line(
     by_keyword = {each.keyword: given.get(each.name) for each in method.parameters}
     rule = rule_of(method.name, 3, 0, **by_keyword)
     assert rule == rule_of(method, 3, 0, **by_keyword)
-    blend = Blend(tuple(map(MemoryCheckpoint, STATES, NAMES)), rule)
+    blend = Blend(tuple(map(of_state, STATES, NAMES)), rule)
     stream(blend, sink := MemorySink(blend))
     torch.testing.assert_close(sink.state["w"], expected(method), rtol=1e-6, atol=1e-6)
     recipe = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.masked import Masked, Sce
@@ -60,7 +60,7 @@ SLERP = ("slerp", Slerp(0.25, "linear"))
 def merged(
     rows: list[Tensor], rule: Rule, dtype: str, *, allow: bool = True
 ) -> tuple[Tensor, TensorRecord]:
-    anchors = tuple(MemoryCheckpoint({"w": row}, f"m{i}") for i, row in enumerate(rows))
+    anchors = tuple(of_state({"w": row}, f"m{i}") for i, row in enumerate(rows))
     blend = Blend(anchors, rule, dtype)
     sink = MemorySink(blend)
     records = stream(blend, sink, allow_nonfinite=allow, workers=1)
@@ -175,9 +175,7 @@ def test_rounding_to_a_narrower_dtype() -> None:
 
 
 def test_statistics_of_weights_that_overflow_are_means() -> None:
-    anchors = tuple(
-        MemoryCheckpoint({"bn.running_var": torch.tensor([v])}, "m") for v in (1.0, 3.0)
-    )
+    anchors = tuple(of_state({"bn.running_var": torch.tensor([v])}, "m") for v in (1.0, 3.0))
     sink = MemorySink(blend := Blend(anchors, Linear((1e308, 1e308))))
     stream(blend, sink)
     assert sink.state["bn.running_var"].item() == 2

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.errors import AntipodalError, ArgumentError, NonFiniteError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
@@ -45,7 +45,7 @@ def _kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 def run(
     states: list[dict[str, Tensor]], rule: Rule, dtype: str | None = None, **options: object
 ) -> tuple[dict[str, Tensor], dict[str, TensorRecord]]:
-    anchors = tuple(MemoryCheckpoint(state, f"m{i}") for i, state in enumerate(states))
+    anchors = tuple(of_state(state, f"m{i}") for i, state in enumerate(states))
     blend = Blend(anchors, rule, dtype)
     sink = MemorySink(blend)
     records = stream(blend, sink, **options)  # type: ignore[arg-type]

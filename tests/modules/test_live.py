@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
 
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import ArgumentError, UnsupportedError
@@ -19,15 +20,15 @@ from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.modules.batch_norm import batch_norms, reestimate
 from mergekit_geo.modules.blend import InPlace, Reloading
-from mergekit_geo.modules.held import HeldCheckpoint, hold
+from mergekit_geo.modules.held import held_copy, hold
 from mergekit_geo.modules.load import load_model
 from mergekit_geo.modules.open import open_live, open_module
 
 CPU = Compute(device="cpu")
 
 
-def anchors_of(*folders: Path) -> tuple[HeldCheckpoint, ...]:
-    return tuple(HeldCheckpoint(open_checkpoint(folder)) for folder in folders)
+def anchors_of(*folders: Path) -> tuple[Checkpoint, ...]:
+    return tuple(held_copy(open_checkpoint(folder)) for folder in folders)
 
 
 def merged(blend: Blend) -> dict[str, torch.Tensor]:
@@ -107,12 +108,12 @@ def test_modules_are_copied_and_state_dicts_refused() -> None:
     assert copy is not module
     assert copy.weight.equal(module.weight)  # type: ignore[union-attr, operator]
     with pytest.raises(UnsupportedError, match="a state dict alone cannot be run"):
-        open_module(MemoryCheckpoint({"w": torch.ones(2)}, "state"), CPU)
+        open_module(of_state({"w": torch.ones(2)}, "state"), CPU)
 
 
 def test_anchors_are_held_if_small_or_asked_for(family: Path) -> None:
     plain = [open_checkpoint(family / "a")]
-    assert isinstance(hold(plain)[0], HeldCheckpoint)
+    assert hold(plain)[0].in_memory
     assert hold(plain, "off")[0] is plain[0]
     with pytest.raises(ArgumentError, match="expected one of auto, on, off"):
         hold(plain, "maybe")

@@ -16,7 +16,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import DataError, IncompatibleError, NotFoundError, OutputExistsError
 from mergekit_geo.progress import Silent
@@ -237,7 +237,7 @@ def test_training_data_are_read_as_the_objective_is(small: Path, tmp_path: Path)
 def test_the_copy_has_the_commit_of_what_was_trained(
     small: Path, text: Path, tmp_path: Path
 ) -> None:
-    base = FolderCheckpoint(small / "base", "org/base", "b" * 40)
+    base = open_folder(small / "base", "org/base", "b" * 40)
     recipe = recipe_of(small, text, steps=1, model="org/base")
     found = run(recipe, tmp_path / "out", models={"org/base": base})
     kept = read_recipe(tmp_path / "out" / "recipe.yml")

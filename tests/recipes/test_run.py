@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.checkpoint import FolderCheckpoint
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import IncompatibleError, RecipeError
 from mergekit_geo.recipes.dry_run import dry_run
@@ -407,7 +407,7 @@ def test_the_command_says_where_a_recipe_is_wrong(tmp_path: Path) -> None:
 
 def test_the_recipe_beside_the_weights_has_the_commits(save: Save, tmp_path: Path) -> None:
     """As a merge from the Hub records them, whose snapshots know their commit."""
-    found = {f"org/{n}": FolderCheckpoint(save(n), f"org/{n}", n * 40) for n in "ab"}
+    found = {f"org/{n}": open_folder(save(n), f"org/{n}", n * 40) for n in "ab"}
     recipe = {"merge_method": "slerp", "base_model": "org/a", "models": [entry("org/b")],
               "parameters": {"t": 0.5}}  # fmt: skip
     geo.run(recipe, tmp_path / "out", models=found, data=None, output=geo.OutputConfig(fsync=False))

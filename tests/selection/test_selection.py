@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from mergekit_geo.checkpoints.memory import MemoryCheckpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.memory import of_module
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import kernel_for
@@ -130,8 +131,8 @@ class Two(nn.Module):
         return self.second(self.first(x).tanh())
 
 
-def anchors(count: int) -> tuple[MemoryCheckpoint, ...]:
-    return tuple(MemoryCheckpoint.of_module(Two(seed), f"m{seed}") for seed in range(count))
+def anchors(count: int) -> tuple[Checkpoint, ...]:
+    return tuple(of_module(Two(seed), f"m{seed}") for seed in range(count))
 
 
 def test_inner_products_are_those_of_whole_tensors(monkeypatch: pytest.MonkeyPatch) -> None:

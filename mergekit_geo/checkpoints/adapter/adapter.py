@@ -19,49 +19,40 @@ from mergekit_geo.checkpoints.adapter.files import Adapter
 from mergekit_geo.checkpoints.adapter.low_rank import EXACT, LENGTH, Array, LowRank, widen
 from mergekit_geo.checkpoints.adapter.names import AdapterBase, Change
 from mergekit_geo.checkpoints.adapter.side_files import AdapterSideFiles
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.scratch import scratch
-from mergekit_geo.checkpoints.unchanged import Stamp, stamps_of
 from mergekit_geo.errors import IncompatibleError
 
 HANDED_OUT = {"F16": "F32", "BF16": "F32", "F32": "F32", "F64": "F64"}
 """Dtype of a sum, by what the base is stored in."""
 
 
-class AdapterCheckpoint:
+class Adapted:
     """A base with an adapter, read as if they were merged.
 
     Args:
-        name: What the user calls it.
         base: The base model.
         adapter: What is added.
-        changes: What the adapter does to the base, where that is known.
-        side_files: The files beside the weights, where they have been put together.
-
-    Raises:
-        UnsupportedError: The adapter does what is not understood here.
-        FormatError: Its files contradict themselves.
+        changes: What the adapter does to the base.
+        side_files: The files beside the weights of both; None for a base in memory.
     """
 
     def __init__(
         self,
-        name: str,
-        base: AdapterBase,
+        base: Checkpoint,
         adapter: Adapter,
-        changes: Changes | None = None,
-        side_files: AdapterSideFiles | None = None,
+        changes: Changes,
+        side_files: AdapterSideFiles | None,
     ) -> None:
-        assert not isinstance(base.checkpoint, AdapterCheckpoint), "one adapter at a time"
-        self.name, self.base, self.adapter = name, base.checkpoint, adapter
-        self.changes = match(base, adapter) if changes is None else changes
+        assert base.adapted is None, "one adapter at a time"
+        self.base, self.adapter, self.changes, self.side_files = base, adapter, changes, side_files
         self.tensors: Mapping[str, TensorInfo] = {
-            stored: self._info(stored, info) for stored, info in self.base.tensors.items()
+            stored: self._info(stored, info) for stored, info in base.tensors.items()
         }
         self._here = threading.local()
-        self.side_files = side_files or self._side_files()
 
     @property
     def problems(self) -> list[str]:
@@ -76,35 +67,13 @@ class AdapterCheckpoint:
             return []
         return [f"{self.adapter.name} says that it was trained on {stated}, and is used on {found}"]
 
-    @property
-    def revision(self) -> str | None:
-        """Commit of the adapter, where it comes from the Hub."""
-        return self.adapter.revision
+    def over(self, base: Checkpoint, adapter: Adapter | None = None) -> Adapted:
+        """The same sum from another copy of the base, and of the adapter if given."""
+        return Adapted(base, adapter or self.adapter, self.changes, self.side_files)
 
-    @property
-    def config(self) -> Config:
-        """Configuration of the base."""
-        return self.base.config
-
-    @property
-    def folder(self) -> Path | None:
-        """Where configuration and tokenizer lie: the base's, or that of both put together."""
-        return self.base.folder if self.side_files is None else self.side_files.folder
-
-    @property
-    def ties(self) -> Mapping[str, str]:
-        """Tied names of the base, and the name whose tensor each shares."""
-        return self.base.ties
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the data of both can be read without a download."""
-        return self.base.is_local and self.adapter.is_local
-
-    @property
-    def stamps(self) -> tuple[Stamp, ...]:
-        """Stamps of the files of base and adapter."""
-        return (*stamps_of(self.base), *getattr(self.adapter, "stamps", ()))
+    def fingerprint(self) -> object:
+        """The fingerprints of base and adapter."""
+        return [self.base.fingerprint(), self.adapter.fingerprint()]
 
     def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
         """Put elements `start` to `stop` of the flattened sum into `out`, as `tensors` says."""
@@ -115,40 +84,6 @@ class AdapterCheckpoint:
             self.adapter.read(change.replaced, start, stop, out)
         else:
             self._sum(name, start, stop, out)
-
-    def fingerprint(self) -> object:
-        """The identities of base and adapter."""
-        return [self.base.fingerprint(), self.adapter.fingerprint()]
-
-    def fetch(self) -> AdapterCheckpoint:
-        """Download what is missing of base and adapter, and return the checkpoint over them.
-
-        Raises:
-            IncompatibleError: They do not fit together.
-            HubError: A download failed.
-        """
-        if self.problems:
-            raise IncompatibleError(self.problems, remedy="name the base it was trained on")
-        return self.over(self.base.fetch(), self.adapter.fetch())
-
-    def over(self, base: Checkpoint, adapter: Adapter | None = None) -> AdapterCheckpoint:
-        """A copy that reads the same tensors from another base, and adapter if given."""
-        return AdapterCheckpoint(
-            self.name, AdapterBase(base), adapter or self.adapter, self.changes, self.side_files
-        )
-
-    def _side_files(self) -> AdapterSideFiles | None:
-        """Side files of base and adapter; None for a base in memory, which has no files."""
-        if self.base.folder is None:
-            return None
-        whole = [c for c in self.changes.by_tensor.values() if c.replaced and c.is_embedding]
-        return AdapterSideFiles(
-            self.base.folder,
-            self.adapter.folder,
-            self.adapter.name,
-            vocabulary_size(self.base.config),
-            own_rows=bool(whole),
-        )
 
     def _info(self, stored: str, info: TensorInfo) -> TensorInfo:
         change = self.changes.by_tensor.get(stored)
@@ -210,6 +145,63 @@ class AdapterCheckpoint:
         values = np.empty(info.count, exact)
         _read(self.adapter, key, 0, values)
         return values.reshape(info.shape)
+
+
+def adapted(name: str, base: AdapterBase, adapter: Adapter) -> Checkpoint:
+    """A base with an adapter as one checkpoint.
+
+    Args:
+        name: What the user calls it.
+        base: The base model.
+        adapter: What is added.
+
+    Raises:
+        UnsupportedError: The adapter does what is not understood here.
+        FormatError: Its files contradict themselves.
+    """
+    changes = match(base, adapter)
+    beside = _side_files(base.checkpoint, adapter, changes)
+    return of_sum(name, Adapted(base.checkpoint, adapter, changes, beside))
+
+
+def of_sum(name: str, found: Adapted) -> Checkpoint:
+    """The checkpoint of a base with an adapter."""
+    base, adapter, beside = found.base, found.adapter, found.side_files
+    return Checkpoint(
+        name=name,
+        tensors=found.tensors,
+        read=found.read,
+        fingerprint=found.fingerprint,
+        config=base.config,
+        folder=base.folder if beside is None else beside.folder,
+        revision=adapter.revision,
+        ties=base.ties,
+        stamps=(*base.stamps, *adapter.stamps),
+        is_local=base.is_local and adapter.is_local,
+        fetched=lambda _: _fetched(name, found),
+        adapted=found,
+    )
+
+
+def _fetched(name: str, found: Adapted) -> Checkpoint:
+    """Download what is missing of base and adapter, which fit together."""
+    if found.problems:
+        raise IncompatibleError(found.problems, remedy="name the base it was trained on")
+    return of_sum(name, found.over(found.base.fetch(), found.adapter.fetch()))
+
+
+def _side_files(base: Checkpoint, adapter: Adapter, changes: Changes) -> AdapterSideFiles | None:
+    """Side files of base and adapter; None for a base in memory, which has no files."""
+    if base.folder is None:
+        return None
+    whole = [c for c in changes.by_tensor.values() if c.replaced and c.is_embedding]
+    return AdapterSideFiles(
+        base.folder,
+        adapter.folder,
+        adapter.name,
+        vocabulary_size(base.config),
+        own_rows=bool(whole),
+    )
 
 
 def _read(source: Adapter | Checkpoint, name: str, start: int, values: Array) -> None:

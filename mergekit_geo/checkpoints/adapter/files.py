@@ -4,65 +4,69 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from mergekit_geo.checkpoints.adapter.settings import (
     ADAPTER_CONFIG,
     LoraSettings,
     read_settings,
 )
-from mergekit_geo.checkpoints.checkpoint import file_fingerprint, list_files
-from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo, read_header
+from mergekit_geo.checkpoints.folder import list_files
+from mergekit_geo.checkpoints.header import TensorInfo, read_header
 from mergekit_geo.checkpoints.index import INDEX, SINGLE
-from mergekit_geo.checkpoints.reading import Bytes, read_into
+from mergekit_geo.checkpoints.reading import FileReader, Read
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
-from mergekit_geo.checkpoints.unchanged import stamps_in
+from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
 from mergekit_geo.errors import FormatError, UnsupportedError
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
 
 
-class Adapter(Protocol):
-    """An adapter's own tensors, without its base."""
+def _itself(adapter: Adapter) -> Adapter:
+    return adapter
 
-    @property
-    def name(self) -> str:
-        """Name as the user gave it."""
 
-    @property
-    def revision(self) -> str | None:
-        """Commit on the Hub; None if it comes from elsewhere."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Adapter:
+    """An adapter's own tensors, without its base.
 
-    @property
-    def folder(self) -> Path:
-        """Folder of its configuration."""
+    Attributes:
+        name: As the user gave it.
+        folder: Of its configuration.
+        settings: From its configuration.
+        tensors: Every tensor's dtype and shape, by its name in the file.
+        read: Puts elements `start` to `stop` of a flattened tensor into a buffer, as stored.
+        fingerprint: A JSON value that changes when the adapter does.
+        revision: Commit on the Hub; None if it comes from elsewhere.
+        stamps: Of the files that are read or copied, as they were before anything was read.
+        is_local: Whether its data can be read without a download.
+        fetched: Makes the one whose data is local.
+    """
 
-    @property
-    def settings(self) -> LoraSettings:
-        """Settings from its configuration."""
-
-    @property
-    def tensors(self) -> Mapping[str, TensorInfo]:
-        """Every tensor's dtype and shape, by its name in the file."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether its data can be read without a download."""
-
-    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
-
-    def fingerprint(self) -> object:
-        """A JSON value that changes when the adapter does."""
+    name: str
+    folder: Path
+    settings: LoraSettings
+    tensors: Mapping[str, TensorInfo]
+    read: Read
+    fingerprint: Callable[[], object]
+    revision: str | None = None
+    stamps: tuple[Stamp, ...] = ()
+    is_local: bool = True
+    fetched: Callable[[Adapter], Adapter] = _itself
 
     def fetch(self) -> Adapter:
-        """Download what is missing, and return the adapter over it."""
+        """Download what is not local yet, and return the adapter over it.
+
+        Raises:
+            HubError: A download failed, or a file is not what the Hub states.
+        """
+        return self.fetched(self)
 
 
-class AdapterFolder:
+def open_adapter(folder: Path, name: str | None = None, revision: str | None = None) -> Adapter:
     """An adapter in a folder.
 
     Args:
@@ -70,48 +74,40 @@ class AdapterFolder:
         name: What the user calls it; the folder's path by default.
         revision: Commit of the Hub that the folder is a snapshot of.
 
-    Attributes:
-        stamps: Of the files that are read or copied, as they were before anything was read.
-
     Raises:
         NotFoundError: No such folder.
         UnsupportedError: Pickled, or of a kind that is refused.
         FormatError: The files contradict themselves.
     """
+    name = name or str(folder)
+    refuse_unreadable_adapter(name, {path.name for path in list_files(folder, name)})
+    config, path = folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS
+    stamps = stamps_in(folder, config, path)
+    settings = read_settings(config, name)
+    reader = FileReader(read_header(path), stamps)
+    reader.open(path)
 
-    is_local = True
+    def fingerprint() -> object:
+        return [*reader.fingerprint(), hashlib.sha256(config.read_bytes()).hexdigest()]
 
-    def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
-        self.folder, self.name, self.revision = folder, name or str(folder), revision
-        refuse_unreadable_adapter(self.name, {p.name for p in list_files(folder, self.name)})
-        self.path = folder / ADAPTER_WEIGHTS
-        self.stamps = stamps_in(folder, folder / ADAPTER_CONFIG, self.path)
-        self.settings = read_settings(folder / ADAPTER_CONFIG, self.name)
-        self._entries = read_header(self.path)
-        self.tensors: Mapping[str, TensorInfo] = {n: e[0] for n, e in self._entries.items()}
-        self._stamp = next(stamp for stamp in self.stamps if stamp.path == self.path)
-        self._file = self._stamp.open()
+    return Adapter(
+        name=name,
+        folder=folder,
+        settings=settings,
+        tensors=reader.tensors,
+        read=reader.read,
+        fingerprint=fingerprint,
+        revision=revision,
+        stamps=stamps,
+        fetched=_verified,
+    )
 
-    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
-        info, place = self._entries[name]
-        size = ITEM_BYTES[info.dtype]
-        read_into(self._file, place.offset + start * size, out[: (stop - start) * size])
 
-    def fingerprint(self) -> object:
-        """Identity of the weights' file, and SHA-256 of the configuration."""
-        config = hashlib.sha256((self.folder / ADAPTER_CONFIG).read_bytes()).hexdigest()
-        return [file_fingerprint(self._stamp), config]
-
-    def fetch(self) -> AdapterFolder:
-        """Return this object: its data needs no download.
-
-        Raises:
-            HubError: It is a snapshot of the Hub, and the file is not what the Hub states.
-        """
-        if self.revision is not None:
-            require_stated_hashes(self.folder, [ADAPTER_WEIGHTS], self.name)
-        return self
+def _verified(adapter: Adapter) -> Adapter:
+    """An adapter in a folder, after its file is known to be that of the Hub's snapshot."""
+    if adapter.revision is not None:
+        require_stated_hashes(adapter.folder, [ADAPTER_WEIGHTS], adapter.name)
+    return adapter
 
 
 def is_adapter(files: Set[str], name: str) -> bool:
