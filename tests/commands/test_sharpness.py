@@ -382,7 +382,7 @@ def test_bad_input(family: Path, words: list[str], message: str) -> None:
 
 
 def test_unknown_level(family: Path) -> None:
-    with pytest.raises(ArgumentError, match="sharpness 'loud': expected one of quick, full"):
+    with pytest.raises(ArgumentError, match="level 'loud': expected one of quick, full"):
         geo.sharpness(family / "a", level="loud")
     assert invoke("sharpness", family / "a", "--level", "loud")[0] == 2
 
@@ -415,7 +415,7 @@ def test_a_failure_loses_no_weights(family: Path, tmp_path: Path) -> None:
     (missing,) = [item for item in found.report.not_measured if item.what == "sharpness"]
     assert "at least 8 examples, found 5" in missing.why
     assert missing.command.startswith("geo-merge sharpness ")
-    assert missing.command.endswith("--budget=0 --max-examples=5 --seq-len=16")
+    assert missing.command.endswith("--max-examples=5 --seq-len=16 --budget=0")
 
 
 def test_turned_off(family: Path, tmp_path: Path) -> None:
