@@ -38,6 +38,7 @@ from mergekit_geo.evaluation.batch_norm import (
 from mergekit_geo.evaluation.cache_key import model_key
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.kernels import kernel_for
 from mergekit_geo.merging.modules import merged_modules, weight_folders
 from mergekit_geo.outputs.config import DTYPES
 from mergekit_geo.outputs.kind import MARK, MERGED
@@ -69,6 +70,7 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
         GeoError: With the reason and the remedy; nothing is half-written.
     """
     require_one_process()
+    kernel_for(request.output.device)  # refuses a device before any work
     began, progress = time.time(), request.asked.told
     found = check_early(checkpoints, request.asked, request.choosing, request.tokenizer_of)
     _refuse_modules_on_a_path(checkpoints[0], request)
@@ -145,7 +147,6 @@ def require_one_process() -> None:
 
 
 def _in_memory(draft: Draft) -> Result:
-    from mergekit_geo.merging.kernels import kernel_for
     from mergekit_geo.merging.memory import MemorySink
     from mergekit_geo.merging.stream import stream
 
@@ -206,7 +207,6 @@ def _on_disk(draft: Draft, output: Output) -> Result:
 
 def _write_weights(draft: Draft, output: Output) -> dict[str, TensorRecord]:
     from mergekit_geo.merging.disk import write_blend
-    from mergekit_geo.merging.kernels import kernel_for
 
     config, progress = draft.request.output, draft.study.progress
     progress.phase("merging", draft.blend.work())

@@ -10,7 +10,6 @@ from mergekit_geo.commands.evidence import INNER_POINTS, coarse_barriers, sharpn
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.failures import failure
 from mergekit_geo.evaluation.losses import OUTPUT, LossReport, report_losses
-from mergekit_geo.evaluation.points import PointEvaluator
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -48,6 +47,8 @@ def _losses(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
 
 
 def _measured(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
+    from mergekit_geo.evaluation.points import PointEvaluator
+
     evaluator = PointEvaluator.open(study, 2 + INNER_POINTS, anchors=anchors, refresh_models=False)
     name, before, after = anchors[0].name, evaluator.at_model(0), evaluator.at_model(1)
     for where, found in ((name, before), (OUTPUT, after)):

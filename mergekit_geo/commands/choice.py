@@ -10,13 +10,13 @@ from mergekit_geo.commands.evidence import measurements
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.selection.choose import Chosen, choose
 from mergekit_geo.selection.config import evaluations
 
 if TYPE_CHECKING:
+    from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.evaluation.source import Data
     from mergekit_geo.selection.along import PathTo
     from mergekit_geo.selection.config import SelectionConfig
@@ -45,6 +45,8 @@ def chosen_point(study: Study, request: Request) -> tuple[Chosen, PointEvaluator
     anchors, choosing = study.anchors, request.choosing
     if not choosing.by_loss(len(anchors)):
         return _asked_for(anchors, request), None
+    from mergekit_geo.evaluation.points import PointEvaluator
+
     segments = 0 if choosing.along is None else len(anchors) - 1
     count = evaluations(choosing, len(anchors)) + measurements(len(anchors), segments)
     evaluator = PointEvaluator.open(study, count, refresh_models=False)

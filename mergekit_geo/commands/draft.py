@@ -17,7 +17,6 @@ from mergekit_geo.commands.request import Request
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.evaluation.losses import LossReport
-from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.curvature.sample import SharpnessReport
+    from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.merging.tensor import TensorRecord
 
 CHOOSERS = ("soup", "run")

@@ -13,7 +13,6 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.failures import failure
 from mergekit_geo.evaluation.losses import OUTPUT, LossReport, LossRole, report_losses
-from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.selection.choose import Chosen
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.curvature.sample import SharpnessReport, Subject
+    from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.records.barrier import BarrierEntry
     from mergekit_geo.selection.baseline import MatchedComputeBaseline
@@ -63,6 +63,8 @@ def evidence(
     """
     if study.plan.objective is None:
         return LossReport(reason=study.plan.reason)
+    from mergekit_geo.evaluation.points import PointEvaluator
+
     try:
         count = measurements(len(study.anchors), len(chosen.segments))
         evaluator = evaluator or PointEvaluator.open(study, count, refresh_models=False)

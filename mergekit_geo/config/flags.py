@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import MISSING, replace
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +13,9 @@ from mergekit_geo.errors import ArgumentError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+UNLIKE = ("source", "split", "max_examples")
+"""What training data does not have of how data is read."""
 
 Made = TypeVar("Made", bound="DataclassInstance")
 
@@ -32,10 +34,11 @@ def flags(settings: DataclassInstance, leave: Collection[str] = ()) -> list[str]
     """
     arguments, options, said = [], [], set(leave)
     for found in sorted(declared(type(settings)), key=lambda one: one.option.shared):
-        if found.name in said or not _is_there(settings, found):
+        holder = _holder(settings, found)
+        if found.name in said or holder is None:
             continue
         said.add(found.name)
-        value = _value(settings, found)
+        value = _value(holder, found)
         if found.option.positional:
             arguments += list(map(str, value)) if isinstance(value, list | tuple) else [str(value)]
         elif value != found.default and found.option.flag:
@@ -43,13 +46,21 @@ def flags(settings: DataclassInstance, leave: Collection[str] = ()) -> list[str]
     return [*arguments, *options]
 
 
-def _is_there(settings: DataclassInstance, found: Declared) -> bool:
-    """Whether the group that an option is of was not left out."""
-    return len(found.path) == 1 or getattr(settings, found.path[0]) is not None
+def _holder(settings: Any, found: Declared) -> Any:
+    """What holds an option: the settings, or a group of them; None where that was left out.
+
+    Training data is read as data would be that was left out.
+    """
+    if len(found.path) == 1:
+        return settings
+    group = getattr(settings, found.path[0])
+    if group is None and found.path[0] == "data" and found.path[-1] not in UNLIKE:
+        return getattr(settings.train_data, "as_settings", None)
+    return group
 
 
-def _value(settings: DataclassInstance, found: Declared) -> Any:
-    value = attrgetter(".".join(found.path))(settings)
+def _value(holder: Any, found: Declared) -> Any:
+    value = getattr(holder, found.path[-1])
     return value is None if found.kind == "off" else value
 
 
@@ -88,12 +99,18 @@ def _nested(kind: type[DataclassInstance], values: Mapping[str, Any]) -> dict[st
         for one in declared(kind)
         if len(one.path) == 1 and one.name in values and one.kind != "off"
     }
+    built: dict[str, Any] = {}
     for one in dataclasses.fields(kind):
         if GROUP in one.metadata:
             off = one.metadata["off"]
             left_out = off is not None and values.get(off.flag.lstrip("-").replace("-", "_"))
-            group = made(one.metadata[GROUP], values)  # checked, though it be left out
-            own[one.name] = None if left_out else group
+            # checked, though it be left out; how data is read is said of training data, too
+            built[one.name] = made(one.metadata[GROUP], values)
+            own[one.name] = None if left_out else built[one.name]
+    for found in own_options(kind):
+        (name,) = found.path
+        if found.kind == "data" and isinstance(own.get(name), str):
+            own[name] = built["data"].training(own[name])
     return own
 
 

@@ -154,12 +154,12 @@ def path_heights(profile: Profile) -> PathHeights:
 
     Example:
         >>> from mergekit_geo.connectivity.profile import trace
-        >>> from mergekit_geo.evaluation.split import Halves
+        >>> from mergekit_geo.evaluation.split import Split
         >>> from mergekit_geo.tasks.losses import Losses
         >>> draw = np.random.default_rng(0).normal(2, 0.2, size=40)
         >>> def arch(t):
         ...     return Losses(3 + 4 * t * (1 - t) * draw, np.ones(40), np.arange(40))
-        >>> halves = Halves(np.arange(20), np.arange(20, 40))
+        >>> halves = Split(np.arange(20), np.arange(20, 40))
         >>> path_heights(trace(arch, lambda losses: halves)).sentence()
         'a barrier of 2.012 nats [1.946, 2.079], 67 % of the loss, at t = 0.50'
     """

@@ -34,7 +34,6 @@ class LandscapeConfig:
     log: bool = option(False, "Colours in the logarithm of the height above the lowest.")
 
     def __post_init__(self) -> None:
-        check(self)
         if not 0 <= self.margin < math.inf:
             raise ArgumentError(f"margin must be a number from 0 on, found {self.margin:g}")
         if self.radius is not None and not 0 < self.radius < math.inf:
@@ -44,6 +43,7 @@ class LandscapeConfig:
                 f"the colours' range begins at {self.low:g} and ends at {self.high:g}",
                 remedy="give the lower number first",
             )
+        check(self)
 
     @property
     def points(self) -> int:

@@ -319,8 +319,8 @@ def test_command_that_measures_makes_the_same_merge(save: Save, tmp_path: Path) 
     )  # fmt: skip
     command = found.report.not_measured[0].command
     assert command == (
-        f"geo-merge soup '{tmp_path}/a b' {tmp_path}/c -o {tmp_path}/out --weights=0.9,0.1 "
-        "--no-normalize --dtype=float16 --overwrite --no-fsync"
+        f"geo-merge soup '{tmp_path}/a b' {tmp_path}/c -o {tmp_path}/out --no-normalize "
+        "--weights=0.9,0.1 --dtype=float16 --overwrite --no-fsync"
     )
 
 
