@@ -49,7 +49,7 @@ import golden_steps  # noqa: E402
 from golden_cases import CASES, RECIPES  # noqa: E402
 from golden_difference import Leniency, differences  # noqa: E402
 
-SHOWN = 25
+SHOWN = 12
 """Differences of a case that are printed without `--all`."""
 
 Found = dict[str, Any]
@@ -92,8 +92,11 @@ def tell(
         print(f"{name:20} {seconds:6.1f} s  NEW: nothing kept to compare with", flush=True)
         return True
     found = list(differences(old, new, lenient))
-    print(f"{name:20} {seconds:6.1f} s  {f'{len(found)} DIFFER' if found else 'OK'}", flush=True)
-    for line in found if whole else found[:SHOWN]:
+    grave = list(differences(old, new, Leniency(words=True, pictures=True)))
+    told = f"{len(found)} DIFFER, {len(grave)} in more than words and pictures" if found else "OK"
+    print(f"{name:20} {seconds:6.1f} s  {told}", flush=True)
+    ordered = [*grave, *(line for line in found if line not in grave)]
+    for line in ordered if whole else ordered[:SHOWN]:
         print(f"    {line}")
     if len(found) > SHOWN and not whole:
         print(f"    ... and {len(found) - SHOWN} more (--all)")

@@ -13,6 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 SECONDS = 300
 """After so long a step counts as hung."""
 PLAIN = (".json", ".md", ".csv", ".html", ".txt", ".yml", ".yaml", ".jinja", ".jsonl")
@@ -25,6 +27,7 @@ TIMES = {
     "free": "bytes free on the disk",
     "commit": "of an upload, whose report tells the time",
     "result.size": "bytes of an upload, whose report tells the time",
+    "pushed.size": "bytes of an upload, whose report tells the time",
     "identity.model": "of a fine-tuned base: its files' times and place",
 }
 """Keys, or keys in a key, whose values are left out, and what they say."""
@@ -136,6 +139,8 @@ def _content(path: Path, here: Path) -> Any:
     text = path.read_text("utf-8")
     if path.suffix == ".json":
         return parsed(text, here)
+    if path.suffix in (".yml", ".yaml"):
+        return timeless(yaml.safe_load(text), here)
     if path.suffix == ".html":
         text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", "\n", text, flags=re.DOTALL)
     return lines(text, here)
