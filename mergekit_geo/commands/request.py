@@ -89,7 +89,7 @@ class Request:
     @property
     def sharpness(self) -> str:
         """How much of it is measured: `off`, `quick` or `full`."""
-        return self.asked.sharpness
+        return self.asked.sharpness or "quick"
 
     def again(self, out: Path, names: Sequence[str], *, overwrite: bool) -> Writing:
         """The options that make the same merge of these models, on any machine.

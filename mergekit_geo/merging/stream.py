@@ -45,7 +45,7 @@ def stream(
         workers: Threads; by default as many as the kernel keeps busy.
 
     Returns:
-        What was done, per tensor, without the skipped ones.
+        What was done, per tensor in the order of the outputs, without the skipped ones.
 
     Raises:
         NonFiniteError: An anchor holds NaN or infinity.
@@ -62,7 +62,7 @@ def stream(
                 records[name] = record
                 finished(name, record)
             advance(team.progress())
-    return records
+    return {name: records[name] for name in blend.outputs() if name in records}
 
 
 class _Team:

@@ -72,7 +72,7 @@ def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
         output=_output(said, asked.output),
         data=held_out(said, data),
         train_data=asked.train_data or fitted_to(said, data),
-        sharpness=asked.sharpness or said.sharpness or "quick",
+        sharpness=asked.sharpness or said.sharpness,
     )
 
 

@@ -180,6 +180,7 @@ def test_result_does_not_depend_on_the_number_of_workers() -> None:
     states = [{f"w{i}": s["w"] * i for i in range(1, 9)} for s in draws(torch.bfloat16)]
     one, few = run(states, RULES[2], workers=1), run(states, RULES[2], workers=5)
     assert all(one[0][name].equal(few[0][name]) for name in one[0])
+    assert list(one[1]) == list(few[1]) == list(one[0]), "sums over tensors go in one order"
     for name, record in one[1].items():
         assert record.to_json() == few[1][name].to_json()
 
