@@ -133,7 +133,7 @@ class InternalError(GeoError):
 
     @classmethod
     def of(cls, error: BaseException) -> InternalError:
-        """The same for a user: what happened, and how it is reported."""
+        """Wrap an error for the user: what happened, and how to report it."""
         remedy = "this should not happen: --debug shows where it did, please report it"
         return cls(f"{type(error).__name__}: {error}", remedy=remedy)
 

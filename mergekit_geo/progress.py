@@ -50,7 +50,7 @@ class TimeLeft:
 
     @property
     def seconds(self) -> float:
-        """As expected now."""
+        """Expected seconds from now on."""
         moment = self._now()
         return sum(
             max(seconds - (moment - since) * (part == self._at_work), 0.0)
@@ -105,7 +105,7 @@ class Silent:
         """Do nothing."""
 
     def expect(self, part: str, seconds: float) -> None:
-        """Ignored."""
+        """Do nothing."""
 
 
 class Heartbeat(Silent):

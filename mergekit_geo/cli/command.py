@@ -15,7 +15,7 @@ class Commands(TyperGroup):
     """The commands; a merge method that is taken for one is told how it is reached."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As usual, with a hint where a method is named."""
+        """Find the command; the error has a hint where a merge method is named."""
         with _hint_at_methods(args[:1]):
             return super().resolve_command(ctx, args)
 

@@ -34,7 +34,7 @@ class Talk:
 
 @dataclass(frozen=True)
 class Processes:
-    """In how many processes a command runs."""
+    """Option for the number of processes of a command."""
 
     num_processes: int = option(1, "Share the examples among so many processes.")
 

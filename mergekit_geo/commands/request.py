@@ -58,7 +58,7 @@ class Request:
 
     @property
     def command(self) -> str:
-        """Its name."""
+        """Name of the command."""
         return self.asked.command
 
     @property

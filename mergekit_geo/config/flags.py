@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import MISSING, replace
+from dataclasses import MISSING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -174,9 +174,3 @@ def _plain(value: Any) -> Any:
 def is_required(found: Declared) -> bool:
     """Whether an option has no default."""
     return found.default is MISSING
-
-
-def with_defaults(settings: Made, *names: str) -> Made:
-    """The same with the defaults of some fields in their place."""
-    defaults = {one.name: one.default for one in dataclasses.fields(settings)}
-    return replace(settings, **{name: defaults[name] for name in names})

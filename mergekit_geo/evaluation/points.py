@@ -140,7 +140,7 @@ class PointEvaluator:
             self.study.progress.say(f"finished points are kept in {self.kept.folder}")
 
     def between_models(self, first: Checkpoint, last: Checkpoint) -> PointEvaluator:
-        """The same module and examples with two other anchors, whose points are not cached."""
+        """Evaluator of two other anchors with this module and examples; nothing is cached."""
         return replace(self, anchors=(first, last), kept=None, _seen={}, _split=self.split)
 
     def at_model(self, index: int) -> Losses:

@@ -134,7 +134,7 @@ class Study:
 
     @property
     def seed(self) -> int:
-        """Of whatever is drawn from the data: its halves, and samples of it."""
+        """Seed of whatever is drawn from the data: its halves, and samples of it."""
         return source_of(self.data).seed
 
     @property

@@ -33,7 +33,7 @@ class CheckSpec(Spec):
     models: Sequence[Model] = models()
 
     def unmet(self, result: Any) -> str:
-        """That the models can be merged."""
+        """Non-empty where the models cannot be merged."""
         return "" if result.compatible else "compatibility"
 
 

@@ -80,7 +80,7 @@ class MergeSpec(Writing):
         return "\n\n".join([cls.summary, *lines])
 
     def naming(self, names: Sequence[str]) -> Self:
-        """The same of models by these names, the base first where there is one."""
+        """Replace the models by these names, the base first where there is one."""
         if self.base is None:
             return replace(self, models=tuple(names))
         return replace(self, base=names[0], models=tuple(names[1:]))

@@ -118,5 +118,5 @@ class RunSpec(Writing):
         return Option("say where to write, or --dry-run", "--out")
 
     def unmet(self, result: Any) -> str:
-        """As of every output; a dry run has none."""
+        """What the output does not hold; a dry run has none."""
         return "" if self.dry_run else super().unmet(result)

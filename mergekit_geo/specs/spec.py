@@ -140,7 +140,7 @@ class Writing(Measuring):
     )
 
     def naming(self, names: Sequence[str]) -> Self:
-        """The same command of models by these names, where models are what it names."""
+        """Replace the models by these names, where the command names models."""
         return replace(self, models=tuple(names))  # type: ignore[call-arg]
 
     def unmet(self, result: Any) -> str:

@@ -31,7 +31,7 @@ COMMANDS: tuple[type[Spec], ...] = (
     PushSpec,
     RunSpec,
 )
-"""In the order of `--help`."""
+"""Commands in the order of `--help`."""
 
 
 def work_of(spec: type[Spec]) -> Any:

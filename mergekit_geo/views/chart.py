@@ -107,7 +107,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Bars:
-    """The same things in every panel, some of them in another colour; two may have one name."""
+    """Bars of the same models in every panel, some in another colour; two may share a name."""
 
     names: Sequence[str]
     outstanding: Sequence[bool]

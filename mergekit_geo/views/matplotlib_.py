@@ -19,7 +19,7 @@ INK, MUTED, PAPER, GAP = "#1b1b1b", "#8a8a8a", "white", "#d9d9d9"
 FORMATS = ("png", "svg")
 DPI = 150
 SALT = "mergekit_geo"
-"""Of the ids in SVG, which are drawn by chance without one."""
+"""Salt of the ids in SVG, which are random without one."""
 BARS, SURFACES = 4, 3
 """Panels in a row."""
 EDGE = 0.04

@@ -22,7 +22,7 @@ INK, MUTED, PAPER = "#1b1b1b", "#8a8a8a", "#ffffff"
 ROW, HEAD = 22, 90
 """Pixels of a row of a matrix, and of what is around the rows."""
 FEW, TALL = 12, 40
-"""So many rows have more room: that."""
+"""Most rows of a matrix that are tall, and their pixels."""
 ABREAST = 3
 """Panels in a row."""
 SIDE, RELIEF = 520, 640

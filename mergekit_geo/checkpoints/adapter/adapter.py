@@ -68,7 +68,7 @@ class Adapted:
         return [f"{self.adapter.name} says that it was trained on {stated}, and is used on {found}"]
 
     def over(self, base: Checkpoint, adapter: Adapter | None = None) -> Adapted:
-        """The same sum from another copy of the base, and of the adapter if given."""
+        """Replace the base of the sum, and its adapter if one is given."""
         return Adapted(base, adapter or self.adapter, self.changes, self.side_files)
 
     def fingerprint(self) -> object:
