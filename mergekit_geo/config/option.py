@@ -157,11 +157,18 @@ def own_options(made: type[DataclassInstance], before: tuple[str, ...] = ()) -> 
     for found in own_first(made):
         text = found.metadata.get("help")
         if isinstance(text, Text):
-            kind = str(found.type).removesuffix(" | None")
+            annotation = _annotation(made, found.name)
             yield Declared(
-                (*before, found.name), text.option(found.name), _kind_of(kind),
-                found.default, str(found.type).endswith(" | None"),
+                (*before, found.name), text.option(found.name),
+                _kind_of(annotation.removesuffix(" | None")), found.default,
+                annotation.endswith(" | None"),
             )  # fmt: skip
+
+
+def _annotation(made: type[DataclassInstance], name: str) -> str:
+    """As it is written; `Field.type` is replaced by a class where HfArgumentParser has been."""
+    bases = (vars(base).get("__annotations__", {}) for base in made.__mro__)
+    return str(next(own[name] for own in bases if name in own))
 
 
 def _kind_of(annotation: str) -> str:

@@ -5,6 +5,7 @@ import math
 import pytest
 from transformers import HfArgumentParser
 
+from mergekit_geo.config.option import own_options
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.training.config import SamArguments
 
@@ -16,6 +17,8 @@ def test_stand_on_a_command_line() -> None:
     assert found == SamArguments(
         rho=0.1, adaptive=True, every=5, ascent="synchronised", most_skipped=3
     )
+    kinds = {one.name: one.kind for one in own_options(SamArguments)}
+    assert (kinds["every"], kinds["rho"]) == ("whole", "number"), "the parser replaces types"
 
 
 @pytest.mark.parametrize("rho", [-0.05, math.nan, math.inf])
