@@ -10,7 +10,7 @@ step    Milliseconds of a step of the demo Llama, 32 x 64 tokens, AdamW, in alte
         computed inside the forward pass (Garipov 2018), from whose bends ours must not differ.
 memory  Peak of a process that trains a Llama of 40 M parameters, and of one that fits a path
         between two such, with the ends streamed and held: in copies of the weights.
-demo    From a fine-tune to the stranger, 400 steps, three seeds: barriers as geo-merge has them.
+demo    From a fine-tune to an independent model, 400 steps, three seeds: barriers by geo-merge.
 digits  Two MLPs and two ViTs trained apart on scikit-learn's digits: error on the way.
 """
 
@@ -224,7 +224,7 @@ def bench_demo(demo: Path) -> None:
              f"{found.length_ratio:.2f}", f"{took:.0f}"]
         )  # fmt: skip
         print("seed", *rows[-1], flush=True)
-    print("\n## demo: from a fine-tune to a stranger, 400 steps\n")
+    print("\n## demo: from a fine-tune to an independent model, 400 steps\n")
     harness.table(("seed", "linear barrier", "Bezier barrier", "removed", "length", "s, all"), rows)
 
 

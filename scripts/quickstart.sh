@@ -9,11 +9,11 @@ models=(demo/a demo/b demo/c)
 # One thread each: so small a model gains nothing from two, and two processes share the cores.
 export OMP_NUM_THREADS=1
 if [ ! -d demo/c ] || [ ! -d demo/independent ]; then
-  echo "== training a small Llama, three fine-tunes of it, and a stranger (about three minutes, once)"
+  echo "== training a small Llama, three fine-tunes of it, and one trained apart (about three minutes, once)"
   mkdir -p demo
-  python tests/demo/train.py demo independent & stranger=$!
+  python tests/demo/train.py demo independent & apart=$!
   python tests/demo/train.py demo base a b c
-  wait "$stranger"
+  wait "$apart"
 fi
 
 echo; echo "== geo-merge check ${models[*]}"
@@ -52,8 +52,8 @@ demo/soup/README.md    the model card, as the Hub shows it
 demo/soup/report.json  every number
 demo/soup/merge.json   the recipe, tensor by tensor
 demo/soup/figures/sharpness.png    how curved the loss is where parents and soup stand
-demo/barrier/figures/barrier.png   a wall between strangers, and none between fine-tunes
-demo/path/figures/barrier.png      the same wall, and the way around it
+demo/barrier/figures/barrier.png   a barrier between models trained apart, and none between fine-tunes
+demo/path/figures/barrier.png      the same barrier, and the way around it
 
 == What to try next (first: source .venv/bin/activate)
 geo-merge soup demo/a demo/b demo/c --weights .5,.3,.2 -o demo/weighted

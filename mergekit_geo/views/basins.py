@@ -15,20 +15,20 @@ def between(entries: Sequence[BarrierEntry]) -> str:
     """The barriers that matter, else that there are none, else that nothing can be told."""
     if not entries or any(entry.significant is None for entry in entries):
         return ""
-    walls = [entry for entry in entries if standing(entry) == "wall"]
-    if not walls:
-        return _no_walls(entries)
-    highest = max(walls, key=lambda entry: entry.barrier.value or 0.0)
+    barriers = [entry for entry in entries if standing(entry) == "barrier"]
+    if not barriers:
+        return _no_barriers(entries)
+    highest = max(barriers, key=lambda entry: entry.barrier.value or 0.0)
     pair = f"{highest.first} {{}} {highest.second}"
     if len(entries) == 1:
         return f"{pair.format('to')}: {highest.verdict}."
     return (
-        f"Barriers part {len(walls)} of {len(entries)} pairs of parents; the highest is between "
+        f"Barriers part {len(barriers)} of {len(entries)} pairs of parents; the highest is between "
         f"{pair.format('and')}: {highest.verdict}."
     )
 
 
-def _no_walls(entries: Sequence[BarrierEntry]) -> str:
+def _no_barriers(entries: Sequence[BarrierEntry]) -> str:
     """How sure it is that no barrier that matters parts the parents."""
     unknown = [entry for entry in entries if standing(entry) == "unknown"]
     if unknown:
@@ -50,11 +50,11 @@ def _least(entries: Sequence[BarrierEntry]) -> str:
     return f" One of {max(sizes):.2g} would be detected." if sizes else ""
 
 
-def standing(entry: BarrierEntry) -> Literal["wall", "negligible", "none", "unknown"]:
+def standing(entry: BarrierEntry) -> Literal["barrier", "negligible", "none", "unknown"]:
     """What stands on a path, by its size: below 2 % of the loss of the ends it is negligible."""
     ends = [loss for loss in (entry.loss[0], entry.loss[-1]) if loss is not None]
     limit = entry.threshold or limit_of(sum(ends) / max(len(ends), 1))
     found = finding(entry.barrier, limit)
     if found == "higher":
-        return "wall" if (entry.barrier.value or 0.0) >= limit else "negligible"
+        return "barrier" if (entry.barrier.value or 0.0) >= limit else "negligible"
     return "unknown" if found == "unknown" else "none"

@@ -1,4 +1,4 @@
-"""Train the demo: a small Llama on CPython's documentation, three fine-tunes, and a stranger.
+"""Train the demo: a small Llama on CPython's documentation, three fine-tunes, and one trained apart.
 
 Real text, real training, seeded. Held-out topics are never seen; the tokenizer is trained on the
 training topics as well. What is there already is kept.
@@ -39,7 +39,7 @@ class Plan:
     """How large the models are, and how long they are trained.
 
     Attributes:
-        base_steps: Of the base and of the stranger.
+        base_steps: Of the base and of the model trained apart.
         tune_steps: Of each fine-tune.
         batch: Windows in a step.
         width: Of the hidden states.
