@@ -1,4 +1,4 @@
-"""Train the demo: a small Llama on CPython's documentation, three fine-tunes, and one trained apart.
+"""Train the demo: a small Llama on CPython's documentation, three fine-tunes, one trained apart.
 
 Real text, real training, seeded. Held-out topics are never seen; the tokenizer is trained on the
 training topics as well. What is there already is kept.
