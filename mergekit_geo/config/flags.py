@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,19 +20,18 @@ UNLIKE = ("source", "split", "max_examples")
 Made = TypeVar("Made", bound="DataclassInstance")
 
 
-def flags(settings: DataclassInstance, leave: Collection[str] = ()) -> list[str]:
+def flags(settings: DataclassInstance) -> list[str]:
     """The words that make these settings of the defaults: arguments first, then flags.
 
     Args:
         settings: A command's options, or a group of them.
-        leave: Names of options that are left out.
 
     Example:
         >>> from mergekit_geo.config.data import EvalData
         >>> flags(EvalData("held.jsonl", max_examples=9))
         ['--data=held.jsonl', '--max-examples=9']
     """
-    arguments, options, said = [], [], set(leave)
+    arguments, options, said = [], [], set()
     for found in sorted(declared(type(settings)), key=lambda one: one.option.shared):
         holder = _holder(settings, found)
         if found.name in said or holder is None:
@@ -95,15 +94,13 @@ def made(kind: type[Made], values: Mapping[str, Any]) -> Made:
 
 def _nested(kind: type[DataclassInstance], values: Mapping[str, Any]) -> dict[str, Any]:
     own = {
-        one.path[0]: read(one, values[one.name])
-        for one in declared(kind)
-        if len(one.path) == 1 and one.name in values and one.kind != "off"
+        one.path[0]: read(one, values[one.name]) for one in own_options(kind) if one.name in values
     }
     built: dict[str, Any] = {}
     for one in dataclasses.fields(kind):
         if GROUP in one.metadata:
             off = one.metadata["off"]
-            left_out = off is not None and values.get(off.flag.lstrip("-").replace("-", "_"))
+            left_out = off is not None and values.get(off.name)
             # checked, though it be left out; how data is read is said of training data, too
             built[one.name] = made(one.metadata[GROUP], values)
             own[one.name] = None if left_out else built[one.name]

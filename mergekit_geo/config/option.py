@@ -60,6 +60,17 @@ class Option:
     switches_off: bool = False
     shared: bool = False
 
+    @property
+    def name(self) -> str:
+        """The flag as an identifier; empty where there is none.
+
+        Example:
+            >>> Option("", "--no-eval").name, Option("", "--lambda").name
+            ('no_eval', 'lambda_')
+        """
+        found = self.flag.lstrip("-").replace("-", "_")
+        return found + "_" * iskeyword(found)
+
 
 class Text(str):
     """The text of an option, with what else is known of it.
@@ -143,8 +154,7 @@ class Declared:
             >>> [found.name for found in own_options(Compute)][:2]
             ['device', 'compute_dtype']
         """
-        found = self.option.flag.lstrip("-").replace("-", "_") or self.path[-1]
-        return found + "_" * iskeyword(found)
+        return self.option.name or self.path[-1]
 
     @property
     def on_command_line(self) -> bool:
