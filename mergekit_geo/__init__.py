@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mergekit_geo.landscapes.config import LandscapeConfig as LandscapeConfig
     from mergekit_geo.outputs.config import OutputConfig as OutputConfig
     from mergekit_geo.recipes.run import run as run
-    from mergekit_geo.records.reading import read_report as read_report
+    from mergekit_geo.records.report import read_report as read_report
     from mergekit_geo.selection.config import SelectionConfig as SelectionConfig
     from mergekit_geo.training.config import SamArguments as SamArguments
     from mergekit_geo.training.hyperparameters import TrainingConfig as TrainingConfig
@@ -68,7 +68,7 @@ _HOMES = {
     "merge": "commands.merge",
     "point": "commands.point",
     "push": "commands.push",
-    "read_report": "records.reading",
+    "read_report": "records.report",
     "run": "recipes.run",
     "sharpness": "commands.sharpness",
     "slerp": "commands.slerp",

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from mergekit_geo.printable import printable
 from mergekit_geo.progress import Heartbeat, Silent, TimeLeft
 from mergekit_geo.units import in_words
-from mergekit_geo.views.inert import InertConsole
+from mergekit_geo.views.console import InertConsole
 
 TINY = 1e-9
 """Seconds, so that nothing is divided by none."""

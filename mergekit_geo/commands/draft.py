@@ -22,13 +22,12 @@ from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.layers import summarize
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
-from mergekit_geo.records.model import ModelEntry
+from mergekit_geo.records.model import ModelEntry, differing_licenses
 from mergekit_geo.records.report import NotMeasured, Report
 from mergekit_geo.selection.baseline import MatchedComputeBaseline
 from mergekit_geo.selection.choose import Chosen
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import command_line
-from mergekit_geo.views.licenses import differing_licenses
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -29,8 +29,7 @@ from mergekit_geo.outputs.layout import parse_size
 from mergekit_geo.outputs.output import READY, Output
 from mergekit_geo.processes import broadcast, is_main_process, main_process_first
 from mergekit_geo.progress import Progress
-from mergekit_geo.records.reading import REPORT
-from mergekit_geo.records.report import NotMeasured, Report
+from mergekit_geo.records.report import REPORT, NotMeasured, Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import Spec, command_line

@@ -13,9 +13,7 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.outputs.destination import Destination
 from mergekit_geo.outputs.verify import links_out, require_finished
 from mergekit_geo.progress import Progress
-from mergekit_geo.records.push import PushMeasurements
-from mergekit_geo.records.reading import read_report
-from mergekit_geo.records.report import Report
+from mergekit_geo.records.report import PushMeasurements, Report, read_report
 from mergekit_geo.specs.training import PushSpec
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.said import said
 from mergekit_geo.views.verdict import is_not_worse
+from mergekit_geo.views.view import said
 
 if TYPE_CHECKING:
     from torch import Tensor

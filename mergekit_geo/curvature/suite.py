@@ -25,6 +25,7 @@ from mergekit_geo.curvature.trace import hutchinson, xtrace
 from mergekit_geo.evaluation.losses import run_with
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.modules.vectors import norm
+from mergekit_geo.records import Record
 from mergekit_geo.records.curvature import (
     AscentEntry,
     CurvatureEntry,
@@ -39,7 +40,6 @@ from mergekit_geo.records.curvature import (
     Stationarity,
     Trace,
 )
-from mergekit_geo.records.record import Record
 from mergekit_geo.tasks.losses import Losses
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from mergekit_geo.evaluation.cache import MeasurementCache
 from mergekit_geo.processes import broadcast, is_main_process
-from mergekit_geo.records.record import Record
+from mergekit_geo.records import Record
 
 Found = TypeVar("Found", bound=Record)
 

@@ -17,7 +17,7 @@ from mergekit_geo.errors import PushError
 from mergekit_geo.outputs.destination import Destination
 from mergekit_geo.outputs.push_errors import LOG_IN, push_errors
 from mergekit_geo.progress import Progress, Silent
-from mergekit_geo.records.push import PushMeasurements
+from mergekit_geo.records.report import PushMeasurements
 from mergekit_geo.units import in_gigabytes
 
 WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")

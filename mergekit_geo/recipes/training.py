@@ -190,7 +190,7 @@ def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> Trained
 
 
 def _report(one: Ready, progress: Progress) -> Report:
-    from mergekit_geo.records.reading import read_report
+    from mergekit_geo.records.report import read_report
 
     if one.finished:
         progress.say(f"{one.member.name} is trained already: {one.place}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mergekit_geo.records import Record
 from mergekit_geo.records.losses import Estimate, Finite, LossEntry
-from mergekit_geo.records.record import Record
 
 
 class BarrierEntry(Record):

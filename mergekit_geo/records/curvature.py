@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mergekit_geo.records import Record
 from mergekit_geo.records.losses import DifferenceEntry, Estimate, Finite
-from mergekit_geo.records.record import Record
 
 CAVEATS = (
     "λ_max changes under rescalings of the weights that leave the function alone (Dinh 2017).",

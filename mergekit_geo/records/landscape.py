@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mergekit_geo.records import Record
 from mergekit_geo.records.losses import Finite, LossEntry
-from mergekit_geo.records.record import Record
 
 Grid = list[list[Finite]]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from mergekit_geo.records.record import Record
+from mergekit_geo.records import Record
 
 
 def finite(value: float | None) -> float | None:

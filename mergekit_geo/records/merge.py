@@ -1,13 +1,12 @@
-"""A merge: its coefficients, and what was measured of parents and output."""
+"""A merge: its coefficients, what it chose by loss, what was measured of parents and output."""
 
 from __future__ import annotations
 
+from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.losses import DifferenceEntry, LossEntry
 from mergekit_geo.records.model import Geometry
-from mergekit_geo.records.record import Record
-from mergekit_geo.records.selection import SelectionEntry
 
 
 class MergeCoefficients(Record):
@@ -25,6 +24,28 @@ class MergeCoefficients(Record):
     weights: list[float]
     branches: dict[str, int]
     kept: list[float | None] = []
+
+
+class SelectionEntry(Record):
+    """What was chosen by loss, on the selection half.
+
+    Attributes:
+        method: Such as `greedy`, `learned` or `best along linear`.
+        chosen: The choice in words.
+        documents: How many documents it was chosen on.
+        steps: What was tried, and its loss there.
+        left_out: Models outside the largest basin, and why.
+        sharpness: λ_max on the selection half, of the points that were compared by it.
+        started_from: Where a learned soup started: the best parent, the uniform or the greedy soup.
+    """
+
+    method: str
+    chosen: str
+    documents: int
+    steps: list[tuple[str, float]]
+    left_out: list[str] = []
+    sharpness: list[tuple[str, float]] = []
+    started_from: str | None = None
 
 
 class MergeMeasurements(Record):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.losses import Estimate, LossEntry
-from mergekit_geo.records.record import Record
 
 PATH_VERSION = 1
 

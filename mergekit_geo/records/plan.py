@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from mergekit_geo.records.record import Record
+from mergekit_geo.records import Record
 
 
 class PlanRow(Record):

@@ -6,10 +6,15 @@ be measured is null, and `not_measured` says why and how to get it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationError, field_validator
 
+from mergekit_geo.errors import FormatError, NotFoundError
+from mergekit_geo.files.regular import read_bytes
+from mergekit_geo.files.sound_json import parse_json
+from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.curvature import SharpnessMeasurements
 from mergekit_geo.records.landscape import LandscapeMeasurements
@@ -18,8 +23,6 @@ from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.model import CheckMeasurements, ModelEntry
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.plan import PlanMeasurements
-from mergekit_geo.records.push import PushMeasurements
-from mergekit_geo.records.record import Record
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 
 SCHEMA_VERSION = 1
@@ -82,6 +85,30 @@ class ErrorEntry(Record):
     problems: list[str] = []
 
 
+class PushMeasurements(Record):
+    """What was pushed, after it was compared with what is on the disk.
+
+    Attributes:
+        repo: `org/name`.
+        commit: The commit that holds it.
+        url: Where to look at it.
+        pull_request: Its address; null where none was opened.
+        files: How many files have the size and hash there that they have on the disk.
+        size: Their bytes.
+        removed: Weights of an earlier model that the commit removed.
+        others: Files of the repository that are not the output's.
+    """
+
+    repo: str
+    commit: str
+    url: str
+    pull_request: str | None
+    files: int
+    size: int
+    removed: list[str]
+    others: list[str]
+
+
 class Report(Record):
     """The top level, the same for every command.
 
@@ -127,3 +154,48 @@ class Report(Record):
         leave_out = {key for key in ("error", "pushed") if getattr(self, key) is None}
         leave_out |= set() if self.left_out else {"left_out"}
         return self.model_dump_json(indent=2, exclude=leave_out) + "\n"
+
+
+REPORT = "report.json"
+
+
+def read_report(folder: str | Path) -> Report:
+    """The report of an output, or of a measurement.
+
+    Args:
+        folder: That holds `report.json`.
+
+    Raises:
+        NotFoundError: There is none.
+        FormatError: It is of a later version, or damaged.
+    """
+    path = Path(folder) / REPORT
+    if not path.is_file():
+        raise NotFoundError(
+            f"no {REPORT}: this is no output of geo-merge", where=str(folder), remedy="give its -o"
+        )
+    try:
+        data = read_bytes(path)
+    except OSError as error:
+        raise FormatError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if (version := _version(data)) > SCHEMA_VERSION:
+        raise FormatError(
+            f"a report of schema version {version}; this release reads {SCHEMA_VERSION}",
+            where=str(folder),
+            remedy="a newer mergekit_geo reads it: pip install --upgrade mergekit_geo",
+        )
+    try:
+        return Report.model_validate_json(data)
+    except ValidationError as error:
+        raise FormatError(
+            f"not a sound {REPORT}: {error.errors()[0]['msg']}", where=str(folder)
+        ) from error
+
+
+def _version(data: bytes) -> int:
+    """0 where it tells none."""
+    try:
+        found = parse_json(data.decode())["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return 0
+    return found if isinstance(found, int) else 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.losses import DifferenceEntry, LossEntry
-from mergekit_geo.records.record import Record
 
 
 class TrainingEntry(Record):

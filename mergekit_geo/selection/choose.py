@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.records.selection import SelectionEntry
+from mergekit_geo.records.merge import SelectionEntry
 from mergekit_geo.selection.config import SelectionConfig
 
 if TYPE_CHECKING:

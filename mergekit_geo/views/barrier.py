@@ -1,4 +1,4 @@
-"""Loss along paths between models: tables, curves, every pair of several."""
+"""Loss along paths between models: tables, curves, every pair of several, a fitted path."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
+from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.basins import standing
-from mergekit_geo.views.block import Block, Chart, Paragraph, Section, Table, View
+from mergekit_geo.views.block import Block, Chart, Code, Folded, Paragraph, Section, Table, View
 from mergekit_geo.views.chart import ErrorBar, Heatmap, Line, Lines, number, short_name
-from mergekit_geo.views.losses import models_section
-from mergekit_geo.views.numbers import estimate
+from mergekit_geo.views.losses import estimate, models_section
 
 PAIR = 2
 
@@ -132,3 +132,35 @@ def _csv(entries: Sequence[BarrierEntry]) -> bytes:
         for t, loss, score in zip(entry.t, entry.loss, metric, strict=True):
             writer.writerow([entry.first, entry.second, entry.along, t, loss, score])
     return text.getvalue().encode()
+
+
+def path_view(report: Report, found: PathMeasurements) -> View:
+    """View of a fitted path, beside the straight line between its ends."""
+    history = "\n".join(f"step {step}: {loss:.4f}" for step, loss in found.history)
+    ways = [found.straight, found.fitted]
+    blocks: list[Block] = [
+        models_section("Ends", found.losses, report.data),
+        Section("Straight, and fitted", barrier_blocks(ways, "between the ends")),
+        Folded("highest held-out loss while it was fitted", [Code(history, "")]),
+    ]
+    headline = [f"{line[:1].upper()}{line[1:]}." for line in _lines(found)]
+    return View(headline, blocks, barrier_files(ways))
+
+
+def _lines(found: PathMeasurements) -> list[str]:
+    """A fitted path in words."""
+    bends = "one bend" if found.bends == 1 else f"{found.bends} bends"
+    lines = [
+        f"straight: {found.straight.verdict}",
+        f"{found.kind}, {bends}, {found.steps} steps: {found.fitted.verdict}",
+        f"the path is {found.length_ratio:.2f} times as long as the straight line; its loss is "
+        f"lowest at t = {found.lowest_t:.3f}",
+    ]
+    if found.saddle is not None:
+        height = found.saddle.loss.value
+        lines.append(f"its highest point is a loss of {height:.4f} at t = {found.saddle.t:.3f}")
+    elif found.kind == "neb":
+        lines.append("no saddle: nothing on the way is higher than its ends")
+    if found.removed is not None:
+        lines.append(f"it avoids {found.removed:.0%} of the barrier")
+    return lines

@@ -98,11 +98,13 @@ class View:
         blocks: What they rest on.
         files: Numbers for programs, by the name of the file in `figures` that holds them; made
             when that is written.
+        brief: The same in a few lines, as `print` shows a result; the headline if empty.
     """
 
     headline: Sequence[str] = ()
     blocks: Sequence[Block] = ()
     files: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+    brief: Sequence[str] = ()
 
 
 def charts(blocks: Sequence[Block]) -> Iterator[Chart]:

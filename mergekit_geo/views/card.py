@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.records.merge import MergeMeasurements
-from mergekit_geo.records.model import ModelEntry, Source
+from mergekit_geo.records.model import ModelEntry, Source, common_license, license_name
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.again import command_again
 from mergekit_geo.views.block import Block, Code, Items, Link, Paragraph, Section, Table
-from mergekit_geo.views.card_data import HUB_ID, front_matter, model_name, public
-from mergekit_geo.views.licenses import common_license, license_name
+from mergekit_geo.views.card_data import HUB_ID, TASKS, front_matter, model_name, public, task_of
 from mergekit_geo.views.markdown import escape, render
-from mergekit_geo.views.usage import usage
 from mergekit_geo.views.view import not_measured, view_of
 
 HUB = "https://huggingface.co"
@@ -122,3 +121,38 @@ def _caveats(report: Report) -> list[str]:
     builtin = report.data is not None and report.data.source == BUILTIN
     little = "Loss was measured on CPython's documentation: it says little about other text."
     return [*report.warnings, *([little] if builtin else [])]
+
+
+def usage(report: Report) -> list[Code]:
+    """Python that loads the output; none where nothing known does.
+
+    Args:
+        report: Of a merge.
+    """
+    architecture = report.models[0].architecture if report.models else None
+    if architecture is None:
+        path = f'{_quoted(report)} + "/model.safetensors"'
+        text = f"from safetensors.torch import load_file\n\nstate = load_file({path})"
+        return [Code(text, "python")]
+    end, _ = TASKS.get(task_of(report), ("", ""))
+    if not end and not architecture.isidentifier():
+        return []
+    inputs = "AutoImageProcessor" if "Image" in end else "AutoTokenizer"
+    classes = [f"AutoModel{end}", inputs] if end else [architecture]
+    return [Code(_loading(report, classes), "python")]
+
+
+def _loading(report: Report, classes: Sequence[str]) -> str:
+    compute = report.settings.get("compute") or {}
+    extra = ", trust_remote_code=True" if compute.get("trust_remote_code") else ""
+    names = ("model", "processor" if "Image" in classes[-1] else "tokenizer")
+    lines = [f"from transformers import {', '.join(classes)}", ""]
+    lines += [
+        f"{name} = {kind}.from_pretrained({_quoted(report)}{extra})"
+        for name, kind in zip(names, classes, strict=False)
+    ]
+    return "\n".join(lines)
+
+
+def _quoted(report: Report) -> str:
+    return json.dumps(model_name(report), ensure_ascii=False)

@@ -11,10 +11,9 @@ from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.printable import printable
 from mergekit_geo.records.losses import DataEntry, LossEntry
 from mergekit_geo.records.merge import MergeMeasurements
-from mergekit_geo.records.model import ModelEntry
+from mergekit_geo.records.model import ModelEntry, common_license
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.views.licenses import common_license
 from mergekit_geo.views.losses import WITH_OUTPUT
 
 if TYPE_CHECKING:

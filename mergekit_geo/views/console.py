@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from rich import box
+from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -13,7 +14,6 @@ from mergekit_geo.printable import printable
 from mergekit_geo.records.plan import PlanMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.views import block
-from mergekit_geo.views.inert import InertConsole
 from mergekit_geo.views.view import VIEWS, not_measured, view_of
 
 WIDE = 160
@@ -77,3 +77,15 @@ SHOWN: dict[type, Callable[[InertConsole, Any], None]] = {
     block.Link: lambda console, shown: console.print(f"{shown.text}: {shown.address}"),
     block.Section: _section,
 }
+
+
+class InertConsole(Console):
+    """A console without markup, emoji and colours by guess, that shows each text in one line."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, markup=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, with invisible characters escaped."""
+        inert = [printable(o) if isinstance(o, str) else o for o in objects]
+        super().print(*inert, **options)

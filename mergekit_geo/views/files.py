@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from mergekit_geo.records.reading import REPORT
-from mergekit_geo.records.report import Report
-from mergekit_geo.views.block import View, charts
+from mergekit_geo.records.report import REPORT, Report
+from mergekit_geo.views.block import (
+    Block,
+    Code,
+    Folded,
+    Items,
+    Paragraph,
+    Section,
+    Table,
+    View,
+    charts,
+)
 from mergekit_geo.views.card import model_card
+from mergekit_geo.views.html import Page
 from mergekit_geo.views.losses import WITH_OUTPUT
-from mergekit_geo.views.page import page
-from mergekit_geo.views.view import view_of
+from mergekit_geo.views.view import not_measured, view_of
 
 PAGE = "report.html"
 CARD = "README.md"
@@ -44,3 +54,39 @@ def write_figures(view: View, folder: Path) -> None:
         (folder / name).write_bytes(make())
     for chart in pictures:
         save(chart.picture, folder / chart.name)
+
+
+def page(report: Report) -> Page:
+    """The page of a report.
+
+    Args:
+        report: Of any command.
+    """
+    view = view_of(report)
+    names = ", ".join(model.name for model in report.models if model.role == "parent")
+    warnings = Section("Warnings", [Items(report.warnings)])
+    return Page(
+        title=report.output or f"geo-merge {report.command}",
+        about=f"geo-merge {report.command} of {names}",
+        headline=view.headline,
+        blocks=[*view.blocks, not_measured(report), warnings, _provenance(report)],
+        data=report.to_json(),
+    )
+
+
+def _provenance(report: Report) -> Section:
+    """Origin of a report: models, command, time, machine, settings."""
+    rows = [[model.name, model.revision or "", f"{model.parameters:,}"] for model in report.models]
+    blocks: list[Block] = [Table(["model", "commit", "parameters"], rows)]
+    if (own := report.provenance) is not None:
+        place = ", ".join(part for part in (own.device, own.dtype, own.attention) if part)
+        when = f"{own.started}, {own.seconds:.1f} s"
+        blocks += [
+            Code(own.command),
+            Paragraph(f"{when}; run on {place}" if place else when),
+            Folded("versions", [Code(json.dumps(own.versions, indent=1), "json")]),
+        ]
+    blocks.append(Folded("settings", [Code(json.dumps(report.settings, indent=1), "json")]))
+    if report.data is not None:
+        blocks.append(Folded("data", [Code(report.data.model_dump_json(indent=1), "json")]))
+    return Section("Where this comes from", blocks)

@@ -7,10 +7,9 @@ from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasureme
 from mergekit_geo.views.barrier import barrier_blocks, barrier_files
 from mergekit_geo.views.block import Block, Code, Folded, Items, Paragraph, Section, Table, View
 from mergekit_geo.views.flatness import flatness
-from mergekit_geo.views.losses import describe_data, losses_section
-from mergekit_geo.views.numbers import estimate, with_interval
+from mergekit_geo.views.losses import describe_data, estimate, losses_section, with_interval
 from mergekit_geo.views.sharpness import sharpness_section
-from mergekit_geo.views.verdict import verdict
+from mergekit_geo.views.verdict import brief_losses, verdict
 
 
 def view(report: Report, found: FinetuneMeasurements) -> View:
@@ -25,7 +24,9 @@ def view(report: Report, found: FinetuneMeasurements) -> View:
         sharpness_section(found.sharpness, report.data),
     ]  # fmt: skip
     headline = [verdict(report), flatness(found.sharpness)]
-    return View([text for text in headline if text], blocks, barrier_files(found.barriers))
+    brief = [f"{report.models[0].name}, fine-tuned -> {report.output}", *brief_losses(report)]
+    files = barrier_files(found.barriers)
+    return View([text for text in headline if text], blocks, files, brief)
 
 
 def members_view(report: Report, found: MembersMeasurements) -> View:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.merge import MergeMeasurements, SelectionEntry
 from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
 from mergekit_geo.records.report import Report
-from mergekit_geo.records.selection import SelectionEntry
 from mergekit_geo.views.barrier import barrier_blocks, barrier_files
 from mergekit_geo.views.basins import between
 from mergekit_geo.views.block import Block, Chart, Folded, Items, Paragraph, Section, Table, View
@@ -16,7 +15,7 @@ from mergekit_geo.views.chart import Heatmap, short_name
 from mergekit_geo.views.flatness import flatness
 from mergekit_geo.views.losses import losses_section
 from mergekit_geo.views.sharpness import sharpness_section
-from mergekit_geo.views.verdict import verdict
+from mergekit_geo.views.verdict import brief_losses, verdict
 
 STRAIGHT = "linear"
 
@@ -32,7 +31,8 @@ def view(report: Report, found: MergeMeasurements) -> View:
         Section("Geometry", _geometry(report, found.geometry)),
         Section("Tensors", [Items(_tensors(report, found))]),
     ]
-    return View(_headline(report, found), blocks, barrier_files(found.barriers))
+    files = barrier_files(found.barriers)
+    return View(_headline(report, found), blocks, files, _brief(report, found))
 
 
 def _headline(report: Report, found: MergeMeasurements) -> list[str]:
@@ -41,6 +41,12 @@ def _headline(report: Report, found: MergeMeasurements) -> list[str]:
     taken = [_along(entry) for entry in found.barriers if entry.taken is not None]
     told = [verdict(report), between(straight), *taken, flatness(found.sharpness)]
     return [text for text in told if text]
+
+
+def _brief(report: Report, found: MergeMeasurements) -> list[str]:
+    place = f"-> {report.output}" if report.output else "in memory"
+    models = ", ".join(model.name for model in report.models)
+    return [f"{found.coefficients.method} of {models} {place}", *brief_losses(report)]
 
 
 def _along(entry: BarrierEntry) -> str:

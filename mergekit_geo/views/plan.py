@@ -1,11 +1,12 @@
-"""What a recipe would do."""
+"""What measures no loss: what a recipe would do, whether models can be merged, a push."""
 
 from __future__ import annotations
 
+from mergekit_geo.records.model import CheckMeasurements
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
-from mergekit_geo.records.report import Report
+from mergekit_geo.records.report import PushMeasurements, Report
 from mergekit_geo.units import in_gigabytes
-from mergekit_geo.views.block import Items, Table, View
+from mergekit_geo.views.block import Code, Items, Paragraph, Section, Table, View
 
 
 def view(report: Report, found: PlanMeasurements) -> View:
@@ -51,3 +52,29 @@ def _member(member: PlannedMember) -> list[str]:
     disk = in_gigabytes(member.disk) if member.disk else ""
     named = [member.name, member.model, member.train_data, str(member.seed), f"{member.rho:g}"]
     return [*named, *counts, disk, member.state]
+
+
+def push_view(report: Report, found: PushMeasurements) -> View:
+    """View of a push: where the output is, and that it is there as it is on the disk."""
+    size = in_gigabytes(found.size)
+    there = f"{found.files} files, {size}, are there as they are on the disk (sizes and hashes)"
+    place = f"pushed to {found.url} (commit {found.commit})"
+    brief = [f"{report.output} -> {found.url} at {found.commit}"]
+    return View(blocks=[Paragraph(there), Code(place, "")], brief=brief)
+
+
+MOST = 10
+"""Problems that are shown."""
+
+
+def check_view(report: Report, found: CheckMeasurements) -> View:
+    """View of a check: why models cannot be merged, and what differs without harm."""
+    problems = [f"problem: {problem}" for problem in found.problems[:MOST]]
+    if len(found.problems) > MOST:
+        problems.append(f"... and {len(found.problems) - MOST} more (--json has all)")
+    names = ", ".join(model.name for model in report.models)
+    verdict = "can be merged" if found.compatible else "cannot be merged"
+    notes = [f"note: {note}" for note in found.notes]
+    blocks = [Section("Notes", [Items(notes)]), Section("Problems", [Items(problems)])]
+    brief = [f"the models {verdict}", *found.problems, *found.notes]
+    return View([f"{names}: {verdict} ({found.tensors} tensors)"], blocks, brief=brief)

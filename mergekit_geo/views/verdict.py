@@ -9,7 +9,7 @@ from mergekit_geo.records.losses import DifferenceEntry, Estimate
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.views.numbers import estimate
+from mergekit_geo.views.losses import estimate, loss_table
 
 LEAST = "only a difference of {} or more"
 
@@ -50,6 +50,12 @@ def verdict(report: Report) -> str:
     if found is None or (alone and found.name == _alone(report)):
         return alone
     return " ".join(filter(None, [alone, _loss(found), *_metrics(found, report)]))
+
+
+def brief_losses(report: Report) -> list[str]:
+    """Losses of all models, a line each, and what they say."""
+    rows = ["  ".join(row) for row in loss_table(report).rows]
+    return rows + [text for text in [verdict(report)] if text]
 
 
 def is_not_worse(report: Report) -> bool:

@@ -12,18 +12,14 @@ from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.model import CheckMeasurements
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.plan import PlanMeasurements
-from mergekit_geo.records.push import PushMeasurements
-from mergekit_geo.records.report import Report
+from mergekit_geo.records.report import PushMeasurements, Report
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.views import (
     barrier,
-    check,
     finetune,
     landscape,
     merge,
-    path,
     plan,
-    push,
     sharpness,
 )
 from mergekit_geo.views.block import Block, Code, Paragraph, Section, View
@@ -31,13 +27,13 @@ from mergekit_geo.views.block import Block, Code, Paragraph, Section, View
 VIEWS: dict[type, Callable[[Report, Any], View]] = {
     MergeMeasurements: merge.view,
     BarrierMeasurements: barrier.view,
-    PathMeasurements: path.view,
+    PathMeasurements: barrier.path_view,
     SharpnessMeasurements: sharpness.view,
     LandscapeMeasurements: landscape.view,
     FinetuneMeasurements: finetune.view,
     MembersMeasurements: finetune.members_view,
-    CheckMeasurements: check.view,
-    PushMeasurements: push.view,
+    CheckMeasurements: plan.check_view,
+    PushMeasurements: plan.push_view,
     PlanMeasurements: plan.view,
 }
 """A new kind of record is one file and one line here."""
@@ -56,3 +52,9 @@ def not_measured(report: Report) -> Section:
         blocks.append(Paragraph(f"not measured: {item.what} ({item.why}){then}"))
         blocks += [Code(item.command)] if item.command else []
     return Section("Not measured", blocks)
+
+
+def said(report: Report) -> str:
+    """A report in a few lines, as `print` shows a result."""
+    view = view_of(report)
+    return "\n".join(view.brief or view.headline) or report.command

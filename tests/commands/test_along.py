@@ -16,7 +16,7 @@ from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import ArgumentError, IncompatibleError
 from mergekit_geo.evaluation.some_rows import batches_of_rows
 from mergekit_geo.records.losses import LossEntry
-from mergekit_geo.records.selection import SelectionEntry
+from mergekit_geo.records.merge import SelectionEntry
 
 NAMED = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
 TRAIN = geo.EvalData("builtin:python-docs", split="train", seq_len=32, max_examples=300)

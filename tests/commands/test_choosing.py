@@ -20,7 +20,7 @@ import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.records.losses import LossEntry
-from mergekit_geo.records.selection import SelectionEntry
+from mergekit_geo.records.merge import SelectionEntry
 from tests.demo import train
 
 FAST = geo.OutputConfig(fsync=False)

@@ -38,7 +38,7 @@ from mergekit_geo.views.chart import (
     Picture,
     Relief,
 )
-from mergekit_geo.views.inert import InertConsole
+from mergekit_geo.views.console import InertConsole
 from mergekit_geo.views.matplotlib_ import draw
 from mergekit_geo.views.plotly_ import figures
 from mergekit_geo.views.view import VIEWS

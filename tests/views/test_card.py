@@ -17,10 +17,9 @@ from mergekit_geo.cli.app import app
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
 from mergekit_geo.records.merge import MergeMeasurements
-from mergekit_geo.records.model import License, ModelEntry
+from mergekit_geo.records.model import License, ModelEntry, differing_licenses
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.card import model_card
-from mergekit_geo.views.licenses import differing_licenses
 from tests.conftest import Save
 
 MIT, APACHE = License(id="mit"), License(id="apache-2.0")

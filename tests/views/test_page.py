@@ -14,9 +14,8 @@ from mergekit_geo.records.losses import DifferenceEntry, Estimate
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.basins import ONE_BASIN
-from mergekit_geo.views.files import write_report
+from mergekit_geo.views.files import page, write_report
 from mergekit_geo.views.flatness import flatness
-from mergekit_geo.views.page import page
 from mergekit_geo.views.view import view_of
 from tests.views.browser import Browser
 

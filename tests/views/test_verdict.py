@@ -8,10 +8,9 @@ import pytest
 
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
-from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
+from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements, SelectionEntry
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Report
-from mergekit_geo.records.selection import SelectionEntry
 from mergekit_geo.views.barrier import barrier_table
 from mergekit_geo.views.losses import loss_table
 from mergekit_geo.views.verdict import is_not_worse, verdict
