@@ -5,8 +5,9 @@
 Half of the kills come before a random one of all files that the command opens, makes, renames or
 removes, the others at a random time. Half of them find an older output, to be replaced. After each
 one the output is whole, or what it was before; then the same command ends well, and nothing lies
-beside the output that did not without the kill. The models are tiny, and each run is a fork of one
-process that has loaded all it needs.
+beside the output that did not without the kill. The output of a push is what the repository holds,
+on a Hub on the loopback; what is pushed stays as it is. The models are tiny, and each run is a fork
+of one process that has loaded all it needs.
 """
 
 from __future__ import annotations
@@ -26,144 +27,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import Tensor
+from huggingface_hub import constants
 
-import mergekit_geo as geo
 from benchmarks import harness
+from benchmarks.kills_commands import CACHE, NAMES, REPO, TOKEN, Commands, Write
+from tests.checkpoints.hub_server import serve_hub
+from tests.checkpoints.hub_store import Hub, Token
 
-EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
-"""Audit events of Python that tell of what is done to files."""
+EVENTS = {
+    "open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "socket.connect",
+}  # fmt: skip
+"""Audit events of Python that tell of what is done to files, and of what is sent to a Hub."""
 SAME = (".safetensors", ".csv", ".npz")
 """Ends of the names of files that are the same to the byte in each run."""
-CACHE = "cache"
 LATE = 25
 """So many of the last events are those of an output that appears: half of the kills are there."""
-
-Write = Callable[[Path, bool], object]
-"""Writes to a folder; replaces what is there or not."""
-
-
-def models_in(folder: Path) -> tuple[Path, Path]:
-    """Make two tiny Llamas that were never trained."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=32, hidden_size=8, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=32,
-    )  # fmt: skip
-    for seed, name in enumerate("ab"):
-        torch.manual_seed(seed)
-        LlamaForCausalLM(config).save_pretrained(folder / name)
-    return folder / "a", folder / "b"
-
-
-def loss(module: Any, batch: Tensor) -> Tensor:
-    """Next-token loss of every row of tokens."""
-    scores_bsv = module(input_ids=batch).logits[:, :-1]
-    each_bs = torch.nn.functional.cross_entropy(
-        scores_bsv.transpose(1, 2), batch[:, 1:], reduction="none"
-    )
-    return each_bs.mean(1)
-
-
-def rows(seed: int) -> list[Tensor]:
-    """Batches of tokens."""
-    draw = torch.Generator().manual_seed(seed)
-    return [torch.randint(32, (6, 8), generator=draw) for _ in range(8)]
-
-
-DATA = geo.FunctionObjective(loss, rows(0))
-TRAIN = geo.FunctionObjective(loss, rows(1))
-
-
-@dataclass(frozen=True)
-class Commands:
-    """Every command that writes, each a method of the output's folder and whether it is replaced.
-
-    Attributes:
-        a: A model.
-        b: Another one.
-    """
-
-    a: Path
-    b: Path
-
-    def soup(self, out: Path, overwrite: bool) -> object:
-        """Average, and measure."""
-        return geo.soup(
-            [self.a, self.b], out, data=DATA, sharpness="off", output=_replacing(overwrite)
-        )
-
-    def slerp(self, out: Path, overwrite: bool) -> object:
-        """Merge alone."""
-        return geo.slerp([self.a, self.b], out, data=None, output=_replacing(overwrite))
-
-    def run(self, out: Path, overwrite: bool) -> object:
-        """Merge by a recipe."""
-        models = [{"model": str(self.a)}, {"model": str(self.b)}]
-        recipe = {"merge_method": "linear", "models": models}
-        return geo.run(recipe, out, data=None, output=_replacing(overwrite))
-
-    def barrier(self, out: Path, overwrite: bool) -> object:
-        """Loss on a line."""
-        return geo.barrier([self.a, self.b], out, points=3, data=DATA, overwrite=overwrite)
-
-    def sharpness(self, out: Path, overwrite: bool) -> object:
-        """Curvature."""
-        return geo.sharpness([self.a], out, data=DATA, overwrite=overwrite)
-
-    def landscape(self, out: Path, overwrite: bool) -> object:
-        """Loss on a plane."""
-        view = geo.LandscapeConfig(grid=2)
-        return geo.landscape([self.a, self.b], out, view=view, data=DATA, overwrite=overwrite)
-
-    def path(self, out: Path, overwrite: bool) -> object:
-        """Fit a curve."""
-        fitting = geo.CurveFitConfig(steps=4, batch_size=2)
-        return geo.fit_path(
-            [self.a, self.b], out, train_data=TRAIN, fitting=fitting, data=DATA, overwrite=overwrite
-        )
-
-    def finetune(self, out: Path, overwrite: bool, members: int | None = None) -> object:
-        """Train for a few steps, with states, or go on."""
-        return geo.finetune(
-            self.a, out, train_data=TRAIN, data=None, sharpness="off", members=members,
-            training=geo.TrainingConfig(steps=4, batch_size=1, save_every=2), resume=True,
-            output=_replacing(overwrite),
-        )  # fmt: skip
-
-    def callback(self, out: Path, overwrite: bool) -> object:
-        """Train by transformers' Trainer, keep checkpoints, average them; anew each time."""
-        from transformers import LlamaForCausalLM, PrinterCallback, Trainer, TrainingArguments
-
-        arguments = TrainingArguments(
-            str(out.with_name(CACHE) / "trainer"), max_steps=3, per_device_train_batch_size=2,
-            save_strategy="no", use_cpu=True, report_to=[], disable_tqdm=True,
-        )  # fmt: skip
-        trainer = Trainer(
-            LlamaForCausalLM.from_pretrained(self.a), arguments,
-            train_dataset=[{"input_ids": row, "labels": row} for row in rows(1)[0]],
-            callbacks=[
-                geo.SoupCallback(
-                    out, keep=2, every=1, data=None, sharpness="off", output=_replacing(True)
-                )
-            ],
-        )  # fmt: skip
-        trainer.remove_callback(PrinterCallback)
-        return trainer.train()
-
-    def members(self, out: Path, overwrite: bool) -> object:
-        """Train two."""
-        return self.finetune(out, overwrite, members=2)
-
-
-def _replacing(overwrite: bool) -> geo.OutputConfig:
-    return geo.OutputConfig(overwrite=overwrite)
-
-
-NAMES = tuple(name for name in vars(Commands) if not name.startswith("_") and name not in "ab")
 
 
 @dataclass(frozen=True)
@@ -261,7 +142,8 @@ class Target:
     def prepare(self) -> None:
         """Run it in this process, which loads what it needs, and once more in a child."""
         self.write(self.out, False)
-        self.whole, self.beside = files(self.out) or {}, self._beside()
+        self.whole, self.beside = self.found() or {}, self._beside()
+        self.clear(old=True)
         again = forked(lambda: self.write(self.out, True))
         assert again.code == 0, f"exit code {again.code}"
         self.events, self.seconds = again.events, again.seconds
@@ -277,8 +159,8 @@ class Target:
         Raises:
             AssertionError: Something is wrong.
         """
-        self._clear(old=old)
-        before = files(self.out)
+        self.clear(old=old)
+        before = self.found()
         work = lambda: self.write(self.out, old)  # noqa: E731
         if timed:
             run = forked(work, after=draw.uniform(0, self.seconds))
@@ -286,7 +168,7 @@ class Target:
             first = draw.choice([1, max(1, self.events - LATE)])
             run = forked(work, event=draw.randint(first, self.events))
         assert run.code in (0, -signal.SIGKILL), f"exit code {run.code}"
-        found = files(self.out)
+        found = self.found()
         if found != before:
             self._require_whole(found)
         if found is None or old:
@@ -295,7 +177,12 @@ class Target:
             return "done before"
         return "before it appeared" if found == before else "after it appeared"
 
-    def _clear(self, *, old: bool) -> None:
+    def found(self) -> dict[str, bytes] | None:
+        """What the output holds, by name; None where there is none."""
+        return files(self.out)
+
+    def clear(self, *, old: bool) -> None:
+        """Begin anew: without an output, or with one to be replaced."""
         shutil.rmtree(self.folder / CACHE, ignore_errors=True)
         if not old:
             shutil.rmtree(self.out)
@@ -305,7 +192,7 @@ class Target:
     def _run_again(self, *, old: bool) -> None:
         run = forked(lambda: self.write(self.out, old))
         assert run.code == 0, f"exit code {run.code} of the second run"
-        self._require_whole(files(self.out))
+        self._require_whole(self.found())
         assert self._beside() == self.beside, f"left: {self._beside() ^ self.beside}"
 
     def _beside(self) -> set[str]:
@@ -321,18 +208,58 @@ class Target:
                 json.loads(found[name])
 
 
+@dataclass
+class Pushed(Target):
+    """A push: its output is what the repository on the Hub holds.
+
+    Attributes:
+        hub: Empty at first.
+        models: The folder with the output that is pushed, and an older one in other shards.
+    """
+
+    hub: Hub = field(kw_only=True)
+    models: Path = field(kw_only=True)
+
+    def found(self) -> dict[str, bytes] | None:
+        """Files of the newest commit; None before the first commit of somebody's."""
+        if REPO not in self.hub.repositories:
+            return None
+        there = {name: blob.path for name, blob in self.hub.files(REPO).items()}
+        held = {n: p.read_bytes() for n, p in there.items() if p and n != ".gitattributes"}
+        return held or None
+
+    def clear(self, *, old: bool) -> None:
+        """Without a repository, or with one that holds the older output."""
+        self.hub.repositories.pop(REPO, None)
+        self.hub.objects.clear()
+        if old:
+            self.hub.publish(REPO, self.models / "older")
+
+    def _require_whole(self, found: dict[str, bytes] | None) -> None:
+        super()._require_whole(found)
+        assert found == files(self.models / "merged"), "it is not what was pushed"
+
+
 @contextmanager
-def cache_in(folder: Path) -> Iterator[None]:
-    """Keep the user's cache in a folder."""
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(folder / CACHE)
-    try:
+def target_of(commands: Commands, name: str, folder: Path) -> Iterator[Target]:
+    """A command, with a cache in an empty folder; with a Hub of its own for a push."""
+    write = getattr(commands, name)
+    with mock.patch.dict(os.environ, XDG_CACHE_HOME=str(folder / CACHE)):
+        if name != "push":
+            yield Target(write, folder)
+            return
+        with tempfile.TemporaryDirectory() as store, serve_hub(Path(store)) as hub, client_of(hub):
+            hub.tokens[TOKEN] = Token()
+            yield Pushed(write, folder, hub=hub, models=commands.folder)
+
+
+@contextmanager
+def client_of(hub: Hub) -> Iterator[None]:
+    """Lead the hub client of this process, and of its children, to a Hub without Xet."""
+    told = {"ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": True}
+    own = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+    with mock.patch.multiple(constants, **told), mock.patch.dict(os.environ, own):
         yield
-    finally:
-        if before is None:
-            del os.environ["XDG_CACHE_HOME"]
-        else:
-            os.environ["XDG_CACHE_HOME"] = before
 
 
 def main() -> int:
@@ -345,11 +272,11 @@ def main() -> int:
     torch.set_num_threads(1)
     wrong = 0
     models = tempfile.TemporaryDirectory()
-    commands = Commands(*models_in(Path(models.name)))
+    commands = Commands.made_in(Path(models.name))
     for name in said.only.split(","):
         draw, outcomes = random.Random(f"{said.seed} {name}"), Counter[str]()
-        with tempfile.TemporaryDirectory() as place, cache_in(Path(place)):
-            target = Target(getattr(commands, name), Path(place))
+        place = tempfile.TemporaryDirectory()
+        with place, target_of(commands, name, Path(place.name)) as target:
             target.prepare()
             for number in range(said.count):
                 try:

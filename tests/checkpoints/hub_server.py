@@ -6,12 +6,14 @@ import json
 import re
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from huggingface_hub.repocard import metadata_load
@@ -30,7 +32,7 @@ WRONG_TOKEN = "Invalid credentials in Authorization header"
 @contextmanager
 def serve_hub(root: Path | None = None) -> Iterator[Hub]:
     """An empty Hub on a free port, until the block ends; it keeps uploads in `root`."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     hub = Hub(f"http://127.0.0.1:{server.server_port}", root)
     server.hub = hub  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -41,6 +43,14 @@ def serve_hub(root: Path | None = None) -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Server(ThreadingHTTPServer):
+    """Clients may be killed: a connection that ends is no fault of this side."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(Uploads):

@@ -64,7 +64,11 @@ class Uploads(BaseHTTPRequestHandler):
             self.answer(refusal.status, b"{}", given)
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client is gone
+            self.hang_up(reset=False)
+            return
         self.answer_or_refuse(lambda: self._post(urlsplit(self.path).path, body))
 
     def _post(self, path: str, body: bytes) -> None:
@@ -176,6 +180,9 @@ class Uploads(BaseHTTPRequestHandler):
         received = self._receive(oid, part, length, keep=how != "refuse")
         if how == "refuse":
             self.answer(403, EXPIRED, {"Content-Type": "application/xml"}, received)
+            return
+        if received < length:  # the client is gone
+            self.hang_up(reset=False)
             return
         if part is None:
             self._keep(oid)

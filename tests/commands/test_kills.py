@@ -10,7 +10,7 @@ from benchmarks import kills
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> kills.Commands:
-    return kills.Commands(*kills.models_in(tmp_path_factory.mktemp("models")))
+    return kills.Commands.made_in(tmp_path_factory.mktemp("models"))
 
 
 @pytest.mark.slow
@@ -18,8 +18,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> kills.Commands:
 def test_a_kill_tears_no_output(tmp_path: Path, commands: kills.Commands, name: str) -> None:
     """`benchmarks/kills.py` sends many more."""
     draw = random.Random(name)
-    with kills.cache_in(tmp_path):
-        target = kills.Target(getattr(commands, name), tmp_path)
+    with kills.target_of(commands, name, tmp_path) as target:
         target.prepare()
         target.kill(draw, old=draw.choice([True, False]), timed=False)
 
