@@ -72,10 +72,10 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     require_one_process()
     kernel_for(request.output.device)  # refuses a device before any work
     began, progress = time.time(), request.asked.told
-    found = check_early(checkpoints, request.asked, request.choosing, request.tokenizer_of)
+    found = check_early(checkpoints, request.asked, request.choice.choosing, request.tokenizer_of)
     _refuse_modules_on_a_path(checkpoints[0], request)
     study = Study.of(checkpoints, found, request.asked, request.tokenizer_of)
-    if request.choosing.by_loss(len(checkpoints)):
+    if request.choice.choosing.by_loss(len(checkpoints)):
         study.require_measurable()
     check_statistics_data(study)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
@@ -103,10 +103,10 @@ def _merged(study: Study, request: Request, output: Output, began: float) -> Res
     """Choose the point, then merge and measure it."""
     found = study.checked
     first = tuple(found.anchors)
-    output.need(_weight_bytes(Blend(first, request.rule, request.output.stored_dtype)))
+    output.need(_weight_bytes(Blend(first, request.choice.rule, request.output.stored_dtype)))
     anchors = study.anchors
     with study.clock.running():
-        chosen, evaluator = chosen_point(study, request)
+        chosen, evaluator = chosen_point(study, request.choice, request.output.stored_dtype)
     inputs = (*anchors, *chosen.bends)
     blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
     beside = [] if output.out is None else left_out(anchors[0])
@@ -123,7 +123,7 @@ def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
     Raises:
         UnsupportedError: They are to be merged on one.
     """
-    along = request.choosing.along
+    along = request.choice.choosing.along
     fitted = request.command == "point" or (along is not None and along not in STRAIGHT)
     if fitted and (folders := weight_folders(donor.folder)):
         raise UnsupportedError(

@@ -88,7 +88,7 @@ class Draft:
         """Losses and sharpness of the parents and of the output, or why there are none."""
         study, request = self.study, self.request
         control = MatchedComputeBaseline(
-            request.choosing.control if request.command in CHOOSERS else False
+            request.choice.choosing.control if request.command in CHOOSERS else False
         )
         with study.clock.running():
             losses = evidence(study, output, self.chosen, self.evaluator, control)

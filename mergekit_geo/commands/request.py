@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.commands.choice import Choice
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import CurveFitConfig
 from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.selection.config import SelectionConfig
 from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergekit_geo.config.compute import Compute
-    from mergekit_geo.connectivity.paths import ModelPath
     from mergekit_geo.evaluation.source import Data
     from mergekit_geo.outputs.config import OutputConfig
 
@@ -29,30 +26,18 @@ class Request:
 
     Attributes:
         asked: The command's options: those that make the same merge again.
-        rule: The merge rule.
+        choice: The point that is merged, or how it is chosen.
         settings: The command's own settings, for the report.
         warnings: What the user should know of the settings.
-        choosing: How the point is chosen, where it is chosen by loss.
-        route: The path that a point of is taken, where one is.
-        fitting: How paths are fitted when they are needed.
-        fit_seed: Of the fits; that of the data if None.
-        t: The point that is asked for, where one is.
-        rules: By tensor, where one has a rule of its own.
         files: Texts that go beside the weights, by name; they replace what the donor has.
         tokenizer_of: Position of the model whose tokenizer the output has; if None, that of the
             first, or of an adapter on it that brings one.
     """
 
     asked: Writing
-    rule: Rule
+    choice: Choice
     settings: dict[str, Any]
     warnings: tuple[str, ...] = ()
-    choosing: SelectionConfig = SelectionConfig()
-    route: ModelPath | None = None
-    fitting: CurveFitConfig = CurveFitConfig()
-    fit_seed: int | None = None
-    t: float | None = None
-    rules: Mapping[str, Rule] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     tokenizer_of: int | None = None
 

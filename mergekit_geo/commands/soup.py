@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._merge import merge, output_of, require_one_process
 from mergekit_geo.commands._run import command
+from mergekit_geo.commands.choice import Choice
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.request import Request
@@ -66,13 +67,15 @@ def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
     used = normalized(checked) if asked.normalize else checked
     return Request(
         asked,
-        Linear(used) if route is None else _on(choosing, route, checkpoints),
+        Choice(
+            Linear(used) if route is None else _on(choosing, route, checkpoints),
+            choosing=choosing,
+            route=route,
+            fitting=asked.fitting,
+            fit_seed=asked.fit_seed,
+        ),
         {"weights": list(checked), "normalize": asked.normalize, **asdict(choosing)},
         tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0),
-        choosing,
-        route,
-        fitting=asked.fitting,
-        fit_seed=asked.fit_seed,
     )
 
 

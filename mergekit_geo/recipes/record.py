@@ -44,7 +44,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
             **({"members": trained.entries} if trained else {}),
         },
         warnings=(*prepared.warnings, *_negative(request), *request.warnings),
-        rules=prepared.resolved.rules,
+        choice=replace(request.choice, rules=prepared.resolved.rules),
         files={**files, "chat_template.jinja": text} if text else files,
         tokenizer_of=prepared.tokenizer_of,
     )
@@ -61,6 +61,7 @@ def _renamed(said: Any, names: Mapping[str, str], key: object = "") -> Any:
 
 def _negative(request: Request) -> Sequence[str]:
     """Weights outside the models' hull are meant in task arithmetic, and said elsewhere."""
-    if request.rule.name != "linear":
+    rule = request.choice.rule
+    if rule.name != "linear":
         return ()
-    return [f"weight {weight:g} is negative" for weight in request.rule.weights if weight < 0]
+    return [f"weight {weight:g} is negative" for weight in rule.weights if weight < 0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.commands._merge import merge, output_of, require_one_process
 from mergekit_geo.commands._run import command
+from mergekit_geo.commands.choice import Choice
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
@@ -90,7 +91,7 @@ def _check_data(prepared: Prepared, call: RunSpec) -> None:
 
 def _request(prepared: Prepared, call: RunSpec) -> Request:
     if not prepared.inputs.method.by_loss:
-        return Request(call, prepared.resolved.rule, {})
+        return Request(call, Choice(prepared.resolved.rule), {})
     along = prepared.recipe.along
     settings = source_of(call.data).as_settings
     seed = prepared.recipe.seed if settings is None else settings.seed
