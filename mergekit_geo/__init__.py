@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.soup import soup as soup
     from mergekit_geo.config.compute import Compute as Compute
     from mergekit_geo.config.data import EvalData as EvalData
-    from mergekit_geo.connectivity.config import CurveFitConfig as CurveFitConfig
-    from mergekit_geo.curvature.levels import SharpnessRadii as SharpnessRadii
+    from mergekit_geo.config.measures import LandscapeConfig as LandscapeConfig
+    from mergekit_geo.config.measures import SharpnessRadii as SharpnessRadii
+    from mergekit_geo.config.output import OutputConfig as OutputConfig
+    from mergekit_geo.config.selection import SelectionConfig as SelectionConfig
+    from mergekit_geo.config.training import CurveFitConfig as CurveFitConfig
+    from mergekit_geo.config.training import SamArguments as SamArguments
+    from mergekit_geo.config.training import TrainingConfig as TrainingConfig
     from mergekit_geo.errors import GeoError as GeoError
     from mergekit_geo.evaluation.objective import FunctionObjective as FunctionObjective
-    from mergekit_geo.landscapes.config import LandscapeConfig as LandscapeConfig
-    from mergekit_geo.outputs.config import OutputConfig as OutputConfig
     from mergekit_geo.recipes.run import run as run
     from mergekit_geo.records.report import read_report as read_report
-    from mergekit_geo.selection.config import SelectionConfig as SelectionConfig
-    from mergekit_geo.training.config import SamArguments as SamArguments
-    from mergekit_geo.training.hyperparameters import TrainingConfig as TrainingConfig
     from mergekit_geo.training.sam import Sam as Sam
     from mergekit_geo.training.summary import SamSummary as SamSummary
     from mergekit_geo.training.trainer import SamMixin as SamMixin
@@ -44,22 +44,22 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Compute": "config.compute",
-    "CurveFitConfig": "connectivity.config",
+    "CurveFitConfig": "config.training",
     "EvalData": "config.data",
     "FunctionObjective": "evaluation.objective",
     "GeoError": "errors",
-    "LandscapeConfig": "landscapes.config",
-    "OutputConfig": "outputs.config",
+    "LandscapeConfig": "config.measures",
+    "OutputConfig": "config.output",
     "Result": "commands.result",
     "Sam": "training.sam",
-    "SamArguments": "training.config",
+    "SamArguments": "config.training",
     "SamMixin": "training.trainer",
     "SamSummary": "training.summary",
     "SamTrainer": "training.trainer",
-    "SelectionConfig": "selection.config",
-    "SharpnessRadii": "curvature.levels",
+    "SelectionConfig": "config.selection",
+    "SharpnessRadii": "config.measures",
     "SoupCallback": "commands.callback",
-    "TrainingConfig": "training.hyperparameters",
+    "TrainingConfig": "config.training",
     "barrier": "commands.barrier",
     "check": "commands.check",
     "finetune": "commands.finetune",

@@ -22,6 +22,7 @@ from mergekit_geo.commands.early import check_early, check_statistics_data
 from mergekit_geo.commands.push import push_output
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
+from mergekit_geo.config.output import DTYPES, parse_size
 from mergekit_geo.errors import (
     AntipodalError,
     ArgumentError,
@@ -40,9 +41,7 @@ from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import kernel_for
 from mergekit_geo.merging.modules import merged_modules, weight_folders
-from mergekit_geo.outputs.config import DTYPES
 from mergekit_geo.outputs.kind import MARK, MERGED
-from mergekit_geo.outputs.layout import parse_size
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.side_files import copy_side_files, copy_tokenizer, write_config
 from mergekit_geo.outputs.writer import save_tensors

@@ -13,17 +13,16 @@ from transformers import TrainerCallback
 from mergekit_geo.commands.push import prepare_push
 from mergekit_geo.commands.soup import soup
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.output import OutputConfig
+from mergekit_geo.config.selection import PAIR, SelectionConfig
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.errors import ArgumentError, GeoError, PushError
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.modules.saving import check_saving, save_module
-from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.outputs.place import check_output
 from mergekit_geo.printable import printable
 from mergekit_geo.processes import broadcast, is_main_process, main_process_first, main_process_only
 from mergekit_geo.progress import Heartbeat, Progress
-from mergekit_geo.selection.config import PAIR, SelectionConfig
 from mergekit_geo.specs.merges import SoupSpec
 from mergekit_geo.specs.spec import command_line
 from mergekit_geo.training.member_store import MemberStore, StoredMember
@@ -31,7 +30,7 @@ from mergekit_geo.training.retention import Retention, Scores
 
 if TYPE_CHECKING:
     from mergekit_geo.commands.result import Result
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.config.data import Data
 
 
 class SoupOptions(TypedDict, total=False):

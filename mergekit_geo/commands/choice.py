@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.commands.evidence import measurements
-from mergekit_geo.config.data import BUILTIN
-from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.config.data import BUILTIN, source_of
+from mergekit_geo.config.selection import SelectionConfig, evaluations
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.selection.choose import Chosen, choose
-from mergekit_geo.selection.config import SelectionConfig, evaluations
 
 if TYPE_CHECKING:
+    from mergekit_geo.config.data import Data
     from mergekit_geo.connectivity.paths import ModelPath
     from mergekit_geo.evaluation.points import PointEvaluator
-    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.selection.along import PathTo
 
 

@@ -15,9 +15,8 @@ from mergekit_geo.commands.evidence import evidence, sharpness_evidence
 from mergekit_geo.commands.nonfinite import nonfinite_warnings
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.evaluation.losses import LossReport
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.layers import summarize

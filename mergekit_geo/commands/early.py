@@ -17,8 +17,8 @@ from mergekit_geo.outputs.place import check_output
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.compatibility import Preflight
+    from mergekit_geo.config.selection import SelectionConfig
     from mergekit_geo.evaluation.study import Study
-    from mergekit_geo.selection.config import SelectionConfig
     from mergekit_geo.specs.spec import Writing
 
 

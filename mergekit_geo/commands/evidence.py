@@ -97,7 +97,8 @@ def sharpness_evidence(
         output: A folder, or configuration and tensors.
         level: `off`, `quick` or `full`.
     """
-    from mergekit_geo.curvature.levels import SharpnessRadii, level_of
+    from mergekit_geo.config.measures import SharpnessRadii
+    from mergekit_geo.curvature.levels import level_of
     from mergekit_geo.curvature.sample import SharpnessReport, measure_sharpness, subject
 
     if level == "off" or study.plan.objective is None:

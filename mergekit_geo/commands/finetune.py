@@ -19,13 +19,12 @@ from mergekit_geo.commands._run import command
 from mergekit_geo.commands.push import prepare_push, push_output
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.output import parse_size
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import OUTPUT
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.outputs.layout import parse_size
 from mergekit_geo.outputs.output import READY, Output
 from mergekit_geo.processes import broadcast, is_main_process, main_process_first
 from mergekit_geo.progress import Progress

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.specs.measures import PathSpec
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
+from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, run_with
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
-from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.plan import check_request, plan_landscape
 from mergekit_geo.outputs.kind import LANDSCAPE
 from mergekit_geo.outputs.output import Output

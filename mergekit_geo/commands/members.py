@@ -11,8 +11,7 @@ from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.clock import clock_of
 from mergekit_geo.commands.finetune import tune, write_record
 from mergekit_geo.commands.result import Result
-from mergekit_geo.config.data import EvalData
-from mergekit_geo.evaluation.source import source_of
+from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.output import Output

@@ -11,8 +11,8 @@ from mergekit_geo.commands._run import command
 from mergekit_geo.commands.choice import Choice
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
+from mergekit_geo.config.data import source_of
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.merging.methods import anchors_of, rule_of
 from mergekit_geo.specs.merge import MergeSpec
 

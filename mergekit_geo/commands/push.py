@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
+from mergekit_geo.config.output import Destination
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.outputs.destination import Destination
 from mergekit_geo.outputs.verify import links_out, require_finished
 from mergekit_geo.progress import Progress
 from mergekit_geo.records.report import PushMeasurements, Report, read_report
 from mergekit_geo.specs.training import PushSpec
 
 if TYPE_CHECKING:
-    from mergekit_geo.outputs.config import OutputConfig
+    from mergekit_geo.config.output import OutputConfig
 
 
 @command(PushSpec)

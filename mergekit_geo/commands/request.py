@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.commands.choice import Choice
-from mergekit_geo.config.data import EvalData
-from mergekit_geo.evaluation.source import source_of
+from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
@@ -16,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergekit_geo.config.compute import Compute
-    from mergekit_geo.evaluation.source import Data
-    from mergekit_geo.outputs.config import OutputConfig
+    from mergekit_geo.config.data import Data
+    from mergekit_geo.config.output import OutputConfig
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
+from mergekit_geo.config.data import source_of
 from mergekit_geo.curvature.levels import level_of
 from mergekit_geo.curvature.sample import measure_sharpness, subject
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import source_entry
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.outputs.kind import SHARPNESS
 from mergekit_geo.outputs.output import Output

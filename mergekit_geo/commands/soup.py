@@ -14,18 +14,18 @@ from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
-from mergekit_geo.connectivity.config import FITTED
+from mergekit_geo.config.selection import PAIR, SelectionConfig
+from mergekit_geo.config.training import FITTED
 from mergekit_geo.connectivity.path_folder import named_path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
-from mergekit_geo.selection.config import PAIR, SelectionConfig
 from mergekit_geo.specs.merges import SoupSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.config.data import Data
     from mergekit_geo.connectivity.paths import ModelPath
-    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.geometry.rule import Rule
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.point_gradient import PRIME, PointGradient, optimizer_of
 from mergekit_geo.geometry.curves import rule_at

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.point_gradient import PointGradient, optimizer_of
 from mergekit_geo.geometry.curves import Polygon, respaced, rule_at

@@ -16,7 +16,7 @@ from mergekit_geo.checkpoints.content import checkpoint_digest
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
+from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.connectivity.state import STATE
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
 from mergekit_geo.outputs.kind import CURVES, measurement

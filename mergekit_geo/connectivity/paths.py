@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.config.data import DataSource
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.curves import Curve, rule_at
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.geometry.sphere import Slerp
 from mergekit_geo.merging.blend import Blend
-
-if TYPE_CHECKING:
-    from mergekit_geo.evaluation.objective import FunctionObjective
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Effort:
     steps: int
     seed: int
     seconds: float
-    train_data: EvalData | FunctionObjective
+    train_data: DataSource
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.modules.weights import Weights

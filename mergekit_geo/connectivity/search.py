@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.connectivity.neb import Band
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from mergekit_geo.config.data import EvalData
+    from mergekit_geo.config.data import DataSource
     from mergekit_geo.connectivity.state import FitState
-    from mergekit_geo.evaluation.objective import FunctionObjective, Objective
+    from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.evaluation.points import PointEvaluator
 
 WATCHED = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
@@ -229,9 +229,7 @@ def _places(curve: Curve) -> list[float] | None:
     return list(curve.places) if curve.kind == "neb" and isinstance(curve, Polygon) else None
 
 
-def effort_of(
-    found: Found, fitting: CurveFitConfig, train_data: EvalData | FunctionObjective
-) -> Effort:
+def effort_of(found: Found, fitting: CurveFitConfig, train_data: DataSource) -> Effort:
     """Cost of fitting a path."""
     return Effort(fitting, found.steps, found.seed, found.seconds, train_data)
 

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
-from mergekit_geo.curvature.levels import check_rho
+from mergekit_geo.config.measures import check_rho
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import ArgumentError
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mergekit_geo.curvature.levels import check_rho
+from mergekit_geo.config.measures import check_rho
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.vectors import norm

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from mergekit_geo.config.option import option
 from mergekit_geo.errors import ArgumentError
 
 EXACT, DIFFERENCES = "exact", "finite differences"
@@ -81,31 +79,3 @@ def level_of(name: str) -> Level:
     if name not in LEVELS:
         raise ArgumentError(f"sharpness {name!r}: expected one of {', '.join(LEVELS)}")
     return LEVELS[name]
-
-
-@dataclass(frozen=True)
-class SharpnessRadii:
-    """Radii around a model within which sharpness is measured.
-
-    The ball of SAM (Foret 2021) is Euclidean; the adaptive ball (Kwon 2021) is in units of the
-    weights, and so is the noise of the adaptive average.
-    """
-
-    rho: float = option(0.05, "Radius of SAM's ball in weight space.")
-    adaptive: float = option(0.5, "Radius of the adaptive ball.", "")
-    noise: float = option(0.05, "Standard deviation of the noise, relative to each weight.", "")
-
-    def __post_init__(self) -> None:
-        for radius in (self.rho, self.adaptive, self.noise):
-            check_rho(radius)
-
-
-def check_rho(rho: float) -> float:
-    """Check that a radius is positive and finite, and return it.
-
-    Raises:
-        ArgumentError: It is not a positive number.
-    """
-    if not 0 < rho < math.inf:
-        raise ArgumentError(f"rho: expected a positive number, found {rho:g}")
-    return rho

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.curvature.levels import Level, SharpnessRadii
+    from mergekit_geo.config.measures import SharpnessRadii
+    from mergekit_geo.curvature.levels import Level
     from mergekit_geo.curvature.suite import Survey
     from mergekit_geo.evaluation.objective import Objective, TaskObjective
     from mergekit_geo.evaluation.study import Study

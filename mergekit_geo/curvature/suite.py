@@ -10,12 +10,13 @@ import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
+from mergekit_geo.config.measures import SharpnessRadii
 from mergekit_geo.curvature.adaptive import average_sharpness
 from mergekit_geo.curvature.ascent import along, one_step, projected_ascent
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import Krylov, extremes_converged, lanczos, random_start
 from mergekit_geo.curvature.largest import krylov_of
-from mergekit_geo.curvature.levels import DIFFERENCES, EVALUATION, Level, SharpnessRadii
+from mergekit_geo.curvature.levels import DIFFERENCES, EVALUATION, Level
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.norms import LogitNorm
 from mergekit_geo.curvature.quotients import quotients

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.content import loaded_files
 from mergekit_geo.checkpoints.origin import versions
 from mergekit_geo.checkpoints.sources import parts_of
-from mergekit_geo.evaluation.source import source_of
+from mergekit_geo.config.data import source_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.data import Data
     from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.source import Data
 
 READERS = ("tokenizers", "sentencepiece", "tiktoken", "jinja2", "pillow", "torchvision")
 """Libraries that turn rows into what a model is given; not all of them need be there."""

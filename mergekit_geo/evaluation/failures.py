@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mergekit_geo.config.data import source_of
 from mergekit_geo.errors import GeoError, InternalError, is_of_this_package
-from mergekit_geo.evaluation.source import source_of
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.config.data import Data
 
 
 @dataclass(frozen=True)

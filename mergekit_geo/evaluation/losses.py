@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Literal
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.side_file_source import side_files_from
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import BUILTIN, EvalData
+from mergekit_geo.config.data import BUILTIN, EvalData, source_of
 from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.evaluation.failures import failure
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from mergekit_geo.config.data import Data
     from mergekit_geo.evaluation.evaluation import Sample
     from mergekit_geo.evaluation.objective import Objective
-    from mergekit_geo.evaluation.source import Data
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.tasks.losses import Losses
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import source_of
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.evaluation import prepare
 from mergekit_geo.evaluation.objective import Objective
-from mergekit_geo.evaluation.source import source_of
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.config.data import Data
 
 
 def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) -> Objective:
@@ -23,7 +23,8 @@ def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) ->
     """
     source = source_of(train_data)
     if source.as_objective is not None:
-        return source.as_objective
+        found: Objective = source.as_objective
+        return found
     assert source.as_settings is not None, "no training data"
     if donor.folder is None:
         raise DataError(

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.curvature.model_eigenvectors import eigenvectors
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.planes import (
     Directions,
     PlaneGrid,

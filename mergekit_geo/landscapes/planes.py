@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
+from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.plane import Place, Plane
-from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.directions import direction
 from mergekit_geo.landscapes.filters import filters_of
 from mergekit_geo.landscapes.grid import around, beyond

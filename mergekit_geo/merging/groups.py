@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-GRANULARITIES = ("model", "layer", "tensor")
 NUMBERED = re.compile(r"(.*?\.)?(layers?|h|blocks?|stages|encoder|decoder)\.\d+(?=\.)")
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import STEM
-from mergekit_geo.errors import ArgumentError
 
 ALIGNMENT = 8
-UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True)
@@ -31,22 +28,6 @@ class Shard:
     header: bytes
     offsets: dict[str, int]
     nbytes: int
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as `5GB`, `500MB` or `2GiB`.
-
-    Raises:
-        ArgumentError: It is no size.
-
-    Example:
-        >>> parse_size("5GB"), parse_size("1.5 KiB")
-        (5000000000, 1536)
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    if found is None or found[2].upper() not in UNITS or float(found[1]) == 0:
-        raise ArgumentError(f"{text!r} is not a size", remedy="write it like 5GB, 500MB or 2GiB")
-    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 def plan_shards(tensors: Mapping[str, TensorInfo], most: int, stem: str = STEM) -> list[Shard]:

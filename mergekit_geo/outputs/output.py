@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.sources import folders_of
+from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.errors import OutputError
 from mergekit_geo.files.replacement import flush
-from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.outputs.exchange import boot, exchange, flush_tree, lock
 from mergekit_geo.outputs.journal import FILE, Journal, work_in
 from mergekit_geo.outputs.kind import Kind

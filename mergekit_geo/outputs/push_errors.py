@@ -19,8 +19,8 @@ from huggingface_hub.errors import (
 
 from mergekit_geo.checkpoints.hub_answers import not_an_answer
 from mergekit_geo.checkpoints.hub_client import network_errors, reason
+from mergekit_geo.config.output import Destination
 from mergekit_geo.errors import GeoError, PushError
-from mergekit_geo.outputs.destination import Destination
 
 CONNECT = "check the network"
 NO_XET = "xet-write-token"

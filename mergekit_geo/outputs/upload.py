@@ -13,8 +13,8 @@ from huggingface_hub.hf_api import CommitInfo, RepoFile
 
 from mergekit_geo.checkpoints.hub_client import client_told
 from mergekit_geo.checkpoints.same_content import differences
+from mergekit_geo.config.output import Destination
 from mergekit_geo.errors import PushError
-from mergekit_geo.outputs.destination import Destination
 from mergekit_geo.outputs.push_errors import LOG_IN, push_errors
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.report import PushMeasurements

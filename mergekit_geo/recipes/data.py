@@ -6,12 +6,11 @@ from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.config.data import TRAIN, EvalData
-from mergekit_geo.evaluation.source import source_of
+from mergekit_geo.config.data import TRAIN, EvalData, source_of
 from mergekit_geo.recipes.schema import Recipe
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.config.data import Data
 
 
 def spoken_over(recipe: Recipe, data: Data, meant: Collection[str], seed: int | None) -> Recipe:

@@ -12,10 +12,10 @@ from mergekit_geo.checkpoints.origin import count_parameters
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
+from mergekit_geo.config.output import DTYPES, OutputConfig
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
-from mergekit_geo.outputs.config import DTYPES, OutputConfig
 from mergekit_geo.outputs.place import resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
 from mergekit_geo.recipes.plan import Prepared, prepare

@@ -8,12 +8,11 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from mergekit_geo.config.data import TRAIN, EvalData
+from mergekit_geo.config.training import SamArguments, TrainingConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.limits import MOST
 from mergekit_geo.recipes.part import Seed, Whole, keyed
-from mergekit_geo.training.config import SamArguments
-from mergekit_geo.training.hyperparameters import TrainingConfig
 
 NAME, UNFINISHED = re.compile(r"\w[\w.-]*"), ".partial"
 """Names of members, and the suffix of their folders during training."""

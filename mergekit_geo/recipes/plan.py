@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
-from mergekit_geo.connectivity.config import FITTED
+from mergekit_geo.config.training import FITTED
 from mergekit_geo.connectivity.paths import KINDS
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.local_path import local_path

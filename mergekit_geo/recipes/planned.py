@@ -19,7 +19,7 @@ from mergekit_geo.records.plan import PlannedMember
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.outputs.config import OutputConfig
+    from mergekit_geo.config.output import OutputConfig
     from mergekit_geo.recipes.members import RecipeMember
     from mergekit_geo.recipes.plan import Prepared
 

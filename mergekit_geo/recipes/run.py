@@ -13,22 +13,21 @@ from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.commands.soup import soup_request
-from mergekit_geo.config.data import EvalData
-from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
+from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.output import OutputConfig
+from mergekit_geo.config.selection import SelectionConfig
+from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.outputs.config import OutputConfig
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
 from mergekit_geo.recipes.dry_run import dry_run
 from mergekit_geo.recipes.members import folder_of_members
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.schema import Recipe
-from mergekit_geo.selection.config import SelectionConfig
 from mergekit_geo.specs.merges import RunSpec, SoupSpec
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.config.data import Data
 
 
 @command(RunSpec)

@@ -22,9 +22,8 @@ from mergekit_geo.training.tuning import Tuning, TuningRequest, changes, make_tu
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.config.compute import Compute
-    from mergekit_geo.config.data import EvalData
-    from mergekit_geo.evaluation.source import Data
-    from mergekit_geo.outputs.config import OutputConfig
+    from mergekit_geo.config.data import Data, EvalData
+    from mergekit_geo.config.output import OutputConfig
     from mergekit_geo.progress import Progress
     from mergekit_geo.records.report import Report
     from mergekit_geo.records.training import FinetuneMeasurements

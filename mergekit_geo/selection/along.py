@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mergekit_geo.config.selection import PAIR, SelectionConfig
 from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.selection.chain import Joined, join
-from mergekit_geo.selection.config import PAIR, SelectionConfig
 from mergekit_geo.selection.point import Point, Segment
 from mergekit_geo.selection.selected_point import SelectedPoint, selected_point
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.records.merge import SelectionEntry
-from mergekit_geo.selection.config import SelectionConfig
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint

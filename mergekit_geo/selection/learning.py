@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mergekit_geo.config.selection import LOOKS
 from mergekit_geo.errors import DataError
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.selection.config import LOOKS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mergekit_geo.config.selection import SelectionConfig
     from mergekit_geo.evaluation.objective import TaskObjective
     from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.modules.blend import InPlace
     from mergekit_geo.progress import Progress
-    from mergekit_geo.selection.config import SelectionConfig
     from mergekit_geo.selection.learned import TensorWeights
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.config.selection import PAIR
 from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.points import PointEvaluator
@@ -13,7 +14,6 @@ from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.onward import onward
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.selection.config import PAIR
 from mergekit_geo.tasks.losses import Losses
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import of_state
-from mergekit_geo.connectivity.config import FITTED, CurveFitConfig
+from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.connectivity.paths import ModelPath, path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.points import PointEvaluator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from mergekit_geo.selection.point import Point, Segment
 
 if TYPE_CHECKING:
+    from mergekit_geo.config.selection import SelectionConfig
     from mergekit_geo.evaluation.points import PointEvaluator
-    from mergekit_geo.selection.config import SelectionConfig
 
 MIDPOINT = 0.5
 EVEN = tuple(i / 10 for i in range(11))

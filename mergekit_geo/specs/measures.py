@@ -7,10 +7,9 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mergekit_geo.config.measures import SHARPNESS_LEVELS, LandscapeConfig, SharpnessRadii
 from mergekit_geo.config.option import group, option, shared
-from mergekit_geo.connectivity.config import CurveFitConfig
-from mergekit_geo.curvature.levels import LEVELS, SharpnessRadii
-from mergekit_geo.landscapes.config import LandscapeConfig
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.specs.spec import Reporting, Spec, models, out
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class SharpnessSpec(Reporting):
     out: str | Path | None = out(REPORT)
     _: KW_ONLY
     level: str = option(
-        "quick", "full adds trace, spectrum, λ_min and ascents.", choices=tuple(LEVELS)
+        "quick", "full adds trace, spectrum, λ_min and ascents.", choices=SHARPNESS_LEVELS
     )
     radii: SharpnessRadii = group(SharpnessRadii)
 

@@ -7,11 +7,11 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mergekit_geo.config.choices import SHARPNESS
 from mergekit_geo.config.data import PANEL
+from mergekit_geo.config.measures import SHARPNESS
 from mergekit_geo.config.option import Option, argument, group, option, shared
-from mergekit_geo.connectivity.config import CurveFitConfig
-from mergekit_geo.selection.config import SelectionConfig
+from mergekit_geo.config.selection import SelectionConfig
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.specs.spec import Writing, models, out
 
 if TYPE_CHECKING:

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mergekit_geo.config.choices import SHARPNESS
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import PANEL, EvalData
+from mergekit_geo.config.data import PANEL, EvalData, source_of
 from mergekit_geo.config.flags import flags
+from mergekit_geo.config.measures import SHARPNESS
 from mergekit_geo.config.option import Option, argument, check, group, option
-from mergekit_geo.evaluation.source import source_of
-from mergekit_geo.outputs.config import OutputConfig
+from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.source import Data
+    from mergekit_geo.config.data import Data
 
 NO_EVAL = Option("Measure no loss.", "--no-eval", panel=PANEL)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mergekit_geo.config.option import argument, group, option, shared
+from mergekit_geo.config.training import SamArguments, TrainingConfig
 from mergekit_geo.specs.spec import Spec, Writing
-from mergekit_geo.training.config import SamArguments
-from mergekit_geo.training.hyperparameters import TrainingConfig
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model

@@ -21,7 +21,7 @@ from torch.nn import Module
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from mergekit_geo.training.config import SamArguments, check_radius
+from mergekit_geo.config.training import SamArguments, check_radius
 
 FLATTEST = 1e-30
 """Below this slope e is shorter than rho, and 0 where the gradient is."""

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
+    from mergekit_geo.config.training import TrainingConfig
     from mergekit_geo.evaluation.shuffled import Shuffled
-    from mergekit_geo.training.hyperparameters import TrainingConfig
 
 WEIGHTS = "model.safetensors"
 

@@ -12,9 +12,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 
+from mergekit_geo.config.training import AUTO, PER_REPLICA, SYNCHRONISED
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.processes import launched
-from mergekit_geo.training.config import AUTO, PER_REPLICA, SYNCHRONISED
 
 
 def mode_of(model: Module, asked: str) -> str:

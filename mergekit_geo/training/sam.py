@@ -36,10 +36,10 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
+from mergekit_geo.config.training import PER_REPLICA, SamArguments
 from mergekit_geo.errors import NonFiniteError
 from mergekit_geo.training.ascent import Ascent
 from mergekit_geo.training.checks import check_backend, check_optimizer, check_weights
-from mergekit_geo.training.config import PER_REPLICA, SamArguments
 from mergekit_geo.training.replay import RandomState, Statistics, devices_of
 from mergekit_geo.training.replicas import all_agree, mode_of, rank, unexchanged, world
 from mergekit_geo.training.summary import SamSummary

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import Trainer
 
+from mergekit_geo.config.training import SamArguments
 from mergekit_geo.training.checks import check_backend, check_optimizer, check_weights
-from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
 from mergekit_geo.training.summary import SamSummary
 

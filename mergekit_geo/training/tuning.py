@@ -11,11 +11,11 @@ from mergekit_geo.checkpoints.compatibility import Preflight
 from mergekit_geo.checkpoints.foreign_links import refuse_foreign_needs
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.clock import clock_of
-from mergekit_geo.config.choices import SHARPNESS
+from mergekit_geo.config.data import source_of
+from mergekit_geo.config.measures import SHARPNESS
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.cache_key import machine_key, model_key
 from mergekit_geo.evaluation.losses import plan_losses
-from mergekit_geo.evaluation.source import source_of
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.processes import world
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.data import Data
+    from mergekit_geo.config.output import OutputConfig
+    from mergekit_geo.config.training import SamArguments, TrainingConfig
     from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.objective import Objective
-    from mergekit_geo.evaluation.source import Data
-    from mergekit_geo.outputs.config import OutputConfig
     from mergekit_geo.progress import Progress
-    from mergekit_geo.training.config import SamArguments
-    from mergekit_geo.training.hyperparameters import TrainingConfig
 
 SHOWN = 40
 """Most characters of a value that is shown where two runs differ."""

@@ -18,9 +18,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
+from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.errors import IncompatibleError
 from mergekit_geo.modules.load import quiet_transformers
-from mergekit_geo.outputs.config import OutputConfig
 from tests.checkpoints.adapter_models import (
     loaded,
     make_adapter,

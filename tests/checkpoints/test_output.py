@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES, bytes_of
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.side_files import side_files_of
+from mergekit_geo.config.output import parse_size
 from mergekit_geo.errors import ArgumentError, DiskFullError, OutputError, OutputExistsError
 from mergekit_geo.outputs.journal import Journal
 from mergekit_geo.outputs.kind import MARK, MERGED, Kind
-from mergekit_geo.outputs.layout import index_file, parse_size, plan_shards
+from mergekit_geo.outputs.layout import index_file, plan_shards
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import check_output, claim_of
 from mergekit_geo.outputs.side_files import copy_side_files

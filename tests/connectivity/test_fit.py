@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mergekit_geo.checkpoints.memory import of_module
-from mergekit_geo.connectivity.config import CurveFitConfig
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.errors import ArgumentError, DataError

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.landscapes.config import LandscapeConfig
 from mergekit_geo.landscapes.grid import around, beyond, scan
 from mergekit_geo.tasks.losses import Losses
 

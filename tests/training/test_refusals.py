@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
+from mergekit_geo.config.training import SamArguments
 from mergekit_geo.errors import ArgumentError, UnsupportedError
-from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mergekit_geo.training.config import SamArguments
+from mergekit_geo.config.training import SamArguments
 from mergekit_geo.training.sam import Sam
 from tests.training import naive
 

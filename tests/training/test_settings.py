@@ -6,8 +6,8 @@ import pytest
 from transformers import HfArgumentParser
 
 from mergekit_geo.config.option import own_options
+from mergekit_geo.config.training import SamArguments
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.training.config import SamArguments
 
 
 def test_stand_on_a_command_line() -> None:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mergekit_geo.config.training import SamArguments
 from mergekit_geo.errors import NonFiniteError
-from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
 
 GOOD = torch.ones(4, 3)

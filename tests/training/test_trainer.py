@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
+from mergekit_geo.config.training import SamArguments
 from mergekit_geo.errors import ArgumentError, NonFiniteError, UnsupportedError
-from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
 from mergekit_geo.training.summary import SamSummary
 from mergekit_geo.training.trainer import SamMixin, SamTrainer

@@ -18,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 from transformers.distributed import DistributedConfig
 
+from mergekit_geo.config.training import SamArguments
 from mergekit_geo.errors import GeoError
-from mergekit_geo.training.config import SamArguments
 from mergekit_geo.training.sam import Sam
 from mergekit_geo.training.trainer import SamTrainer
 

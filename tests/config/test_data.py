@@ -3,7 +3,7 @@
 import pytest
 
 import mergekit_geo as geo
-from mergekit_geo.evaluation.source import NO_DATA, source_of
+from mergekit_geo.config.data import NO_DATA, source_of
 
 FUNCTION = geo.FunctionObjective(lambda model, batch: batch, [])
 

@@ -1,4 +1,4 @@
-"""Which part of a plane is looked at and how it is shown, checked where it is said."""
+"""What is measured around models: how much sharpness, within which radii, which part of a plane."""
 
 from __future__ import annotations
 
@@ -8,8 +8,40 @@ from dataclasses import dataclass
 from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 
+SHARPNESS_LEVELS = ("quick", "full")
+SHARPNESS = ("off", *SHARPNESS_LEVELS)
+"""How much sharpness is measured beside a merge."""
+
 FEWEST = 2
 """Points along an axis."""
+
+
+@dataclass(frozen=True)
+class SharpnessRadii:
+    """Radii around a model within which sharpness is measured.
+
+    The ball of SAM (Foret 2021) is Euclidean; the adaptive ball (Kwon 2021) is in units of the
+    weights, and so is the noise of the adaptive average.
+    """
+
+    rho: float = option(0.05, "Radius of SAM's ball in weight space.")
+    adaptive: float = option(0.5, "Radius of the adaptive ball.", "")
+    noise: float = option(0.05, "Standard deviation of the noise, relative to each weight.", "")
+
+    def __post_init__(self) -> None:
+        for radius in (self.rho, self.adaptive, self.noise):
+            check_rho(radius)
+
+
+def check_rho(rho: float) -> float:
+    """Check that a radius is positive and finite, and return it.
+
+    Raises:
+        ArgumentError: It is not a positive number.
+    """
+    if not 0 < rho < math.inf:
+        raise ArgumentError(f"rho: expected a positive number, found {rho:g}")
+    return rho
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mergekit_geo.config.option import check, option
-from mergekit_geo.connectivity.config import FITTED
+from mergekit_geo.config.training import FITTED
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.merging.groups import GRANULARITIES
 
 METHODS = ("uniform", "weighted", "greedy", "learned")
+GRANULARITIES = ("model", "layer", "tensor")
 PICKS = ("best", "midpoint", "mean", "flattest")
 PAIR = 2
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from mergekit_geo.config.training import TrainingConfig
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.training.hyperparameters import TrainingConfig
 
 
 @pytest.mark.parametrize(

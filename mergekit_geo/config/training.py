@@ -1,0 +1,191 @@
+"""How anything is trained: checkpoints, curves between them, and the steps of SAM."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from mergekit_geo.config.option import check, option
+from mergekit_geo.errors import ArgumentError
+
+OPTIMIZERS = ("adamw", "sgd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizationConfig:
+    """How anything is optimised on training data.
+
+    SGD has momentum 0.9 and Nesterov's rule. Weights stay float32 under autocast.
+    """
+
+    optimizer: str = option("adamw", "What takes the steps.", choices=OPTIMIZERS)
+    learning_rate: float | None = option(
+        None, "Learning rate; by the size of the model if not.", "--lr"
+    )
+    batch_size: int = option(32, "Examples of a batch.", "--train-batch-size", least=1)
+    accumulation: int = option(1, "Batches of a step.", "--gradient-accumulation", least=1)
+    clip: float = option(1.0, "Largest norm of the gradient; 0 does not clip.", "")
+    bf16: bool = option(False, "Run under bfloat16 autocast.")
+    gradient_checkpointing: bool = option(False, "Less memory, more time.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+LARGEST_RATE = 1e-3
+SGD_FACTOR, LORA_FACTOR = 30, 10
+"""How much higher a rate SGD, and adapters, take than AdamW on all weights."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig(OptimizationConfig):
+    """How a checkpoint is fine-tuned; how SAM steps is said by `SamArguments`.
+
+    The learning rate is by default 0.5 / sqrt(parameters of the model), at most 1e-3, for AdamW
+    (5e-5 for 1e8 of them), 30 times as much for SGD, and 10
+    times as much for LoRA (Hu 2021), which has adapters on every linear layer but the head. After
+    its warm-up it falls to 0 as a cosine.
+
+    Example:
+        >>> TrainingConfig(batch_size=8, accumulation=2).steps_of(batches=10, processes=1)
+        5
+    """
+
+    epochs: float | None = option(None, "Through the training data; 1 if not said.")
+    steps: int | None = option(None, "In place of epochs.", least=1)
+    warmup: float = option(0.05, "Share of the steps.")
+    weight_decay: float = option(0.01, "Not of biases and norms.")
+    lora_rank: int | None = option(
+        None, "Train adapters of this rank, merged into the output (peft).", least=1
+    )
+    save_every: int | None = option(
+        None, "Steps between states to resume from; a tenth if not said.", least=1
+    )
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and self.steps is not None:
+            raise ArgumentError("epochs and steps are both given", remedy="give one of them")
+        for name in ("weight_decay", "clip", "warmup"):
+            _at_least(name, getattr(self, name), 0)
+        for name in ("epochs", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ArgumentError(f"{_spoken(name)} must be a number above 0, found {value:g}")
+        if self.warmup > 1:
+            raise ArgumentError(f"warmup is a share of the steps, found {self.warmup:g}")
+        super().__post_init__()
+
+    def rate(self, parameters: int) -> float:
+        """The learning rate at its highest, for a model of so many parameters."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        factor = (1 if self.optimizer == "adamw" else SGD_FACTOR) * (
+            LORA_FACTOR if self.lora_rank else 1
+        )
+        return min(LARGEST_RATE, 0.5 / math.sqrt(parameters)) * factor
+
+    def steps_of(self, batches: int, processes: int) -> int:
+        """Steps of the optimizer.
+
+        Args:
+            batches: In once through the training data.
+            processes: That share them.
+        """
+        if self.steps is not None:
+            return self.steps
+        return math.ceil((self.epochs or 1.0) * batches / (self.accumulation * processes))
+
+
+def _at_least(name: str, value: float | None, least: int) -> None:
+    if value is not None and not least <= value < math.inf:
+        raise ArgumentError(f"{_spoken(name)} must be at least {least}, found {value:g}")
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", "-")
+
+
+FITTED = ("bezier", "polygon", "neb")
+"""Kinds of path that are fitted."""
+
+NEB_BENDS, NEB_STEPS = 3, 200
+"""Default number of bends that a chain starts with, and of steps of all its cycles."""
+
+
+@dataclass(frozen=True)
+class CurveFitConfig(OptimizationConfig):
+    """How a curve is fitted.
+
+    The corners of `neb` (AutoNEB) are pulled down across the path, and it gets more where they are
+    needed; its steps, 200 by default, have a gradient at every corner each. The learning rate is by
+    default 3 / sqrt(parameters), at most 3e-3, for AdamW: what fine-tuned transformers of 1e6 to
+    1e10 parameters take; 30 times as much for SGD. All
+    batches of a step are at one t.
+    """
+
+    kind: str = option("bezier", "Bezier curve, straight pieces, or AutoNEB.", choices=FITTED)
+    bends: int | None = option(None, "Between the ends: 1, or 3 to begin with for neb.", least=1)
+    steps: int | None = option(
+        None, "Of the optimizer; until the held-out top falls no more.", least=0
+    )
+    restarts: int = option(1, "Seeds; the best fit is kept.", least=1)
+
+    @property
+    def corners(self) -> int:
+        """Bends to begin with."""
+        return self.bends or (NEB_BENDS if self.kind == "neb" else 1)
+
+    @property
+    def length(self) -> int:
+        """Steps of all cycles of a chain."""
+        return NEB_STEPS if self.steps is None else self.steps
+
+    def rate(self, parameters: int) -> float:
+        """The learning rate at its highest."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        found = min(3e-3, 3 / math.sqrt(parameters))
+        return found if self.optimizer == "adamw" else 30 * found
+
+
+AUTO, PER_REPLICA, SYNCHRONISED = "auto", "per-replica", "synchronised"
+ASCENTS = (AUTO, PER_REPLICA, SYNCHRONISED)
+
+
+@dataclass(frozen=True)
+class SamArguments:
+    """How SAM steps; stands next to TrainingArguments, in HfArgumentParser too.
+
+    A parameter group of the optimizer may have a radius of its own, under the key `rho`. Adaptive
+    SAM (Kwon 2021) adds `eta` to |w|, so that a weight of zero moves too. By an ascent
+    `per-replica` each process climbs by its own gradient, `synchronised` all by the mean; `auto` is
+    per replica, unless the weights are sharded (FSDP2).
+
+    Example:
+        >>> SamArguments(rho=0.1).every
+        1
+    """
+
+    rho: float = option(0.05, "Radius of SAM's ascent; 0 is the optimizer alone.")
+    adaptive: bool = option(False, "Scale the ascent by the weights (ASAM); rho 0.5 to 2.")
+    eta: float = option(0.01, "Added to the weights' size in ASAM.", "")
+    every: int = option(1, "Ascend at every n-th step only.", least=1)
+    ascent: str = option(AUTO, "Whose gradient is climbed, of several processes.", choices=ASCENTS)
+    most_skipped: int = option(10, "Stop after so many non-finite steps in a row.", "", least=1)
+
+    def __post_init__(self) -> None:
+        check_radius(self.rho)
+        if not 0 <= self.eta < math.inf:
+            raise ArgumentError(f"eta: expected a number of at least 0, found {self.eta:g}")
+        check(self)
+
+
+def check_radius(rho: float, where: str = "") -> float:
+    """Check that a radius is at least 0 and finite, and return it.
+
+    Raises:
+        ArgumentError: It is negative, infinite or not a number.
+    """
+    if not 0 <= rho < math.inf:
+        raise ArgumentError(f"rho: expected a number of at least 0, found {rho:g}", where=where)
+    return rho
