@@ -1,4 +1,4 @@
-"""Escaping of untrusted text for terminals, model cards and pages.
+"""Text for people: untrusted text escaped, and quantities with their units.
 
 Names of models, tensors, columns and files come from outside. Control characters move the
 cursor and colour the screen, marks of direction turn `exe.png` around, marks without width hide in
@@ -13,6 +13,7 @@ LONGEST = 2_500
 """Characters of one line of an error."""
 
 JSON_ODD = re.compile("[^\\n -~]")
+MINUTE = 60
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -51,3 +52,24 @@ def _escaped(found: re.Match[str]) -> str:
         return found[0]
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+def in_gigabytes(count: int) -> str:
+    """Bytes for people.
+
+    >>> in_gigabytes(2_200_000_000), in_gigabytes(1_500)
+    ('2.20 GB', '0.002 MB')
+    """
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.3f} MB"  # noqa: PLR2004
+
+
+def in_words(seconds: float) -> str:
+    """A duration for people.
+
+    >>> in_words(8.4), in_words(95), in_words(7300)
+    ('8 s', '2 min', '2 h 2 min')
+    """
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / MINUTE), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -20,7 +20,7 @@ from mergekit_geo.checkpoints.index import CLASS, INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, schema_of
 from mergekit_geo.checkpoints.settings import differing_setting, differing_settings
 from mergekit_geo.checkpoints.shapes import misshapen
-from mergekit_geo.checkpoints.side_file_source import is_base_of, side_files_from
+from mergekit_geo.checkpoints.sources import is_base_of, side_files_from
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
 

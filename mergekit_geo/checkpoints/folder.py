@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from mergekit_geo.checkpoints.adapter.factors import refuse_factors
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
 from mergekit_geo.checkpoints.header import Entries, TensorInfo
@@ -18,7 +17,7 @@ from mergekit_geo.checkpoints.pipeline import refuse_pipeline
 from mergekit_geo.checkpoints.reading import FileReader
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.unchanged import stamps_in
-from mergekit_geo.checkpoints.wrappers import note, unwrapped
+from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
 from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
 from mergekit_geo.files.regular import find_irregular
 from mergekit_geo.files.sound_json import brief, read_json

@@ -24,7 +24,6 @@ from huggingface_hub.errors import (
     SafetensorsParsingError,
 )
 
-from mergekit_geo.checkpoints.adapter.factors import refuse_factors
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.configuration import refuse_oversized
 from mergekit_geo.checkpoints.folder import (
@@ -49,7 +48,7 @@ from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.side_files import PATTERNS, not_here, side_files_of, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import license_of
-from mergekit_geo.checkpoints.wrappers import note, unwrapped
+from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
 from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
 from mergekit_geo.records.model import License
 

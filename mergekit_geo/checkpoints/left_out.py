@@ -1,4 +1,4 @@
-"""Which files of the donor are neither copied nor merged: each is named."""
+"""Which files of the donor are neither copied nor merged, and links out of it: each is named."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from mergekit_geo.checkpoints.adapter.files import ADAPTER_WEIGHTS
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.index import index_of, weight_files
-from mergekit_geo.checkpoints.module_folders import SAFE, SHARDS, read_modules
-from mergekit_geo.checkpoints.side_files import module_files, side_files_of, tokenizer_files
+from mergekit_geo.checkpoints.module_folders import MODULES, SAFE, SHARDS, read_modules
+from mergekit_geo.checkpoints.own_files import refuse_links
+from mergekit_geo.checkpoints.side_files import (
+    foreign_links,
+    module_files,
+    side_files_of,
+    tokenizer_files,
+)
+from mergekit_geo.checkpoints.sources import parts_of
 
 SHOWN = 12
 """Most names in a warning; the report has them all."""
@@ -84,3 +91,26 @@ def _short(file: str, entered: set[str]) -> str:
     """A file, or the folder that it lies in where nothing there is taken."""
     first, slash, _ = file.partition("/")
     return file if first in entered else first + slash
+
+
+def link_warnings(checkpoint: Checkpoint) -> list[str]:
+    """Warnings on links that are not followed."""
+    folders = [(s.name, s.folder) for s in parts_of(checkpoint) if s.folder is not None]
+    return [
+        f"{name}: {file} is a link that leads out of the folder: it is not copied"
+        for name, folder in folders
+        for file in foreign_links(folder)
+    ]
+
+
+def refuse_foreign_needs(checkpoint: Checkpoint) -> None:
+    """Refuse a donor whose configuration, or that of a module, is not in its folder.
+
+    Raises:
+        UnsupportedError: It is a link that leads out.
+    """
+    source = parts_of(checkpoint)[0]
+    if source.folder is not None:
+        modules = [path for module in read_modules(source.folder) for path in module.side_files]
+        needed = [Path("config.json"), Path(MODULES), *modules]
+        refuse_links(source.folder, needed, source.name)

@@ -1,8 +1,11 @@
-"""Where a checkpoint comes from: its folder or repository, or those of a base and an adapter."""
+"""Where a checkpoint comes from: its folder or repository, or those of a base and an adapter.
+
+And which of several checkpoints an output has its configuration and tokenizer from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mergekit_geo.checkpoints.adapter.files import Adapter
@@ -30,3 +33,27 @@ def folders_of(checkpoints: Iterable[Checkpoint]) -> list[Path]:
 def pinned(checkpoint: Checkpoint) -> str:
     """A reference that opens just this checkpoint again."""
     return "+".join(source.pinned for source in sources_of(checkpoint))
+
+
+def side_files_from(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """The first checkpoint, or the first adapter on it that brings a tokenizer.
+
+    Tokens that adapters were trained with are lost with the tokenizer of their base.
+    """
+    first, *others = checkpoints
+    bringing = (c for c in others if is_base_of(first, c) and _brings(original(c)))
+    return next(bringing, first)
+
+
+def is_base_of(checkpoint: Checkpoint, other: Checkpoint) -> bool:
+    """Whether another is an adapter on just this checkpoint."""
+    found, folder = original(other).adapted, checkpoint.folder
+    if found is None or original(checkpoint).adapted is not None:
+        return False
+    base = found.base.folder
+    return folder is not None and base is not None and folder.resolve() == base.resolve()
+
+
+def _brings(checkpoint: Checkpoint) -> bool:
+    side_files = checkpoint.adapted.side_files if checkpoint.adapted else None
+    return side_files is not None and side_files.brings

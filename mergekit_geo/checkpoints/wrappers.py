@@ -1,12 +1,16 @@
-"""Names that torch's wrappers leave on tensors: nothing loads them so."""
+"""Names that tell how a module was saved: in a wrapper of torch's, or with an adapter apart.
+
+Nothing loads tensors under a wrapper's names: they are taken off. Factors of an adapter are no
+weights of a model: they are refused.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
-from mergekit_geo.errors import FormatError
+from mergekit_geo.errors import FormatError, UnsupportedError
 
 COMPONENTS = (
     "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
@@ -15,8 +19,14 @@ COMPONENTS = (
 
 COMPONENT = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(COMPONENTS)})\.")
 
-PREFIXES = ("module.", "base_model.model.")
+PEFT = "base_model.model."
+PREFIXES = ("module.", PEFT)
 """Prefixes of (Distributed)DataParallel and DeepSpeed, and of peft, before every name."""
+
+FACTOR = re.compile(r"lora_(?:A|B|up|down|mid|embedding_A|embedding_B)\b|\.lora\.|hada_w|lokr_w")
+"""Names of factors as peft, diffusers, kohya and LyCORIS write them."""
+
+BESIDE = re.compile(r"\.alpha$|dora_scale$|lora_magnitude_vector")
 
 T = TypeVar("T")
 
@@ -74,3 +84,35 @@ def note(stored: Mapping[str, object], clean: Mapping[str, object], where: str) 
     pairs = zip(stored, clean, strict=True)
     example = next(f"{old} -> {new}" for old, new in pairs if old != new)
     return f"{where}: names without the wrapper that its module was saved in ({example})"
+
+
+def refuse_factors(tensors: Collection[str], name: str) -> None:
+    """Refuse what is an adapter, or a model with one apart: products are averaged, not factors.
+
+    Args:
+        tensors: Names.
+        name: What the user calls it.
+
+    Raises:
+        UnsupportedError: With the way out.
+
+    Example:
+        >>> refuse_factors(["layers.0.q_a_proj.weight", "layers.0.lora_A.weight"], "a")
+    """
+    factors = [tensor for tensor in tensors if FACTOR.search(tensor)]
+    if not factors:
+        return
+    if all(FACTOR.search(tensor) or BESIDE.search(tensor) for tensor in tensors):
+        raise UnsupportedError(
+            f"it holds the factors of an adapter ({factors[0]}), and no model: the mean of factors "
+            "is not the mean of what they add",
+            where=name,
+            remedy="adapters of peft are read with their adapter_config.json; merge others into "
+            "their base first (fuse_lora and save_pretrained of diffusers), and name the results",
+        )
+    if all(tensor.startswith(PEFT) for tensor in tensors):
+        raise UnsupportedError(
+            f"it holds a model and an adapter apart ({factors[0]}), as the state of a PeftModel is",
+            where=name,
+            remedy="load it with peft, then merge_and_unload() and save_pretrained()",
+        )

@@ -7,9 +7,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from mergekit_geo.printable import printable
+from mergekit_geo.printable import in_words, printable
 from mergekit_geo.progress import Heartbeat, Silent, TimeLeft
-from mergekit_geo.units import in_words
 from mergekit_geo.views.console import InertConsole
 
 TINY = 1e-9

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.foreign_links import link_warnings
-from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
+from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
-from mergekit_geo.checkpoints.side_file_source import side_files_from
 from mergekit_geo.checkpoints.side_files import side_files_of
+from mergekit_geo.checkpoints.sources import side_files_from
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.commands.choice import chosen_point
 from mergekit_geo.commands.draft import Draft

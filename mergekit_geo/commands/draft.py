@@ -19,7 +19,7 @@ from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.evaluation.losses import LossReport
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.layers import summarize
+from mergekit_geo.merging.gram import summarize
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry, differing_licenses
 from mergekit_geo.records.report import NotMeasured, Report

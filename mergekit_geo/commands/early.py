@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.foreign_links import refuse_foreign_needs
+from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.commands.choice import check_choosing

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.folder import open_folder
-from mergekit_geo.checkpoints.foreign_links import link_warnings
-from mergekit_geo.checkpoints.left_out import left_out, left_out_warning
+from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, provenance, versions
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._merge import write_side_files

@@ -231,7 +231,7 @@ class _EigenvectorSearch:
     def _require_memory(self, loss: MeanLoss) -> None:
         import psutil
 
-        from mergekit_geo.units import in_gigabytes
+        from mergekit_geo.printable import in_gigabytes
 
         needed = COST.steps * loss.weights.size * loss.weights.dtype.itemsize
         free = psutil.virtual_memory().available

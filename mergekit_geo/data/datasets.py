@@ -11,8 +11,7 @@ from mergekit_geo.checkpoints.hub_client import bars_hidden
 from mergekit_geo.checkpoints.loading import load_dataset
 from mergekit_geo.config.data import TRAIN, EvalData
 from mergekit_geo.data.labels import ClassId
-from mergekit_geo.data.row import Row
-from mergekit_geo.data.rows import Rows
+from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.errors import DataError
 
 if TYPE_CHECKING:

@@ -15,9 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.columns import find_column
-from mergekit_geo.data.row import is_empty
-from mergekit_geo.data.rows import Rows
+from mergekit_geo.data.rows import Rows, find_column, is_empty
 from mergekit_geo.errors import DataError
 from mergekit_geo.files.sound_json import parse_json
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mergekit_geo.data.row import Row
+from mergekit_geo.data.rows import Row
 from mergekit_geo.errors import DataError
 from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import parse_json

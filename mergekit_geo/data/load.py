@@ -8,8 +8,7 @@ from pathlib import Path
 from mergekit_geo.config.data import BUILTIN, TRAIN, EvalData
 from mergekit_geo.data.datasets import hub_rows, saved_rows
 from mergekit_geo.data.files import READERS, read_file
-from mergekit_geo.data.row import Row
-from mergekit_geo.data.rows import Rows
+from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.files.local_path import local_path

@@ -17,8 +17,7 @@ from mergekit_geo.clock import clock_of
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import load_rows
-from mergekit_geo.data.row import filled
-from mergekit_geo.data.rows import Rows
+from mergekit_geo.data.rows import Rows, filled
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
 from mergekit_geo.processes import broadcast

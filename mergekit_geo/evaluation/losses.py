@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.side_file_source import side_files_from
+from mergekit_geo.checkpoints.sources import side_files_from
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import BUILTIN, EvalData, source_of
 from mergekit_geo.errors import DataError, GeoError

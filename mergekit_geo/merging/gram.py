@@ -1,11 +1,15 @@
-"""The Gram matrix of whole models."""
+"""The Gram matrix of whole models, and their geometry layer by layer."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.blend import Blend, Role
+from mergekit_geo.merging.groups import layer_of
 from mergekit_geo.merging.stream import stream
+from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
 
 
 def gram_of(blend: Blend, *, allow_nonfinite: bool = True) -> Gram:
@@ -27,3 +31,37 @@ class _Nowhere:
 
     def write(self, name: str, position: int, data: Bytes) -> None:
         """Discard the data."""
+
+
+def summarize(grams: Mapping[str, Gram]) -> Geometry | None:
+    """Sum the Gram matrices of tensors by layer and over all; None if there are none."""
+    layers: dict[str, Gram] = {}
+    for tensor, gram in grams.items():
+        layer = layer_of(tensor)
+        layers[layer] = layers[layer] + gram if layer in layers else gram
+    if not layers:
+        return None
+    first, *rest = layers.values()
+    total = sum(rest, start=first)
+    return Geometry(
+        total=_entry("all", total), layers=[_entry(name, gram) for name, gram in layers.items()]
+    )
+
+
+def _entry(layer: str, gram: Gram) -> LayerGeometry:
+    size = len(gram.norms)
+    pairs = [_pair(gram, i, j) for i in range(size) for j in range(i + 1, size)]
+    return LayerGeometry(
+        layer=layer, parameters=gram.count, norms=[float(n) for n in gram.norms], pairs=pairs
+    )
+
+
+def _pair(gram: Gram, i: int, j: int) -> PairGeometry:
+    defined = bool(gram.norms[i] > 0 and gram.norms[j] > 0)
+    return PairGeometry(
+        first=i,
+        second=j,
+        cosine=float(gram.cosines[i, j]) if defined else None,
+        angle=float(gram.angles[i, j]) if defined else None,
+        distance=float(gram.distances[i, j]),
+    )

@@ -6,6 +6,7 @@ coefficient, in float64, and rounds once; `gram` gives the inner products of the
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +23,9 @@ EXPONENTS: dict[str, np.unsignedinteger[Any]] = {
     "F64": np.uint64(0x7FF0000000000000),
 }
 """The bits of the exponent: all of them set in NaN and infinity alone."""
+
+MOST_WORKERS = 16
+"""More than so many threads wait for memory rather than for cores."""
 
 
 @dataclass(frozen=True)
@@ -94,3 +98,9 @@ def kernel_for(device: str) -> Kernel:
     from mergekit_geo.merging.torch_kernel import TorchKernel
 
     return TorchKernel(device)
+
+
+def core_count() -> int:
+    """Cores that this process may use, at most `MOST_WORKERS`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, MOST_WORKERS)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.merging.cores import core_count
-from mergekit_geo.merging.kernels import Chunk
+from mergekit_geo.merging.kernels import Chunk, core_count
 
 LIBRARY = Path(__file__).with_name("_kernel.so")
 """The library, compiled from `kernel.c` at installation; absent without a compiler."""

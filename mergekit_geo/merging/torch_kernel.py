@@ -15,8 +15,7 @@ from torch import Tensor
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.merging.cores import core_count
-from mergekit_geo.merging.kernels import Chunk
+from mergekit_geo.merging.kernels import Chunk, core_count
 
 STICKY = 1 << 36
 """The last of the 16 bits of a float64's mantissa that rounding to odd keeps."""

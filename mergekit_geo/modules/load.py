@@ -15,8 +15,8 @@ from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.modules.staging import stage
+from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.processes import local_device
-from mergekit_geo.units import in_gigabytes
 
 if TYPE_CHECKING:
     import torch

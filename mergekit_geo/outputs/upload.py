@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from glob import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.hf_api import CommitInfo, RepoFile
 
 from mergekit_geo.checkpoints.hub_client import client_told
-from mergekit_geo.checkpoints.same_content import differences
 from mergekit_geo.config.output import Destination
 from mergekit_geo.errors import PushError
 from mergekit_geo.outputs.push_errors import LOG_IN, push_errors
+from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.progress import Progress, Silent
 from mergekit_geo.records.report import PushMeasurements
-from mergekit_geo.units import in_gigabytes
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 """Files that transformers loads by their name, even beside an index that does not name them."""
 
 OF_THE_HUB = ".gitattributes"
 HIDDEN = (".*", "*/.*")
+BLOCK = 1 << 20
 
 
 def check_access(to: Destination, token: str | None = None) -> None:
@@ -159,3 +164,42 @@ def _other_content(found: Sequence[str], to: Destination, folder: Path) -> PushE
 def _address(repo: str, revision: str | None = None) -> str:
     page = f"{constants.ENDPOINT}/{repo}"
     return page if revision in (None, "main") else f"{page}/tree/{quote(revision, safe='')}"
+
+
+def differences(
+    local: Mapping[str, Path], remote: Iterable[RepoFile], advance: Callable[[int], None]
+) -> list[str]:
+    """List the files that differ, one line each; empty if all are the same.
+
+    Args:
+        local: Name in the repository to file.
+        remote: The files of a commit; others than those in `local` do not matter.
+        advance: Told of bytes that were read.
+    """
+    there = {file.path: file for file in remote}
+    found = []
+    for name, path in local.items():
+        if name not in there:
+            found.append(f"{name} is not there")
+        elif there[name].size != path.stat().st_size:
+            found.append(f"{name} has {there[name].size} bytes there, {path.stat().st_size} here")
+        elif not _same_hash(path, there[name], advance):
+            found.append(f"{name} has other content there")
+    return found
+
+
+def _same_hash(path: Path, file: RepoFile, advance: Callable[[int], None]) -> bool:
+    """Compare hashes: SHA-256 for large files, git's blob SHA-1 for others."""
+    if file.lfs is not None:
+        return _digest(path, hashlib.sha256(), advance) == file.lfs.sha256
+    begun = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    return _digest(path, begun, advance) == file.blob_id
+
+
+def _digest(path: Path, begun: _Hash, advance: Callable[[int], None]) -> str:
+    block = bytearray(BLOCK)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            begun.update(memoryview(block)[:count])
+            advance(count)
+    return begun.hexdigest()

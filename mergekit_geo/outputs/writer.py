@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import DiskFullError, OutputError
 from mergekit_geo.outputs.layout import Shard
-from mergekit_geo.units import in_gigabytes
+from mergekit_geo.printable import in_gigabytes
 
 if TYPE_CHECKING:
     from torch import Tensor

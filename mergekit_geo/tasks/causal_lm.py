@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.nn import Module, functional
 
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.context import context_length
 from mergekit_geo.data.conversations import conversations
 from mergekit_geo.data.documents import Chat, PlainText, Shape, documents_of
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
-from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.kind import TaskInputs, TaskKind, context_length
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
 if TYPE_CHECKING:

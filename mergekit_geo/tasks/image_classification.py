@@ -16,10 +16,9 @@ from torch.nn import Module
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.loading import IMAGE_PROCESSOR, load_image_processor
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.columns import find_column
 from mergekit_geo.data.images import as_given, channels_first, decode_image, stated_file
 from mergekit_geo.data.labels import LABEL, LabelMap
-from mergekit_geo.data.rows import Rows
+from mergekit_geo.data.rows import Rows, find_column
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE

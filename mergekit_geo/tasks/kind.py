@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.context import context_length
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.load import load_tokenizer
 from mergekit_geo.tasks.task import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+DEFAULT_CONTEXT = 512
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,20 @@ class TaskKind:
     make: Callable[[TaskInputs], Task]
     reads_plain_text: bool = False
     has_perplexity: bool = False
+
+
+def context_length(config: Config, asked: int | None) -> int:
+    """Tokens in a window: what was asked for, else the model's context up to 512.
+
+    Raises:
+        DataError: More was asked for than the model can take.
+    """
+    most = config.get("max_position_embeddings") or config.get("n_positions")
+    if asked is None:
+        return min(DEFAULT_CONTEXT, most or DEFAULT_CONTEXT)
+    if most is not None and asked > most:
+        raise DataError(
+            f"windows of {asked} tokens are longer than the model's context of {most}",
+            remedy=f"--seq-len {most} or less",
+        )
+    return asked

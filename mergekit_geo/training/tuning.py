@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import Preflight
-from mergekit_geo.checkpoints.foreign_links import refuse_foreign_needs
+from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.clock import clock_of
 from mergekit_geo.config.data import source_of

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.records.model import CheckMeasurements
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.records.report import PushMeasurements, Report
-from mergekit_geo.units import in_gigabytes
 from mergekit_geo.views.block import Code, Items, Paragraph, Section, Table, View
 
 

@@ -13,8 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data import chat_template
-from mergekit_geo.data.row import Row, filled
-from mergekit_geo.data.rows import Rows
+from mergekit_geo.data.rows import Row, Rows, filled
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import CausalLM
 from mergekit_geo.tasks.task import Example

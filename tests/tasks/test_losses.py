@@ -10,7 +10,6 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFas
 
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.context import context_length
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError, FormatError
@@ -20,6 +19,7 @@ from mergekit_geo.evaluation.objective import FunctionObjective, TaskObjective
 from mergekit_geo.evaluation.split import Split
 from mergekit_geo.modules.load import load_model, load_tokenizer
 from mergekit_geo.tasks.causal_lm import CausalLM
+from mergekit_geo.tasks.kind import context_length
 from mergekit_geo.tasks.losses import Answers, Losses
 from mergekit_geo.tasks.task import Example
 

@@ -38,8 +38,7 @@ from transformers import (
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.labels import ClassId
-from mergekit_geo.data.row import Row
-from mergekit_geo.data.rows import Rows
+from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.objective import TaskObjective

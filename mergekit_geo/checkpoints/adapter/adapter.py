@@ -16,14 +16,13 @@ import numpy as np
 
 from mergekit_geo.checkpoints.adapter.compatibility import Changes, match
 from mergekit_geo.checkpoints.adapter.files import Adapter
-from mergekit_geo.checkpoints.adapter.low_rank import EXACT, LENGTH, Array, LowRank, widen
+from mergekit_geo.checkpoints.adapter.low_rank import EXACT, LENGTH, Array, LowRank, scratch, widen
 from mergekit_geo.checkpoints.adapter.names import AdapterBase, Change
 from mergekit_geo.checkpoints.adapter.side_files import AdapterSideFiles
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.checkpoints.scratch import scratch
 from mergekit_geo.errors import IncompatibleError
 
 HANDED_OUT = {"F16": "F32", "BF16": "F32", "F32": "F32", "F64": "F64"}

@@ -6,6 +6,7 @@ what it needs of the product is computed.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.checkpoints.scratch import scratch
 
 Array = NDArray[Any]
+
+_kept = threading.local()
 
 LENGTH = 1 << 18
 """Elements that are added up at a time."""
@@ -128,3 +130,28 @@ def widen(data: Bytes, dtype: str, out: Array) -> None:
         halves = np.empty(len(out), np.float32)
         widen(data, dtype, halves)
         out[:] = halves
+
+
+def scratch(purpose: str, count: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """Uninitialised elements of this thread's own, overwritten by the next call of a purpose.
+
+    Fresh pages of memory cost more than the sums made in them.
+
+    Args:
+        purpose: Several that are used at a time have different ones.
+        count: Number of elements.
+        dtype: Of the elements.
+
+    Example:
+        >>> first = scratch("sum", 3, np.float32)
+        >>> np.shares_memory(first, scratch("sum", 2, np.float64))
+        False
+        >>> np.shares_memory(scratch("sum", 2, np.float64), scratch("sum", 4, np.float32))
+        True
+    """
+    nbytes = count * np.dtype(dtype).itemsize
+    kept: NDArray[np.uint8] | None = getattr(_kept, purpose, None)
+    if kept is None or len(kept) < nbytes:
+        kept = np.empty(nbytes, np.uint8)
+        setattr(_kept, purpose, kept)
+    return kept[:nbytes].view(dtype)
