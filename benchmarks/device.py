@@ -39,9 +39,9 @@ LEAST_SECONDS = 15
 TRAIN = geo.EvalData("builtin:python-docs", split="train", seq_len=64, max_examples=400)
 TESTS = (
     "tests/merging/test_kernels.py", "tests/merging/test_stream.py", "tests/modules",
-    "tests/tasks/test_losses.py", "tests/curvature", "tests/connectivity/test_fit.py",
+    "tests/evaluation/test_evaluation.py", "tests/curvature", "tests/connectivity/test_fit.py",
     "tests/training/test_sam.py", "tests/training/test_trainer.py",
-    "tests/commands/test_sharpness.py", "tests/commands/test_landscapes.py",
+    "tests/commands/test_sharpness.py", "tests/commands/test_landscape.py",
 )  # fmt: skip
 """Tests whose models run on the accelerator where there is one."""
 

@@ -1,4 +1,4 @@
-"""What two gloo processes train, for test_soup_callback_processes.py: torchrun ... DIR.
+"""What two gloo processes train, for test_callback_processes.py: torchrun ... DIR.
 
 Each process writes rank-R.pt, a dictionary of what it found.
 """

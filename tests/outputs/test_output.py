@@ -19,7 +19,7 @@ from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import check_output, claim_of
 from mergekit_geo.outputs.side_files import copy_side_files
 from mergekit_geo.outputs.writer import ShardWriter
-from tests.checkpoints.test_reading import EVERY_DTYPE
+from tests.checkpoints.test_folder import EVERY_DTYPE
 
 INFOS = {
     name: TensorInfo(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape))
