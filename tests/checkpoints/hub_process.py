@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.checkpoints.hub_store import Hub
+from tests.forks import FORKS
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -21,19 +21,11 @@ def command_line(hub: Hub, folder: Path) -> Cli:
 
 def process(hub: Hub, folder: Path, *first: str) -> Cli:
     """Python in `folder`, with these arguments before its own."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     settings = hub_settings(hub, folder)
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *first, *arguments],
-            cwd=folder,
-            env={**inherited, **settings, **environment},
-            capture_output=True,
-            text=True,
-            timeout=180,  # of a busy machine: it is a guard, and no promise
-            check=False,
-        )
+        inherited = {name: value for name, value in os.environ.items() if name[:3] != "HF_"}
+        return FORKS([*first, *arguments], folder, {**inherited, **settings, **environment})
 
     return run
 
