@@ -26,7 +26,7 @@ def plain(folder: Path, data: object, count: int) -> Cost:
     from mergekit_geo.checkpoints.reference import open_checkpoint
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import EvalData
-    from mergekit_geo.evaluation.evaluation import prepare
+    from mergekit_geo.evaluation.sample import prepare
     from mergekit_geo.modules.load import load_model
 
     assert isinstance(data, EvalData)

@@ -39,9 +39,9 @@ from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
-from mergekit_geo.evaluation.evaluation import prepare
+from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.evaluation.objective import TaskObjective
-from mergekit_geo.evaluation.shuffled import Shuffled
+from mergekit_geo.evaluation.sample import prepare
 from mergekit_geo.geometry.curves import Bezier
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend

@@ -178,8 +178,8 @@ def open_demo(demo: Path) -> tuple[Module, TaskObjective]:
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import EvalData
     from mergekit_geo.curvature.sample import make_sample, subject
-    from mergekit_geo.evaluation.losses import plan_losses
     from mergekit_geo.evaluation.objective import TaskObjective
+    from mergekit_geo.evaluation.plan import plan_losses
 
     checkpoint, cpu = open_checkpoint_at(demo), Compute(device="cpu")
     objective = plan_losses([checkpoint], EvalData(), cpu).objective

@@ -12,9 +12,9 @@ import mergekit_geo as geo
 from mergekit_geo import clock
 from mergekit_geo.clock import Clock, one_clock
 from mergekit_geo.curvature import sample
-from mergekit_geo.curvature.sample import SharpnessReport
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import TaskObjective
+from mergekit_geo.evaluation.plan import SharpnessReport
 from mergekit_geo.evaluation.study import Study
 
 

@@ -83,3 +83,9 @@ def checkpoint_digest(checkpoint: Checkpoint) -> str:
         return ""
     joined = "".join(digests)
     return joined if len(digests) == 1 else hashlib.sha256(joined.encode()).hexdigest()
+
+
+def model_key(checkpoint: Checkpoint) -> list[object]:
+    """A key that changes when a checkpoint's weights do, or a file beside them that is loaded."""
+    folders = [part.folder for part in parts_of(checkpoint)]
+    return [checkpoint.fingerprint(), [folder and loaded_files(folder) for folder in folders]]

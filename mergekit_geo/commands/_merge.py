@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.content import model_key
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
 from mergekit_geo.checkpoints.side_files import side_files_of
@@ -29,15 +30,8 @@ from mergekit_geo.errors import (
     NonFiniteError,
     UnsupportedError,
 )
-from mergekit_geo.evaluation.batch_norm import (
-    NO_STATISTICS,
-    has_statistics,
-    refresh_state,
-    rewrite_statistics,
-)
-from mergekit_geo.evaluation.cache_key import model_key
-from mergekit_geo.evaluation.study import Study
-from mergekit_geo.merging.blend import Blend
+from mergekit_geo.evaluation.study import NO_STATISTICS, Study
+from mergekit_geo.merging.blend import Blend, has_statistics
 from mergekit_geo.merging.kernels import kernel_for
 from mergekit_geo.merging.modules import merged_modules, weight_folders
 from mergekit_geo.outputs.kind import MARK, MERGED
@@ -285,6 +279,8 @@ def _write_asked_for(draft: Draft, folder: Path) -> None:
 def _write_statistics(draft: Draft, folder: Path) -> None:
     """Estimate BatchNorm statistics anew, where there are some and data for them."""
     if _wants_statistics(draft):
+        from mergekit_geo.evaluation.batch_norm import rewrite_statistics
+
         train_data = draft.study.statistics_data
         assert train_data is not None
         count = rewrite_statistics(folder, train_data, draft.study.compute)
@@ -294,6 +290,8 @@ def _write_statistics(draft: Draft, folder: Path) -> None:
 def _refresh_statistics(draft: Draft, state: dict[str, Tensor]) -> None:
     """Estimate BatchNorm statistics anew for a merge in memory."""
     if _wants_statistics(draft):
+        from mergekit_geo.evaluation.batch_norm import refresh_state
+
         train_data = draft.study.statistics_data
         assert train_data is not None
         count = refresh_state(draft.blend.donor, state, train_data, draft.study.compute)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from mergekit_geo.commands.draft import Evidence
 from mergekit_geo.commands.evidence import INNER_POINTS, coarse_barriers, sharpness_evidence
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.failures import failure
-from mergekit_geo.evaluation.losses import OUTPUT, LossReport, report_losses
+from mergekit_geo.evaluation.losses import OUTPUT, report_losses
+from mergekit_geo.evaluation.plan import LossReport, failure
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint

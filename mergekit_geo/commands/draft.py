@@ -16,7 +16,7 @@ from mergekit_geo.commands.nonfinite import nonfinite_warnings
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData, source_of
-from mergekit_geo.evaluation.losses import LossReport
+from mergekit_geo.evaluation.plan import LossReport
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import summarize
@@ -31,7 +31,7 @@ from mergekit_geo.specs.spec import command_line
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mergekit_geo.curvature.sample import SharpnessReport
+    from mergekit_geo.evaluation.plan import SharpnessReport
     from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.merging.tensor import TensorRecord
 

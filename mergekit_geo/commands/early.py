@@ -11,7 +11,7 @@ from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.commands.choice import check_choosing
 from mergekit_geo.commands.push import prepare_push
 from mergekit_geo.data.load import load_rows
-from mergekit_geo.evaluation.batch_norm import has_statistics
+from mergekit_geo.merging.blend import has_statistics
 from mergekit_geo.outputs.place import check_output
 
 if TYPE_CHECKING:

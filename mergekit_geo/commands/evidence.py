@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.failures import failure
-from mergekit_geo.evaluation.losses import OUTPUT, LossReport, LossRole, report_losses
+from mergekit_geo.evaluation.losses import OUTPUT, LossRole, report_losses
+from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.selection.choose import Chosen
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.curvature.sample import SharpnessReport, Subject
+    from mergekit_geo.curvature.sample import Subject
     from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.records.barrier import BarrierEntry
@@ -97,12 +97,12 @@ def sharpness_evidence(
         output: A folder, or configuration and tensors.
         level: `off`, `quick` or `full`.
     """
-    from mergekit_geo.config.measures import SharpnessRadii
-    from mergekit_geo.curvature.levels import level_of
-    from mergekit_geo.curvature.sample import SharpnessReport, measure_sharpness, subject
-
     if level == "off" or study.plan.objective is None:
         return SharpnessReport(reason=study.plan.reason or "it was turned off")
+    from mergekit_geo.config.measures import SharpnessRadii
+    from mergekit_geo.curvature.levels import level_of
+    from mergekit_geo.curvature.sample import measure_sharpness, subject
+
     subjects = [subject(anchor, "parent", study.compute) for anchor in anchors]
     subjects.append(_output_subject(output, anchors[0], study.compute))
     try:

@@ -38,8 +38,7 @@ from mergekit_geo.training.tuning import Tuning, TuningRequest, make_tuning
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.commands.draft import Evidence
-    from mergekit_geo.curvature.sample import SharpnessReport
-    from mergekit_geo.evaluation.losses import LossReport
+    from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
     from mergekit_geo.training.job import TrainedModel
 
 

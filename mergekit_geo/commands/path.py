@@ -26,8 +26,8 @@ from mergekit_geo.evaluation.losses import (
     run_with,
 )
 from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.evaluation.study import Study
-from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.merging.gram import gram_of
 from mergekit_geo.outputs.output import Output

@@ -20,7 +20,7 @@ from mergekit_geo.geometry.curves import rule_at
 from mergekit_geo.modules.blend import InPlace
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.shuffled import Shuffled
+    from mergekit_geo.evaluation.batches import Shuffled
 
 
 class Fit:

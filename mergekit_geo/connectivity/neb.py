@@ -23,7 +23,7 @@ from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.modules.vectors import inner, norm
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.shuffled import Shuffled
+    from mergekit_geo.evaluation.batches import Shuffled
 
 RATES = (1.0, 1.0, 0.1, 0.01)
 """Learning rate of each cycle, as a share of the configured one."""

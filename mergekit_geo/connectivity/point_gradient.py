@@ -20,8 +20,8 @@ from mergekit_geo.modules.weights import Weights
 from mergekit_geo.processes import all_reduce, gather, world
 
 if TYPE_CHECKING:
+    from mergekit_geo.evaluation.batches import Shuffled
     from mergekit_geo.evaluation.objective import Batch
-    from mergekit_geo.evaluation.shuffled import Shuffled
 
 PRIME = 1_000_003
 """Multiplier that separates the random numbers of seeds from those of steps."""

@@ -16,8 +16,8 @@ from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.connectivity.neb import Band
 from mergekit_geo.connectivity.paths import Effort, ModelPath, fitted
 from mergekit_geo.errors import DataError, UnsupportedError
+from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.evaluation.objective import TaskObjective
-from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.geometry.curves import Curve, Polygon, Still, curve_of, rule_at
 from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.progress import Steps

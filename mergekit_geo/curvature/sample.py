@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.cache_key import cache_key
+from mergekit_geo.evaluation.plan import SharpnessReport
 from mergekit_geo.processes import broadcast, is_main_process, world
 from mergekit_geo.progress import Progress, expect
 
@@ -69,23 +70,6 @@ class CurvatureSample:
         if isinstance(self.measured, TaskObjective):
             return len(self.measured.kept)
         return len(self.measured.batches())
-
-
-@dataclass(frozen=True)
-class SharpnessReport:
-    """What was measured.
-
-    Attributes:
-        entries: Every model.
-        warnings: What was left out.
-        reason: Why nothing was measured; empty if it was.
-        fails: Whether the command fails for that reason.
-    """
-
-    entries: list[SharpnessEntry] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    reason: str = ""
-    fails: bool = False
 
 
 @dataclass(frozen=True)
@@ -273,7 +257,7 @@ class _Runner:
         self, subject: Subject, sample: CurvatureSample, spent: Spent | None = None
     ) -> Survey:
         from mergekit_geo.curvature.suite import Survey
-        from mergekit_geo.evaluation.cached_parts import NoCache, RecordCache
+        from mergekit_geo.evaluation.cache import NoCache, RecordCache
 
         known = self.work([subject], sample.count, self.seed)
         return Survey(

@@ -44,7 +44,7 @@ from mergekit_geo.records.curvature import (
 from mergekit_geo.tasks.losses import Losses
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.cached_parts import NoCache, RecordCache
+    from mergekit_geo.evaluation.cache import NoCache, RecordCache
     from mergekit_geo.evaluation.objective import Objective
 
 Found = TypeVar("Found", bound=Record)

@@ -6,40 +6,27 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES, bytes_of, rounded
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.index import read_tensors
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.errors import UnsupportedError
+from mergekit_geo.evaluation.sample import Sample, prepare
+from mergekit_geo.evaluation.study import NO_STATISTICS, Study
 from mergekit_geo.merging.blend import STATISTICS
+from mergekit_geo.modules.batch_norm import batch_norms, reestimate
+from mergekit_geo.modules.blend import module_names
+from mergekit_geo.modules.load import load_model
+from mergekit_geo.modules.open import load_result
 from mergekit_geo.outputs.writer import output_errors
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
-
-    from mergekit_geo.evaluation.evaluation import Sample
-    from mergekit_geo.evaluation.study import Study
-
 BATCH_NORM_EXAMPLES = 2048
-NO_STATISTICS = (
-    "the model has BatchNorm, and the average of running statistics is that of no model: give "
-    "--train-data to estimate them anew"
-)
-
-
-def has_statistics(names: object) -> bool:
-    """Whether tensors of these names include running statistics.
-
-    Example:
-        >>> has_statistics(["layer1.bn.running_mean"]), has_statistics(["lm_head.weight"])
-        (True, False)
-    """
-    assert hasattr(names, "__iter__")
-    return any(str(name).rpartition(".")[2] in STATISTICS for name in names)
 
 
 def refreshing(
@@ -55,8 +42,6 @@ def refreshing(
     Returns:
         The function that does it, what on, and a warning where they should be and are not.
     """
-    from mergekit_geo.modules.batch_norm import batch_norms, reestimate
-
     if not batch_norms(model):
         return (lambda module: None), None, ()
     if study.statistics_data is None or donor.folder is None:
@@ -70,15 +55,11 @@ def estimate_statistics(
     module: Module, folder: Path, config: Config, train_data: EvalData, compute: Compute
 ) -> int:
     """Replace a module's BatchNorm statistics by those of training data; returns the batches."""
-    from mergekit_geo.modules.batch_norm import reestimate
-
     objective = _training(train_data, folder, config, compute).objective
     return reestimate(module, objective.batch_rows(), objective.losses_of)
 
 
 def _training(train_data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
-    from mergekit_geo.evaluation.evaluation import prepare
-
     most = train_data.max_examples or BATCH_NORM_EXAMPLES
     return prepare(replace(train_data, max_examples=most), folder, config, compute)
 
@@ -98,9 +79,6 @@ def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> 
         DataError: The training data is missing or unusable.
         OutputError: The file cannot be written.
     """
-    from mergekit_geo.modules.blend import module_names
-    from mergekit_geo.modules.load import load_model
-
     checkpoint = open_folder(folder)
     module = load_model(folder, compute)
     count = estimate_statistics(module, folder, checkpoint.config, train_data, compute)
@@ -129,10 +107,6 @@ def refresh_state(
     Raises:
         DataError: The training data is missing or unusable.
     """
-    from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES, rounded
-    from mergekit_geo.modules.blend import module_names
-    from mergekit_geo.modules.open import load_result
-
     assert donor.folder is not None
     # The module may share its tensors with `state`, whose counters are the donor's and stay so.
     own = {name: t if t.is_floating_point() else t.clone() for name, t in state.items()}
@@ -160,8 +134,6 @@ def _statistics(names: dict[str, str], state: dict[str, Tensor]) -> Iterator[tup
 
 
 def _overwrite(folder: Path, name: str, tensor: Tensor) -> None:
-    from mergekit_geo.checkpoints.dtypes import bytes_of, rounded
-
     info, place = read_tensors(folder)[name]
     data = bytes_of(rounded(name, tensor, info.dtype).contiguous())
     descriptor = os.open(place.path, os.O_WRONLY)

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.content import loaded_files
+import torch
+
+from mergekit_geo.checkpoints.content import model_key
 from mergekit_geo.checkpoints.origin import versions
-from mergekit_geo.checkpoints.sources import parts_of
 from mergekit_geo.config.data import source_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import Data
-    from mergekit_geo.evaluation.evaluation import Sample
+    from mergekit_geo.evaluation.sample import Sample
 
 READERS = ("tokenizers", "sentencepiece", "tiktoken", "jinja2", "pillow", "torchvision")
 """Libraries that turn rows into what a model is given; not all of them need be there."""
@@ -53,16 +54,8 @@ def cache_key(
     ]
 
 
-def model_key(checkpoint: Checkpoint) -> list[object]:
-    """A key that changes when a checkpoint's weights do, or a file beside them that is loaded."""
-    folders = [part.folder for part in parts_of(checkpoint)]
-    return [checkpoint.fingerprint(), [folder and loaded_files(folder) for folder in folders]]
-
-
 def machine_key(compute: Compute) -> dict[str, Any]:
     """A key of what else changes numbers: libraries, device, precision."""
-    import torch
-
     there = torch.cuda.is_available()
     device = compute.device or ("cuda" if there else "cpu")
     is_cuda = there and device.startswith("cuda")

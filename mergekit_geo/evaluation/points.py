@@ -13,8 +13,9 @@ from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.evaluation.batch_norm import refreshing
 from mergekit_geo.evaluation.cache import LossCache
 from mergekit_geo.evaluation.cache_key import cache_key
-from mergekit_geo.evaluation.evaluation import Evaluator, Sample
+from mergekit_geo.evaluation.evaluator import Evaluator
 from mergekit_geo.evaluation.objective import Objective
+from mergekit_geo.evaluation.sample import Sample
 from mergekit_geo.evaluation.split import Split
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.linear import Linear

@@ -12,16 +12,22 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.clock import Clock, clock_of
 from mergekit_geo.config.data import source_of
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.losses import LossPlan, plan_losses
+from mergekit_geo.evaluation.plan import LossPlan, plan_losses
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import Data, EvalData
-    from mergekit_geo.evaluation.evaluation import Sample
+    from mergekit_geo.evaluation.sample import Sample
     from mergekit_geo.outputs.output import Output
     from mergekit_geo.progress import Progress
+
+
+NO_STATISTICS = (
+    "the model has BatchNorm, and the average of running statistics is that of no model: give "
+    "--train-data to estimate them anew"
+)
 
 
 class MeasuringOptions(Protocol):

@@ -17,6 +17,16 @@ STATISTICS = ("running_mean", "running_var")
 """Last parts of the names of float buffers, which take convex weights."""
 
 
+def has_statistics(names: Iterable[str]) -> bool:
+    """Whether tensors of these names include running statistics.
+
+    Example:
+        >>> has_statistics(["layer1.bn.running_mean"]), has_statistics(["lm_head.weight"])
+        (True, False)
+    """
+    return any(name.rpartition(".")[2] in STATISTICS for name in names)
+
+
 class Role(Enum):
     """How a tensor takes part in a merge."""
 

@@ -11,8 +11,8 @@ from mergekit_geo.commands.finetune import needed_bytes
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import is_on_hub, load_rows
+from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.evaluation.objective import TaskObjective
-from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.recipes.members import beside
 from mergekit_geo.recipes.training import Orders, Ready, ready
 from mergekit_geo.records.plan import PlannedMember

@@ -12,7 +12,7 @@ from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands.finetune import overlap_warnings, tune
 from mergekit_geo.errors import GeoError, OutputError, OutputExistsError
-from mergekit_geo.evaluation.losses import LossPlan
+from mergekit_geo.evaluation.plan import LossPlan
 from mergekit_geo.outputs.output import Output, holds_work
 from mergekit_geo.outputs.place import check_output, partial_of, unfinished
 from mergekit_geo.recipes.members import RecipeMember

@@ -75,7 +75,7 @@ class MatchedComputeBaseline:
         """Losses of a model after `steps` steps of training from its own weights."""
         from mergekit_geo.connectivity.search import CurveSearch
         from mergekit_geo.connectivity.state import FitState
-        from mergekit_geo.evaluation.training import training_objective
+        from mergekit_geo.evaluation.sample import training_objective
         from mergekit_geo.geometry.curves import Still, rule_at
 
         model = evaluator.anchors[end]

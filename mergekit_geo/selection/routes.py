@@ -46,7 +46,7 @@ def routes(
     train_data = study.train_data
     if train_data is None:
         raise ArgumentError(f"a {kind} path is fitted to training data", remedy="--train-data FILE")
-    from mergekit_geo.evaluation.training import training_objective
+    from mergekit_geo.evaluation.sample import training_objective
 
     models = evaluator.anchors
     training = training_objective(train_data, models[0], replace(study.compute, dtype="float32"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mergekit_geo.selection.line import line_search, lowest, sharpness_near_best
 from mergekit_geo.selection.point import Point, Segment
 
 if TYPE_CHECKING:
@@ -51,18 +52,16 @@ def selected_point(
     choosing: SelectionConfig, segment: Segment, evaluator: PointEvaluator
 ) -> SelectedPoint:
     """The point that the settings ask for, chosen on the selection half where they say so."""
-    from mergekit_geo.selection.line import line_search
-
     if choosing.pick in {"midpoint", "mean"}:
         return point_without_losses(choosing, segment)
 
     def loss_of(t: float) -> float:
         return segment.losses(evaluator, t).take(evaluator.split.selection).mean
 
-    tried = dict(line_search(loss_of).tried)
+    tried = line_search(loss_of)
     if choosing.pick == "flattest":
         return _flattest(choosing, segment, tried, loss_of, _sharpness(segment, evaluator))
-    best = min(tried, key=lambda t: tried[t])
+    best = lowest(tried)
     return SelectedPoint(segment, segment.at(best), best, tried)
 
 
@@ -73,13 +72,10 @@ def _flattest(
     loss_of: Callable[[float], float],
     sharpness_of: Callable[[float], float],
 ) -> SelectedPoint:
-    from mergekit_geo.selection.flattest import flattest
-
     tried |= {t: loss_of(t) for t in EVEN if t not in tried}
-    found = flattest(tried, sharpness_of, tolerance=choosing.tolerance)
-    return SelectedPoint(
-        segment, segment.at(found.t), found.t, dict(sorted(tried.items())), found.sharpness
-    )
+    sharpness = sharpness_near_best(tried, sharpness_of, tolerance=choosing.tolerance)
+    t = lowest(sharpness)
+    return SelectedPoint(segment, segment.at(t), t, dict(sorted(tried.items())), sharpness)
 
 
 def _sharpness(segment: Segment, evaluator: PointEvaluator) -> Callable[[float], float]:
@@ -87,7 +83,7 @@ def _sharpness(segment: Segment, evaluator: PointEvaluator) -> Callable[[float],
     from mergekit_geo.curvature.largest import lambda_max
     from mergekit_geo.curvature.levels import LEVELS
     from mergekit_geo.curvature.mean_loss import MeanLoss
-    from mergekit_geo.evaluation.some_rows import batches_of_rows
+    from mergekit_geo.evaluation.batches import batches_of_rows
 
     rows = evaluator.split.selection
     rows = rows[:: max(1, len(rows) // LEVELS["quick"].examples)]

@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback, set_seed
 
 from mergekit_geo.errors import UnsupportedError
-from mergekit_geo.evaluation.shuffled import Shuffled
+from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.modules.open import open_module
 from mergekit_geo.modules.stored import Stored

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.config.training import TrainingConfig
-    from mergekit_geo.evaluation.shuffled import Shuffled
+    from mergekit_geo.evaluation.batches import Shuffled
 
 WEIGHTS = "model.safetensors"
 

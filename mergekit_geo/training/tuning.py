@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.compatibility import Preflight
+from mergekit_geo.checkpoints.content import model_key
 from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.clock import clock_of
 from mergekit_geo.config.data import source_of
 from mergekit_geo.config.measures import SHARPNESS
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.evaluation.cache_key import machine_key, model_key
-from mergekit_geo.evaluation.losses import plan_losses
+from mergekit_geo.evaluation.cache_key import machine_key
+from mergekit_geo.evaluation.plan import plan_losses
+from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.evaluation.study import Study
-from mergekit_geo.evaluation.training import training_objective
 from mergekit_geo.processes import world
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
     from mergekit_geo.config.output import OutputConfig
     from mergekit_geo.config.training import SamArguments, TrainingConfig
-    from mergekit_geo.evaluation.losses import LossPlan
     from mergekit_geo.evaluation.objective import Objective
+    from mergekit_geo.evaluation.plan import LossPlan
     from mergekit_geo.progress import Progress
 
 SHOWN = 40

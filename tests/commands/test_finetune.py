@@ -43,8 +43,8 @@ from mergekit_geo.errors import (
     OutputError,
     OutputExistsError,
 )
-from mergekit_geo.evaluation.shuffled import Shuffled
-from mergekit_geo.evaluation.training import training_objective
+from mergekit_geo.evaluation.batches import Shuffled
+from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.training import MembersMeasurements
 

@@ -19,7 +19,7 @@ import mergekit_geo as geo
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError, UnsupportedError
-from mergekit_geo.evaluation.evaluation import prepare
+from mergekit_geo.evaluation.sample import prepare
 from mergekit_geo.modules.load import load_model
 from mergekit_geo.records.report import Report
 

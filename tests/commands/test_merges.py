@@ -33,7 +33,7 @@ from mergekit_geo.errors import (
     NonFiniteError,
     OutputError,
 )
-from mergekit_geo.evaluation.failures import failure
+from mergekit_geo.evaluation.plan import failure
 from mergekit_geo.evaluation.points import _Gone
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.report import Report

@@ -14,8 +14,8 @@ from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.evaluation.objective import FunctionObjective
-from mergekit_geo.evaluation.shuffled import Shuffled
 from mergekit_geo.geometry.curves import Still, curve_of, rule_at
 from mergekit_geo.modules.blend import InPlace, module_names
 

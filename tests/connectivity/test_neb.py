@@ -15,7 +15,7 @@ import mergekit_geo as geo
 from mergekit_geo.checkpoints.memory import of_module
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.neb import EXCESS, Band, missing
-from mergekit_geo.evaluation.shuffled import Shuffled
+from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.geometry.curves import curve_of, respaced, rule_at
 from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.progress import Silent

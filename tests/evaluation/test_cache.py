@@ -16,7 +16,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.curvature.sample import subject
 from mergekit_geo.evaluation.cache_key import cache_key
-from mergekit_geo.evaluation.losses import plan_losses
+from mergekit_geo.evaluation.plan import plan_losses
 from mergekit_geo.training.tuning import TuningRequest, make_tuning
 
 ROWS = [f"{i} green boats drift past {i + 3} old harbours\n\n" for i in range(40)]

@@ -14,8 +14,9 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError, FormatError
 from mergekit_geo.evaluation.cache import LossCache
-from mergekit_geo.evaluation.evaluation import Evaluator, Sample, draw, prepare
+from mergekit_geo.evaluation.evaluator import Evaluator
 from mergekit_geo.evaluation.objective import FunctionObjective, TaskObjective
+from mergekit_geo.evaluation.sample import Sample, draw, prepare
 from mergekit_geo.evaluation.split import Split
 from mergekit_geo.modules.load import load_model, load_tokenizer
 from mergekit_geo.tasks.causal_lm import CausalLM

@@ -14,7 +14,7 @@ import mergekit_geo as geo
 from mergekit_geo.curvature.largest import lambda_max
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import ArgumentError, IncompatibleError
-from mergekit_geo.evaluation.some_rows import batches_of_rows
+from mergekit_geo.evaluation.batches import batches_of_rows
 from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.records.merge import SelectionEntry
 

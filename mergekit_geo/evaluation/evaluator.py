@@ -3,94 +3,21 @@
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.clock import clock_of
 from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.load import load_rows
-from mergekit_geo.data.rows import Rows, filled
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
+from mergekit_geo.evaluation.objective import Objective, TaskObjective
+from mergekit_geo.evaluation.sample import draw
 from mergekit_geo.processes import broadcast
 from mergekit_geo.progress import Progress, Silent, expect
 from mergekit_geo.tasks.losses import Indices, Losses
-from mergekit_geo.tasks.table import make_task, task_name
-from mergekit_geo.tasks.task import Example
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An objective, and what it was made of.
-
-    Attributes:
-        objective: On the examples that are measured.
-        available: How many examples there were.
-        notes: What was guessed about the data.
-    """
-
-    objective: TaskObjective
-    available: int
-    notes: tuple[str, ...] = ()
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the documents."""
-        return digest(self.objective.documents)
-
-
-def prepare(data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
-    """Read data, and make of it what the architecture is measured on.
-
-    Args:
-        data: Which data, and how much of it.
-        folder: With the tokenizer or image processor.
-        config: Of the architecture.
-        compute: Whether code that comes with a model may run.
-
-    Raises:
-        DataError: The data is missing or unusable, or the architecture has no such task.
-    """
-    rows = load_rows(data)
-    task = make_task(task_name(config, data.task), folder, config, data, compute)
-    rows = filled(rows, task.columns(rows))
-    examples = task.examples(rows)
-    _note_left_out(rows, examples)
-    kept = draw(examples, data.max_examples, data.seed)
-    size = data.batch_size or task.batch_size(kept)
-    objective = TaskObjective(task, kept, document_keys(rows), size)
-    return Sample(objective, len(examples), tuple(rows.notes))
-
-
-def _note_left_out(rows: Rows, examples: Sequence[Example]) -> None:
-    """Rows of which a task makes no example, such as conversations without an answer."""
-    if left_out := len(rows.cells) - len({example.document for example in examples}):
-        verb = "row holds" if left_out == 1 else "rows hold"
-        rows.notes.append(f"{left_out} {verb} nothing that counts: left out")
-
-
-def draw(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
-    """Draw at most `most` examples without replacement, and keep their order.
-
-    Example:
-        >>> draw([Example(d, 1, 1, {}) for d in range(9)], 2, seed=0)[1].document
-        8
-    """
-    if most is None or most >= len(examples):
-        return list(examples)
-    chosen = random.Random(seed).sample(range(len(examples)), most)
-    return [examples[i] for i in sorted(chosen)]
 
 
 class Evaluator:
@@ -204,8 +131,3 @@ def _seconds_each(objective: TaskObjective, model: Module) -> float:
         objective.of(rows).measure(model)
         timings.append(time.perf_counter() - began)
     return float(min(timings) / sum(objective.kept[i].size for i in rows) * objective.cost)
-
-
-def everything(losses: Losses) -> Indices:
-    """Indices of all examples."""
-    return np.arange(len(losses.loss))

@@ -1,0 +1,163 @@
+"""What loss is measured on, and what comes of it: losses, or the reason why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.sources import side_files_from
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import source_of
+from mergekit_geo.errors import DataError, GeoError, InternalError, is_of_this_package
+from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.curvature import SharpnessEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
+
+if TYPE_CHECKING:
+    from mergekit_geo.config.data import Data
+    from mergekit_geo.evaluation.objective import Objective
+    from mergekit_geo.evaluation.sample import Sample
+
+TURNED_OFF = "evaluation was turned off"
+
+
+@dataclass(frozen=True)
+class LossPlan:
+    """What is going to be measured.
+
+    Attributes:
+        objective: The examples; None if nothing is measured.
+        sample: What they were made of, if from data.
+        reason: Why nothing is measured.
+    """
+
+    objective: Objective | None = None
+    sample: Sample | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class LossReport:
+    """What was measured.
+
+    Attributes:
+        losses: Per model, the output last.
+        differences: Output minus each parent.
+        data: On what.
+        device: Where the models ran.
+        dtype: Of the arithmetic.
+        attention: The attention backend.
+        warnings: What was left out.
+        barriers: Between the parents.
+        no_control: Why the ends of a fitted path were not trained further; empty if they were, or
+            there is none.
+        reason: Why nothing was measured; empty if it was.
+        fails: Whether the command fails for that reason.
+    """
+
+    losses: list[LossEntry] = field(default_factory=list)
+    differences: list[DifferenceEntry] = field(default_factory=list)
+    data: DataEntry | None = None
+    device: str | None = None
+    dtype: str | None = None
+    attention: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    barriers: list[BarrierEntry] = field(default_factory=list)
+    no_control: str = ""
+    reason: str = ""
+    fails: bool = False
+
+
+@dataclass(frozen=True)
+class SharpnessReport:
+    """What was measured.
+
+    Attributes:
+        entries: Every model.
+        warnings: What was left out.
+        reason: Why nothing was measured; empty if it was.
+        fails: Whether the command fails for that reason.
+    """
+
+    entries: list[SharpnessEntry] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    reason: str = ""
+    fails: bool = False
+
+
+def plan_losses(
+    checkpoints: Sequence[Checkpoint],
+    data: Data,
+    compute: Compute,
+    tokenizer_of: int | None = None,
+) -> LossPlan:
+    """Plan, before anything is merged, whether loss can be measured and on what.
+
+    Args:
+        checkpoints: What is measured.
+        data: As asked for.
+        compute: How models are run.
+        tokenizer_of: Position of the one whose tokenizer is used; if None, that of the first, or of
+            an adapter on it that brings one.
+
+    Raises:
+        DataError: The data that was asked for is missing or unusable.
+    """
+    source = source_of(data)
+    settings = source.as_settings
+    if settings is None:
+        return LossPlan(source.as_objective, reason=TURNED_OFF if source.is_nothing else "")
+    from mergekit_geo.evaluation.sample import held_out  # torch, where losses are asked for
+
+    try:
+        donor = side_files_from(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
+        sample = held_out(settings, _folder_of(donor), checkpoints[0].config, compute)
+    except GeoError as error:
+        if settings.is_named:
+            raise
+        return LossPlan(reason=str(error))
+    except Exception as error:  # a tokenizer's own code raises anything
+        found = failure(error, settings)
+        if found.fails:
+            raise DataError(found.reason, where=settings.origin) from error
+        return LossPlan(reason=found.reason)
+    return LossPlan(sample.objective, sample)
+
+
+def _folder_of(checkpoint: Checkpoint) -> Path:
+    if checkpoint.folder is None:
+        raise DataError(
+            "a model in memory comes without its tokenizer",
+            where=checkpoint.name,
+            remedy="save it with its tokenizer, or measure with a FunctionObjective",
+        )
+    return checkpoint.folder
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why something was not measured.
+
+    Attributes:
+        reason: For the report.
+        fails: Whether the command fails for it, although its output is whole.
+    """
+
+    reason: str
+    fails: bool
+
+
+def failure(error: Exception, data: Data) -> Failure:
+    """Classify an error in measuring: a reason for the report, or a failure of the command.
+
+    Args:
+        error: Of ours, or of a model's or a tokenizer's own code, which raise anything.
+        data: As asked for: nobody who named it takes no measurement for an answer.
+    """
+    if isinstance(error, AssertionError) and is_of_this_package(error):
+        return Failure(str(InternalError.of(error)), True)
+    told = str(error) if isinstance(error, GeoError) else f"{type(error).__name__}: {error}"
+    return Failure(told, source_of(data).is_named)

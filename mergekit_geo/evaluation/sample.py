@@ -1,0 +1,125 @@
+"""Data made into what a model is measured, fitted or fine-tuned on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import BUILTIN, EvalData, source_of
+from mergekit_geo.data.load import load_rows
+from mergekit_geo.data.rows import Rows, filled
+from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
+from mergekit_geo.tasks.table import TASKS, make_task, task_name
+from mergekit_geo.tasks.task import Example
+
+if TYPE_CHECKING:
+    from mergekit_geo.config.data import Data
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An objective, and what it was made of.
+
+    Attributes:
+        objective: On the examples that are measured.
+        available: How many examples there were.
+        notes: What was guessed about the data.
+    """
+
+    objective: TaskObjective
+    available: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the documents."""
+        return digest(self.objective.documents)
+
+    @property
+    def has_perplexity(self) -> bool:
+        """Whether the exponential of its loss is the models' perplexity."""
+        kind = TASKS.get(self.objective.task.name)
+        return kind is not None and kind.has_perplexity
+
+
+def prepare(data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
+    """Read data, and make of it what the architecture is measured on.
+
+    Args:
+        data: Which data, and how much of it.
+        folder: With the tokenizer or image processor.
+        config: Of the architecture.
+        compute: Whether code that comes with a model may run.
+
+    Raises:
+        DataError: The data is missing or unusable, or the architecture has no such task.
+    """
+    rows = load_rows(data)
+    task = make_task(task_name(config, data.task), folder, config, data, compute)
+    rows = filled(rows, task.columns(rows))
+    examples = task.examples(rows)
+    _note_left_out(rows, examples)
+    kept = draw(examples, data.max_examples, data.seed)
+    size = data.batch_size or task.batch_size(kept)
+    objective = TaskObjective(task, kept, document_keys(rows), size)
+    return Sample(objective, len(examples), tuple(rows.notes))
+
+
+def _note_left_out(rows: Rows, examples: Sequence[Example]) -> None:
+    """Rows of which a task makes no example, such as conversations without an answer."""
+    if left_out := len(rows.cells) - len({example.document for example in examples}):
+        verb = "row holds" if left_out == 1 else "rows hold"
+        rows.notes.append(f"{left_out} {verb} nothing that counts: left out")
+
+
+def draw(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
+    """Draw at most `most` examples without replacement, and keep their order.
+
+    Example:
+        >>> draw([Example(d, 1, 1, {}) for d in range(9)], 2, seed=0)[1].document
+        8
+    """
+    if most is None or most >= len(examples):
+        return list(examples)
+    chosen = random.Random(seed).sample(range(len(examples)), most)
+    return [examples[i] for i in sorted(chosen)]
+
+
+def held_out(data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
+    """What models are measured on.
+
+    Raises:
+        DataError: As `prepare`; or no loss of this architecture can be had on the built-in text.
+    """
+    name = task_name(config, data.task)
+    if data.origin == BUILTIN and not TASKS[name].reads_plain_text:
+        raise DataError(
+            f"{name} cannot be measured on the built-in text",
+            remedy="give held-out data with --data",
+        )
+    return prepare(data, folder, config, compute)
+
+
+def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) -> Objective:
+    """The objective of fitting and fine-tuning, on training data.
+
+    Raises:
+        DataError: It is missing or unusable.
+    """
+    source = source_of(train_data)
+    if source.as_objective is not None:
+        found: Objective = source.as_objective
+        return found
+    assert source.as_settings is not None, "no training data"
+    if donor.folder is None:
+        raise DataError(
+            "a model in memory comes without its tokenizer",
+            remedy="give a FunctionObjective of training batches",
+        )
+    return prepare(source.as_settings, donor.folder, donor.config, compute).objective
