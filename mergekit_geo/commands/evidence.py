@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import SharpnessRadii
+from mergekit_geo.curvature.levels import level_of
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import OUTPUT, LossRole, report_losses
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
@@ -99,8 +101,6 @@ def sharpness_evidence(
     """
     if level == "off" or study.plan.objective is None:
         return SharpnessReport(reason=study.plan.reason or "it was turned off")
-    from mergekit_geo.config.measures import SharpnessRadii
-    from mergekit_geo.curvature.levels import level_of
     from mergekit_geo.curvature.sample import measure_sharpness, subject
 
     subjects = [subject(anchor, "parent", study.compute) for anchor in anchors]

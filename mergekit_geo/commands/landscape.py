@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._report import report_of
@@ -16,7 +16,9 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, run_with
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
+from mergekit_geo.landscapes.grid import scan
 from mergekit_geo.landscapes.plan import check_request, plan_landscape
+from mergekit_geo.landscapes.planes import PlaneGrid
 from mergekit_geo.outputs.kind import LANDSCAPE
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.landscape import (
@@ -25,12 +27,9 @@ from mergekit_geo.records.landscape import (
     ScaleEntry,
     SurfaceEntry,
 )
+from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.specs.measures import LandscapeSpec
-
-if TYPE_CHECKING:
-    from mergekit_geo.landscapes.planes import PlaneGrid
-    from mergekit_geo.records.losses import LossEntry
-    from mergekit_geo.tasks.losses import Losses
+from mergekit_geo.tasks.losses import Losses
 
 
 @command(LandscapeSpec)
@@ -110,7 +109,6 @@ def _surface(
     evaluator: PointEvaluator, plane_grid: PlaneGrid, view: LandscapeConfig
 ) -> SurfaceEntry:
     """Measure the loss on a plane's grid."""
-    from mergekit_geo.landscapes.grid import scan
 
     def measure(number: int, x: float, y: float) -> Losses:
         rule = plane_grid.plane.rule(x, y)

@@ -13,7 +13,6 @@ from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import source_of
 from mergekit_geo.curvature.levels import level_of
-from mergekit_geo.curvature.sample import measure_sharpness, subject
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import source_entry
 from mergekit_geo.evaluation.study import Study
@@ -50,6 +49,8 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
     everything = data and data.replaced(max_examples=None)
     study = Study.open(several, replace(asked, data=everything), output)
     anchors = study.anchors
+    from mergekit_geo.curvature.sample import measure_sharpness, subject  # torch
+
     found = measure_sharpness(
         study,
         [subject(anchor, "model", study.compute) for anchor in anchors],

@@ -18,6 +18,7 @@ from itertools import islice
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from mergekit_geo.errors import ArgumentError, DataError
@@ -61,8 +62,6 @@ class Krylov:
     @cached_property
     def _ritz(self) -> tuple[Floats, Floats]:
         """Eigenvalues of T (m,) and its eigenvectors as columns (m, m)."""
-        from scipy.linalg import eigh_tridiagonal
-
         values, vectors = eigh_tridiagonal(self.diagonal, self.offdiagonal)
         return np.asarray(values, np.float64), np.asarray(vectors, np.float64)
 

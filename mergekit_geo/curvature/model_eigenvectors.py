@@ -8,26 +8,31 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import psutil
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from torch.nn import Module
 
 from mergekit_geo.checkpoints.bend import open_bend, prefix
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import of_state
+from mergekit_geo.curvature.eigenvectors import Eigenpair, top_eigenpairs
+from mergekit_geo.curvature.hessian import Hessian
+from mergekit_geo.curvature.lanczos import random_start
 from mergekit_geo.curvature.levels import DIFFERENCES, Level
+from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.sample import Spent, make_sample, seconds_each
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.evaluation.cache import MeasurementCache
 from mergekit_geo.evaluation.cache_key import cache_key
+from mergekit_geo.evaluation.objective import Objective
+from mergekit_geo.evaluation.study import Study
+from mergekit_geo.modules.blend import InPlace, module_names
+from mergekit_geo.modules.open import open_module
+from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.processes import broadcast, is_main_process
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
-
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.curvature.eigenvectors import Eigenpair
-    from mergekit_geo.curvature.mean_loss import MeanLoss
-    from mergekit_geo.evaluation.objective import Objective
-    from mergekit_geo.evaluation.study import Study
 
 COUNT = 2
 REFITS = 3
@@ -154,8 +159,6 @@ def _found(
 
 
 def _packed(states: Sequence[Mapping[str, Tensor]]) -> bytes:
-    from safetensors.torch import save
-
     tensors = {prefix(i) + name: t for i, state in enumerate(states) for name, t in state.items()}
     return save(tensors, {"format": "pt"})
 
@@ -169,12 +172,6 @@ class _EigenvectorSearch:
 
     def run(self) -> tuple[list[dict[str, Tensor]], list[Note]]:
         """Stored name to tensor of each, and eigenvalues."""
-        from mergekit_geo.curvature.eigenvectors import top_eigenpairs
-        from mergekit_geo.curvature.hessian import Hessian
-        from mergekit_geo.curvature.lanczos import random_start
-        from mergekit_geo.curvature.mean_loss import MeanLoss
-        from mergekit_geo.modules.open import open_module
-
         module = open_module(self.model, replace(self.compute, dtype="float32")).float()
         self._require_budget(module)
         batches = self.objective.batches()
@@ -193,10 +190,6 @@ class _EigenvectorSearch:
 
     def _by_name(self, loss: MeanLoss, pairs: Sequence[Eigenpair]) -> list[dict[str, Tensor]]:
         """The vectors as stored tensors; zeros where the model does not train."""
-        import torch
-
-        from mergekit_geo.modules.blend import InPlace, module_names
-
         names = module_names(loss.model, self.model)
         if names is None:
             raise UnsupportedError(
@@ -229,10 +222,6 @@ class _EigenvectorSearch:
         self.progress.say(f"eigenvectors at {self.model.name}: at most {seconds:.0f} s")
 
     def _require_memory(self, loss: MeanLoss) -> None:
-        import psutil
-
-        from mergekit_geo.printable import in_gigabytes
-
         needed = COST.steps * loss.weights.size * loss.weights.dtype.itemsize
         free = psutil.virtual_memory().available
         if needed > SHARE * free:

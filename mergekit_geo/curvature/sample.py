@@ -7,28 +7,31 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from torch.nn import Module
 
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.content import checkpoint_digest
 from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import SharpnessRadii
+from mergekit_geo.curvature.levels import GROUPS, Level
+from mergekit_geo.curvature.mean_loss import MeanLoss
+from mergekit_geo.curvature.suite import Survey
 from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.cache import MeasurementCache, NoCache, RecordCache
 from mergekit_geo.evaluation.cache_key import cache_key
+from mergekit_geo.evaluation.objective import Objective, TaskObjective
 from mergekit_geo.evaluation.plan import SharpnessReport
+from mergekit_geo.evaluation.split import chooses
+from mergekit_geo.evaluation.statistics import estimate
+from mergekit_geo.evaluation.study import Study
+from mergekit_geo.modules.open import open_module
 from mergekit_geo.processes import broadcast, is_main_process, world
 from mergekit_geo.progress import Progress, expect
-
-if TYPE_CHECKING:
-    from torch.nn import Module
-
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.config.measures import SharpnessRadii
-    from mergekit_geo.curvature.levels import Level
-    from mergekit_geo.curvature.suite import Survey
-    from mergekit_geo.evaluation.objective import Objective, TaskObjective
-    from mergekit_geo.evaluation.study import Study
-    from mergekit_geo.records.curvature import QuotientsEntry, SharpnessEntry
-    from mergekit_geo.records.losses import DifferenceEntry, Estimate
+from mergekit_geo.records.curvature import QuotientsEntry, SharpnessEntry
+from mergekit_geo.records.losses import DifferenceEntry, Estimate
 
 FEWEST_EXAMPLES = 8
 
@@ -65,8 +68,6 @@ class CurvatureSample:
     @property
     def count(self) -> int:
         """Examples; batches of a function of the caller's."""
-        from mergekit_geo.evaluation.objective import TaskObjective
-
         if isinstance(self.measured, TaskObjective):
             return len(self.measured.kept)
         return len(self.measured.batches())
@@ -88,9 +89,6 @@ class Surveyed:
 
 def subject(checkpoint: Checkpoint, role: Literal["parent", "model"], compute: Compute) -> Subject:
     """A checkpoint whose data is here, to be measured in float32 whatever it is stored in."""
-    from mergekit_geo.checkpoints.content import checkpoint_digest
-    from mergekit_geo.modules.open import open_module
-
     wide = replace(compute, dtype="float32")
     return Subject(
         checkpoint.name,
@@ -120,8 +118,6 @@ def measure_sharpness(
     Raises:
         DataError: Too few examples, or the budget holds none of it.
     """
-    from mergekit_geo.evaluation.cache import MeasurementCache
-
     objective, seed = study.plan.objective, study.seed
     assert objective is not None
     warnings: list[str] = []
@@ -158,9 +154,6 @@ def make_sample(objective: Objective, most: int, seed: int) -> CurvatureSample:
     Raises:
         DataError: Too few examples.
     """
-    from mergekit_geo.evaluation.objective import TaskObjective
-    from mergekit_geo.evaluation.split import chooses
-
     if not isinstance(objective, TaskObjective):
         return CurvatureSample(objective)
     other = [chooses(objective.documents[e.document], seed) for e in objective.kept]
@@ -174,8 +167,6 @@ def make_sample(objective: Objective, most: int, seed: int) -> CurvatureSample:
 
 
 def _drawn(objective: TaskObjective, rows: Sequence[int], most: int, seed: int) -> TaskObjective:
-    from mergekit_geo.curvature.levels import GROUPS
-
     count = min(most, len(rows))
     if count < FEWEST_EXAMPLES:
         raise DataError(
@@ -256,9 +247,6 @@ class _Runner:
     def _survey(
         self, subject: Subject, sample: CurvatureSample, spent: Spent | None = None
     ) -> Survey:
-        from mergekit_geo.curvature.suite import Survey
-        from mergekit_geo.evaluation.cache import NoCache, RecordCache
-
         known = self.work([subject], sample.count, self.seed)
         return Survey(
             lambda: self._loaded.pop(subject.name, None) or subject.load(),
@@ -281,8 +269,6 @@ def against(output: Surveyed, parents: Sequence[Surveyed]) -> list[DifferenceEnt
         output: Its measures, and v^T H v of each example at its eigenvector.
         parents: The same of each.
     """
-    from mergekit_geo.evaluation.statistics import estimate
-
     found = []
     for parent in parents:
         if output.quotients is None or parent.quotients is None:
@@ -295,8 +281,6 @@ def against(output: Surveyed, parents: Sequence[Surveyed]) -> list[DifferenceEnt
 
 
 def _difference(output: SharpnessEntry, parent: SharpnessEntry, sure: Estimate) -> DifferenceEntry:
-    from mergekit_geo.records.losses import DifferenceEntry
-
     above, below = output.extremes.largest, parent.extremes.largest
     value, slack = above.value - below.value, above.residual + below.residual
     if sure.low is None or sure.high is None or sure.detectable is None:
@@ -332,8 +316,6 @@ class Spent:
 
 def seconds_each(objective: Objective, model: Module) -> float:
     """What one gradient of the sample will take, from a batch of typical length."""
-    from mergekit_geo.curvature.mean_loss import MeanLoss
-
     batches = objective.batches()
     middle = MeanLoss(model, batches[len(batches) // 2 :][:1])
     timings = []

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import stdtrit
 
 from mergekit_geo.curvature.lanczos import Product, lanczos, random_start
 from mergekit_geo.errors import ArgumentError
@@ -122,8 +123,6 @@ def _grid(nodes: Floats, points: int) -> Floats:
 
 def _band(rows: Floats) -> tuple[Floats, Floats] | tuple[None, None]:
     """Ends of the mean's interval over probes (rows, p); nothing with fewer than two rows."""
-    from scipy.special import stdtrit
-
     count = len(rows)
     if count < 2:  # noqa: PLR2004
         return None, None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 from torch import Tensor
 
 from mergekit_geo.curvature.levels import GROUPS
@@ -186,8 +187,6 @@ def verdict(
 
 def _detectable(error: float, lambda_max: float, groups: int) -> float:
     """The gain of a step down the gradient that is told from none four times in five."""
-    from scipy.special import stdtrit
-
     errors = sum(stdtrit(max(groups - 1, 1), share) for share in ((1 + LEVEL) / 2, POWER))
     if error == 0:
         return 0.0

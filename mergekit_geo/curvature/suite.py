@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
+import psutil
 from torch import Tensor
 from torch.nn import Module
 
@@ -23,7 +24,9 @@ from mergekit_geo.curvature.quotients import quotients
 from mergekit_geo.curvature.spectrum import Quadrature, probe, spectrum
 from mergekit_geo.curvature.stationarity import GroupGradients, escape, verdict
 from mergekit_geo.curvature.trace import hutchinson, xtrace
+from mergekit_geo.evaluation.cache import NoCache, RecordCache
 from mergekit_geo.evaluation.losses import run_with
+from mergekit_geo.evaluation.objective import Objective
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.modules.vectors import norm
 from mergekit_geo.records import Record
@@ -42,10 +45,6 @@ from mergekit_geo.records.curvature import (
     Trace,
 )
 from mergekit_geo.tasks.losses import Losses
-
-if TYPE_CHECKING:
-    from mergekit_geo.evaluation.cache import NoCache, RecordCache
-    from mergekit_geo.evaluation.objective import Objective
 
 Found = TypeVar("Found", bound=Record)
 
@@ -231,8 +230,6 @@ class Survey:
 
     def _fits(self, vectors: int) -> bool:
         """Whether memory holds so many vectors."""
-        import psutil
-
         needed = vectors * self._loss.weights.size * self._loss.weights.dtype.itemsize
         return bool(needed < SHARE * psutil.virtual_memory().available)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
+from scipy.linalg import solve_triangular
 from torch import Tensor
 
 from mergekit_geo.curvature.lanczos import Product, multiply, rounding
@@ -162,8 +163,6 @@ def _lost(factor_rk: Floats) -> Floats:
 
     It is orthogonal to every other column of R. With more vectors than directions, none leaves.
     """
-    from scipy.linalg import solve_triangular
-
     count, vectors = factor_rk.shape
     if count < vectors:
         return np.zeros_like(factor_rk)

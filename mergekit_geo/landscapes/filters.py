@@ -16,6 +16,7 @@ import numpy as np
 from torch.nn import GroupNorm, LayerNorm, Module
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from transformers.pytorch_utils import Conv1D
 
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.tasks.losses import Indices
@@ -90,8 +91,6 @@ def filters_of(
 
 
 def _filters(owner: Module | None, shape: tuple[int, ...]) -> Filters | None:
-    from transformers.pytorch_utils import Conv1D
-
     if isinstance(owner, LayerNorm | GroupNorm | _BatchNorm):
         return None
     if isinstance(owner, Conv1D):

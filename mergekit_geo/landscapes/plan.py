@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.measures import LandscapeConfig
-from mergekit_geo.curvature.model_eigenvectors import eigenvectors
+from mergekit_geo.curvature.model_eigenvectors import Eigenvectors, eigenvectors
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.landscapes.planes import (
     Directions,
     PlaneGrid,
@@ -19,12 +20,7 @@ from mergekit_geo.landscapes.planes import (
     require_two,
     through_models,
 )
-
-if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.curvature.model_eigenvectors import Eigenvectors
-    from mergekit_geo.evaluation.study import Study
-    from mergekit_geo.modules.blend import Live
+from mergekit_geo.modules.blend import Live
 
 LINE, PLANE = 2, 3
 """Models that a line, and a plane, goes through."""

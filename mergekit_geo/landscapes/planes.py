@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.measures import LandscapeConfig
+from mergekit_geo.curvature.model_eigenvectors import Eigenvectors
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.plane import Place, Plane
 from mergekit_geo.landscapes.directions import direction
@@ -16,16 +19,10 @@ from mergekit_geo.landscapes.filters import filters_of
 from mergekit_geo.landscapes.grid import around, beyond
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import gram_of
-from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.modules.blend import InPlace, Live
 from mergekit_geo.modules.held import hold
 from mergekit_geo.records.landscape import AxisEntry
-
-if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.curvature.model_eigenvectors import Eigenvectors
-    from mergekit_geo.geometry.gram import Gram
-    from mergekit_geo.modules.blend import Live
-    from mergekit_geo.tasks.losses import Floats
+from mergekit_geo.tasks.losses import Floats
 
 PlaneKind = Literal["plane", "line", "around"]
 LINE, PLANE = 2, 3

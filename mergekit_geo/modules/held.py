@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
+import psutil
 
 from mergekit_geo.checkpoints.adapter.adapter import of_sum
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
@@ -89,8 +90,6 @@ def _key(checkpoint: Checkpoint) -> str:
 
 
 def _fit(anchors: Sequence[Checkpoint]) -> bool:
-    import psutil
-
     found = [original(anchor) for anchor in anchors]
     bases = {_key(a.adapted.base): a.adapted.base for a in found if a.adapted is not None}
     plain = [a for a in found if a.adapted is None]

@@ -9,6 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import psutil
+import torch
+from huggingface_hub import constants
+from torch import Tensor
+from transformers.utils import logging as transformers_logging
+
 from mergekit_geo.checkpoints import loading
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.folder import open_folder
@@ -19,11 +25,9 @@ from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.processes import local_device
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase  # seconds to load
 
-    Source = Path | tuple[Config, Mapping[str, Tensor]]
+Source = Path | tuple[Config, Mapping[str, Tensor]]
 
 
 def load_tokenizer(folder: Path, compute: Compute) -> PreTrainedTokenizerBase | None:
@@ -52,8 +56,6 @@ def load_model(source: Source, compute: Compute, code: Path | None = None) -> Pr
             gaps at random and say nothing.
         DataError: It does not fit into memory.
     """
-    import torch
-
     device = local_device(compute.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device == "cpu":
         _check_memory(source, compute)
@@ -72,8 +74,6 @@ def load_model(source: Source, compute: Compute, code: Path | None = None) -> Pr
 
 def _check_memory(source: Source, compute: Compute) -> None:
     """Refuse a model that does not fit: the system would kill the process without a word."""
-    import psutil
-
     if isinstance(source, Path):
         count = sum(info.count for info in open_folder(source).tensors.values())
     else:
@@ -115,8 +115,6 @@ def _name(source: Source) -> str:
 
 
 def _dtype(compute: Compute, device: str) -> torch.dtype | str:
-    import torch
-
     if compute.dtype is not None:
         dtype: torch.dtype = getattr(torch, compute.dtype)
         return dtype
@@ -126,10 +124,7 @@ def _dtype(compute: Compute, device: str) -> torch.dtype | str:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Silence transformers' remarks, and its progress bars unless the environment asks for them."""
-    from huggingface_hub import constants
-    from transformers.utils import logging as untyped
-
-    logging: Any = untyped
+    logging: Any = transformers_logging
     wanted = constants.HF_HUB_DISABLE_PROGRESS_BARS is False  # the hub client warns if disabled
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled() and not wanted
     logging.set_verbosity_error()

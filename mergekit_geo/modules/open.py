@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor
 from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
@@ -17,9 +18,6 @@ from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.modules.blend import InPlace, Live, Reloading, module_names
 from mergekit_geo.modules.load import load_model
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
@@ -103,7 +101,5 @@ def _of_tensors(checkpoint: Checkpoint, compute: Compute) -> Module:
 
 def _copy_of(module: Module) -> Module:
     """Copy a module in evaluation mode, without the autocast wrapper of accelerate."""
-    from accelerate.utils import extract_model_from_parallel
-
     found: Module = extract_model_from_parallel(copy.deepcopy(module), keep_fp32_wrapper=False)
     return found.eval()

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.tensor import DTensor
+from torch.nn import Module
+from transformers.integrations import deepspeed
 
 from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.errors import ArgumentError, UnsupportedError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.processes import broadcast, is_main_process
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
 
 DEFAULT = "default"
 """The adapter that peft writes into the folder itself, and others into folders below it."""
@@ -28,9 +31,6 @@ def check_saving(module: Module) -> None:
         UnsupportedError: Its weights are not available, or not as one checkpoint.
         ArgumentError: An adapter that does not say what its base is.
     """
-    from torch.distributed.fsdp import FullyShardedDataParallel
-    from transformers.integrations import deepspeed
-
     if isinstance(module, FullyShardedDataParallel):
         raise UnsupportedError(
             "FSDP 1 keeps weights in flat pieces that have no names", remedy="fsdp_version=2"
@@ -86,9 +86,6 @@ def _write(module: Module, state: dict[str, Tensor] | None, folder: Path) -> Non
 
 def _whole_state(module: Module) -> dict[str, Tensor] | None:
     """Gather a sharded state on the first process's CPU; None where it is not sharded."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-    from torch.distributed.tensor import DTensor
-
     if not any(isinstance(parameter, DTensor) for parameter in module.parameters()):
         return None
     found: dict[str, Any] = get_model_state_dict(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+from torch.nn import Module
+from transformers.core_model_loading import revert_weight_conversion
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.dtypes import rounded
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.modules.blend import module_names
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
-
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
 
 
 class Stored:
@@ -57,8 +56,6 @@ class Stored:
     def _renamed(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if self.names is not None:
             return {stored: tensors[own] for stored, own in self.names.items()}
-        from transformers.core_model_loading import revert_weight_conversion
-
         model: Any = self.model
         found: dict[str, Tensor] = revert_weight_conversion(model, dict(tensors))
         return found
