@@ -9,6 +9,9 @@ The public names are imported when they are first used: `import mergekit_geo` lo
 
 from __future__ import annotations
 
+from importlib import import_module as _import_module
+from warnings import warn as _warn
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mergekit_geo.commands.barrier import barrier as barrier
@@ -102,21 +105,17 @@ def __getattr__(name: str) -> object:
         return _renamed(name, _RENAMED[name])
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(_import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 
 
 def _renamed(old: str, new: str) -> object:
     """What a name of an earlier version means today; the user is told at every use."""
-    from warnings import warn
-
     text = (
         f"mergekit_geo.{old} is called mergekit_geo.{new}; the old name goes with the next version"
     )
-    warn(text, DeprecationWarning, stacklevel=3)
+    _warn(text, DeprecationWarning, stacklevel=3)
     return __getattr__(new)
 
 

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from threading import Event
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mergekit_geo.errors import ArgumentError, GeoError
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 ALONE = Event()
 """Set while this process works by itself, though others were launched with it."""
-PATIENCE = timedelta(days=30)
-"""A merge may take longer than the timeout of a training's own exchanges."""
 
 
 def world() -> tuple[int, int]:
@@ -28,13 +26,15 @@ def world() -> tuple[int, int]:
 
 
 def _launched() -> tuple[int, int]:
-    if launched() == 1:
-        return 0, 1
-    import torch
-    from accelerate import PartialState
+    found: tuple[int, int] = (0, 1) if launched() == 1 else _collectives().rank_and_count()
+    return found
 
-    state = PartialState(cpu=not torch.cuda.is_available())
-    return state.process_index, state.num_processes
+
+def _collectives() -> ModuleType:
+    """What several processes do together: it loads torch, which one process need not."""
+    from mergekit_geo import collectives
+
+    return collectives
 
 
 def launched() -> int:
@@ -76,23 +76,14 @@ def local_device(device: str) -> str:
 
 def gather(items: list[Item]) -> list[Item]:
     """The items of all processes, by rank."""
-    if world()[1] == 1:
-        return items
-    from accelerate.utils import gather_object
-
-    found: list[Item] = gather_object(items)
+    found: list[Item] = items if world()[1] == 1 else _collectives().gathered(items)
     return found
 
 
 def all_reduce(tensor: Tensor) -> Tensor:
     """The sum over all processes, on each of them; in place where it can be."""
-    if world()[1] == 1:
-        return tensor
-    from accelerate import PartialState
-    from accelerate.utils import reduce
-
-    total: Tensor = reduce(tensor.to(PartialState().device), "sum")
-    return total.to(tensor.device)
+    total: Tensor = tensor if world()[1] == 1 else _collectives().summed(tensor)
+    return total
 
 
 def broadcast(item: Item) -> Item:
@@ -120,15 +111,10 @@ def main_process_only(work: Callable[[], Item]) -> Item:
     """
     if world()[1] == 1:
         return work()
-    import torch.distributed as dist
-
-    waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
-    found: list[Any] = [None]
-    if is_main_process():
-        with _alone():
-            found = [_tried(work)]
-    dist.broadcast_object_list(found, src=0, group=waiting)
-    dist.destroy_process_group(waiting)
+    with _collectives().waiting() as found:
+        if is_main_process():
+            with _alone():
+                found[0] = _tried(work)
     result: Item = _given(found[0])
     return result
 
@@ -155,19 +141,3 @@ def _alone() -> Iterator[None]:
         yield
     finally:
         ALONE.clear()
-
-
-@contextmanager
-def accelerate_kept() -> Iterator[None]:
-    """A Trainer begins accelerate's state anew; a script that has one gets its own back."""
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-
-    shared = [kind._shared_state for kind in (PartialState, AcceleratorState, GradientState)]
-    before = [dict(state) for state in shared]
-    try:
-        yield
-    finally:
-        if before[0]:
-            for state, kept in zip(shared, before, strict=True):
-                state.clear()
-                state.update(kept)

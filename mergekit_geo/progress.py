@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+DOWNLOAD_BARS = threading.Event()
+"""Set if a terminal shows the progress bars of downloads."""
+
 
 class Progress(Protocol):
     """Receives the progress of work, phase by phase."""

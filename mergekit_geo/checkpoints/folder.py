@@ -13,6 +13,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
 from mergekit_geo.checkpoints.header import Entries, TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, absent_tensors, read_tensors
+from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.pipeline import refuse_pipeline
 from mergekit_geo.checkpoints.reading import FileReader
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
@@ -269,8 +270,6 @@ def _refuse_absent(folder: Path, stored: Collection[str], config: Config, name: 
     """
     if not (absent := absent_tensors(folder, stored)):
         return
-    from mergekit_geo.checkpoints.naming import schema_of
-
     asked = schema_of(config)
     schema = asked.for_names({asked.canonical(tensor) for tensor in stored})
     for tensor, shard in sorted(absent.items()):

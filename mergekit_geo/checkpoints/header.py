@@ -15,6 +15,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from mergekit_geo.errors import FormatError
 from mergekit_geo.files.regular import require_regular
 
@@ -88,8 +90,6 @@ def read_header(path: Path) -> Entries:
 
 
 def _verify(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
     try:
         require_regular(path)
         with safe_open(path, framework="np"):

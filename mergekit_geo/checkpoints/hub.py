@@ -1,29 +1,25 @@
-"""Checkpoints on the Hugging Face Hub: headers first, data only once the models fit together."""
+"""Checkpoints and adapters on the Hugging Face Hub: headers first, data once they fit together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from json import JSONDecodeError
 from pathlib import Path
 from typing import NoReturn
 
 from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    FileMetadataError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    SafetensorsParsingError,
-)
+from huggingface_hub.errors import LocalEntryNotFoundError
 
+from mergekit_geo.checkpoints.adapter.files import (
+    ADAPTER_WEIGHTS,
+    Adapter,
+    is_adapter,
+    open_adapter,
+    refuse_unreadable_adapter,
+)
+from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG, read_settings
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.configuration import refuse_oversized
 from mergekit_geo.checkpoints.folder import (
@@ -34,14 +30,13 @@ from mergekit_geo.checkpoints.folder import (
     refuse_unreadable,
 )
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
-from mergekit_geo.checkpoints.hub_answers import (
+from mergekit_geo.checkpoints.hub_errors import (
     BEHIND_PROXY,
     WEB_PAGE,
     answers,
+    hub_errors,
     is_web_page,
-    not_an_answer,
 )
-from mergekit_geo.checkpoints.hub_client import bars_hidden, network_errors, reason
 from mergekit_geo.checkpoints.index import INDEXES, weight_files
 from mergekit_geo.checkpoints.module_folders import read_modules
 from mergekit_geo.checkpoints.reading import Bytes
@@ -49,11 +44,8 @@ from mergekit_geo.checkpoints.side_files import PATTERNS, not_here, side_files_o
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import license_of
 from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
-from mergekit_geo.errors import FormatError, GeoError, HubError, NotFoundError
+from mergekit_geo.errors import HubError
 from mergekit_geo.records.model import License
-
-REFUSALS = (401, 403)
-"""HTTP status of a token that is invalid, or lacks permission."""
 
 
 def _open(name: str, repo: str, revision: str | None, listing: Listing) -> Checkpoint:
@@ -189,13 +181,22 @@ def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = No
     require_stated_hashes(folder, beside, name, hashes)
 
 
-def open_on_hub(name: str, repo: str, revision: str | None, listing: Listing) -> Checkpoint:
-    """Open a checkpoint on the Hub: download configuration, tokenizer and headers.
+def open_on_hub(name: str, repo: str, revision: str | None) -> Checkpoint | Adapter:
+    """Open a checkpoint on the Hub, or an adapter: configuration, tokenizer and headers.
+
+    Args:
+        name: What the user calls it.
+        repo: `org/name`.
+        revision: Branch, tag or commit; None is the main branch.
 
     Raises:
+        NotFoundError: No such repository or revision.
         HubError: Gated, or no network.
         CheckpointError: It cannot be used.
     """
+    listing = list_on_hub(name, repo, revision)
+    if is_adapter(listing.files, name):
+        return _adapter(name, repo, revision, listing)
     with hub_errors(name, repo, revision):
         refuse_unreadable(name, listing.files)
         return _open(name, repo, revision, listing)
@@ -222,109 +223,31 @@ def cached_folder(name: str, repo: str, revision: str | None) -> Path | None:
         return folder
 
 
-@contextmanager
-def hub_errors(name: str, repo: str, revision: str | None) -> Iterator[None]:
-    """Turn what the hub client says into our errors, and hide its bars.
-
-    Args:
-        name: What the user calls the model.
-        repo: `org/name`.
-        revision: As asked for.
-
-    Raises:
-        NotFoundError: No such repository or revision.
-        HubError: Gated, offline and not in the cache, or no network.
-    """
-    try:
-        with bars_hidden():
-            yield
-    except GeoError:
-        raise
-    except Exception as raised:
-        within = raised.__cause__  # the client tells of an answer without headers as of none
-        error = within if isinstance(within, FileMetadataError) else raised
-        for kind, translate in _TRANSLATIONS:
-            if isinstance(error, kind):
-                raise translate(name, repo, revision, error) from raised
-        raise
+def _adapter(name: str, repo: str, revision: str | None, listing: Listing) -> Adapter:
+    """An adapter whose header has been read and whose weights have not."""
+    refuse_unreadable_adapter(name, listing.files)
+    with hub_errors(name, repo, revision):
+        patterns = [ADAPTER_CONFIG, *wanted_on_hub(listing.files)]
+        folder = download_beside(repo, revision, patterns, listing.files)
+        require_files(folder, name, listing.hashes)
+        return Adapter(
+            name=name,
+            folder=folder,
+            settings=read_settings(folder / ADAPTER_CONFIG, name),
+            tensors=read_remote_header(repo, ADAPTER_WEIGHTS, folder.name, name),
+            read=not_local,
+            fingerprint=lambda: [repo, folder.name],
+            revision=folder.name,
+            is_local=False,
+            fetched=partial(_fetched_adapter, repo, listing.hashes),
+        )
 
 
-def _gated(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
-    return HubError(
-        "access to this repository is restricted",
-        where=name,
-        remedy=f"accept its terms at {constants.ENDPOINT}/{repo} and log in with `hf auth login`",
-    )
-
-
-def _no_repository(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
-    return NotFoundError(
-        f"no folder {Path(name).absolute()}, and no repository {repo} at {constants.ENDPOINT}",
-        where=name,
-        remedy="check the spelling; a private repository needs `hf auth login`",
-    )
-
-
-def _no_revision(name: str, repo: str, revision: str | None, _: Exception) -> GeoError:
-    return NotFoundError(f"{repo} has no revision {revision!r}", where=name)
-
-
-def _not_cached(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
-    return HubError(
-        f"no folder {Path(name).absolute()}, and {repo} is not in the cache",
-        where=name,
-        remedy="offline mode is on or there is no network: unset HF_HUB_OFFLINE or connect",
-    )
-
-
-def _not_json(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
-    return not_an_answer(name, f"the files of {repo}")
-
-
-def _refused(name: str, repo: str, revision: str | None, error: Exception) -> GeoError:
-    assert isinstance(error, HfHubHTTPError)
-    if error.response.status_code not in REFUSALS:
-        return _no_answer(name, repo, revision, error)
-    return HubError(
-        f"{constants.ENDPOINT} refused: {reason(error)}",
-        where=name,
-        remedy="log in with `hf auth login`, or set HF_TOKEN to a token that may read it",
-    )
-
-
-def _no_answer(name: str, repo: str, _: str | None, error: Exception) -> GeoError:
-    return HubError(
-        f"no folder {Path(name).absolute()}, and {constants.ENDPOINT} could not be asked "
-        f"for {repo}: {reason(error)}",
-        where=name,
-        remedy="check the network; HF_HUB_OFFLINE=1 uses what is in the cache",
-    )
-
-
-def _unsound(name: str, _: str, __: str | None, error: Exception) -> GeoError:
-    return FormatError(f"not a sound safetensors file: {error}", where=name)
-
-
-def _no_cache(name: str, repo: str, _: str | None, error: Exception) -> GeoError:
-    return HubError(
-        f"{repo} could not be stored in {constants.HF_HUB_CACHE}: {error}",
-        where=name,
-        remedy="make room there, or set HF_HOME to another folder",
-    )
-
-
-_HubTranslate = Callable[[str, str, str | None, Exception], GeoError]
-
-_TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _HubTranslate], ...] = (
-    (GatedRepoError, _gated),
-    (RepositoryNotFoundError, _no_repository),
-    (RevisionNotFoundError, _no_revision),
-    (FileMetadataError, _not_json),
-    (JSONDecodeError, _not_json),
-    ((LocalEntryNotFoundError, OfflineModeIsEnabled), _not_cached),
-    (HfHubHTTPError, _refused),
-    (network_errors(), _no_answer),
-    (HFValidationError, _no_repository),
-    (SafetensorsParsingError, _unsound),
-    (OSError, _no_cache),
-)
+def _fetched_adapter(repo: str, hashes: Mapping[str, str], adapter: Adapter) -> Adapter:
+    """Download the weights."""
+    with hub_errors(adapter.name, repo, adapter.revision):
+        folder = snapshot_download(
+            repo, revision=adapter.revision, allow_patterns=[ADAPTER_WEIGHTS]
+        )
+    require_stated_hashes(Path(folder), [ADAPTER_WEIGHTS], adapter.name, hashes)
+    return open_adapter(Path(folder), adapter.name, adapter.revision)

@@ -6,18 +6,25 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event
 from typing import Any
 
-from mergekit_geo.progress import Progress
+from huggingface_hub import constants, utils
+
+from mergekit_geo.progress import DOWNLOAD_BARS, Progress
+
+try:
+    import httpx2 as httpx  # huggingface-hub 2
+except ImportError:
+    import httpx  # type: ignore[no-redef,import-not-found,unused-ignore] # huggingface-hub 1
+
+NETWORK_ERRORS = (httpx.HTTPError, ConnectionError, TimeoutError)
+"""Exceptions of the client when nothing answers, or a connection breaks."""
 
 QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*")
 """Addresses with a query, which can hold a signature."""
 
 MESSAGE = re.compile("<Message>([^<]+)</Message>")
 LOGGER = "huggingface_hub"
-BARS = Event()
-"""Set if a terminal shows the progress bars of downloads."""
 
 
 @contextmanager
@@ -39,10 +46,8 @@ def bars_hidden(library: Any = None) -> Iterator[None]:
     Args:
         library: `datasets`, or the hub client if None.
     """
-    from huggingface_hub import constants, utils
-
     found = library or utils
-    asked = BARS.is_set() or constants.HF_HUB_DISABLE_PROGRESS_BARS is False
+    asked = DOWNLOAD_BARS.is_set() or constants.HF_HUB_DISABLE_PROGRESS_BARS is False
     hide = not asked and not found.are_progress_bars_disabled()
     if hide:
         found.disable_progress_bars()
@@ -70,15 +75,6 @@ def reason(error: BaseException) -> str:
 def without_query(text: str) -> str:
     """Remove the queries of addresses, which can hold signatures."""
     return QUERY.sub(r"\1", text)
-
-
-def network_errors() -> tuple[type[Exception], ...]:
-    """Exceptions of the client when nothing answers, or a connection breaks."""
-    try:
-        import httpx2 as httpx  # huggingface-hub 2
-    except ImportError:
-        import httpx  # type: ignore[no-redef,import-not-found,unused-ignore] # huggingface-hub 1
-    return (httpx.HTTPError, ConnectionError, TimeoutError)
 
 
 class _Retold(logging.Handler):

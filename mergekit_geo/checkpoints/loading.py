@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import transformers
+from transformers import PreTrainedTokenizerBase
+from transformers import dynamic_module_utils as code
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.configuration import without_other_files
 from mergekit_geo.errors import FormatError, GeoError, UnsupportedError
 from mergekit_geo.files.sound_json import read_json
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 REMEDY = "read that code; where you trust it, --trust-remote-code runs it"
 
@@ -33,8 +34,6 @@ def load_config(config: Config) -> Any:
     Raises:
         ValueError: transformers knows no such model type.
     """
-    import transformers
-
     return transformers.AutoConfig.for_model(**harmless(config))
 
 
@@ -49,14 +48,8 @@ def load_tokenizer(folder: Path, *, trusted: bool = False) -> PreTrainedTokenize
         UnsupportedError: It needs code that is not trusted.
         FormatError: transformers cannot load it.
     """
-    import transformers
-
-    with _told("the tokenizer", folder, trusted=trusted):
-        if not trusted and _declares_code(folder / TOKENIZER, "AutoTokenizer", "tokenizer_class"):
-            raise _untrusted("the tokenizer", str(folder))
-        found: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=trusted
-        )
+    declared = (TOKENIZER, "AutoTokenizer", "tokenizer_class")
+    found: PreTrainedTokenizerBase = _load("the tokenizer", folder, *declared, trusted=trusted)
     return found
 
 
@@ -71,14 +64,16 @@ def load_image_processor(folder: Path, *, trusted: bool = False) -> Any:
         UnsupportedError: It needs code that is not trusted.
         FormatError: transformers cannot load it.
     """
-    import transformers
+    declared = (IMAGE_PROCESSOR, "AutoImageProcessor", "image_processor_type")
+    return _load("the image processor", folder, *declared, trusted=trusted)
 
-    auto: Any = transformers.AutoImageProcessor
-    with _told("the image processor", folder, trusted=trusted):
-        file = folder / IMAGE_PROCESSOR
-        if not trusted and _declares_code(file, "AutoImageProcessor", "image_processor_type"):
-            raise _untrusted("the image processor", str(folder))
-        return auto.from_pretrained(folder, trust_remote_code=trusted)
+
+def _load(what: str, folder: Path, file: str, auto: str, key: str, *, trusted: bool) -> Any:
+    """What a class of transformers makes of a folder, where `key` of a file names its own class."""
+    with _told(what, folder, trusted=trusted):
+        if not trusted and _declares_code(folder / file, auto, key):
+            raise _untrusted(what, str(folder))
+        return getattr(transformers, auto).from_pretrained(folder, trust_remote_code=trusted)
 
 
 def load_pretrained(
@@ -97,8 +92,6 @@ def load_pretrained(
         UnsupportedError: It needs code that is not trusted.
         FormatError: transformers cannot load it.
     """
-    import transformers
-
     with _told("the model", staged, where, trusted=trusted):
         config = transformers.AutoConfig.from_pretrained(staged, trust_remote_code=trusted)
         architecture = own_class(_architecture(config))
@@ -120,15 +113,13 @@ def load_dataset(origin: str, config: str | None) -> Any:
     Raises:
         Exception: What datasets raises.
     """
-    import datasets
+    import datasets  # for data alone
 
     return datasets.load_dataset(origin, config, trust_remote_code=False)
 
 
 def own_class(name: object) -> Any:
     """The class of an architecture in transformers; None where it has none of that name."""
-    import transformers
-
     found = getattr(transformers, name, None) if isinstance(name, str) else None
     is_model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
     return found if is_model else None
@@ -161,8 +152,6 @@ def _declares_code(file: Path, auto: str, key: str) -> bool:
 
     transformers would then take one of its own that goes with the kind of model, and say nothing.
     """
-    import transformers
-
     found = read_json(file) if file.exists() else {}
     places, name = found.get("auto_map") or {}, str(found.get(key) or "")
     declared = isinstance(places, list) or auto in places  # a list is a tokenizer's, of old
@@ -175,9 +164,6 @@ def _architecture(config: Any) -> Any:
 
 def _foreign_class(config: Any, staged: Path, where: str, *, trusted: bool) -> Any:
     """The class of a checkpoint's own code; where it has none, what its kind of model is for."""
-    import transformers
-    from transformers.dynamic_module_utils import get_class_from_dynamic_module
-
     name = _architecture(config)
     places = (getattr(config, "auto_map", None) or {}).values()
     found = [place for place in places if str(place).rpartition(".")[2] == name]
@@ -185,7 +171,7 @@ def _foreign_class(config: Any, staged: Path, where: str, *, trusted: bool) -> A
         return transformers.AutoModelForCausalLM
     if not trusted:
         raise _untrusted("the model", where)
-    return get_class_from_dynamic_module(found[0], staged)
+    return code.get_class_from_dynamic_module(found[0], staged)
 
 
 def _untrusted(what: str, where: str) -> UnsupportedError:
@@ -200,8 +186,6 @@ def _unasked() -> Iterator[None]:
 
     Classes that load subfolders do not pass on whether code is trusted, and would prompt for it.
     """
-    from transformers import dynamic_module_utils as code
-
     before, code.TIME_OUT_REMOTE_CODE = code.TIME_OUT_REMOTE_CODE, 0
     try:
         yield

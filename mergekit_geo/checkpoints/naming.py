@@ -7,12 +7,11 @@ transformers to be imported.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.checkpoints.loading import load_config, own_class
 
 RECOMPUTED = ("position_ids", "inv_freq", "masked_bias")
 """Last name parts of buffers that models recompute, but old checkpoints still hold."""
@@ -51,9 +50,8 @@ class Schema:
     Attributes:
         expected: Names in the loaded model; empty where the architecture is not known.
         ties: Tied name to the name of the tensor it shares.
-        renamings: transformers' renamings from stored to loaded names.
-        converters: What transformers makes of several stored tensors, or several of one.
-        prefix: The base model's attribute, such as `model` or `transformer`.
+        loaded: From a stored name to the loaded one.
+        has_place: Whether a loaded name is in the model, or something there is made of it.
         transposed: Names of weights that are stored (in, out), as GPT-2's are.
         ignored: Patterns of stored names that transformers leaves aside by declaration.
         optional: Patterns of names whose absence it declares to be no fault.
@@ -61,21 +59,15 @@ class Schema:
 
     expected: dict[str, Any] = field(default_factory=dict)
     ties: dict[str, str] = field(default_factory=dict)
-    renamings: tuple[object, ...] = ()
-    converters: tuple[Any, ...] = ()
-    prefix: str = ""
+    loaded: Callable[[str], str] = str
+    has_place: Callable[[str], bool] = bool
     transposed: frozenset[str] = frozenset()
     ignored: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
     def canonical(self, stored: str) -> str:
         """The loaded name of a stored tensor; itself where transformers does not know it."""
-        if not self.expected:
-            return stored
-        from transformers.core_model_loading import rename_source_key
-
-        name, _ = rename_source_key(stored, list(self.renamings), [], self.prefix, self.expected)  # type: ignore[arg-type]
-        return name
+        return self.loaded(stored) if self.expected else stored
 
     def for_names(self, names: Collection[str]) -> Schema:
         """Drop the expected names where a checkpoint has fewer than half of them.
@@ -110,11 +102,7 @@ class Schema:
 
     def is_unknown(self, name: str) -> bool:
         """Whether nothing in the loaded model is called so, or made of it."""
-        if not self.expected:
-            return False
-        from transformers.core_model_loading import apply_converters
-
-        return apply_converters(name, list(self.converters))[1] is None
+        return bool(self.expected) and not self.has_place(name)
 
 
 def schema_of(config: Config) -> Schema:
@@ -122,40 +110,8 @@ def schema_of(config: Config) -> Schema:
 
     An architecture that transformers does not know, or cannot make, has an empty one.
     """
-    names = config.get("architectures") or []
-    if not names:
+    if not config.get("architectures"):
         return Schema()
-    architecture = own_class(names[0])
-    if architecture is None:
-        return Schema()
-    try:
-        return _schema(architecture, load_config(config))
-    except Exception:  # whatever a model's own code raises: names are then compared as stored
-        return Schema()
+    from mergekit_geo.checkpoints.architecture import known_schema  # loads torch
 
-
-def _schema(architecture: Any, config: Any) -> Schema:
-    import torch
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming
-    from transformers.pytorch_utils import Conv1D
-
-    with torch.device("meta"):
-        model = architecture(config)
-    mapping = get_model_conversion_mapping(model)
-    return Schema(
-        dict(model.state_dict()),
-        dict(model.all_tied_weights_keys),
-        tuple(one for one in mapping if isinstance(one, WeightRenaming)),
-        tuple(one for one in mapping if isinstance(one, WeightConverter)),
-        model.base_model_prefix,
-        frozenset(f"{n}.weight" for n, layer in model.named_modules() if isinstance(layer, Conv1D)),
-        _patterns(model, "_keys_to_ignore_on_load_unexpected"),
-        _patterns(model, "_keys_to_ignore_on_load_missing"),
-    )
-
-
-def _patterns(model: Any, attribute: str) -> tuple[str, ...]:
-    """Patterns that a model's class and those of its parts declare."""
-    parts = (getattr(part, attribute, None) or () for part in model.modules())
-    return tuple(sorted({str(pattern) for part in parts for pattern in part}))
+    return known_schema(config)

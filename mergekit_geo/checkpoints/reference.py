@@ -217,13 +217,8 @@ def _in_folder(folder: Path, name: str, revision: str | None) -> Checkpoint | Ad
 
 
 def _on_hub(name: str, repo: str, revision: str | None) -> Checkpoint | Adapter:
-    from mergekit_geo.checkpoints.hub import cached_folder, list_on_hub, open_on_hub
+    from mergekit_geo.checkpoints import hub  # loads the hub client
 
-    if folder := cached_folder(name, repo, revision):
+    if folder := hub.cached_folder(name, repo, revision):
         return _in_folder(folder, name, folder.name)
-    listing = list_on_hub(name, repo, revision)
-    if is_adapter(listing.files, name):
-        from mergekit_geo.checkpoints.hub_adapter import adapter_on_hub
-
-        return adapter_on_hub(name, repo, revision, listing)
-    return open_on_hub(name, repo, revision, listing)
+    return hub.open_on_hub(name, repo, revision)

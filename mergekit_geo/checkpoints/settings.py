@@ -7,7 +7,6 @@ from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE
-from mergekit_geo.checkpoints.loading import load_config
 from mergekit_geo.files.sound_json import brief
 
 SILENT = frozenset(
@@ -60,6 +59,8 @@ def _loaded(keys: list[str], mine: Config, theirs: Config) -> dict[str, SettingP
     """Both values of settings as transformers reads them; those that it does not know are not."""
     if not all("model_type" in config for config in (mine, theirs)):
         return {}
+    from mergekit_geo.checkpoints.loading import load_config  # loads transformers
+
     try:
         loaded = [load_config(config).to_dict() for config in (mine, theirs)]
     except Exception:  # whatever a configuration class raises: nothing is known then

@@ -10,6 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.checkpoints.side_files import side_files_of
 from mergekit_geo.errors import ChangedError
 
 if TYPE_CHECKING:
@@ -74,8 +75,6 @@ class Stamp:
 
 def stamps_in(folder: Path, *more: Path) -> tuple[Stamp, ...]:
     """Stamps of the files of a checkpoint's folder that are read or copied, and of others."""
-    from mergekit_geo.checkpoints.side_files import side_files_of
-
     beside = [folder / file for file in side_files_of(folder)]
     return tuple(map(Stamp.of, sorted({*beside, *more})))
 

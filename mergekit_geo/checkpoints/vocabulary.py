@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.loading import load_tokenizer
 from mergekit_geo.errors import FormatError
 from mergekit_geo.files.sound_json import brief, read_json
 
@@ -137,6 +136,8 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 
 def _converted(folder: Path) -> Vocabulary | None:
     """Vocabulary after transformers' conversion of a SentencePiece or other model, or None."""
+    from mergekit_geo.checkpoints.loading import load_tokenizer  # loads transformers
+
     try:
         vocabulary: Vocabulary = load_tokenizer(folder).get_vocab()
     except Exception:  # its converters raise anything, and need packages that may be missing

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mergekit_geo.checkpoints.hub_client import BARS
 from mergekit_geo.cli.stopping import Stopped, code, finished, is_stopped, line, working
 from mergekit_geo.errors import GeoError, IncompatibleError, InternalError
 from mergekit_geo.printable import printable, printable_json, shortened
+from mergekit_geo.progress import DOWNLOAD_BARS
 
 if TYPE_CHECKING:
     from mergekit_geo.cli.options import Talk
@@ -40,7 +40,7 @@ class Session:
             # Read by the hub client when it is imported, which no command has done yet.
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         else:
-            BARS.set()
+            DOWNLOAD_BARS.set()
 
     def progress(self) -> Shown:
         """The progress that a command's work reports to."""

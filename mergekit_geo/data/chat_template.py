@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from mergekit_geo.errors import DataError
 
 if TYPE_CHECKING:
@@ -149,8 +151,6 @@ def _render_all(
 
 
 def _limit_memory() -> None:
-    import psutil
-
     _limit(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MEMORY)
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import datasets
+from datasets import Dataset
 
 from mergekit_geo.checkpoints.hub_client import bars_hidden
 from mergekit_geo.checkpoints.loading import load_dataset
@@ -13,9 +16,6 @@ from mergekit_geo.config.data import TRAIN, EvalData
 from mergekit_geo.data.labels import ClassId
 from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.errors import DataError
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 SCRIPT = re.compile("[Dd]ataset scripts|trust_remote_code")
 """Errors by which datasets says that it would have to run code."""
@@ -30,7 +30,6 @@ def saved_rows(folder: Path, data: EvalData) -> Rows:
     Raises:
         DataError: Not such a folder, or no such split in it.
     """
-    datasets = _library(data)
     try:
         found = datasets.load_from_disk(str(folder))
     except FileNotFoundError as error:
@@ -52,7 +51,6 @@ def hub_rows(data: EvalData) -> Rows:
     Raises:
         DataError: No network, or no such dataset, configuration or split.
     """
-    datasets = _library(data)
     try:
         with bars_hidden(datasets):
             found = load_dataset(data.origin, data.config)
@@ -155,15 +153,3 @@ def _undecoded(table: Dataset) -> Dataset:
         if getattr(feature, "decode", False):
             table = table.cast_column(name, type(feature)(decode=False))
     return table
-
-
-def _library(data: EvalData) -> Any:
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(
-            "reading a dataset needs the datasets library",
-            where=data.origin,
-            remedy="pip install datasets",
-        ) from error
-    return datasets

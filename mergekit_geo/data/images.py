@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mergekit_geo.errors import DataError
 from mergekit_geo.files.local_path import local_path
@@ -132,10 +133,6 @@ def _place(stated: str, beside: Path) -> Path:
 
 
 def _opened(source: Path | BytesIO) -> NDArray[Any]:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise DataError("reading pictures needs Pillow", remedy="pip install pillow") from error
     try:
         if isinstance(source, Path):
             require_regular(source)

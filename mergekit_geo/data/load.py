@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from mergekit_geo.config.data import BUILTIN, TRAIN, EvalData
-from mergekit_geo.data.datasets import hub_rows, saved_rows
 from mergekit_geo.data.files import READERS, read_file
 from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.data.text import builtin_documents
@@ -48,18 +47,29 @@ def _read(data: EvalData) -> Rows:
         return _without_splits(cells, data)
     if path.is_file():
         return _without_splits(read_file(path), data)
-    if path.is_dir():
-        return saved_rows(path, data)
-    if path.exists():
+    if path.exists() and not path.is_dir():
         raise DataError("neither a file nor a folder", where=data.origin)
-    if not is_on_hub(data):
+    if not path.is_dir() and not is_on_hub(data):
         raise DataError(
             "no such file",
             where=data.origin,
             remedy=f"give a {', '.join(READERS)} file, a folder saved by datasets, a dataset on "
             f"the Hub as org/name, or {BUILTIN}",
         )
-    return hub_rows(data)
+    return _dataset(path, data)
+
+
+def _dataset(path: Path, data: EvalData) -> Rows:
+    """Rows of a folder that the datasets library saved, or else of a dataset on the Hub."""
+    try:
+        from mergekit_geo.data.datasets import hub_rows, saved_rows
+    except ImportError as error:
+        raise DataError(
+            "reading a dataset needs the datasets library",
+            where=data.origin,
+            remedy="pip install datasets",
+        ) from error
+    return saved_rows(path, data) if path.is_dir() else hub_rows(data)
 
 
 def _path(data: EvalData) -> Path:

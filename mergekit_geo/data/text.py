@@ -12,6 +12,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pydoc_data.topics import topics
 from typing import Literal
 
 TextSplit = Literal["train", "held-out"]
@@ -49,8 +50,6 @@ def _is_new(paragraph: str, runs: set[str]) -> bool:
 
 def _unique_topics() -> list[Document]:
     """Every topic of some length, each paragraph in the first topic (by name) that has it."""
-    from pydoc_data.topics import topics
-
     seen: set[str] = set()
     found = []
     for name in sorted(topics):

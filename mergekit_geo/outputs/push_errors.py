@@ -17,8 +17,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from mergekit_geo.checkpoints.hub_answers import not_an_answer
-from mergekit_geo.checkpoints.hub_client import network_errors, reason
+from mergekit_geo.checkpoints.hub_client import NETWORK_ERRORS, reason
+from mergekit_geo.checkpoints.hub_errors import not_an_answer
 from mergekit_geo.config.output import Destination
 from mergekit_geo.errors import GeoError, PushError
 
@@ -136,7 +136,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _PushT
     (RevisionNotFoundError, _no_revision),
     (RepositoryNotFoundError, _no_repository),
     (HfHubHTTPError, _refused),
-    (network_errors(), _lost),
+    (NETWORK_ERRORS, _lost),
     (JSONDecodeError, _not_json),
     (ValueError, _refused_content),
     ((OSError, RuntimeError), _broken),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from transformers import CONFIG_MAPPING
+from transformers.models.auto import modeling_auto
+
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.loading import load_config
 from mergekit_geo.config.compute import Compute
@@ -90,8 +93,6 @@ def _can(config: Config, kind: TaskKind) -> bool:
 
 
 def _is_listed(config: Config, table: str) -> bool:
-    from transformers.models.auto import modeling_auto
-
     own = (config.get("architectures") or [""])[0]
     return own in set(_flat(getattr(modeling_auto, table, {}).values()))
 
@@ -107,8 +108,6 @@ def _flat(names: object) -> Iterator[str]:
 
 def _with_defaults(config: Config) -> Config:
     """A `config.json` may leave out what is transformers' default, such as a padding id."""
-    from transformers import CONFIG_MAPPING
-
     if config.get("model_type") not in CONFIG_MAPPING:
         return config
     with quiet_transformers():

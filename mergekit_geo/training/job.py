@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback, set_seed
 
+from mergekit_geo.collectives import accelerate_kept
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.modules.open import open_module
 from mergekit_geo.modules.stored import Stored
-from mergekit_geo.processes import accelerate_kept, broadcast, is_main_process, world
+from mergekit_geo.processes import broadcast, is_main_process, world
 from mergekit_geo.progress import Progress, Steps
 from mergekit_geo.records.training import TrainingEntry
 from mergekit_geo.training.lora import merged, with_adapters

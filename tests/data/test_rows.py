@@ -18,7 +18,6 @@ from PIL import Image
 from pyarrow import parquet
 
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data import datasets as dataset_rows
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.data.text import builtin_documents
@@ -260,5 +259,6 @@ def test_the_library_itself_offline() -> None:
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.delitem(sys.modules, "mergekit_geo.data.datasets", raising=False)
     with pytest.raises(DataError, match="pip install datasets"):
-        dataset_rows.hub_rows(EvalData("org/name"))
+        load_rows(EvalData("org/name"))
