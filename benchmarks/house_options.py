@@ -6,6 +6,10 @@ field or an alias of a type. Its places are the lines that state its default, ty
 - that call; where it makes an alias, every default given beside the alias too
 - a field with a default of a settings dataclass (public, or with a field that is an option, or
   named Spec, Config, Settings, Arguments), of a `TypedDict`, or of a mapping of the recipe
+  - but for those that state nothing: of a group of options, taken over from where it is declared
+    (`like`), a `ClassVar`, or a key of the recipe that holds a mapping of further keys
+  - nor is an option what a result tells (named Result, Summary) or a file of another tool
+    (`checkpoints`)
 - a parameter with a default of a public function or constructor, or of a function of the rooms
   where commands are put together (`UPPER`)
 - a key of a dict called settings, and a flag spelt out by hand in a list
@@ -40,6 +44,9 @@ from house_source import (
 UPPER = ("cli", "recipes", "commands", "workflows")
 TOLD = ("records", "reports", "views")
 SETTINGS = ("Spec", "Config", "Settings", "Arguments")
+RESULTS = ("Result", "Summary")
+REFERRED = ("group", "like")
+FOREIGN = ("checkpoints",)
 ARGUMENTS = {"out", "models"}
 
 
@@ -182,12 +189,23 @@ def _restated(module: Module, exported: frozenset[str]) -> Iterator[tuple[str, S
 def _in_classes(module: Module, exported: frozenset[str]) -> Iterator[tuple[str, Site]]:
     for one in module.all(ast.ClassDef):
         typed = "TypedDict" in bases(one)
-        settings = is_dataclass(one) and (
-            one.name in exported or one.name.endswith(SETTINGS) or _option_call(one) is not None
-        )
+        settings = is_dataclass(one) and _are_settings(one, module.room, exported)
         for name, given in fields_of(one).items() if typed or settings else ():
-            if typed or (given.value is not None and _option_call(given) is None):
+            if typed or (given.value is not None and _states(given)):
                 yield name, module.site(given, f"field of {one.name}")
+
+
+def _are_settings(one: ast.ClassDef, room: str, exported: frozenset[str]) -> bool:
+    public = one.name in exported and not one.name.endswith(RESULTS)
+    named = one.name.endswith(SETTINGS) and room not in FOREIGN
+    return public or named or _option_call(one) is not None
+
+
+def _states(given: ast.AnnAssign) -> bool:
+    """Whether a field states something of its own, and is not seen to be an option already."""
+    is_constant = last_word(given.annotation) == "ClassVar"
+    refers = called(given.value or given) in REFERRED
+    return _option_call(given) is None and not is_constant and not refers
 
 
 def _in_recipes(module: Module) -> Iterator[tuple[str, Site]]:
@@ -195,8 +213,13 @@ def _in_recipes(module: Module) -> Iterator[tuple[str, Site]]:
     if module.room == "recipes":
         for one in module.all(ast.ClassDef):
             for name, given in fields_of(one).items() if one.bases else ():
-                if given.value is not None:
+                if given.value is not None and not _holds_keys(given):
                     yield name, module.site(given, f"key of {one.name}")
+
+
+def _holds_keys(given: ast.AnnAssign) -> bool:
+    """Whether a key of the recipe holds a mapping with keys of its own, such as `along`."""
+    return any(last_word(one).endswith("Keys") for one in ast.walk(given.annotation))
 
 
 def _in_signatures(module: Module, exported: frozenset[str]) -> Iterator[tuple[str, Site]]:

@@ -119,12 +119,18 @@ class Package:
 
     @cached_property
     def exported(self) -> frozenset[str]:
-        """Public names: what the package's `__init__` imports or lists in a dict."""
+        """Public names: what the package's `__init__` imports or lists in a dict.
+
+        Names of earlier versions (`_RENAMED`) may be other things' names today.
+        """
         (top,) = (m for m in self.modules if m.file == f"{self.name}/__init__.py")
         imported = {a.asname or a.name for i in top.all(ast.ImportFrom) for a in i.names}
         listed = {
             key.value
-            for table in top.all(ast.Dict)
+            for line in top.tree.body
+            if isinstance(line, ast.Assign) and last_word(line.targets[0]) != "_RENAMED"
+            for table in ast.walk(line)
+            if isinstance(table, ast.Dict)
             for key in table.keys
             if isinstance(key, ast.Constant) and isinstance(key.value, str)
         }

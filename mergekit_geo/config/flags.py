@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,30 +84,20 @@ def _words(found: Declared, value: Any) -> Iterator[str]:
 def made(kind: type[Made], values: Mapping[str, Any]) -> Made:
     """Settings of the values of their options, by name; the others are the defaults.
 
+    A group that is left out is checked all the same.
+
     Raises:
         ArgumentError: A value that cannot be meant.
     """
-    found = _nested(kind, values)
-    return kind(**found)
-
-
-def _nested(kind: type[DataclassInstance], values: Mapping[str, Any]) -> dict[str, Any]:
     own = {
         one.path[0]: read(one, values[one.name]) for one in own_options(kind) if one.name in values
     }
-    built: dict[str, Any] = {}
-    for one in dataclasses.fields(kind):
-        if GROUP in one.metadata:
-            off = one.metadata["off"]
-            left_out = off is not None and values.get(off.name)
-            # checked, though it be left out; how data is read is said of training data, too
-            built[one.name] = made(one.metadata[GROUP], values)
-            own[one.name] = None if left_out else built[one.name]
-    for found in own_options(kind):
-        (name,) = found.path
-        if found.kind == "data" and isinstance(own.get(name), str):
-            own[name] = built["data"].training(own[name])
-    return own
+    groups = {one.name: one.metadata for one in fields(kind) if GROUP in one.metadata}
+    built = {name: made(known[GROUP], values) for name, known in groups.items()}
+    # made whole first: how data is read is said of training data, too
+    whole = kind(**own, **built)
+    off = [name for name, known in groups.items() if known["off"] and values.get(known["off"].name)]
+    return replace(whole, **dict.fromkeys(off)) if off else whole
 
 
 def read(found: Declared, value: Any) -> Any:
@@ -159,7 +148,7 @@ def settings_of(spec: DataclassInstance) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value) and not isinstance(value, type):
         return settings_of(value)
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]

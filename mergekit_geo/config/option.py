@@ -44,7 +44,7 @@ class Option:
         required: Whether a command line has to give it, where Python may leave it out.
         positional: Whether it stands by its position.
         switches_off: Whether the flag turns off what is on by default.
-        shared: Whether another option of the command declares the same flag.
+        shared: Whether its flag is another option's of the command: both get the same value.
     """
 
     text: str
@@ -111,9 +111,22 @@ def argument(text: str, metavar: str, default: Any = MISSING) -> Any:
     return option(default, text, "", metavar=metavar, positional=True, recorded=False)
 
 
-def shared(default: Any, flag: str) -> Any:
-    """A field whose flag another option of the command declares; both get the same value."""
-    return option(default, "", flag, shared=True)
+def like(made: type[DataclassInstance], name: str, **known: Any) -> Any:
+    """A field that is the option of another dataclass.
+
+    Args:
+        made: Where the option is declared.
+        name: Of the field there.
+        known: What is otherwise here, as in `Option`.
+
+    Example:
+        >>> from mergekit_geo.config.output import OutputConfig
+        >>> like(OutputConfig, "overwrite", panel="").metadata["help"].known
+        {'panel': ''}
+    """
+    found = made.__dataclass_fields__[name]
+    text = found.metadata["help"]
+    return option(found.default, str(text), text.flag, **{**text.known, **known})
 
 
 def group(made: type[DataclassInstance], *, inline: bool = False, off: Option | None = None) -> Any:

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergekit_geo.config.option import check, option, shared
+from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 
 DTYPES = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -37,7 +37,7 @@ class OutputConfig:
         True, "Leave flushing to the system: faster.", "--no-fsync", panel=PANEL, switches_off=True
     )
     allow_nonfinite: bool = option(False, "Merge over NaN and infinity.", panel=PANEL)
-    device: str = shared("cpu", "--device")
+    device: str = option("cpu", "Where tensors are merged.", "--device", shared=True)
     push_to: str | None = option(
         None, "Repository on the Hub, once the output is whole.", panel=PANEL
     )

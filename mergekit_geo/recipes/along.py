@@ -9,28 +9,28 @@ from pydantic import model_validator
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.recipes.part import Seed, keyed
+from mergekit_geo.recipes.part import keyed
+from mergekit_geo.specs.measures import PathSpec
 
 CHOICE = ("pick", "average_points", "tolerance", "control")
 OWN = ("kind", "train_data", *CHOICE)
 
 _Choice: Any = keyed(SelectionConfig, only=CHOICE)
 _Fit: Any = keyed(CurveFitConfig, leave=("kind",))
+_Command: Any = keyed(PathSpec, only=("train_data", "seed"), stated=False)
 
 
-class AlongKeys(_Choice, _Fit):  # type: ignore[misc]
+class AlongKeys(_Choice, _Fit, _Command):  # type: ignore[misc]
     """A path between models, and which of its points is taken; named as the flags are.
+
+    Training data is read as the objective is, but from the split that is for training; the seed is
+    the recipe's if None.
 
     Attributes:
         kind: `linear`, `slerp`, `bezier`, `polygon`, `neb`, or the folder of a fitted path.
-        train_data: What a path is fitted to, read as the objective is but from the split that is
-            for training.
-        seed: Of the first fit; the recipe's if None.
     """
 
     kind: str
-    train_data: str | None = None
-    seed: Seed | None = None
 
     @model_validator(mode="after")
     def _is_valid(self) -> Self:

@@ -31,7 +31,8 @@ def spoken_over(recipe: Recipe, data: Data, meant: Collection[str], seed: int | 
     if recipe.objective is not None and source_of(data).as_settings is not None:
         said = {n: getattr(data, n) for n in meant if n in type(recipe.objective).model_fields}
         update["objective"] = recipe.objective.model_copy(update=said)
-    return recipe.model_copy(update=update)
+    found: Recipe = recipe.model_copy(update=update)
+    return found
 
 
 def held_out(recipe: Recipe, data: Data) -> Data:

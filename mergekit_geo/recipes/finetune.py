@@ -11,8 +11,8 @@ from mergekit_geo.config.data import TRAIN, EvalData
 from mergekit_geo.config.training import SamArguments, TrainingConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.files.sound_json import brief
-from mergekit_geo.limits import MOST
-from mergekit_geo.recipes.part import Seed, Whole, keyed
+from mergekit_geo.recipes.part import keyed
+from mergekit_geo.specs.training import FinetuneSpec
 
 NAME, UNFINISHED = re.compile(r"\w[\w.-]*"), ".partial"
 """Names of members, and the suffix of their folders during training."""
@@ -20,7 +20,7 @@ NAME, UNFINISHED = re.compile(r"\w[\w.-]*"), ".partial"
 READ_AS = ("task", "text_column", "label_column", "image_column", "loss_on", "seq_len")
 """Keys of the objective that hold for training data too, where an entry does not say otherwise."""
 
-
+_Command: Any = keyed(FinetuneSpec, only=("members", "seed"), stated=False)
 _Training: Any = keyed(TrainingConfig)
 _Ascent: Any = keyed(SamArguments, leave=("ascent",))
 _Data: Any = keyed(
@@ -29,22 +29,20 @@ _Data: Any = keyed(
 )  # fmt: skip
 
 
-class FinetuneKeys(_Ascent, _Training, _Data):  # type: ignore[misc]
-    """A member that is trained first, or several that differ in their seeds.
+class FinetuneKeys(_Ascent, _Training, _Data, _Command):  # type: ignore[misc]
+    """A member that is trained first, or several (`members`) with seeds from `seed` on.
+
+    The seed is the recipe's if None.
 
     Attributes:
         name: What the recipe calls it; of several, `NAME-0`, `NAME-1`, ...
         model: What is trained.
         train_data: What it is trained on, read as the objective is where nothing is said.
-        members: How many are trained, with seeds from `seed` on.
-        seed: Of the order of examples, dropout and adapters; the recipe's if None.
     """
 
     name: str
     model: str
     train_data: Annotated[str, Field(min_length=1)]
-    members: Annotated[Whole | None, Field(ge=2, le=MOST["members"])] = None
-    seed: Seed | None = None
 
     @field_validator("name")
     @classmethod

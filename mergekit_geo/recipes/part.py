@@ -16,7 +16,7 @@ from pydantic import (
 
 from mergekit_geo.config.flags import made
 from mergekit_geo.config.option import Declared, own_options
-from mergekit_geo.limits import MOST
+from mergekit_geo.limits import LARGEST, MOST
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 Whole = Annotated[int, Field(strict=True)]
 """An integer; YAML's `true` is refused."""
 
-Seed = Annotated[int, Field(strict=True, ge=0, le=MOST["seed"])]
-"""A seed that every library accepts."""
-
-TYPES: dict[str, Any] = {"text": str, "flag": bool, "whole": Whole, "number": float}
+TYPES: dict[str, Any] = {
+    "text": str, "data": str, "flag": bool, "whole": Whole, "number": float
+}  # fmt: skip
 
 
 class RecipeKeys(BaseModel):
@@ -85,8 +84,8 @@ def keyed(
 def _field(found: Declared, *, stated: bool) -> tuple[Any, Any]:
     choices = found.option.choices
     kind = Literal[choices] if choices else TYPES[found.kind]
-    if found.option.least == 2:  # noqa: PLR2004
-        kind = Annotated[kind, Field(ge=2)]
+    if found.option.least is not None and not stated:  # others are checked as settings are made
+        kind = Annotated[kind, Field(ge=found.option.least, le=MOST.get(found.name, LARGEST))]
     optional = found.optional or not stated
     default = found.default if stated else None
     return (kind | None if optional else kind), Field(

@@ -33,16 +33,15 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         commits.update(trained.bases)
     text = chat_template(prepared.recipe.chat_template)
     files = {COPY: yaml.safe_dump(_renamed(said, commits), sort_keys=False, allow_unicode=True)}
+    told = {**request.settings, "recipe": said}
+    if trained is not None:
+        told["members"] = trained.entries
     return replace(
         request,
         asked=replace(
             asked, recipe=str(Path(asked.out or "") / COPY), compute=request.asked.compute
         ),
-        settings={
-            **request.settings,
-            "recipe": said,
-            **({"members": trained.entries} if trained else {}),
-        },
+        settings=told,
         warnings=(*prepared.warnings, *_negative(request), *request.warnings),
         choice=replace(request.choice, rules=prepared.resolved.rules),
         files={**files, "chat_template.jinja": text} if text else files,

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
-from mergekit_geo.recipes.part import RecipeKeys, Seed, Whole, keyed
+from mergekit_geo.recipes.part import RecipeKeys, Whole, keyed
 from mergekit_geo.recipes.reference import Reference
 from mergekit_geo.recipes.values import layered
+from mergekit_geo.specs.merges import RunSpec
 
-Dtype = Annotated[
-    Literal["float64", "float32", "bfloat16", "float16"],
-    BeforeValidator(lambda said: said.removeprefix("torch.") if isinstance(said, str) else said),
-]
 Parameters = Annotated[dict[str, Any], BeforeValidator(lambda said: {} if said is None else said)]
 """A mapping of parameters; an empty value in YAML is an empty mapping."""
 
@@ -65,22 +63,34 @@ class Slice(RecipeKeys):
     parameters: Parameters = Field(default={})
 
 
-class ModuleKeys(RecipeKeys):
+_Dtype: Any = keyed(OutputConfig, only=("dtype",))
+_OutDtype: Any = keyed(OutputConfig, only=("dtype",), called={"dtype": "out_dtype"})
+
+
+class Dtypes(_Dtype, _OutDtype):  # type: ignore[misc]
+    """Dtypes as mergekit names them: `out_dtype` of the output, `dtype` where that is not given.
+
+    Arithmetic is in float32 or wider.
+    """
+
+    @field_validator("dtype", "out_dtype", mode="before")
+    @classmethod
+    def _plain(cls, said: object) -> object:
+        return said.removeprefix("torch.") if isinstance(said, str) else said
+
+
+class ModuleKeys(Dtypes):
     """A part of an architecture; language models have one, `default`.
 
     Attributes:
         models: As in a recipe; or
         slices: as in a recipe.
         parameters: For all of them.
-        dtype: As in a recipe.
-        out_dtype: As in a recipe.
     """
 
     models: list[ModelKeys] | None = None
     slices: list[Slice] | None = None
     parameters: Parameters = Field(default={})
-    dtype: Dtype | None = None
-    out_dtype: Dtype | None = None
 
 
 _Data: Any = keyed(EvalData, leave=("data", "seed"), called={"data_config": "config"})
@@ -94,6 +104,11 @@ class ObjectiveKeys(_Data):  # type: ignore[misc]
     """
 
     data: str
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> Self:
+        self.settings(EvalData)
+        return self
 
 
 class Tokenizer(RecipeKeys):
@@ -119,8 +134,14 @@ class Tokenizer(RecipeKeys):
             )
 
 
-class Recipe(RecipeKeys):
+_Push: Any = keyed(OutputConfig, only=("push_to",))
+_Run: Any = keyed(RunSpec, only=("sharpness", "seed"), stated=False)
+
+
+class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
     """A merge as a file says it.
+
+    Beside its own, it has the keys `dtype`, `out_dtype`, `sharpness`, `push_to` and `seed`.
 
     Attributes:
         name: What it is called; nothing depends on it.
@@ -130,17 +151,12 @@ class Recipe(RecipeKeys):
         modules: either under `default`.
         base_model: Where task vectors start, or the end of SLERP at t = 0.
         parameters: Of the method: numbers, gradients, or lists of filters.
-        dtype: Of the output where `out_dtype` is not given; arithmetic is in float32 or wider.
-        out_dtype: Of the output.
         tokenizer_source: `base`, the model that the tokenizer is copied from, or `union`; or
         tokenizer: the same as `source` under this key.
         chat_template: `auto`, a name such as `chatml`, or a Jinja template.
         finetune: Members that are trained first.
         objective: What loss is measured on.
         along: A path, for `merge_method: along`.
-        sharpness: `off`, `quick` or `full`.
-        push_to: Repository on the Hub.
-        seed: Of training, fits, samples, halves and intervals.
     """
 
     name: Label | None = None
@@ -150,17 +166,12 @@ class Recipe(RecipeKeys):
     modules: dict[str, ModuleKeys] | None = None
     base_model: Reference | None = None
     parameters: Parameters = Field(default={})
-    dtype: Dtype | None = None
-    out_dtype: Dtype | None = None
     tokenizer_source: Reference | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     finetune: list[FinetuneKeys] = Field(default=[])
     objective: ObjectiveKeys | None = None
     along: AlongKeys | None = None
-    sharpness: Literal["off", "quick", "full"] | None = None
-    push_to: str | None = None
-    seed: Seed | None = None
 
     @field_validator("sharpness", mode="before")
     @classmethod
@@ -195,7 +206,7 @@ def without_modules(recipe: Recipe) -> Recipe:
             where="modules",
         )
     only = recipe.modules[DEFAULT_MODULE]
-    return recipe.model_copy(
+    whole: Recipe = recipe.model_copy(
         update={
             "modules": None,
             "models": only.models,
@@ -205,3 +216,4 @@ def without_modules(recipe: Recipe) -> Recipe:
             "out_dtype": only.out_dtype or recipe.out_dtype,
         }
     )
+    return whole

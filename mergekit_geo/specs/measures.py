@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mergekit_geo.config.measures import SHARPNESS_LEVELS, LandscapeConfig, SharpnessRadii
-from mergekit_geo.config.option import group, option, shared
+from mergekit_geo.config.option import group, option
 from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.specs.spec import Reporting, Spec, models, out
 
@@ -75,7 +75,7 @@ class PathSpec(Reporting):
     out: str | Path | None = out("Folder to write.", required=True)
     _: KW_ONLY
     fitting: CurveFitConfig = group(CurveFitConfig, inline=True)
-    seed: int = shared(0, "--seed")
+    seed: int = option(0, "Of the first fit.", "--seed", shared=True, least=0)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mergekit_geo.config.data import PANEL
 from mergekit_geo.config.measures import SHARPNESS
-from mergekit_geo.config.option import Option, argument, group, option, shared
+from mergekit_geo.config.option import Option, argument, group, option
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.specs.spec import Writing, models, out
@@ -96,7 +96,9 @@ class RunSpec(Writing):
     out: str | Path | None = out("Folder to write; not needed with --dry-run.")
     _: KW_ONLY
     models: Mapping[str, Model] | None = None
-    seed: int | None = shared(None, "--seed")
+    seed: int | None = option(
+        None, "Of training, fits and samples; the recipe's if None.", "--seed", shared=True, least=0
+    )
     members_in: str | Path | None = option(
         None, "Folder of members that are trained first; OUT.members if not said.", recorded=False
     )

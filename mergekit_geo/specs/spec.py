@@ -12,7 +12,7 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import PANEL, EvalData, source_of
 from mergekit_geo.config.flags import flags
 from mergekit_geo.config.measures import SHARPNESS
-from mergekit_geo.config.option import Option, argument, check, group, option
+from mergekit_geo.config.option import Option, argument, check, group, like, option
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 
@@ -125,7 +125,7 @@ class Reporting(Measuring):
 
     in_processes: ClassVar[bool] = True
 
-    overwrite: bool = option(False, "Replace an earlier output.", recorded=False)
+    overwrite: bool = like(OutputConfig, "overwrite", recorded=False, panel="")
 
 
 @dataclass(frozen=True, kw_only=True)

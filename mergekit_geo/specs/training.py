@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from mergekit_geo.config.option import argument, group, option, shared
+from mergekit_geo.config.option import argument, group, option
 from mergekit_geo.config.training import SamArguments, TrainingConfig
 from mergekit_geo.specs.spec import Spec, Writing
 
@@ -35,7 +35,9 @@ class FinetuneSpec(Writing):
         None, "Train so many, with seeds from --seed on, for a soup.", least=2, recorded=False
     )
     resume: bool = option(False, "Go on where an interrupted run was.", recorded=False)
-    seed: int = shared(0, "--seed")
+    seed: int = option(
+        0, "Of the order of examples, dropout and adapters.", "--seed", shared=True, least=0
+    )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from mergekit_geo.cli.options import options_of
 from mergekit_geo.cli.parsing import parse
 from mergekit_geo.config.flags import flags, made, settings_of
 from mergekit_geo.config.option import Declared, check, declared, option
+from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.schema import schema_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.specs.spec import Spec, command_line
@@ -82,6 +83,31 @@ def test_given_options_are_known() -> None:
     (soup, *_) = COMMANDS
     asked = parse(soup, ["a", "b", "-o", "out", "--sharpness=quick"])
     assert asked.given == {"models", "out", "sharpness"}
+
+
+def test_training_data_is_read_as_data_is_that_was_left_out() -> None:
+    (soup, *_) = COMMANDS
+    words = [
+        "a",
+        "b",
+        "-o",
+        "out",
+        "--text-column=body",
+        "--max-examples=9",
+        "--train-data=all.txt",
+    ]
+    asked, without = (parse(soup, [*words, *more]) for more in ((), ("--no-eval",)))
+    assert without.data is None
+    assert without.train_data == asked.train_data == asked.data.training("all.txt")
+    assert asked.train_data.text_column == "body"
+
+
+def test_an_option_that_is_taken_over_differs_where_it_says_so() -> None:
+    first = next(one for one in declared(OutputConfig) if one.name == "overwrite").option
+    barrier = next(spec for spec in COMMANDS if spec.command == "barrier")
+    taken = next(one for one in declared(barrier) if one.name == "overwrite").option
+    assert first.recorded
+    assert taken == replace(first, recorded=False, panel="")
 
 
 def test_settings_in_the_report_are_the_options() -> None:

@@ -119,11 +119,26 @@ def test_no_member(text: str, said: str) -> None:
         ("{kind: bezier, bends: 0}", "line 3: along: bends must be at least 1, found 0"),
         ("{kind: bezier, optimizer: adam}", "line 3: along.optimizer: input should be 'adamw' or"),
         ("{kind: linear, tolerance: 2}", "share of the lowest loss, found 2"),
+        ("{kind: bezier, seed: -1}", "line 3: along.seed: input should be greater than or equal"),
     ],
 )
 def test_no_path(along: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         read_recipe(f"merge_method: along\n{AB}along: {along}\n")
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("seed: true\n", "line 3: seed: input should be a valid integer, found True"),
+        ("dtype: torch.int8\n", "line 3: dtype: input should be 'float64', 'float32', 'bfloat16'"),
+        ("sharpness: low\n", "line 3: sharpness: input should be 'off', 'quick' or 'full'"),
+        ("objective: {data: x, seq_len: 1}\n", "objective: seq-len must be at least 2, found 1"),
+    ],
+)
+def test_no_option(keys: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        read_recipe(f"merge_method: linear\n{AB}{keys}")
 
 
 def test_no_file(tmp_path: Path) -> None:
