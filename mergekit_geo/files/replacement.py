@@ -1,12 +1,19 @@
-"""A file that takes another's place whole or not at all: written beside it, flushed, renamed."""
+"""How a file or a folder takes its place whole or not at all: made beside it, flushed, renamed.
+
+Nothing else in the package renames.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 @contextmanager
@@ -32,7 +39,7 @@ def replacing(path: Path, name: str | None = None, *, fsync: bool = True) -> Ite
         yield fresh
         if fsync:
             flush(fresh)
-        fresh.replace(path)
+        move(fresh, path)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
@@ -45,6 +52,32 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_tree(folder: Path) -> None:
+    """Return when a folder and all that is in it are on the disk."""
+    for path in [*folder.rglob("*"), folder]:
+        flush(path)
+
+
+def move(path: Path, place: Path) -> None:
+    """Rename a file or a folder, in one step; a file that is there, or an empty folder, is gone."""
+    path.replace(place)
+
+
+def exchange(new: Path, old: Path) -> None:
+    """Swap two folders in one step; in two where the system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None:
+        paths = os.fsencode(new), os.fsencode(old)
+        if rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
+            return
+        if ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(ctypes.get_errno(), "renameat2", str(old))
+    aside = old.with_name(old.name + ".old")
+    move(old, aside)
+    move(new, old)
+    move(aside, new)
 
 
 def _unique(path: Path) -> Path:

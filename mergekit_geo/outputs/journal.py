@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mergekit_geo.files.replacement import replacing
+from mergekit_geo.files.replacement import move, replacing
 from mergekit_geo.files.sound_json import parse_json
 
 FILE = "journal.jsonl"
@@ -64,7 +64,7 @@ class Journal:
         """
         self._file.close()
         if self.path.is_file():
-            self.path.replace(place)
+            move(self.path, place)
 
     def close(self) -> None:
         """Stop writing; what is written stays for the next run."""
@@ -73,6 +73,12 @@ class Journal:
     def _rewrite(self, lines: list[Any], *, fsync: bool) -> None:
         with replacing(self.path, FRESH, fsync=fsync) as fresh:
             fresh.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def boot() -> str:
+    """Changes when the machine starts anew, after which unflushed data cannot be trusted."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.is_file() else "unknown"
 
 
 def work_in(path: Path) -> list[Any] | None:

@@ -18,11 +18,10 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.errors import OutputError
-from mergekit_geo.files.replacement import flush
-from mergekit_geo.outputs.exchange import boot, exchange, flush_tree, lock
-from mergekit_geo.outputs.journal import FILE, Journal, work_in
+from mergekit_geo.files.replacement import exchange, flush, flush_tree, move
+from mergekit_geo.outputs.journal import FILE, Journal, boot, work_in
 from mergekit_geo.outputs.kind import Kind
-from mergekit_geo.outputs.place import check_output, claim_of, is_vacant, partial_of, resolved
+from mergekit_geo.outputs.place import check_output, claim_of, is_vacant, lock, partial_of, resolved
 from mergekit_geo.outputs.writer import bytes_in, check_space, output_errors
 from mergekit_geo.processes import main_process_first
 from mergekit_geo.records.report import Report
@@ -259,12 +258,10 @@ class Output:
 
     def _replace(self, out: Path) -> None:
         """Exchange the folder for what is at `out`, and remove that; or just rename it."""
-        if not out.exists():
-            self.folder.rename(out)
-            return
-        self.folder.chmod(stat.S_IMODE(out.stat().st_mode))
-        if is_vacant(out):
-            self.folder.rename(out)
+        if out.exists():
+            self.folder.chmod(stat.S_IMODE(out.stat().st_mode))
+        if not out.exists() or is_vacant(out):
+            move(self.folder, out)
             return
         old = lock(out)  # or the next run would take it for unfinished work
         try:

@@ -5,6 +5,7 @@ Work goes to `OUT.partial`, which becomes `OUT` by one rename.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,6 +65,25 @@ def is_vacant(out: Path) -> bool:
             remedy=f"choose a folder in it, such as -o {out / 'out'}",
         )
     return True
+
+
+def lock(folder: Path) -> int:
+    """Have a folder to oneself, until the descriptor that is returned is closed.
+
+    Raises:
+        OutputError: Another run has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise BlockingIOError  # it was published between opening and locking
+    except OSError as error:
+        os.close(descriptor)
+        busy = isinstance(error, BlockingIOError | FileNotFoundError)
+        message = "another run is writing this output" if busy else f"cannot be locked: {error}"
+        raise OutputError(message, where=str(folder)) from error
+    return descriptor
 
 
 def unfinished(out: Path) -> Any:

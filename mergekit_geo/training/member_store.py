@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_geo.errors import ArgumentError, OutputExistsError
+from mergekit_geo.files.replacement import move
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.processes import main_process_first
@@ -171,5 +172,5 @@ def _read(mark: Path) -> StoredMember:
 def _throw_away(member: StoredMember) -> None:
     """Remove a member: it is renamed first, so that no partial one remains in place."""
     gone = member.folder.with_name(member.folder.name + GONE)
-    member.folder.rename(gone)
+    move(member.folder, gone)
     shutil.rmtree(gone)

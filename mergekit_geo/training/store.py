@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_geo.errors import ArgumentError, OutputExistsError
+from mergekit_geo.files.replacement import flush_tree
 from mergekit_geo.files.sound_json import read_json
-from mergekit_geo.outputs.exchange import flush_tree
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.processes import broadcast, is_main_process
