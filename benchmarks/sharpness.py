@@ -56,6 +56,7 @@ from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import Krylov, Stop, extremes_converged, lanczos, never
 from mergekit_geo.curvature.levels import DIFFERENCES, EXACT, LEVELS
 from mergekit_geo.curvature.mean_loss import MeanLoss
+from mergekit_geo.curvature.table import gradients_of
 from mergekit_geo.curvature.trace import hutchinson, xtrace
 from mergekit_geo.records.curvature import Trace
 
@@ -177,7 +178,8 @@ def open_demo(demo: Path) -> tuple[Module, TaskObjective]:
     """The module, and the sample that `quick` measures it on."""
     from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import EvalData
-    from mergekit_geo.curvature.sample import make_sample, subject
+    from mergekit_geo.curvature.sample import make_sample
+    from mergekit_geo.curvature.suite import subject
     from mergekit_geo.evaluation.objective import TaskObjective
     from mergekit_geo.evaluation.plan import plan_losses
 
@@ -522,8 +524,8 @@ def report_quick(demo: Path) -> None:
         began = time.perf_counter()
         result = sharpness(demo, compute=Compute(device="cpu", budget=0))
         seconds = time.perf_counter() - began
-    (entry,) = result.measurements
-    most = LEVELS["quick"].gradients
+    (entry,) = result.measurements.sharpness
+    most = gradients_of(LEVELS["quick"])
     print("\n## quick: the whole level on the demo, models and data opened, nothing kept\n")
     rows = [
         ["gradients spent", f"{entry.gradients:.1f}"],

@@ -30,10 +30,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from benchmarks import harness
+from mergekit_geo.curvature.direction import quotients
 from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.lanczos import extremes_converged, lanczos, random_start
 from mergekit_geo.curvature.mean_loss import MeanLoss
-from mergekit_geo.curvature.quotients import quotients
 from mergekit_geo.evaluation.objective import FunctionObjective
 from mergekit_geo.evaluation.statistics import DocumentMean, document_mean, mean_loss
 from mergekit_geo.tasks.losses import Losses

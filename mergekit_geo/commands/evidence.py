@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.curvature.sample import Subject
+    from mergekit_geo.curvature.suite import Subject
     from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.records.barrier import BarrierEntry
@@ -101,7 +101,7 @@ def sharpness_evidence(
     """
     if level == "off" or study.plan.objective is None:
         return SharpnessReport(reason=study.plan.reason or "it was turned off")
-    from mergekit_geo.curvature.sample import measure_sharpness, subject
+    from mergekit_geo.curvature.suite import measure_sharpness, subject
 
     subjects = [subject(anchor, "parent", study.compute) for anchor in anchors]
     subjects.append(_output_subject(output, anchors[0], study.compute))
@@ -113,7 +113,7 @@ def sharpness_evidence(
 
 def _output_subject(output: Output, donor: Checkpoint, compute: Compute) -> Subject:
     from mergekit_geo.checkpoints.content import content_digest
-    from mergekit_geo.curvature.sample import Subject
+    from mergekit_geo.curvature.suite import Subject
 
     digest = content_digest(output) if isinstance(output, Path) else ""
     wide = replace(compute, dtype="float32")

@@ -49,7 +49,7 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
     everything = data and data.replaced(max_examples=None)
     study = Study.open(several, replace(asked, data=everything), output)
     anchors = study.anchors
-    from mergekit_geo.curvature.sample import measure_sharpness, subject  # torch
+    from mergekit_geo.curvature.suite import measure_sharpness, subject  # torch
 
     found = measure_sharpness(
         study,

@@ -1,4 +1,4 @@
-"""How much of the sharpness is measured, how far around a model, and what that costs."""
+"""How much of the sharpness is measured, and what gradients cost."""
 
 from __future__ import annotations
 
@@ -50,15 +50,9 @@ class Level:
     draws: int = 0
 
     @property
-    def gradients(self) -> float:
-        """Most gradients of the whole sample that a model costs."""
-        product = PRODUCT_COST if self.method == EXACT else 2.0
-        fitted = 0.0 if self.method == EXACT else 2 * product  # the step, and half of it
-        products = self.steps + self.half_steps / 2 + self.trace_products
-        products += self.probes * self.probe_steps
-        ascents = 2 * self.restarts * self.ascent_steps
-        evaluations = 5 + 2 * self.draws + (17 if self.ends == "both" else 0)
-        return 1 + fitted + product * products + ascents + EVALUATION * evaluations
+    def product(self) -> float:
+        """Cost of a Hessian-vector product, in gradients."""
+        return PRODUCT_COST if self.method == EXACT else 2.0
 
 
 LEVELS = {

@@ -24,6 +24,7 @@ from mergekit_geo.curvature.lanczos import random_start
 from mergekit_geo.curvature.levels import DIFFERENCES, Level
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.curvature.sample import Spent, make_sample, seconds_each
+from mergekit_geo.curvature.table import gradients_of
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.evaluation.cache import MeasurementCache
 from mergekit_geo.evaluation.cache_key import cache_key
@@ -176,7 +177,9 @@ class _EigenvectorSearch:
         self._require_budget(module)
         batches = self.objective.batches()
         title = f"eigenvectors at {self.model.name}"
-        loss = MeanLoss(module, batches, Spent(self.progress, title, COST, len(batches)))
+        loss = MeanLoss(
+            module, batches, Spent(self.progress, title, gradients_of(COST) * len(batches))
+        )
         self._require_memory(loss)
         start = random_start(loss.weights.size, loss.weights.dtype, self.seed)
         hessian = Hessian(loss, COST.method)
@@ -211,7 +214,7 @@ class _EigenvectorSearch:
 
     def _require_budget(self, module: Module) -> None:
         """Tell the cost; refuse where the budget does not hold it."""
-        seconds = broadcast(seconds_each(self.objective, module)) * COST.gradients
+        seconds = broadcast(seconds_each(self.objective, module)) * gradients_of(COST)
         left = broadcast(self.study.clock.left)
         if seconds > left:
             raise DataError(

@@ -13,15 +13,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from scipy.special import stdtrit
 
 from mergekit_geo.curvature.lanczos import Product, lanczos, random_start
+from mergekit_geo.curvature.measure import LocalLoss, Measure
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.modules.vectors import Floats
-from mergekit_geo.records.curvature import Spectrum
+from mergekit_geo.records.curvature import ProbeEntry, Spectrum
 
 LEVEL = 0.95
 SAME = 1e-6
@@ -130,3 +132,26 @@ def _band(rows: Floats) -> tuple[Floats, Floats] | tuple[None, None]:
     margin = quantile * rows.std(axis=0, ddof=1) / math.sqrt(count)
     mean = rows.mean(axis=0)
     return np.maximum(mean - margin, 0.0), np.minimum(mean + margin, 1.0)
+
+
+def _spectrum(at: LocalLoss) -> Spectrum:
+    """Every probe is kept by itself: of a spectrum that was interrupted, those that were made."""
+    probes = [
+        at.kept(f"probe {index}", ProbeEntry, partial(_probe, at, index))
+        for index in range(at.level.probes)
+    ]
+    return spectrum([Quadrature(np.array(one.nodes), np.array(one.weights)) for one in probes])
+
+
+def _probe(at: LocalLoss, index: int) -> ProbeEntry:
+    weights, seed = at.loss.weights, at.seed * at.level.probes + index
+    found = probe(at.hessian.product, weights.size, weights.dtype, at.level.probe_steps, seed)
+    return ProbeEntry(nodes=found.nodes.tolist(), weights=found.weights.tolist())
+
+
+SPECTRUM = Measure(
+    "spectrum",
+    _spectrum,
+    when=lambda level: level.probes > 0,
+    cost=lambda level: level.product * level.probes * level.probe_steps,
+)

@@ -1,27 +1,18 @@
-"""Whether training would go on from where a model stands: by its gradient, or down a saddle.
-
-Legend: n parameters, k groups of batches.
-"""
+"""Whether training would go on from where a model stands: by its gradient, or down a saddle."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
-from torch import Tensor
 
+from mergekit_geo.curvature.extremes import EXTREMES
 from mergekit_geo.curvature.levels import GROUPS
-from mergekit_geo.curvature.mean_loss import MeanLoss
+from mergekit_geo.curvature.measure import LocalLoss, Measure
+from mergekit_geo.curvature.slope import SLOPE
 from mergekit_geo.evaluation.statistics import LEVEL, POWER
-from mergekit_geo.modules.vectors import inner, norm
-from mergekit_geo.records.curvature import Escape, Stationarity
+from mergekit_geo.records.curvature import Stationarity
 from mergekit_geo.records.findings import limit_of, sized
-
-Floats = NDArray[np.float64]
 
 ERRORS = 2.0
 """Standard errors above zero from which a squared norm is told from zero: without a gradient it is
@@ -30,97 +21,6 @@ MATERIAL = 1e-3
 """Share of the loss that matters where its standard error is not known."""
 TAU = 1e-3
 """Share of λ_max: curvature closer to zero is none. Lanczos and float32 tell no less apart."""
-
-FEWEST_GROUPS = 3
-"""Fewest groups for a jackknife over products of two different groups."""
-LENGTHS = (0.02, 0.06, 0.2, 0.6, 2.0)
-"""Lengths of the steps of a line search, in weight space."""
-
-
-@dataclass(frozen=True, eq=False)
-class GroupGradients:
-    """The gradient of a sample, and what it tells of the true one.
-
-    The squared norm of a sample's gradient is that of the true gradient plus the trace of its
-    noise. Products of the gradients of different groups have no such bias. They count by the
-    groups' weights.
-
-    Attributes:
-        loss: Mean over the sample.
-        gradient: (n,) of it.
-        norm: Euclidean, of that gradient; biased up by noise.
-        squared_norm: Unbiased estimate of the squared norm of the true gradient; it may be
-            negative. None with one group.
-        standard_error: Of it, by the jackknife over groups; where noise outweighs the gradient,
-            it is 1.6 times too large with 8 groups. None with fewer than three.
-        groups: Number of groups.
-    """
-
-    loss: float
-    gradient: Tensor
-    norm: float
-    squared_norm: float | None
-    standard_error: float | None
-    groups: int
-
-    @classmethod
-    def of(cls, loss: MeanLoss, most: int = GROUPS) -> GroupGradients:
-        """Gradients of groups of every k-th batch: k vectors (n,) in memory, one pass over data.
-
-        Batches are taken to be independent: where windows of one document are in several groups,
-        what they share counts as gradient.
-
-        Args:
-            loss: L, at θ.
-            most: Groups, if there are so many batches.
-
-        Raises:
-            DataError: The loss is not a number.
-        """
-        count = min(most, len(loss.batches))
-        sums = [loss.part(k, count).sums() for k in range(count)]
-        weights_k = np.array([weight for _, weight, _ in sums])
-        weight, parts = float(weights_k.sum()), [part for _, _, part in sums]
-        gram_kk = _gram(parts)
-        gradient = _total(parts).div_(weight)
-        return cls(
-            loss=sum(total for total, _, _ in sums) / weight,
-            gradient=gradient,
-            norm=norm(gradient),
-            squared_norm=_squared_norm(gram_kk, weights_k),
-            standard_error=_jackknife(gram_kk, weights_k),
-            groups=count,
-        )
-
-
-def escape(
-    loss: MeanLoss,
-    v_min: Tensor,
-    at: float,
-    *,
-    held_out: MeanLoss | None = None,
-    lengths: Sequence[float] = LENGTHS,
-) -> Escape:
-    """Line search along ±v_min on a geometric grid.
-
-    The step is chosen on one sample and looked at on the other. Two evaluations a length (2/3
-    gradient), and two of the held-out loss.
-
-    Args:
-        loss: L, at θ; chooses.
-        v_min: (n,) of any length but zero.
-        at: L(θ).
-        held_out: Of the same module, on other examples.
-        lengths: Of the steps, in weight space.
-    """
-    unit = norm(v_min)
-    losses = {0.0: at}
-    for step in (sign * length for length in lengths for sign in (1, -1)):
-        with loss.weights.moved(v_min, step / unit):
-            losses[step] = loss.value()
-    best = min((step for step in losses if math.isfinite(losses[step])), key=losses.__getitem__)
-    elsewhere = None if held_out is None else _change(held_out, v_min, best / unit)
-    return Escape(step=best, change=losses[best] - at, held_out=elsewhere)
 
 
 def verdict(
@@ -249,46 +149,22 @@ def _by_curvature(
     return Stationarity(kind="saddle", sentence=text)
 
 
-def _total(parts: Sequence[Tensor]) -> Tensor:
-    """The sum of vectors, in place of the first."""
-    for part in parts[1:]:
-        parts[0].add_(part)
-    return parts[0]
+def _stationarity(at: LocalLoss) -> Stationarity:
+    slope, extremes = at.of(SLOPE), at.of(EXTREMES)
+    smallest, escaped = extremes.smallest, extremes.escape
+    return verdict(
+        loss=slope.loss,
+        loss_error=slope.loss_error,
+        squared_norm=slope.squared_norm,
+        squared_norm_error=slope.squared_norm_error,
+        lambda_max=extremes.largest.value,
+        lambda_min=None if smallest is None else smallest.value,
+        residual=None if smallest is None else smallest.residual,
+        error=None if smallest is None else smallest.uncertainty,
+        steps=extremes.steps,
+        lowered=None if escaped is None else escaped.lowered,
+        groups=slope.groups,
+    )
 
 
-def _gram(parts: Sequence[Tensor]) -> Floats:
-    """(k, k) inner products."""
-    gram_kk = np.empty((len(parts), len(parts)))
-    for i, first in enumerate(parts):
-        for j, second in enumerate(parts[: i + 1]):
-            gram_kk[i, j] = gram_kk[j, i] = inner(first, second)
-    return gram_kk
-
-
-def _squared_norm(gram_kk: Floats, weights_k: Floats) -> float | None:
-    """Σ_{i≠j} <G_i, G_j> / Σ_{i≠j} w_i w_j, with G_i = w_i g_i the summed gradient of a group."""
-    pairs_kk = np.outer(weights_k, weights_k)
-    np.fill_diagonal(pairs_kk, 0)
-    if pairs_kk.sum() == 0:
-        return None
-    return float((gram_kk.sum() - np.trace(gram_kk)) / pairs_kk.sum())
-
-
-def _jackknife(gram_kk: Floats, weights_k: Floats) -> float | None:
-    """Standard error of that, from leaving out one group at a time (Tukey 1958)."""
-    counting = np.flatnonzero(weights_k)
-    if len(counting) < FEWEST_GROUPS:
-        return None
-    rows = [counting[counting != k] for k in counting]
-    left = [_squared_norm(gram_kk[np.ix_(kept, kept)], weights_k[kept]) for kept in rows]
-    spread = np.array(left, dtype=np.float64).var() * (len(counting) - 1)
-    return math.sqrt(spread)
-
-
-def _change(loss: MeanLoss, direction: Tensor, scale: float) -> float:
-    """Change of the loss after a step along a direction."""
-    if scale == 0:
-        return 0.0
-    with loss.weights.moved(direction, scale):
-        there = loss.value()
-    return there - loss.value()
+STATIONARITY = Measure("stationarity", _stationarity)

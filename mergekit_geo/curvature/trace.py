@@ -18,6 +18,7 @@ from scipy.linalg import solve_triangular
 from torch import Tensor
 
 from mergekit_geo.curvature.lanczos import Product, multiply, rounding
+from mergekit_geo.curvature.measure import LocalLoss, Measure
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.modules.vectors import Floats, coordinates, norm, orthogonalise
 from mergekit_geo.records.curvature import Trace
@@ -175,3 +176,18 @@ def _mean(estimates: Floats, products: int, method: str) -> Trace:
     error = float(estimates.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     value = float(estimates.mean())
     return Trace(value=value, standard_error=error, products=products, method=method)
+
+
+def _trace(at: LocalLoss) -> Trace:
+    products, weights = at.level.trace_products, at.loss.weights
+    estimate = xtrace if at.fits(products) else hutchinson
+    return estimate(at.hessian.product, weights.size, weights.dtype, products, at.seed)
+
+
+TRACE = Measure(
+    "trace",
+    _trace,
+    Trace,
+    when=lambda level: level.trace_products > 0,
+    cost=lambda level: level.product * level.trace_products,
+)

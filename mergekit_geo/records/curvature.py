@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, SerializeAsAny
 
 from mergekit_geo.records import Record
 from mergekit_geo.records.losses import DifferenceEntry, Estimate, Finite
@@ -16,6 +19,20 @@ CAVEATS = (
     "λ_max is biased up on small samples, which its ± does not hold: its value on half of the "
     "sample shows how much. SAM sharpness is a lower bound of the largest rise within rho.",
 )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Marks a number of a record that tables and pictures show.
+
+    Attributes:
+        title: What it is called there. Of a record in a record: what its numbers' titles begin
+            with.
+        error: Attribute that holds its standard error; empty where it has none.
+    """
+
+    title: str
+    error: str = ""
 
 
 class SlopeEntry(Record):
@@ -50,11 +67,11 @@ class SlopeEntry(Record):
     attention: str
     loss: float
     loss_error: float | None
-    gradient_norm: float
+    gradient_norm: Annotated[float, Shown("|gradient|")]
     squared_norm: float | None
     squared_norm_error: float | None
-    parameter_norm: float
-    logit_norm: float | None
+    parameter_norm: Annotated[float, Shown("|weights|")]
+    logit_norm: Annotated[float | None, Shown("|logits|")]
     one_step: Finite
     groups: int | None = None
 
@@ -73,10 +90,10 @@ class EigenvalueEntry(Record):
         error: Its standard error.
     """
 
-    value: float
+    value: Annotated[float, Shown("", error="uncertainty")]
     residual: float
     converged: bool
-    half: float | None = None
+    half: Annotated[float | None, Shown(", half")] = None
     sampling: Estimate | None = None
     error: float | None = None
 
@@ -125,8 +142,8 @@ class ExtremesEntry(Record):
         escape: The best step along that of λ_min; null where it is not negative.
     """
 
-    largest: EigenvalueEntry
-    smallest: EigenvalueEntry | None
+    largest: Annotated[EigenvalueEntry, Shown("λ_max")]
+    smallest: Annotated[EigenvalueEntry | None, Shown("λ_min")]
     steps: int
     method: str
     reason: str
@@ -147,8 +164,8 @@ class AscentEntry(Record):
     """
 
     ascent: Finite
-    adaptive_worst: Finite
-    adaptive_mean: Finite
+    adaptive_worst: Annotated[Finite, Shown("adaptive, worst")]
+    adaptive_mean: Annotated[Finite, Shown("adaptive, mean", error="adaptive_error")]
     adaptive_error: float | None
 
 
@@ -162,7 +179,7 @@ class Trace(Record):
         method: `XTrace` (Epperly 2024), `Hutchinson`, or `exact` for a few parameters.
     """
 
-    value: float
+    value: Annotated[float, Shown("trace", error="standard_error")]
     standard_error: float
     products: int
     method: str
@@ -245,8 +262,14 @@ class Stationarity(Record):
     detectable: float | None = None
 
 
+class OpenRecord(Record):
+    """A record of a measure that this release does not have."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class SharpnessEntry(Record):
-    """Sharpness of one model.
+    """Sharpness of one model; further measures stand beside these, under their own keys.
 
     Attributes:
         model: Its name.
@@ -267,6 +290,9 @@ class SharpnessEntry(Record):
             eigenvectors found; empty for other models.
     """
 
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, SerializeAsAny[Record | OpenRecord]]
+
     model: str
     role: Literal["parent", "output", "model"]
     level: Literal["quick", "full"]
@@ -275,10 +301,10 @@ class SharpnessEntry(Record):
     noise: float
     slope: SlopeEntry
     extremes: ExtremesEntry
-    sam_sharpness: float | None
-    ascent: AscentEntry | None
-    trace: Trace | None
-    spectrum: Spectrum | None
+    sam_sharpness: Annotated[float | None, Shown("SAM sharpness")]
+    ascent: AscentEntry | None = None
+    trace: Trace | None = None
+    spectrum: Spectrum | None = None
     stationarity: Stationarity
     gradients: float
     against: list[DifferenceEntry] = []

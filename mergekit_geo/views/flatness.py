@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.findings import Finding, finding
 from mergekit_geo.records.losses import DifferenceEntry
-from mergekit_geo.views.measures import LAMBDA_MAX
+from mergekit_geo.views.measures import lambda_max
 
 QUARTER = 0.25
 """Share of λ_max that makes a model sharper or flatter."""
@@ -60,5 +60,5 @@ def _told(
 def _numbers(own: SharpnessEntry, parents: Sequence[SharpnessEntry]) -> str:
     """λ_max of the output, against the range of its parents."""
     ordered = sorted(parents, key=lambda entry: entry.extremes.largest.value)
-    ends = [LAMBDA_MAX.text(entry) for entry in (ordered[0], ordered[-1])]
-    return f"{LAMBDA_MAX.text(own)} against {' to '.join(dict.fromkeys(ends))}"
+    ends = [lambda_max(entry) for entry in (ordered[0], ordered[-1])]
+    return f"{lambda_max(own)} against {' to '.join(dict.fromkeys(ends))}"

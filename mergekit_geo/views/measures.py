@@ -1,66 +1,61 @@
-"""The measures of sharpness, as tables and pictures show them."""
+"""The numbers of a model's sharpness, with the titles that its records give them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from mergekit_geo.records.curvature import SharpnessEntry
+from mergekit_geo.records import Record
+from mergekit_geo.records.curvature import SharpnessEntry, Shown
 
-NumberOf = Callable[[SharpnessEntry], float | None]
-
-
-def _unknown(entry: SharpnessEntry) -> float | None:
-    return None
+FIRST = ("extremes", "trace", "sam_sharpness", "ascent")
+"""Parts of an entry that are shown before the others."""
+LAMBDA_MAX = "λ_max"
 
 
 @dataclass(frozen=True)
-class Measure:
+class Number:
     """A number of a model.
 
     Attributes:
-        title: Its name.
-        value: The number; None where it was not measured.
+        value: None where it was not measured.
         error: Its standard error, or an eigenvalue's residual where that is larger; None where
             it has none.
     """
 
-    title: str
-    value: NumberOf
-    error: NumberOf = _unknown
+    value: float | None
+    error: float | None = None
 
-    def text(self, entry: SharpnessEntry) -> str:
-        """The value with its error as text; empty where it was not measured."""
-        value, error = self.value(entry), self.error(entry)
-        if value is None:
+    @property
+    def text(self) -> str:
+        """The value with its error; empty where it was not measured."""
+        if self.value is None:
             return ""
-        return f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
+        return f"{self.value:.4g}" if self.error is None else f"{self.value:.4g} ± {self.error:.2g}"
 
 
-def _of(path: str) -> NumberOf:
-    """A number of a part that need not be there."""
-
-    def find(entry: SharpnessEntry) -> float | None:
-        found: Any = entry
-        for name in path.split("."):
-            found = None if found is None else getattr(found, name)
-        return None if found is None else float(found)
-
-    return find
+def numbers_of(entry: SharpnessEntry) -> dict[str, Number]:
+    """Every number of a model that its records mark as shown, by title."""
+    rest = [name for name in type(entry).model_fields if name not in FIRST]
+    return dict(_shown(entry, (*FIRST, *rest, *(entry.model_extra or ())), ""))
 
 
-LAMBDA_MAX = Measure("λ_max", _of("extremes.largest.value"), _of("extremes.largest.uncertainty"))
+def _shown(record: Record, names: tuple[str, ...], before: str) -> Iterator[tuple[str, Number]]:
+    for name in names:
+        mark, found = _mark(record, name), getattr(record, name)
+        title = before + (mark.title if mark else "")
+        if isinstance(found, Record):
+            yield from _shown(found, tuple(type(found).model_fields), title)
+        elif mark is not None:
+            yield title, Number(found, getattr(record, mark.error) if mark.error else None)
 
-MEASURES = (
-    LAMBDA_MAX,
-    Measure("λ_max, half", _of("extremes.largest.half")),
-    Measure("λ_min", _of("extremes.smallest.value"), _of("extremes.smallest.uncertainty")),
-    Measure("trace", _of("trace.value"), _of("trace.standard_error")),
-    Measure("SAM sharpness", _of("sam_sharpness")),
-    Measure("adaptive, worst", _of("ascent.adaptive_worst")),
-    Measure("adaptive, mean", _of("ascent.adaptive_mean"), _of("ascent.adaptive_error")),
-    Measure("|gradient|", _of("slope.gradient_norm")),
-    Measure("|weights|", _of("slope.parameter_norm")),
-    Measure("|logits|", _of("slope.logit_norm")),
-)
+
+def _mark(record: Record, name: str) -> Shown | None:
+    known = type(record).model_fields.get(name)
+    marks = [one for one in known.metadata if isinstance(one, Shown)] if known else []
+    return marks[0] if marks else None
+
+
+def lambda_max(entry: SharpnessEntry) -> str:
+    """λ_max with its error, as text."""
+    return numbers_of(entry)[LAMBDA_MAX].text

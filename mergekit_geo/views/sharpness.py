@@ -14,7 +14,7 @@ from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.block import Chart, Items, Paragraph, Section, Table, View, table
 from mergekit_geo.views.chart import Bars, Distribution, Distributions, Panel, short_name
-from mergekit_geo.views.measures import LAMBDA_MAX, MEASURES, Measure
+from mergekit_geo.views.measures import Number, lambda_max, numbers_of
 
 ROUGH = 0.01
 """Relative change of an eigenvalue under half the step that is worth a remark."""
@@ -23,7 +23,7 @@ ROUGH = 0.01
 def view(report: Report, found: SharpnessMeasurements) -> View:
     """View of a sharpness measurement: every model, on the same examples."""
     headline = [
-        f"{entry.model}: λ_max {LAMBDA_MAX.text(entry)}; {entry.stationarity.sentence}."
+        f"{entry.model}: λ_max {lambda_max(entry)}; {entry.stationarity.sentence}."
         for entry in found.sharpness
     ]
     return View(headline, [_section(found.sharpness, report.data, [])])
@@ -51,9 +51,16 @@ def _section(
 
 
 def sharpness_table(entries: Sequence[SharpnessEntry]) -> Table:
-    """Every measure that some model has."""
-    measures = {m.title: [m.text(entry) for entry in entries] for m in MEASURES}
-    return table({"model": [entry.model for entry in entries], **measures})
+    """Every number that some model has."""
+    shown = {title: [one.text for one in found] for title, found in _side_by_side(entries).items()}
+    return table({"model": [entry.model for entry in entries], **shown})
+
+
+def _side_by_side(entries: Sequence[SharpnessEntry]) -> dict[str, list[Number]]:
+    """The numbers of all models by title; without a value where a model lacks one."""
+    found = [numbers_of(entry) for entry in entries]
+    titles = dict.fromkeys(title for numbers in found for title in numbers)
+    return {title: [one.get(title, Number(None)) for one in found] for title in titles}
 
 
 def describe_sharpness(first: SharpnessEntry, unit: str) -> str:
@@ -94,19 +101,20 @@ def _remarks(entry: SharpnessEntry) -> Iterator[str]:
 
 
 def bars(entries: Sequence[SharpnessEntry]) -> Bars:
-    """Every measure that all models have; the output stands out."""
-    panels = [panel for measure in MEASURES if (panel := _panel(entries, measure))]
+    """Every number that all models have; the output stands out."""
+    found = _side_by_side(entries).items()
+    panels = [panel for title, numbers in found if (panel := _panel(title, numbers))]
     names = [short_name(entry.model) for entry in entries]
     return Bars(names, [entry.role == "output" for entry in entries], panels)
 
 
-def _panel(entries: Sequence[SharpnessEntry], measure: Measure) -> Panel | None:
-    """Bars of one measure; None where some model lacks it."""
-    values = [value for entry in entries if (value := measure.value(entry)) is not None]
-    errors = [error for entry in entries if (error := measure.error(entry)) is not None]
-    if len(values) < len(entries):
+def _panel(title: str, numbers: Sequence[Number]) -> Panel | None:
+    """Bars of one number; None where some model lacks it."""
+    values = [one.value for one in numbers if one.value is not None]
+    errors = [one.error for one in numbers if one.error is not None]
+    if len(values) < len(numbers):
         return None
-    return Panel(measure.title, values, errors if len(errors) == len(values) else None)
+    return Panel(title, values, errors if len(errors) == len(values) else None)
 
 
 def _spectra(known: Sequence[tuple[SharpnessEntry, Spectrum]]) -> Distributions:

@@ -9,13 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mergekit_geo.curvature.direction import LENGTHS, escape
+from mergekit_geo.curvature.gradients import GroupGradients
 from mergekit_geo.curvature.mean_loss import MeanLoss
-from mergekit_geo.curvature.stationarity import (
-    LENGTHS,
-    GroupGradients,
-    escape,
-    verdict,
-)
+from mergekit_geo.curvature.stationarity import verdict
 from mergekit_geo.errors import DataError
 from mergekit_geo.records.curvature import Stationarity
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import sharpness_interval
+from mergekit_geo.curvature.direction import EVALUATIONS, quotients
 from mergekit_geo.curvature.mean_loss import MeanLoss
-from mergekit_geo.curvature.quotients import EVALUATIONS, quotients
 from mergekit_geo.evaluation.objective import FunctionObjective
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.tasks.losses import Losses
