@@ -33,7 +33,7 @@ SHARE = 0.5
 class Measure(Generic[Found]):
     """A quantity of the loss around a model; a line in the table of measures makes it one more.
 
-    Tables and pictures show those fields of its record that are marked as `Shown`.
+    Tables and pictures show those fields of its record that are `Titled`.
 
     Attributes:
         key: Of what it finds, in the report.

@@ -18,7 +18,7 @@ MEASURES: dict[str, Measure[Any]] = {
     measure.key: measure
     for measure in (SLOPE, EXTREMES, ASCENT, TRACE, SPECTRUM, SAM_SHARPNESS, STATIONARITY)
 }
-"""By the key in a report, in the order in which they are made."""
+"""All measures by their key in a report, in the order in which they are made."""
 
 
 class _UnloadedError(Exception):

@@ -34,6 +34,12 @@ def reestimate(
         model: Only its BatchNorm layers are put into training mode, and only meanwhile.
         batches: Training data.
         forward: Runs the model on a batch.
+
+    Example:
+        >>> layer = torch.nn.BatchNorm1d(1)
+        >>> batches = [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [7.0]])]
+        >>> reestimate(layer, batches, lambda model, batch: model(batch)), layer.running_mean
+        (2, tensor([4.]))
     """
     count = 0
     with _cumulative(model):

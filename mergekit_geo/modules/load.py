@@ -27,7 +27,7 @@ from mergekit_geo.processes import local_device
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase  # seconds to load
 
-Source = Path | tuple[Config, Mapping[str, Tensor]]
+ModelSource = Path | tuple[Config, Mapping[str, Tensor]]
 
 
 def load_tokenizer(folder: Path, compute: Compute) -> PreTrainedTokenizerBase | None:
@@ -42,7 +42,7 @@ def load_tokenizer(folder: Path, compute: Compute) -> PreTrainedTokenizerBase | 
     return loading.load_tokenizer(folder, trusted=compute.trust_remote_code)
 
 
-def load_model(source: Source, compute: Compute, code: Path | None = None) -> PreTrainedModel:
+def load_model(source: ModelSource, compute: Compute, code: Path | None = None) -> PreTrainedModel:
     """A model in evaluation mode.
 
     Args:
@@ -72,7 +72,7 @@ def load_model(source: Source, compute: Compute, code: Path | None = None) -> Pr
     return placed
 
 
-def _check_memory(source: Source, compute: Compute) -> None:
+def _check_memory(source: ModelSource, compute: Compute) -> None:
     """Refuse a model that does not fit: the system would kill the process without a word."""
     if isinstance(source, Path):
         count = sum(info.count for info in open_folder(source).tensors.values())
@@ -89,7 +89,7 @@ def _check_memory(source: Source, compute: Compute) -> None:
 
 
 def _loaded(
-    source: Source, code: Path | None, compute: Compute, options: dict[str, Any]
+    source: ModelSource, code: Path | None, compute: Compute, options: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """The model, and what transformers says of its tensors."""
     folder = source if isinstance(source, Path) else code
@@ -110,7 +110,7 @@ def _loaded(
     return found
 
 
-def _name(source: Source) -> str:
+def _name(source: ModelSource) -> str:
     return str(source) if isinstance(source, Path) else "merged model"
 
 

@@ -22,8 +22,8 @@ CAVEATS = (
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Marks a number of a record that tables and pictures show.
+class Titled:
+    """A mark on a number of a record: tables and pictures show it, under a title.
 
     Attributes:
         title: What it is called there. Of a record in a record: what its numbers' titles begin
@@ -67,11 +67,11 @@ class SlopeEntry(Record):
     attention: str
     loss: float
     loss_error: float | None
-    gradient_norm: Annotated[float, Shown("|gradient|")]
+    gradient_norm: Annotated[float, Titled("|gradient|")]
     squared_norm: float | None
     squared_norm_error: float | None
-    parameter_norm: Annotated[float, Shown("|weights|")]
-    logit_norm: Annotated[float | None, Shown("|logits|")]
+    parameter_norm: Annotated[float, Titled("|weights|")]
+    logit_norm: Annotated[float | None, Titled("|logits|")]
     one_step: Finite
     groups: int | None = None
 
@@ -90,10 +90,10 @@ class EigenvalueEntry(Record):
         error: Its standard error.
     """
 
-    value: Annotated[float, Shown("", error="uncertainty")]
+    value: Annotated[float, Titled("", error="uncertainty")]
     residual: float
     converged: bool
-    half: Annotated[float | None, Shown(", half")] = None
+    half: Annotated[float | None, Titled(", half")] = None
     sampling: Estimate | None = None
     error: float | None = None
 
@@ -142,8 +142,8 @@ class ExtremesEntry(Record):
         escape: The best step along that of λ_min; null where it is not negative.
     """
 
-    largest: Annotated[EigenvalueEntry, Shown("λ_max")]
-    smallest: Annotated[EigenvalueEntry | None, Shown("λ_min")]
+    largest: Annotated[EigenvalueEntry, Titled("λ_max")]
+    smallest: Annotated[EigenvalueEntry | None, Titled("λ_min")]
     steps: int
     method: str
     reason: str
@@ -164,8 +164,8 @@ class AscentEntry(Record):
     """
 
     ascent: Finite
-    adaptive_worst: Annotated[Finite, Shown("adaptive, worst")]
-    adaptive_mean: Annotated[Finite, Shown("adaptive, mean", error="adaptive_error")]
+    adaptive_worst: Annotated[Finite, Titled("adaptive, worst")]
+    adaptive_mean: Annotated[Finite, Titled("adaptive, mean", error="adaptive_error")]
     adaptive_error: float | None
 
 
@@ -179,7 +179,7 @@ class Trace(Record):
         method: `XTrace` (Epperly 2024), `Hutchinson`, or `exact` for a few parameters.
     """
 
-    value: Annotated[float, Shown("trace", error="standard_error")]
+    value: Annotated[float, Titled("trace", error="standard_error")]
     standard_error: float
     products: int
     method: str
@@ -301,7 +301,7 @@ class SharpnessEntry(Record):
     noise: float
     slope: SlopeEntry
     extremes: ExtremesEntry
-    sam_sharpness: Annotated[float | None, Shown("SAM sharpness")]
+    sam_sharpness: Annotated[float | None, Titled("SAM sharpness")]
     ascent: AscentEntry | None = None
     trace: Trace | None = None
     spectrum: Spectrum | None = None

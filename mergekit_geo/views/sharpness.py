@@ -14,7 +14,7 @@ from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.block import Chart, Items, Paragraph, Section, Table, View, table
 from mergekit_geo.views.chart import Bars, Distribution, Distributions, Panel, short_name
-from mergekit_geo.views.measures import Number, lambda_max, numbers_of
+from mergekit_geo.views.measures import ShownNumber, lambda_max, numbers_of
 
 ROUGH = 0.01
 """Relative change of an eigenvalue under half the step that is worth a remark."""
@@ -56,11 +56,11 @@ def sharpness_table(entries: Sequence[SharpnessEntry]) -> Table:
     return table({"model": [entry.model for entry in entries], **shown})
 
 
-def _side_by_side(entries: Sequence[SharpnessEntry]) -> dict[str, list[Number]]:
+def _side_by_side(entries: Sequence[SharpnessEntry]) -> dict[str, list[ShownNumber]]:
     """The numbers of all models by title; without a value where a model lacks one."""
     found = [numbers_of(entry) for entry in entries]
     titles = dict.fromkeys(title for numbers in found for title in numbers)
-    return {title: [one.get(title, Number(None)) for one in found] for title in titles}
+    return {title: [one.get(title, ShownNumber(None)) for one in found] for title in titles}
 
 
 def describe_sharpness(first: SharpnessEntry, unit: str) -> str:
@@ -108,7 +108,7 @@ def bars(entries: Sequence[SharpnessEntry]) -> Bars:
     return Bars(names, [entry.role == "output" for entry in entries], panels)
 
 
-def _panel(title: str, numbers: Sequence[Number]) -> Panel | None:
+def _panel(title: str, numbers: Sequence[ShownNumber]) -> Panel | None:
     """Bars of one number; None where some model lacks it."""
     values = [one.value for one in numbers if one.value is not None]
     errors = [one.error for one in numbers if one.error is not None]

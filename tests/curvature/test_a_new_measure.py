@@ -18,7 +18,7 @@ from mergekit_geo.curvature.measure import LocalLoss, Measure
 from mergekit_geo.curvature.table import MEASURES, gradients_of
 from mergekit_geo.modules.vectors import norm
 from mergekit_geo.records import Record
-from mergekit_geo.records.curvature import Shown
+from mergekit_geo.records.curvature import Titled
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.console import print_report
 
@@ -31,7 +31,7 @@ class NoiseScale(Record):
         batches: How many it is found on.
     """
 
-    value: Annotated[float, Shown("noise scale")]
+    value: Annotated[float, Titled("noise scale")]
     batches: int
 
 

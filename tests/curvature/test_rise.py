@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mergekit_geo.curvature.adaptive import average_sharpness
 from mergekit_geo.curvature.mean_loss import MeanLoss
+from mergekit_geo.curvature.rise import average_sharpness
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.objective import FunctionObjective
 
