@@ -18,8 +18,7 @@ from mergekit_geo.evaluation.losses import source_entry
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.outputs.kind import SHARPNESS
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.records.curvature import SharpnessMeasurements, SlopeEntry
-from mergekit_geo.records.losses import DataEntry
+from mergekit_geo.records.curvature import SharpnessMeasurements
 from mergekit_geo.specs.measures import SharpnessSpec
 
 if TYPE_CHECKING:
@@ -66,7 +65,9 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
         anchors,
         began,
         place=(slope.device, slope.dtype, slope.attention),
-        data=_data_entry(study, slope),
+        data=source_entry(
+            study, documents=slope.documents, examples=slope.examples, tokens=slope.tokens
+        ),
         warnings=[*study.checked.warnings, *found.warnings],
     )
     output.publish(report)
@@ -78,12 +79,3 @@ def _several(models: Model | Sequence[Model]) -> list[Model]:
     if not several:
         raise ArgumentError("no models to measure", remedy="name at least one")
     return several
-
-
-def _data_entry(study: Study, slope: SlopeEntry) -> DataEntry:
-    return source_entry(
-        study,
-        documents=slope.documents,
-        examples=slope.examples,
-        tokens=slope.tokens,
-    )

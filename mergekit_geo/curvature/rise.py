@@ -29,12 +29,10 @@ class AverageSharpness:
     Attributes:
         value: The mean rise of the loss, in its unit; infinite or NaN where the loss is.
         standard_error: Of it, over the pairs; None where the mean is not finite.
-        draws: Number of pairs.
     """
 
     value: float
     standard_error: float | None
-    draws: int
 
 
 def average_sharpness(
@@ -78,7 +76,7 @@ def average_sharpness(
     rises = [_rise(loss, _noise(loss, draw, scale), rho) - at for _ in range(draws)]
     mean = fmean(rises)
     error = stdev(rises) / math.sqrt(draws) if math.isfinite(mean) else None
-    return AverageSharpness(mean, error, draws)
+    return AverageSharpness(mean, error)
 
 
 def _noise(loss: MeanLoss, draw: torch.Generator, scale: Tensor | None) -> Tensor:

@@ -12,6 +12,8 @@ from mergekit_geo.curvature.model_eigenvectors import Eigenvectors, eigenvectors
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.landscapes.planes import (
+    LINE,
+    PLANE,
     Directions,
     PlaneGrid,
     along_eigenvectors,
@@ -22,8 +24,6 @@ from mergekit_geo.landscapes.planes import (
 )
 from mergekit_geo.modules.blend import Live
 
-LINE, PLANE = 2, 3
-"""Models that a line, and a plane, goes through."""
 NARROW = 4
 """Bytes of an element in which small steps are not lost."""
 

@@ -26,6 +26,7 @@ from mergekit_geo.tasks.losses import Floats
 
 PlaneKind = Literal["plane", "line", "around"]
 LINE, PLANE = 2, 3
+"""Models that a line, and a plane, goes through."""
 STEP = AxisEntry(kind="model", unit="distance", length=1.0)
 
 
