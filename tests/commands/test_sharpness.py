@@ -298,6 +298,20 @@ def test_half_precision_is_measured_in_float32(network: nn.Module) -> None:
     assert numbers(found[:1]) == numbers(found[1:])
 
 
+def test_a_model_that_is_not_kept_is_measured_once(network: nn.Module) -> None:
+    gradients = 0
+
+    def counted(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        nonlocal gradients
+        gradients += torch.is_grad_enabled()
+        return losses_of(model, batch)
+
+    data = geo.FunctionObjective(counted, batches().loader)
+    (entry,) = geo.sharpness(network, data=data).measurements.sharpness
+    timing = 3
+    assert gradients - timing <= entry.gradients * len(batches().loader)
+
+
 class Stop:
     """Interrupts when a phase has gone so far; counts what was done."""
 
