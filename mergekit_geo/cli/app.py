@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from mergekit_geo.cli import stopping, streams
 
@@ -24,10 +25,8 @@ def main() -> None:
 
 def _run() -> int:
     """Run the command; its exit code."""
-    from mergekit_geo.cli.commands import app
-
     try:
-        app()
+        __getattr__("app")()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:  # asked for by --debug
@@ -36,7 +35,7 @@ def _run() -> int:
     return 0
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from mergekit_geo.cli.commands import app

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
-from mergekit_geo.cli.command import Command
 from mergekit_geo.cli.options import options_of, parameter, refuse_invalid
 from mergekit_geo.config.flags import made
 from mergekit_geo.specs.spec import Spec
@@ -17,12 +19,58 @@ from mergekit_geo.specs.spec import Spec
 Asked = TypeVar("Asked", bound=Spec)
 
 
-def typer_command(spec: type[Spec], act: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+class Command(TyperCommand):
+    """A command whose options of one value are given once at most.
+
+    The parser keeps the last value of an option and drops the others. Flags may be repeated, as
+    nothing is lost, but for those that have an opposite.
+    """
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Refuse what is given twice, then parse as usual."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        if not any(parameter.is_eager for parameter in order):  # such as --help
+            _refuse_repeated(ctx, Counter(order))
+        with hint_at_methods(list(args)):  # the parser empties its list
+            return super().parse_args(ctx, args)
+
+
+@contextmanager
+def hint_at_methods(words: Sequence[str]) -> Iterator[None]:
+    """Say, of an invalid word that is a merge method, which command takes it."""
+    try:
+        yield
+    except Exception as error:
+        message = getattr(error, "message", "")
+        named = [word.removeprefix("--method=") for word in words]
+        if invalid := [name for name in named if f"'{name}'" in message]:
+            from mergekit_geo.merging.method_help import merge_command
+
+            if any(hints := [merge_command(name) for name in invalid]):
+                error.message = f"{message} It is a merge method: {max(hints)}"  # type: ignore[attr-defined]
+        raise
+
+
+def _refuse_repeated(ctx: typer.Context, times: Mapping[Any, int]) -> None:
+    for option, count in times.items():
+        if count > 1 and isinstance(option, TyperOption) and _takes_one(option):
+            said = f"given {count} times, and takes one value"
+            raise typer.BadParameter(said, ctx=ctx, param=option)
+
+
+def _takes_one(option: TyperOption) -> bool:
+    return not option.multiple and not (option.is_flag and not option.secondary_opts)
+
+
+def typer_command(
+    spec: type[Spec], act: Callable[[dict[str, Any]], None], text: str = ""
+) -> Callable[..., None]:
     """A typer command with the options of a command.
 
     Args:
         spec: Its options.
         act: Called with the values of those that stand on the command line, by name.
+        text: What `--help` says of it.
     """
 
     def run(ctx: typer.Context, **values: Any) -> None:
@@ -36,7 +84,7 @@ def typer_command(spec: type[Spec], act: Callable[[dict[str, Any]], None]) -> Ca
     parameters = [context, *map(parameter, options_of(spec))]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
-    run.__doc__ = spec.help()
+    run.__doc__ = text
     return run
 
 

@@ -24,7 +24,6 @@ class CheckSpec(Spec):
     """Whether models can be merged."""
 
     command: ClassVar[str] = "check"
-    summary: ClassVar[str] = "Tell whether models can be merged, without downloading weights."
     work: ClassVar[str] = "mergekit_geo.commands.check:check"
 
     unmet_code: ClassVar[int] = 1
@@ -41,7 +40,6 @@ class BarrierSpec(Reporting):
     """The loss on the way between models."""
 
     command: ClassVar[str] = "barrier"
-    summary: ClassVar[str] = "Measure the loss on the way between models."
     work: ClassVar[str] = "mergekit_geo.commands.barrier:barrier"
 
     models: Sequence[Model] = models()
@@ -68,7 +66,6 @@ class PathSpec(Reporting):
     """A curve of low loss between two models."""
 
     command: ClassVar[str] = "path"
-    summary: ClassVar[str] = "Fit a curve of low loss between two models."
     work: ClassVar[str] = "mergekit_geo.commands.path:fit_path"
 
     models: Sequence[Model] = models()
@@ -83,7 +80,6 @@ class SharpnessSpec(Reporting):
     """How curved the loss is where models stand."""
 
     command: ClassVar[str] = "sharpness"
-    summary: ClassVar[str] = "Measure how curved the loss is where models stand."
     work: ClassVar[str] = "mergekit_geo.commands.sharpness:sharpness"
 
     models: Model | Sequence[Model] = models()
@@ -100,9 +96,6 @@ class LandscapeSpec(Reporting):
     """The loss on a plane."""
 
     command: ClassVar[str] = "landscape"
-    summary: ClassVar[str] = (
-        "Draw the loss on a plane through three models, beside a line, or around one model."
-    )
     work: ClassVar[str] = "mergekit_geo.commands.landscape:landscape"
 
     models: Model | Sequence[Model] = models()

@@ -40,7 +40,6 @@ class MergeSpec(Writing):
     """A merge by one method of the table."""
 
     command: ClassVar[str] = "merge"
-    summary: ClassVar[str] = "Merge models by any method: TIES, DARE, SLERP, Model Stock, ..."
     work: ClassVar[str] = "mergekit_geo.commands.merge:merge"
 
     models: Sequence[Model] = models()
@@ -70,14 +69,14 @@ class MergeSpec(Writing):
         return cls(*args, **others, parameters=MethodParameters(**given))
 
     @classmethod
-    def help(cls) -> str:
+    def help(cls, summary: str) -> str:
         """The summary, and every method with its formula and source."""
         lines = [
             f"{name}: {formula} ({source})" if source else f"{name}: {formula}"
             for name, formula, source, _ in listing()
             if not METHODS[name].by_loss
         ]
-        return "\n\n".join([cls.summary, *lines])
+        return "\n\n".join([summary, *lines])
 
     def naming(self, names: Sequence[str]) -> Self:
         """Replace the models by these names, the base first where there is one."""

@@ -35,7 +35,6 @@ class SoupSpec(Weighted):
     """A weighted soup, or the one that loss chooses."""
 
     command: ClassVar[str] = "soup"
-    summary: ClassVar[str] = "Average models: the weighted soup, or the one that loss chooses."
     work: ClassVar[str] = "mergekit_geo.commands.soup:soup"
 
     models: Sequence[Model] = models()
@@ -54,9 +53,6 @@ class SlerpSpec(Weighted):
     """SLERP, or the Karcher mean."""
 
     command: ClassVar[str] = "slerp"
-    summary: ClassVar[str] = (
-        "Merge two models along the arc between them, or more into their Karcher mean."
-    )
     work: ClassVar[str] = "mergekit_geo.commands.slerp:slerp"
 
     models: Sequence[Model] = models()
@@ -71,7 +67,6 @@ class PointSpec(Writing):
     """A point of a fitted path."""
 
     command: ClassVar[str] = "point"
-    summary: ClassVar[str] = "Write a checkpoint from a fitted path."
     work: ClassVar[str] = "mergekit_geo.commands.point:point"
 
     folder: str | Path = argument("Of a fitted path.", "DIR")
@@ -89,7 +84,6 @@ class RunSpec(Writing):
     """A merge as a recipe says it."""
 
     command: ClassVar[str] = "run"
-    summary: ClassVar[str] = "Merge as a recipe says it: mergekit's format, and keys of our own."
     work: ClassVar[str] = "mergekit_geo.recipes.run:run"
 
     recipe: str | Path | Mapping[str, Any] = argument("A YAML file.", "RECIPE")

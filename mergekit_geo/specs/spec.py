@@ -49,7 +49,6 @@ class Spec:
 
     Attributes:
         command: Its name.
-        summary: What it does, in one sentence.
         work: Where its function is: module and name.
         again: What goes on with it after an interrupt.
         in_processes: Whether several processes can share its work.
@@ -59,7 +58,6 @@ class Spec:
     """
 
     command: ClassVar[str]
-    summary: ClassVar[str]
     work: ClassVar[str]
     again: ClassVar[str] = "the same command goes on"
     in_processes: ClassVar[bool] = False
@@ -78,9 +76,9 @@ class Spec:
         return cls(*args, **kwargs)
 
     @classmethod
-    def help(cls) -> str:
-        """What `--help` says of the command."""
-        return cls.summary
+    def help(cls, summary: str) -> str:
+        """What `--help` says of the command, which begins with what it does."""
+        return summary
 
     @property
     def told(self) -> Progress:

@@ -19,7 +19,6 @@ class FinetuneSpec(Writing):
     """A model trained further."""
 
     command: ClassVar[str] = "finetune"
-    summary: ClassVar[str] = "Train a model further, with SAM, and measure it before and after."
     work: ClassVar[str] = "mergekit_geo.commands.finetune:finetune"
     again: ClassVar[str] = "the same command with --resume goes on"
     in_processes: ClassVar[bool] = True
@@ -45,9 +44,6 @@ class PushSpec(Spec):
     """An output on the Hub."""
 
     command: ClassVar[str] = "push"
-    summary: ClassVar[str] = (
-        "Push an output to the Hub, and compare what arrived with what is on the disk."
-    )
     work: ClassVar[str] = "mergekit_geo.commands.push:push"
 
     folder: str | Path = argument("Of a merge.", "DIR")

@@ -1,5 +1,6 @@
 """The command itself, in processes of its own: output, exit codes, bad input."""
 
+import ast
 import json
 import os
 import pty
@@ -14,6 +15,8 @@ from typer.core import TyperOption
 from typer.testing import CliRunner
 
 from mergekit_geo.cli.app import app
+from mergekit_geo.cli.commands import command_named
+from mergekit_geo.specs.table import COMMANDS
 from tests.conftest import Run, Save, random_state
 
 NO_LOSS = ("--no-eval", "--no-fsync")
@@ -199,12 +202,26 @@ def test_terminal_gets_bars_and_no_warnings(small: Path, tmp_path: Path) -> None
     assert b"Warning" not in said
 
 
-COMMANDS = typer.main.get_group(app).commands
+@pytest.mark.parametrize("words", [["--help"], ["soup", "--help"], ["run"]])
+def test_help_loads_what_it_tells_of(words: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['geo-merge', *{words}]\n"
+        "from mergekit_geo.cli.commands import app\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in sys.modules if m.startswith('mergekit_geo.specs.')])\n"
+        "print([m for m in ('numpy', 'torch', 'huggingface_hub') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    specs, heavy = map(ast.literal_eval, done.stdout.splitlines()[-2:])
+    own = {"mergekit_geo.specs.merges"} if words != ["--help"] else set()
+    assert set(specs) == {"mergekit_geo.specs.spec", "mergekit_geo.specs.table"} | own
+    assert heavy == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_option_of_one_value_is_refused_when_it_is_given_twice(name: str) -> None:
-    command = COMMANDS[name]
+    command = command_named(name)
     options = [p for p in command.params if isinstance(p, TyperOption) and not p.is_flag]
     assert options or name in {"check"}
     for option in options:

@@ -137,28 +137,35 @@ def test_full_disk_keeps_inputs_and_the_old_output(
 AT_IMPORT = """
 import os, signal, sys
 
-module, number = sys.argv[1], int(sys.argv[2])
+place, number = sys.argv[1], int(sys.argv[2])
 
 class Now:
     def find_spec(self, name, path=None, target=None):
-        if name == module:
+        if name == place:
             os.kill(os.getpid(), number)
             {then}
 
+def called(frame, event, arg):
+    if frame.f_code.co_name == place:
+        sys.setprofile(None)
+        os.kill(os.getpid(), number)
+
 sys.meta_path.insert(0, Now())
+if "." not in place:
+    sys.setprofile(called)
 from mergekit_geo.cli.app import main
 sys.argv[1:] = sys.argv[3:]
 main()
 """
-"""The command, sent a signal when it imports a module."""
+"""The command, sent a signal when it imports a module, or calls a function."""
 
 
 def stop_at(
-    module: str, stop: signal.Signals, *words: object, then: str = "pass"
+    place: str, stop: signal.Signals, *words: object, then: str = "pass"
 ) -> "subprocess.CompletedProcess[str]":
     code = AT_IMPORT.format(then=then)
     return subprocess.run(
-        [sys.executable, "-c", code, module, str(int(stop)), *map(str, words)],
+        [sys.executable, "-c", code, place, str(int(stop)), *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
@@ -168,19 +175,19 @@ def stop_at(
 
 @pytest.mark.parametrize("stop", WORDS, ids=lambda s: s.name)
 @pytest.mark.parametrize(
-    ("module", "said", "is_out"),
+    ("place", "said", "is_out"),
     [
         ("mergekit_geo.cli.commands", "nothing was begun", False),
         ("mergekit_geo.commands._merge", "nothing is half-written, and the same", False),
-        ("mergekit_geo.views.console", "the work was done already", True),
+        ("print_report", "the work was done already", True),
     ],
     ids=["when it starts", "when it loads libraries", "when it prints"],
 )
 def test_a_signal_is_one_line_at_any_time(
-    save: Save, tmp_path: Path, stop: signal.Signals, module: str, said: str, is_out: bool
+    save: Save, tmp_path: Path, stop: signal.Signals, place: str, said: str, is_out: bool
 ) -> None:
     out = tmp_path / "out"
-    done = stop_at(module, stop, "slerp", save("a"), save("b"), "-o", out, "--no-eval", "--quiet")
+    done = stop_at(place, stop, "slerp", save("a"), save("b"), "-o", out, "--no-eval", "--quiet")
     assert done.returncode == CODES[stop]
     assert done.stderr.startswith(f"{WORDS[stop]}: {said}")
     assert len(done.stderr.splitlines()) == 1

@@ -16,9 +16,12 @@ from mergekit_geo.config.option import Declared, check, declared, option
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.schema import schema_of
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.specs.measures import BarrierSpec
+from mergekit_geo.specs.merges import SoupSpec
 from mergekit_geo.specs.spec import Spec, command_line
-from mergekit_geo.specs.table import COMMANDS
+from mergekit_geo.specs.table import COMMANDS, spec_of
 
+SPECS = [spec_of(name) for name in COMMANDS]
 NUMBERS = st.floats(0.001, 0.999)
 TEXTS = st.from_regex(r"[A-Za-z./][A-Za-z0-9 ,./=-]{0,9}", fullmatch=True)
 KINDS: dict[str, st.SearchStrategy[Any]] = {
@@ -55,7 +58,7 @@ def _is_needed(one: Declared) -> bool:
     return one.default is MISSING or one.name == "out"
 
 
-@pytest.mark.parametrize("spec", COMMANDS, ids=lambda spec: spec.command)
+@pytest.mark.parametrize("spec", SPECS, ids=COMMANDS)
 @settings(max_examples=15, deadline=None, phases=[Phase.generate])
 @given(data=st.data())
 def test_what_is_parsed_of_its_flags_is_the_same(spec: type[Spec], data: st.DataObject) -> None:
@@ -64,14 +67,14 @@ def test_what_is_parsed_of_its_flags_is_the_same(spec: type[Spec], data: st.Data
     assert command_line(asked).startswith(f"geo-merge {spec.command}")
 
 
-@pytest.mark.parametrize("spec", COMMANDS, ids=lambda spec: spec.command)
+@pytest.mark.parametrize("spec", SPECS, ids=COMMANDS)
 def test_an_option_is_declared_once(spec: type[Spec]) -> None:
     names = [one.name for one in options_of(spec)]
     assert len(set(names)) == len(names)
     assert all(one.option.text.endswith(".") for one in options_of(spec))
 
 
-@pytest.mark.parametrize("spec", COMMANDS, ids=lambda spec: spec.command)
+@pytest.mark.parametrize("spec", SPECS, ids=COMMANDS)
 def test_a_schema_asks_what_the_command_line_does(spec: type[Spec]) -> None:
     schema = schema_of(spec)
     own = {one.name for one in options_of(spec)} - {"json", "quiet", "debug", "num_processes"}
@@ -80,13 +83,11 @@ def test_a_schema_asks_what_the_command_line_does(spec: type[Spec]) -> None:
 
 
 def test_given_options_are_known() -> None:
-    (soup, *_) = COMMANDS
-    asked = parse(soup, ["a", "b", "-o", "out", "--sharpness=quick"])
+    asked = parse(SoupSpec, ["a", "b", "-o", "out", "--sharpness=quick"])
     assert asked.given == {"models", "out", "sharpness"}
 
 
 def test_training_data_is_read_as_data_is_that_was_left_out() -> None:
-    (soup, *_) = COMMANDS
     words = [
         "a",
         "b",
@@ -96,7 +97,7 @@ def test_training_data_is_read_as_data_is_that_was_left_out() -> None:
         "--max-examples=9",
         "--train-data=all.txt",
     ]
-    asked, without = (parse(soup, [*words, *more]) for more in ((), ("--no-eval",)))
+    asked, without = (parse(SoupSpec, [*words, *more]) for more in ((), ("--no-eval",)))
     assert without.data is None
     assert without.train_data == asked.train_data == asked.data.training("all.txt")
     assert asked.train_data.text_column == "body"
@@ -104,15 +105,13 @@ def test_training_data_is_read_as_data_is_that_was_left_out() -> None:
 
 def test_an_option_that_is_taken_over_differs_where_it_says_so() -> None:
     first = next(one for one in declared(OutputConfig) if one.name == "overwrite").option
-    barrier = next(spec for spec in COMMANDS if spec.command == "barrier")
-    taken = next(one for one in declared(barrier) if one.name == "overwrite").option
+    taken = next(one for one in declared(BarrierSpec) if one.name == "overwrite").option
     assert first.recorded
     assert taken == replace(first, recorded=False, panel="")
 
 
 def test_settings_in_the_report_are_the_options() -> None:
-    (soup, *_) = COMMANDS
-    found = settings_of(parse(soup, ["a", "-o", "out", "--method=greedy", "--max-examples=9"]))
+    found = settings_of(parse(SoupSpec, ["a", "-o", "out", "--method=greedy", "--max-examples=9"]))
     assert found["method"] == "greedy"
     assert found["data"]["max_examples"] == 9
     assert {"models", "out"}.isdisjoint(found)

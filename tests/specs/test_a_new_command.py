@@ -12,21 +12,23 @@ import typer
 from typer.testing import CliRunner
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.cli.command import Command
 from mergekit_geo.cli.commands import command_of
+from mergekit_geo.cli.parsing import Command
 from mergekit_geo.commands._report import report_of
 from mergekit_geo.commands._run import command
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.option import option
 from mergekit_geo.records.model import CheckMeasurements
 from mergekit_geo.specs.spec import Spec, command_line, models
+from mergekit_geo.specs.table import COMMANDS, spec_of
 from tests.conftest import Save
+
+SUMMARY = "Count the tensors of models."
 
 
 @dataclass(frozen=True)
 class CountSpec(Spec):
     command: ClassVar[str] = "count"
-    summary: ClassVar[str] = "Count the tensors of models."
     work: ClassVar[str] = "tests.specs.test_a_new_command:count"
 
     models: Sequence[Any] = models()
@@ -54,7 +56,7 @@ def test_from_python_and_from_the_shell(save: Save) -> None:
     assert command_line(CountSpec(folders, least=2)).endswith(" --least=2")
 
     app = typer.Typer()
-    app.command(name="count", cls=Command)(command_of(CountSpec))
+    app.command(name="count", cls=Command)(command_of(CountSpec, SUMMARY))
     done = CliRunner().invoke(app, [*folders, "--json"])
     assert done.exit_code == 0, done.output
     assert f'"tensors": {found.measurements.tensors}' in done.stdout
@@ -62,9 +64,13 @@ def test_from_python_and_from_the_shell(save: Save) -> None:
     assert "Exit 3 if there are fewer." in CliRunner().invoke(app, ["--help"]).output
 
 
+def test_the_table_names_every_command_as_its_options_do() -> None:
+    assert [spec_of(name).command for name in COMMANDS] == list(COMMANDS)
+
+
 def test_what_it_does_not_admit(save: Save, tmp_path: Path) -> None:
     app = typer.Typer()
-    app.command(name="count", cls=Command)(command_of(CountSpec))
+    app.command(name="count", cls=Command)(command_of(CountSpec, SUMMARY))
     wrong = CliRunner().invoke(app, [str(save("a")), "--least=-1"])
     assert "least must be at least 0, found -1" in wrong.stderr
     assert CliRunner().invoke(app, [str(tmp_path / "none")]).exit_code == 1
