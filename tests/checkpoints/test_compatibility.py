@@ -20,7 +20,8 @@ from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import IncompatibleError
-from tests.conftest import Save, random_state
+from tests.conftest import Save
+from tests.models import random_state
 
 
 def compare(*folders: Path) -> Preflight:

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from mergekit_geo.cli.app import app
 from mergekit_geo.cli.commands import command_named
 from mergekit_geo.specs.table import COMMANDS
-from tests.conftest import Run, Save, random_state
+from tests.conftest import Run, Save
+from tests.models import random_state
 
 NO_LOSS = ("--no-eval", "--no-fsync")
 

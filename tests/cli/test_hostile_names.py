@@ -18,7 +18,8 @@ from mergekit_geo.cli.app import app
 from mergekit_geo.cli.progress import _Bars
 from mergekit_geo.printable import printable, printable_json
 from mergekit_geo.views.console import InertConsole
-from tests.conftest import Save, random_state
+from tests.conftest import Save
+from tests.models import random_state
 
 ODD = "\x1b[31m\x07\x9b2J\n\u202egnp.\u2066x\u200b[bold red]\u2028<b>!|"
 """Colour, bell, C1, a line break, directions, no width, markup, a separator, HTML, a bar."""

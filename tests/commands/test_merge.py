@@ -13,7 +13,8 @@ import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.merging.methods import METHODS
-from tests.conftest import Save, random_state
+from tests.conftest import Save
+from tests.models import random_state
 
 NAMES = [name for name, method in METHODS.items() if not method.by_loss]
 STATES = {name: random_state(seed) for seed, name in enumerate("abc")}
