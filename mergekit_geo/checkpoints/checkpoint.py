@@ -87,10 +87,3 @@ class Checkpoint:
             IncompatibleError: It is an adapter that does not fit its base.
         """
         return self.fetched(self)
-
-
-def original(checkpoint: Checkpoint) -> Checkpoint:
-    """A checkpoint under its own names."""
-    while checkpoint.of is not None and checkpoint.stored is not None:
-        checkpoint = checkpoint.of
-    return checkpoint

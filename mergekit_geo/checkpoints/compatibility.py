@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.configuration import TIE, vocabulary_size
 from mergekit_geo.checkpoints.derived import renamed
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
@@ -20,7 +20,7 @@ from mergekit_geo.checkpoints.index import CLASS, INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, schema_of
 from mergekit_geo.checkpoints.settings import differing_setting, differing_settings
 from mergekit_geo.checkpoints.shapes import misshapen
-from mergekit_geo.checkpoints.sources import is_base_of, side_files_from
+from mergekit_geo.checkpoints.sources import is_base_of, original, side_files_from
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.configuration import without_ties
-from mergekit_geo.checkpoints.memory import TensorReader, tensor_infos, unknown
 from mergekit_geo.checkpoints.reading import Bytes
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def overlay(checkpoint: Checkpoint, state: Mapping[str, Tensor], name: str) -> C
         state: Tensors by stored name, on the CPU, of the same shapes.
         name: What it is called.
     """
+    from mergekit_geo.checkpoints.dtypes import TensorReader, tensor_infos  # loads torch
+
     above, infos = TensorReader(state), tensor_infos(state, name)
 
     def read(key: str, start: int, stop: int, out: Bytes) -> None:
@@ -67,7 +69,7 @@ def overlay(checkpoint: Checkpoint, state: Mapping[str, Tensor], name: str) -> C
         name=name,
         tensors={key: infos.get(key, info) for key, info in checkpoint.tensors.items()},
         read=read,
-        fingerprint=lambda: [checkpoint.fingerprint(), unknown()],
+        fingerprint=lambda: [checkpoint.fingerprint(), uuid.uuid4().hex],
         config=checkpoint.config,
         folder=checkpoint.folder,
         stamps=checkpoint.stamps,

@@ -1,12 +1,15 @@
-"""Conversions between the safetensors format and torch: names of dtypes, bytes of tensors."""
+"""Tensors of torch in the safetensors format: names of dtypes, bytes, headers."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.errors import NonFiniteError
+from mergekit_geo.errors import NonFiniteError, UnsupportedError
 
 TORCH_DTYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "U16": torch.uint16,
@@ -54,3 +57,38 @@ def rounded(name: str, values: Tensor, dtype: str) -> Tensor:
             remedy="choose a wider --dtype",
         )
     return found
+
+
+class TensorReader:
+    """Reads tensors in memory.
+
+    Args:
+        state: Name to tensor.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
+        self.state = {key: tensor.detach().contiguous() for key, tensor in state.items()}
+
+    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
+        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
+        data = bytes_of(self.state[name].view(-1)[start:stop].cpu())
+        out[: len(data)] = data
+
+
+def tensor_infos(state: Mapping[str, Tensor], name: str) -> dict[str, TensorInfo]:
+    """Dtype and shape of tensors in memory.
+
+    Args:
+        state: Name to tensor.
+        name: What the user calls the checkpoint.
+
+    Raises:
+        UnsupportedError: A tensor's dtype is none that can be merged.
+    """
+    return {key: _info(name, key, tensor) for key, tensor in state.items()}
+
+
+def _info(name: str, key: str, tensor: Tensor) -> TensorInfo:
+    if tensor.dtype not in DTYPE_NAMES:
+        raise UnsupportedError(f"tensor {key!r} is {tensor.dtype}", where=name)
+    return TensorInfo(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape))

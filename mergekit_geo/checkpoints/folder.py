@@ -1,39 +1,29 @@
-"""A checkpoint in a folder."""
+"""A checkpoint in a folder; and a bend of a fitted curve, one of several in a file."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Collection
 from pathlib import Path
-from typing import NoReturn
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
-from mergekit_geo.checkpoints.header import Entries, TensorInfo
-from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE, absent_tensors, read_tensors
+from mergekit_geo.checkpoints.header import Entries, read_header
+from mergekit_geo.checkpoints.index import INDEXES, absent_tensors, read_tensors
 from mergekit_geo.checkpoints.naming import schema_of
-from mergekit_geo.checkpoints.pipeline import refuse_pipeline
 from mergekit_geo.checkpoints.reading import FileReader
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
-from mergekit_geo.checkpoints.unchanged import stamps_in
+from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
+from mergekit_geo.checkpoints.unreadable import (
+    quantised_errors,
+    refuse_quantised,
+    refuse_unreadable,
+)
 from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
-from mergekit_geo.errors import FormatError, NotFoundError, UnsupportedError
+from mergekit_geo.errors import FormatError, NotFoundError
 from mergekit_geo.files.regular import find_irregular
 from mergekit_geo.files.sound_json import brief, read_json
 from mergekit_geo.records.model import License
-
-SCALE = re.compile(r"weight_scale|scale_inv|absmax|zero_?point|quant_|\.scales$|SCB$")
-"""Part of the names of tensors that accompany quantised weights, such as scales."""
-
-FEW = 6
-_RESAVE = "load it with from_tf or from_flax of transformers 4, and save it with save_pretrained"
-OTHER_FORMATS = {
-    ".gguf": "use the model that it was made from; convert after merging",
-    ".h5": _RESAVE, ".msgpack": _RESAVE, ".onnx": "use the model that it was exported from",
-}  # fmt: skip
-"""Suffixes of weights that are not read, and what to do about them."""
 
 
 def open_folder(
@@ -146,122 +136,6 @@ def read_config(folder: Path) -> Config:
     return config
 
 
-def refuse_unreadable(name: str, files: set[str]) -> None:
-    """Refuse a file list that holds no safetensors weights of one model.
-
-    Raises:
-        UnsupportedError: The weights are pickled, an adapter without its base, or a pipeline.
-        FormatError: There are no weights at all.
-    """
-    refuse_pipeline(name, files)
-    if "adapter_config.json" in files and not files & {SINGLE, INDEX}:
-        raise UnsupportedError(
-            "this is an adapter, not a whole model",
-            where=name,
-            remedy=f"name its base as well: BASE+{name}",
-        )
-    here = sorted(file for file in files if "/" not in file)
-    if any(file.endswith(".safetensors") or file in INDEXES for file in here):
-        return
-    if pickled := [f for f in here if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]:
-        raise UnsupportedError(
-            f"the weights are pickled ({pickled[0]}), and a pickle can run any code when loaded; "
-            "expected safetensors",
-            where=name,
-            remedy=f"convert it if you trust it: {conversion_command(name)}",
-        )
-    _refuse_without_weights(name, here, sorted(files))
-
-
-def _refuse_without_weights(name: str, here: list[str], files: list[str]) -> NoReturn:
-    """Refuse a folder without weights, naming what it holds instead."""
-    below = sorted({f.rpartition("/")[0] for f in files if f.endswith(".safetensors")})
-    if below:
-        place = name if Path(name).is_dir() else "its copy (`hf download`)"
-        raise FormatError(
-            f"no safetensors file in it; some are in {', '.join(below[:FEW])}",
-            where=name,
-            remedy=f"name the folder of one: {below[0]} in {place}",
-        )
-    other = next((f for f in here if f.endswith(tuple(OTHER_FORMATS))), None)
-    if other is not None:
-        raise UnsupportedError(
-            f"no safetensors file in it; {other} is of another format, which is not read",
-            where=name,
-            remedy=OTHER_FORMATS[Path(other).suffix],
-        )
-    raise FormatError(
-        "no safetensors file in it",
-        where=name,
-        remedy=f"expected {SINGLE} or {INDEX}; of an adapter, adapter_config.json and "
-        "adapter_model.safetensors",
-    )
-
-
-def conversion_command(name: str) -> str:
-    """The command that turns a pickled checkpoint into a safetensors one."""
-    source, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
-    target = f"{Path(source).name}-safetensors"
-    code = (
-        "import sys, transformers as t; s, d, *r = sys.argv[1:]; k = {'revision': r[0]} if r else "
-        "{}; c = t.AutoConfig.from_pretrained(s, **k); "
-        "getattr(t, c.architectures[0]).from_pretrained(s, use_safetensors=False, **k)"
-        ".save_pretrained(d); t.AutoTokenizer.from_pretrained(s, **k).save_pretrained(d)"
-    )
-    return f'python -c "{code}" {shlex.join(filter(None, [source, target, revision]))}'
-
-
-def refuse_quantised(name: str, config: Config, tensors: Mapping[str, TensorInfo]) -> None:
-    """Refuse a configuration of packed weights.
-
-    Raises:
-        UnsupportedError: `quantization_config` is set.
-    """
-    if not (method := _quantised_by(config)):
-        return
-    if any(not info.is_float or SCALE.search(tensor) for tensor, info in tensors.items()):
-        raise _packed(name, method)
-    dtypes = ", ".join(sorted({info.dtype for info in tensors.values()}))
-    raise UnsupportedError(
-        f"config.json says that the weights are quantised ({method}), and they are stored as "
-        f"plain {dtypes}",
-        where=name,
-        remedy="take quantization_config out of its config.json to merge them as they are",
-    )
-
-
-@contextmanager
-def quantised_errors(name: str, config: Config) -> Iterator[None]:
-    """Report unreadable tensors as quantised, where the configuration says so.
-
-    Raises:
-        UnsupportedError: In the place of a FormatError.
-    """
-    try:
-        yield
-    except FormatError as error:
-        if method := _quantised_by(config):
-            raise _packed(name, method) from error
-        raise
-
-
-def _quantised_by(config: Config) -> str:
-    """The method that a configuration names; empty where it names none."""
-    parts = (config, *(value for value in config.values() if isinstance(value, dict)))
-    found = next((p["quantization_config"] for p in parts if p.get("quantization_config")), None)
-    if found is None:
-        return ""
-    return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else "unknown"
-
-
-def _packed(name: str, method: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"the weights are quantised ({method}), and packed integers cannot be averaged",
-        where=name,
-        remedy="use the unquantised model; quantise after merging",
-    )
-
-
 def _refuse_absent(folder: Path, stored: Collection[str], config: Config, name: str) -> None:
     """Refuse an index that names what no shard holds, unless no model needs that.
 
@@ -281,3 +155,41 @@ def _refuse_absent(folder: Path, stored: Collection[str], config: Config, name: 
                 where=name,
                 remedy="download the checkpoint again",
             )
+
+
+def bend_prefix(number: int) -> str:
+    """Prefix of the names of a bend's tensors; bends count from 0."""
+    return f"bend.{number}."
+
+
+def open_bend(path: Path, number: int, name: str) -> Checkpoint:
+    """The tensors of a file whose names begin with a bend's prefix.
+
+    Args:
+        path: The safetensors file.
+        number: Of the bend.
+        name: What a report calls it.
+
+    Raises:
+        FormatError: The file is unsound.
+    """
+    stamps, begin = (Stamp.of(path),), bend_prefix(number)
+    entries = {
+        key.removeprefix(begin): entry
+        for key, entry in read_header(path).items()
+        if key.startswith(begin)
+    }
+    reader = FileReader(entries, stamps)
+    reader.open(path)
+    return Checkpoint(
+        name=name,
+        tensors=reader.tensors,
+        read=reader.read,
+        fingerprint=lambda: [_digest(path), number],
+        stamps=stamps,
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,13 +22,7 @@ from mergekit_geo.checkpoints.adapter.files import (
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG, read_settings
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.configuration import refuse_oversized
-from mergekit_geo.checkpoints.folder import (
-    open_folder,
-    quantised_errors,
-    read_config,
-    refuse_quantised,
-    refuse_unreadable,
-)
+from mergekit_geo.checkpoints.folder import open_folder, read_config
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
 from mergekit_geo.checkpoints.hub_errors import (
     BEHIND_PROXY,
@@ -43,6 +37,11 @@ from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.side_files import PATTERNS, not_here, side_files_of, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import license_of
+from mergekit_geo.checkpoints.unreadable import (
+    quantised_errors,
+    refuse_quantised,
+    refuse_unreadable,
+)
 from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
 from mergekit_geo.errors import HubError
 from mergekit_geo.records.model import License

@@ -5,34 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor
+from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.header import TensorInfo
-from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.errors import ArgumentError, UnsupportedError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
-
-
-class TensorReader:
-    """Reads tensors in memory.
-
-    Args:
-        state: Name to tensor.
-    """
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self.state = {key: tensor.detach().contiguous() for key, tensor in state.items()}
-
-    def read(self, name: str, start: int, stop: int, out: Bytes) -> None:
-        """Put elements `start` to `stop` of the flattened tensor into `out`, as they are stored."""
-        from mergekit_geo.checkpoints.dtypes import bytes_of
-
-        data = bytes_of(self.state[name].view(-1)[start:stop].cpu())
-        out[: len(data)] = data
+from mergekit_geo.checkpoints.dtypes import TensorReader, tensor_infos
+from mergekit_geo.errors import ArgumentError
 
 
 def of_state(state: Mapping[str, Tensor], name: str, config: Config | None = None) -> Checkpoint:
@@ -71,8 +52,6 @@ def of_state(state: Mapping[str, Tensor], name: str, config: Config | None = Non
 
 def of_module(module: Module, name: str) -> Checkpoint:
     """The parameters and persistent buffers of a module, by the names it has unwrapped."""
-    from accelerate.utils import extract_model_from_parallel
-
     module = extract_model_from_parallel(module, keep_torch_compile=False)
     config: Any = getattr(module, "config", None)
     as_dict = config.to_dict() if hasattr(config, "to_dict") else None
@@ -84,19 +63,6 @@ def of_module(module: Module, name: str) -> Checkpoint:
 def unknown() -> object:
     """A fingerprint that is new at each call: changes of tensors in memory cannot be detected."""
     return uuid.uuid4().hex
-
-
-def tensor_infos(state: Mapping[str, Tensor], name: str) -> dict[str, TensorInfo]:
-    """Dtype and shape of tensors in memory.
-
-    Args:
-        state: Name to tensor.
-        name: What the user calls the checkpoint.
-
-    Raises:
-        UnsupportedError: A tensor's dtype is none that can be merged.
-    """
-    return {key: _info(name, key, tensor) for key, tensor in state.items()}
 
 
 def _refuse_others(state: Mapping[str, Tensor], name: str) -> None:
@@ -118,11 +84,3 @@ def _ties(state: Mapping[str, Tensor]) -> dict[str, str]:
         if tensor.numel() and first.setdefault(place, key) != key:
             ties[key] = first[place]
     return ties
-
-
-def _info(name: str, key: str, tensor: Tensor) -> TensorInfo:
-    from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES
-
-    if tensor.dtype not in DTYPE_NAMES:
-        raise UnsupportedError(f"tensor {key!r} is {tensor.dtype}", where=name)
-    return TensorInfo(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape))

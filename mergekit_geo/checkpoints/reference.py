@@ -16,13 +16,8 @@ from mergekit_geo.checkpoints.adapter.adapter import adapted
 from mergekit_geo.checkpoints.adapter.files import Adapter, is_adapter, open_adapter
 from mergekit_geo.checkpoints.adapter.names import AdapterBase
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.folder import (
-    OTHER_FORMATS,
-    list_files,
-    open_folder,
-    refuse_unreadable,
-)
-from mergekit_geo.checkpoints.memory import of_module, of_state
+from mergekit_geo.checkpoints.folder import list_files, open_folder
+from mergekit_geo.checkpoints.unreadable import OTHER_FORMATS, refuse_unreadable
 from mergekit_geo.errors import ArgumentError, NotFoundError, UnsupportedError
 from mergekit_geo.files.local_path import local_path
 
@@ -90,10 +85,12 @@ def open_checkpoint(model: Model, position: int = 0, bases: Bases | None = None)
     """
     if isinstance(model, str | Path):
         return _open_reference(str(model), {} if bases is None else bases)
-    if isinstance(model, Mapping):
-        return of_state(model, f"model {position + 1} (in memory)")
     if isinstance(model, Checkpoint):
         return model
+    from mergekit_geo.checkpoints.memory import of_module, of_state  # loads torch
+
+    if isinstance(model, Mapping):
+        return of_state(model, f"model {position + 1} (in memory)")
     if not hasattr(model, "state_dict"):
         raise ArgumentError(
             f"model {position + 1} is a {type(model).__name__}",

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.adapter.files import Adapter
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.records.model import Source
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.adapter.files import Adapter
+
+
+def original(checkpoint: Checkpoint) -> Checkpoint:
+    """A checkpoint under its own names."""
+    while checkpoint.of is not None and checkpoint.stored is not None:
+        checkpoint = checkpoint.of
+    return checkpoint
 
 
 def parts_of(checkpoint: Checkpoint) -> tuple[Checkpoint | Adapter, ...]:

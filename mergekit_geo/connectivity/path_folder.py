@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from mergekit_geo.checkpoints.bend import open_bend, prefix
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import checkpoint_digest
+from mergekit_geo.checkpoints.folder import bend_prefix, open_bend
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.config.data import EvalData
@@ -185,7 +185,7 @@ def end_entry(checkpoint: Checkpoint) -> EndEntry:
 def save_bends(states: Sequence[Mapping[str, Tensor]], path: Path) -> str:
     """Write bends to one file, and return its digest."""
     tensors = {
-        prefix(i) + name: tensor.detach().cpu().clone()
+        bend_prefix(i) + name: tensor.detach().cpu().clone()
         for i, state in enumerate(states)
         for name, tensor in state.items()
     }

@@ -15,8 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import Module
 
-from mergekit_geo.checkpoints.bend import open_bend, prefix
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.folder import bend_prefix, open_bend
 from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.curvature.eigenvectors import Eigenpair, top_eigenpairs
 from mergekit_geo.curvature.hessian import Hessian
@@ -160,7 +160,9 @@ def _found(
 
 
 def _packed(states: Sequence[Mapping[str, Tensor]]) -> bytes:
-    tensors = {prefix(i) + name: t for i, state in enumerate(states) for name, t in state.items()}
+    tensors = {
+        bend_prefix(i) + name: t for i, state in enumerate(states) for name, t in state.items()
+    }
     return save(tensors, {"format": "pt"})
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import psutil
 
 from mergekit_geo.checkpoints.adapter.adapter import of_sum
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.derived import renamed
 from mergekit_geo.checkpoints.header import ITEM_BYTES
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import ArgumentError
 
 MODES = ("auto", "on", "off")

@@ -8,7 +8,8 @@ from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
 from torch.nn import Module
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, original
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.checkpoints.unchanged import unchanged
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.errors import UnsupportedError

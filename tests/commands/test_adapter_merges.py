@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.checkpoint import original
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.content import checkpoint_digest
 from mergekit_geo.checkpoints.reading import Bytes, FileReader
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
+from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import IncompatibleError, NonFiniteError, OutputError
 from mergekit_geo.merging import native
 from mergekit_geo.merging.tensor import CHUNK

@@ -1,0 +1,178 @@
+"""Models whose weights cannot be averaged, or not read: each is refused, with the way out.
+
+Pickles, other formats, adapters without their base, whole pipelines, quantised weights.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE
+from mergekit_geo.errors import FormatError, UnsupportedError
+
+PIPELINE = "model_index.json"
+"""A file of whole pipelines of diffusers: several models in one folder."""
+
+SCALE = re.compile(r"weight_scale|scale_inv|absmax|zero_?point|quant_|\.scales$|SCB$")
+"""Part of the names of tensors that accompany quantised weights, such as scales."""
+
+FEW = 6
+_RESAVE = "load it with from_tf or from_flax of transformers 4, and save it with save_pretrained"
+OTHER_FORMATS = {
+    ".gguf": "use the model that it was made from; convert after merging",
+    ".h5": _RESAVE, ".msgpack": _RESAVE, ".onnx": "use the model that it was exported from",
+}  # fmt: skip
+"""Suffixes of weights that are not read, and what to do about them."""
+
+
+def refuse_unreadable(name: str, files: set[str]) -> None:
+    """Refuse a file list that holds no safetensors weights of one model.
+
+    Raises:
+        UnsupportedError: The weights are pickled, an adapter without its base, or a pipeline.
+        FormatError: There are no weights at all.
+    """
+    _refuse_pipeline(name, files)
+    if "adapter_config.json" in files and not files & {SINGLE, INDEX}:
+        raise UnsupportedError(
+            "this is an adapter, not a whole model",
+            where=name,
+            remedy=f"name its base as well: BASE+{name}",
+        )
+    here = sorted(file for file in files if "/" not in file)
+    if any(file.endswith(".safetensors") or file in INDEXES for file in here):
+        return
+    if pickled := [f for f in here if f.endswith((".bin", ".pt", ".pth", ".ckpt"))]:
+        raise UnsupportedError(
+            f"the weights are pickled ({pickled[0]}), and a pickle can run any code when loaded; "
+            "expected safetensors",
+            where=name,
+            remedy=f"convert it if you trust it: {conversion_command(name)}",
+        )
+    _refuse_without_weights(name, here, sorted(files))
+
+
+def _refuse_without_weights(name: str, here: list[str], files: list[str]) -> NoReturn:
+    """Refuse a folder without weights, naming what it holds instead."""
+    below = sorted({f.rpartition("/")[0] for f in files if f.endswith(".safetensors")})
+    if below:
+        place = name if Path(name).is_dir() else "its copy (`hf download`)"
+        raise FormatError(
+            f"no safetensors file in it; some are in {', '.join(below[:FEW])}",
+            where=name,
+            remedy=f"name the folder of one: {below[0]} in {place}",
+        )
+    other = next((f for f in here if f.endswith(tuple(OTHER_FORMATS))), None)
+    if other is not None:
+        raise UnsupportedError(
+            f"no safetensors file in it; {other} is of another format, which is not read",
+            where=name,
+            remedy=OTHER_FORMATS[Path(other).suffix],
+        )
+    raise FormatError(
+        "no safetensors file in it",
+        where=name,
+        remedy=f"expected {SINGLE} or {INDEX}; of an adapter, adapter_config.json and "
+        "adapter_model.safetensors",
+    )
+
+
+def conversion_command(name: str) -> str:
+    """The command that turns a pickled checkpoint into a safetensors one."""
+    source, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    target = f"{Path(source).name}-safetensors"
+    code = (
+        "import sys, transformers as t; s, d, *r = sys.argv[1:]; k = {'revision': r[0]} if r else "
+        "{}; c = t.AutoConfig.from_pretrained(s, **k); "
+        "getattr(t, c.architectures[0]).from_pretrained(s, use_safetensors=False, **k)"
+        ".save_pretrained(d); t.AutoTokenizer.from_pretrained(s, **k).save_pretrained(d)"
+    )
+    return f'python -c "{code}" {shlex.join(filter(None, [source, target, revision]))}'
+
+
+def refuse_quantised(name: str, config: Config, tensors: Mapping[str, TensorInfo]) -> None:
+    """Refuse a configuration of packed weights.
+
+    Raises:
+        UnsupportedError: `quantization_config` is set.
+    """
+    if not (method := _quantised_by(config)):
+        return
+    if any(not info.is_float or SCALE.search(tensor) for tensor, info in tensors.items()):
+        raise _packed(name, method)
+    dtypes = ", ".join(sorted({info.dtype for info in tensors.values()}))
+    raise UnsupportedError(
+        f"config.json says that the weights are quantised ({method}), and they are stored as "
+        f"plain {dtypes}",
+        where=name,
+        remedy="take quantization_config out of its config.json to merge them as they are",
+    )
+
+
+@contextmanager
+def quantised_errors(name: str, config: Config) -> Iterator[None]:
+    """Report unreadable tensors as quantised, where the configuration says so.
+
+    Raises:
+        UnsupportedError: In the place of a FormatError.
+    """
+    try:
+        yield
+    except FormatError as error:
+        if method := _quantised_by(config):
+            raise _packed(name, method) from error
+        raise
+
+
+def _quantised_by(config: Config) -> str:
+    """The method that a configuration names; empty where it names none."""
+    parts = (config, *(value for value in config.values() if isinstance(value, dict)))
+    found = next((p["quantization_config"] for p in parts if p.get("quantization_config")), None)
+    if found is None:
+        return ""
+    return str(found.get("quant_method", "unknown")) if isinstance(found, dict) else "unknown"
+
+
+def _packed(name: str, method: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"the weights are quantised ({method}), and packed integers cannot be averaged",
+        where=name,
+        remedy="use the unquantised model; quantise after merging",
+    )
+
+
+def _refuse_pipeline(name: str, files: Collection[str]) -> None:
+    """Refuse the files of a pipeline.
+
+    Args:
+        name: What the user calls it.
+        files: All of them, as paths relative to it.
+
+    Raises:
+        UnsupportedError: They are, with the command for one part.
+    """
+    if PIPELINE not in files:
+        return
+    weights = (file for file in files if file.endswith(".safetensors") and "/" in file)
+    parts = sorted({file.partition("/")[0] for file in weights})
+    repo = name.partition("@")[0]
+    here = Path(name).is_dir()
+    folder = name if here else Path(repo).name
+    fetch = "" if here else f"{shlex.join(['hf', 'download', repo, '--local-dir', folder])}, then "
+    one = parts[0] if parts else "unet"
+    command = shlex.join(
+        ["geo-merge", "soup", f"{folder}/{one}", f"OTHER/{one}", "-o", f"OUT/{one}"]
+    )
+    raise UnsupportedError(
+        f"this is a whole pipeline ({PIPELINE}), not one model; its parts with weights in "
+        f"safetensors: {', '.join(parts) or 'none'}",
+        where=name,
+        remedy=f"merge part by part: {fetch}{command}",
+    )
