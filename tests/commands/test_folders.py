@@ -332,7 +332,7 @@ def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("command", "moment"),
     [
-        ("barrier", "rename"),
+        ("barrier", "move"),
         ("sharpness", "rmtree"),
         ("landscape", "exchange"),
         ("path", "exchange"),
@@ -344,16 +344,14 @@ def test_a_kill_while_an_output_appears_loses_neither(
 ) -> None:
     """Before the first rename, before the exchange, and after it while the old one is removed."""
     out, measure = tmp_path / "out", MEASURE[command]
-    if moment != "rename":
+    if moment != "move":
         measure(out)
     before = files(out) if out.exists() else None
     with monkeypatch.context() as patch:
-        if moment == "rename":
-            patch.setattr(Path, "rename", die)
-        elif moment == "exchange":
-            patch.setattr(output, "exchange", die)
-        else:
+        if moment == "rmtree":
             patch.setattr("shutil.rmtree", die)
+        else:
+            patch.setattr(output, moment, die)
         killed(lambda: measure(out, overwrite=True))
     assert beside(out) == [".out.geo", *(["out"] if before else []), "out.partial"]
     if moment == "exchange":
