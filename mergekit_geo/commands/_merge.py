@@ -16,13 +16,13 @@ from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versi
 from mergekit_geo.checkpoints.side_files import side_files_of
 from mergekit_geo.checkpoints.sources import side_files_from
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
-from mergekit_geo.commands.choice import chosen_point
 from mergekit_geo.commands.draft import Draft
 from mergekit_geo.commands.early import check_early, check_statistics_data
 from mergekit_geo.commands.push import push_output
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.output import DTYPES, parse_size
+from mergekit_geo.config.selection import measurements
 from mergekit_geo.errors import (
     AntipodalError,
     ArgumentError,
@@ -64,10 +64,10 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     require_one_process()
     kernel_for(request.output.device)  # refuses a device before any work
     began, progress = time.time(), request.asked.told
-    found = check_early(checkpoints, request.asked, request.choice.choosing, request.tokenizer_of)
+    found = check_early(checkpoints, request.asked, request.selector.config, request.tokenizer_of)
     _refuse_modules_on_a_path(checkpoints[0], request)
     study = Study.of(checkpoints, found, request.asked, request.tokenizer_of)
-    if request.choice.choosing.by_loss(len(checkpoints)):
+    if request.selector.config.by_loss(len(checkpoints)):
         study.require_measurable()
     check_statistics_data(study)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
@@ -95,17 +95,18 @@ def _merged(study: Study, request: Request, output: Output, began: float) -> Res
     """Choose the point, then merge and measure it."""
     found = study.checked
     first = tuple(found.anchors)
-    output.need(_weight_bytes(Blend(first, request.choice.rule, request.output.stored_dtype)))
+    output.need(_weight_bytes(Blend(first, request.selector.rule, request.output.stored_dtype)))
     anchors = study.anchors
     with study.clock.running():
-        chosen, evaluator = chosen_point(study, request.choice, request.output.stored_dtype)
-    inputs = (*anchors, *chosen.bends)
-    blend = Blend(inputs, chosen.rule, request.output.stored_dtype, chosen.rules)
+        further = measurements(len(anchors), request.selector.segments(len(anchors)))
+        dtype = request.output.stored_dtype
+        selection, evaluator = request.selector.select(study, dtype, further=further)
+    blend = selection.point.blend(anchors, dtype)
     beside = [] if output.out is None else left_out(anchors[0])
     links = [] if output.out is None else [text for one in anchors for text in link_warnings(one)]
     lost = [*links, *left_out_warning(anchors[0].name, beside)]
     warnings = [*request.warnings, *found.warnings, *lost]
-    draft = Draft(request, study, blend, warnings, found.notes, began, chosen, evaluator, beside)
+    draft = Draft(request, study, blend, warnings, found.notes, began, selection, evaluator, beside)
     return _in_memory(draft) if output.out is None else _on_disk(draft, output)
 
 
@@ -115,7 +116,7 @@ def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
     Raises:
         UnsupportedError: They are to be merged on one.
     """
-    along = request.choice.choosing.along
+    along = request.selector.config.along
     fitted = request.command == "point" or (along is not None and along not in STRAIGHT)
     if fitted and (folders := weight_folders(donor.folder)):
         raise UnsupportedError(
@@ -321,7 +322,7 @@ def _recipe(
 ) -> str:
     """Text of `merge.json`."""
     recipe: dict[str, Any] = {
-        "method": draft.chosen.rule.name,
+        "method": draft.selection.point.rule.name,
         "settings": draft.settings(),
         "models": [model_entry(anchor).model_dump() for anchor in draft.blend.anchors],
         "versions": versions(),

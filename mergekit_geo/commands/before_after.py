@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.commands.draft import Evidence
-from mergekit_geo.commands.evidence import INNER_POINTS, coarse_barriers, sharpness_evidence
+from mergekit_geo.commands.evidence import MergedModel, coarse_barriers, sharpness_evidence
+from mergekit_geo.config.selection import INNER_POINTS
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import OUTPUT, report_losses
 from mergekit_geo.evaluation.plan import LossReport, failure
-
-if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.commands.evidence import Output
-    from mergekit_geo.evaluation.study import Study
-    from mergekit_geo.progress import Progress
-    from mergekit_geo.training.tuning import Tuning
+from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.study import Study
+from mergekit_geo.progress import Progress
+from mergekit_geo.training.tuning import Tuning
 
 
-def compare(tuning: Tuning, tuned: Checkpoint, output: Output, progress: Progress) -> Evidence:
+def compare(tuning: Tuning, tuned: Checkpoint, output: MergedModel, progress: Progress) -> Evidence:
     """Measure losses and sharpness before and after training, or say why they are missing.
 
     A failure is a reason in the report, not an error: the trained weights are there already.
@@ -31,6 +29,8 @@ def compare(tuning: Tuning, tuned: Checkpoint, output: Output, progress: Progres
         progress: Told of the cost.
     """
     study, anchors = tuning.study(progress), (tuning.base, tuned)
+    if study.plan.objective is None:
+        return Evidence.missing(study.plan.reason)
     with study.clock.running():
         losses = _losses(study, anchors)
         sharpness = sharpness_evidence(study, anchors[:1], output, tuning.asked.sharpness)
@@ -38,8 +38,6 @@ def compare(tuning: Tuning, tuned: Checkpoint, output: Output, progress: Progres
 
 
 def _losses(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
-    if study.plan.objective is None:
-        return LossReport(reason=study.plan.reason)
     try:
         return _measured(study, anchors)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
@@ -47,8 +45,6 @@ def _losses(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
 
 
 def _measured(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
-    from mergekit_geo.evaluation.points import PointEvaluator
-
     evaluator = PointEvaluator.open(study, 2 + INNER_POINTS, anchors=anchors, refresh_models=False)
     name, before, after = anchors[0].name, evaluator.at_model(0), evaluator.at_model(1)
     for where, found in ((name, before), (OUTPUT, after)):

@@ -11,27 +11,24 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.origin import model_entry, provenance
 from mergekit_geo.checkpoints.sources import pinned
-from mergekit_geo.commands.evidence import evidence, sharpness_evidence
 from mergekit_geo.commands.nonfinite import nonfinite_warnings
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData, source_of
-from mergekit_geo.evaluation.plan import LossReport
+from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import summarize
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry, differing_licenses
 from mergekit_geo.records.report import NotMeasured, Report
-from mergekit_geo.selection.baseline import MatchedComputeBaseline
-from mergekit_geo.selection.choose import Chosen
+from mergekit_geo.selection.selector import Selected
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import command_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mergekit_geo.evaluation.plan import SharpnessReport
     from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.merging.tensor import TensorRecord
 
@@ -51,6 +48,11 @@ class Evidence:
     losses: LossReport
     sharpness: SharpnessReport
 
+    @classmethod
+    def missing(cls, reason: str) -> Evidence:
+        """No evidence, and why."""
+        return cls(LossReport(reason=reason), SharpnessReport(reason=reason))
+
 
 @dataclass
 class Draft:
@@ -63,7 +65,7 @@ class Draft:
         warnings: What the user should know so far.
         notes: Ordinary differences, and what was done about them.
         began: When, in seconds since 1970.
-        chosen: The point, and what it was chosen on.
+        selection: The point, and what it was found on.
         evaluator: Where that was measured, if it was.
         left_out: Files of the donor that the output does not have.
     """
@@ -74,7 +76,7 @@ class Draft:
     warnings: list[str]
     notes: list[str]
     began: float
-    chosen: Chosen
+    selection: Selected
     evaluator: PointEvaluator | None = None
     left_out: list[str] = field(default_factory=list)
 
@@ -86,11 +88,16 @@ class Draft:
     def measure(self, output: Path | tuple[Config, dict[str, Tensor]]) -> Evidence:
         """Losses and sharpness of the parents and of the output, or why there are none."""
         study, request = self.study, self.request
-        control = MatchedComputeBaseline(
-            request.choice.choosing.control if request.command in CHOOSERS else False
-        )
+        if study.plan.objective is None:
+            return Evidence.missing(study.plan.reason)
+        # what needs torch is loaded here, and not where nothing is measured
+        from mergekit_geo.commands.evidence import loss_evidence, sharpness_evidence
+        from mergekit_geo.selection.baseline import MatchedComputeBaseline
+
+        wanted = request.selector.config.control if request.command in CHOOSERS else False
+        baseline = MatchedComputeBaseline(wanted)
         with study.clock.running():
-            losses = evidence(study, output, self.chosen, self.evaluator, control)
+            losses = loss_evidence(study, output, self.selection, self.evaluator, baseline)
             self.evaluator = None  # the module that was measured makes room
             sharpness = sharpness_evidence(study, study.anchors, output, request.sharpness)
         return Evidence(losses, sharpness)
@@ -107,7 +114,7 @@ class Draft:
             models=entries,
             settings=self.settings(),
             data=losses.data,
-            result=_measurements(self.chosen, records, found, entries),
+            result=_measurements(self.selection, records, found, entries),
             warnings=[
                 *self.warnings,
                 *losses.warnings,
@@ -196,7 +203,7 @@ class Draft:
 
 
 def _measurements(
-    chosen: Chosen,
+    selection: Selected,
     records: dict[str, TensorRecord],
     found: Evidence,
     models: Sequence[ModelEntry],
@@ -204,8 +211,8 @@ def _measurements(
     losses, alone = found.losses, _alone(records.values())
     return MergeMeasurements(
         coefficients=MergeCoefficients(
-            method=chosen.rule.name,
-            weights=list(chosen.rule.weights),
+            method=selection.point.rule.name,
+            weights=list(selection.point.rule.weights),
             branches=dict(Counter(record.branch for record in records.values())),
             kept=_kept(records),
         ),
@@ -214,7 +221,7 @@ def _measurements(
         barriers=losses.barriers,
         sharpness=found.sharpness.entries,
         geometry=summarize({n: r.gram for n, r in records.items() if r.gram is not None}),
-        selection=chosen.entry,
+        selection=selection.entry,
         unmerged=None if alone is None else models[alone].name,
     )
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.sources import folders_of
-from mergekit_geo.commands.choice import check_choosing
 from mergekit_geo.commands.push import prepare_push
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.merging.blend import has_statistics
 from mergekit_geo.outputs.place import check_output
+from mergekit_geo.selection.selector import check_selection
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def check_early(
     checkpoints: Sequence[Checkpoint],
     asked: Writing,
-    choosing: SelectionConfig,
+    selection: SelectionConfig,
     tokenizer_of: int | None = None,
 ) -> Preflight:
     """Refuse what headers, output folder and settings alone show to be impossible.
@@ -33,7 +33,7 @@ def check_early(
     Args:
         checkpoints: The models.
         asked: The command's options.
-        choosing: How the point is chosen.
+        selection: How the point is found.
         tokenizer_of: Whose tokenizer the output has, where that was asked for.
 
     Raises:
@@ -45,7 +45,7 @@ def check_early(
     if out is not None:
         refuse_foreign_needs(checkpoints[0])
         check_output(out, folders_of(checkpoints), overwrite=output.overwrite)
-    check_choosing(choosing, len(checkpoints), asked.data)
+    check_selection(selection, len(checkpoints), asked.data)
     prepare_push(output, out)
     return found
 

@@ -4,53 +4,47 @@ from __future__ import annotations
 
 import gc
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.checkpoint import Config
+from torch import Tensor
+from torch.nn import Module
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.content import content_digest
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.measures import SharpnessRadii
+from mergekit_geo.config.selection import INNER_POINTS, MOST_PARENTS, SEGMENT_POINTS, measurements
+from mergekit_geo.connectivity.barrier import path_heights
+from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs, path_entry, profile_of
+from mergekit_geo.connectivity.paths import path
 from mergekit_geo.curvature.levels import level_of
+from mergekit_geo.curvature.suite import Subject, measure_sharpness, subject
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import OUTPUT, LossRole, report_losses
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
-from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.selection.choose import Chosen
+from mergekit_geo.evaluation.point import Point
+from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.study import Study
+from mergekit_geo.modules.load import load_model
+from mergekit_geo.modules.open import load_result
+from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.selection.baseline import MatchedComputeBaseline
+from mergekit_geo.selection.segment import SelectedPoint
+from mergekit_geo.selection.selector import Selected
+from mergekit_geo.tasks.losses import Losses
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-    from torch.nn import Module
-
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.curvature.suite import Subject
-    from mergekit_geo.evaluation.points import PointEvaluator
-    from mergekit_geo.evaluation.study import Study
-    from mergekit_geo.records.barrier import BarrierEntry
-    from mergekit_geo.selection.baseline import MatchedComputeBaseline
-    from mergekit_geo.selection.selected_point import SelectedPoint
-    from mergekit_geo.tasks.losses import Losses
-
-    Output = Path | tuple[Config, dict[str, Tensor]]
-    Measured = list[tuple[str, LossRole, Losses]]
-
-MOST_PARENTS = 4
-"""Most parents of a merge for which barriers between them are measured."""
-
-INNER_POINTS = 3
-
-SEGMENT_POINTS = 11
-"""Points at which the loss is measured on the path that the output is a point of."""
+MergedModel = Path | tuple[Config, dict[str, Tensor]]
+NamedLosses = list[tuple[str, LossRole, Losses]]
 
 
-def evidence(
+def loss_evidence(
     study: Study,
-    output: Output,
-    chosen: Chosen,
+    output: MergedModel,
+    selection: Selected,
     evaluator: PointEvaluator | None,
-    control: MatchedComputeBaseline,
+    baseline: MatchedComputeBaseline,
 ) -> LossReport:
     """Measure parents, output and barriers on the same examples.
 
@@ -59,35 +53,20 @@ def evidence(
     Args:
         study: The parents, and what loss is measured on.
         output: A folder, or configuration and tensors.
-        chosen: The point that was merged.
+        selection: The point that was merged.
         evaluator: Where it was chosen; None where nothing was measured.
-        control: Trains the ends of a fitted path further.
+        baseline: Trains the ends of a fitted path further.
     """
-    if study.plan.objective is None:
-        return LossReport(reason=study.plan.reason)
-    from mergekit_geo.evaluation.points import PointEvaluator
-
     try:
-        count = measurements(len(study.anchors), len(chosen.segments))
+        count = measurements(len(study.anchors), len(selection.segments))
         evaluator = evaluator or PointEvaluator.open(study, count, refresh_models=False)
-        return _measured(evaluator, output, chosen, control)
+        return _measured(evaluator, output, selection, baseline)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
         return LossReport(**vars(failure(error, study.data)))
 
 
-def measurements(parents: int, segments: int) -> int:
-    """Number of losses that measuring a merge takes.
-
-    Example:
-        >>> measurements(3, 0)
-        13
-    """
-    pairs = parents * (parents - 1) // 2 if parents <= MOST_PARENTS else 0
-    return parents + 1 + INNER_POINTS * pairs + SEGMENT_POINTS * segments
-
-
 def sharpness_evidence(
-    study: Study, anchors: Sequence[Checkpoint], output: Output, level: str
+    study: Study, anchors: Sequence[Checkpoint], output: MergedModel, level: str
 ) -> SharpnessReport:
     """Measure how curved the loss is at parents and output, on the same examples.
 
@@ -99,10 +78,8 @@ def sharpness_evidence(
         output: A folder, or configuration and tensors.
         level: `off`, `quick` or `full`.
     """
-    if level == "off" or study.plan.objective is None:
-        return SharpnessReport(reason=study.plan.reason or "it was turned off")
-    from mergekit_geo.curvature.suite import measure_sharpness, subject
-
+    if level == "off":
+        return SharpnessReport(reason="it was turned off")
     subjects = [subject(anchor, "parent", study.compute) for anchor in anchors]
     subjects.append(_output_subject(output, anchors[0], study.compute))
     try:
@@ -111,33 +88,33 @@ def sharpness_evidence(
         return SharpnessReport(**vars(failure(error, None)))
 
 
-def _output_subject(output: Output, donor: Checkpoint, compute: Compute) -> Subject:
-    from mergekit_geo.checkpoints.content import content_digest
-    from mergekit_geo.curvature.suite import Subject
-
+def _output_subject(output: MergedModel, donor: Checkpoint, compute: Compute) -> Subject:
     digest = content_digest(output) if isinstance(output, Path) else ""
     wide = replace(compute, dtype="float32")
     return Subject(OUTPUT, "output", lambda: _open(output, donor, wide).float(), digest)
 
 
 def _measured(
-    evaluator: PointEvaluator, output: Output, chosen: Chosen, control: MatchedComputeBaseline
+    evaluator: PointEvaluator,
+    output: MergedModel,
+    selection: Selected,
+    baseline: MatchedComputeBaseline,
 ) -> LossReport:
     anchors = evaluator.study.anchors
-    models: Measured = [
+    models: NamedLosses = [
         (anchor.name, "parent", evaluator.at_model(i)) for i, anchor in enumerate(anchors)
     ]
-    models += _references(evaluator, chosen)
+    models += _references(evaluator, selection)
     barriers, warnings = coarse_barriers(evaluator)
     if barriers:
-        barriers = _told_once([*_segments(evaluator, chosen), *barriers])
-    trained, reason = control.run(evaluator, chosen)
+        barriers = _told_once([*_segments(evaluator, selection), *barriers])
+    trained, reason = baseline.run(evaluator, selection)
     models += trained
     evaluator.leave()
     module = _open(output, anchors[0], evaluator.study.compute)
     models.append((OUTPUT, "output", evaluator.module_evaluator.measure_any(OUTPUT, module)))
-    if chosen.split is not None:
-        rows = chosen.split.report
+    if selection.split is not None:
+        rows = selection.split.report
         models = [(name, role, found.take(rows)) for name, role, found in models]
     for name, _, found in models:
         if not math.isfinite(found.mean):
@@ -147,29 +124,23 @@ def _measured(
         models,
         module,
         [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings],
-        half="" if chosen.split is None else "report",
+        half="" if selection.split is None else "report",
         barriers=barriers,
         no_control=reason,
     )
 
 
-def _references(evaluator: PointEvaluator, chosen: Chosen) -> Measured:
+def _references(evaluator: PointEvaluator, selection: Selected) -> NamedLosses:
     """The uniform soup, where something else was chosen by loss."""
-    from mergekit_geo.merging.blend import Blend
-
-    if chosen.entry is None:
+    if selection.entry is None:
         return []
-    count = len(evaluator.anchors)
-    uniform = Blend(tuple(evaluator.anchors), Linear((1 / count,) * count))
-    key = f"soup {list(range(count))}"
-    return [("uniform soup", "reference", evaluator.at("uniform soup", uniform, key))]
+    names = evaluator.names
+    uniform = Point.mean(range(len(names)), names, "uniform soup")
+    return [(uniform.title, "reference", evaluator.at(uniform))]
 
 
 def coarse_barriers(evaluator: PointEvaluator) -> tuple[list[BarrierEntry], list[str]]:
     """Measure barriers between every two of a few models, or warn why there are none."""
-    from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
-    from mergekit_geo.connectivity.paths import path
-
     if not 1 < len(evaluator.anchors) <= MOST_PARENTS:
         return [], []
     try:
@@ -192,33 +163,25 @@ def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
     return sorted(found.values(), key=lambda entry: entry.taken is not None)
 
 
-def _segments(evaluator: PointEvaluator, chosen: Chosen) -> list[BarrierEntry]:
+def _segments(evaluator: PointEvaluator, selection: Selected) -> list[BarrierEntry]:
     """The paths that points were taken of."""
-    return [_segment_entry(evaluator, segment) for segment in chosen.segments]
+    return [_segment_entry(evaluator, segment) for segment in selection.segments]
 
 
 def _segment_entry(evaluator: PointEvaluator, found: SelectedPoint) -> BarrierEntry:
     """The path that a point was taken of, and the point on it."""
-    from mergekit_geo.connectivity.barrier import path_heights
-    from mergekit_geo.connectivity.pairs import path_entry
-    from mergekit_geo.connectivity.profile import trace
-
-    segment, taken, split = found.segment, found.t, evaluator.split
-    profile = trace(
-        lambda t: segment.losses(evaluator, t),
-        lambda losses: split,
+    segment, taken = found.segment, found.t
+    profile = profile_of(
+        evaluator,
+        segment.measured_at,
         points=SEGMENT_POINTS,
         most=SEGMENT_POINTS + 1,
         also=() if taken is None else (taken,),
     )
-    names = (segment.start.title, segment.names[segment.target])
-    return path_entry(names, segment.route.name, profile, path_heights(profile), taken)
+    return path_entry(segment.ends, segment.path.name, profile, path_heights(profile), taken)
 
 
-def _open(output: Output, donor: Checkpoint, compute: Compute) -> Module:
-    from mergekit_geo.modules.load import load_model
-    from mergekit_geo.modules.open import load_result
-
+def _open(output: MergedModel, donor: Checkpoint, compute: Compute) -> Module:
     gc.collect()
     return (
         load_model(output, compute)

@@ -115,10 +115,7 @@ def _surface(
         model = plane_grid.model_at(rule)
         if model is not None:
             return evaluator.at_model(model)
-        title = f"point {number} of {view.points}"
-        return evaluator.at(
-            title, plane_grid.at(rule), f"{plane_grid.key} {plane_grid.models} {rule.weights!r}"
-        )
+        return evaluator.at(plane_grid.at(rule, f"point {number} of {view.points}"))
 
     found = scan(plane_grid.x, plane_grid.y, measure)
     return SurfaceEntry(

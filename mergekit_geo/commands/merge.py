@@ -8,12 +8,12 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._merge import merge as merged
 from mergekit_geo.commands._merge import output_of
 from mergekit_geo.commands._run import command
-from mergekit_geo.commands.choice import Choice
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import source_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.merging.methods import anchors_of, rule_of
+from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merge import MergeSpec
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def merge(asked: MergeSpec) -> Result:
     rule = rule_of(asked.method, count, base, seed=seed, **asked.given_parameters)
     checkpoints = open_checkpoints([models[i] for i in anchors_of(count, base)])
     settings = {"method": asked.method, "base": None if base is None else checkpoints[0].name}
-    request = Request(asked, Choice(rule), {**settings, **asked.given_parameters})
+    request = Request(asked, Selector(rule), {**settings, **asked.given_parameters})
     with output_of(asked, checkpoints) as output:
         return merged(checkpoints, request, output)
 

@@ -181,7 +181,7 @@ def _removed(before: BarrierEntry, after: BarrierEntry) -> float | None:
 def _lowest(pair: Pair) -> float:
     """Position t of the lowest loss on the selection half."""
     measured = pair.profile.measured
-    return min(measured, key=lambda t: measured[t].take(pair.profile.halves.selection).mean)
+    return min(measured, key=lambda t: measured[t].take(pair.profile.split.selection).mean)
 
 
 def _write(report: Report, bends: Bends, ends: Sequence[Checkpoint], output: Output) -> None:

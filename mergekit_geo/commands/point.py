@@ -8,10 +8,10 @@ from pathlib import Path
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._merge import merge, output_of
 from mergekit_geo.commands._run import command
-from mergekit_geo.commands.choice import Choice
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.connectivity.path_folder import PathFolder
+from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import PointSpec
 
 
@@ -30,6 +30,6 @@ def point(asked: PointSpec) -> Result:
     checkpoints = open_checkpoints(path.references)
     path.require_ends([checkpoint.fetch() for checkpoint in checkpoints])
     settings = {"path": str(asked.folder), "t": t}
-    request = Request(replace(asked, t=t), Choice(rule, route=route, t=t), settings)
+    request = Request(replace(asked, t=t), Selector(rule, path=route, t=t), settings)
     with output_of(asked, checkpoints) as output:
         return merge(checkpoints, request, output)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.commands.choice import Choice
 from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Request:
 
     Attributes:
         asked: The command's options: those that make the same merge again.
-        choice: The point that is merged, or how it is chosen.
+        selector: The point that is merged, or how it is found.
         settings: The command's own settings, for the report.
         warnings: What the user should know of the settings.
         files: Texts that go beside the weights, by name; they replace what the donor has.
@@ -34,7 +34,7 @@ class Request:
     """
 
     asked: Writing
-    choice: Choice
+    selector: Selector
     settings: dict[str, Any]
     warnings: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)

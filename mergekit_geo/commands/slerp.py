@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._merge import merge, output_of
 from mergekit_geo.commands._run import command
-from mergekit_geo.commands.choice import Choice
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
 from mergekit_geo.geometry.sphere import slerp_or_karcher
+from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import SlerpSpec
 
 if TYPE_CHECKING:
@@ -38,4 +38,4 @@ def slerp(asked: SlerpSpec) -> Result:
     settings = {"t": asked.t, "weights": list(rule.weights), "antipodal": antipodal}
     checkpoints = open_checkpoints(asked.models)
     with output_of(asked, checkpoints) as output:
-        return merge(checkpoints, Request(asked, Choice(rule), settings), output)
+        return merge(checkpoints, Request(asked, Selector(rule), settings), output)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._merge import merge, output_of, require_one_process
 from mergekit_geo.commands._run import command
-from mergekit_geo.commands.choice import Choice
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.request import Request
@@ -19,6 +18,8 @@ from mergekit_geo.config.training import FITTED
 from mergekit_geo.connectivity.path_folder import named_path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
+from mergekit_geo.selection.segment import Segment, point_without_losses
+from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import SoupSpec
 
 if TYPE_CHECKING:
@@ -53,33 +54,33 @@ def soup(asked: SoupSpec) -> Result:
 
 def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
     """A soup as it is asked for, of models that are open; fits a path where one is named."""
-    choosing, weights, train_data = asked.choosing, asked.weights, asked.train_data
-    if choosing.needs_gradients:
+    config, weights, train_data = asked.choosing, asked.weights, asked.train_data
+    if config.needs_gradients:
         asked = replace(asked, compute=replace(asked.compute, dtype="float32"))
-    route = None
-    if choosing.along is not None:
+    path = None
+    if config.along is not None:
         require_one_process()
         # a path may take long to fit
-        check_early(checkpoints, asked, choosing)
+        check_early(checkpoints, asked, config)
         fit = fitting_to(asked.models, asked, asked.fitting, asked.fit_seed or 0)
-        route = _route(choosing.along, asked.models, fit, train_data)
+        path = _path(config.along, asked.models, fit, train_data)
     checked = check_weights(len(asked.models), weights)
     used = normalized(checked) if asked.normalize else checked
     return Request(
         asked,
-        Choice(
-            Linear(used) if route is None else _on(choosing, route, checkpoints),
-            choosing=choosing,
-            route=route,
+        Selector(
+            Linear(used) if path is None else _on(config, path, checkpoints),
+            config=config,
+            path=path,
             fitting=asked.fitting,
             fit_seed=asked.fit_seed,
         ),
-        {"weights": list(checked), "normalize": asked.normalize, **asdict(choosing)},
+        {"weights": list(checked), "normalize": asked.normalize, **asdict(config)},
         tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0),
     )
 
 
-def _route(
+def _path(
     along: str,
     models: Sequence[Model],
     fit: Callable[[str], ModelPath] | None,
@@ -94,13 +95,10 @@ def _route(
     return found if len(models) == PAIR else None
 
 
-def _on(choosing: SelectionConfig, route: ModelPath, checkpoints: Sequence[Checkpoint]) -> Rule:
+def _on(config: SelectionConfig, path: ModelPath, checkpoints: Sequence[Checkpoint]) -> Rule:
     """The rule of the path's point before one is chosen by loss."""
-    from mergekit_geo.selection.point import Segment
-    from mergekit_geo.selection.selected_point import point_without_losses
-
     names = [checkpoint.name for checkpoint in checkpoints]
-    return point_without_losses(choosing, Segment.between(route, names)).point.rule
+    return point_without_losses(config, Segment.between(path, names)).point.rule
 
 
 def _check_weights_are_used(asked: SoupSpec) -> None:

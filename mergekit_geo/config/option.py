@@ -189,7 +189,7 @@ def own_options(made: type[DataclassInstance], before: tuple[str, ...] = ()) -> 
 
 
 def _annotation(made: type[DataclassInstance], name: str) -> str:
-    """As it is written; `Field.type` is replaced by a class where HfArgumentParser has been."""
+    """An annotation as text: HfArgumentParser replaces `Field.type` by a class."""
     bases = (vars(base).get("__annotations__", {}) for base in made.__mro__)
     return str(next(own[name] for own in bases if name in own))
 

@@ -17,6 +17,16 @@ LOOKS = 5
 """How often a learned soup is measured on the whole selection half during its search."""
 
 
+MOST_PARENTS = 4
+"""Most parents of a merge for which barriers between them are measured."""
+
+INNER_POINTS = 3
+"""Points between two parents at which the loss is measured."""
+
+SEGMENT_POINTS = 11
+"""Points at which the loss is measured on the path that the output is a point of."""
+
+
 @dataclass(frozen=True)
 class SelectionConfig:
     """How a point is chosen.
@@ -85,3 +95,14 @@ def evaluations(choosing: SelectionConfig, count: int) -> int:
     if choosing.method == "learned":  # the greedy soup, two other starts, looks, and the steps
         return found + 2 * count + 2 + LOOKS + count
     return found
+
+
+def measurements(parents: int, segments: int) -> int:
+    """Number of losses that measuring a merge takes.
+
+    Example:
+        >>> measurements(3, 0)
+        13
+    """
+    pairs = parents * (parents - 1) // 2 if parents <= MOST_PARENTS else 0
+    return parents + 1 + INNER_POINTS * pairs + SEGMENT_POINTS * segments

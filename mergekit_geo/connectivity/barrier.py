@@ -159,8 +159,8 @@ def path_heights(profile: Profile) -> PathHeights:
         >>> draw = np.random.default_rng(0).normal(2, 0.2, size=40)
         >>> def arch(t):
         ...     return Losses(3 + 4 * t * (1 - t) * draw, np.ones(40), np.arange(40))
-        >>> halves = Split(np.arange(20), np.arange(20, 40))
-        >>> path_heights(trace(arch, lambda losses: halves)).sentence()
+        >>> split = Split(np.arange(20), np.arange(20, 40))
+        >>> path_heights(trace(arch, split)).sentence()
         'a barrier of 2.012 nats [1.946, 2.079], 67 % of the loss, at t = 0.50'
     """
     losses = list(profile.measured.values())
@@ -196,13 +196,13 @@ def _chosen(
     if not finite.any():
         return Height(math.nan, _reported(profile, values_pn[0]))
     t, values_pn = t[finite], values_pn[finite]
-    rows = profile.halves.selection
+    rows = profile.split.selection
     place = pick(values_pn[:, rows] @ profile.examples.weight[rows])
     return Height(float(t[place]), _reported(profile, values_pn[place]))
 
 
 def _reported(profile: Profile, values: Floats) -> Estimate:
-    rows, examples = profile.halves.report, profile.examples
+    rows, examples = profile.split.report, profile.examples
     return estimate(values[rows], examples.weight[rows], examples.document[rows])
 
 

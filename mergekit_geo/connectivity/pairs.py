@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from mergekit_geo.connectivity.barrier import PathHeights, path_heights
 from mergekit_geo.connectivity.basins import Basins, basins
 from mergekit_geo.connectivity.paths import ModelPath
 from mergekit_geo.connectivity.profile import Profile, trace
+from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.statistics import mean_loss
 from mergekit_geo.records.barrier import BarrierEntry
@@ -50,18 +52,35 @@ def measure_pairs(
         points: Even positions.
         most: Positions in all.
     """
-    found, split = [], evaluator.split
-    count = len(evaluator.anchors)
-    for i, j in combinations(range(count), PAIR):
-        for route in along:
-            profile = trace(
-                lambda t, i=i, j=j, route=route: evaluator.between(i, j, route, t),  # type: ignore[misc]
-                lambda losses: split,
-                points=points,
-                most=max(points, most),
-            )
-            found.append(Pair(i, j, route.name, profile, path_heights(profile)))
+    found, most = [], max(points, most)
+    for first, second in combinations(range(len(evaluator.anchors)), PAIR):
+        for path in along:
+            point_at = partial(path.point, (first, second), evaluator.names)
+            profile = profile_of(evaluator, point_at, points=points, most=most)
+            found.append(Pair(first, second, path.name, profile, path_heights(profile)))
     return found
+
+
+def profile_of(
+    evaluator: PointEvaluator,
+    point_at: Callable[[float], Point],
+    *,
+    points: int,
+    most: int,
+    also: Sequence[float] = (),
+) -> Profile:
+    """Losses along a path of points, as `trace` measures them.
+
+    Args:
+        evaluator: Where losses are measured.
+        point_at: The point of the path at t.
+        points: Even positions.
+        most: Positions in all.
+        also: Positions beside the even ones.
+    """
+    return trace(
+        lambda t: evaluator.at(point_at(t)), evaluator.split, points=points, most=most, also=also
+    )
 
 
 def basins_of(evaluator: PointEvaluator, pairs: Sequence[Pair], losses: Sequence[float]) -> Basins:
@@ -113,7 +132,7 @@ def path_entry(
     """
     loss, error = heights.loss, heights.error
     found = loss.barrier.estimate
-    reported = [x.take(profile.halves.report) for x in profile.measured.values()]
+    reported = [x.take(profile.split.report) for x in profile.measured.values()]
     scores = [x.accuracy for x in reported if x.accuracy is not None]
     return BarrierEntry(
         first=names[0],

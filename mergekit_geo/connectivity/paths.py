@@ -9,6 +9,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.data import DataSource
 from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.point import Point
 from mergekit_geo.geometry.curves import Curve, rule_at
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
@@ -54,8 +55,22 @@ class ModelPath:
     effort: Effort | None = None
 
     def at(self, ends: Sequence[Checkpoint], t: float) -> Blend:
-        """The point at t of the path between two models."""
+        """The weights at t of the path between two models."""
         return Blend((*ends, *self.bends), self.rule(t))
+
+    def point(self, ends: tuple[int, int], names: Sequence[str], t: float) -> Point:
+        """The point at t of the path between two of several models; its ends are these models.
+
+        Args:
+            ends: Indices of the two.
+            names: Of all models.
+            t: The place.
+        """
+        if t in (0.0, 1.0):
+            return Point.model(ends[int(t)], names[ends[int(t)]])
+        title = f"{names[ends[0]]} to {names[ends[1]]}, {self.name}, t = {t:.3f}"
+        key = f"{self.key} {ends[0]} {ends[1]} {t!r}"
+        return Point(self.rule(t), title, key, ends, self.bends)
 
 
 KINDS = {

@@ -39,11 +39,11 @@ class Profile:
 
     Attributes:
         measured: Losses of the same examples at each t, in the order of t, ends included.
-        halves: Which of the examples choose t and which report.
+        split: Which of the examples choose t and which report.
     """
 
     measured: Mapping[float, Losses]
-    halves: Split
+    split: Split
 
     @cached_property
     def t(self) -> Floats:
@@ -72,18 +72,17 @@ class Profile:
 
         NaN where the loss is not finite; everywhere, where that of an end is not.
         """
-        chosen = [losses.take(self.halves.selection).mean for losses in self.measured.values()]
+        chosen = [losses.take(self.split.selection).mean for losses in self.measured.values()]
         means = np.array(chosen) + self.finite
         return np.asarray(means - (means[0] + self.t * (means[-1] - means[0])))
 
 
 def trace(
     measure: Callable[[float], Losses],
-    halves: Callable[[Losses], Split],
+    split: Split,
     *,
     points: int = POINTS,
     most: int = MOST,
-    known: Mapping[float, Losses] | None = None,
     also: Sequence[float] = (),
 ) -> Profile:
     """Measure the loss along a path: on an even grid, then near its top.
@@ -93,10 +92,9 @@ def trace(
 
     Args:
         measure: Losses at t, always of the same examples.
-        halves: Splits the examples, given any of their losses.
+        split: Which of the examples choose t and which report.
         points: Of the even grid on [0, 1], ends included.
         most: Evaluations in all, ends included.
-        known: Points measured before; each is taken in place of a measurement.
         also: Places within [0, 1] to be measured beside the grid.
 
     Raises:
@@ -106,24 +104,15 @@ def trace(
         >>> def bump(t: float) -> Losses:
         ...     height = np.full(4, 1 + np.exp(-(((t - 0.33) / 0.1) ** 2)))
         ...     return Losses(height, np.ones(4), np.arange(4))
-        >>> both = lambda losses: Split(np.array([0, 1]), np.array([2, 3]))
-        >>> profile = trace(bump, both)
+        >>> profile = trace(bump, Split(np.array([0, 1]), np.array([2, 3])))
         >>> len(profile.t), f"{profile.excess.max():.2f}"
         (13, '1.00')
     """
     _check(points, most)
-    known = known or {}
-
-    def losses_at(t: float) -> Losses:
-        return known[t] if t in known else measure(t)
-
     grid = sorted({*(i / (points - 1) for i in range(points)), *also})
-    found = {t: losses_at(t) for t in grid}
-    profile = Profile(found, halves(found[0.0]))
+    profile = Profile({t: measure(t) for t in grid}, split)
     while len(profile.t) < most and (t := next_step(profile.t, profile.excess)) is not None:
-        profile = Profile(
-            dict(sorted({**profile.measured, t: losses_at(t)}.items())), profile.halves
-        )
+        profile = Profile(dict(sorted({**profile.measured, t: measure(t)}.items())), split)
     return profile
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
 
 from torch.nn import Module
 
@@ -15,7 +14,7 @@ from mergekit_geo.evaluation.cache import LossCache
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.evaluator import Evaluator
 from mergekit_geo.evaluation.objective import Objective
-from mergekit_geo.evaluation.sample import Sample
+from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.split import Split
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.linear import Linear
@@ -25,21 +24,6 @@ from mergekit_geo.modules.held import hold
 from mergekit_geo.modules.open import open_live
 from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.tasks.losses import Losses
-
-
-class PathOfModels(Protocol):
-    """A path between two models."""
-
-    @property
-    def name(self) -> str:
-        """Kind of path."""
-
-    @property
-    def key(self) -> str:
-        """Key of its points in the cache."""
-
-    def at(self, ends: Sequence[Checkpoint], t: float) -> Blend:
-        """The point at t of the path from the first of two models to the second."""
 
 
 class _Gone:
@@ -64,7 +48,7 @@ class PointEvaluator:
         module_evaluator: Measures it.
         refresh: Called on the module after each move between models (BatchNorm statistics).
         refresh_models: Whether it is called at the models themselves, too.
-        kept: Where finished points are, None to keep none.
+        cache: Of finished points; None where none are kept.
         warnings: What the user should know of BatchNorm statistics.
     """
 
@@ -74,7 +58,7 @@ class PointEvaluator:
     module_evaluator: Evaluator
     refresh: Callable[[Module], object]
     refresh_models: bool = True
-    kept: LossCache | None = None
+    cache: LossCache | None = None
     warnings: tuple[str, ...] = ()
     _seen: dict[str, Losses] = field(default_factory=dict)
     _split: Split | None = None
@@ -114,10 +98,11 @@ class PointEvaluator:
         )  # fmt: skip
         refresh, training, warnings = refreshing(live.model, models[0], study)
         train = study.statistics_data and asdict(study.statistics_data)
-        plans = [evaluations, study.compute.budget, refresh_models, train, _fed(training)]
-        kept = _cache(study, models, plans, evaluator)
-        _settle(evaluator, kept, live.model)
-        return cls(study, held, live, evaluator, refresh, refresh_models, kept, warnings)
+        fed = training and [training.digest, training.objective.digest]
+        plans = [evaluations, study.compute.budget, refresh_models, train, fed]
+        cache = _cache(study, models, plans, evaluator)
+        _settle(evaluator, cache, live.model)
+        return cls(study, held, live, evaluator, refresh, refresh_models, cache, warnings)
 
     @property
     def objective(self) -> Objective:
@@ -135,44 +120,39 @@ class PointEvaluator:
             self._split = Split.of(self.at_model(0), self.objective.documents, self.study.seed)
         return self._split
 
+    @property
+    def documents(self) -> int:
+        """Number of documents of the selection half."""
+        return len(set(self.at_model(0).document[self.split.selection].tolist()))
+
     def tell_where(self) -> None:
         """Report where measured points are cached, if they are."""
-        if self.kept is not None and self.kept.cache.works:
-            self.study.progress.say(f"finished points are kept in {self.kept.folder}")
+        if self.cache is not None and self.cache.cache.works:
+            self.study.progress.say(f"finished points are kept in {self.cache.folder}")
 
     def between_models(self, first: Checkpoint, last: Checkpoint) -> PointEvaluator:
         """Evaluator of two other anchors with this module and examples; nothing is cached."""
-        return replace(self, anchors=(first, last), kept=None, _seen={}, _split=self.split)
+        return replace(self, anchors=(first, last), cache=None, _seen={}, _split=self.split)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the models."""
+        return tuple(anchor.name for anchor in self.anchors)
 
     def at_model(self, index: int) -> Losses:
         """Losses of one of the models."""
-        blend = Blend((self.anchors[index],), Linear((1.0,)))
-        return self.at(self.anchors[index].name, blend, f"model {index}")
+        return self.at(Point.model(index, self.anchors[index].name))
 
-    def between(self, first: int, second: int, route: PathOfModels, t: float) -> Losses:
-        """Losses on a path between two models."""
-        if t in (0.0, 1.0):
-            return self.at_model(second if t else first)
-        pair = (self.anchors[first], self.anchors[second])
-        title = f"{pair[0].name} to {pair[1].name}, {route.name}, t = {t:.3f}"
-        key = f"{route.key} {first} {second} {t!r}"
-        return self.at(title, route.at(pair, t), key)
+    def at(self, point: Point) -> Losses:
+        """Losses at a point, which is measured once."""
+        if point.key not in self._seen:
+            found = self.cache.get(point.key) if self.cache else None
+            self._seen[point.key] = found or self._measure(point)
+        return self._seen[point.key]
 
-    def at(self, title: str, blend: Blend, key: str) -> Losses:
-        """Losses at any blend of the models.
-
-        Args:
-            title: For the progress.
-            blend: Where to go.
-            key: What the point is known by; the same key is measured once.
-        """
-        if key not in self._seen:
-            found = self.kept.get(key) if self.kept else None
-            self._seen[key] = found or self._measure(title, blend, key)
-        return self._seen[key]
-
-    def go_to(self, blend: Blend) -> None:
-        """Give the module the weights of a blend, and statistics of its own."""
+    def go_to(self, point: Point) -> None:
+        """Give the module the weights of a point, and statistics of its own."""
+        blend = point.blend(self.anchors)
         self.live.put(blend)
         if self.refresh_models or len(blend.anchors) > 1:
             self.refresh(self.live.model)
@@ -181,17 +161,13 @@ class PointEvaluator:
         """Release the module; losses that were measured stay cached."""
         self.live = _Gone()
 
-    def _measure(self, title: str, blend: Blend, key: str) -> Losses:
-        self.go_to(blend)
-        found = self.module_evaluator.measure_any(title, self.live.model)
-        if self.kept:
+    def _measure(self, point: Point) -> Losses:
+        self.go_to(point)
+        found = self.module_evaluator.measure_any(point.title, self.live.model)
+        if self.cache:
             require_unchanged(self.anchors)
-            self.kept.put(key, found)
+            self.cache.put(point.key, found)
         return found
-
-
-def _fed(training: Sample | None) -> list[str] | None:
-    return None if training is None else [training.digest, training.objective.digest]
 
 
 def _cache(
@@ -204,14 +180,14 @@ def _cache(
     return LossCache(key, evaluator.warnings.append)
 
 
-def _settle(evaluator: Evaluator, kept: LossCache | None, model: Module) -> None:
+def _settle(evaluator: Evaluator, cache: LossCache | None, model: Module) -> None:
     """Set the number of examples: an earlier run's if cached, else what the budget allows."""
-    settled = broadcast(kept.settled(evaluator.count) if kept and is_main_process() else None)
+    settled = broadcast(cache.settled(evaluator.count) if cache and is_main_process() else None)
     if settled is None:
         evaluator.fit(model)
     else:
         evaluator.take(settled)
-    if kept:
-        kept.count = evaluator.count
+    if cache:
+        cache.count = evaluator.count
         if settled is None:
-            kept.settle(evaluator.count)
+            cache.settle(evaluator.count)

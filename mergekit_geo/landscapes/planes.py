@@ -11,6 +11,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.curvature.model_eigenvectors import Eigenvectors
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.point import Point
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.plane import Place, Plane
@@ -63,10 +64,15 @@ class PlaneGrid:
         weights = zip(self.models, rule.weights, strict=False)
         return next((number for number, weight in weights if weight == 1), None)
 
-    def at(self, rule: Linear) -> Blend:
+    def at(self, rule: Linear, title: str) -> Point:
         """A point of the plane. Steps along a direction are not rounded to half precision."""
         halves = {info.dtype for info in self.anchors[0].tensors.values()} & {"BF16", "F16"}
-        return Blend(self.anchors, rule, "F32" if rule.directions and halves else None)
+        dtype = "F32" if rule.directions and halves else None
+        key, directions = (
+            f"{self.key} {self.models} {rule.weights!r}",
+            self.anchors[len(self.models) :],
+        )
+        return Point(rule, title, key, self.models, directions, dtype=dtype)
 
 
 def through_models(anchors: Sequence[Checkpoint], view: LandscapeConfig) -> PlaneGrid:

@@ -43,7 +43,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         ),
         settings=told,
         warnings=(*prepared.warnings, *_negative(request), *request.warnings),
-        choice=replace(request.choice, rules=prepared.resolved.rules),
+        selector=replace(request.selector, rules=prepared.resolved.rules),
         files={**files, "chat_template.jinja": text} if text else files,
         tokenizer_of=prepared.tokenizer_of,
     )
@@ -60,7 +60,7 @@ def _renamed(said: Any, names: Mapping[str, str], key: object = "") -> Any:
 
 def _negative(request: Request) -> Sequence[str]:
     """Weights outside the models' hull are meant in task arithmetic, and said elsewhere."""
-    rule = request.choice.rule
+    rule = request.selector.rule
     if rule.name != "linear":
         return ()
     return [f"weight {weight:g} is negative" for weight in rule.weights if weight < 0]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.commands._merge import merge, output_of, require_one_process
 from mergekit_geo.commands._run import command
-from mergekit_geo.commands.choice import Choice
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.result import Result
@@ -24,6 +23,7 @@ from mergekit_geo.recipes.members import folder_of_members
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.schema import Recipe
+from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import RunSpec, SoupSpec
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _check_data(prepared: Prepared, call: RunSpec) -> None:
 
 def _request(prepared: Prepared, call: RunSpec) -> Request:
     if not prepared.inputs.method.by_loss:
-        return Request(call, Choice(prepared.resolved.rule), {})
+        return Request(call, Selector(prepared.resolved.rule), {})
     along = prepared.recipe.along
     settings = source_of(call.data).as_settings
     seed = prepared.recipe.seed if settings is None else settings.seed

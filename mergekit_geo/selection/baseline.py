@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
+from mergekit_geo.clock import Clock
+from mergekit_geo.connectivity.paths import Effort
+from mergekit_geo.connectivity.search import CurveSearch
+from mergekit_geo.connectivity.state import FitState
+from mergekit_geo.evaluation.losses import LossRole
+from mergekit_geo.evaluation.point import Point
+from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.sample import training_objective
+from mergekit_geo.geometry.curves import Still, rule_at
 from mergekit_geo.processes import broadcast
+from mergekit_geo.selection.selector import Selected
+from mergekit_geo.tasks.losses import Losses
 
-if TYPE_CHECKING:
-    from mergekit_geo.clock import Clock
-    from mergekit_geo.connectivity.paths import Effort
-    from mergekit_geo.evaluation.losses import LossRole
-    from mergekit_geo.evaluation.points import PointEvaluator
-    from mergekit_geo.selection.choose import Chosen
-    from mergekit_geo.tasks.losses import Losses
-
-    TrainedFurther = list[tuple[str, LossRole, Losses]]
+TrainedFurther = list[tuple[str, LossRole, Losses]]
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,13 @@ class MatchedComputeBaseline:
 
     wanted: bool | None
 
-    def run(self, evaluator: PointEvaluator, chosen: Chosen) -> tuple[TrainedFurther, str]:
+    def run(self, evaluator: PointEvaluator, selection: Selected) -> tuple[TrainedFurther, str]:
         """Losses of the ends after further training, or why there are none.
 
         Of several segments, the model that all began from is trained for the steps of all fits.
         """
-        efforts = [
-            segment.segment.route.effort
-            for segment in chosen.segments
-            if segment.segment.route.bends
-        ]
+        taken = [found.segment for found in selection.segments]
+        efforts = [segment.path.effort for segment in taken if segment.path.bends]
         if not efforts:
             return [], ""
         if self.wanted is False:
@@ -50,9 +49,9 @@ class MatchedComputeBaseline:
         known = [effort for effort in efforts if effort is not None]
         if reason := self._against(evaluator.study.clock, efforts, known):
             return [], reason
-        start = chosen.segments[0].segment.start.models[0]
+        start = taken[0].members[0]
         steps = sum(effort.steps for effort in known)
-        ends = [start, chosen.segments[0].segment.target] if len(known) == 1 else [start]
+        ends = [start, taken[0].target] if len(known) == 1 else [start]
         return [self._trained(evaluator, end, known[0], steps) for end in ends], ""
 
     def _against(
@@ -73,11 +72,6 @@ class MatchedComputeBaseline:
         self, evaluator: PointEvaluator, end: int, effort: Effort, steps: int
     ) -> tuple[str, LossRole, Losses]:
         """Losses of a model after `steps` steps of training from its own weights."""
-        from mergekit_geo.connectivity.search import CurveSearch
-        from mergekit_geo.connectivity.state import FitState
-        from mergekit_geo.evaluation.sample import training_objective
-        from mergekit_geo.geometry.curves import Still, rule_at
-
         model = evaluator.anchors[end]
         pair = evaluator.between_models(model, model)
         fitting = replace(effort.fitting, kind="bezier", bends=1, steps=steps, restarts=1)
@@ -87,5 +81,7 @@ class MatchedComputeBaseline:
         search = CurveSearch(pair, training, fitting, effort.seed, state, Still(0.0))
         bends = search.run()
         title = f"{model.name}, trained further"
-        blend = bends.at(rule_at(bends.curve, 0.0))
-        return title, "reference", pair.at(title, blend, title)
+        there = Point(
+            rule_at(bends.curve, 0.0), title, title, extra=bends.anchors, dtype=bends.dtype
+        )
+        return title, "reference", pair.at(there)

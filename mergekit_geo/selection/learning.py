@@ -10,41 +10,31 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from mergekit_geo.config.selection import LOOKS
+import numpy as np
+from torch import Tensor
+
+from mergekit_geo.config.selection import LOOKS, SelectionConfig
 from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.objective import TaskObjective
+from mergekit_geo.evaluation.point import Point
+from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.merging.blend import Blend
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mergekit_geo.config.selection import SelectionConfig
-    from mergekit_geo.evaluation.objective import TaskObjective
-    from mergekit_geo.evaluation.points import PointEvaluator
-    from mergekit_geo.modules.blend import InPlace
-    from mergekit_geo.progress import Progress
-    from mergekit_geo.selection.learned import TensorWeights
+from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.selection.learned import Descent, TensorWeights, learn, soup_of
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A point that was measured.
+class Candidate:
+    """A point, and its loss on the selection half."""
 
-    Attributes:
-        title: What it is.
-        blend: The point.
-        loss: On the selection half.
-    """
-
-    title: str
-    blend: Blend
+    point: Point
     loss: float
 
 
-def best_seen(points: Sequence[Seen]) -> Seen:
+def best_of(points: Sequence[Candidate]) -> Candidate:
     """The lowest loss, of equal ones the first; one that is no number is the highest."""
-    return min(points, key=lambda point: point.loss if math.isfinite(point.loss) else math.inf)
+    return min(points, key=lambda found: found.loss if math.isfinite(found.loss) else math.inf)
 
 
 def differentiable(evaluator: PointEvaluator) -> tuple[InPlace, Callable[[int], Tensor]]:
@@ -53,9 +43,6 @@ def differentiable(evaluator: PointEvaluator) -> tuple[InPlace, Callable[[int], 
     Raises:
         DataError: Gradients are not available.
     """
-    from mergekit_geo.evaluation.objective import TaskObjective
-    from mergekit_geo.modules.blend import InPlace
-
     objective, live = evaluator.objective, evaluator.live
     if not isinstance(objective, TaskObjective) or not isinstance(live, InPlace):
         raise DataError(
@@ -67,50 +54,53 @@ def differentiable(evaluator: PointEvaluator) -> tuple[InPlace, Callable[[int], 
 
 
 def learned_from(
-    start: Blend,
+    start: Point,
     members: Sequence[int],
-    choosing: SelectionConfig,
+    config: SelectionConfig,
     gradient: tuple[InPlace, Callable[[int], Tensor]],
-    measure: Callable[[str, Blend, str], float],
-    progress: Progress,
-) -> list[Seen]:
+    evaluator: PointEvaluator,
+    loss_of: Callable[[Point], float],
+) -> list[Candidate]:
     """Points on the way of a learned soup, the last of them its end.
 
     Args:
         start: A soup of all models, with the weights that it starts from.
         members: Models that take part.
-        choosing: How.
+        config: How.
         gradient: From `differentiable`.
-        measure: Loss on the selection half of a blend with a title and a key.
-        progress: Told of steps.
+        evaluator: Holds all models; its progress is told of steps.
+        loss_of: Loss of a point on the selection half.
     """
-    from mergekit_geo.selection.learned import Descent, learn, soup_of
-
-    seen: list[Seen] = []
+    found: list[Candidate] = []
     if len(members) == 1:
-        return seen
+        return found
+    blend, progress = start.blend(evaluator.anchors), evaluator.study.progress
 
     def look(step: int, weights: TensorWeights) -> None:
-        everyone = _of_all(weights, members, len(start.anchors))
-        blend, title = soup_of(start, everyone, choosing.granularity), f"learned soup, step {step}"
+        everyone = _of_all(weights, members, len(blend.anchors))
+        soup = soup_of(blend, everyone, config.granularity)
         shares = {group: found.tolist() for group, found in everyone.items()}
-        seen.append(Seen(title, blend, measure(title, blend, f"learned {shares}")))
+        point = Point(
+            soup.rule, f"learned soup, step {step}", f"learned {shares}", rules=soup.rules
+        )
+        point = point.stored_as(start.dtype)
+        found.append(Candidate(point, loss_of(point)))
 
-    progress.phase(f"learning a soup of {len(members)}", choosing.steps)
+    progress.phase(f"learning a soup of {len(members)}", config.steps)
     learn(
         gradient[0],
-        Blend(tuple(start.anchors[i] for i in members), start.rule),
+        Blend(tuple(blend.anchors[i] for i in members), start.rule),
         gradient[1],
         Descent(
-            granularity=choosing.granularity,
+            granularity=config.granularity,
             start=[start.rule.weights[i] for i in members],
-            steps=choosing.steps,
-            every=math.ceil(choosing.steps / LOOKS),
+            steps=config.steps,
+            every=math.ceil(config.steps / LOOKS),
         ),
         advance=progress.advance,
         look=look,
     )
-    return seen
+    return found
 
 
 def _batch_loss(part: TaskObjective, live: InPlace) -> Callable[[int], Tensor]:
@@ -127,8 +117,6 @@ def _batch_loss(part: TaskObjective, live: InPlace) -> Callable[[int], Tensor]:
 
 def _of_all(weights: TensorWeights, members: Sequence[int], count: int) -> TensorWeights:
     """Coefficients of the members as coefficients of all models."""
-    import numpy as np
-
     return {
         group: np.bincount(list(members), shares, minlength=count).astype(np.float64)
         for group, shares in weights.items()

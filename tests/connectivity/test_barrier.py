@@ -16,8 +16,7 @@ CHOOSE, REPORT = np.arange(0, COUNT, 2), np.arange(1, COUNT, 2)
 T = np.linspace(0, 1, 11)
 
 
-def halves(losses: Losses) -> Split:
-    return Split(CHOOSE, REPORT)
+SPLIT = Split(CHOOSE, REPORT)
 
 
 def weights(count: int = COUNT) -> Floats:
@@ -35,7 +34,7 @@ def profile_of(loss_pn: Floats, score_pn: Floats | None = None) -> Profile:
         )
         for i, (t, loss) in enumerate(zip(T, loss_pn, strict=True))
     }
-    return Profile(measured, halves(measured[0.0]))
+    return Profile(measured, SPLIT)
 
 
 def noise(seed: int, scale: float = 0.1) -> Floats:
@@ -44,7 +43,7 @@ def noise(seed: int, scale: float = 0.1) -> Floats:
 
 def walked(curve: Curve) -> PathHeights:
     return path_heights(
-        trace(lambda t: Losses(curve(t), weights(), np.arange(COUNT)), halves, points=11)
+        trace(lambda t: Losses(curve(t), weights(), np.arange(COUNT)), SPLIT, points=11)
     )
 
 

@@ -39,8 +39,7 @@ class Path:
         return Losses(np.array(loss), np.ones(2), np.arange(2))
 
 
-def halves(losses: Losses) -> Split:
-    return Split(np.array([0]), np.array([1]))
+SPLIT = Split(np.array([0]), np.array([1]))
 
 
 def top(profile: Profile) -> float:
@@ -64,21 +63,21 @@ def test_top_is_that_of_a_fine_grid(
             return level + slope * t + height * SHAPES[shape]((t - place) / width)
 
         path = Path(curve)
-        found = top(trace(path, halves))
+        found = top(trace(path, SPLIT))
         assert found >= 0.98 * naive_top(curve), place
         assert len(path.asked) <= MOST
 
 
 def test_wide_bump_in_the_middle_costs_no_more_than_the_grid() -> None:
     path = Path(lambda t: 3 + t + np.sin(np.pi * t))
-    assert top(trace(path, halves)) == pytest.approx(1)
+    assert top(trace(path, SPLIT)) == pytest.approx(1)
     assert path.asked == [i / 10 for i in range(POINTS)]
 
 
 @pytest.mark.parametrize("curve", [lambda t: 3 - t * (1 - t), lambda t: 3 + 2 * t, lambda t: 3.0])
 def test_path_without_a_bump_is_not_refined(curve: Curve) -> None:
     path = Path(curve)
-    trace(path, halves)
+    trace(path, SPLIT)
     assert len(path.asked) == POINTS
 
 
@@ -86,7 +85,7 @@ def test_top_is_searched_on_the_selection_half() -> None:
     """The report half has a higher top elsewhere, which is not looked for."""
     path = Path(lambda t: SHAPES["gauss"]((t - 0.25) / 0.1), lambda t: 9 * SHAPES["gauss"](t - 0.7))
     assert {t for t in path.asked if t > 0.5} <= {i / 10 for i in range(POINTS)}
-    profile = trace(path, halves)
+    profile = trace(path, SPLIT)
     assert profile.t[profile.excess.argmax()] == pytest.approx(0.25, abs=0.01)
 
 
@@ -97,12 +96,12 @@ def curve_with_a_gap(t: float) -> float:
 @pytest.mark.parametrize("curve", [lambda t: SHAPES["leaning"]((t - 0.43) / 0.1), curve_with_a_gap])
 def test_interrupted_search_goes_on_where_it_was(curve: Curve) -> None:
     whole = Path(curve)
-    expected = trace(whole, halves)
+    expected = trace(whole, SPLIT)
     assert len(whole.asked) > POINTS + 1
     for done in range(len(whole.asked)):
         known = {t: Path(curve)(t) for t in whole.asked[:done]}
         rest = Path(curve)
-        found = trace(rest, halves, known=known)
+        found = trace(lambda t, known=known, rest=rest: known.get(t) or rest(t), SPLIT)
         assert rest.asked == whole.asked[done:]
         assert list(found.measured) == list(expected.measured) == sorted(whole.asked)
 
@@ -112,7 +111,7 @@ def test_points_that_are_not_finite_are_kept_and_left_out(value: float) -> None:
     def curve(t: float) -> float:
         return value if 0.35 < t < 0.45 else SHAPES["gauss"]((t - 0.6) / 0.2)
 
-    profile = trace(Path(curve), halves)
+    profile = trace(Path(curve), SPLIT)
     assert profile.not_finite == (0.4,)
     assert top(profile) == pytest.approx(naive_top(lambda t: SHAPES["gauss"]((t - 0.6) / 0.2)))
 
@@ -120,7 +119,7 @@ def test_points_that_are_not_finite_are_kept_and_left_out(value: float) -> None:
 @pytest.mark.parametrize("end", [0.0, 1.0])
 def test_an_end_that_is_not_finite_leaves_no_excess(end: float) -> None:
     path = Path(lambda t: float("inf") if t == end else t * (1 - t))
-    profile = trace(path, halves)
+    profile = trace(path, SPLIT)
     assert profile.not_finite == (end,)
     assert np.isnan(profile.excess).all()
     assert len(path.asked) == POINTS
@@ -128,17 +127,17 @@ def test_an_end_that_is_not_finite_leaves_no_excess(end: float) -> None:
 
 def test_an_example_of_the_report_half_counts_as_well() -> None:
     path = Path(lambda t: t * (1 - t), lambda t: float("nan") if t == 0.5 else 0.0)
-    assert trace(path, halves).not_finite == (0.5,)
+    assert trace(path, SPLIT).not_finite == (0.5,)
 
 
 def test_most_is_never_exceeded() -> None:
     path = Path(lambda t: SHAPES["leaning"]((t - 0.43) / 0.1))
-    trace(path, halves, points=5, most=7)
+    trace(path, SPLIT, points=5, most=7)
     assert len(path.asked) == 7
 
 
 def test_numbers_of_points_are_checked() -> None:
     with pytest.raises(ArgumentError, match=r"points must be at least 3: .* found 2"):
-        trace(Path(lambda t: t), halves, points=2)
+        trace(Path(lambda t: t), SPLIT, points=2)
     with pytest.raises(ArgumentError, match=r"at most 10 evaluations do not hold the grid's 11"):
-        trace(Path(lambda t: t), halves, most=10)
+        trace(Path(lambda t: t), SPLIT, most=10)

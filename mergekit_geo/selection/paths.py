@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.connectivity.paths import ModelPath, path
+from mergekit_geo.connectivity.search import CurveSearch, effort_of, path_through
+from mergekit_geo.connectivity.state import FitState
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.selection.point import Point
-
-if TYPE_CHECKING:
-    from mergekit_geo.selection.along import PathTo
+from mergekit_geo.selection.segment import PathTo
 
 FLOAT32 = "F32"
 
 
-def routes(
+def paths_of_kind(
     kind: str,
     evaluator: PointEvaluator,
     fitting: CurveFitConfig = CurveFitConfig(),
@@ -42,21 +42,15 @@ def routes(
     if kind not in FITTED:
         straight = path(kind)
         return lambda point, target: straight
-    study = evaluator.study
+    study, models = evaluator.study, evaluator.anchors
     train_data = study.train_data
     if train_data is None:
         raise ArgumentError(f"a {kind} path is fitted to training data", remedy="--train-data FILE")
-    from mergekit_geo.evaluation.sample import training_objective
-
-    models = evaluator.anchors
     training = training_objective(train_data, models[0], replace(study.compute, dtype="float32"))
     how, seed = replace(fitting, kind=kind), study.seed if fit_seed is None else fit_seed
 
     def fit(point: Point, target: int) -> ModelPath:
-        from mergekit_geo.connectivity.search import CurveSearch, effort_of, path_through
-        from mergekit_geo.connectivity.state import FitState
-
-        pair = evaluator.between_models(standing(point, models), models[target])
+        pair = evaluator.between_models(_standing(point, models), models[target])
         study.progress.say(f"fitting a path from {point.title} to {models[target].name}")
         search = CurveSearch(pair, training, how, seed, FitState(None, []))
         with study.clock.resting():
@@ -66,9 +60,9 @@ def routes(
     return fit
 
 
-def standing(point: Point, models: Sequence[Checkpoint]) -> Checkpoint:
+def _standing(point: Point, models: Sequence[Checkpoint]) -> Checkpoint:
     """A point as a checkpoint: the model that stands there, or its weights in memory."""
-    if len(point.models) == 1:
+    if point.models is not None:
         return models[point.models[0]]
     blend = point.blend(models, FLOAT32)
     sink = MemorySink(blend)

@@ -1,0 +1,183 @@
+"""The point with the lowest loss on the selection half, sought before anything is merged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mergekit_geo.config.selection import SelectionConfig, evaluations
+from mergekit_geo.connectivity.pairs import basins_of, measure_pairs
+from mergekit_geo.connectivity.paths import path
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.point import Point
+from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.study import Study
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.records.merge import SelectionEntry
+from mergekit_geo.selection.along import along
+from mergekit_geo.selection.greedy import GreedySoup, Members, greedy
+from mergekit_geo.selection.learning import Candidate, best_of, differentiable, learned_from
+from mergekit_geo.selection.paths import paths_of_kind
+from mergekit_geo.selection.selector import Selected, Selector
+from mergekit_geo.tasks.losses import Indices
+
+
+def select_by_loss(
+    selector: Selector, study: Study, dtype: str | None, further: int
+) -> tuple[Selected, PointEvaluator]:
+    """The point with the lowest loss of those that are asked for, and where it was measured.
+
+    Args:
+        selector: Which points.
+        study: The models, and what loss is measured on.
+        dtype: Of the output; soups are measured as they would be written.
+        further: Number of measurements to come, for the estimate of the cost.
+    """
+    config = selector.config
+    count = evaluations(config, len(study.anchors)) + further
+    evaluator = PointEvaluator.open(study, count, refresh_models=False)
+    _ = evaluator.split  # refuses too few documents before any search
+    if config.along is None:
+        return SoupSearch(config, selector.rule.weights, evaluator, dtype).run(), evaluator
+    if (only := selector.path) is not None:
+        return along(config, evaluator, lambda point, target: only), evaluator
+    path_to = paths_of_kind(config.along, evaluator, selector.fitting, selector.fit_seed)
+    return along(config, evaluator, path_to), evaluator
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a search for a soup comes to.
+
+    Attributes:
+        point: The soup.
+        method: How it was found.
+        chosen: It in words.
+        steps: What was tried, and its loss.
+        started_from: Where a learned soup began.
+    """
+
+    point: Point
+    method: str
+    chosen: str
+    steps: list[tuple[str, float]]
+    started_from: str | None = None
+
+
+@dataclass(frozen=True)
+class SoupSearch:
+    """Looks for the best soup of models.
+
+    Attributes:
+        config: How.
+        weights: Of the soup where nothing else is asked for.
+        evaluator: Where losses are measured; its anchors are the models.
+        dtype: Of the output; soups are measured as they would be written.
+    """
+
+    config: SelectionConfig
+    weights: Sequence[float]
+    evaluator: PointEvaluator
+    dtype: str | None = None
+
+    def run(self) -> Selected:
+        """The soup of the models, or of those of the largest basin."""
+        members, left_out = self._members()
+        found = self._search(members)
+        entry = SelectionEntry(
+            method=found.method,
+            chosen=found.chosen,
+            documents=self.evaluator.documents,
+            steps=found.steps,
+            left_out=left_out,
+            started_from=found.started_from,
+        )
+        return Selected(found.point, entry, self.evaluator.split)
+
+    @property
+    def _half(self) -> Indices:
+        return self.evaluator.split.selection
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self.evaluator.names
+
+    def _members(self) -> tuple[list[int], list[str]]:
+        """Models of the largest basin, and why the others are left out."""
+        evaluator, names = self.evaluator, self._names
+        everyone = list(range(len(names)))
+        if not self.config.basin:
+            return everyone, []
+        pairs = measure_pairs(evaluator, (path("linear"),), points=5, most=5)
+        largest = basins_of(evaluator, pairs, self._singles(everyone)).largest
+        left_out = [
+            f"{names[i]}: a barrier parts it from {', '.join(names[j] for j in largest)}"
+            for i in everyone
+            if i not in largest
+        ]
+        return list(largest), left_out
+
+    def _search(self, members: list[int]) -> _Found:
+        if self.config.method == "greedy":
+            return self._greedy(members)
+        if self.config.method == "learned":
+            return self._learned(members)
+        kept = [w if i in members else 0.0 for i, w in enumerate(self.weights)]
+        if not sum(kept):
+            raise ArgumentError("the weights of the largest basin sum to zero")
+        rule = Linear(tuple(w / sum(kept) for w in kept))
+        names = ", ".join(self._names[i] for i in members)
+        return _Found(Point(rule, "largest basin", ""), "largest basin", names, [])
+
+    def _singles(self, members: Sequence[int]) -> list[float]:
+        """Mean losses of single models on the selection half."""
+        return [self.evaluator.at_model(i).take(self._half).mean for i in members]
+
+    def _loss(self, point: Point) -> float:
+        """Mean loss at a point on the selection half."""
+        return self.evaluator.at(point).take(self._half).mean
+
+    def _soup(self, members: Sequence[int], title: str = "") -> Point:
+        return Point.mean(members, self._names, title, self.dtype)
+
+    def _greedy_soup(self, members: Sequence[int], *, again: bool) -> GreedySoup:
+        """Greedy soup over indices into `members`."""
+
+        def loss_of(chosen: Members) -> float:
+            return self._loss(self._soup([members[i] for i in chosen]))
+
+        return greedy(self._singles(members), loss_of, with_replacement=again)
+
+    def _greedy(self, members: Sequence[int]) -> _Found:
+        found = self._greedy_soup(members, again=self.config.with_replacement)
+        soup = self._soup([members[i] for i in found.members])
+        steps = [(self._soup([members[i] for i in s.members]).title, s.loss) for s in found.steps]
+        return _Found(soup, "greedy", soup.title, steps)
+
+    def _starts(self, members: Sequence[int]) -> list[Candidate]:
+        """The uniform soup, the greedy one and the best model, each once, as it is written."""
+        greedy = self._greedy_soup(members, again=False)
+        joined, (best,) = [members[i] for i in greedy.members], greedy.steps[0].members
+        titles = {  # one that is another has the later title
+            tuple(sorted(joined)): f"greedy soup, {self._soup(joined).title}",
+            tuple(members): "uniform soup",
+            (members[best],): self._names[members[best]],
+        }
+        soups = [self._soup(soup, title) for soup, title in titles.items()]
+        return [Candidate(soup, self._loss(soup)) for soup in soups]
+
+    def _learned(self, members: Sequence[int]) -> _Found:
+        gradient = differentiable(self.evaluator)
+        starts = self._starts(members)
+        start = best_of(starts)
+        way = learned_from(start.point, members, self.config, gradient, self.evaluator, self._loss)
+        best, title = best_of([start, *way]), start.point.title
+        steps = [(found.point.title, found.loss) for found in (*starts, *way)]
+        if best is start:
+            alone = title in self._names
+            text = f"{title}: nothing helped it" if alone else f"the {title}: learning did not help"
+            return _Found(start.point, "learned", text, steps, title)
+        weights = zip(self._names, best.point.rule.weights, strict=True)
+        text = ", ".join(f"{name} {weight:.3f}" for name, weight in weights)
+        method = f"learned by {self.config.granularity}"
+        return _Found(best.point, method, text, steps, title)

@@ -1,0 +1,115 @@
+"""The point that a merge takes: asked for outright, or found by loss on the selection half."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mergekit_geo.config.data import BUILTIN, Data, source_of
+from mergekit_geo.config.selection import SelectionConfig
+from mergekit_geo.config.training import CurveFitConfig
+from mergekit_geo.connectivity.paths import ModelPath
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.point import Point
+from mergekit_geo.evaluation.split import Split
+from mergekit_geo.evaluation.study import Study
+from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.records.merge import SelectionEntry
+from mergekit_geo.selection.segment import Segment, SelectedPoint, point_without_losses
+
+if TYPE_CHECKING:
+    from mergekit_geo.evaluation.points import PointEvaluator
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The point that a merge takes, and how it was found.
+
+    Attributes:
+        point: Over all models.
+        entry: For the report, where it was found by loss.
+        split: What it was found on, and what remains to report on.
+        segments: Of the paths that were taken, and the point of each.
+    """
+
+    point: Point
+    entry: SelectionEntry | None = None
+    split: Split | None = None
+    segments: tuple[SelectedPoint, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selector:
+    """The point that a merge takes, or how loss finds it.
+
+    Attributes:
+        rule: Of the merge, where loss does not find another one.
+        rules: By tensor, where one has a rule of its own.
+        config: How it is found.
+        path: Between two models, where a point of one is taken.
+        t: The point of it that is asked for, where one is.
+        fitting: How paths are fitted when they are needed.
+        fit_seed: Of the fits; that of the data if None.
+    """
+
+    rule: Rule
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    config: SelectionConfig = SelectionConfig()
+    path: ModelPath | None = None
+    t: float | None = None
+    fitting: CurveFitConfig = CurveFitConfig()
+    fit_seed: int | None = None
+
+    def segments(self, count: int) -> int:
+        """Number of paths that are taken among so many models, at most."""
+        return 0 if self.config.along is None else count - 1
+
+    def select(
+        self, study: Study, dtype: str | None = None, *, further: int = 0
+    ) -> tuple[Selected, PointEvaluator | None]:
+        """The point, and where it was measured, if it was.
+
+        Args:
+            study: The models, and what loss is measured on.
+            dtype: Of the output, as safetensors names it; the first model's own if None. Soups are
+                measured as they would be written.
+            further: Number of measurements to come, for the estimate of the cost.
+
+        Raises:
+            DataError: Too few documents for two halves.
+        """
+        if not self.config.by_loss(len(study.anchors)):
+            return self._asked_for([anchor.name for anchor in study.anchors]), None
+        from mergekit_geo.selection.search import select_by_loss  # torch, where loss decides
+
+        return select_by_loss(self, study, dtype, further)
+
+    def _asked_for(self, names: Sequence[str]) -> Selected:
+        """The point of a merge that no loss is looked at for."""
+        if self.path is None:
+            return Selected(Point(self.rule, self.rule.name, "", rules=self.rules))
+        segment = Segment.between(self.path, names)
+        if self.t is None:
+            found = point_without_losses(self.config, segment)
+        else:
+            found = SelectedPoint(segment, segment.at(self.t), self.t)
+        return Selected(found.point, segments=(found,))
+
+
+def check_selection(config: SelectionConfig, count: int, data: Data) -> None:
+    """Refuse to select by loss on the built-in text, unless it was named.
+
+    Args:
+        config: How the point is found.
+        count: Of the models.
+        data: As asked for.
+
+    Raises:
+        ArgumentError: It would be found on the built-in text.
+    """
+    if config.by_loss(count) and source_of(data).is_default:
+        raise ArgumentError(
+            "a model chosen by loss would be tuned to the built-in text",
+            remedy=f"give held-out data with --data, or name the built-in text: --data {BUILTIN}",
+        )
