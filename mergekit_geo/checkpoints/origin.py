@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
@@ -61,6 +62,11 @@ def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "paren
         return entry
     base, adapter = parts
     return entry.model_copy(update={"base": base, "adapter": adapter})
+
+
+def model_entries(checkpoints: Iterable[Checkpoint]) -> list[ModelEntry]:
+    """The report's entries of inputs."""
+    return [model_entry(checkpoint) for checkpoint in checkpoints]
 
 
 def _architecture(config: Config) -> str | None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +15,10 @@ from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versi
 from mergekit_geo.checkpoints.side_files import side_files_of
 from mergekit_geo.checkpoints.sources import side_files_from
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
+from mergekit_geo.commands._run import Findings
 from mergekit_geo.commands.draft import Draft
 from mergekit_geo.commands.early import check_early, check_statistics_data
-from mergekit_geo.commands.push import push_output
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.result import Result
 from mergekit_geo.config.output import DTYPES, parse_size
 from mergekit_geo.config.selection import measurements
 from mergekit_geo.errors import (
@@ -34,7 +32,7 @@ from mergekit_geo.evaluation.study import NO_STATISTICS, Study
 from mergekit_geo.merging.blend import Blend, has_statistics
 from mergekit_geo.merging.kernels import kernel_for
 from mergekit_geo.merging.modules import merged_modules, weight_folders
-from mergekit_geo.outputs.kind import MARK, MERGED
+from mergekit_geo.outputs.kind import MARK
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.side_files import copy_side_files, copy_tokenizer, write_config
 from mergekit_geo.outputs.writer import save_tensors
@@ -44,26 +42,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.merging.tensor import TensorRecord
-    from mergekit_geo.specs.spec import Writing
+    from mergekit_geo.records.report import Report
 
 STRAIGHT = ("linear", "slerp")
 """Kinds of path along which every point is a mean of the models."""
 
 
-def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -> Result:
+def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -> Findings:
     """Merge checkpoints into a folder, or in memory, and measure what came of it.
 
     Args:
         checkpoints: The models.
         request: What is asked for.
-        output: As `output_of` opens it.
+        output: As it was opened, before any path is fitted and any member trained.
 
     Raises:
         GeoError: With the reason and the remedy; nothing is half-written.
     """
     require_one_process()
     kernel_for(request.output.device)  # refuses a device before any work
-    began, progress = time.time(), request.asked.told
+    progress = request.asked.told
     found = check_early(checkpoints, request.asked, request.selector.config, request.tokenizer_of)
     _refuse_modules_on_a_path(checkpoints[0], request)
     study = Study.of(checkpoints, found, request.asked, request.tokenizer_of)
@@ -71,27 +69,10 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
         study.require_measurable()
     check_statistics_data(study)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
-    result = _merged(study, request, output, began)
-    if output.out is None:
-        return result
-    holds = result.is_not_worse
-    return replace(result, report=push_output(result.report, request.output, progress, holds=holds))
+    return _merged(study, request, output)
 
 
-def output_of(asked: Writing, checkpoints: Sequence[Checkpoint]) -> Output:
-    """Open the output of a merge, before any path is fitted and any member trained.
-
-    Args:
-        asked: The command's options.
-        checkpoints: The models, which it may not touch.
-
-    Raises:
-        OutputError: It cannot be made there.
-    """
-    return Output.of(asked.target, MERGED, asked.output, checkpoints)
-
-
-def _merged(study: Study, request: Request, output: Output, began: float) -> Result:
+def _merged(study: Study, request: Request, output: Output) -> Findings:
     """Choose the point, then merge and measure it."""
     found = study.checked
     first = tuple(found.anchors)
@@ -106,7 +87,7 @@ def _merged(study: Study, request: Request, output: Output, began: float) -> Res
     links = [] if output.out is None else [text for one in anchors for text in link_warnings(one)]
     lost = [*links, *left_out_warning(anchors[0].name, beside)]
     warnings = [*request.warnings, *found.warnings, *lost]
-    draft = Draft(request, study, blend, warnings, found.notes, began, selection, evaluator, beside)
+    draft = Draft(request, study, blend, warnings, found.notes, selection, evaluator, beside)
     return _in_memory(draft) if output.out is None else _on_disk(draft, output)
 
 
@@ -139,7 +120,7 @@ def require_one_process() -> None:
         )
 
 
-def _in_memory(draft: Draft) -> Result:
+def _in_memory(draft: Draft) -> Findings:
     from mergekit_geo.merging.memory import MemorySink
     from mergekit_geo.merging.stream import stream
 
@@ -161,11 +142,11 @@ def _in_memory(draft: Draft) -> Result:
     modules = merged_modules(
         draft.blend, kernel=kernel_for(output.device), allow_nonfinite=output.allow_nonfinite
     )
-    return Result(
-        draft.report(records, found, None),
-        state={**sink.state, **tied},
-        modules={module.file.as_posix(): module.state for module in modules},
-    )
+    kept = {
+        "state": {**sink.state, **tied},
+        "modules": {module.file.as_posix(): module.state for module in modules},
+    }
+    return replace(draft.findings(records, found, None), kept=kept)
 
 
 def _output_bytes(blend: Blend) -> int:
@@ -181,21 +162,24 @@ def _weight_bytes(blend: Blend) -> int:
     return sum(info.nbytes for info in blend.outputs().values())
 
 
-def _on_disk(draft: Draft, output: Output) -> Result:
+def _on_disk(draft: Draft, output: Output) -> Findings:
     output.need(_output_bytes(draft.blend), at_once=False)
     output.begin(_fingerprint(draft))
     _tell_of_earlier_run(draft, output)
     try:
         with output.writing(), unchanged(draft.blend.anchors):
             records = _write_weights(draft, output)
-            recipe = _complete(draft, records, output.folder)
+            modules = _complete(draft, output.folder)
             found = draft.measure(output.folder)
     except (AntipodalError, NonFiniteError, ChangedError):  # no other run could use what is there
         output.discard()
         raise
-    report = draft.report(records, found, output.out)
-    output.publish(report, lambda folder: (folder / MARK).write_text(recipe, "utf-8"))
-    return Result(report, out=output.out)
+
+    def fill(report: Report, folder: Path) -> None:
+        done = _recipe(draft, report.settings, records, modules)
+        (folder / MARK).write_text(done, "utf-8")
+
+    return replace(draft.findings(records, found, output.out), fill=fill)
 
 
 def _write_weights(draft: Draft, output: Output) -> dict[str, TensorRecord]:
@@ -213,14 +197,14 @@ def _write_weights(draft: Draft, output: Output) -> dict[str, TensorRecord]:
     )
 
 
-def _complete(draft: Draft, records: dict[str, TensorRecord], folder: Path) -> str:
-    """Write all that stands beside the weights; returns what was done, the text of `merge.json`."""
+def _complete(draft: Draft, folder: Path) -> dict[str, dict[str, TensorRecord]]:
+    """Write all that stands beside the weights; returns what was done to those of modules."""
     modules = write_side_files(
         draft.blend, folder, allow_nonfinite=draft.request.output.allow_nonfinite
     )
     _write_asked_for(draft, folder)
     _write_statistics(draft, folder)
-    return _recipe(draft, records, modules)
+    return modules
 
 
 def _fingerprint(draft: Draft) -> list[Any]:
@@ -317,13 +301,14 @@ def _as_recorded(record: TensorRecord) -> dict[str, Any]:
 
 def _recipe(
     draft: Draft,
+    settings: Mapping[str, Any],
     records: dict[str, TensorRecord],
     modules: dict[str, dict[str, TensorRecord]],
 ) -> str:
     """Text of `merge.json`."""
     recipe: dict[str, Any] = {
         "method": draft.selection.point.rule.name,
-        "settings": draft.settings(),
+        "settings": settings,
         "models": [model_entry(anchor).model_dump() for anchor in draft.blend.anchors],
         "versions": versions(),
         "tensors": {name: _as_recorded(record) for name, record in records.items()},

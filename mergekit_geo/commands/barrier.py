@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.commands._report import report_of
-from mergekit_geo.commands._run import command
+from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.commands.fitting import fitting_to
-from mergekit_geo.commands.result import Result
 from mergekit_geo.connectivity.pairs import (
     PAIR,
     barrier_entry,
@@ -42,7 +40,7 @@ MOST_POINTS = 20
 
 
 @command(BarrierSpec)
-def barrier(asked: BarrierSpec) -> Result:
+def barrier(asked: BarrierSpec) -> Work:
     """Measure the loss along paths between every two models (Entezari 2021, Frankle 2020).
 
     The t of a barrier is found on one half of the documents and its height measured on the other.
@@ -54,13 +52,11 @@ def barrier(asked: BarrierSpec) -> Result:
         GeoError: With the reason and the remedy.
     """
     _check(asked.models, asked.points)
-    with Output(asked.out, BARRIER, overwrite=asked.overwrite) as output:
-        return _barrier(asked, output)
+    return Work(asked, lambda output: _barrier(asked, output), BARRIER)
 
 
-def _barrier(asked: BarrierSpec, output: Output) -> Result:
+def _barrier(asked: BarrierSpec, output: Output) -> Findings:
     along = list(dict.fromkeys(asked.along))
-    began = time.time()
     study = Study.open(asked.models, asked, output)
     fit = fitting_to(asked.models, asked)
     routes = _distinct(along, [named_path(name, asked.models, fit) for name in along])
@@ -72,12 +68,10 @@ def _barrier(asked: BarrierSpec, output: Output) -> Result:
     measured = _measure(evaluator, routes, asked.points)
     place = run_with(evaluator.live.model)
     require_unchanged(evaluator.anchors)
-    report = report_of(
-        asked,
+    return Findings(
         measured,
-        study.models,
-        began,
-        place=place,
+        model_entries(study.models),
+        place,
         settings={"along": along, "alignment": study.checked.notes},
         data=data_entry(study, evaluator.at_model(0).take(evaluator.split.report), "report"),
         warnings=[
@@ -86,8 +80,6 @@ def _barrier(asked: BarrierSpec, output: Output) -> Result:
             *evaluator.module_evaluator.warnings,
         ],
     )
-    output.publish(report)
-    return Result(report, output.out)
 
 
 def _measure(

@@ -13,11 +13,10 @@ from mergekit_geo.evaluation.losses import OUTPUT, report_losses
 from mergekit_geo.evaluation.plan import LossReport, failure
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
-from mergekit_geo.progress import Progress
 from mergekit_geo.training.tuning import Tuning
 
 
-def compare(tuning: Tuning, tuned: Checkpoint, output: MergedModel, progress: Progress) -> Evidence:
+def compare(tuning: Tuning, tuned: Checkpoint, output: MergedModel) -> Evidence:
     """Measure losses and sharpness before and after training, or say why they are missing.
 
     A failure is a reason in the report, not an error: the trained weights are there already.
@@ -26,9 +25,8 @@ def compare(tuning: Tuning, tuned: Checkpoint, output: MergedModel, progress: Pr
         tuning: Knows the model before.
         tuned: The model after, as it is stored.
         output: The same as a folder, or as configuration and tensors.
-        progress: Told of the cost.
     """
-    study, anchors = tuning.study(progress), (tuning.base, tuned)
+    study, anchors = tuning.study(), (tuning.base, tuned)
     if study.plan.objective is None:
         return Evidence.missing(study.plan.reason)
     with study.clock.running():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from transformers import TrainerCallback
 
-from mergekit_geo.commands.push import prepare_push
+from mergekit_geo.commands._push import prepare_push
 from mergekit_geo.commands.soup import soup
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData, source_of

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
-
 from mergekit_geo.checkpoints.modules import mergeable
+from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.commands._report import report_of
-from mergekit_geo.commands._run import command
-from mergekit_geo.commands.result import Result
+from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.model import CheckMeasurements
 from mergekit_geo.specs.measures import CheckSpec
 
-if TYPE_CHECKING:
-    pass
-
 
 @command(CheckSpec)
-def check(asked: CheckSpec) -> Result:
+def check(asked: CheckSpec) -> Work:
     """Compare models with the first, downloading no weights.
 
     Raises:
@@ -36,15 +30,18 @@ def check(asked: CheckSpec) -> Result:
         raise ArgumentError(
             f"nothing to compare: {len(asked.models)} model", remedy="name at least two"
         )
-    began = time.time()
     checkpoints = open_checkpoints(asked.models)
-    found = mergeable(checkpoints)
-    if found.anchors and all(checkpoint.is_local for checkpoint in checkpoints):
-        found.compare_values()
-    measured = CheckMeasurements(
-        compatible=not found.problems,
-        tensors=len(checkpoints[0].tensors),
-        notes=found.notes,
-        problems=found.problems,
-    )
-    return Result(report_of(asked, measured, checkpoints, began, warnings=found.warnings))
+
+    def do(output: Output) -> Findings:
+        found = mergeable(checkpoints)
+        if found.anchors and all(checkpoint.is_local for checkpoint in checkpoints):
+            found.compare_values()
+        record = CheckMeasurements(
+            compatible=not found.problems,
+            tensors=len(checkpoints[0].tensors),
+            notes=found.notes,
+            problems=found.problems,
+        )
+        return Findings(record, model_entries(checkpoints), warnings=found.warnings)
+
+    return Work(asked, do)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.origin import model_entry, provenance
+from mergekit_geo.checkpoints.origin import model_entries, model_entry
 from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.commands._run import Findings
 from mergekit_geo.commands.nonfinite import nonfinite_warnings
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.compute import Compute
@@ -21,7 +22,7 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import summarize
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry, differing_licenses
-from mergekit_geo.records.report import NotMeasured, Report
+from mergekit_geo.records.report import NotMeasured
 from mergekit_geo.selection.selector import Selected
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import command_line
@@ -64,7 +65,6 @@ class Draft:
         blend: What is merged: the models, and the bends of a path between them.
         warnings: What the user should know so far.
         notes: Ordinary differences, and what was done about them.
-        began: When, in seconds since 1970.
         selection: The point, and what it was found on.
         evaluator: Where that was measured, if it was.
         left_out: Files of the donor that the output does not have.
@@ -75,7 +75,6 @@ class Draft:
     blend: Blend
     warnings: list[str]
     notes: list[str]
-    began: float
     selection: Selected
     evaluator: PointEvaluator | None = None
     left_out: list[str] = field(default_factory=list)
@@ -102,19 +101,22 @@ class Draft:
             sharpness = sharpness_evidence(study, study.anchors, output, request.sharpness)
         return Evidence(losses, sharpness)
 
-    def report(self, records: dict[str, TensorRecord], found: Evidence, out: Path | None) -> Report:
-        """Put the report together."""
-        request, losses, sharpness = self.request, found.losses, found.sharpness
+    def findings(
+        self, records: dict[str, TensorRecord], found: Evidence, out: Path | None
+    ) -> Findings:
+        """What the report says of it."""
+        losses, sharpness = found.losses, found.sharpness
         bends = self.blend.anchors[len(self.parents) :]
-        entries = [model_entry(anchor) for anchor in self.parents]
-        entries += [model_entry(bend, "bend") for bend in bends]
-        return Report(
-            command=request.command,
-            output=str(out) if out else None,
-            models=entries,
-            settings=self.settings(),
-            data=losses.data,
-            result=_measurements(self.selection, records, found, entries),
+        entries = [
+            *model_entries(self.parents),
+            *(model_entry(bend, "bend") for bend in bends),
+        ]
+        return Findings(
+            _measurements(self.selection, records, found, entries),
+            entries,
+            (losses.device, losses.dtype, losses.attention),
+            {**self.request.settings, "alignment": self.notes},
+            losses.data,
             warnings=[
                 *self.warnings,
                 *losses.warnings,
@@ -124,24 +126,8 @@ class Draft:
             ],
             not_measured=self.not_measured(found, out),
             left_out=self.left_out,
-            provenance=provenance(
-                self.began, losses.device, losses.dtype, losses.attention, self.recipe(out)
-            ),
+            again=self.recipe(out),
         )
-
-    def settings(self) -> dict[str, Any]:
-        """The settings of the merge as a JSON value."""
-        request = self.request
-        data = source_of(request.data).settings()
-        return {
-            **request.settings,
-            "output": asdict(request.output),
-            "data": data,
-            "compute": asdict(request.compute),
-            "train_data": request.train_data and asdict(request.train_data),
-            "sharpness": request.sharpness,
-            "alignment": self.notes,
-        }
 
     def command_line(self, out: Path) -> str:
         """The command that makes the same merge again, and measures it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.sources import folders_of
-from mergekit_geo.commands.push import prepare_push
+from mergekit_geo.commands._push import prepare_push
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.merging.blend import has_statistics
 from mergekit_geo.outputs.place import check_output

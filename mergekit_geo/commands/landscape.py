@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
+from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.commands._report import report_of
-from mergekit_geo.commands._run import command
-from mergekit_geo.commands.result import Result
+from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import data_entry, loss_entry, run_with
@@ -33,7 +31,7 @@ from mergekit_geo.tasks.losses import Losses
 
 
 @command(LandscapeSpec)
-def landscape(asked: LandscapeSpec) -> Result:
+def landscape(asked: LandscapeSpec) -> Work:
     """Measure the loss on a grid of a plane in weight space, always on the same examples.
 
     Three models or more: the plane through the first three (Garipov 2018). Two: the line through
@@ -46,15 +44,13 @@ def landscape(asked: LandscapeSpec) -> Result:
         DataError: Nothing to measure on, or a model's loss is not a number.
         GeoError: With the reason and the remedy.
     """
-    with Output(asked.out, LANDSCAPE, overwrite=asked.overwrite) as output:
-        return _landscape(asked, output)
+    return Work(asked, lambda output: _landscape(asked, output), LANDSCAPE)
 
 
-def _landscape(asked: LandscapeSpec, output: Output) -> Result:
+def _landscape(asked: LandscapeSpec, output: Output) -> Findings:
     models, mark, view = asked.models, asked.mark, asked.view
     several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     check_request(len(several), view)
-    began = time.time()
     study = Study.open([*several, *mark], asked, output)
     planned = plan_landscape(study, len(several), view)
     evaluator = PointEvaluator.open(study, len(study.anchors) + planned.points)
@@ -75,18 +71,14 @@ def _landscape(asked: LandscapeSpec, output: Output) -> Result:
         *evaluator.warnings,
         *evaluator.module_evaluator.warnings,
     ]
-    report = report_of(
-        asked,
+    return Findings(
         measured,
-        study.models,
-        began,
-        place=run_with(evaluator.live.model),
+        model_entries(study.models),
+        run_with(evaluator.live.model),
         settings={"marked": len(mark), "alignment": study.checked.notes},
         data=data_entry(study, reported[0]),
         warnings=[*study.checked.warnings, *remarks],
     )
-    output.publish(report)
-    return Result(report, output.out)
 
 
 def _at_models(evaluator: PointEvaluator) -> list[Losses]:

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._merge import merge as merged
-from mergekit_geo.commands._merge import output_of
-from mergekit_geo.commands._run import command
+from mergekit_geo.commands._run import Work, command
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import source_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.merging.methods import anchors_of, rule_of
+from mergekit_geo.outputs.kind import MERGED
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merge import MergeSpec
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @command(MergeSpec)
-def merge(asked: MergeSpec) -> Result:
+def merge(asked: MergeSpec) -> Work:
     """Merge models by a method of the table, and measure parents and output on the same text.
 
     Parameters of the method, such as `weights`, `density` and `lambda_`, are keywords, too: one
@@ -43,10 +42,9 @@ def merge(asked: MergeSpec) -> Result:
     seed = source_of(asked.data).seed
     rule = rule_of(asked.method, count, base, seed=seed, **asked.given_parameters)
     checkpoints = open_checkpoints([models[i] for i in anchors_of(count, base)])
-    settings = {"method": asked.method, "base": None if base is None else checkpoints[0].name}
-    request = Request(asked, Selector(rule), {**settings, **asked.given_parameters})
-    with output_of(asked, checkpoints) as output:
-        return merged(checkpoints, request, output)
+    named = None if base is None else checkpoints[0].name
+    request = Request(asked, Selector(rule), {"base": named})
+    return Work(asked, lambda output: merged(checkpoints, request, output), MERGED, checkpoints)
 
 
 def _with_base(asked: MergeSpec) -> tuple[list[Model], int | None]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.commands._report import report_of
-from mergekit_geo.commands._run import command
-from mergekit_geo.commands.result import Result
+from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.flags import settings_of
 from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
 from mergekit_geo.connectivity.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
@@ -47,7 +45,7 @@ MOST_POINTS = 20
 
 
 @command(PathSpec)
-def fit_path(asked: PathSpec) -> Result:
+def fit_path(asked: PathSpec) -> Work:
     """Fit a curve of low loss between two models (Garipov 2018), and measure it.
 
     The best fit is chosen on the selection half of the held-out data; barriers are reported from
@@ -58,32 +56,29 @@ def fit_path(asked: PathSpec) -> Result:
         DataError: No training data, nothing to measure on, or a loss that is not a number.
         GeoError: With the reason and the remedy.
     """
-    with Output(asked.out, PATH, overwrite=asked.overwrite) as output:
-        output.begin([])  # a fit's state tells by itself what it is of
-        return _fit_path(asked, output)
+    return Work(asked, lambda output: _fit_path(asked, output), PATH)
 
 
-def _fit_path(asked: PathSpec, output: Output) -> Result:
-    began = time.time()
+def _fit_path(asked: PathSpec, output: Output) -> Findings:
+    output.begin([])  # a fit's state tells by itself what it is of
     work = _fit(asked, output)
     evaluator, route = work.evaluator, path_through(work.bends)
     reported = evaluator.at_model(0).take(evaluator.split.report)
     require_unchanged(evaluator.anchors)
-    report = report_of(
-        asked,
+    output.need(sum(vector.nbytes for vector in work.bends.vectors))
+    return Findings(
         _measured(work, route),
-        evaluator.anchors,
-        began,
-        place=run_with(evaluator.live.model),
+        model_entries(evaluator.anchors),
+        run_with(evaluator.live.model),
         data=data_entry(evaluator.study, reported, "report"),
         warnings=[
             *evaluator.study.checked.warnings,
             *evaluator.warnings,
             *evaluator.module_evaluator.warnings,
         ],
+        fill=lambda report, folder: _write(report, folder, work.bends, evaluator.anchors),
+        kept={"route": route},
     )
-    _write(report, work.bends, evaluator.anchors, output)
-    return Result(report, output.out, route=route)
 
 
 def fitted_route(asked: PathSpec) -> ModelPath:
@@ -184,19 +179,14 @@ def _lowest(pair: Pair) -> float:
     return min(measured, key=lambda t: measured[t].take(pair.profile.split.selection).mean)
 
 
-def _write(report: Report, bends: Bends, ends: Sequence[Checkpoint], output: Output) -> None:
-    """Write the bends and what they are, and make the output appear."""
+def _write(report: Report, folder: Path, bends: Bends, ends: Sequence[Checkpoint]) -> None:
+    """Write the bends and what they are."""
     measured = report.result
     assert isinstance(measured, PathMeasurements)
-
-    def fill(folder: Path) -> None:
-        record = PathRecord(
-            ends=[end_entry(end) for end in ends],
-            bends_digest=save_bends(bends.states(), folder / BENDS),
-            settings=report.settings,
-            measured=measured,
-        )
-        (folder / RECORD).write_text(record.model_dump_json(indent=2) + "\n", "utf-8")
-
-    output.need(sum(vector.nbytes for vector in bends.vectors))
-    output.publish(report, fill)
+    record = PathRecord(
+        ends=[end_entry(end) for end in ends],
+        bends_digest=save_bends(bends.states(), folder / BENDS),
+        settings=report.settings,
+        measured=measured,
+    )
+    (folder / RECORD).write_text(record.model_dump_json(indent=2) + "\n", "utf-8")

@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.commands._merge import merge, output_of
-from mergekit_geo.commands._run import command
+from mergekit_geo.commands._merge import merge
+from mergekit_geo.commands._run import Work, command
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.result import Result
 from mergekit_geo.connectivity.path_folder import PathFolder
+from mergekit_geo.outputs.kind import MERGED
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import PointSpec
 
 
 @command(PointSpec)
-def point(asked: PointSpec) -> Result:
+def point(asked: PointSpec) -> Work:
     """Write the point at t of a fitted path, and measure it beside the ends.
 
     Raises:
@@ -29,7 +29,6 @@ def point(asked: PointSpec) -> Result:
     rule = route.rule(t)
     checkpoints = open_checkpoints(path.references)
     path.require_ends([checkpoint.fetch() for checkpoint in checkpoints])
-    settings = {"path": str(asked.folder), "t": t}
-    request = Request(replace(asked, t=t), Selector(rule, path=route, t=t), settings)
-    with output_of(asked, checkpoints) as output:
-        return merge(checkpoints, request, output)
+    asked = replace(asked, t=t)
+    request = Request(asked, Selector(rule, path=route, t=t), {"path": str(asked.folder)})
+    return Work(asked, lambda output: merge(checkpoints, request, output), MERGED, checkpoints)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.commands._report import report_of
-from mergekit_geo.commands._run import command
-from mergekit_geo.commands.result import Result
+from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.data import source_of
 from mergekit_geo.curvature.levels import level_of
 from mergekit_geo.errors import ArgumentError
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @command(SharpnessSpec)
-def sharpness(asked: SharpnessSpec) -> Result:
+def sharpness(asked: SharpnessSpec) -> Work:
     """Measure the curvature of the loss at models, all on the same examples, in float32.
 
     Finished parts are kept in the user's cache: an interrupted measurement goes on.
@@ -37,12 +35,11 @@ def sharpness(asked: SharpnessSpec) -> Result:
         GeoError: With the reason and the remedy.
     """
     level_of(asked.level)
-    with Output(asked.out, SHARPNESS, overwrite=asked.overwrite) as output:
-        return _sharpness(asked, output)
+    return Work(asked, lambda output: _sharpness(asked, output), SHARPNESS)
 
 
-def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
-    began, data = time.time(), asked.data
+def _sharpness(asked: SharpnessSpec, output: Output) -> Findings:
+    data = asked.data
     several = _several(asked.models)
     settings = source_of(data).as_settings
     everything = data and data.replaced(max_examples=None)
@@ -59,19 +56,15 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Result:
     )
     require_unchanged(anchors)
     slope = found.entries[0].slope
-    report = report_of(
-        asked,
+    return Findings(
         SharpnessMeasurements(sharpness=found.entries),
-        anchors,
-        began,
-        place=(slope.device, slope.dtype, slope.attention),
+        model_entries(anchors),
+        (slope.device, slope.dtype, slope.attention),
         data=source_entry(
             study, documents=slope.documents, examples=slope.examples, tokens=slope.tokens
         ),
         warnings=[*study.checked.warnings, *found.warnings],
     )
-    output.publish(report)
-    return Result(report, output.out)
 
 
 def _several(models: Model | Sequence[Model]) -> list[Model]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.commands._merge import merge, output_of
-from mergekit_geo.commands._run import command
+from mergekit_geo.commands._merge import merge
+from mergekit_geo.commands._run import Work, command
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.result import Result
 from mergekit_geo.geometry.sphere import slerp_or_karcher
+from mergekit_geo.outputs.kind import MERGED
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import SlerpSpec
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @command(SlerpSpec)
-def slerp(asked: SlerpSpec) -> Result:
+def slerp(asked: SlerpSpec) -> Work:
     """Merge on the sphere, tensor by tensor, and measure parents and output on the same text.
 
     A position is that between two models; weights are those of three or more.
@@ -35,7 +35,6 @@ def slerp(asked: SlerpSpec) -> Result:
     """
     antipodal = cast("Antipodal", asked.antipodal)
     rule = slerp_or_karcher(len(asked.models), asked.t, asked.weights, antipodal)
-    settings = {"t": asked.t, "weights": list(rule.weights), "antipodal": antipodal}
+    request = Request(asked, Selector(rule), {"weights": list(rule.weights)})
     checkpoints = open_checkpoints(asked.models)
-    with output_of(asked, checkpoints) as output:
-        return merge(checkpoints, Request(asked, Selector(rule), settings), output)
+    return Work(asked, lambda output: merge(checkpoints, request, output), MERGED, checkpoints)

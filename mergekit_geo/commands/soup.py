@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
-from mergekit_geo.commands._merge import merge, output_of, require_one_process
-from mergekit_geo.commands._run import command
+from mergekit_geo.commands._merge import merge, require_one_process
+from mergekit_geo.commands._run import Work, command
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.result import Result
 from mergekit_geo.config.selection import PAIR, SelectionConfig
 from mergekit_geo.config.training import FITTED
 from mergekit_geo.connectivity.path_folder import named_path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.linear import Linear, check_weights, normalized
+from mergekit_geo.outputs.kind import MERGED
 from mergekit_geo.selection.segment import Segment, point_without_losses
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import SoupSpec
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @command(SoupSpec)
-def soup(asked: SoupSpec) -> Result:
+def soup(asked: SoupSpec) -> Work:
     """Average models (Wortsman 2022), and measure parents and soup on the same text.
 
     Raises:
@@ -48,15 +48,19 @@ def soup(asked: SoupSpec) -> Result:
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(asked)
     checkpoints = open_checkpoints(asked.models)
-    with output_of(asked, checkpoints) as output:
-        return merge(checkpoints, soup_request(asked, checkpoints), output)
+    if asked.choosing.needs_gradients:
+        asked = replace(asked, compute=replace(asked.compute, dtype="float32"))
+    return Work(
+        asked,
+        lambda output: merge(checkpoints, soup_request(asked, checkpoints), output),
+        MERGED,
+        checkpoints,
+    )
 
 
 def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
     """A soup as it is asked for, of models that are open; fits a path where one is named."""
     config, weights, train_data = asked.choosing, asked.weights, asked.train_data
-    if config.needs_gradients:
-        asked = replace(asked, compute=replace(asked.compute, dtype="float32"))
     path = None
     if config.along is not None:
         require_one_process()
@@ -75,7 +79,7 @@ def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
             fitting=asked.fitting,
             fit_seed=asked.fit_seed,
         ),
-        {"weights": list(checked), "normalize": asked.normalize, **asdict(config)},
+        {"weights": list(checked)},
         tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0),
     )
 

@@ -149,7 +149,7 @@ def settings_of(spec: DataclassInstance) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return settings_of(value)
+        return settings_of(value) or None
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     if isinstance(value, Path):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.modules import mergeable
-from mergekit_geo.checkpoints.origin import count_parameters
-from mergekit_geo.commands._report import report_of
-from mergekit_geo.commands._run import command
-from mergekit_geo.commands.result import Result
+from mergekit_geo.checkpoints.origin import count_parameters, model_entries
+from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.output import DTYPES, OutputConfig
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.groups import layer_of
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
 from mergekit_geo.recipes.plan import Prepared, prepare
@@ -30,7 +29,7 @@ Numbers = tuple[float, ...]
 
 
 @command(RunSpec)
-def dry_run(asked: RunSpec) -> Result:
+def dry_run(asked: RunSpec) -> Work:
     """Resolve a recipe and check its models, without reading or writing weights.
 
     Raises:
@@ -46,22 +45,26 @@ def dry_run(asked: RunSpec) -> Result:
         >>> [row.weights for row in found.rows]
         [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
     """
-    began = time.time()
-    prepared = prepare(asked.recipe, asked.models)
-    found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
-    found.require()
-    meant = {*asked.meant, *asked.given}
-    how = read_as(spoken_over(prepared.recipe, asked.data, meant, asked.seed), asked.data)
-    measured = _measured(prepared, tuple(found.anchors), asked.target, asked.output, how)
-    report = report_of(
-        asked,
-        measured,
-        prepared.checkpoints,
-        began,
-        warnings=[*prepared.warnings, *found.warnings],
-    )
-    settings = {"recipe": prepared.recipe.model_dump(exclude_none=True), "dry_run": True}
-    return Result(report.model_copy(update={"settings": settings}))
+    return plan_of(asked)
+
+
+def plan_of(asked: RunSpec) -> Work:
+    """The work of a dry run."""
+
+    def do(output: Output) -> Findings:
+        prepared = prepare(asked.recipe, asked.models)
+        found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
+        found.require()
+        meant = {*asked.meant, *asked.given}
+        how = read_as(spoken_over(prepared.recipe, asked.data, meant, asked.seed), asked.data)
+        return Findings(
+            _measured(prepared, tuple(found.anchors), asked.target, asked.output, how),
+            model_entries(prepared.checkpoints),
+            settings={"recipe": prepared.recipe.model_dump(exclude_none=True), "dry_run": True},
+            warnings=[*prepared.warnings, *found.warnings],
+        )
+
+    return Work(replace(asked, dry_run=True), do)
 
 
 def _measured(

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from mergekit_geo.commands.finetune import needed_bytes
+from mergekit_geo.commands._tune import needed_bytes
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.load import is_on_hub, load_rows

@@ -38,9 +38,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         told["members"] = trained.entries
     return replace(
         request,
-        asked=replace(
-            asked, recipe=str(Path(asked.out or "") / COPY), compute=request.asked.compute
-        ),
+        asked=replace(asked, recipe=str(Path(asked.out or "") / COPY)),
         settings=told,
         warnings=(*prepared.warnings, *_negative(request), *request.warnings),
         selector=replace(request.selector, rules=prepared.resolved.rules),

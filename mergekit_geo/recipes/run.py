@@ -6,19 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.commands._merge import merge, output_of, require_one_process
-from mergekit_geo.commands._run import command
+from mergekit_geo.commands._merge import merge, require_one_process
+from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.result import Result
 from mergekit_geo.commands.soup import soup_request
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.errors import RecipeError
+from mergekit_geo.outputs.kind import MERGED
+from mergekit_geo.outputs.output import Output
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
-from mergekit_geo.recipes.dry_run import dry_run
+from mergekit_geo.recipes.dry_run import plan_of
 from mergekit_geo.recipes.members import folder_of_members
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.recipes.record import recorded
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @command(RunSpec)
-def run(asked: RunSpec) -> Result:
+def run(asked: RunSpec) -> Work:
     """Merge as a recipe says it; what the call says goes before what the recipe says.
 
     Raises:
@@ -46,19 +47,23 @@ def run(asked: RunSpec) -> Result:
         tensor([2., 2.])
     """
     if asked.dry_run:
-        return dry_run.of(asked)  # type: ignore[attr-defined, no-any-return]
+        return plan_of(asked)
     prepared = prepare(asked.recipe, asked.models)
     how, call = _resolved(asked, prepared.recipe)
     _check_data(prepared, call)
-    with (
-        output_of(call, prepared.checkpoints) as output,
-        folder_of_members(call.target, asked.members_in) as folder,
-    ):
+    wide = replace(call, compute=replace(call.compute, dtype="float32"))
+    shown = wide if _choosing(prepared, call.data).needs_gradients else call
+
+    def do(output: Output) -> Findings:
         kept = asked.members_in is not None or asked.out is not None
-        if prepared.members:
-            prepared = _with_members(prepared, call, how, folder, kept=kept)
-        request = recorded(prepared, _request(prepared, call), call)
-        return merge(prepared.checkpoints, request, output)
+        with folder_of_members(call.target, asked.members_in) as folder:
+            there = prepared
+            if prepared.members:
+                there = _with_members(prepared, call, how, folder, kept=kept)
+            request = recorded(there, _request(there, shown), shown)
+            return merge(there.checkpoints, request, output)
+
+    return Work(shown, do, MERGED, prepared.checkpoints)
 
 
 def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
@@ -72,7 +77,7 @@ def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
         output=_output(said, asked.output),
         data=held_out(said, data),
         train_data=asked.train_data or fitted_to(said, data),
-        sharpness=asked.sharpness or said.sharpness,
+        sharpness=asked.sharpness or said.sharpness or "quick",
     )
 
 
@@ -101,7 +106,8 @@ def _request(prepared: Prepared, call: RunSpec) -> Request:
         fit_seed=seed if along is None or along.seed is None else along.seed,
         progress=call.progress,
     )  # fmt: skip
-    return soup_request(soup, prepared.checkpoints)
+    request = soup_request(soup, prepared.checkpoints)
+    return replace(request, settings={**soup.settings(), **request.settings})
 
 
 def _with_members(

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.sources import pinned
-from mergekit_geo.commands.finetune import overlap_warnings, tune
+from mergekit_geo.commands._run import Work, carry_out
+from mergekit_geo.commands._tune import overlap_warnings, tune
 from mergekit_geo.errors import GeoError, OutputError, OutputExistsError
 from mergekit_geo.evaluation.plan import LossPlan
-from mergekit_geo.outputs.output import Output, holds_work
+from mergekit_geo.outputs.output import holds_work
 from mergekit_geo.outputs.place import check_output, partial_of, unfinished
 from mergekit_geo.recipes.members import RecipeMember
-from mergekit_geo.training.store import RECORD, TUNED, differences
-from mergekit_geo.training.tuning import Tuning, TuningRequest, changes, make_tuning
+from mergekit_geo.specs.training import FinetuneSpec
+from mergekit_geo.training.store import RECORD, TUNED, changes, differences
+from mergekit_geo.training.tuning import Tuning, make_tuning
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -96,17 +98,15 @@ def ready(members: Sequence[RecipeMember], folder: Path, orders: Orders) -> list
 
 def _tuning(member: RecipeMember, orders: Orders) -> Tuning:
     entry = member.entry
-    asked = TuningRequest(
-        entry.data(orders.read_as),
-        entry.training(),
-        entry.sam(),
-        orders.read_as.seed if entry.seed is None else entry.seed,
-        replace(orders.output, dtype=None, push_to=None, private=False, require=None),
-        orders.data,
-        orders.compute,
-        "off",
-    )
-    return make_tuning(orders.known.get(entry.model, entry.model), asked)
+    return make_tuning(
+        FinetuneSpec(
+            orders.known.get(entry.model, entry.model), member.name, sam=entry.sam(),
+            training=entry.training(),
+            seed=orders.read_as.seed if entry.seed is None else entry.seed,
+            output=replace(orders.output.local, dtype=None), train_data=entry.data(orders.read_as),
+            data=orders.data, compute=orders.compute, sharpness="off",
+        )
+    )  # fmt: skip
 
 
 def _ready(member: RecipeMember, first: Tuning, folder: Path, output: OutputConfig) -> Ready:
@@ -195,8 +195,9 @@ def _report(one: Ready, progress: Progress) -> Report:
         progress.say(f"{one.member.name} is trained already: {one.place}")
         return read_report(one.place)
     progress.say(f"training {one.member.name}, seed {one.tuning.asked.seed}")
-    with Output.of(one.place, TUNED, one.tuning.asked.output) as output:
-        return tune(one.tuning, output, progress, resume=one.resumes).report
+    asked = replace(one.tuning.asked, out=one.place, resume=one.resumes, progress=progress)
+    tuning = replace(one.tuning, asked=asked)
+    return carry_out(Work(asked, lambda output: tune(tuning, output), TUNED)).report
 
 
 def _entry(one: Ready, report: Report, *, kept: bool) -> dict[str, Any]:

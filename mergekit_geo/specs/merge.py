@@ -84,6 +84,12 @@ class MergeSpec(Writing):
             return replace(self, models=tuple(names))
         return replace(self, base=names[0], models=tuple(names[1:]))
 
+    def settings(self) -> dict[str, Any]:
+        """The options as the report has them: of parameters those that were given."""
+        own = {one.name for one in fields(MethodParameters)}
+        others = {name: value for name, value in super().settings().items() if name not in own}
+        return {**others, **self.given_parameters}
+
     @property
     def given_parameters(self) -> dict[str, Any]:
         """Parameters that were given, by keyword."""

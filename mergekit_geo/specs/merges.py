@@ -106,6 +106,12 @@ class RunSpec(Writing):
         """The command names no models."""
         return self
 
+    def settings(self) -> dict[str, Any]:
+        """The options as the report has them: the recipe says the others, and all of a dry run."""
+        if self.dry_run:
+            return {}
+        return {name: value for name, value in super().settings().items() if name != "seed"}
+
     @classmethod
     def misused(cls, given: Collection[str]) -> Option | None:
         """`--out` is needed, but for a dry run."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import PANEL, EvalData, source_of
-from mergekit_geo.config.flags import flags
+from mergekit_geo.config.flags import flags, settings_of
 from mergekit_geo.config.measures import SHARPNESS
 from mergekit_geo.config.option import Option, argument, check, group, like, option
 from mergekit_geo.config.output import OutputConfig
@@ -90,6 +90,10 @@ class Spec:
         """The folder that is written; None keeps the result in memory."""
         out = getattr(self, "out", None)
         return None if out is None else Path(out)
+
+    def settings(self) -> dict[str, Any]:
+        """The options as the report has them."""
+        return settings_of(self)
 
     @classmethod
     def misused(cls, given: Collection[str]) -> Option | None:

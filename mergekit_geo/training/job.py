@@ -55,7 +55,7 @@ class TrainedModel:
     entry: TrainingEntry
 
 
-def train(tuning: Tuning, output: Output, progress: Progress) -> TrainedModel:
+def train(tuning: Tuning, output: Output) -> TrainedModel:
     """Train in float32, whatever the checkpoint is stored in.
 
     The caller's random state, and accelerate's where there is one, are afterwards what they were.
@@ -63,26 +63,25 @@ def train(tuning: Tuning, output: Output, progress: Progress) -> TrainedModel:
     Args:
         tuning: What, on what, and how.
         output: Holds the states.
-        progress: Told of steps and losses.
 
     Raises:
         UnsupportedError: The architecture or the set-up cannot be trained.
         GeoError: As SamTrainer raises.
     """
     with accelerate_kept(), randomness_kept():
-        return _trained(tuning, output, progress)
+        return _trained(tuning, output)
 
 
-def _trained(tuning: Tuning, output: Output, progress: Progress) -> TrainedModel:
+def _trained(tuning: Tuning, output: Output) -> TrainedModel:
     asked = tuning.asked
     module = open_module(tuning.base, replace(asked.compute, dtype="float32", device="cpu")).float()
     stored = Stored(module, tuning.base)
     batches = Shuffled(tuning.objective, asked.training.batch_size, asked.seed)
     with quiet_transformers():
-        trainer = _trainer(tuning, module, batches, output, progress)
+        trainer = _trainer(tuning, module, batches, output)
         latest = broadcast(latest_state(output.folder / STATES))
         trainer.train(resume_from_checkpoint=None if latest is None else str(latest))
-        progress.say(f"trained {trainer.state.global_step} steps, SAM {_mode(trainer)}")
+        asked.told.say(f"trained {trainer.state.global_step} steps, SAM {_mode(trainer)}")
         entry = _entry(tuning, trainer, batches)
         as_stored = asked.output.dtype is None
         tensors = _tensors(trainer, adapted=asked.training.lora_rank is not None)
@@ -90,9 +89,7 @@ def _trained(tuning: Tuning, output: Output, progress: Progress) -> TrainedModel
     return TrainedModel(state, entry)
 
 
-def _trainer(
-    tuning: Tuning, module: Module, batches: Shuffled, output: Output, progress: Progress
-) -> ObjectiveTrainer:
+def _trainer(tuning: Tuning, module: Module, batches: Shuffled, output: Output) -> ObjectiveTrainer:
     asked, training = tuning.asked, tuning.asked.training
     steps = training.steps_of(batches.count, world()[1])
     rate = training.rate(sum(p.numel() for p in module.parameters()))
@@ -112,7 +109,7 @@ def _trainer(
         args=arguments,
         sam=asked.sam,
         optimizer_cls_and_kwargs=optimizer_of(training, rate),
-        callbacks=[_Told(progress, fsync=asked.output.fsync)],
+        callbacks=[_Told(asked.told, fsync=asked.output.fsync)],
     )
     if training.lora_rank is not None and trainer.is_fsdp_enabled:
         raise UnsupportedError(

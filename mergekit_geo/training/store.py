@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,8 @@ from mergekit_geo.files.replacement import flush_tree
 from mergekit_geo.files.sound_json import read_json
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.output import Output
+from mergekit_geo.outputs.place import traces_of
 from mergekit_geo.processes import broadcast, is_main_process
-from mergekit_geo.training.tuning import changes
 
 RECORD = "finetune.json"
 """Every fine-tuned model holds this file: only folders that do are ever replaced by one."""
@@ -25,7 +27,22 @@ ASIDE = (
 )  # fmt: skip
 """Parts of a run's identity that a finished model need not share with the run that asks for it."""
 
+SHOWN = 40
+"""Most characters of a value that is shown where two runs differ."""
+
 START_OVER = "--overwrite, without --resume, starts over"
+
+
+def kind_of_members(count: int) -> Kind:
+    """The kind of output that so many members are: the next run goes on with what is there."""
+    names = names_of_members(count)
+    left = (trace.name for name in names for trace in traces_of(Path(name)))
+    return replace(TUNED, work=(*names, *left), scratch=())
+
+
+def names_of_members(count: int) -> list[str]:
+    """The folders of members, in that of all."""
+    return [f"member-{i}" for i in range(count)]
 
 
 def begin_training(output: Output, fingerprint: dict[str, Any], *, resume: bool) -> None:
@@ -82,6 +99,24 @@ def differences(out: Path, fingerprint: dict[str, Any]) -> list[str]:
 
 def _is_aside(key: str) -> bool:
     return key in ASIDE or key.startswith("version of ")
+
+
+def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Describe in words where two fingerprints differ.
+
+    Example:
+        >>> changes({"steps": 5, "seed": 0}, {"steps": 6, "seed": 0})
+        ['steps was 5, and is 6']
+    """
+    kept = json.loads(json.dumps(now))
+    keys = [key for key in {**then, **kept} if then.get(key) != kept.get(key)]
+    return [_change(key.replace("_", "-"), then.get(key), kept.get(key)) for key in keys]
+
+
+def _change(name: str, then: object, now: object) -> str:
+    if max(len(str(then)), len(str(now))) > SHOWN:
+        return f"{name} has changed"
+    return f"{name} was {then}, and is {now}"
 
 
 def latest_state(states: Path) -> Path | None:

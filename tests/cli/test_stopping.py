@@ -201,7 +201,7 @@ def test_a_signal_while_an_output_is_pushed_tells_what_pushes_it(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mergekit_geo.commands.early.prepare_push", lambda *given: None)
-    monkeypatch.setattr("mergekit_geo.commands.push._pushed", stopped)
+    monkeypatch.setattr("mergekit_geo.commands._push.pushed", stopped)
     out = tmp_path / "out"
     words = ["soup", save("a"), save("b"), "-o", out, "--no-eval", "--push-to", "org/name"]
     done = CliRunner().invoke(app, list(map(str, words)))

@@ -17,7 +17,8 @@ from mergekit_geo.config.compute import Compute
 from mergekit_geo.curvature.suite import subject
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.plan import plan_losses
-from mergekit_geo.training.tuning import TuningRequest, make_tuning
+from mergekit_geo.specs.training import FinetuneSpec
+from mergekit_geo.training.tuning import make_tuning
 
 ROWS = [f"{i} green boats drift past {i + 3} old harbours\n\n" for i in range(40)]
 
@@ -153,17 +154,8 @@ def test_sharpness_and_training_depend_on_the_same_files(model: Path, name: str)
     def keys() -> tuple[str, str]:
         found = open_checkpoint(model)
         data = geo.EvalData(str(model.parent / "data.txt"))
-        asked = TuningRequest(
-            data,
-            geo.TrainingConfig(),
-            geo.SamArguments(),
-            0,
-            geo.OutputConfig(),
-            None,
-            Compute(),
-            "off",
-        )
-        tuning = json.dumps(make_tuning(model, asked).fingerprint())
+        asked = FinetuneSpec(model, "out", train_data=data, data=None, sharpness="off")
+        tuning = json.dumps(make_tuning(asked).fingerprint())
         return subject(found, "model", Compute()).digest, tuning
 
     before = keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any, ClassVar
 import typer
 from typer.testing import CliRunner
 
+from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.cli.commands import command_of
 from mergekit_geo.cli.parsing import Command
-from mergekit_geo.commands._report import report_of
-from mergekit_geo.commands._run import command
+from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.option import option
 from mergekit_geo.records.model import CheckMeasurements
@@ -40,12 +39,12 @@ class CountSpec(Spec):
 
 
 @command(CountSpec)
-def count(asked: CountSpec) -> Result:
+def count(asked: CountSpec) -> Work:
     """Count the tensors of models."""
-    began, found = time.time(), open_checkpoints(asked.models)
+    found = open_checkpoints(asked.models)
     tensors = sum(len(one.tensors) for one in found)
     record = CheckMeasurements(compatible=True, tensors=tensors, notes=[], problems=[])
-    return Result(report_of(asked, record, found, began))
+    return Work(asked, lambda output: Findings(record, model_entries(found)))
 
 
 def test_from_python_and_from_the_shell(save: Save) -> None:

@@ -1,0 +1,82 @@
+"""An output that is pushed to the Hub once it is whole on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mergekit_geo.config.output import Destination, OutputConfig
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.outputs.upload import check_access, upload
+from mergekit_geo.outputs.verify import links_out, require_finished
+from mergekit_geo.progress import Progress
+from mergekit_geo.records.report import PushMeasurements, Report, read_report
+
+
+def prepare_push(output: OutputConfig, out: Path | None) -> None:
+    """Check, before a merge begins, that its output can be pushed.
+
+    Raises:
+        ArgumentError: It would be kept in memory.
+        PushError: There is no token that may write, or nobody answers.
+    """
+    if output.push_to is None:
+        return
+    if out is None:
+        raise ArgumentError("only an output in a folder can be pushed", remedy="give out=")
+    check_access(_destination(output))
+
+
+def push_output(report: Report, output: OutputConfig, progress: Progress, *, holds: bool) -> Report:
+    """Push an output that is whole on the disk, if that was asked for.
+
+    Args:
+        report: Of the output.
+        output: Where it is to be pushed, and what it must hold for that.
+        progress: Told what is going on.
+        holds: Whether it is not worse than what it came from.
+
+    Returns:
+        The report, with `pushed`; the files on the disk stay as they are on the Hub.
+
+    Raises:
+        PushError: The Hub does not take it; the output on the disk is whole.
+    """
+    if output.push_to is None or report.output is None:
+        return report
+    if output.require is not None and not holds:
+        warning = f"not pushed: the output does not hold --require {output.require}"
+        return report.model_copy(update={"warnings": [*report.warnings, warning]})
+    to = _destination(output)
+    try:
+        found = pushed(Path(report.output), to, None, progress)
+    except BaseException as stop:  # such as Ctrl-C: what is told then is the last note
+        again = to.command(Path(report.output))
+        stop.add_note(f"{report.output} is whole, and {again} goes on")
+        raise
+    warnings = [*report.warnings, *push_warnings(Path(report.output), found)]
+    return report.model_copy(update={"pushed": found, "warnings": warnings})
+
+
+def _destination(output: OutputConfig) -> Destination:
+    assert output.push_to is not None
+    return Destination(output.push_to, output.private)
+
+
+def pushed(
+    folder: Path, to: Destination, token: str | None, progress: Progress
+) -> PushMeasurements:
+    files = require_finished(folder)
+    read_report(folder)
+    return upload(folder, files, to, token, progress)
+
+
+def push_warnings(folder: Path, found: PushMeasurements) -> list[str]:
+    """What a user should know of the repository, and of files that it does not hold."""
+    warnings = []
+    if found.removed:
+        warnings.append(f"weights of an earlier model were removed: {', '.join(found.removed)}")
+    if found.others:
+        warnings.append(f"the repository holds other files too: {', '.join(found.others)}")
+    if links := links_out(folder):
+        warnings.append(f"not pushed, as they are links out of {folder}: {', '.join(links)}")
+    return warnings

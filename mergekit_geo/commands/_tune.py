@@ -1,0 +1,177 @@
+"""One model fine-tuned: trained, written, and measured before and after."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.derived import overlay
+from mergekit_geo.checkpoints.folder import open_folder
+from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
+from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
+from mergekit_geo.checkpoints.unchanged import require_unchanged
+from mergekit_geo.commands._merge import write_side_files
+from mergekit_geo.commands._run import Findings
+from mergekit_geo.commands.before_after import compare
+from mergekit_geo.commands.draft import Evidence
+from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.output import parse_size
+from mergekit_geo.evaluation.losses import OUTPUT
+from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.disk import write_blend
+from mergekit_geo.outputs.output import READY, Output
+from mergekit_geo.processes import broadcast, is_main_process, main_process_first
+from mergekit_geo.records.report import REPORT, NotMeasured, Report
+from mergekit_geo.records.training import FinetuneMeasurements
+from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
+from mergekit_geo.specs.spec import Spec, command_line
+from mergekit_geo.training.job import TrainedModel, let_go, train
+from mergekit_geo.training.store import RECORD, begin_training, stored_fingerprint
+from mergekit_geo.training.tuning import Tuning
+
+
+def tune(tuning: Tuning, output: Output, *, shown: Path | None = None) -> Findings:
+    """Train one model into a folder that appears whole or not at all.
+
+    Args:
+        tuning: What, on what, and how.
+        output: The folder.
+        shown: What the report calls the folder, if it is still to be moved.
+
+    Raises:
+        GeoError: As `finetune`.
+    """
+    base, out = tuning.base, shown or output.out
+    assert out is not None
+    output.refuse_inputs([base])
+    output.need(sum(info.nbytes for info in base.tensors.values()))
+    output.need(needed_bytes(base), at_once=False)
+    fingerprint = tuning.fingerprint()
+    begin_training(output, fingerprint, resume=tuning.asked.resume)
+    with output.writing():
+        tuning.asked.told.say(f"{base.name}: {count_parameters(base):,} parameters")
+        earlier = main_process_first(lambda: _finished(tuning, output))
+        if earlier is not None:
+            return Findings(earlier=earlier)
+        found = _made(tuning, output, out)
+
+    def fill(report: Report, folder: Path) -> None:
+        write_record(report, folder, fingerprint)
+
+    return replace(found, output=str(out), fill=fill)
+
+
+def _finished(tuning: Tuning, output: Output) -> Report | None:
+    """The report of an earlier run that measured on the same data but did not publish."""
+    if not output.is_ready:
+        return None
+    report = Report.model_validate_json((output.folder / REPORT).read_bytes())
+    if report.settings == json.loads(json.dumps(tuning.asked.settings())):
+        return report
+    (output.folder / READY).unlink()  # from now on nothing is finished there
+    return None
+
+
+def _made(tuning: Tuning, output: Output, out: Path) -> Findings:
+    """Train, write and measure."""
+    trained = train(tuning, output)
+    let_go()
+    tuned = _write_weights(tuning, trained, output)
+    stored = None if tuned.state is None else (tuned.config, dict(tuned.state))
+    found = compare(tuning, tuned, stored or output.folder)
+    require_unchanged([tuning.base])
+    return _findings(tuning, trained, found, out)
+
+
+def needed_bytes(base: Checkpoint) -> int:
+    """Bytes of the weights, and of two states with an optimizer's."""
+    return sum(info.nbytes + 6 * 4 * info.count for info in base.tensors.values())
+
+
+def _write_weights(tuning: Tuning, trained: TrainedModel, output: Output) -> Checkpoint:
+    """Write weights, configuration and tokenizer; returns the checkpoint to be published."""
+    config, progress = tuning.asked.output, tuning.asked.told
+    tuned = overlay(tuning.base, trained.state, OUTPUT)
+    if is_main_process():
+        blend = Blend((tuned,), Linear((1.0,)), config.stored_dtype)
+        progress.phase("writing", blend.work())
+        most = parse_size(config.max_shard_size)
+        write_blend(blend, output, most, advance=progress.advance)
+        write_side_files(blend, output.folder)
+    broadcast(None)
+    return tuned if tuning.base.folder is None else open_folder(output.folder, OUTPUT)
+
+
+def _findings(tuning: Tuning, trained: TrainedModel, found: Evidence, out: Path) -> Findings:
+    losses, sharpness = found.losses, found.sharpness
+    beside = left_out(tuning.base)
+    return Findings(
+        FinetuneMeasurements(
+            training=trained.entry,
+            losses=losses.losses,
+            differences=losses.differences,
+            barriers=losses.barriers,
+            sharpness=sharpness.entries,
+        ),
+        [model_entry(tuning.base)],
+        (losses.device, losses.dtype, losses.attention),
+        data=losses.data,
+        warnings=[
+            *overlap_warnings(tuning),
+            *link_warnings(tuning.base),
+            *left_out_warning(tuning.base.name, beside),
+            *losses.warnings,
+            *sharpness.warnings,
+        ],
+        not_measured=_not_measured(tuning, found, out),
+        left_out=beside,
+    )
+
+
+def overlap_warnings(tuning: Tuning) -> list[str]:
+    """Warn when held-out documents are also among the training data."""
+    if not tuning.overlap:
+        return []
+    return [
+        f"{tuning.overlap} held-out documents are among the training data: their losses say little"
+    ]
+
+
+def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasured]:
+    data = source_of(tuning.asked.data).as_settings or EvalData()
+    names = [tuning.base.name, str(out)]
+    parts: dict[str, tuple[LossReport | SharpnessReport, Spec]] = {
+        "losses": (found.losses, BarrierSpec(names, data=data)),
+        "sharpness": (found.sharpness, SharpnessSpec(names, data=data, compute=Compute(budget=0))),
+    }
+    can = tuning.base.folder is not None
+    return [
+        NotMeasured(
+            what=what,
+            why=part.reason,
+            command=command_line(again) if can and not part.fails else "",
+            failed=part.fails,
+        )
+        for what, (part, again) in parts.items()
+        if part.reason
+    ]
+
+
+def write_record(report: Report, folder: Path, fingerprint: dict[str, Any] | None = None) -> None:
+    """Write the file that marks and identifies a fine-tuned model."""
+    record: dict[str, Any] = {
+        "models": [model.model_dump() for model in report.models],
+        "settings": report.settings,
+        "versions": versions(),
+    }
+    if fingerprint is not None:
+        record["identity"] = stored_fingerprint(fingerprint)
+    if any(folder.glob("*.safetensors")):
+        record["tensors"] = dict.fromkeys(open_folder(folder).tensors)
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
