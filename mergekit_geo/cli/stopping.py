@@ -13,6 +13,8 @@ from __future__ import annotations
 import _signal as signal  # type: ignore[import-not-found]
 import os
 import sys
+from select import select
+from time import sleep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,9 +164,6 @@ def _leave() -> None:
 
 def _watch(reader: int) -> None:
     """Wait for a signal, or for the end of the process that started this one."""
-    from select import select
-    from time import sleep
-
     launcher = int(os.environ.get(LAUNCHER, "0"))
     while not select([reader], [], [], 0.5 if launcher else None)[0]:
         if os.getppid() != launcher:

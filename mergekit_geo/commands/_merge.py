@@ -30,8 +30,10 @@ from mergekit_geo.errors import (
 )
 from mergekit_geo.evaluation.study import NO_STATISTICS, Study
 from mergekit_geo.merging.blend import Blend, has_statistics
-from mergekit_geo.merging.kernels import kernel_for
+from mergekit_geo.merging.disk import write_blend
 from mergekit_geo.merging.modules import merged_modules, weight_folders
+from mergekit_geo.merging.native import kernel_for
+from mergekit_geo.merging.stream import stream
 from mergekit_geo.outputs.kind import MARK
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.side_files import copy_side_files, copy_tokenizer, write_config
@@ -121,8 +123,7 @@ def require_one_process() -> None:
 
 
 def _in_memory(draft: Draft) -> Findings:
-    from mergekit_geo.merging.memory import MemorySink
-    from mergekit_geo.merging.stream import stream
+    from mergekit_geo.merging.memory import MemorySink  # loads torch
 
     output, progress = draft.request.output, draft.study.progress
     sink = MemorySink(draft.blend)
@@ -135,7 +136,7 @@ def _in_memory(draft: Draft) -> Findings:
         advance=progress.advance,
     )
     donor = draft.blend.donor
-    _refresh_statistics(draft, sink.state)
+    _renew_statistics(draft, sink.state)
     found = draft.measure((donor.config, sink.state))
     require_unchanged(draft.blend.anchors)
     tied = {alias: sink.state[name] for alias, name in donor.ties.items()}
@@ -183,8 +184,6 @@ def _on_disk(draft: Draft, output: Output) -> Findings:
 
 
 def _write_weights(draft: Draft, output: Output) -> dict[str, TensorRecord]:
-    from mergekit_geo.merging.disk import write_blend
-
     config, progress = draft.request.output, draft.study.progress
     progress.phase("merging", draft.blend.work())
     return write_blend(
@@ -203,7 +202,7 @@ def _complete(draft: Draft, folder: Path) -> dict[str, dict[str, TensorRecord]]:
         draft.blend, folder, allow_nonfinite=draft.request.output.allow_nonfinite
     )
     _write_asked_for(draft, folder)
-    _write_statistics(draft, folder)
+    _renew_statistics(draft, folder)
     return modules
 
 
@@ -261,25 +260,17 @@ def _write_asked_for(draft: Draft, folder: Path) -> None:
         (folder / name).write_text(text, "utf-8")
 
 
-def _write_statistics(draft: Draft, folder: Path) -> None:
-    """Estimate BatchNorm statistics anew, where there are some and data for them."""
+def _renew_statistics(draft: Draft, made: Path | dict[str, Tensor]) -> None:
+    """Estimate BatchNorm statistics anew, in a folder or a state, where there are data for them."""
     if _wants_statistics(draft):
-        from mergekit_geo.evaluation.batch_norm import rewrite_statistics
+        from mergekit_geo.evaluation.batch_norm import refresh_state, rewrite_statistics
 
-        train_data = draft.study.statistics_data
+        train_data, compute = draft.study.statistics_data, draft.study.compute
         assert train_data is not None
-        count = rewrite_statistics(folder, train_data, draft.study.compute)
-        draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
-
-
-def _refresh_statistics(draft: Draft, state: dict[str, Tensor]) -> None:
-    """Estimate BatchNorm statistics anew for a merge in memory."""
-    if _wants_statistics(draft):
-        from mergekit_geo.evaluation.batch_norm import refresh_state
-
-        train_data = draft.study.statistics_data
-        assert train_data is not None
-        count = refresh_state(draft.blend.donor, state, train_data, draft.study.compute)
+        if isinstance(made, Path):
+            count = rewrite_statistics(made, train_data, compute)
+        else:
+            count = refresh_state(draft.blend.donor, made, train_data, compute)
         draft.notes.append(f"BatchNorm statistics were estimated anew on {count} batches")
 
 

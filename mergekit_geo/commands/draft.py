@@ -91,12 +91,10 @@ class Draft:
             return Evidence.missing(study.plan.reason)
         # what needs torch is loaded here, and not where nothing is measured
         from mergekit_geo.commands.evidence import loss_evidence, sharpness_evidence
-        from mergekit_geo.selection.baseline import MatchedComputeBaseline
 
         wanted = request.selector.config.control if request.command in CHOOSERS else False
-        baseline = MatchedComputeBaseline(wanted)
         with study.clock.running():
-            losses = loss_evidence(study, output, self.selection, self.evaluator, baseline)
+            losses = loss_evidence(study, output, self.selection, self.evaluator, wanted)
             self.evaluator = None  # the module that was measured makes room
             sharpness = sharpness_evidence(study, study.anchors, output, request.sharpness)
         return Evidence(losses, sharpness)

@@ -44,7 +44,7 @@ def loss_evidence(
     output: MergedModel,
     selection: Selected,
     evaluator: PointEvaluator | None,
-    baseline: MatchedComputeBaseline,
+    train_ends: bool | None,
 ) -> LossReport:
     """Measure parents, output and barriers on the same examples.
 
@@ -55,12 +55,13 @@ def loss_evidence(
         output: A folder, or configuration and tensors.
         selection: The point that was merged.
         evaluator: Where it was chosen; None where nothing was measured.
-        baseline: Trains the ends of a fitted path further.
+        train_ends: Train the ends of a fitted path further, whatever it takes; within the time left
+            if None.
     """
     try:
         count = measurements(len(study.anchors), len(selection.segments))
         evaluator = evaluator or PointEvaluator.open(study, count, refresh_models=False)
-        return _measured(evaluator, output, selection, baseline)
+        return _measured(evaluator, output, selection, train_ends)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
         return LossReport(**vars(failure(error, study.data)))
 
@@ -98,7 +99,7 @@ def _measured(
     evaluator: PointEvaluator,
     output: MergedModel,
     selection: Selected,
-    baseline: MatchedComputeBaseline,
+    train_ends: bool | None,
 ) -> LossReport:
     anchors = evaluator.study.anchors
     models: NamedLosses = [
@@ -108,7 +109,7 @@ def _measured(
     barriers, warnings = coarse_barriers(evaluator)
     if barriers:
         barriers = _told_once([*_segments(evaluator, selection), *barriers])
-    trained, reason = baseline.run(evaluator, selection)
+    trained, reason = MatchedComputeBaseline(train_ends).run(evaluator, selection)
     models += trained
     evaluator.leave()
     module = _open(output, anchors[0], evaluator.study.compute)

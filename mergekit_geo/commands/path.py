@@ -23,6 +23,7 @@ from mergekit_geo.evaluation.losses import (
     loss_entry,
     run_with,
 )
+from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.evaluation.study import Study
@@ -106,8 +107,6 @@ def _fit(asked: PathSpec, output: Output) -> _Fitted:
         raise ArgumentError(f"a path lies between two models, and there are {len(models)}")
     if train_data is None:
         raise DataError("no training data to fit a path on", remedy="--train-data FILE")
-    from mergekit_geo.evaluation.objective import TaskObjective
-
     wide = replace(asked.compute, dtype="float32")
     study = Study.open(models, replace(asked, compute=wide), output)
     training = training_objective(train_data, study.models[0], wide)

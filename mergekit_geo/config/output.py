@@ -128,8 +128,10 @@ class Destination:
 
 
 def _refuse_what_the_hub_would(repo: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # takes time
+        HFValidationError,
+        validate_repo_id,
+    )
 
     try:
         validate_repo_id(repo)

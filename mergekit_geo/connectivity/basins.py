@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.tasks.losses import Floats
@@ -46,8 +47,6 @@ def basins(barriers_kk: Floats, losses: Sequence[float], threshold: float) -> Ba
         >>> basins(np.array([[0, 9, 0], [9, 0, 9], [0, 9, 0]]), [3.0, 3.0, 3.1], 0.1)
         Basins(all=((0, 2), (1,)), largest=(0, 2))
     """
-    from scipy.sparse.csgraph import connected_components
-
     assert barriers_kk.shape == (len(losses), len(losses)), "one row and column a model"
     assert np.array_equal(barriers_kk, barriers_kk.T, equal_nan=True), "not symmetric"
     if not (math.isfinite(threshold) and threshold > 0):

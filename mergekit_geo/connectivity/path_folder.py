@@ -17,8 +17,9 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.training import FITTED, CurveFitConfig
-from mergekit_geo.connectivity.state import STATE
+from mergekit_geo.connectivity.paths import Effort, ModelPath, fitted, path
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
+from mergekit_geo.geometry.curves import curve_of
 from mergekit_geo.outputs.kind import CURVES, measurement
 from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.records.model import Source
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.connectivity.paths import Effort, ModelPath
 
 PAIR = 2
 RECORD, BENDS = "path.json", "bends.safetensors"
+STATE = "fit.safetensors"
+"""File of an unfinished fit."""
+
 PATH = measurement("path", CURVES, mark=RECORD, beside=[BENDS], scratch=(STATE,))
 
 
@@ -88,9 +91,6 @@ class PathFolder:
 
     def route(self) -> ModelPath:
         """The path through the bends."""
-        from mergekit_geo.connectivity.paths import fitted
-        from mergekit_geo.geometry.curves import curve_of
-
         measured = self.record.measured
         curve = curve_of(measured.kind, measured.bends, measured.places)
         bends = [
@@ -101,8 +101,6 @@ class PathFolder:
 
     def _effort(self) -> Effort | None:
         """Cost of the fit; None where it was fitted to a function of the user's."""
-        from mergekit_geo.connectivity.paths import Effort
-
         settings, measured = self.record.settings, self.record.measured
         if not settings.get("train_data"):
             return None
@@ -154,8 +152,6 @@ def named_path(
         ArgumentError: No such kind, one that cannot be fitted, or more than two models.
         IncompatibleError: The folder's path leads between other models.
     """
-    from mergekit_geo.connectivity.paths import path
-
     if name in FITTED and fit is not None:
         return fit(name)
     if name in FITTED:

@@ -6,17 +6,19 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mergekit_geo.connectivity.path_folder import STATE
 from mergekit_geo.files.replacement import replacing
 from mergekit_geo.outputs.writer import output_errors, save_tensors
 from mergekit_geo.processes import is_main_process
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mergekit_geo.connectivity.fit import Fit
     from mergekit_geo.connectivity.neb import Band
-
-STATE = "fit.safetensors"
 
 
 class FitState:
@@ -72,8 +74,6 @@ class FitState:
 
     def restore(self, fit: Fit | Band) -> list[Tensor]:
         """Restore a fit; returns the best bends so far."""
-        from safetensors.torch import load_file
-
         assert self.folder is not None
         tensors = load_file(self.folder / STATE)
         for i, vector in enumerate(fit.bends.vectors):
@@ -87,8 +87,6 @@ class FitState:
         return [tensors[f"best.{i}"].to(device) for i in range(count)]
 
     def _metadata(self) -> dict[str, str] | None:
-        from safetensors import SafetensorError, safe_open
-
         if self.folder is None or not (self.folder / STATE).is_file():
             return None
         try:
@@ -101,8 +99,6 @@ class FitState:
 
 def _optimizer_tensors(fit: Fit | Band) -> dict[str, Tensor]:
     """State of the optimizer as named tensors, such as `optimizer.0.exp_avg`."""
-    import torch
-
     state = fit.optimizer.state_dict()["state"]
     return {
         f"optimizer.{i}.{name}": torch.as_tensor(value).detach().cpu()

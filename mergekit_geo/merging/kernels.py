@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.geometry.gram import Gram
@@ -44,6 +45,13 @@ class Chunk:
     def count(self) -> int:
         """Number of elements."""
         return len(self.data) // EXPONENTS[self.dtype].itemsize
+
+    @property
+    def values(self) -> NDArray[np.floating[Any]]:
+        """The numbers that they are, bfloat16 as float32."""
+        if self.dtype == "BF16":
+            return (self.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return self.data.view({"F16": np.float16, "F32": np.float32, "F64": np.float64}[self.dtype])
 
     @property
     def nonfinite(self) -> int:
@@ -82,22 +90,6 @@ class Kernel(Protocol):
         self, anchors: Sequence[Chunk], coefficients: Sequence[float], out: Chunk
     ) -> Gram:
         """Combine chunks into `out`, and return their inner products, in one pass."""
-
-
-def kernel_for(device: str) -> Kernel:
-    """The fastest kernel here: compiled code on the CPU where it was built, or else torch.
-
-    Raises:
-        ArgumentError: torch has no such device.
-    """
-    if device == "cpu":
-        from mergekit_geo.merging.native import NativeKernel
-
-        if NativeKernel.is_built():
-            return NativeKernel()
-    from mergekit_geo.merging.torch_kernel import TorchKernel
-
-    return TorchKernel(device)
 
 
 def core_count() -> int:

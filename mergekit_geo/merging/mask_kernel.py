@@ -100,16 +100,3 @@ class MaskKernel(Protocol):
         self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: Sum, out: Chunk
     ) -> None:
         """Overwrite `out` with the base and the sum of what is kept; no mask keeps everything."""
-
-
-def mask_kernel() -> MaskKernel:
-    """Compiled code where it was built, or else numpy: always on the CPU."""
-    from mergekit_geo.merging.native import NativeKernel
-
-    if NativeKernel.is_built():
-        from mergekit_geo.merging.native_masks import NativeMasks
-
-        return NativeMasks()
-    from mergekit_geo.merging.plain_masks import PlainMasks
-
-    return PlainMasks()

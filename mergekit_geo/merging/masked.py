@@ -16,8 +16,9 @@ import numpy as np
 from mergekit_geo.geometry.masked import Elementwise, Sizes, Sum
 from mergekit_geo.geometry.sparsifiers import AtRandomByRank, ByVariance
 from mergekit_geo.merging.kernels import Chunk
-from mergekit_geo.merging.mask_kernel import Keys, Mask, mask_kernel
+from mergekit_geo.merging.mask_kernel import Keys, Mask
 from mergekit_geo.merging.masks import Masker, masker_for, remembered
+from mergekit_geo.merging.native_masks import mask_kernel
 from mergekit_geo.merging.overflow import widened
 
 Chunks = Iterator[tuple[int, list[Chunk]]]

@@ -13,6 +13,7 @@ from mergekit_geo.checkpoints.module_folders import read_modules
 from mergekit_geo.checkpoints.unchanged import unchanged
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
+from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ def merged_modules(
     """
     for place in weight_folders(blend.donor.folder):
         from mergekit_geo.merging.memory import MemorySink  # loads torch, for what few models have
-        from mergekit_geo.merging.stream import stream
 
         anchors = tuple(
             open_folder(anchor.folder / place, f"{anchor.name}/{place.as_posix()}")

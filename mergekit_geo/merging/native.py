@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.merging.kernels import Chunk, core_count
+from mergekit_geo.merging.kernels import Chunk, Kernel, core_count
 
 LIBRARY = Path(__file__).with_name("_kernel.so")
 """The library, compiled from `kernel.c` at installation; absent without a compiler."""
@@ -86,3 +86,16 @@ def _symmetric(lower: np.ndarray[tuple[int, int], np.dtype[np.float64]], count: 
     whole = lower + lower.T  # nothing is above the diagonal yet
     np.fill_diagonal(whole, np.diag(lower))
     return Gram(whole, count)
+
+
+def kernel_for(device: str) -> Kernel:
+    """The fastest kernel here: compiled code on the CPU where it was built, or else torch.
+
+    Raises:
+        ArgumentError: torch has no such device.
+    """
+    if device == "cpu" and NativeKernel.is_built():
+        return NativeKernel()
+    from mergekit_geo.merging.torch_kernel import TorchKernel  # loads torch
+
+    return TorchKernel(device)

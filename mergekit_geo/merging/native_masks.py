@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from mergekit_geo.geometry.masked import Sizes, Sum
 from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.merging.kernels import Chunk
-from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask
-from mergekit_geo.merging.native import CODES, LIBRARY
+from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask, MaskKernel
+from mergekit_geo.merging.native import CODES, LIBRARY, NativeKernel
 
 
 class _Stored(ctypes.Structure):
@@ -112,3 +112,12 @@ def _library() -> ctypes.CDLL:
     library.measure.argtypes = [size, _Stored, _Stored, pointer, pointer]
     library.add_masked.argtypes = [size, size, pointer, pointer, _Sum, pointer, c_int]
     return library
+
+
+def mask_kernel() -> MaskKernel:
+    """Compiled code where it was built, or else numpy: always on the CPU."""
+    if NativeKernel.is_built():
+        return NativeMasks()
+    from mergekit_geo.merging.plain_masks import PlainMasks  # loads torch
+
+    return PlainMasks()

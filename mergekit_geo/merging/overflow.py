@@ -66,12 +66,7 @@ def needs_width(anchors: Sequence[Chunk], out: Chunk) -> bool:
 
 def widened(chunk: Chunk) -> Chunk:
     """Convert a chunk to float64: then all that is summed with it is summed in float64."""
-    import torch
-
-    from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
-
-    stored = torch.from_numpy(chunk.data.copy()).view(TORCH_DTYPES[chunk.dtype])
-    return Chunk(bytes_of(stored.double()), "F64")
+    return Chunk(chunk.values.astype(np.float64).view(np.uint8), "F64")
 
 
 def _norms(gram: Gram) -> list[float]:

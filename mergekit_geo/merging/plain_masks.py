@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mergekit_geo.geometry.masked import Sizes, Sum
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import CERTAIN, DRAWN, Bounds, Digit, Keys, Mask
+from mergekit_geo.merging.torch_kernel import store
 
 HALVES = ("BF16", "F16")
 LOW = 0xFFFFFFFF
@@ -34,7 +36,7 @@ class PlainMasks:
     @_beyond_range
     def spreads(self, models: Sequence[Chunk], keys: Keys) -> None:
         """Keys of the elements' variances over the models."""
-        rows = [_values(model).astype(np.float64) for model in models]
+        rows = [model.values.astype(np.float64) for model in models]
         moved = [row - rows[0] for row in rows]
         mean = sum(moved) / len(rows)
         spread = sum(row * row for row in moved) / len(rows) - mean * mean
@@ -73,7 +75,7 @@ class PlainMasks:
     @_beyond_range
     def measure(self, base: Chunk, model: Chunk, mask: Mask | None) -> Sizes:
         """Sums over model - base."""
-        moved = _values(model).astype(np.float64) - _values(base)
+        moved = model.values.astype(np.float64) - base.values
         kept = moved if mask is None else moved * mask
         size, left = float(np.abs(moved).sum()), float(np.abs(kept).sum())
         return Sizes(size, left, float(kept @ kept), len(moved))
@@ -145,19 +147,8 @@ def _width(chunks: Sequence[Chunk]) -> type[np.floating[Any]]:
 
 
 def _rows(chunks: Sequence[Chunk], width: type[np.floating[Any]]) -> list[Reals]:
-    return [_values(chunk).astype(width) for chunk in chunks]
-
-
-def _values(chunk: Chunk) -> Reals:
-    if chunk.dtype == "BF16":
-        return (chunk.data.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    stored = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[chunk.dtype]
-    return chunk.data.view(stored)
+    return [chunk.values.astype(width) for chunk in chunks]
 
 
 def _store(values: Reals, out: Chunk) -> None:
-    import torch
-
-    from mergekit_geo.merging.torch_kernel import store
-
     store(torch.from_numpy(values.astype(np.float64)), out)

@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.kernels import Kernel, kernel_for
+from mergekit_geo.merging.kernels import Kernel
+from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.tensor import Sink, TensorMerger, TensorRecord
 
 HELD_BYTES = 1 << 28

@@ -19,8 +19,9 @@ from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.config.compute import Compute
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.kernels import Kernel, kernel_for
+from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.memory import MemorySink
+from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.modules.load import load_model
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import DiskFullError, OutputError
 from mergekit_geo.outputs.layout import Shard
@@ -134,8 +136,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     Raises:
         OSError: What the system said, which the library wraps.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save_file  # loads torch
 
     try:
         save_file(dict(tensors), path, dict(metadata))

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands.request import Request
 from mergekit_geo.recipes.chat import chat_template
@@ -23,8 +25,6 @@ MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
 
 def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     """Turn a request into what `run` records, with the files that it writes beside the weights."""
-    import yaml
-
     said = prepared.recipe.model_dump(exclude_none=True, exclude_defaults=True)
     opened = zip(prepared.inputs.models, prepared.checkpoints, strict=True)
     commits = {name: pinned(checkpoint) for name, checkpoint in opened if checkpoint.revision}

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.recipes.schema import ModelKeys, Recipe, Slice, SourceKeys
@@ -208,8 +209,6 @@ def is_after_layers(name: str, checkpoint: Checkpoint) -> bool:
     Raises:
         RecipeError: Nothing tells.
     """
-    from mergekit_geo.checkpoints.naming import schema_of
-
     schema = schema_of(checkpoint.config)
     order = list(schema.expected)
     layers = [i for i, own in enumerate(order) if layer_number(own)]

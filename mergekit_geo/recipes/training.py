@@ -17,6 +17,7 @@ from mergekit_geo.evaluation.plan import LossPlan
 from mergekit_geo.outputs.output import holds_work
 from mergekit_geo.outputs.place import check_output, partial_of, unfinished
 from mergekit_geo.recipes.members import RecipeMember
+from mergekit_geo.records.report import Report, read_report
 from mergekit_geo.specs.training import FinetuneSpec
 from mergekit_geo.training.store import RECORD, TUNED, changes, differences
 from mergekit_geo.training.tuning import Tuning, make_tuning
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from mergekit_geo.config.data import Data, EvalData
     from mergekit_geo.config.output import OutputConfig
     from mergekit_geo.progress import Progress
-    from mergekit_geo.records.report import Report
     from mergekit_geo.records.training import FinetuneMeasurements
 
 ELSEWHERE = "it is measured as a parent of the merge that it was trained for"
@@ -189,8 +189,6 @@ def train(orders: Sequence[Ready], progress: Progress, *, kept: bool) -> Trained
 
 
 def _report(one: Ready, progress: Progress) -> Report:
-    from mergekit_geo.records.report import read_report
-
     if one.finished:
         progress.say(f"{one.member.name} is trained already: {one.place}")
         return read_report(one.place)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
 
 from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.printable import printable
@@ -15,9 +17,6 @@ from mergekit_geo.records.model import ModelEntry, common_license
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.losses import WITH_OUTPUT
-
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCardData
 
 HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@.+)?")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -52,8 +51,6 @@ def front_matter(report: Report) -> str:
 
 def card_data(report: Report) -> ModelCardData:
     """What the Hub reads."""
-    from huggingface_hub import ModelCardData
-
     parents = hub_parents(report.models)
     results = eval_results(report)
     task = task_of(report)
@@ -102,8 +99,6 @@ def eval_results(report: Report) -> list[EvalResult]:
 
 
 def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
-    from huggingface_hub import EvalResult
-
     _, kind_of_task = TASKS.get(data.task, ("", data.task or "other"))
     ends = {"low": entry.low, "high": entry.high}
     known = {end: round(value, DIGITS) for end, value in ends.items() if value is not None}

@@ -13,9 +13,8 @@ from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.geometry.sphere import Karcher, Slerp
 from mergekit_geo.merging import tensor as chunks
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.kernels import kernel_for
 from mergekit_geo.merging.memory import MemorySink
-from mergekit_geo.merging.native import NativeKernel
+from mergekit_geo.merging.native import NativeKernel, kernel_for
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
 

@@ -13,7 +13,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import of_module
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.kernels import kernel_for
+from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.selection.chain import join
 from mergekit_geo.selection.greedy import Members, greedy
