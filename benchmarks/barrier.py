@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.evaluation.objective import TaskObjective
     from mergekit_geo.modules.blend import InPlace
 
@@ -70,7 +70,7 @@ MOST_GROWTH, MOST_GRADIENTS = 0.1, 2
 
 def cpu() -> Compute:
     """How the models are run: in float32."""
-    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.measures import Compute
 
     return Compute(device="cpu")
 

@@ -24,8 +24,8 @@ MOST = 1.1
 def plain(folder: Path, data: object, count: int) -> Cost:
     """Cost of so many evaluations of a loaded model."""
     from mergekit_geo.checkpoints.reference import open_checkpoint
-    from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import EvalData
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.evaluation.sample import prepare
     from mergekit_geo.modules.load import load_model
 

@@ -36,7 +36,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTForImageCl
 import mergekit_geo as geo
 from benchmarks import harness
 from mergekit_geo.checkpoints.folder import open_folder
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.evaluation.batches import Shuffled

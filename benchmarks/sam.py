@@ -34,7 +34,7 @@ from torch.nn.parallel import DistributedDataParallel
 import mergekit_geo as geo
 from benchmarks import harness
 from benchmarks.harness import Cost
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.modules.load import load_model
 
 ROUNDS, STEPS, RATE = 15, 5, 1e-4

@@ -176,8 +176,8 @@ def llama_of(demo: Path) -> Problem:
 
 def open_demo(demo: Path) -> tuple[Module, TaskObjective]:
     """The module, and the sample that `quick` measures it on."""
-    from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import EvalData
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.curvature.sample import make_sample
     from mergekit_geo.curvature.suite import subject
     from mergekit_geo.evaluation.objective import TaskObjective
@@ -517,7 +517,7 @@ def report_quick(demo: Path) -> None:
     """The whole level as users call it, with an empty cache."""
     prepare()
     from mergekit_geo.commands.sharpness import sharpness
-    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.measures import Compute
 
     gradient = min(harness.timed(costs_of(demo)["gradient"]).wall for _ in range(3))
     with harness.empty_cache():

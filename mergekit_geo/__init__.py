@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.sharpness import sharpness as sharpness
     from mergekit_geo.commands.slerp import slerp as slerp
     from mergekit_geo.commands.soup import soup as soup
-    from mergekit_geo.config.compute import Compute as Compute
     from mergekit_geo.config.data import EvalData as EvalData
+    from mergekit_geo.config.measures import Compute as Compute
     from mergekit_geo.config.measures import LandscapeConfig as LandscapeConfig
     from mergekit_geo.config.measures import SharpnessRadii as SharpnessRadii
     from mergekit_geo.config.output import OutputConfig as OutputConfig
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from mergekit_geo.recipes.run import run as run
     from mergekit_geo.records.report import read_report as read_report
     from mergekit_geo.training.sam import Sam as Sam
-    from mergekit_geo.training.summary import SamSummary as SamSummary
+    from mergekit_geo.training.sam import SamSummary as SamSummary
     from mergekit_geo.training.trainer import SamMixin as SamMixin
     from mergekit_geo.training.trainer import SamTrainer as SamTrainer
 
 _HOMES = {
-    "Compute": "config.compute",
+    "Compute": "config.measures",
     "CurveFitConfig": "config.training",
     "EvalData": "config.data",
     "FunctionObjective": "evaluation.objective",
@@ -57,7 +57,7 @@ _HOMES = {
     "Sam": "training.sam",
     "SamArguments": "config.training",
     "SamMixin": "training.trainer",
-    "SamSummary": "training.summary",
+    "SamSummary": "training.sam",
     "SamTrainer": "training.trainer",
     "SelectionConfig": "config.selection",
     "SharpnessRadii": "config.measures",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,17 @@ from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versi
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.commands._run import Findings
-from mergekit_geo.commands.before_after import compare
 from mergekit_geo.commands.draft import Evidence
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.commands.evidence import MergedModel, coarse_barriers, sharpness_evidence
 from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.output import parse_size
-from mergekit_geo.evaluation.losses import OUTPUT
-from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
+from mergekit_geo.config.selection import INNER_POINTS
+from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.losses import OUTPUT, report_losses
+from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
+from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.disk import write_blend
@@ -175,3 +180,45 @@ def write_record(report: Report, folder: Path, fingerprint: dict[str, Any] | Non
     if any(folder.glob("*.safetensors")):
         record["tensors"] = dict.fromkeys(open_folder(folder).tensors)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+
+
+def compare(tuning: Tuning, tuned: Checkpoint, output: MergedModel) -> Evidence:
+    """Measure losses and sharpness before and after training, or say why they are missing.
+
+    A failure is a reason in the report, not an error: the trained weights are there already.
+
+    Args:
+        tuning: Knows the model before.
+        tuned: The model after, as it is stored.
+        output: The same as a folder, or as configuration and tensors.
+    """
+    study, anchors = tuning.study(), (tuning.base, tuned)
+    if study.plan.objective is None:
+        return Evidence.missing(study.plan.reason)
+    with study.clock.running():
+        losses = _losses(study, anchors)
+        sharpness = sharpness_evidence(study, anchors[:1], output, tuning.asked.sharpness)
+    return Evidence(losses, sharpness)
+
+
+def _losses(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
+    try:
+        return _measured(study, anchors)
+    except Exception as error:  # a model's and a tokenizer's own code raise anything
+        return LossReport(**vars(failure(error, study.data)))
+
+
+def _measured(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
+    evaluator = PointEvaluator.open(study, 2 + INNER_POINTS, anchors=anchors, refresh_models=False)
+    name, before, after = anchors[0].name, evaluator.at_model(0), evaluator.at_model(1)
+    for where, found in ((name, before), (OUTPUT, after)):
+        if not math.isfinite(found.mean):
+            raise DataError("the loss is not a number", where=where)
+    barriers, warnings = coarse_barriers(evaluator)
+    return report_losses(
+        study,
+        [(name, "parent", before), (OUTPUT, "output", after)],
+        evaluator.live.model,
+        [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings],
+        barriers=barriers,
+    )

@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from mergekit_geo.commands._push import prepare_push
 from mergekit_geo.commands.soup import soup
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.selection import PAIR, SelectionConfig
 from mergekit_geo.data.load import load_rows

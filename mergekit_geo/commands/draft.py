@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,9 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.origin import model_entries, model_entry
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands._run import Findings
-from mergekit_geo.commands.nonfinite import nonfinite_warnings
 from mergekit_geo.commands.request import Request
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
@@ -35,6 +34,10 @@ if TYPE_CHECKING:
 
 CHOOSERS = ("soup", "run")
 """Commands that can choose a point by loss."""
+
+
+SHOWN = 5
+"""Most tensors that a warning names; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -228,3 +231,28 @@ def _kept(records: dict[str, TensorRecord]) -> list[float | None]:
     if not total:
         return []
     return [None, *(sum(kept) / total for kept in zip(*(kept for kept, _ in masked), strict=True))]
+
+
+def nonfinite_warnings(blend: Blend, records: Mapping[str, TensorRecord]) -> list[str]:
+    """A line for each model that holds some, and one for those that the merge has made."""
+    found = []
+    for i, anchor in enumerate(blend.anchors):
+        held = {name: r.nonfinite[i] for name, r in records.items() if r.nonfinite}
+        found.append(_line(held, f"of {anchor.name} are NaN or infinite"))
+    made = {name: record.lost for name, record in records.items()}
+    text = "are finite in every model, and NaN or infinite in the output"
+    return [line for line in (*found, _line(made, text)) if line]
+
+
+def _line(counts: Mapping[str, int], text: str) -> str:
+    """One tensor and its count, or the sum and the first few.
+
+    >>> _line({"w": 2, "b": 0}, "are odd"), _line({"w": 2, "b": 1}, "are odd")
+    ('w: 2 elements are odd', '3 elements are odd, in 2 tensors: w (2), b (1)')
+    """
+    some = {name: count for name, count in counts.items() if count}
+    if len(some) <= 1:
+        return "".join(f"{name}: {count} elements {text}" for name, count in some.items())
+    named = ", ".join(f"{name} ({count})" for name, count in [*some.items()][:SHOWN])
+    rest = f", and {len(some) - SHOWN} more" if len(some) > SHOWN else ""
+    return f"{sum(some.values())} elements {text}, in {len(some)} tensors: {named}{rest}"

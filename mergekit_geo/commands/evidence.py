@@ -13,8 +13,7 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.content import content_digest
-from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.measures import SharpnessRadii
+from mergekit_geo.config.measures import Compute, SharpnessRadii
 from mergekit_geo.config.selection import INNER_POINTS, MOST_PARENTS, SEGMENT_POINTS, measurements
 from mergekit_geo.connectivity.barrier import path_heights
 from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs, path_entry, profile_of

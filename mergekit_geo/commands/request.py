@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import Data
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.config.output import OutputConfig
 
 

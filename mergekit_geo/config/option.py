@@ -163,7 +163,7 @@ class Declared:
         """An identifier, distinct among the options of a command: the flag's, or the field's.
 
         Example:
-            >>> from mergekit_geo.config.compute import Compute
+            >>> from mergekit_geo.config.measures import Compute
             >>> [found.name for found in own_options(Compute)][:2]
             ['device', 'compute_dtype']
         """

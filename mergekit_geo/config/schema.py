@@ -27,7 +27,7 @@ def schema_of(made: type[DataclassInstance]) -> dict[str, Any]:
     `made(kind, values)` takes what it admits.
 
     Example:
-        >>> from mergekit_geo.config.compute import Compute
+        >>> from mergekit_geo.config.measures import Compute
         >>> schema_of(Compute)["properties"]["compute_dtype"]["enum"]
         ['float32', 'bfloat16', 'float16']
     """

@@ -11,8 +11,7 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import checkpoint_digest
-from mergekit_geo.config.compute import Compute
-from mergekit_geo.config.measures import SharpnessRadii
+from mergekit_geo.config.measures import Compute, SharpnessRadii
 from mergekit_geo.curvature.extremes import curvature
 from mergekit_geo.curvature.levels import Level
 from mergekit_geo.curvature.measure import LocalLoss

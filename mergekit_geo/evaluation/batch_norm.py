@@ -14,8 +14,8 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.dtypes import DTYPE_NAMES, bytes_of, rounded
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.index import read_tensors
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.evaluation.sample import Sample, prepare
 from mergekit_geo.evaluation.study import NO_STATISTICS, Study

@@ -15,8 +15,8 @@ from mergekit_geo.config.data import source_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import Data
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.evaluation.sample import Sample
 
 READERS = ("tokenizers", "sentencepiece", "tiktoken", "jinja2", "pillow", "torchvision")

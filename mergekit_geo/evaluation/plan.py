@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.sources import side_files_from
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import source_of
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError, GeoError, InternalError, is_of_this_package
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry

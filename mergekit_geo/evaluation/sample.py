@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import BUILTIN, EvalData, source_of
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.data.rows import Rows, filled
 from mergekit_geo.errors import DataError

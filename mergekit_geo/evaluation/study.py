@@ -17,8 +17,8 @@ from mergekit_geo.evaluation.plan import LossPlan, plan_losses
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import Data, EvalData
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.evaluation.sample import Sample
     from mergekit_geo.outputs.output import Output
     from mergekit_geo.progress import Progress

@@ -1,13 +1,13 @@
-"""The Gram matrix of whole models, and their geometry layer by layer."""
+"""The Gram matrix of whole models, their geometry layer by layer, and what a layer is."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.blend import Blend, Role
-from mergekit_geo.merging.groups import layer_of
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
 
@@ -31,6 +31,32 @@ class _Nowhere:
 
     def write(self, name: str, position: int, data: Bytes) -> None:
         """Discard the data."""
+
+
+NUMBERED = re.compile(r"(.*?\.)?(layers?|h|blocks?|stages|encoder|decoder)\.\d+(?=\.)")
+
+
+def layer_of(tensor: str) -> str:
+    """The layer a tensor belongs to.
+
+    Example:
+        >>> layer_of("model.layers.7.mlp.up_proj.weight"), layer_of("lm_head.weight")
+        ('model.layers.7', 'lm_head')
+    """
+    found = NUMBERED.match(tensor)
+    return found[0] if found else tensor.rpartition(".")[0] or tensor
+
+
+def group_of(tensor: str, granularity: str) -> str:
+    """The group that a tensor is in; the whole model is one group without a name.
+
+    Example:
+        >>> group_of("lm_head.weight", "tensor"), group_of("lm_head.weight", "model")
+        ('lm_head.weight', '')
+    """
+    if granularity == "layer":
+        return layer_of(tensor)
+    return tensor if granularity == "tensor" else ""
 
 
 def summarize(grams: Mapping[str, Gram]) -> Geometry | None:

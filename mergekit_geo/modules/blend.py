@@ -17,7 +17,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.memory import MemorySink

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from mergekit_geo.checkpoints import loading
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.folder import open_folder
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.modules.staging import stage
 from mergekit_geo.printable import in_gigabytes

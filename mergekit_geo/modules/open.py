@@ -11,7 +11,7 @@ from torch.nn import Module
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.checkpoints.unchanged import unchanged
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend

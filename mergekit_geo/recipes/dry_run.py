@@ -13,7 +13,7 @@ from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.output import DTYPES, OutputConfig
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.groups import layer_of
+from mergekit_geo.merging.gram import layer_of
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import resolved
 from mergekit_geo.recipes.data import read_as, spoken_over

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from mergekit_geo.commands._tune import needed_bytes
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.load import is_on_hub, load_rows
 from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.evaluation.objective import TaskObjective

@@ -24,8 +24,8 @@ from mergekit_geo.training.tuning import Tuning, make_tuning
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
-    from mergekit_geo.config.compute import Compute
     from mergekit_geo.config.data import Data, EvalData
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.config.output import OutputConfig
     from mergekit_geo.progress import Progress
     from mergekit_geo.records.training import FinetuneMeasurements

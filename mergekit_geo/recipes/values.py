@@ -12,7 +12,7 @@ from typing import Any
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.sound_json import brief
-from mergekit_geo.merging.groups import NUMBERED
+from mergekit_geo.merging.gram import NUMBERED
 from mergekit_geo.merging.methods import LONGEST
 from mergekit_geo.merging.parameter import Number
 

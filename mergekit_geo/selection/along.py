@@ -1,15 +1,27 @@
-"""Merges along paths: a point between two models, or members that join one at a time."""
+"""Merges along paths: a point between two models, or members that join one at a time.
+
+Which point of a path is taken is told by loss, or by sharpness of those that are about as good.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mergekit_geo.config.selection import PAIR, SelectionConfig
+from mergekit_geo.curvature.largest import lambda_max
+from mergekit_geo.curvature.levels import LEVELS
+from mergekit_geo.curvature.mean_loss import MeanLoss
+from mergekit_geo.evaluation.batches import batches_of_rows
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.records.merge import SelectionEntry
 from mergekit_geo.selection.chain import Joined, join
-from mergekit_geo.selection.segment import PathTo, Segment, SelectedPoint
-from mergekit_geo.selection.selected_point import selected_point
+from mergekit_geo.selection.line import line_search, lowest, sharpness_near_best
+from mergekit_geo.selection.segment import PathTo, Segment, SelectedPoint, point_without_losses
 from mergekit_geo.selection.selector import Selected
+
+EVEN = tuple(i / 10 for i in range(11))
+"""Positions searched for a flat point, beside those of the search for the best."""
 
 
 def along(config: SelectionConfig, evaluator: PointEvaluator, path_to: PathTo) -> Selected:
@@ -78,3 +90,37 @@ def _step(step: Joined[Point], taken: dict[str, SelectedPoint]) -> tuple[str, fl
 
 def _compared(found: SelectedPoint) -> list[tuple[str, float]]:
     return [(f"{found.segment.title}, t = {t:.4f}", x) for t, x in sorted(found.sharpness.items())]
+
+
+def selected_point(
+    config: SelectionConfig, segment: Segment, evaluator: PointEvaluator
+) -> SelectedPoint:
+    """The point that the settings ask for, chosen on the selection half where they say so."""
+    if config.pick in {"midpoint", "mean"}:
+        return point_without_losses(config, segment)
+
+    def loss_of(t: float) -> float:
+        return evaluator.at(segment.measured_at(t)).take(evaluator.split.selection).mean
+
+    tried, sharpness = line_search(loss_of), {}
+    if config.pick == "flattest":
+        tried |= {t: loss_of(t) for t in EVEN if t not in tried}
+        sharpness = sharpness_near_best(
+            tried, _sharpness(segment, evaluator), tolerance=config.tolerance
+        )
+        tried = dict(sorted(tried.items()))
+    t = lowest(sharpness or tried)
+    return SelectedPoint(segment, segment.at(t), t, tried, sharpness)
+
+
+def _sharpness(segment: Segment, evaluator: PointEvaluator) -> Callable[[float], float]:
+    """λ_max at places of a segment, on examples of the selection half."""
+    rows = evaluator.split.selection
+    rows = rows[:: max(1, len(rows) // LEVELS["quick"].examples)]
+    batches = batches_of_rows(evaluator.objective, rows, evaluator.live.model)
+
+    def sharpness_of(t: float) -> float:
+        evaluator.go_to(segment.at(t))
+        return lambda_max(MeanLoss(evaluator.live.model, batches), evaluator.study.seed)
+
+    return sharpness_of

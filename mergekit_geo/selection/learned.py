@@ -21,7 +21,7 @@ from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.header import ITEM_BYTES
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.groups import group_of
+from mergekit_geo.merging.gram import group_of
 from mergekit_geo.merging.kernels import Chunk, Kernel
 from mergekit_geo.modules.blend import InPlace
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import PANEL, EvalData, source_of
 from mergekit_geo.config.flags import flags, settings_of
-from mergekit_geo.config.measures import SHARPNESS
+from mergekit_geo.config.measures import SHARPNESS, Compute
 from mergekit_geo.config.option import Option, argument, check, group, like, option
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.progress import Progress, Silent

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.load import load_tokenizer
 from mergekit_geo.tasks.task import Task

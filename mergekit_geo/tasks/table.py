@@ -10,8 +10,8 @@ from transformers.models.auto import modeling_auto
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.loading import load_config
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks import (

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers import TrainerCallback, set_seed
 
@@ -27,7 +30,6 @@ from mergekit_geo.training.objective_trainer import (
     optimizer_of,
     trainer_arguments,
 )
-from mergekit_geo.training.randomness import randomness_kept
 from mergekit_geo.training.store import STATES, latest_state, mark_whole
 
 if TYPE_CHECKING:
@@ -208,3 +210,23 @@ def let_go() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@contextmanager
+def randomness_kept() -> Iterator[None]:
+    """Restore the generators of Python, NumPy and torch afterwards, whatever seeds are set.
+
+    Example:
+        >>> before = torch.get_rng_state()
+        >>> with randomness_kept():
+        ...     _ = torch.manual_seed(0)
+        >>> torch.get_rng_state().equal(before)
+        True
+    """
+    before = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])

@@ -27,7 +27,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,7 +42,6 @@ from mergekit_geo.training.ascent import Ascent
 from mergekit_geo.training.checks import check_backend, check_optimizer, check_weights
 from mergekit_geo.training.replay import RandomState, Statistics, devices_of
 from mergekit_geo.training.replicas import all_agree, mode_of, rank, unexchanged, world
-from mergekit_geo.training.summary import SamSummary
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -50,6 +49,41 @@ if TYPE_CHECKING:
 Batch = TypeVar("Batch")
 Pass = Callable[[], Tensor]
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SamSummary:
+    """What SAM did.
+
+    Attributes:
+        mode: Of the ascent in force: `per-replica` or `synchronised`.
+        steps: Of the optimizer, with those that were skipped.
+        ascents: Steps that climbed first.
+        backward_passes: Of this process, over micro-batches.
+        skipped: Steps that were not made because a loss or gradient was not finite.
+        skipped_in_a_row: The last of these, if no step was made since.
+    """
+
+    mode: str
+    steps: int = 0
+    ascents: int = 0
+    backward_passes: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+
+    def passed(self) -> SamSummary:
+        """Copy with one more backward pass."""
+        return replace(self, backward_passes=self.backward_passes + 1)
+
+    def stepped(self, *, climbed: bool, finite: bool) -> SamSummary:
+        """Copy with one more step."""
+        return replace(
+            self,
+            steps=self.steps + 1,
+            ascents=self.ascents + climbed,
+            skipped=self.skipped + (not finite),
+            skipped_in_a_row=0 if finite else self.skipped_in_a_row + 1,
+        )
 
 
 class Sam:

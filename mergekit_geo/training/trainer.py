@@ -11,8 +11,7 @@ from transformers import Trainer
 
 from mergekit_geo.config.training import SamArguments
 from mergekit_geo.training.checks import check_backend, check_optimizer, check_weights
-from mergekit_geo.training.sam import Sam
-from mergekit_geo.training.summary import SamSummary
+from mergekit_geo.training.sam import Sam, SamSummary
 
 COUNTS = "SamCounts"
 if TYPE_CHECKING:

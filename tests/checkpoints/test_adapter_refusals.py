@@ -26,7 +26,7 @@ import mergekit_geo as geo
 from mergekit_geo.checkpoints.adapter import settings
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import (
     ArgumentError,
     FormatError,

@@ -34,7 +34,7 @@ from typer.testing import CliRunner
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import (
     ArgumentError,
     DataError,

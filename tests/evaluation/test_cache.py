@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.reference import open_checkpoint
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.curvature.suite import subject
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.plan import plan_losses

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import mergekit_geo as geo
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.modules.load import _loaded, load_model
 
 CPU = Compute(device="cpu")

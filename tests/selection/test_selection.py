@@ -222,7 +222,7 @@ def test_soup_of_groups_gives_each_tensor_its_own_coefficients() -> None:
 
 def test_learned_soup_of_folders(family: Path) -> None:
     from mergekit_geo.checkpoints.reference import open_checkpoint
-    from mergekit_geo.config.compute import Compute
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.modules.open import open_live
 
     blend = Blend(tuple(open_checkpoint(family / name) for name in "abc"), Linear((1 / 3,) * 3))

@@ -35,8 +35,8 @@ from transformers import (
     ViTImageProcessorPil,
 )
 
-from mergekit_geo.config.compute import Compute
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.labels import ClassId
 from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.data.text import builtin_documents

@@ -14,8 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 
 from mergekit_geo.config.training import SamArguments
 from mergekit_geo.errors import ArgumentError, NonFiniteError, UnsupportedError
-from mergekit_geo.training.sam import Sam
-from mergekit_geo.training.summary import SamSummary
+from mergekit_geo.training.sam import Sam, SamSummary
 from mergekit_geo.training.trainer import SamMixin, SamTrainer
 
 STEPS = 6

@@ -19,7 +19,7 @@ from mergekit_geo.checkpoints.adapter.names import AdapterBase
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.reference import open_checkpoint
-from mergekit_geo.config.compute import Compute
+from mergekit_geo.config.measures import Compute
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.modules.blend import Reloading
