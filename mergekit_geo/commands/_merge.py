@@ -226,7 +226,7 @@ def _tell_of_earlier_run(draft: Draft, output: Output) -> None:
 
 
 def write_side_files(
-    blend: Blend, folder: Path, *, allow_nonfinite: bool = False
+    blend: Blend, folder: Path, *, allow_nonfinite: bool
 ) -> dict[str, dict[str, TensorRecord]]:
     """Write the donor's configuration and tokenizer, byte for byte except for a changed dtype.
 

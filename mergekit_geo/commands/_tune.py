@@ -108,7 +108,7 @@ def _write_weights(tuning: Tuning, trained: TrainedModel, output: Output) -> Che
         progress.phase("writing", blend.work())
         most = parse_size(config.max_shard_size)
         write_blend(blend, output, most, advance=progress.advance)
-        write_side_files(blend, output.folder)
+        write_side_files(blend, output.folder, allow_nonfinite=False)
     broadcast(None)
     return tuned if tuning.base.folder is None else open_folder(output.folder, OUTPUT)
 

@@ -11,6 +11,7 @@ from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.commands.fitting import fitting_to
+from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.connectivity.pairs import (
     PAIR,
     barrier_entry,
@@ -52,16 +53,16 @@ def barrier(asked: BarrierSpec) -> Work:
         GeoError: With the reason and the remedy.
     """
     _check(asked.models, asked.points)
-    return Work(asked, lambda output: _barrier(asked, output), BARRIER)
+    once = replace(asked, along=list(dict.fromkeys(asked.along)))
+    return Work(once, lambda output: _barrier(once, output), BARRIER)
 
 
 def _barrier(asked: BarrierSpec, output: Output) -> Findings:
-    along = list(dict.fromkeys(asked.along))
     study = Study.open(asked.models, asked, output)
-    fit = fitting_to(asked.models, asked)
-    routes = _distinct(along, [named_path(name, asked.models, fit) for name in along])
+    fit = fitting_to(asked.models, asked, CurveFitConfig(), seed=0)
+    routes = _distinct(asked.along, [named_path(name, asked.models, fit) for name in asked.along])
     count = len(study.models)
-    pairs = count * (count - 1) // 2 * len(along)
+    pairs = count * (count - 1) // 2 * len(asked.along)
     inner = max(asked.points, MOST_POINTS) - PAIR
     evaluator = PointEvaluator.open(study, count + pairs * inner)
     evaluator.tell_where()
@@ -72,7 +73,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
         measured,
         model_entries(study.models),
         place,
-        settings={"along": along, "alignment": study.checked.notes},
+        settings={"alignment": study.checked.notes},
         data=data_entry(study, evaluator.at_model(0).take(evaluator.split.report), "report"),
         warnings=[
             *study.checked.warnings,

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 
 def fitting_to(
-    models: Sequence[Model],
-    asked: Measuring,
-    fitting: CurveFitConfig = CurveFitConfig(),
-    seed: int = 0,
+    models: Sequence[Model], asked: Measuring, fitting: CurveFitConfig, *, seed: int
 ) -> Callable[[str], ModelPath] | None:
     """Fits a path of a kind between models; None where there is nothing to fit it to."""
     if asked.train_data is None:

@@ -113,10 +113,10 @@ class TaskObjective:
         document = np.array([example.document for example in self.kept])
         return assemble(gather(parts), weight, document)
 
-    def _parts(self, model: Module, rows: Indices) -> list[BatchResult]:
+    def _parts(self, model: Module, rows: Indices) -> list[MeasuredBatch]:
         """Results of a batch, in two halves where memory does not hold it."""
         try:
-            return [BatchResult.of(rows, self.losses_of(model, rows))]
+            return [MeasuredBatch.of(rows, self.losses_of(model, rows))]
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             if len(rows) == 1:
@@ -214,7 +214,7 @@ class _Places(Sequence[str]):
 
 
 @dataclass(frozen=True)
-class BatchResult:
+class MeasuredBatch:
     """Results of one batch, on the CPU."""
 
     rows: Indices
@@ -223,7 +223,7 @@ class BatchResult:
     answers: Answers | None
 
     @classmethod
-    def of(cls, rows: Indices, found: BatchLosses) -> BatchResult:
+    def of(cls, rows: Indices, found: BatchLosses) -> MeasuredBatch:
         """From tensors of b examples, which are number `rows` of all."""
         answers = None
         if found.owner is not None and found.target is not None and found.predicted is not None:
@@ -239,7 +239,7 @@ class BatchResult:
         )
 
 
-def assemble(parts: Sequence[BatchResult], weight: Floats, document: Indices) -> Losses:
+def assemble(parts: Sequence[MeasuredBatch], weight: Floats, document: Indices) -> Losses:
     """Results of all batches in the examples' order."""
     loss = np.empty(len(weight))
     score = None if parts[0].score is None else np.empty(len(weight))
@@ -250,7 +250,7 @@ def assemble(parts: Sequence[BatchResult], weight: Floats, document: Indices) ->
     return Losses(loss, weight, document, score, _all_answers(parts))
 
 
-def _all_answers(parts: Sequence[BatchResult]) -> Answers | None:
+def _all_answers(parts: Sequence[MeasuredBatch]) -> Answers | None:
     found = [part.answers for part in parts if part.answers is not None]
     if not found:
         return None

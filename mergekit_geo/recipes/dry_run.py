@@ -55,12 +55,12 @@ def plan_of(asked: RunSpec) -> Work:
         prepared = prepare(asked.recipe, asked.models)
         found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
         found.require()
-        meant = {*asked.meant, *asked.given}
-        how = read_as(spoken_over(prepared.recipe, asked.data, meant, asked.seed), asked.data)
+        said = spoken_over(prepared.recipe, asked.data, asked.given, asked.seed)
+        how = read_as(said, asked.data)
         return Findings(
             _measured(prepared, tuple(found.anchors), asked.target, asked.output, how),
             model_entries(prepared.checkpoints),
-            settings={"recipe": prepared.recipe.model_dump(exclude_none=True), "dry_run": True},
+            settings={"recipe": prepared.recipe.model_dump(exclude_none=True)},
             warnings=[*prepared.warnings, *found.warnings],
         )
 

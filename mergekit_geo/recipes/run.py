@@ -69,7 +69,7 @@ def run(asked: RunSpec) -> Work:
 def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
     """How training data is read, and what the call says over what the recipe says."""
     data, seed = asked.data, asked.seed
-    said = spoken_over(recipe, data, {*asked.meant, *asked.given}, seed)
+    said = spoken_over(recipe, data, asked.given, seed)
     if data is not None and seed is not None:
         data = data.replaced(seed=seed)
     return read_as(said, data), replace(

@@ -99,8 +99,7 @@ class RunSpec(Writing):
     sharpness: str | None = option(  # type: ignore[assignment]
         None, "Of parents and output: how much; quick by default.", panel=PANEL, choices=SHARPNESS
     )
-    dry_run: bool = option(False, "Print what would be done, and do nothing.", recorded=False)
-    meant: Collection[str] = ()
+    dry_run: bool = option(False, "Print what would be done, and do nothing.")
 
     def naming(self, names: Sequence[str]) -> Self:
         """The command names no models."""
@@ -108,9 +107,10 @@ class RunSpec(Writing):
 
     def settings(self) -> dict[str, Any]:
         """The options as the report has them: the recipe says the others, and all of a dry run."""
+        found = super().settings()
         if self.dry_run:
-            return {}
-        return {name: value for name, value in super().settings().items() if name != "seed"}
+            return {"dry_run": found["dry_run"]}
+        return {name: value for name, value in found.items() if name not in {"seed", "dry_run"}}
 
     @classmethod
     def misused(cls, given: Collection[str]) -> Option | None:
