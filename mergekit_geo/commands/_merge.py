@@ -62,7 +62,7 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
         GeoError: With the reason and the remedy; nothing is half-written.
     """
     require_one_process()
-    kernel_for(request.output.device)  # refuses a device before any work
+    kernel_for(request.asked.output.device)  # refuses a device before any work
     progress = request.asked.told
     found = check_early(checkpoints, request.asked, request.selector.config, request.tokenizer_of)
     _refuse_modules_on_a_path(checkpoints[0], request)
@@ -78,11 +78,13 @@ def _merged(study: Study, request: Request, output: Output) -> Findings:
     """Choose the point, then merge and measure it."""
     found = study.checked
     first = tuple(found.anchors)
-    output.need(_weight_bytes(Blend(first, request.selector.rule, request.output.stored_dtype)))
+    output.need(
+        _weight_bytes(Blend(first, request.selector.rule, request.asked.output.stored_dtype))
+    )
     anchors = study.anchors
     with study.clock.running():
         further = measurements(len(anchors), request.selector.segments(len(anchors)))
-        dtype = request.output.stored_dtype
+        dtype = request.asked.output.stored_dtype
         selection, evaluator = request.selector.select(study, dtype, further=further)
     blend = selection.point.blend(anchors, dtype)
     beside = [] if output.out is None else left_out(anchors[0])
@@ -100,7 +102,7 @@ def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
         UnsupportedError: They are to be merged on one.
     """
     along = request.selector.config.along
-    fitted = request.command == "point" or (along is not None and along not in STRAIGHT)
+    fitted = request.asked.command == "point" or (along is not None and along not in STRAIGHT)
     if fitted and (folders := weight_folders(donor.folder)):
         raise UnsupportedError(
             f"a fitted path leads between models without their modules, and {folders[0]} has "
@@ -125,7 +127,7 @@ def require_one_process() -> None:
 def _in_memory(draft: Draft) -> Findings:
     from mergekit_geo.merging.memory import MemorySink  # loads torch
 
-    output, progress = draft.request.output, draft.study.progress
+    output, progress = draft.request.asked.output, draft.study.progress
     sink = MemorySink(draft.blend)
     progress.phase("merging", draft.blend.work())
     records = stream(
@@ -184,7 +186,7 @@ def _on_disk(draft: Draft, output: Output) -> Findings:
 
 
 def _write_weights(draft: Draft, output: Output) -> dict[str, TensorRecord]:
-    config, progress = draft.request.output, draft.study.progress
+    config, progress = draft.request.asked.output, draft.study.progress
     progress.phase("merging", draft.blend.work())
     return write_blend(
         draft.blend,
@@ -199,7 +201,7 @@ def _write_weights(draft: Draft, output: Output) -> dict[str, TensorRecord]:
 def _complete(draft: Draft, folder: Path) -> dict[str, dict[str, TensorRecord]]:
     """Write all that stands beside the weights; returns what was done to those of modules."""
     modules = write_side_files(
-        draft.blend, folder, allow_nonfinite=draft.request.output.allow_nonfinite
+        draft.blend, folder, allow_nonfinite=draft.request.asked.output.allow_nonfinite
     )
     _write_asked_for(draft, folder)
     _renew_statistics(draft, folder)
@@ -208,7 +210,7 @@ def _complete(draft: Draft, folder: Path) -> dict[str, dict[str, TensorRecord]]:
 
 def _fingerprint(draft: Draft) -> list[Any]:
     """A JSON value of all that the merged bytes depend on."""
-    output, blend = draft.request.output, draft.blend
+    output, blend = draft.request.asked.output, draft.blend
     anchors = [model_key(anchor) for anchor in blend.anchors]
     numbers = [output.dtype, output.max_shard_size, output.allow_nonfinite, output.device]
     rules = [repr(blend.rule), repr(sorted(blend.rules.items()))]

@@ -95,7 +95,7 @@ class Draft:
         # what needs torch is loaded here, and not where nothing is measured
         from mergekit_geo.commands.evidence import loss_evidence, sharpness_evidence
 
-        wanted = request.selector.config.control if request.command in CHOOSERS else False
+        wanted = request.selector.config.control if request.asked.command in CHOOSERS else False
         with study.clock.running():
             losses = loss_evidence(study, output, self.selection, self.evaluator, wanted)
             self.evaluator = None  # the module that was measured makes room
@@ -154,14 +154,14 @@ class Draft:
             )
         if not losses.barriers and len(self.parents) > 1:
             missing.append(self._no_barriers(losses))
-        if losses.no_control and self.request.command in CHOOSERS:
+        if losses.no_control and self.request.asked.command in CHOOSERS:
             missing.append(self._no_control(losses, out))
         if found.sharpness.reason:
             missing.append(self._no_sharpness(found.sharpness, out))
         return missing
 
     def _no_control(self, losses: LossReport, out: Path | None) -> NotMeasured:
-        if self.request.command == "run":
+        if self.request.asked.command == "run":
             why = f"{losses.no_control}; `control: true` under along in the recipe trains them"
             return NotMeasured(what="control", why=why, command="")
         command = f"{self.command_line(out)} --control" if out else ""
@@ -179,7 +179,7 @@ class Draft:
     @property
     def _data(self) -> EvalData:
         """What a further command would measure on."""
-        return source_of(self.request.data).as_settings or EvalData()
+        return source_of(self.request.asked.data).as_settings or EvalData()
 
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         why = losses.reason or "more than four parents, or too few documents for two halves"

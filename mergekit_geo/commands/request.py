@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mergekit_geo.config.data import Data
-    from mergekit_geo.config.measures import Compute
-    from mergekit_geo.config.output import OutputConfig
-
 
 @dataclass(frozen=True)
 class Request:
@@ -41,34 +37,9 @@ class Request:
     tokenizer_of: int | None = None
 
     @property
-    def command(self) -> str:
-        """Name of the command."""
-        return self.asked.command
-
-    @property
-    def out(self) -> Path | None:
-        """The folder that is written; None keeps the merge in memory."""
-        return self.asked.target
-
-    @property
-    def output(self) -> OutputConfig:
-        """How it is written."""
-        return self.asked.output
-
-    @property
-    def data(self) -> Data:
-        """What loss is measured on; None measures none."""
-        return self.asked.data
-
-    @property
     def train_data(self) -> EvalData | None:
         """What BatchNorm statistics are estimated on."""
         return source_of(self.asked.train_data).as_settings
-
-    @property
-    def compute(self) -> Compute:
-        """How models are run."""
-        return self.asked.compute
 
     @property
     def sharpness(self) -> str:
@@ -86,7 +57,7 @@ class Request:
         asked = self.asked
         output = replace(asked.output.local, overwrite=overwrite, device="cpu")
         compute = replace(asked.compute, device=None)
-        data = source_of(self.data).as_settings  # a function has no flag
+        data = source_of(self.asked.data).as_settings  # a function has no flag
         again = replace(
             asked.naming(names),
             output=output,
