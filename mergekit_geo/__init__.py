@@ -14,6 +14,7 @@ from warnings import warn as _warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mergekit_geo import errors as errors
     from mergekit_geo.commands.barrier import barrier as barrier
     from mergekit_geo.commands.callback import SoupCallback as SoupCallback
     from mergekit_geo.commands.check import check as check
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from mergekit_geo.config.training import TrainingConfig as TrainingConfig
     from mergekit_geo.errors import GeoError as GeoError
     from mergekit_geo.evaluation.objective import FunctionObjective as FunctionObjective
+    from mergekit_geo.progress import Progress as Progress
     from mergekit_geo.recipes.run import run as run
     from mergekit_geo.records.report import read_report as read_report
     from mergekit_geo.training.sam import Sam as Sam
@@ -53,6 +55,7 @@ _HOMES = {
     "GeoError": "errors",
     "LandscapeConfig": "config.measures",
     "OutputConfig": "config.output",
+    "Progress": "progress",
     "Result": "commands.result",
     "Sam": "training.sam",
     "SamArguments": "config.training",
@@ -96,13 +99,15 @@ _RENAMED = {
 }
 """Names of earlier versions, importable for one version more, to the names of today."""
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted([*_HOMES, "errors"])  # noqa: PLE0605
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
     if name in _RENAMED:
         return _renamed(name, _RENAMED[name])
+    if name == "errors":
+        return _import_module(f"{__name__}.errors")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(_import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -120,4 +125,4 @@ def _renamed(old: str, new: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOMES]
+    return sorted({*globals(), *__all__})

@@ -5,15 +5,16 @@ import sys
 from importlib.metadata import version
 
 import pytest
+import torch
 
 import mergekit_geo
 
 EXPORTED = [
     "Compute", "CurveFitConfig", "EvalData", "FunctionObjective", "GeoError", "LandscapeConfig",
-    "OutputConfig", "Result", "Sam", "SamArguments", "SamMixin", "SamSummary", "SamTrainer",
-    "SelectionConfig", "SharpnessRadii", "SoupCallback", "TrainingConfig", "barrier", "check",
-    "finetune", "fit_path", "landscape", "merge", "point", "push", "read_report", "run",
-    "sharpness", "slerp", "soup",
+    "OutputConfig", "Progress", "Result", "Sam", "SamArguments", "SamMixin", "SamSummary",
+    "SamTrainer", "SelectionConfig", "SharpnessRadii", "SoupCallback", "TrainingConfig", "barrier",
+    "check", "errors", "finetune", "fit_path", "landscape", "merge", "point", "push", "read_report",
+    "run", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 
@@ -21,6 +22,42 @@ def test_exported_names() -> None:
     assert sorted(mergekit_geo.__all__) == EXPORTED
     assert all(getattr(mergekit_geo, name) is not None for name in EXPORTED)
     assert set(EXPORTED) <= set(dir(mergekit_geo))
+
+
+ERRORS = [
+    "AntipodalError", "ArgumentError", "ChangedError", "CheckpointError", "DataError",
+    "DiskFullError", "FormatError", "GeoError", "HubError", "IncompatibleError", "InternalError",
+    "NonFiniteError", "NotFoundError", "OutputError", "OutputExistsError", "PushError",
+    "RecipeError", "UnsupportedError",
+]  # fmt: skip
+
+
+def test_errors_are_a_public_name_before_anything_else_is_imported() -> None:
+    ours = f"all(issubclass(getattr(geo.errors, name), geo.GeoError) for name in {ERRORS})"
+    code = f"import mergekit_geo as geo; print({ours})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+    found = [n for n, kind in vars(mergekit_geo.errors).items() if isinstance(kind, type)]
+    assert sorted(n for n in found if n.endswith("Error")) == ERRORS
+
+
+def test_progress_is_what_a_caller_implements() -> None:
+    said: list[str] = []
+
+    class Mine:
+        def phase(self, title: str, total: int) -> None:
+            said.append(title)
+
+        def advance(self, count: int) -> None:
+            pass
+
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    mine: mergekit_geo.Progress = Mine()
+    state = {"w": torch.ones(2)}
+    mergekit_geo.soup([state, state], data=None, progress=mine)
+    assert said[-1] == "merging"
 
 
 def test_unknown_name() -> None:
