@@ -157,7 +157,7 @@ def failure(error: Exception, data: Data) -> Failure:
         error: Of ours, or of a model's or a tokenizer's own code, which raise anything.
         data: As asked for: nobody who named it takes no measurement for an answer.
     """
-    if isinstance(error, AssertionError) and is_of_this_package(error):
+    if isinstance(error, AssertionError | NameError) and is_of_this_package(error):
         return Failure(str(InternalError.of(error)), True)
     told = str(error) if isinstance(error, GeoError) else f"{type(error).__name__}: {error}"
     return Failure(told, source_of(data).is_named)
