@@ -11,7 +11,7 @@ import pytest
 import mergekit_geo as geo
 from mergekit_geo import clock
 from mergekit_geo.clock import Clock, one_clock
-from mergekit_geo.curvature import suite
+from mergekit_geo.commands import evidence
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.plan import SharpnessReport
@@ -98,7 +98,7 @@ def test_sharpness_has_what_choosing_and_losses_leave(
         raise DataError("it is seen")
 
     monkeypatch.setattr(TaskObjective, "measure", slow)
-    monkeypatch.setattr(suite, "measure_sharpness", seen)
+    monkeypatch.setattr(evidence, "measure_sharpness", seen)
     data = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
     geo.soup(
         [family / name for name in "abc"], choosing=geo.SelectionConfig(method="greedy"), data=data,
