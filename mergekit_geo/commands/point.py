@@ -25,7 +25,7 @@ def point(asked: PointSpec) -> Work:
         GeoError: With the reason and the remedy; nothing is half-written.
     """
     path = PathFolder.open(Path(asked.folder))
-    route, t = path.route(), path.record.measured.lowest_t if asked.t is None else asked.t
+    route, t = path.path(), path.record.measured.lowest_t if asked.t is None else asked.t
     rule = route.rule(t)
     checkpoints = open_checkpoints(path.references)
     path.require_ends([checkpoint.fetch() for checkpoint in checkpoints])

@@ -89,7 +89,7 @@ class PathFolder:
             for end in self.record.ends
         ]
 
-    def route(self) -> ModelPath:
+    def path(self) -> ModelPath:
         """The path through the bends."""
         measured = self.record.measured
         curve = curve_of(measured.kind, measured.bends, measured.places)
@@ -165,7 +165,7 @@ def named_path(
         raise ArgumentError(f"the path in {name} leads between two models, found {len(models)}")
     found = PathFolder.open(Path(name))
     found.require_ends([checkpoint.fetch() for checkpoint in open_checkpoints(models)])
-    return found.route()
+    return found.path()
 
 
 def end_entry(checkpoint: Checkpoint) -> EndEntry:

@@ -15,7 +15,7 @@ from mergekit_geo.curvature.levels import GROUPS
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import Objective, TaskObjective
-from mergekit_geo.evaluation.split import chooses
+from mergekit_geo.evaluation.split import in_selection_half
 from mergekit_geo.processes import world
 from mergekit_geo.progress import Progress
 
@@ -55,7 +55,7 @@ def make_sample(objective: Objective, most: int, seed: int) -> CurvatureSample:
     """
     if not isinstance(objective, TaskObjective):
         return CurvatureSample(objective)
-    other = [chooses(objective.documents[e.document], seed) for e in objective.kept]
+    other = [in_selection_half(objective.documents[e.document], seed) for e in objective.kept]
     report = [i for i, chosen in enumerate(other) if not chosen]
     selection = [i for i, chosen in enumerate(other) if chosen]
     if min(len(report), len(selection)) < FEWEST_EXAMPLES:

@@ -19,7 +19,7 @@ from mergekit_geo.tasks.losses import Indices, Losses
 
 @dataclass(frozen=True)
 class Split:
-    """Which examples choose and which report.
+    """Which examples select and which report.
 
     Attributes:
         selection: Indices of examples.
@@ -41,23 +41,23 @@ class Split:
         Raises:
             DataError: A half has too few documents for an interval.
         """
-        chosen = np.array([chooses(documents[index], seed) for index in losses.document])
-        halves = cls(np.flatnonzero(chosen), np.flatnonzero(~chosen))
-        found = [len(set(losses.document[rows])) for rows in (halves.selection, halves.report)]
+        selects = np.array([in_selection_half(documents[index], seed) for index in losses.document])
+        split = cls(np.flatnonzero(selects), np.flatnonzero(~selects))
+        found = [len(set(losses.document[rows])) for rows in (split.selection, split.report)]
         if min(found) < FEWEST_DOCUMENTS:
             raise DataError(
                 f"the data splits into {found[0]} documents to choose on and {found[1]} to report "
                 f"on; expected at least {FEWEST_DOCUMENTS} in each",
                 remedy=f"give more documents: {4 * FEWEST_DOCUMENTS} or more nearly always do",
             )
-        return halves
+        return split
 
 
-def chooses(key: str, seed: int) -> bool:
+def in_selection_half(key: str, seed: int) -> bool:
     """Whether a document is in the selection half.
 
     Example:
-        >>> sum(chooses(str(i), 0) for i in range(1000))
+        >>> sum(in_selection_half(str(i), 0) for i in range(1000))
         510
     """
     return hashlib.sha256(f"{seed}:{key}".encode()).digest()[0] % 2 == 0
