@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.modules import mergeable
-from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.commands._push import prepare_push
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.merging.blend import has_statistics
-from mergekit_geo.outputs.place import check_output
 from mergekit_geo.selection.selector import check_selection
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ def check_early(
     selection: SelectionConfig,
     tokenizer_of: int | None = None,
 ) -> Preflight:
-    """Refuse what headers, output folder and settings alone show to be impossible.
+    """Refuse what headers and settings alone show to be impossible; the output has seen its place.
 
     Args:
         checkpoints: The models.
@@ -41,12 +39,10 @@ def check_early(
     """
     found = mergeable(checkpoints, tokenizer_of)
     found.require()
-    output, out = asked.output, asked.target
-    if out is not None:
+    if asked.target is not None:
         refuse_foreign_needs(checkpoints[0])
-        check_output(out, folders_of(checkpoints), overwrite=output.overwrite)
     check_selection(selection, len(checkpoints), asked.data)
-    prepare_push(output, out)
+    prepare_push(asked.output, asked.target)
     return found
 
 

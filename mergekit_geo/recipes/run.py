@@ -60,6 +60,7 @@ def run(asked: RunSpec) -> Work:
             there = prepared
             if prepared.members:
                 there = _with_members(prepared, call, how, folder, kept=kept)
+                output.refuse_inputs(there.checkpoints)
             request = recorded(there, _request(there, shown), shown)
             return merge(there.checkpoints, request, output)
 

@@ -18,7 +18,13 @@ from typer.testing import CliRunner
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
-from mergekit_geo.errors import DataError, IncompatibleError, NotFoundError, OutputExistsError
+from mergekit_geo.errors import (
+    DataError,
+    IncompatibleError,
+    NotFoundError,
+    OutputError,
+    OutputExistsError,
+)
 from mergekit_geo.progress import Silent
 from mergekit_geo.recipes.dry_run import dry_run
 from mergekit_geo.recipes.reading import read_recipe
@@ -144,6 +150,12 @@ def test_members_trained_otherwise_are_refused_or_trained_anew(
             refused(other, out)
     run(other, out, output=geo.OutputConfig(overwrite=True, fsync=False))
     assert not same(weights(place / "flat-0"), first)
+
+
+def test_members_may_not_lie_in_the_output(small: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(OutputError, match="the output would touch the input"):
+        run(recipe_of(small, text, steps=1), out, members_in=out / "members")
 
 
 def test_an_interrupted_training_goes_on(
