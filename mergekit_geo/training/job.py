@@ -16,7 +16,7 @@ import torch
 from transformers import TrainerCallback, set_seed
 
 from mergekit_geo.collectives import accelerate_kept
-from mergekit_geo.errors import UnsupportedError
+from mergekit_geo.errors import ArgumentError, UnsupportedError
 from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.modules.open import open_module
@@ -24,7 +24,6 @@ from mergekit_geo.modules.stored import Stored
 from mergekit_geo.processes import broadcast, is_main_process, world
 from mergekit_geo.progress import Progress, Steps
 from mergekit_geo.records.training import TrainingEntry
-from mergekit_geo.training.lora import merged, with_adapters
 from mergekit_geo.training.objective_trainer import (
     ObjectiveTrainer,
     optimizer_of,
@@ -230,3 +229,37 @@ def randomness_kept() -> Iterator[None]:
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])
+
+
+def with_adapters(model: Module, rank: int) -> Module:
+    """Add adapters to a model, and make only them trainable.
+
+    Args:
+        model: Whose linear layers but the head get them; it is changed.
+        rank: Of each.
+
+    Raises:
+        ArgumentError: peft is missing.
+        UnsupportedError: The model has no layer that takes an adapter.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ArgumentError(
+            "LoRA needs peft, which is not installed", remedy="pip install 'mergekit_geo[peft]'"
+        ) from error
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
+    try:
+        adapted: Module = get_peft_model(model, config)
+    except ValueError as error:
+        raise UnsupportedError(
+            f"no adapter can be put into a {type(model).__name__}: {error}",
+            remedy="leave --lora-rank out: all weights are trained",
+        ) from error
+    return adapted
+
+
+def merged(model: Any) -> Module:
+    """Merge a model's adapters into its weights, and return the plain model."""
+    whole: Module = model.merge_and_unload(safe_merge=True)
+    return whole
