@@ -9,11 +9,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from mergekit_geo.cli.options import Talk
 from mergekit_geo.cli.parsing import Command, asked_of, hint_at_methods, typer_command
 from mergekit_geo.cli.processes import relaunch
 from mergekit_geo.cli.session import session
 from mergekit_geo.config.flags import made
+from mergekit_geo.specs.panels import Verbosity
 from mergekit_geo.specs.spec import Spec
 from mergekit_geo.specs.table import COMMANDS, spec_of, work_of
 
@@ -62,7 +62,7 @@ def command_of(spec: type[Spec], summary: str) -> Callable[..., None]:
     """
 
     def act(given: dict[str, Any]) -> None:
-        with session(spec.command, made(Talk, given), again=spec.again) as current:
+        with session(spec.command, made(Verbosity, given), again=spec.again) as current:
             relaunch(given.get("num_processes", 1))
             asked = replace(asked_of(spec, given), progress=current.progress())
             result = work_of(spec)(asked)

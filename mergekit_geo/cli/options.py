@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,37 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from mergekit_geo.config.flags import is_required
-from mergekit_geo.config.option import Declared, declared, option
-from mergekit_geo.specs.spec import Spec
+from mergekit_geo.config.option import Declared
 
-TALK = "Talking"
 TYPES: dict[str, Any] = {
     "text": str, "flag": bool, "off": bool, "whole": int, "number": float, "path": Path,
     "texts": list[str], "numbers": str, "pair": tuple[float, float], "data": str,
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Talk:
-    """How a command talks."""
-
-    json: bool = option(False, "One JSON document on stdout.", panel=TALK)
-    quiet: bool = option(False, "No progress, no remarks.", panel=TALK)
-    debug: bool = option(False, "Tracebacks of errors.", panel=TALK)
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Option for the number of processes of a command."""
-
-    num_processes: int = option(1, "Share the examples among so many processes.")
-
-
-def options_of(spec: type[Spec]) -> list[Declared]:
-    """What can be said to a command."""
-    own = [one for one in declared(spec) if one.on_command_line and not one.option.shared]
-    processes = list(declared(Processes)) if spec.in_processes else []
-    return [*own, *processes, *declared(Talk)]
 
 
 def parameter(found: Declared) -> inspect.Parameter:

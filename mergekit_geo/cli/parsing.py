@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from mergekit_geo.cli.options import options_of, parameter, refuse_invalid
+from mergekit_geo.cli.options import parameter, refuse_invalid
 from mergekit_geo.config.flags import made
+from mergekit_geo.specs.panels import options_of
 from mergekit_geo.specs.spec import Spec
 
 Asked = TypeVar("Asked", bound=Spec)

@@ -16,9 +16,9 @@ from mergekit_geo.printable import printable, printable_json, shortened
 from mergekit_geo.progress import DOWNLOAD_BARS
 
 if TYPE_CHECKING:
-    from mergekit_geo.cli.options import Talk
     from mergekit_geo.cli.progress import Shown
     from mergekit_geo.records.report import Report
+    from mergekit_geo.specs.panels import Verbosity
 
 FAILED = 1
 
@@ -31,7 +31,7 @@ class Session:
         talk: JSON or tables, quiet or not.
     """
 
-    def __init__(self, command: str, talk: Talk) -> None:
+    def __init__(self, command: str, talk: Verbosity) -> None:
         self.command, self.as_json = command, talk.json
         self.is_first = os.environ.get("WORLD_SIZE", "1") == "1" or not _is_later()
         self.quiet = talk.quiet or not self.is_first
@@ -119,7 +119,7 @@ class Session:
 
 @contextmanager
 def session(
-    command: str, talk: Talk, *, again: str = "the same command goes on"
+    command: str, talk: Verbosity, *, again: str = "the same command goes on"
 ) -> Iterator[Session]:
     """Turn errors into lines and exit codes.
 

@@ -40,6 +40,7 @@ class Option:
         least: The smallest count that makes sense.
         panel: Heading in `--help`.
         metavar: What its value is called there.
+        unset: What happens where it is not given, shown as its default where that is None.
         recorded: Whether it is among the settings in the report.
         required: Whether a command line has to give it, where Python may leave it out.
         positional: Whether it stands by its position.
@@ -54,6 +55,7 @@ class Option:
     least: int | None = None
     panel: str = ""
     metavar: str = ""
+    unset: str = ""
     recorded: bool = True
     required: bool = False
     positional: bool = False

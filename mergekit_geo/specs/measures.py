@@ -27,6 +27,7 @@ class CheckSpec(Spec):
     work: ClassVar[str] = "mergekit_geo.commands.check:check"
 
     unmet_code: ClassVar[int] = 1
+    examples: ClassVar[tuple[str, ...]] = ("geo-merge check a b c",)
 
     models: Sequence[Model] = models()
 
@@ -41,6 +42,18 @@ class BarrierSpec(Reporting):
 
     command: ClassVar[str] = "barrier"
     work: ClassVar[str] = "mergekit_geo.commands.barrier:barrier"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge barrier a b c --data held-out.jsonl -o report",
+        "geo-merge barrier a b --along linear --along slerp --fail-above 0.05",
+    )
+    essential: ClassVar[tuple[str, ...]] = (
+        "models",
+        "out",
+        "along",
+        "points",
+        "fail_above",
+        "data",
+    )
 
     models: Sequence[Model] = models()
     out: str | Path | None = out(REPORT)
@@ -67,6 +80,19 @@ class PathSpec(Reporting):
 
     command: ClassVar[str] = "path"
     work: ClassVar[str] = "mergekit_geo.commands.path:fit_path"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge path a b --train-data train.jsonl --data held-out.jsonl -o path",
+        "geo-merge path a b --train-data train.jsonl --kind polygon --bends 3 -o path",
+    )
+    essential: ClassVar[tuple[str, ...]] = (
+        "models",
+        "out",
+        "train_data",
+        "data",
+        "kind",
+        "bends",
+        "steps",
+    )
 
     models: Sequence[Model] = models()
     out: str | Path | None = out("Folder to write.", required=True)
@@ -81,6 +107,11 @@ class SharpnessSpec(Reporting):
 
     command: ClassVar[str] = "sharpness"
     work: ClassVar[str] = "mergekit_geo.commands.sharpness:sharpness"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge sharpness a b --data held-out.jsonl -o report",
+        "geo-merge sharpness a --level full",
+    )
+    essential: ClassVar[tuple[str, ...]] = ("models", "out", "level", "data")
 
     models: Model | Sequence[Model] = models()
     out: str | Path | None = out(REPORT)
@@ -97,6 +128,11 @@ class LandscapeSpec(Reporting):
 
     command: ClassVar[str] = "landscape"
     work: ClassVar[str] = "mergekit_geo.commands.landscape:landscape"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge landscape a b c --mark out --data held-out.jsonl -o report",
+        "geo-merge landscape a --hessian-directions -o report",
+    )
+    essential: ClassVar[tuple[str, ...]] = ("models", "out", "mark", "grid", "data")
 
     models: Model | Sequence[Model] = models()
     out: str | Path | None = out(REPORT)

@@ -41,6 +41,20 @@ class MergeSpec(Writing):
 
     command: ClassVar[str] = "merge"
     work: ClassVar[str] = "mergekit_geo.commands.merge:merge"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge merge a b --method ties --base base --density .5 -o out",
+        "geo-merge merge a b --method slerp --t 0.3 -o out --data held-out.jsonl",
+    )
+    essential: ClassVar[tuple[str, ...]] = (
+        "models",
+        "out",
+        "method",
+        "base",
+        "weights",
+        "density",
+        "t",
+        "data",
+    )
 
     models: Sequence[Model] = models()
     out: str | Path | None = out("Folder to write.", required=True)

@@ -36,6 +36,19 @@ class SoupSpec(Weighted):
 
     command: ClassVar[str] = "soup"
     work: ClassVar[str] = "mergekit_geo.commands.soup:soup"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge soup a b c -o out --weights .5,.3,.2",
+        "geo-merge soup a b c -o out --method greedy --data held-out.jsonl",
+    )
+    essential: ClassVar[tuple[str, ...]] = (
+        "models",
+        "out",
+        "method",
+        "weights",
+        "along",
+        "data",
+        "sharpness",
+    )
 
     models: Sequence[Model] = models()
     out: str | Path | None = out(WRITTEN, required=True)
@@ -54,6 +67,11 @@ class SlerpSpec(Weighted):
 
     command: ClassVar[str] = "slerp"
     work: ClassVar[str] = "mergekit_geo.commands.slerp:slerp"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge slerp a b -o out --t 0.3",
+        "geo-merge slerp a b c -o out --weights .5,.3,.2 --data held-out.jsonl",
+    )
+    essential: ClassVar[tuple[str, ...]] = ("models", "out", "t", "weights", "data")
 
     models: Sequence[Model] = models()
     out: str | Path | None = out(WRITTEN, required=True)
@@ -68,6 +86,8 @@ class PointSpec(Writing):
 
     command: ClassVar[str] = "point"
     work: ClassVar[str] = "mergekit_geo.commands.point:point"
+    examples: ClassVar[tuple[str, ...]] = ("geo-merge point path -o out --t 0.4",)
+    essential: ClassVar[tuple[str, ...]] = ("folder", "out", "t", "data")
 
     folder: str | Path = argument("Of a fitted path.", "DIR")
     out: str | Path | None = out(WRITTEN, required=True)
@@ -85,6 +105,11 @@ class RunSpec(Writing):
 
     command: ClassVar[str] = "run"
     work: ClassVar[str] = "mergekit_geo.recipes.run:run"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge run recipe.yml --dry-run",
+        "geo-merge run recipe.yml -o out --data held-out.jsonl",
+    )
+    essential: ClassVar[tuple[str, ...]] = ("recipe", "out", "dry_run", "data")
 
     recipe: str | Path | Mapping[str, Any] = argument("A YAML file.", "RECIPE")
     out: str | Path | None = out("Folder to write; not needed with --dry-run.")

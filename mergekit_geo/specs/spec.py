@@ -48,6 +48,8 @@ class Spec:
 
     Attributes:
         command: Its name.
+        examples: Command lines that `--help` and the documentation end with.
+        essential: Names of the options that `--help` shows first, besides those without a panel.
         work: Where its function is: module and name.
         again: What goes on with it after an interrupt.
         in_processes: Whether several processes can share its work.
@@ -58,6 +60,8 @@ class Spec:
 
     command: ClassVar[str]
     work: ClassVar[str]
+    examples: ClassVar[tuple[str, ...]] = ()
+    essential: ClassVar[tuple[str, ...]] = ()
     again: ClassVar[str] = "the same command goes on"
     in_processes: ClassVar[bool] = False
 

@@ -22,6 +22,20 @@ class FinetuneSpec(Writing):
     work: ClassVar[str] = "mergekit_geo.commands.finetune:finetune"
     again: ClassVar[str] = "the same command with --resume goes on"
     in_processes: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge finetune a --train-data train.jsonl --data held-out.jsonl -o out",
+        "geo-merge finetune a --train-data train.jsonl --members 3 --epochs 2 -o members",
+    )
+    essential: ClassVar[tuple[str, ...]] = (
+        "model",
+        "out",
+        "train_data",
+        "data",
+        "epochs",
+        "lr",
+        "rho",
+        "members",
+    )
 
     model: Model = argument("A folder, org/name, or org/name@revision.", "MODEL")
     out: str | Path = option(
@@ -45,6 +59,7 @@ class PushSpec(Spec):
 
     command: ClassVar[str] = "push"
     work: ClassVar[str] = "mergekit_geo.commands.push:push"
+    examples: ClassVar[tuple[str, ...]] = ("geo-merge push out org/name --private",)
 
     folder: str | Path = argument("Of a merge.", "DIR")
     repo: str = argument("org/name, or name for one of your own.", "REPO")

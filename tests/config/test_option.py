@@ -9,7 +9,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from mergekit_geo.cli.options import options_of
 from mergekit_geo.cli.parsing import parse
 from mergekit_geo.config.flags import flags, made, settings_of
 from mergekit_geo.config.option import Declared, check, declared, option
@@ -18,6 +17,7 @@ from mergekit_geo.config.schema import schema_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.specs.measures import BarrierSpec
 from mergekit_geo.specs.merges import SoupSpec
+from mergekit_geo.specs.panels import options_of
 from mergekit_geo.specs.spec import Spec, command_line
 from mergekit_geo.specs.table import COMMANDS, spec_of
 
