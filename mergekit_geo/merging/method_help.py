@@ -8,14 +8,6 @@ from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.merging.parameter import Parameter
 
-PAGE = """# Merge methods
-
-With a_i the models, b the base, v_i = a_i - b, and w_i the weights. `weight`, `density`, `gamma`,
-`epsilon` and `scale` can differ from model to model; all others have one value for the whole merge.
-A recipe must give what has no default here; in `geo-merge merge` every weight is 1 and `t` is 0.5.
-
-"""
-
 
 def options() -> dict[str, Parameter]:
     """Every parameter of the methods, by its keyword; defaults differ from method to method.
@@ -74,14 +66,6 @@ def listing(*, in_recipe: bool = False) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def as_page() -> str:
-    """The table of methods as a page of the documentation."""
-    head = ("`merge_method`", "each tensor of the output", "source", "takes, with its default")
-    named = [(f"`{name}`", *others) for name, *others in listing(in_recipe=True)]
-    rows = [head, ("---",) * len(head), *named]
-    return PAGE + "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
 def merge_command(name: str) -> str:
     """The command that merges by a method; empty where `geo-merge merge` has none of this name.
 
@@ -99,7 +83,3 @@ def merge_command(name: str) -> str:
 def _shown(parameter: Parameter) -> str:
     value = parameter.default
     return str(value).lower() if isinstance(value, bool) else f"{value:g}"
-
-
-if __name__ == "__main__":
-    print(as_page(), end="")

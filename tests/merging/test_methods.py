@@ -4,7 +4,6 @@ import math
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,13 @@ from mergekit_geo.geometry.task_vectors import FromBase
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.method import BaseUse, Method
-from mergekit_geo.merging.method_help import as_page, listing, merge_command, options
+from mergekit_geo.merging.method_help import listing, merge_command, options
 from mergekit_geo.merging.methods import METHODS, anchors_of, rule_of
 from mergekit_geo.merging.parameter import Parameter
 from mergekit_geo.merging.sparsified import sparsified
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.recipes.plan import prepare
+from scripts.docs.methods import method_table
 
 CALLED = {name: method for name, method in METHODS.items() if not method.by_loss}
 STATES = [
@@ -151,10 +151,8 @@ def test_an_option_of_the_shell() -> None:
 
 
 def test_every_method_is_documented() -> None:
-    """Write them anew: `python -m mergekit_geo.merging.method_help > docs/methods.md`."""
     assert all(formula and "|" not in formula for _, formula, _, _ in listing())
-    page = Path(__file__).parents[2] / "docs" / "methods.md"
-    assert page.read_text() == as_page()
+    assert all(f"| `{name}` |" in method_table() for name in METHODS)
     assert all(merge_command(name).count(f"--method {name}") == 1 for name in CALLED)
     assert merge_command("tie") == ""
 

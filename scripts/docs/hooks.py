@@ -1,0 +1,24 @@
+"""What mkdocs calls while it builds the site: pages get the parts that are made of the source.
+
+`<!-- options: soup -->` becomes the tables of a command's options, `<!-- methods -->` the table of
+merge methods.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from scripts.docs.methods import method_table
+from scripts.docs.options import option_tables
+
+PLACE = re.compile(r"^<!-- (options|methods)(?:: ([\w-]+))? -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put tables in their places."""
+    return PLACE.sub(_made, markdown)
+
+
+def _made(place: re.Match[str]) -> str:
+    return option_tables(place[2]) if place[1] == "options" else method_table()
