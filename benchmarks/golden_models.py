@@ -66,7 +66,7 @@ def _llamas(here: Path) -> None:
     settings = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"])
     base = AutoModelForCausalLM.from_pretrained(here / "base")
     model: Any = peft.get_peft_model(base, settings)
-    train.train(model, stream, plan.tune_steps, plan.batch, train.TUNE_RATE, 4)
+    train.train(model, stream, plan.tune_steps, plan.batch, plan.tune_rate, 4)
     model.save_pretrained(here / "adapter")
 
 

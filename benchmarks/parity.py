@@ -1,7 +1,7 @@
 """Compare merges with mergekit's, element by element, over random settings.
 
 Usage:
-    bash scripts/quickstart.sh                          # trains demo/{base,a,b,c}
+    bash scripts/tour.sh                                # trains demo/{base,a,b,c}
     python benchmarks/parity.py OTHER/bin/python        # an interpreter with mergekit
     python benchmarks/parity.py OTHER/bin/python --settings 20 --methods ties dare_ties
 
