@@ -18,10 +18,10 @@ geo() { echo; echo "== geo-merge $*"; geo-merge "$@"; }
 
 train "a small Llama and three fine-tunes of it (seconds, once)" base a b c
 geo check "$demo"/{a,b,c}
-geo soup "$demo"/{a,b,c} -o "$demo/soup" --overwrite
+geo soup "$demo"/{a,b,c} -o "$demo/soup" --overwrite --max-examples 300
 echo "== the same as a page with pictures: $demo/soup/report.html"
 train "one more Llama, independently of the others" independent
-geo barrier "$demo"/{a,b,independent} -o "$demo/barrier" --overwrite --max-examples 100
+geo barrier "$demo"/{a,b,independent} -o "$demo/barrier" --overwrite --max-examples 200
 
 cat <<END
 
