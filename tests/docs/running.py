@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from mergekit_geo.cli.app import app
 from scripts.docs.blocks import SHELLS, Block
+from tests.docs.small import shrunk
 
 EXITS = re.compile(r"#.*\bexits (\d+)")
 
@@ -49,7 +50,8 @@ class Session:
             exec(compile("\n" * (block.line - 1) + block.text, block.page, "exec"), self.names)
 
     def _command(self, block: Block, words: list[str], code: int) -> None:
-        done = CliRunner().invoke(app, [one for word in words for one in self._globbed(word)])
+        named = [one for word in words for one in self._globbed(word)]
+        done = CliRunner().invoke(app, shrunk(named))
         said = f"{block.place}: geo-merge {shlex.join(words)}\n{done.output}"
         if done.exception and not isinstance(done.exception, SystemExit):
             raise done.exception

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from scripts.docs.blocks import blocks_of, pages
-from tests.docs.place import few_documents, furnish
+from tests.docs.place import furnish
 from tests.docs.running import Session
+from tests.docs.small import make_small
 
 LATER = {Path("README.md")}
 PAGES = [
@@ -27,10 +28,10 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def session(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    """A copy of it to work in, and little built-in text."""
+    """A copy of it to work in."""
     folder = shutil.copytree(furnished, tmp_path / "page", symlinks=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("mergekit_geo.data.load.builtin_documents", few_documents)
+    make_small(monkeypatch)
     return Session(folder)
 
 
