@@ -1,4 +1,4 @@
-"""The examples of the README, as a user runs them."""
+"""The examples of the page on SAM, as a user runs them."""
 
 import subprocess
 import sys
@@ -14,9 +14,9 @@ EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
-def test_the_readme_shows_it(name: str) -> None:
+def test_the_page_shows_it(name: str) -> None:
     body = (EXAMPLES / f"{name}.py").read_text().split('"""\n', 1)[1].strip()
-    assert f"```python\n{body}\n```" in (ROOT / "README.md").read_text()
+    assert f"```python\n{body}\n```" in (ROOT / "docs" / "sam.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["sam_trainer", "sam_loop"])
