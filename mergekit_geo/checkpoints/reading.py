@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mergekit_geo.checkpoints.header import ITEM_BYTES, Entries, TensorInfo
 from mergekit_geo.checkpoints.unchanged import Stamp
 from mergekit_geo.errors import ChangedError
+from mergekit_geo.portable import read_at
 
 Bytes = NDArray[np.uint8]
 """A contiguous one-dimensional buffer of bytes."""
@@ -92,7 +93,7 @@ def read_into(file: FileIO, position: int, out: Bytes) -> None:
     """
     done = 0
     while done < len(out):
-        count = _pread_into(file, out[done:], position + done)
+        count = read_at(file, out[done:].data, position + done)
         if count == 0:
             raise ChangedError(
                 "the file was cut short while it was read",
@@ -100,16 +101,3 @@ def read_into(file: FileIO, position: int, out: Bytes) -> None:
                 remedy="let whatever writes it finish, and run the command again",
             )
         done += count
-
-
-if hasattr(os, "preadv"):
-
-    def _pread_into(file: FileIO, out: Bytes, position: int) -> int:
-        return os.preadv(file.fileno(), [out.data], position)
-
-else:  # macOS and Windows
-
-    def _pread_into(file: FileIO, out: Bytes, position: int) -> int:
-        with FileIO(file.name) as own:
-            own.seek(position)
-            return own.readinto(out.data)

@@ -66,8 +66,16 @@ def heed() -> None:
 
 
 def watch() -> None:
-    """Start a thread that ends the process after a signal, even if `Stopped` was swallowed."""
+    """Start a thread that ends the process after a signal, even if `Stopped` was swallowed.
+
+    Not on Windows, where no signal can be waited for by a thread.
+    """
     import atexit
+
+    sys.unraisablehook = _unraisable
+    atexit.register(_leave)  # registered first, run last: the interpreter's own end can be stopped
+    if sys.platform == "win32" or not hasattr(os, "register_at_fork"):
+        return
     import threading
 
     reader, writer = os.pipe()
@@ -75,8 +83,6 @@ def watch() -> None:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     os.register_at_fork(after_in_child=_forget)
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
-    sys.unraisablehook = _unraisable
-    atexit.register(_leave)  # registered first, run last: the interpreter's own end can be stopped
 
 
 def working(again: str) -> AbstractContextManager[None]:

@@ -2,7 +2,8 @@
 
 A template comes with a model. Jinja's sandbox keeps it from the system, but not from looping
 without end or filling memory, so it runs in a process of its own, which a timer ends and whose
-memory is limited.
+memory is limited. Where no process can be forked, as on Windows, it runs in this one, and only the
+length of what it writes is limited.
 
 Content is text or a list of parts, and many a template takes one of the two: it would write a list
 as Python prints it, or pass over the text without a word. It is given what it takes.
@@ -11,19 +12,15 @@ as Python prints it, or pass over the text without a word. It is given what it t
 from __future__ import annotations
 
 import json
-import os
 import re
-import resource
-import signal
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from mergekit_geo.errors import DataError
+from mergekit_geo.portable import CAN_FORK
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,14 +28,8 @@ if TYPE_CHECKING:
     Message = Mapping[str, Any]
     Form = Callable[[Message], Message]
 
-SECONDS = 10
-"""Most seconds for one conversation."""
-
-MEMORY = 1 << 30
-"""Memory of the child in bytes, beyond what this process uses."""
-
-SECONDS_OF_ALL, SECONDS_EACH = 30, 0.1
-"""Limit of CPU time: seconds for all conversations together, plus seconds for each."""
+Answer = dict[str, str]
+"""A conversation as `text`, or under `problem` why there is none."""
 
 LONGEST, GROWTH = 100_000, 100
 """Most characters of a rendered conversation: a base, and a factor of its length as JSON."""
@@ -79,85 +70,38 @@ def render(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversat
             "the data holds messages, and the tokenizer has no chat template",
             remedy="give data with a text column, or a model with a chat template",
         )
-    reader, writer = Pipe(duplex=False)
-    with warnings.catch_warnings():  # other threads hold nothing that the child needs
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        _render_all(tokenizer, conversations, reader, writer)
-    writer.close()
-    try:
-        return [_received(reader, child, conversation) for conversation in conversations]
-    finally:
-        reader.close()
-        _end(child)
+    answers = _answers(tokenizer, conversations)
+    with closing(answers):
+        return [_text(found, each) for each, found in zip(conversations, answers, strict=True)]
 
 
-def _received(reader: Connection, child: int, conversation: Conversation) -> str:
-    try:
-        found = json.loads(reader.recv_bytes())
-    except EOFError:
-        found = {"problem": _ended_by(os.WTERMSIG(os.waitpid(child, 0)[1]))}
+def _answers(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]
+) -> Generator[Answer]:
+    """What the template writes for each conversation, within bounds where they can be set."""
+    if sys.platform != "win32" and CAN_FORK:
+        from mergekit_geo.data.bounded import in_bounds  # Unix alone
+
+        yield from in_bounds(lambda: _rendered(tokenizer, conversations), len(conversations))
+    else:
+        yield from _rendered(tokenizer, conversations)
+
+
+def _text(found: Answer, conversation: Conversation) -> str:
     if "problem" in found:
         raise DataError(
             f"the chat template {found['problem']}",
             where=conversation.name,
             remedy=OTHER_TEMPLATE,
         )
-    text: str = found["text"]
-    return text
+    return found["text"]
 
 
-def _ended_by(number: int) -> str:
-    """Why the child has ended."""
-    if number == signal.SIGALRM:
-        return f"takes more than {SECONDS} s for one conversation"
-    if number == signal.SIGXCPU:
-        return "takes too much time for all conversations together"
-    if number == signal.SIGSEGV:
-        return "is nested too deep"
-    return "needs too much memory for one conversation"
-
-
-def _end(child: int) -> None:
-    try:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return  # it was waited for already
-
-
-def _render_all(
-    tokenizer: PreTrainedTokenizerBase,
-    conversations: Sequence[Conversation],
-    reader: Connection,
-    writer: Connection,
-) -> None:
-    """Render in the child process; never returns."""
-    try:
-        reader.close()
-        for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGPIPE, signal.SIGXCPU):
-            signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends this process
-        _limit_memory()
-        _limit(resource.RLIMIT_CPU, SECONDS_OF_ALL + int(SECONDS_EACH * len(conversations)))
-        signal.alarm(SECONDS)
-        form = _form(tokenizer)
-        for conversation in conversations:
-            signal.alarm(SECONDS)
-            writer.send_bytes(json.dumps(_rendered(tokenizer, conversation, form)).encode())
-    finally:
-        os._exit(0)
-
-
-def _limit_memory() -> None:
-    _limit(resource.RLIMIT_AS, psutil.Process().memory_info().vms + MEMORY)
-
-
-def _limit(kind: int, most: int) -> None:
-    _, hard = resource.getrlimit(kind)
-    if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(kind, (most, hard))
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]
+) -> Iterator[Answer]:
+    form = _form(tokenizer)
+    return (_answer(tokenizer, conversation, form) for conversation in conversations)
 
 
 def _form(tokenizer: PreTrainedTokenizerBase) -> Form:
@@ -204,9 +148,7 @@ def _as_parts(message: Message) -> Message:
     return {**message, "content": [{"type": "text", "text": said}]}
 
 
-def _rendered(
-    tokenizer: PreTrainedTokenizerBase, conversation: Conversation, form: Form
-) -> dict[str, str]:
+def _answer(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, form: Form) -> Answer:
     messages = [dict(form(message)) for message in conversation.messages]
     most = LONGEST + GROWTH * len(json.dumps([messages, conversation.options], default=str))
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -136,8 +135,6 @@ def _statistics(names: dict[str, str], state: dict[str, Tensor]) -> Iterator[tup
 def _overwrite(folder: Path, name: str, tensor: Tensor) -> None:
     info, place = read_tensors(folder)[name]
     data = bytes_of(rounded(name, tensor, info.dtype).contiguous())
-    descriptor = os.open(place.path, os.O_WRONLY)
-    try:
-        os.pwrite(descriptor, data.data, place.offset)
-    finally:
-        os.close(descriptor)
+    with place.path.open("r+b") as file:
+        file.seek(place.offset)
+        file.write(data.data)

@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from mergekit_geo.portable import open_flags
+
 READ = (".json", ".safetensors", ".model", ".txt", ".jinja", ".py", ".spm", ".tiktoken")
 """Ends of the names of files that are read, copied, or handed to transformers."""
 
@@ -41,7 +43,7 @@ def read_bytes(path: Path, most: int = TEXT_BYTES) -> bytes:
     Raises:
         OSError: It is no file, too large, or unreadable; `strerror` says which.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, open_flags("O_RDONLY", "O_NONBLOCK", "O_CLOEXEC"))
     with os.fdopen(descriptor, "rb") as file:
         require_regular(path)
         size = os.fstat(descriptor).st_size

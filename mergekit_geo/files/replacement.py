@@ -5,15 +5,13 @@ Nothing else in the package renames.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
 
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+from mergekit_geo.portable import exchange_at_once, flush, move
 
 
 @contextmanager
@@ -45,35 +43,16 @@ def replacing(path: Path, name: str | None = None, *, fsync: bool = True) -> Ite
         raise
 
 
-def flush(path: Path) -> None:
-    """Return when a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def flush_tree(folder: Path) -> None:
     """Return when a folder and all that is in it are on the disk."""
     for path in [*folder.rglob("*"), folder]:
         flush(path)
 
 
-def move(path: Path, place: Path) -> None:
-    """Rename a file or a folder, in one step; a file that is there, or an empty folder, is gone."""
-    path.replace(place)
-
-
 def exchange(new: Path, old: Path) -> None:
     """Swap two folders in one step; in two where the system cannot."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if rename is not None:
-        paths = os.fsencode(new), os.fsencode(old)
-        if rename(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0:
-            return
-        if ctypes.get_errno() not in (errno.ENOSYS, errno.EINVAL):
-            raise OSError(ctypes.get_errno(), "renameat2", str(old))
+    if exchange_at_once(new, old):
+        return
     aside = old.with_name(old.name + ".old")
     move(old, aside)
     move(new, old)

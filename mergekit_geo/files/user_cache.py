@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mergekit_geo.files.replacement import replacing
+from mergekit_geo.portable import user_id
 
 Warn = Callable[[str], None]
 
@@ -119,7 +120,7 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "mergekit_geo"
     except RuntimeError:  # a user without a home
-        return Path(tempfile.gettempdir()) / f"mergekit_geo-{os.geteuid()}"
+        return Path(tempfile.gettempdir()) / f"mergekit_geo-{user_id()}"
 
 
 class _NotPrivateError(OSError):
@@ -130,7 +131,9 @@ def _require_private(path: Path, right_kind: bool) -> None:
     found = path.stat()
     if not right_kind:
         raise _NotPrivateError(f"{path} is no plain file or folder")
-    if found.st_uid != os.geteuid():
+    if user_id() is None:  # the system keeps others out of a user's folders
+        return
+    if found.st_uid != user_id():
         raise _NotPrivateError(f"{path} belongs to another user")
     if found.st_mode & OTHERS_WRITE:
         raise _NotPrivateError(f"others can write to {path}; remove it, or chmod go-w")

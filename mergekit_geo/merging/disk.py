@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable
-from contextlib import suppress
 
 from mergekit_geo.checkpoints.index import stem_of
 from mergekit_geo.errors import DiskFullError
@@ -15,6 +13,7 @@ from mergekit_geo.merging.tensor import TensorRecord
 from mergekit_geo.outputs.layout import Shard, index_file, plan_shards
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.writer import ShardWriter
+from mergekit_geo.portable import allow_many_files
 
 FLUSH_BYTES = 1 << 30
 """Data between two flushes; at most so much is merged again after a power cut."""
@@ -76,13 +75,6 @@ def write_blend(
         (output.folder / index[0]).write_text(index[1], "utf-8")
     done = earlier | records
     return {name: done[name] for name in outputs}
-
-
-def allow_many_files() -> None:
-    """Lift the soft limit on open files: every shard of every model stays open."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _finished(output: Output, shards: list[Shard]) -> dict[str, TensorRecord]:

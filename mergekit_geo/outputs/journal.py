@@ -11,8 +11,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mergekit_geo.files.replacement import move, replacing
+import psutil
+
+from mergekit_geo.files.replacement import replacing
 from mergekit_geo.files.sound_json import parse_json
+from mergekit_geo.portable import move
 
 FILE = "journal.jsonl"
 FRESH = "journal.new"
@@ -78,7 +81,7 @@ class Journal:
 def boot() -> str:
     """Changes when the machine starts anew, after which unflushed data cannot be trusted."""
     path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.is_file() else "unknown"
+    return path.read_text().strip() if path.is_file() else f"{psutil.boot_time():.0f}"
 
 
 def work_in(path: Path) -> list[Any] | None:

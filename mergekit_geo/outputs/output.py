@@ -6,7 +6,6 @@ then and is exchanged for the new one in one step where the system can.
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable
@@ -18,11 +17,12 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.sources import folders_of
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.errors import OutputError
-from mergekit_geo.files.replacement import exchange, flush, flush_tree, move
+from mergekit_geo.files.replacement import exchange, flush_tree
 from mergekit_geo.outputs.journal import FILE, Journal, boot, work_in
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.place import check_output, claim_of, is_vacant, lock, partial_of, resolved
 from mergekit_geo.outputs.writer import bytes_in, check_space, output_errors
+from mergekit_geo.portable import flush, move
 from mergekit_geo.processes import main_process_first
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.files import write_report
@@ -74,7 +74,7 @@ class Output:
         self.finished: dict[str, Any] = {}
         self.restarted = self.is_ready = self._has_begun = False
         self._needed = 0
-        self._lock: int | None = None
+        self._unlock: Callable[[], None] | None = None
         if self.out is not None:
             main_process_first(lambda: self._open(inputs))
 
@@ -169,7 +169,7 @@ class Output:
 
     def discard(self) -> None:
         """Stop, and remove what was written. Does nothing where all is over."""
-        if self._lock is None:
+        if self._unlock is None:
             return
         if self._has_begun:
             self.journal.move(claim_of(self.place))
@@ -179,7 +179,7 @@ class Output:
 
     def leave(self) -> None:
         """Stop; what a later run can go on with stays, and nothing else does."""
-        if self._lock is None:
+        if self._unlock is None:
             return
         if self._is_worthless():
             self.discard()
@@ -200,7 +200,7 @@ class Output:
         except OSError as error:
             where = str(self.folder)
             raise OutputError(f"cannot be made: {error.strerror}", where=where) from error
-        self._lock = lock(self.folder)
+        self._unlock = lock(self.folder)
 
     def _begin(self, fingerprint: object, check: Callable[[Any], None], *, resume: bool) -> bool:
         with self.writing():
@@ -263,12 +263,12 @@ class Output:
         if not out.exists() or is_vacant(out):
             move(self.folder, out)
             return
-        old = lock(out)  # or the next run would take it for unfinished work
+        unlock = lock(out)  # or the next run would take it for unfinished work
         try:
             exchange(self.folder, out)
             shutil.rmtree(self.folder)
         finally:
-            os.close(old)
+            unlock()
 
     def _is_worthless(self) -> bool:
         """Whether no later run could go on with what is there."""
@@ -279,9 +279,9 @@ class Output:
     def _close(self) -> None:
         if self._has_begun:
             self.journal.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._unlock is not None:
+            self._unlock()
+            self._unlock = None
 
 
 def holds_work(partial: Path, kind: Kind) -> bool:

@@ -5,9 +5,8 @@ Work goes to `OUT.partial`, which becomes `OUT` by one rename.
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from mergekit_geo.files.local_path import problem_of
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.outputs.journal import FILE, FRESH, work_in
 from mergekit_geo.outputs.kind import MERGED, Kind
+from mergekit_geo.portable import lock_folder
 
 
 def check_output(
@@ -58,7 +58,7 @@ def is_vacant(out: Path) -> bool:
     """
     if out.is_symlink() or not out.is_dir() or any(out.iterdir()):
         return False
-    if out.is_mount():
+    if os.path.ismount(out):  # Path.is_mount is for Unix alone until 3.12
         raise OutputExistsError(
             "a disk is mounted on this folder, so another one cannot take its place",
             where=str(out),
@@ -67,23 +67,18 @@ def is_vacant(out: Path) -> bool:
     return True
 
 
-def lock(folder: Path) -> int:
-    """Have a folder to oneself, until the descriptor that is returned is closed.
+def lock(folder: Path) -> Callable[[], None]:
+    """Have a folder to oneself, until what is returned is called.
 
     Raises:
         OutputError: Another run has it.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
-            raise BlockingIOError  # it was published between opening and locking
+        return lock_folder(folder)
     except OSError as error:
-        os.close(descriptor)
         busy = isinstance(error, BlockingIOError | FileNotFoundError)
         message = "another run is writing this output" if busy else f"cannot be locked: {error}"
         raise OutputError(message, where=str(folder)) from error
-    return descriptor
 
 
 def unfinished(out: Path) -> Any:

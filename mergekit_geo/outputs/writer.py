@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import DiskFullError, OutputError
 from mergekit_geo.outputs.layout import Shard
+from mergekit_geo.portable import open_flags, write_at
 from mergekit_geo.printable import in_gigabytes
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class ShardWriter:
         view, place = data.data, offset + position
         with output_errors(self.folder.parent, self._needed):
             while view:
-                written = os.pwrite(descriptor, view, place)
+                written = write_at(descriptor, view, place)
                 view, place = view[written:], place + written
 
     def flush(self) -> None:
@@ -75,11 +76,11 @@ class ShardWriter:
 
     def _create(self, shard: Shard) -> int:
         path = self.folder / shard.file
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        descriptor = os.open(path, open_flags("O_RDWR", "O_CREAT", "O_NOFOLLOW"), 0o666)
         self._files[shard.file] = descriptor
         with output_errors(self.folder.parent, self._needed):
             _allocate(descriptor, shard.nbytes)
-            os.pwrite(descriptor, shard.header, 0)
+            write_at(descriptor, memoryview(shard.header), 0)
         return descriptor
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_geo.errors import ArgumentError, OutputExistsError
-from mergekit_geo.files.replacement import move
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.output import Output
+from mergekit_geo.portable import move
 from mergekit_geo.processes import main_process_first
 
 MARK = "member.json"

@@ -12,7 +12,7 @@ from tokenizers.processors import ByteLevel, TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data import chat_template
+from mergekit_geo.data import bounded
 from mergekit_geo.data.rows import Row, Rows, filled
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import CausalLM
@@ -230,7 +230,7 @@ def test_a_template_is_bounded(
     template: str,
     message: str,
 ) -> None:
-    monkeypatch.setattr(chat_template, "SECONDS", 1)
+    monkeypatch.setattr(bounded, "SECONDS", 1)
     tokenizer.chat_template = template
     began, before = time.monotonic(), psutil.Process().children()
     with pytest.raises(DataError, match=rf"x.jsonl:1: the chat template .*({message})"):
@@ -242,8 +242,8 @@ def test_a_template_is_bounded(
 def test_a_template_that_is_slow_for_each_is_stopped(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chat_template, "SECONDS_OF_ALL", 1)
-    monkeypatch.setattr(chat_template, "SECONDS_EACH", 0)
+    monkeypatch.setattr(bounded, "SECONDS_OF_ALL", 1)
+    monkeypatch.setattr(bounded, "SECONDS_EACH", 0)
     tokenizer.chat_template = "{% for i in range(99999) %}{{ i if i == 5 }}{% endfor %}" + TURNS
     with pytest.raises(DataError, match="takes too much time for all conversations together"):
         examples(tokenizer, *[{"messages": [ASKED, SAID]}] * 90)
