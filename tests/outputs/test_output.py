@@ -1,6 +1,7 @@
 """Shards, journal and output: an output appears whole or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -260,7 +261,7 @@ def test_a_result_in_memory_is_an_output_that_writes_nothing() -> None:
 def test_a_mount_point_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path)
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
     with pytest.raises(OutputExistsError, match=r"a disk is mounted .*such as -o \S+/out\)"):
         check_output(tmp_path)
 
