@@ -2,44 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from mergekit_geo.cli.parsing import Command, asked_of, hint_at_methods, typer_command
+from mergekit_geo.cli.help import PROGRAM, SUMMARY, columns, program_help
+from mergekit_geo.cli.parsing import Command, asked_of, typer_command
 from mergekit_geo.cli.processes import relaunch
 from mergekit_geo.cli.session import session
+from mergekit_geo.cli.usage import MISUSED, OneLine
 from mergekit_geo.config.flags import made
 from mergekit_geo.specs.panels import Verbosity
 from mergekit_geo.specs.spec import Spec
 from mergekit_geo.specs.table import COMMANDS, spec_of, work_of
 
 
-class Commands(TyperGroup):
-    """The commands by name; their options are read when one of them is run or asked for help.
+class Commands(OneLine, TyperGroup):  # type: ignore[misc]
+    """The commands by name; their options are read when one of them is run or asked for help."""
 
-    A merge method that is taken for a command is told how it is reached.
-    """
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the options of the program, which are flags: a None would load pydantic."""
+        for one in self.get_params(ctx):
+            one.default = False
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command, and make it."""
-        with hint_at_methods(args[:1]):
-            name, _, others = super().resolve_command(ctx, args)
+        name, _, others = super().resolve_command(ctx, args)
         return name, name and command_named(name), others
+
+    def named(self, words: Sequence[str]) -> str:
+        """The first of the words, if it is a command."""
+        return next(iter(COMMANDS.keys() & words[:1]), "")
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands."""
+        own = [(", ".join(one.opts), getattr(one, "help", "")) for one in self.params]
+        formatter.write(program_help(own, columns()))
 
 
 app = typer.Typer(
     cls=Commands,
-    name="geo-merge",
-    help="Merge neural-network checkpoints with evidence.",
-    no_args_is_help=True,
-    add_completion=False,
+    name=PROGRAM,
+    help=SUMMARY,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback(invoke_without_command=True)
+def program(
+    ctx: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    """What the program does without a command."""
+    if version:
+        from mergekit_geo import __version__
+
+        typer.echo(f"{PROGRAM} {__version__}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), err=True)
+        raise typer.Exit(MISUSED)
+
 
 for _name, (_, _summary) in COMMANDS.items():
     app.command(name=_name, help=_summary)(lambda: None)
@@ -69,4 +98,4 @@ def command_of(spec: type[Spec], summary: str) -> Callable[..., None]:
             current.show(result.report)
             current.gate(asked.unmet(result), spec.unmet_code)
 
-    return typer_command(spec, act, spec.help(summary))
+    return typer_command(spec, act, summary)

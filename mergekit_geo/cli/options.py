@@ -47,9 +47,7 @@ def _declared(found: Declared) -> Any:
     if found.kind == "flag" and found.optional:
         flag = f"{flag}/--no-{flag[2:]}"
     spelt = [*([known.short] if known.short else []), flag]
-    return typer.Option(
-        *spelt, help=known.text, rich_help_panel=known.panel or None, metavar=known.metavar or None
-    )
+    return typer.Option(*spelt, help=known.text)
 
 
 def refuse_invalid(given: Mapping[str, Any]) -> None:

@@ -4,52 +4,59 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from textwrap import shorten
 from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperOption
 
+from mergekit_geo.cli.help import columns, command_help
 from mergekit_geo.cli.options import parameter, refuse_invalid
+from mergekit_geo.cli.usage import OneLine, refuse_spaces
 from mergekit_geo.config.flags import made
 from mergekit_geo.specs.panels import options_of
 from mergekit_geo.specs.spec import Spec
 
 Asked = TypeVar("Asked", bound=Spec)
+MENU = 50
+"""Characters of an option's text in completion."""
 
 
-class Command(TyperCommand):
+class Command(OneLine, TyperCommand):  # type: ignore[misc]
     """A command whose options of one value are given once at most.
 
     The parser keeps the last value of an option and drops the others. Flags may be repeated, as
     nothing is lost, but for those that have an opposite.
     """
 
+    @property
+    def spec(self) -> type[Spec]:
+        """Its options."""
+        found: type[Spec] = self.callback.spec  # type: ignore[union-attr]
+        return found
+
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Refuse what is given twice, then parse as usual."""
+        """Refuse numbers with spaces between and what is given twice, then parse as usual."""
+        if not {"-h", "--help"} & set(args):
+            several = {one.option.flag for one in options_of(self.spec) if one.kind == "numbers"}
+            refuse_spaces(several, args)
         _, _, order = self.make_parser(ctx).parse_args(args=list(args))
         if not any(parameter.is_eager for parameter in order):  # such as --help
             _refuse_repeated(ctx, Counter(order))
-        with hint_at_methods(list(args)):  # the parser empties its list
-            return super().parse_args(ctx, args)
+        return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Options of the command, each with what fits into a line of a shell's menu."""
+        found = super().shell_complete(ctx, incomplete)
+        for one in found:
+            one.help = one.help and shorten(one.help, MENU, placeholder=" ...")
+        return found
 
-@contextmanager
-def hint_at_methods(words: Sequence[str]) -> Iterator[None]:
-    """Say, of an invalid word that is a merge method, which command takes it."""
-    try:
-        yield
-    except Exception as error:
-        message = getattr(error, "message", "")
-        named = [word.removeprefix("--method=") for word in words]
-        if invalid := [name for name in named if f"'{name}'" in message]:
-            from mergekit_geo.merging.method_help import merge_command
-
-            if any(hints := [merge_command(name) for name in invalid]):
-                error.message = f"{message} It is a merge method: {max(hints)}"  # type: ignore[attr-defined]
-        raise
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help that the options make."""
+        formatter.write(command_help(self.spec, self.help or "", columns()))
 
 
 def _refuse_repeated(ctx: typer.Context, times: Mapping[Any, int]) -> None:
@@ -85,7 +92,7 @@ def typer_command(
     parameters = [context, *map(parameter, options_of(spec))]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters}
-    run.__doc__ = text
+    run.__doc__, run.spec = text, spec  # type: ignore[attr-defined]
     return run
 
 
@@ -94,7 +101,7 @@ def parse(spec: type[Asked], words: Sequence[str]) -> Asked:
 
     Raises:
         ArgumentError: An invalid value.
-        SystemExit: With 2, and what is wrong on stderr, where the words are no command line.
+        typer.BadParameter: The words are no command line.
 
     Example:
         >>> from mergekit_geo.specs.merges import SoupSpec

@@ -112,7 +112,7 @@ class Session:
             )
             report = Report(command=self.command, status="error", error=entry)
             typer.echo(printable_json(report.to_json()), nl=False)
-        said = f"geo-merge {self.command}: {known}"
+        said = f"{' '.join(filter(None, ('geo-merge', self.command)))}: {known}"
         lines = said.split("\n") if isinstance(known, IncompatibleError) else [said]
         typer.echo("\n".join(shortened(printable(line)) for line in lines), err=True)
 

@@ -11,6 +11,7 @@ BUILTIN = "builtin:python-docs"
 TRAIN = "train"
 LOSS_ON = ("assistant", "all")
 PANEL = "Evaluation data"
+GUESSED = "guessed from usual names"
 
 
 @dataclass(frozen=True)
@@ -24,32 +25,48 @@ class EvalData:
 
     source: str = option(
         "",
-        f"{BUILTIN}; a .txt, .jsonl, .json, .csv or .parquet file; a folder saved by datasets; or "
-        "a dataset on the Hub.",
-        "--data",
-        panel=PANEL,
+        "Held-out data on which the loss is measured: a .txt, .jsonl, .json, .csv or .parquet "
+        "file, a folder saved by datasets, or a dataset on the Hub.",
+        "--data", panel=PANEL, metavar="DATA", unset=f"{BUILTIN}, for language models",
+    )  # fmt: skip
+    text_column: str | None = option(
+        None, "Column of the text, messages or words.", panel=PANEL, unset=GUESSED
     )
-    text_column: str | None = option(None, "Of text or messages; guessed.", panel=PANEL)
     max_examples: int | None = option(
-        None, "At most so many examples, a seeded sample.", panel=PANEL, least=1
-    )
+        None, "Measure on a random sample of at most this many examples.", panel=PANEL, least=1,
+        unset="all that --budget allows",
+    )  # fmt: skip
     seq_len: int | None = option(
-        None, "Tokens in a window; the context, up to 512.", panel=PANEL, least=2
+        None, "Window length in tokens.", panel=PANEL, least=2,
+        unset="the model's context length, at most 512",
+    )  # fmt: skip
+    batch_size: int | None = option(
+        None, "Examples per batch of the evaluation.", panel=PANEL, least=1, unset="by their length"
     )
-    batch_size: int | None = option(None, "Examples at once.", panel=PANEL, least=1)
-    seed: int = option(0, "Of training, samples, halves, intervals.", panel=PANEL, least=0)
+    seed: int = option(
+        0, "Random seed of training, sampling, the selection and report halves, and intervals.",
+        panel=PANEL, least=0,
+    )  # fmt: skip
     config: str | None = option(
-        None, "Configuration of a Hub dataset.", "--data-config", panel=PANEL
+        None, "Configuration (subset) of a Hub dataset.", "--data-config", panel=PANEL,
+        unset="the dataset's default",
+    )  # fmt: skip
+    split: str | None = option(
+        None, "Split of a dataset.", panel=PANEL, unset="validation, test or train, as available"
     )
-    split: str | None = option(None, "Of a dataset; validation by default.", panel=PANEL)
     task: str | None = option(
-        None, "Such as causal-lm; the architecture's by default.", panel=PANEL
+        None, "Task whose loss is measured: causal-lm, masked-lm, seq2seq-lm, "
+        "sequence-classification, token-classification or image-classification.", panel=PANEL,
+        unset="that of the architecture",
+    )  # fmt: skip
+    label_column: str | None = option(
+        None, "Column of the labels, targets or completions.", panel=PANEL, unset=GUESSED
     )
-    label_column: str | None = option(None, "Of labels or targets; guessed.", panel=PANEL)
-    image_column: str | None = option(None, "Of images; guessed.", panel=PANEL)
+    image_column: str | None = option(None, "Column of the images.", panel=PANEL, unset=GUESSED)
     loss_on: str = option(
-        "assistant", "Which tokens of a conversation count.", panel=PANEL, choices=LOSS_ON
-    )
+        "assistant", "Tokens of a conversation that count: the assistant's, or all.", panel=PANEL,
+        choices=LOSS_ON,
+    )  # fmt: skip
 
     as_objective: ClassVar[None] = None
     is_nothing: ClassVar[bool] = False

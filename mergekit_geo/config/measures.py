@@ -20,6 +20,7 @@ FEWEST = 2
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 ANCHORS_IN_MEMORY = ("auto", "on", "off")
 PANEL = "Compute"
+VIEW = "Plane and colours"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class SharpnessRadii:
     weights, and so is the noise of the adaptive average.
     """
 
-    rho: float = option(0.05, "Radius of SAM's ball in weight space.")
-    adaptive: float = option(0.5, "Radius of the adaptive ball.", "")
+    rho: float = option(0.05, "Radius of the SAM ball: a distance in weight space.")
+    adaptive: float = option(0.5, "Radius of the adaptive ball, in units of the weights.", "")
     noise: float = option(0.05, "Standard deviation of the noise, relative to each weight.", "")
 
     def __post_init__(self) -> None:
@@ -59,17 +60,25 @@ class LandscapeConfig:
     """
 
     grid: int = option(21, "Points along each axis.", least=FEWEST)
-    margin: float = option(1 / 3, "Beyond two or three models, as a share of their extent.")
+    margin: float = option(
+        1 / 3, "Margin around two or more models, as a share of their extent.", panel=VIEW
+    )
     radius: float | None = option(
-        None, "Around one model, in filter norms (1); of eigenvectors, a distance."
+        None, "Radius around one model, in filter norms; with --hessian-directions a distance in "
+        "weight space.", panel=VIEW, unset="1, or where the parabola of λ_max rises by 1",
+    )  # fmt: skip
+    each: bool = option(
+        False, "Draw a landscape around every model, all on one colour scale.", panel=VIEW
     )
-    each: bool = option(False, "A landscape around every model, on one colour scale.")
     hessian: bool = option(
-        False, "Along the Hessian's top two eigenvectors.", "--hessian-directions"
+        False, "Take the top two eigenvectors of the Hessian as axes.", "--hessian-directions",
+        panel=VIEW,
+    )  # fmt: skip
+    low: float | None = option(None, "Low end of the colour scale; the lowest loss if None.", "")
+    high: float | None = option(None, "High end of the colour scale; the highest loss if None.", "")
+    log: bool = option(
+        False, "Colour by the logarithm of the height above the lowest loss.", panel=VIEW
     )
-    low: float | None = option(None, "Where the colour scale begins; the lowest loss if None.", "")
-    high: float | None = option(None, "Where it ends; the highest loss if None.", "")
-    log: bool = option(False, "Colours in the logarithm of the height above the lowest.")
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < math.inf:
@@ -98,15 +107,25 @@ class Compute:
     where they are small.
     """
 
-    device: str | None = option(None, "Such as cpu or cuda.", panel=PANEL)
+    device: str | None = option(
+        None, "Device that models are run and merged on, such as cpu or cuda.", panel=PANEL,
+        unset="an accelerator to run on, if there is one; the CPU to merge on",
+    )  # fmt: skip
     dtype: str | None = option(
-        None, "Of the evaluation.", "--compute-dtype", panel=PANEL, choices=COMPUTE_DTYPES
+        None, "Dtype that models are run in.", "--compute-dtype", panel=PANEL,
+        choices=COMPUTE_DTYPES, unset="float32 on a CPU, the checkpoint's own on an accelerator",
+    )  # fmt: skip
+    budget: float = option(
+        MINUTES, "Minutes that all measurements of a command may take; a smaller sample is taken "
+        "where they would take more. 0 sets no limit.", panel=PANEL,
+    )  # fmt: skip
+    trust_remote_code: bool = option(
+        False, "Run Python code that comes with a model or a dataset.", panel=PANEL
     )
-    budget: float = option(MINUTES, "Minutes of evaluation; 0 is no limit.", panel=PANEL)
-    trust_remote_code: bool = option(False, "Run code that comes with a model.", panel=PANEL)
     anchors_in_memory: str = option(
-        "auto", "Keep parents in memory on a path.", panel=PANEL, choices=ANCHORS_IN_MEMORY
-    )
+        "auto", "Keep the parents in memory while points between them are measured; auto does so "
+        "where they are small beside the free memory.", panel=PANEL, choices=ANCHORS_IN_MEMORY,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)

@@ -29,22 +29,32 @@ class OutputConfig:
     """
 
     dtype: str | None = option(
-        None, "Of the output; the first model's by default.", panel=PANEL, choices=tuple(DTYPES)
+        None, "Dtype of the output.", panel=PANEL, choices=tuple(DTYPES), unset="the first model's"
     )
-    max_shard_size: str = option("5GB", "Such as 5GB or 500MB.", panel=PANEL)
-    overwrite: bool = option(False, "Replace an output when the new one is whole.", panel=PANEL)
+    max_shard_size: str = option(
+        "5GB", "Largest size of a file of weights, such as 5GB or 500MB.", panel=PANEL,
+        metavar="SIZE",
+    )  # fmt: skip
+    overwrite: bool = option(
+        False, "Replace an existing output folder once the new one is complete.", panel=PANEL
+    )
     fsync: bool = option(
-        True, "Leave flushing to the system: faster.", "--no-fsync", panel=PANEL, switches_off=True
+        True, "Do not wait until the output is on the disk: faster, and unsafe if the power fails.",
+        "--no-fsync", panel=PANEL, switches_off=True,
+    )  # fmt: skip
+    allow_nonfinite: bool = option(
+        False, "Merge tensors that hold NaN or infinity, with a warning.", panel=PANEL
     )
-    allow_nonfinite: bool = option(False, "Merge over NaN and infinity.", panel=PANEL)
-    device: str = option("cpu", "Where tensors are merged.", "--device", shared=True)
+    device: str = option("cpu", "Device that tensors are merged on.", "--device", shared=True)
     push_to: str | None = option(
-        None, "Repository on the Hub, once the output is whole.", panel=PANEL
-    )
+        None, "Push the complete output to this repository on the Hub.", panel=PANEL,
+        metavar="REPO", unset="not pushed",
+    )  # fmt: skip
     private: bool = option(False, "Make that repository private.", panel=PANEL)
     require: str | None = option(
-        None, "not-worse: exit 3 if worse than a parent.", panel=PANEL, choices=REQUIRABLE
-    )
+        None, "Exit with code 3 unless this holds. not-worse: the output is not significantly "
+        "worse than its best parent.", panel=PANEL, choices=REQUIRABLE, unset="nothing",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         parse_size(self.max_shard_size)

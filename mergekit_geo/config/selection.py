@@ -11,6 +11,7 @@ from mergekit_geo.errors import ArgumentError
 METHODS = ("uniform", "weighted", "greedy", "learned")
 GRANULARITIES = ("model", "layer", "tensor")
 PICKS = ("best", "midpoint", "mean", "flattest")
+PANEL = "Selection"
 PAIR = 2
 
 LOOKS = 5
@@ -36,26 +37,44 @@ class SelectionConfig:
     best. Ends are trained further for as many steps as the path was fitted.
     """
 
-    method: str = option("uniform", "greedy and learned choose by loss.", choices=METHODS)
-    with_replacement: bool = option(False, "Greedy may add a model again.")
-    granularity: str = option("model", "What shares a learned coefficient.", choices=GRANULARITIES)
-    steps: int = option(50, "Of a learned soup's optimiser.", least=1)
+    method: str = option(
+        "uniform", "Weights of the models: equal, as given by --weights, or chosen by the loss on "
+        "--data (greedy: which models take part; learned: coefficients, by gradient).",
+        panel=PANEL, choices=METHODS,
+    )  # fmt: skip
+    with_replacement: bool = option(
+        False, "Let the greedy soup add a model more than once.", panel=PANEL
+    )
+    granularity: str = option(
+        "model", "What has a coefficient of its own in a learned soup.", panel=PANEL,
+        choices=GRANULARITIES,
+    )  # fmt: skip
+    steps: int = option(50, "Optimizer steps of a learned soup.", panel=PANEL, least=1)
     along: str | None = option(
         None,
-        "Take a point of a path between two models: linear, slerp, a fitted path's DIR, or, with "
-        "--train-data, bezier, polygon or neb. More models join one at a time.",
-    )
+        "Take the output from a path between two models: linear, slerp, the DIR of a fitted path "
+        "or, with --train-data, a path to fit: bezier, polygon or neb. Further models join one at "
+        "a time, best first.", panel=PANEL, metavar="PATH", unset="no path",
+    )  # fmt: skip
     pick: str | None = option(
-        None, "Which point of the path; best by loss if not said.", choices=PICKS
+        None, "Point of the path to take.", panel=PANEL, choices=PICKS,
+        unset="best, the one of lowest loss",
+    )  # fmt: skip
+    average_points: int = option(
+        9, "Points of the path that --pick mean averages.", panel=PANEL, least=PAIR
     )
-    average_points: int = option(9, "Points that a mean is over.", least=PAIR)
-    tolerance: float = option(0.005, "Share of the lowest loss that the flattest point may lose.")
+    tolerance: float = option(
+        0.005, "Loss that --pick flattest may give up, as a share of the lowest loss.", panel=PANEL
+    )
     control: bool | None = option(
         None,
-        "Train the ends of a fitted path further, and report them beside it; within the budget if "
-        "not said.",
-    )
-    basin: bool = option(False, "Leave out models that a barrier parts from the rest.")
+        "Train the ends of a fitted path for as many steps, and report them beside the output.",
+        panel=PANEL, unset="on if --budget allows",
+    )  # fmt: skip
+    basin: bool = option(
+        False, "Merge only the largest basin: the models that no loss barrier separates.",
+        panel=PANEL,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check(self)

@@ -9,6 +9,7 @@ from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 
 OPTIMIZERS = ("adamw", "sgd")
+PANEL, FITTING = "Training", "Path fitting"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,15 +19,23 @@ class OptimizationConfig:
     SGD has momentum 0.9 and Nesterov's rule. Weights stay float32 under autocast.
     """
 
-    optimizer: str = option("adamw", "What takes the steps.", choices=OPTIMIZERS)
-    learning_rate: float | None = option(
-        None, "Learning rate; by the size of the model if not.", "--lr"
+    optimizer: str = option(
+        "adamw", "Optimizer; sgd has Nesterov momentum 0.9.", panel=PANEL, choices=OPTIMIZERS
     )
-    batch_size: int = option(32, "Examples of a batch.", "--train-batch-size", least=1)
-    accumulation: int = option(1, "Batches of a step.", "--gradient-accumulation", least=1)
-    clip: float = option(1.0, "Largest norm of the gradient; 0 does not clip.", "")
-    bf16: bool = option(False, "Run under bfloat16 autocast.")
-    gradient_checkpointing: bool = option(False, "Less memory, more time.")
+    learning_rate: float | None = option(
+        None, "Peak learning rate.", "--lr", panel=PANEL, unset="by the number of parameters"
+    )
+    batch_size: int = option(
+        32, "Training examples per batch.", "--train-batch-size", panel=PANEL, least=1
+    )
+    accumulation: int = option(
+        1, "Batches per optimizer step.", "--gradient-accumulation", panel=PANEL, least=1
+    )
+    clip: float = option(1.0, "Maximum norm of the gradient; 0 turns clipping off.", "")
+    bf16: bool = option(False, "Train under bfloat16 autocast.", panel=PANEL)
+    gradient_checkpointing: bool = option(
+        False, "Recompute activations in the backward pass: less memory, more time.", panel=PANEL
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -51,16 +60,24 @@ class TrainingConfig(OptimizationConfig):
         5
     """
 
-    epochs: float | None = option(None, "Through the training data; 1 if not said.")
-    steps: int | None = option(None, "In place of epochs.", least=1)
-    warmup: float = option(0.05, "Share of the steps.")
-    weight_decay: float = option(0.01, "Not of biases and norms.")
+    epochs: float | None = option(
+        None, "Passes through the training data.", panel=PANEL, unset="1, unless --steps is given"
+    )
+    steps: int | None = option(
+        None, "Optimizer steps, instead of --epochs.", panel=PANEL, least=1, unset="by --epochs"
+    )
+    warmup: float = option(
+        0.05, "Share of the steps in which the learning rate rises to its peak.", panel=PANEL
+    )
+    weight_decay: float = option(0.01, "Weight decay; biases and norms have none.", panel=PANEL)
     lora_rank: int | None = option(
-        None, "Train adapters of this rank, merged into the output (peft).", least=1
-    )
+        None, "Train LoRA adapters of this rank (with peft), and merge them into the output.",
+        panel=PANEL, least=1, unset="all weights are trained",
+    )  # fmt: skip
     save_every: int | None = option(
-        None, "Steps between states to resume from; a tenth if not said.", least=1
-    )
+        None, "Steps between saved states, which --resume continues from.", panel=PANEL, least=1,
+        unset="a tenth of the steps",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.steps is not None:
@@ -123,12 +140,21 @@ class CurveFitConfig(OptimizationConfig):
     batches of a step are at one t.
     """
 
-    kind: str = option("bezier", "Bezier curve, straight pieces, or AutoNEB.", choices=FITTED)
-    bends: int | None = option(None, "Between the ends: 1, or 3 to begin with for neb.", least=1)
+    kind: str = option(
+        "bezier", "Shape of the path: a Bezier curve, a polygonal chain, or a nudged elastic band "
+        "(AutoNEB).", panel=FITTING, choices=FITTED,
+    )  # fmt: skip
+    bends: int | None = option(
+        None, "Control points between the ends; neb adds more where they are needed.",
+        panel=FITTING, least=1, unset="1; 3 for neb",
+    )  # fmt: skip
     steps: int | None = option(
-        None, "Of the optimizer; until the held-out top falls no more.", least=0
+        None, "Optimizer steps.", panel=FITTING, least=0,
+        unset="until the highest held-out loss on the path stops falling; 200 for neb",
+    )  # fmt: skip
+    restarts: int = option(
+        1, "Fits from different seeds, of which the best is kept.", panel=FITTING, least=1
     )
-    restarts: int = option(1, "Seeds; the best fit is kept.", least=1)
 
     @property
     def corners(self) -> int:
@@ -148,6 +174,7 @@ class CurveFitConfig(OptimizationConfig):
         return found if self.optimizer == "adamw" else 30 * found
 
 
+SAM = "SAM"
 AUTO, PER_REPLICA, SYNCHRONISED = "auto", "per-replica", "synchronised"
 ASCENTS = (AUTO, PER_REPLICA, SYNCHRONISED)
 
@@ -166,12 +193,23 @@ class SamArguments:
         1
     """
 
-    rho: float = option(0.05, "Radius of SAM's ascent; 0 is the optimizer alone.")
-    adaptive: bool = option(False, "Scale the ascent by the weights (ASAM); rho 0.5 to 2.")
-    eta: float = option(0.01, "Added to the weights' size in ASAM.", "")
-    every: int = option(1, "Ascend at every n-th step only.", least=1)
-    ascent: str = option(AUTO, "Whose gradient is climbed, of several processes.", choices=ASCENTS)
-    most_skipped: int = option(10, "Stop after so many non-finite steps in a row.", "", least=1)
+    rho: float = option(
+        0.05, "Radius of the ascent step of SAM: a distance in weight space. 0 trains without SAM.",
+        panel=SAM,
+    )  # fmt: skip
+    adaptive: bool = option(
+        False, "Scale the ascent step by the weights (ASAM); --rho is then 0.5 to 2.", panel=SAM
+    )
+    eta: float = option(0.01, "Added to the size of the weights in ASAM.", "")
+    every: int = option(1, "Take the ascent step at every n-th step only.", panel=SAM, least=1)
+    ascent: str = option(
+        AUTO, "Gradient that the ascent follows with several processes: that of each "
+        "(per-replica), or the mean (synchronised). auto is per-replica unless weights are "
+        "sharded.", panel=SAM, choices=ASCENTS,
+    )  # fmt: skip
+    most_skipped: int = option(
+        10, "Stop after this many steps in a row without a finite loss and gradient.", "", least=1
+    )
 
     def __post_init__(self) -> None:
         check_radius(self.rho)

@@ -20,23 +20,32 @@ def options() -> dict[str, Parameter]:
 
 
 def option_help(parameter: Parameter) -> str:
-    """What an option does, its bounds, and its default for each method that takes it.
+    """What an option does, its bounds, and whether models can differ in it.
 
     Example:
         >>> option_help(options()["gamma"])
-        'Share of the largest elements that is left out. In [0, 1); one for all models or one per \
-model; default 0.01 (breadcrumbs, breadcrumbs_ties).'
+        'Fraction of the largest elements dropped. In [0, 1); one for all models or one per \
+model.'
     """
-    defaults = defaultdict(list)
+    said = [f"in {parameter.bounds}"] if parameter.bounds else []
+    said += ["one for all models or one per model"] if parameter.each else []
+    line = "; ".join(said)
+    return f"{parameter.text} {line[:1].upper()}{line[1:]}." if line else parameter.text
+
+
+def defaults(parameter: Parameter) -> str:
+    """The default of an option, for each of the methods that take it.
+
+    Example:
+        >>> defaults(options()["gamma"])
+        '0.01 (breadcrumbs, breadcrumbs_ties)'
+    """
+    found = defaultdict(list)
     for method in METHODS.values():
         for each in method.parameters:
             if each.keyword == parameter.keyword:
-                defaults[_shown(each)].append(method.name)
-    said = [f"in {parameter.bounds}"] if parameter.bounds else []
-    said += ["one for all models or one per model"] if parameter.each else []
-    said += [f"default {value} ({', '.join(names)})" for value, names in defaults.items()]
-    line = "; ".join(said)
-    return f"{parameter.text} {line[:1].upper()}{line[1:]}."
+                found[_shown(each)].append(method.name)
+    return "; ".join(f"{value} ({', '.join(names)})" for value, names in found.items())
 
 
 def requirements(method: Method, *, in_recipe: bool = False) -> str:

@@ -79,7 +79,8 @@ ALL: tuple[Method, ...] = (
     ),
     Method(
         "slerp", "arc from the first model to the second, at t", "Shoemake 1985", _slerp,
-        (Parameter("t", "Position on the arc.", 0.5, UNIT, stated=True),), BaseUse.END, most=1,
+        (Parameter("t", "Position on the arc between two models.", 0.5, UNIT, stated=True),),
+        BaseUse.END, most=1,
     ),
     Method(
         "karcher", "Karcher mean of the directions times the weighted mean of the norms",

@@ -140,5 +140,5 @@ WEIGHT = Parameter(
 STATED_WEIGHT = Parameter(
     "weight", WEIGHT.text, 1.0, each=True, together=True, stated=True, spelling="weights"
 )
-NORMALIZE = Parameter("normalize", "Divide by the sum of the weights.", default=True)
-SCALE_OF_SUM = Parameter("lambda", "Factor lambda of the merged task vectors.", 1.0)
+NORMALIZE = Parameter("normalize", "Divide the weights by their sum.", default=True)
+SCALE_OF_SUM = Parameter("lambda", "Scaling factor lambda of the merged task vector.", 1.0)

@@ -25,17 +25,25 @@ from mergekit_geo.merging.parameter import (
     Parameter,
 )
 
-KEPT = Parameter("density", "Share of the elements that is kept.", 1.0, DENSITY, each=True)
+KEPT = Parameter("density", "Fraction of the elements kept.", 1.0, DENSITY, each=True)
 RESCALE = Parameter(
-    "rescale", "Give what is kept the sum of magnitudes that all elements had.", default=True
+    "rescale",
+    "Rescale the elements kept, so that the sum of magnitudes stays the same.",
+    default=True,
 )
-OUTSIDE = Parameter(
-    "gamma", "Share of the largest elements that is left out.", 0.01, OUTLIERS, each=True
-)
+OUTSIDE = Parameter("gamma", "Fraction of the largest elements dropped.", 0.01, OUTLIERS, each=True)
 SPAN = Parameter(
-    "epsilon", "Chances run from density - epsilon to density + epsilon.", 0.15, each=True
+    "epsilon",
+    "Probabilities to keep an element run from density - epsilon to density + epsilon.",
+    0.15,
+    each=True,
 )
-SELECTED = Parameter("select_topk", "Share of the differing elements that is kept.", 1.0, DENSITY)
+SELECTED = Parameter(
+    "select_topk",
+    "Fraction of the elements kept, those in which the models differ most.",
+    1.0,
+    DENSITY,
+)
 
 SUM = "b + lambda sum w_i m_i v_i"
 

@@ -7,15 +7,17 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mergekit_geo.config.measures import SHARPNESS_LEVELS, LandscapeConfig, SharpnessRadii
+from mergekit_geo.config.measures import SHARPNESS_LEVELS, VIEW, LandscapeConfig, SharpnessRadii
 from mergekit_geo.config.option import group, option
 from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.specs.spec import Reporting, Spec, models, out
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.config.data import Data
 
-REPORT = "Folder for report and pictures."
+REPORT = "Folder for the report and figures."
+PRINTED = "the report is printed only"
 LINEAR = ("linear",)
 
 
@@ -56,17 +58,21 @@ class BarrierSpec(Reporting):
     )
 
     models: Sequence[Model] = models()
-    out: str | Path | None = out(REPORT)
+    out: str | Path | None = out(REPORT, unset=PRINTED)
     _: KW_ONLY
     along: Sequence[str] = option(
         LINEAR,
-        "linear, slerp, a fitted path's DIR, or, with --train-data, bezier, polygon or neb; may be "
-        "given again.",
+        "Path between two models: linear, slerp, the DIR of a fitted path or, with --train-data, "
+        "a path to fit: bezier, polygon or neb. Can be given several times.",
+        metavar="PATH",
     )
-    points: int = option(11, "Even points before the maximum is sought.")
+    points: int = option(
+        11, "Evenly spaced points of each path; more are added around the maximum."
+    )
     fail_above: float | None = option(
-        None, "Exit 3 if a barrier is significantly higher than this.", recorded=False
-    )
+        None, "Exit with code 3 if a barrier is significantly higher than this loss.",
+        recorded=False, unset="no limit",
+    )  # fmt: skip
 
     def unmet(self, result: Any) -> str:
         """`--fail-above`, where some barrier is higher."""
@@ -95,10 +101,11 @@ class PathSpec(Reporting):
     )
 
     models: Sequence[Model] = models()
-    out: str | Path | None = out("Folder to write.", required=True)
+    out: str | Path | None = out("Output folder.")
     _: KW_ONLY
+    train_data: Data = option(None, "Data to fit the path on, read like --data.", required=True)
     fitting: CurveFitConfig = group(CurveFitConfig, inline=True)
-    seed: int = option(0, "Of the first fit.", "--seed", shared=True, least=0)
+    seed: int = option(0, "Seed of the first fit.", "--seed", shared=True, least=0)
 
 
 @dataclass(frozen=True)
@@ -114,10 +121,13 @@ class SharpnessSpec(Reporting):
     essential: ClassVar[tuple[str, ...]] = ("models", "out", "level", "data")
 
     models: Model | Sequence[Model] = models()
-    out: str | Path | None = out(REPORT)
+    out: str | Path | None = out(REPORT, unset=PRINTED)
     _: KW_ONLY
     level: str = option(
-        "quick", "full adds trace, spectrum, λ_min and ascents.", choices=SHARPNESS_LEVELS
+        "quick",
+        "quick: λ_max (the largest eigenvalue of the Hessian), SAM sharpness and norms; "
+        "full: also λ_min, trace, spectrum, adaptive measures and projected ascent.",
+        choices=SHARPNESS_LEVELS,
     )
     radii: SharpnessRadii = group(SharpnessRadii)
 
@@ -135,14 +145,24 @@ class LandscapeSpec(Reporting):
     essential: ClassVar[tuple[str, ...]] = ("models", "out", "mark", "grid", "data")
 
     models: Model | Sequence[Model] = models()
-    out: str | Path | None = out(REPORT)
+    out: str | Path | None = out(REPORT, unset=PRINTED)
     _: KW_ONLY
     mark: Sequence[Model] = option(
-        (), "A further model to mark, such as an output; may be given again.", recorded=False
+        (),
+        "Further model to mark on the plane, such as an output. Can be given several times.",
+        recorded=False,
+        metavar="MODEL",
+        unset="none",
     )
     view: LandscapeConfig = group(LandscapeConfig)
     colours: tuple[float, float] | None = option(
-        None, "Ends of the colour scale, the same for several pictures.", "--range", recorded=False
+        None,
+        "Ends of the colour scale, as losses, to compare several pictures.",
+        "--range",
+        panel=VIEW,
+        recorded=False,
+        metavar="LOW HIGH",
+        unset="lowest and highest loss",
     )
 
     def __post_init__(self) -> None:

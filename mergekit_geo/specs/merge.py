@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mergekit_geo.config.option import group, option
-from mergekit_geo.merging.method_help import listing, option_help, options
+from mergekit_geo.merging.method_help import defaults, listing, option_help, options
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.merging.parameter import Parameter
 from mergekit_geo.specs.spec import Writing, models, out
@@ -16,7 +16,12 @@ from mergekit_geo.specs.spec import Writing, models, out
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
 
-PANEL = "Parameters of methods"
+PANEL = "Method parameters"
+FORMULAS = "Methods (models a_i, base b, v_i = a_i - b, weights w_i)"
+
+
+def _metavar(parameter: Parameter) -> str:
+    return "" if parameter.is_switch else "FLOAT,..." if parameter.each else "FLOAT"
 
 
 def _field(parameter: Parameter) -> tuple[str, str, Any]:
@@ -25,7 +30,14 @@ def _field(parameter: Parameter) -> tuple[str, str, Any]:
     return (
         parameter.keyword,
         kind,
-        option(None, option_help(parameter), parameter.flag, panel=PANEL),
+        option(
+            None,
+            option_help(parameter),
+            parameter.flag,
+            panel=PANEL,
+            metavar=_metavar(parameter),
+            unset=defaults(parameter),
+        ),
     )
 
 
@@ -57,14 +69,17 @@ class MergeSpec(Writing):
     )
 
     models: Sequence[Model] = models()
-    out: str | Path | None = out("Folder to write.", required=True)
+    out: str | Path | None = out("Output folder.")
     _: KW_ONLY
     method: str = option(
         "linear",
-        "How the models are merged.",
+        "Merge method; formulas are below.",
         choices=tuple(name for name, each in METHODS.items() if not each.by_loss),
     )
-    base: Model | None = option(None, "Where task vectors start; it may be among the models.")
+    base: Model | None = option(
+        None, "Base model, which task vectors start from; it may be among the models.",
+        metavar="MODEL", unset="none",
+    )  # fmt: skip
     parameters: Any = group(MethodParameters, inline=True)
 
     if TYPE_CHECKING:
@@ -83,14 +98,15 @@ class MergeSpec(Writing):
         return cls(*args, **others, parameters=MethodParameters(**given))
 
     @classmethod
-    def help(cls, summary: str) -> str:
-        """The summary, and every method with its formula and source."""
-        lines = [
-            f"{name}: {formula} ({source})" if source else f"{name}: {formula}"
-            for name, formula, source, _ in listing()
-            if not METHODS[name].by_loss
-        ]
-        return "\n\n".join([summary, *lines])
+    def topics(cls) -> dict[str, list[tuple[str, str]]]:
+        """Every method with its formula and source."""
+        return {
+            FORMULAS: [
+                (name, f"{formula} ({source})" if source else formula)
+                for name, formula, source, _ in listing()
+                if not METHODS[name].by_loss
+            ]
+        }
 
     def naming(self, names: Sequence[str]) -> Self:
         """Replace the models by these names, the base first where there is one."""

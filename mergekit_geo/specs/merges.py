@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from mergekit_geo.config.data import PANEL
 from mergekit_geo.config.measures import SHARPNESS
 from mergekit_geo.config.option import Option, argument, group, option
+from mergekit_geo.config.selection import PANEL as CHOOSING
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import CurveFitConfig
-from mergekit_geo.specs.spec import Writing, models, out
+from mergekit_geo.specs.spec import SHARPNESS_TEXT, Writing, models, out
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
 
 ANTIPODAL = ("error", "linear")
-WRITTEN = "Folder to write."
+WRITTEN = "Output folder."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class Weighted(Writing):
     """Models have weights."""
 
     weights: Sequence[float] | None = option(
-        None, "One per model, such as .5,.3,.2; equal by default."
+        None, "Weights of the models, one each, such as .5,.3,.2.", unset="equal"
     )
 
 
@@ -51,10 +52,14 @@ class SoupSpec(Weighted):
     )
 
     models: Sequence[Model] = models()
-    out: str | Path | None = out(WRITTEN, required=True)
+    out: str | Path | None = out(WRITTEN)
     _: KW_ONLY
     normalize: bool = option(
-        True, "Use the weights as they are.", "--no-normalize", switches_off=True
+        True,
+        "Use the weights as given, not divided by their sum.",
+        "--no-normalize",
+        panel=CHOOSING,
+        switches_off=True,
     )
     choosing: SelectionConfig = group(SelectionConfig, inline=True)
     fitting: CurveFitConfig = CurveFitConfig()
@@ -74,10 +79,15 @@ class SlerpSpec(Weighted):
     essential: ClassVar[tuple[str, ...]] = ("models", "out", "t", "weights", "data")
 
     models: Sequence[Model] = models()
-    out: str | Path | None = out(WRITTEN, required=True)
+    out: str | Path | None = out(WRITTEN)
     _: KW_ONLY
-    t: float | None = option(None, "Position between two models; 0.5 by default.")
-    antipodal: str = option("error", "What to do with opposite tensors.", choices=ANTIPODAL)
+    t: float | None = option(
+        None, "Position on the arc between two models, from 0 (the first) to 1.", unset="0.5"
+    )
+    antipodal: str = option(
+        "error", "What to do with opposite tensors, between which there is no unique arc: stop, or "
+        "interpolate linearly.", choices=ANTIPODAL,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,10 +99,12 @@ class PointSpec(Writing):
     examples: ClassVar[tuple[str, ...]] = ("geo-merge point path -o out --t 0.4",)
     essential: ClassVar[tuple[str, ...]] = ("folder", "out", "t", "data")
 
-    folder: str | Path = argument("Of a fitted path.", "DIR")
-    out: str | Path | None = out(WRITTEN, required=True)
+    folder: str | Path = argument("Folder of a fitted path.", "DIR")
+    out: str | Path | None = out(WRITTEN)
     _: KW_ONLY
-    t: float | None = option(None, "From 0 to 1; the lowest loss if not said.")
+    t: float | None = option(
+        None, "Position on the path, from 0 to 1.", unset="where the held-out loss is lowest"
+    )
 
     def naming(self, names: Sequence[str]) -> Self:
         """The command names no models."""
@@ -111,20 +123,31 @@ class RunSpec(Writing):
     )
     essential: ClassVar[tuple[str, ...]] = ("recipe", "out", "dry_run", "data")
 
-    recipe: str | Path | Mapping[str, Any] = argument("A YAML file.", "RECIPE")
-    out: str | Path | None = out("Folder to write; not needed with --dry-run.")
+    recipe: str | Path | Mapping[str, Any] = argument(
+        "Recipe in YAML: mergekit's keys, and those of mergekit_geo.", "RECIPE"
+    )
+    out: str | Path | None = out(WRITTEN, unset="required without --dry-run")
     _: KW_ONLY
     models: Mapping[str, Model] | None = None
     seed: int | None = option(
-        None, "Of training, fits and samples; the recipe's if None.", "--seed", shared=True, least=0
+        None,
+        "Seed of training, fits and samples; the recipe's if None.",
+        "--seed",
+        shared=True,
+        least=0,
     )
     members_in: str | Path | None = option(
-        None, "Folder of members that are trained first; OUT.members if not said.", recorded=False
+        None,
+        "Folder for the members that the recipe trains first.",
+        recorded=False,
+        unset="OUT.members",
     )
     sharpness: str | None = option(  # type: ignore[assignment]
-        None, "Of parents and output: how much; quick by default.", panel=PANEL, choices=SHARPNESS
+        None, SHARPNESS_TEXT, panel=PANEL, choices=SHARPNESS, unset="quick"
     )
-    dry_run: bool = option(False, "Print what would be done, and do nothing.")
+    dry_run: bool = option(
+        False, "Print the plan (coefficients, sizes, disk space) and write nothing."
+    )
 
     def naming(self, names: Sequence[str]) -> Self:
         """The command names no models."""

@@ -83,9 +83,9 @@ def entry(found: Declared) -> Entry:
     """An option as it is shown."""
     known = found.option
     flags = (known.short, known.flag, f"--no-{known.flag[2:]}" * _has_opposite(found))
-    named = found.name.strip("_").replace("_", "-").upper() if known.choices else ""
+    metavar = known.metavar or ("NAME" if known.choices else METAVARS[found.kind])
     return Entry(
-        tuple(filter(None, flags)), known.metavar or named or METAVARS[found.kind], known.text,
+        tuple(filter(None, flags)), metavar, known.text,
         known.choices, "" if is_required(found) or known.required else _default(found),
     )  # fmt: skip
 

@@ -18,17 +18,31 @@ from mergekit_geo.progress import Progress, Silent
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
 
-NO_EVAL = Option("Measure no loss.", "--no-eval", panel=PANEL)
+SHARPNESS_TEXT = (
+    "Sharpness of parents and output that is measured; full adds the trace, the spectrum and "
+    "adaptive measures."
+)
+NO_EVAL = Option("Measure neither loss nor sharpness.", "--no-eval", panel=PANEL)
 
 
 def models() -> Any:
     """The models of a command."""
-    return argument("Folders, org/name, org/name@revision, or BASE+ADAPTER.", "MODEL...")
+    return argument(
+        "Model folders, Hub ids (org/name or org/name@revision), or BASE+ADAPTER.", "MODEL..."
+    )
 
 
-def out(text: str, *, required: bool = False) -> Any:
-    """The folder that a command writes; Python may leave it out."""
-    return option(None, text, "--out", short="-o", metavar="DIR", required=required, recorded=False)
+def out(text: str, *, unset: str = "") -> Any:
+    """The folder that a command writes; Python may leave it out.
+
+    Args:
+        text: What is written.
+        unset: What happens without it on a command line, which has to give it otherwise.
+    """
+    return option(
+        None, text, "--out", short="-o", metavar="DIR", required=not unset, recorded=False,
+        unset=unset,
+    )  # fmt: skip
 
 
 def command_line(asked: Spec) -> str:
@@ -79,9 +93,9 @@ class Spec:
         return cls(*args, **kwargs)
 
     @classmethod
-    def help(cls, summary: str) -> str:
-        """What `--help` says of the command, which begins with what it does."""
-        return summary
+    def topics(cls) -> dict[str, list[tuple[str, str]]]:
+        """What help explains after the options: names and texts by heading."""
+        return {}
 
     @property
     def told(self) -> Progress:
@@ -113,7 +127,10 @@ class Measuring(Spec):
     """Loss is measured."""
 
     data: Data = group(EvalData)
-    train_data: Data = option(None, "Training data: fine-tuning, paths, BatchNorm.", panel=PANEL)
+    train_data: Data = option(
+        None, "Training data, read like --data: for paths that are fitted, and BatchNorm "
+        "statistics.", panel=PANEL, unset="none",
+    )  # fmt: skip
     compute: Compute = group(Compute)
 
     def __post_init__(self) -> None:
@@ -130,7 +147,7 @@ class Reporting(Measuring):
 
     in_processes: ClassVar[bool] = True
 
-    overwrite: bool = like(OutputConfig, "overwrite", recorded=False, panel="")
+    overwrite: bool = like(OutputConfig, "overwrite", recorded=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +156,7 @@ class Writing(Measuring):
 
     data: Data = group(EvalData, off=NO_EVAL)
     output: OutputConfig = group(OutputConfig)
-    sharpness: str = option(
-        "quick", "Of parents and output: how much.", panel=PANEL, choices=SHARPNESS
-    )
+    sharpness: str = option("quick", SHARPNESS_TEXT, panel=PANEL, choices=SHARPNESS)
 
     def naming(self, names: Sequence[str]) -> Self:
         """Replace the models by these names, where the command names models."""

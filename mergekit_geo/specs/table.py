@@ -9,35 +9,44 @@ if TYPE_CHECKING:
     from mergekit_geo.specs.spec import Spec
 
 COMMANDS = {
-    "soup": ("merges:SoupSpec", "Average models: the weighted soup, or the one that loss chooses."),
+    "soup": (
+        "merges:SoupSpec",
+        "Average models: with equal, given or learned weights, or greedily by loss.",
+    ),
     "slerp": (
         "merges:SlerpSpec",
-        "Merge two models along the arc between them, or more into their Karcher mean.",
+        "Interpolate two models spherically, or merge more into their Karcher mean.",
     ),
-    "merge": ("merge:MergeSpec", "Merge models by any method: TIES, DARE, SLERP, Model Stock, ..."),
-    "barrier": ("measures:BarrierSpec", "Measure the loss on the way between models."),
+    "merge": (
+        "merge:MergeSpec",
+        "Merge models by any method: TIES, DARE, task arithmetic, Model Stock, ...",
+    ),
+    "barrier": (
+        "measures:BarrierSpec",
+        "Measure the loss and its barriers on paths between models.",
+    ),
     "path": ("measures:PathSpec", "Fit a curve of low loss between two models."),
     "point": ("merges:PointSpec", "Write a checkpoint from a fitted path."),
-    "sharpness": ("measures:SharpnessSpec", "Measure how curved the loss is where models stand."),
+    "sharpness": ("measures:SharpnessSpec", "Measure the curvature of the loss at models."),
     "landscape": (
         "measures:LandscapeSpec",
-        "Draw the loss on a plane through three models, beside a line, or around one model.",
+        "Draw the loss on a plane through up to three models, or around one.",
     ),
     "finetune": (
         "training:FinetuneSpec",
-        "Train a model further, with SAM, and measure it before and after.",
+        "Fine-tune a model with SAM, and measure it before and after.",
     ),
     "check": (
         "measures:CheckSpec",
-        "Tell whether models can be merged, without downloading weights.",
+        "Check whether models can be merged, without downloading weights.",
     ),
     "push": (
         "training:PushSpec",
-        "Push an output to the Hub, and compare what arrived with what is on the disk.",
+        "Push an output to the Hub, and verify what arrived.",
     ),
     "run": (
         "merges:RunSpec",
-        "Merge as a recipe says it: mergekit's format, and keys of our own.",
+        "Run a recipe: mergekit's format, and keys of mergekit_geo's own.",
     ),
 }
 """Where each command's options are, and what it does, in the order of `--help`.

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from mergekit_geo.config.option import argument, group, option
-from mergekit_geo.config.training import SamArguments, TrainingConfig
+from mergekit_geo.config.training import PANEL, SamArguments, TrainingConfig
 from mergekit_geo.specs.spec import Spec, Writing
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.config.data import Data
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,24 @@ class FinetuneSpec(Writing):
         "members",
     )
 
-    model: Model = argument("A folder, org/name, or org/name@revision.", "MODEL")
+    model: Model = argument("Model folder, or Hub id (org/name or org/name@revision).", "MODEL")
     out: str | Path = option(
-        MISSING, "Folder to write.", "--out", short="-o", metavar="DIR", recorded=False
+        MISSING, "Output folder.", "--out", short="-o", metavar="DIR", recorded=False
     )
     _: KW_ONLY
+    train_data: Data = option(None, "Data to train on, read like --data.", required=True)
     sam: SamArguments = group(SamArguments, inline=True)
     training: TrainingConfig = group(TrainingConfig, inline=True)
     members: int | None = option(
-        None, "Train so many, with seeds from --seed on, for a soup.", least=2, recorded=False
+        None,
+        "Train this many models for a soup, with seeds counted up from --seed.",
+        least=2,
+        recorded=False,
+        unset="one model",
     )
-    resume: bool = option(False, "Go on where an interrupted run was.", recorded=False)
+    resume: bool = option(False, "Continue an interrupted run.", panel=PANEL, recorded=False)
     seed: int = option(
-        0, "Of the order of examples, dropout and adapters.", "--seed", shared=True, least=0
+        0, "Seed of the order of examples, dropout and adapters.", "--seed", shared=True, least=0
     )
 
 
@@ -61,12 +67,12 @@ class PushSpec(Spec):
     work: ClassVar[str] = "mergekit_geo.commands.push:push"
     examples: ClassVar[tuple[str, ...]] = ("geo-merge push out org/name --private",)
 
-    folder: str | Path = argument("Of a merge.", "DIR")
-    repo: str = argument("org/name, or name for one of your own.", "REPO")
+    folder: str | Path = argument("Output folder of a merge or of finetune.", "DIR")
+    repo: str = argument("Hub repository: org/name, or name for one of your own.", "REPO")
     _: KW_ONLY
     private: bool = option(False, "Make the repository private.")
-    revision: str | None = option(None, "Branch, made if it is not there, or refs/pr/N.")
+    revision: str | None = option(None, "Branch, created if missing, or refs/pr/N.", unset="main")
     create_pr: bool = option(False, "Open a pull request instead of committing.")
     token: str | None = option(
-        None, "For the Hub; that of `hf auth login` if None.", "", recorded=False
+        None, "Token for the Hub; that of `hf auth login` if None.", "", recorded=False
     )

@@ -586,8 +586,8 @@ def test_no_training_data(family: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no training data to fine-tune on"):
         tune(family / "base", tmp_path / "out", train_data=None)
     done = CliRunner().invoke(app, ["finetune", str(family / "base"), "-o", str(tmp_path / "o")])
-    assert done.exit_code == 1
-    assert "no training data to fine-tune on (--train-data FILE)" in done.stderr
+    assert done.exit_code == 2
+    assert "missing option '--train-data'" in done.stderr
 
 
 def test_settings_that_cannot_be_meant(family: Path, tmp_path: Path) -> None:

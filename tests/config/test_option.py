@@ -55,7 +55,7 @@ def values_of(spec: type[Spec]) -> st.SearchStrategy[dict[str, Any]]:
 
 def _is_needed(one: Declared) -> bool:
     """Whether a command line has to give it; `run` needs it but for a dry run."""
-    return one.default is MISSING or one.name == "out"
+    return one.default is MISSING or one.option.required or one.name == "out"
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=COMMANDS)
@@ -107,7 +107,7 @@ def test_an_option_that_is_taken_over_differs_where_it_says_so() -> None:
     first = next(one for one in declared(OutputConfig) if one.name == "overwrite").option
     taken = next(one for one in declared(BarrierSpec) if one.name == "overwrite").option
     assert first.recorded
-    assert taken == replace(first, recorded=False, panel="")
+    assert taken == replace(first, recorded=False)
 
 
 def test_settings_in_the_report_are_the_options() -> None:
