@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -16,7 +18,7 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.views import block
 from mergekit_geo.views.view import VIEWS, not_measured, view_of
 
-WIDE = 160
+WIDE, UNBOUNDED = 160, 10_000
 
 
 def print_report(report: Report) -> None:
@@ -53,15 +55,28 @@ def _items(console: InertConsole, shown: block.Items) -> None:
 
 
 def _table(console: InertConsole, shown: block.Table) -> None:
+    """Print a table; where it is too wide, intervals stand below their values."""
     if not shown.rows:
         return
+    grid = _grid(shown, below=False)
+    unbounded = console.options.update(max_width=UNBOUNDED)
+    if Measurement.get(console, unbounded, grid).maximum > console.width:
+        grid = _grid(shown, below=True)
+    console.print(grid)
+
+
+def _grid(shown: block.Table, *, below: bool) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(shown.head):
         side: Literal["left", "right"] = "left" if index == 0 else "right"
-        grid.add_column(Text(printable(name)), justify=side, overflow="fold")
+        grid.add_column(_text(name, " " if below else ""), justify=side, overflow="fold")
     for row in shown.rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(grid)
+        grid.add_row(*(_text(cell, r" (?=\[|± )" if below else "") for cell in row))
+    return grid
+
+
+def _text(text: str, break_at: str) -> Text:
+    return Text(re.sub(break_at, "\n", printable(text)) if break_at else printable(text))
 
 
 def _section(console: InertConsole, shown: block.Section) -> None:

@@ -115,3 +115,16 @@ def test_text_from_outside_stays_text_in_every_block(capsys: pytest.CaptureFixtu
     for block in blocks:
         console.show(InertConsole(), block)
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_in_a_narrow_terminal_intervals_stand_whole_below_their_values(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cells = ["run-1", "4.3931 [4.0731, 4.7132]", "0.1680 ± 0.0449", "-0.0514 [-0.0786, -0.0242]"]
+    shown = Table(["model", "loss per token", "next-token accuracy", "difference"], [cells])
+    console.show(console.InertConsole(width=100), shown)
+    assert " ".join(cells).split() in map(str.split, capsys.readouterr().out.splitlines())
+    console.show(console.InertConsole(width=62), shown)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["run-1", "4.3931", "0.1680", "-0.0514"] in lines
+    assert ["[4.0731,", "4.7132]", "±", "0.0449", "[-0.0786,", "-0.0242]"] in lines
