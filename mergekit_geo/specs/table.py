@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mergekit_geo.specs.spec import Spec
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[str | type[Spec], str]] = {
     "soup": (
         "merges:SoupSpec",
         "Average models: with equal, given or learned weights, or greedily by loss.",
@@ -51,7 +51,8 @@ COMMANDS = {
 }
 """Where each command's options are, and what it does, in the order of `--help`.
 
-Options are imported when their command is asked for: a list of commands takes no time.
+Options are imported when their command is asked for: a list of commands takes no time. A command of
+another package gives the class itself.
 """
 
 
@@ -63,6 +64,8 @@ def spec_of(name: str) -> type[Spec]:
         'SoupSpec'
     """
     place, _ = COMMANDS[name]
+    if not isinstance(place, str):
+        return place
     module, kind = place.split(":")
     found: type[Spec] = getattr(import_module(f"{__package__}.{module}"), kind)
     return found

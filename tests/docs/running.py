@@ -13,7 +13,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from mergekit_geo.cli.app import app
-from scripts.docs.blocks import SHELLS, Block
+from scripts.docs.blocks import ROOT, SHELLS, Block
 from tests.docs.small import shrunk
 
 EXITS = re.compile(r"#.*\bexits (\d+)")
@@ -40,7 +40,7 @@ class Session:
         if block.title:
             path = self.folder / block.title
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text)
+            path.write_text((ROOT / block.included).read_text() if block.included else block.text)
         elif block.language in SHELLS:
             for words, code in commands(block):
                 self._command(block, words, code)

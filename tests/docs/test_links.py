@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.docs.blocks import ROOT, pages
+from scripts.docs.blocks import ROOT, blocks_of, pages
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^( *)`{3}.*?^\1`{3}$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+?)(?: \{#([\w-]+)\})?$", re.MULTILINE)
 
 
@@ -23,9 +24,9 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """Headings as both GitHub and mkdocs name them, where they agree."""
+    """Headings as both GitHub and mkdocs name them, where they agree, and public names."""
     text = re.sub(r"^( *)`{3}.*?^\1`{3}$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    return {own or slug(title) for title, own in HEADING.findall(text)}
+    return {own or slug(title) for title, own in HEADING.findall(text)} | set(NAME.findall(text))
 
 
 def slug(title: str) -> str:
@@ -40,6 +41,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert path.exists(), f"{link}: no such file"
         if anchor and path.suffix == ".md":
             assert anchor in anchors(path), f"{link}: no such heading"
+
+
+def test_included_files_have_a_test() -> None:
+    included = {block.included for page in pages() for block in blocks_of(page)} - {""}
+    tested = "".join(path.read_text() for path in (ROOT / "tests" / "examples").glob("*.py"))
+    for path in map(Path, included):
+        assert (ROOT / path).exists()
+        assert path.parts[0] == "examples"
+        assert f'"{path.stem}"' in tested, f"{path} has no test"
 
 
 def nav(entries: object) -> Iterator[str]:

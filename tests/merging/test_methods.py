@@ -3,29 +3,17 @@
 import math
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-import mergekit_geo as geo
-from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.geometry.linear import Linear
-from mergekit_geo.geometry.rule import Coefficients, Rule
-from mergekit_geo.geometry.sparsifiers import ByRank, Selection, Sparsifier
-from mergekit_geo.geometry.task_vectors import FromBase
-from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.memory import MemorySink
+from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.method_help import listing, merge_command, options
 from mergekit_geo.merging.methods import METHODS, anchors_of, rule_of
 from mergekit_geo.merging.parameter import Parameter
-from mergekit_geo.merging.sparsified import sparsified
-from mergekit_geo.merging.stream import stream
 from mergekit_geo.recipes.plan import prepare
 from scripts.docs.methods import method_table
 
@@ -161,84 +149,3 @@ def test_the_table_loads_no_torch() -> None:
     code = "import mergekit_geo.merging.method_help, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-# What a new method takes: a declaration, and a line in the table
-
-
-class Smallest(Sparsifier):
-    """The smallest by magnitude."""
-
-    def select(self, count: int) -> Selection:
-        return ByRank(0, int(self.density * count))
-
-
-SMALLEST = sparsified("smallest", Smallest, formula="of the smallest elements", source="toy")
-
-
-@dataclass(frozen=True)
-class Longest:
-    """The longest of the task vectors, times a factor."""
-
-    count: int
-    factor: float
-    name: str = "longest"
-    needs_gram: bool = True
-
-    @property
-    def weights(self) -> tuple[float, ...]:
-        return (self.factor / self.count,) * self.count
-
-    @property
-    def convex(self) -> tuple[float, ...]:
-        return Linear(self.weights).convex
-
-    def coefficients(self, gram: Gram | None) -> Coefficients:
-        assert gram is not None
-        chosen = int(np.argmax(gram.norms))
-        return Coefficients(
-            tuple(self.factor * (i == chosen) for i in range(self.count)), "longest"
-        )
-
-
-LONGEST = Method(
-    "longest", "b + factor v_i, |v_i| the largest", "toy",
-    lambda count, factor, **_: FromBase(Longest(count, factor)),
-    (Parameter("factor", "How far to go.", 1.0),), BaseUse.REQUIRED,
-)  # fmt: skip
-
-
-def expected(method: Method) -> torch.Tensor:
-    base, *others = (state["w"] for state in STATES)
-    vectors = [other - base for other in others]
-    if method is LONGEST:
-        return base + 0.5 * max(vectors, key=lambda vector: float(vector.norm()))
-    for vector in vectors:
-        vector[vector.abs() >= vector.abs().flatten().sort().values[24]] = 0
-    return base + sum(vectors)
-
-
-@pytest.mark.parametrize(
-    ("method", "given"),
-    [(SMALLEST, {"weight": 1.0, "density": 0.5}), (LONGEST, {"factor": 0.5})],
-    ids=lambda value: value.name if isinstance(value, Method) else "",
-)
-def test_a_new_method_is_a_declaration_and_a_line(
-    method: Method, given: dict[str, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(METHODS, method.name, method)  # the line
-    by_keyword = {each.keyword: given.get(each.name) for each in method.parameters}
-    rule = rule_of(method.name, 3, 0, **by_keyword)
-    assert rule == rule_of(method, 3, 0, **by_keyword)
-    blend = Blend(tuple(map(of_state, STATES, NAMES)), rule)
-    stream(blend, sink := MemorySink(blend))
-    torch.testing.assert_close(sink.state["w"], expected(method), rtol=1e-6, atol=1e-6)
-    recipe = {
-        "merge_method": method.name, "base_model": "base", "parameters": given,
-        "models": [{"model": "a"}, {"model": "b"}],
-    }  # fmt: skip
-    found = geo.run(recipe, models=dict(zip(NAMES, STATES, strict=True)), data=None)
-    assert found.state is not None
-    assert found.state["w"].equal(sink.state["w"])
-    assert {each.keyword for each in method.parameters} <= options().keys()
-    assert method.name in {name for name, *_ in listing()}
