@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_geo.outputs.journal import FILE as JOURNAL
-from mergekit_geo.views.files import FIGURES, PAGE
+from mergekit_geo.views.block import FIGURES
+from mergekit_geo.views.files import PAGE
 
 MARK = "merge.json"
 """Every merge holds this file."""

@@ -5,27 +5,35 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
+from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.basins import standing
 from mergekit_geo.views.block import Block, Chart, Code, Folded, Paragraph, Section, Table, View
-from mergekit_geo.views.chart import ErrorBar, Heatmap, Line, Lines, number, short_name
-from mergekit_geo.views.losses import estimate, models_section
+from mergekit_geo.views.chart import Gap, Heatmap, Line, Lines, number, short_name
+from mergekit_geo.views.losses import estimate, loss_unit, models_section
 
 PAIR = 2
+BESIDE = 0.012
+"""Distance in t of gaps that are drawn side by side."""
+NARROW = 0.05
+"""Share of a picture's height that a gap has where a label finds room beside it."""
 
 
 def view(report: Report, found: BarrierMeasurements) -> View:
     """View of a barrier measurement: every pair of models, along every path."""
     sections = [
         models_section("Models", found.losses, report.data),
-        Section("Loss along the paths", barrier_blocks(found.pairs, "between the models")),
+        Section(
+            "Loss along the paths", barrier_blocks(found.pairs, "between the models", report.data)
+        ),
     ]
     if len(found.losses) > PAIR:
-        picture = Chart(matrix(found), "Barrier of every pair", "matrix")
+        picture = Chart(matrix(found, report.data), "Barrier of every pair", "matrix")
         sections.append(Section("Every pair", [picture]))
     return View(_headline(report, found), sections, barrier_files(found.pairs))
 
@@ -40,23 +48,30 @@ def _headline(report: Report, found: BarrierMeasurements) -> list[str]:
     return [f"{count}{'' if sure else ', as far as can be told'}: {basins}.", *pairs]
 
 
-def barrier_blocks(entries: Sequence[BarrierEntry], way: str) -> list[Block]:
+def barrier_blocks(
+    entries: Sequence[BarrierEntry],
+    way: str,
+    data: DataEntry | None = None,
+    output_at: float | None = None,
+) -> list[Block]:
     """Table and curves of losses along paths; nothing where there are no paths.
 
     Args:
         entries: Of each path.
         way: Where the paths lead, for who cannot see the curves.
+        data: What loss was measured on.
+        output_at: t of the output on them, where it was not chosen there.
     """
     if not entries:
         return []
-    picture = Chart(curves(entries), f"Loss on the way {way}", "barrier")
-    return [Paragraph(describe_barriers(entries)), barrier_table(entries), picture]
+    picture = Chart(curves(entries, data, output_at), f"Loss along the path {way}", "barrier")
+    return [Paragraph(describe_barriers(entries)), picture, barrier_table(entries)]
 
 
 def barrier_table(entries: Sequence[BarrierEntry]) -> Table:
-    """Models, kind of path, barrier or dip with its interval, and where that is."""
-    rows = [[entry.first, entry.second, entry.along, *_height(entry)] for entry in entries]
-    return Table(["from", "to", "along", "barrier", "at t"], rows)
+    """Ends, barrier or dip with its interval, where that is, and the kind of path."""
+    rows = [[f"{e.first} → {e.second}", *_height(e), e.along] for e in entries]
+    return Table(["path", "barrier", "at t", "along"], rows)
 
 
 def _height(entry: BarrierEntry) -> tuple[str, str]:
@@ -88,34 +103,87 @@ def _documents(entries: Sequence[BarrierEntry]) -> int | None:
     return found.pop() if len(found) == 1 else None
 
 
-def curves(entries: Sequence[BarrierEntry]) -> Lines:
-    """Loss along every path, the barrier's interval above the chord, and the point taken."""
+def curves(
+    entries: Sequence[BarrierEntry], data: DataEntry | None = None, output_at: float | None = None
+) -> Lines:
+    """Loss along every path, how far it rises above its chord, and the output."""
+    ends = {(short_name(entry.first), short_name(entry.second)) for entry in entries}
+    first, second = ends.pop() if len(ends) == 1 else ("from", "to")
+    heights = [loss for entry in entries for loss in entry.loss if loss is not None]
+    least = NARROW * (max(heights) - min(heights)) if heights else 0.0
+    drawn = _side_by_side([_curve(entry, output_at, least) for entry in entries])
+    return Lines(f"t (0 = {first}, 1 = {second})", f"loss ({loss_unit(data)})", drawn,
+                 _caption(entries, drawn))  # fmt: skip
+
+
+def _side_by_side(drawn: Sequence[Line]) -> list[Line]:
+    """Move gaps a little, so that none covers another."""
+    gaps = [line for line in drawn if line.gap is not None]
+    shifts = {line.name: BESIDE * (i - (len(gaps) - 1) / 2) for i, line in enumerate(gaps)}
+    return [
+        line if line.gap is None else replace(line, gap=line.gap.moved(shifts[line.name]))
+        for line in drawn
+    ]
+
+
+def _caption(entries: Sequence[BarrierEntry], drawn: Sequence[Line]) -> str:
+    """How the curves are to be read, and what they were measured on."""
     count = _documents(entries)
-    axis = "loss" if count is None else f"loss ({count} documents, report half)"
-    return Lines("t", axis, [_curve(entry) for entry in entries])
+    half = "the report half" if count is None else f"{count} documents, the report half"
+    texts = [
+        f"Measured on {half}: losses of models on all documents differ",
+        "dotted: what a path without a barrier would have (chord)",
+    ]
+    if any(line.gap for line in drawn):
+        texts.append(
+            "bracket: the gap between both, at the t chosen on the other half, with its 95 % "
+            "interval"
+        )
+    if any(not line.is_traced for line in drawn):
+        texts.append("too few points were measured to draw a line through them")
+    if any(line.star for line in drawn):
+        texts.append("star: the output")
+    return "; ".join(texts) + "."
 
 
-def _curve(entry: BarrierEntry) -> Line:
+def _curve(entry: BarrierEntry, output_at: float | None, least: float) -> Line:
     known = {t: x for t, x in zip(entry.t, entry.loss, strict=True) if x is not None}
     name = f"{short_name(entry.first)} to {short_name(entry.second)}, {short_name(entry.along)}"
-    at = entry.taken
+    at = output_at if entry.taken is None else entry.taken
     star = (at, known[at]) if at is not None and at in known else None
-    return Line(name, entry.t, entry.loss, _interval(entry, list(known.values())), star)
+    return Line(name, entry.t, entry.loss, _gap(entry, list(known.values()), least), star)
 
 
-def _interval(entry: BarrierEntry, losses: Sequence[float]) -> ErrorBar | None:
-    """The barrier at its place, above the chord."""
-    found, t = entry.barrier, entry.t_max
-    if t is None or found.value is None or found.low is None or found.high is None or not losses:
+def _gap(entry: BarrierEntry, losses: Sequence[float], least: float) -> Gap | None:
+    """The barrier above the chord, or the dip below it, where it is significant.
+
+    Args:
+        entry: The path.
+        losses: On it.
+        least: Size from which on it has a label.
+    """
+    kind = "barrier" if entry.significant else "dip"
+    found, t = (entry.barrier, entry.t_max) if entry.significant else (entry.dip, entry.t_dip)
+    if found is None or not found.is_significant or t is None or not losses:
         return None
+    assert found.low is not None, "significant without an interval"
+    assert found.high is not None, "significant without an interval"
+    label = f"{kind} {abs(found.number):.2g} at t = {t:.2f}" if abs(found.number) > least else ""
     chord = (1 - t) * losses[0] + t * losses[-1]
-    return ErrorBar(t, chord + found.low, chord + found.value, chord + found.high)
+    return Gap(t, chord, found.number, found.low, found.high, label)
 
 
-def matrix(found: BarrierMeasurements) -> Heatmap:
-    """Barrier of every pair."""
+def matrix(found: BarrierMeasurements, data: DataEntry | None) -> Heatmap:
+    """Barrier of every pair; nothing of a model with itself."""
     names = [short_name(entry.model) for entry in found.losses]
-    return Heatmap("barrier", names, names, found.matrix)
+    values = [
+        [None if i == j else value for j, value in enumerate(row)]
+        for i, row in enumerate(found.matrix)
+    ]
+    return Heatmap(
+        f"barrier ({loss_unit(data)})", names, names, values,
+        caption="0 where the barrier is not significant.",
+    )  # fmt: skip
 
 
 def barrier_files(entries: Sequence[BarrierEntry]) -> dict[str, Callable[[], bytes]]:
@@ -140,27 +208,31 @@ def path_view(report: Report, found: PathMeasurements) -> View:
     ways = [found.straight, found.fitted]
     blocks: list[Block] = [
         models_section("Ends", found.losses, report.data),
-        Section("Straight, and fitted", barrier_blocks(ways, "between the ends")),
+        Section(
+            "The straight line and the fitted path",
+            barrier_blocks(ways, "between the ends", report.data),
+        ),
         Folded("highest held-out loss while it was fitted", [Code(history, "")]),
     ]
-    headline = [f"{line[:1].upper()}{line[1:]}." for line in _lines(found)]
-    return View(headline, blocks, barrier_files(ways))
+    return View(_path_headline(found), blocks, barrier_files(ways))
 
 
-def _lines(found: PathMeasurements) -> list[str]:
-    """A fitted path in words."""
-    bends = "one bend" if found.bends == 1 else f"{found.bends} bends"
+def _path_headline(found: PathMeasurements) -> list[str]:
+    """The fitted path beside the straight line, then what else there is to say of it."""
+    bends = "one control point" if found.bends == 1 else f"{found.bends} control points"
     lines = [
-        f"straight: {found.straight.verdict}",
-        f"{found.kind}, {bends}, {found.steps} steps: {found.fitted.verdict}",
-        f"the path is {found.length_ratio:.2f} times as long as the straight line; its loss is "
-        f"lowest at t = {found.lowest_t:.3f}",
+        f"On the fitted path ({found.kind}, {bends}, {found.steps} steps): {found.fitted.verdict}. "
+        f"On the straight line: {found.straight.verdict}."
     ]
+    if found.removed is not None:
+        lines.append(f"The path avoids {found.removed:.0%} of the barrier.")
     if found.saddle is not None:
         height = found.saddle.loss.value
-        lines.append(f"its highest point is a loss of {height:.4f} at t = {found.saddle.t:.3f}")
+        lines.append(f"Its highest point is a loss of {height:.4f} at t = {found.saddle.t:.3f}.")
     elif found.kind == "neb":
-        lines.append("no saddle: nothing on the way is higher than its ends")
-    if found.removed is not None:
-        lines.append(f"it avoids {found.removed:.0%} of the barrier")
+        lines.append("It has no saddle: nothing on it is higher than its ends.")
+    lines.append(
+        f"It is {found.length_ratio:.2f} times as long as the straight line; its loss is lowest at "
+        f"t = {found.lowest_t:.3f}."
+    )
     return lines

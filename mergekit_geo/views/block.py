@@ -6,10 +6,13 @@ empty is not shown anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mergekit_geo.views.chart import Picture
+
+FIGURES = "figures"
+"""Folder of pictures, beside the page."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,17 @@ class Items:
 
 @dataclass(frozen=True)
 class Table:
-    """Texts in columns; not shown where it has no rows."""
+    """Texts in columns; not shown where it has no rows.
+
+    Attributes:
+        head: Titles of the columns.
+        rows: Of each its cells.
+        best: Row and column of the cells that are the best of their column.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    best: Collection[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Chart:
 
     Attributes:
         picture: What is drawn.
-        caption: What it shows, where it cannot be seen.
+        caption: What it shows, where it cannot be seen; how to read it stands in the picture's.
         name: Of the files in `figures` that hold it; empty where only pages show it.
     """
 
@@ -116,7 +126,15 @@ def charts(blocks: Sequence[Block]) -> Iterator[Chart]:
             yield from charts(block.blocks)
 
 
-def table(columns: Mapping[str, Sequence[str]]) -> Table:
-    """A table of its columns, without those that hold nothing."""
+def table(
+    columns: Mapping[str, Sequence[str]], best: Mapping[str, Collection[int]] | None = None
+) -> Table:
+    """A table of its columns, without those that hold nothing.
+
+    Args:
+        columns: Cells by title.
+        best: Rows of the best cells, by title.
+    """
     kept = {name: cells for name, cells in columns.items() if any(cells)}
-    return Table(list(kept), list(zip(*kept.values(), strict=True)))
+    cells = {(row, i) for i, name in enumerate(kept) for row in (best or {}).get(name, ())}
+    return Table(list(kept), list(zip(*kept.values(), strict=True)), cells)

@@ -6,14 +6,24 @@ back end takes from them what power they would have there.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergekit_geo.printable import printable
 from mergekit_geo.records.landscape import ScaleEntry
 
-COLOURS = ("#0b6e99", "#c2571a", "#4c8c2b", "#8b4a9c", "#b8860b", "#a8324a", "#3b6f6f", "#5a5a9c")
+COLOURS = ("#0072b2", "#008f5f", "#cc79a7", "#56b4e9", "#e6a400")
+"""Of curves and models, told apart with every kind of colour vision (after Okabe and Ito 2008)."""
+OUTPUT = "#d55e00"
+"""Colour of what a command wrote; its marker is a star."""
+MARKERS = ("circle", "square", "triangle-up", "diamond", "cross", "x")
+DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
+HEAT = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
+"""Colours of a matrix, from small to large."""
+BASE = 0.2
+"""Share of a gap at which its label stands: there curves are far from each other."""
+TRACED = 7
+"""Points from which on a line through them is drawn as a curve."""
 SKEWED = 2.5
 """Ratio of a surface's two ranges from which on it is no longer drawn to scale."""
 
@@ -22,26 +32,66 @@ NumberTable = tuple[list[str], list[list[str]]]
 
 
 @dataclass(frozen=True)
-class ErrorBar:
-    """A height at one place, with the ends of its interval."""
+class Style:
+    """How one of several things is drawn: any one of the three tells it from its neighbours."""
+
+    colour: str
+    marker: str
+    dash: str
+
+
+def style(number: int, *, stands_out: bool = False) -> Style:
+    """How the thing of this number is drawn.
+
+    Args:
+        number: From 0.
+        stands_out: Whether it is what a command wrote.
+
+    Example:
+        >>> style(1)
+        Style(colour='#008f5f', marker='square', dash='dash')
+    """
+    if stands_out:
+        return Style(OUTPUT, "star", "solid")
+    return Style(*(kind[number % len(kind)] for kind in (COLOURS, MARKERS, DASHES)))
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The height of a curve above its chord at one place.
+
+    Attributes:
+        x: The place; gaps at one place stand side by side.
+        foot: Of the chord there.
+        height: Of the curve above that; negative below it.
+        low: Lower end of the height's interval.
+        high: Upper end.
+        label: What it is called.
+    """
 
     x: float
+    foot: float
+    height: float
     low: float
-    value: float
     high: float
+    label: str
+
+    def moved(self, shift: float) -> Gap:
+        """The same gap further right."""
+        return replace(self, x=self.x + shift)
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line through points in order, with the dashed chord from the first to the last.
+    """A line through points in order, with the dotted chord from the first to the last.
 
-    A height that is not a number is None. One height has an interval, one point may stand out.
+    A height that is not a number is None. One gap may be marked, and the point of an output.
     """
 
     name: str
     x: Sequence[float]
     y: Sequence[float | None]
-    interval: ErrorBar | None = None
+    gap: Gap | None = None
     star: tuple[float, float] | None = None
 
     @property
@@ -49,6 +99,11 @@ class Line:
         """Places and heights of the points that are numbers."""
         pairs = [(x, y) for x, y in zip(self.x, self.y, strict=True) if y is not None]
         return [x for x, _ in pairs], [y for _, y in pairs]
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether there are enough points for a line through them to tell what lies between."""
+        return len(self.known[0]) >= TRACED
 
 
 @dataclass(frozen=True)
@@ -58,6 +113,7 @@ class Lines:
     x_title: str
     y_title: str
     curves: Sequence[Line]
+    caption: str = ""
 
     def numbers(self) -> NumberTable:
         """A row for each point."""
@@ -86,6 +142,7 @@ class Distributions:
     y_title: str
     steps: Sequence[Distribution]
     linear_up_to: float
+    caption: str = ""
 
     def numbers(self) -> NumberTable:
         """A row for each step."""
@@ -97,44 +154,99 @@ class Distributions:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A quantity of several things, with their errors where all are known."""
+class Dot:
+    """A number with the ends of its interval, where it has one."""
 
-    title: str
-    values: Sequence[float]
-    errors: Sequence[float] | None
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The number with its interval."""
+        if self.low is None or self.high is None:
+            return f"{self.value:.4g}"
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 
 @dataclass(frozen=True)
-class Bars:
-    """Bars of the same models in every panel, some in another colour; two may share a name."""
+class Panel:
+    """A forest plot: a dot with its interval for each thing, or none.
+
+    Attributes:
+        title: Of the axis.
+        dots: One for each thing.
+        reference: Where a line stands across all of them.
+        band: A range that is shaded.
+    """
+
+    title: str
+    dots: Sequence[Dot | None]
+    reference: float | None = None
+    band: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Forest plots of the same things side by side; two things may share a name."""
 
     names: Sequence[str]
     outstanding: Sequence[bool]
     panels: Sequence[Panel]
+    caption: str = ""
 
     def numbers(self) -> NumberTable:
         """A row for each thing."""
         return ["", *(panel.title for panel in self.panels)], [
-            [name, *(f"{panel.values[i]:.4g}" for panel in self.panels)]
+            [name, *(dot.text if (dot := panel.dots[i]) else "" for panel in self.panels)]
             for i, name in enumerate(self.names)
         ]
+
+    @property
+    def styles(self) -> list[Style]:
+        """How each thing is drawn."""
+        return [style(i, stands_out=found) for i, found in enumerate(self.outstanding)]
 
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Numbers by row and column, as colours; None where there is none."""
+    """Numbers by row and column, as colours from light to dark; None where there is none.
+
+    Attributes:
+        quantity: What they are of.
+        rows: Names.
+        columns: Names.
+        values: A row for each row.
+        log: Whether colours are even in the logarithm.
+        caption: What is to be known of it.
+    """
 
     quantity: str
     rows: Sequence[str]
     columns: Sequence[str]
     values: Sequence[Sequence[float | None]]
+    log: bool = False
+    caption: str = ""
 
     def numbers(self) -> NumberTable:
         """A row for each row of the matrix."""
         return [self.quantity, *self.columns], [
-            [name, *map(number, row)] for name, row in zip(self.rows, self.values, strict=True)
+            [name, *(number(value, ".4g") for value in row)]
+            for name, row in zip(self.rows, self.values, strict=True)
         ]
+
+    @property
+    def known(self) -> list[float]:
+        """All that is a number; positive ones alone where colours are logarithmic."""
+        values = [value for row in self.values for value in row if value is not None]
+        return [value for value in values if value > 0 or not self.log]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Numbers of the first and the last colour; 0 is among them on a linear scale."""
+        zero = [] if self.log else [0.0]
+        low, high = (end([*zero, *self.known], default=1.0) for end in (min, max))
+        return (low, high) if low < high else (low, low + 1.0)
 
 
 @dataclass(frozen=True)
@@ -224,12 +336,7 @@ class Relief(HeightMaps):
     """Surfaces to turn in three dimensions; for pages alone."""
 
 
-Picture = Lines | Distributions | Bars | Heatmap | HeightMaps
-
-
-def colours(count: int) -> list[str]:
-    """The first `count` colours, repeated from the start where there are more."""
-    return (list(COLOURS) * math.ceil(count / len(COLOURS)))[:count]
+Picture = Lines | Distributions | Dots | Heatmap | HeightMaps
 
 
 def short_name(name: str) -> str:

@@ -69,9 +69,12 @@ def _grid(shown: block.Table, *, below: bool) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(shown.head):
         side: Literal["left", "right"] = "left" if index == 0 else "right"
-        grid.add_column(_text(name, " " if below else ""), justify=side, overflow="fold")
-    for row in shown.rows:
-        grid.add_row(*(_text(cell, r" (?=\[|± )" if below else "") for cell in row))
+        grid.add_column(_text(name, " (?![↓↑])" if below else ""), justify=side, overflow="fold")
+    for i, row in enumerate(shown.rows):
+        cells = [_text(cell, r" (?=\[|± )" if below else "") for cell in row]
+        for j, cell in enumerate(cells):
+            cell.stylize("bold" if (i, j) in shown.best else "")
+        grid.add_row(*cells)
     return grid
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mergekit_geo.records.report import REPORT, Report
 from mergekit_geo.views.block import (
+    FIGURES,
     Block,
     Code,
     Folded,
@@ -24,7 +25,6 @@ from mergekit_geo.views.view import not_measured, view_of
 
 PAGE = "report.html"
 CARD = "README.md"
-FIGURES = "figures"
 
 
 def write_report(report: Report, folder: Path) -> None:

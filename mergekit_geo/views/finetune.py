@@ -20,7 +20,9 @@ def view(report: Report, found: FinetuneMeasurements) -> View:
             Items(training_lines(found.training)), Folded("training loss", [Code(history, "")]),
         ]),
         losses_section("Losses before and after", report),
-        Section("From before to after", barrier_blocks(found.barriers, "from before to after")),
+        Section("From before to after", barrier_blocks(
+            found.barriers, "from before to after", report.data, 1.0
+        )),
         sharpness_section(found.sharpness, report.data),
     ]  # fmt: skip
     headline = [verdict(report), flatness(found.sharpness)]

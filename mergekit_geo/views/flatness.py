@@ -47,7 +47,8 @@ def _told(
     known: Mapping[str, DifferenceEntry],
 ) -> str:
     """How it compares with some of the parents, and what would have been detected."""
-    every = "its parent" if len(parents) == 1 else "every parent"
+    all_of_them = "any parent" if kind == "unknown" else "every parent"
+    every = "its parent" if len(parents) == 1 else all_of_them
     names = every if len(those) == len(parents) else ", ".join(entry.model for entry in those)
     sizes = [known[e.model].detectable for e in those if e.model in known]
     sure = [size for size in sizes if size is not None]

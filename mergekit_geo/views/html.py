@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,6 +23,14 @@ POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "
     "worker-src blob:; img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
+
+INTERVAL = re.compile(r"\[[^\[\]]*\]|± \S+")
+"""What follows a number in a cell, and goes below it where space is short."""
+
+ARROW = re.compile(" (?=[↓↑]$)")
+SECTION = re.compile('<h2 id="([^"]*)">(.*?)</h2>')
+FEW, ABREAST = 2, 3
+"""Sections of a page that needs no contents, and broad panels beside each other."""
 
 CHUNK = 1 << 16
 """Characters of a script that are copied at a time."""
@@ -56,13 +65,22 @@ class Page:
         yield _inside("p", self.about, "what")
         yield _div("headline", "".join(_inside("p", words) for words in self.headline))
         drawn: Figures = {}
-        yield _render(self.blocks, drawn)
+        inside = _render(self.blocks, drawn)
+        yield _contents(inside)
+        yield inside
         yield _json("report", self.data) if self.data else ""
         if drawn:
             yield _json("charts", json.dumps(drawn))
             yield from _script(files("plotly").joinpath("package_data", "plotly.min.js"))
             yield from _script(files("mergekit_geo.views").joinpath("page.js"))
         yield "</body></html>\n"
+
+
+def _contents(inside: str) -> str:
+    """Links to the sections of a page that has several."""
+    found = SECTION.findall(inside)
+    links = "".join(f'<a href="#{place}">{title}</a> ' for place, title in found)
+    return f"<nav>{links.strip()}</nav>\n" if len(found) > FEW else ""
 
 
 Figures = dict[str, Any]
@@ -85,25 +103,37 @@ def _chart(shown: block.Chart, drawn: Figures) -> str:
     for figure in figures(shown.picture):
         place = f"chart-{len(drawn)}"
         drawn[place] = figure
-        height = f"height: {figure['layout']['height']}px"
-        places.append(f'<div class="chart" id="{place}" style="{height}"></div>')
-    numbers = block.Table(*shown.picture.numbers())
-    return "\n".join([*places, _folded(block.Folded("the numbers behind it", [numbers]), drawn)])
+        size = f"height: {figure['layout']['height']}px"
+        size += f"; max-width: {figure['width']}px" if "width" in figure else ""
+        places.append(f'<div class="chart" id="{place}" style="{size}"></div>')
+    caption = _inside("figcaption", shown.picture.caption)
+    numbers = _folded(
+        block.Folded("the numbers behind it", [block.Table(*shown.picture.numbers())]), drawn
+    )
+    kind = "many panels" if len(places) > ABREAST else "panels"
+    return f"<figure>{_div(kind, ''.join(places))}{caption}{numbers}</figure>"
 
 
 def _table(shown: block.Table, drawn: Figures) -> str:
-    """A table that scrolls by itself where it is wide."""
-    top = "".join(f"<th>{text(cell)}</th>" for cell in shown.head)
+    """A table that scrolls by itself where it is wide; intervals stay in one piece."""
+    top = "".join(f"<th>{ARROW.sub('&nbsp;', text(cell))}</th>" for cell in shown.head)
     body = "".join(
-        "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in shown.rows
+        "<tr>" + "".join(_cell(cell, (i, j) in shown.best) for j, cell in enumerate(row)) + "</tr>"
+        for i, row in enumerate(shown.rows)
     )
     inside = f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
     return _div("wide", inside) if body else ""
 
 
+def _cell(words: str, best: bool) -> str:
+    whole = INTERVAL.sub(lambda found: found[0].replace(" ", "&nbsp;"), text(words))
+    return f"<td><strong>{whole}</strong></td>" if best else f"<td>{whole}</td>"
+
+
 def _section(shown: block.Section, drawn: Figures) -> str:
     inside = _render(shown.blocks, drawn)
-    return f"<h2>{text(shown.title)}</h2>\n{inside}" if inside else ""
+    place = re.sub(r"[^a-z0-9]+", "-", shown.title.lower())
+    return f'<h2 id="{place}">{text(shown.title)}</h2>\n{inside}' if inside else ""
 
 
 def _folded(shown: block.Folded, drawn: Figures) -> str:

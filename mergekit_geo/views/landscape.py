@@ -14,10 +14,11 @@ from mergekit_geo.records.landscape import AxisEntry, LandscapeMeasurements, Mar
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views import html
-from mergekit_geo.views.block import Chart, Paragraph, Section, View
+from mergekit_geo.views.block import FIGURES, Chart, Link, Paragraph, Section, View
 from mergekit_geo.views.chart import HeightMap, HeightMaps, Marker, Relief, short_name
 from mergekit_geo.views.losses import describe_data, models_section
 
+SURFACES = "landscape.html"
 NEGLIGIBLE = 1e-3
 """Share of a picture's size: a model nearer to the plane is drawn as lying on it."""
 
@@ -27,15 +28,15 @@ def view(report: Report, found: LandscapeMeasurements) -> View:
     seen = surfaces(found, report.data)
     relief = Relief(seen.panels, seen.scale, seen.title, seen.caption)
     picture = Chart(seen, "Loss on planes of weight space", "landscape")
-    more = "figures/landscape.html has surfaces to turn." if report.output else ""
+    more = [Link("The same as surfaces to turn", f"{FIGURES}/{SURFACES}")] if report.output else []
     blocks = [
         models_section("Models", found.losses, report.data),
-        Section("Planes", [picture, Paragraph(more)]),
+        Section("Planes", [picture, *more]),
     ]
     headline = [f"{line}." for line in landscape_lines(found)]
     return View(headline, blocks, {
         "landscape.npz": partial(_npz, found),
-        "landscape.html": partial(_page, headline, relief, report.data),
+        SURFACES: partial(_page, headline, relief, report.data),
     })  # fmt: skip
 
 
@@ -56,7 +57,8 @@ def _measured(surface: SurfaceEntry) -> str:
     losses = f"loss from {min(known):.4f} to {max(known):.4f}" if known else "no finite loss"
     count = len(surface.x) * len(surface.y)
     holes = f", not finite at {count - len(known)}" if 0 < len(known) < count else ""
-    return f"{_through(surface)}: {_points(surface)}, {losses}{holes}"
+    told = _through(surface)
+    return f"{told[:1].upper()}{told[1:]}: {_points(surface)}, {losses}{holes}"
 
 
 def _points(surface: SurfaceEntry) -> str:

@@ -9,8 +9,8 @@ from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, Lo
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.views.block import Block, Items, Paragraph, Section, Table, table
-from mergekit_geo.views.chart import number
+from mergekit_geo.views.block import Block, Chart, Items, Paragraph, Section, Table, table
+from mergekit_geo.views.chart import Dot, Dots, Panel, number, short_name
 
 WITH_OUTPUT = MergeMeasurements | FinetuneMeasurements
 """Results of commands that write a model."""
@@ -26,44 +26,119 @@ def losses_section(title: str, report: Report) -> Section:
     found = loss_table(report)
     if report.data is None or not found.rows:
         return Section(title, ())
-    return Section(title, _blocks(report.data, found, ", paired in the columns of differences"))
+    about, *blocks = _blocks(report.data, found, ", paired in the columns of differences")
+    return Section(title, [about, *loss_chart(report), *blocks])
 
 
 def _blocks(data: DataEntry, found: Table, more: str = "") -> list[Block]:
     intervals = f"[..] and ± are 95 % intervals over documents{more}"
-    about = Paragraph(f"Measured on {describe_data(data)}; {intervals}.")
-    return [Items([f"note: {note}" for note in data.notes]), about, found]
+    arrows = "↓ lower is better, ↑ higher is better" + ("; best in bold" if found.best else "")
+    about = Paragraph(f"Measured on {describe_data(data)}; {intervals}. {arrows}.")
+    return [about, Items([f"note: {note}" for note in data.notes]), found]
 
 
 def loss_table(report: Report) -> Table:
-    """Losses and scores of models, and the output's differences from them."""
+    """Losses and scores of models, each with the output's difference from it before it."""
     result = report.result
     if not isinstance(result, WITH_OUTPUT) or report.data is None or not result.losses:
         return Table([], [])
+    entries, data, found = result.losses, report.data, _differences(result)
+    model, loss, perplexity, score, macro = _columns(entries, data).items()
+    shown = dict([
+        model,
+        ("Δ output − model ↓", [estimate(entry) for entry in found]),
+        loss,
+        (f"Δ {score[0]}", [share_difference(entry and entry.metric) for entry in found]),
+        score,
+        (f"Δ {macro[0]}", [share_difference(entry and entry.macro_f1) for entry in found]),
+        macro,
+        perplexity,
+    ])  # fmt: skip
+    return table(shown, _best(entries, data))
+
+
+def loss_chart(report: Report) -> list[Chart]:
+    """Losses of models, and the output's differences from them, as dots with intervals.
+
+    Nothing without an output that something is held against.
+    """
+    result, data = report.result, report.data
+    if not isinstance(result, WITH_OUTPUT) or data is None or not result.differences:
+        return []
+    entries, found = result.losses, _differences(result)
+    panels = [
+        Panel(f"loss ({loss_unit(data)}) ↓", [_dot(e.loss, e.low, e.high) for e in entries]),
+        Panel("Δ loss, output − model ↓", [_estimated(entry) for entry in found], 0.0),
+    ]
+    scores = [_estimated(entry and entry.metric) for entry in found]
+    if any(scores) and not any(entry.perplexity for entry in entries):
+        panels.append(Panel(f"Δ {data.metric or 'score'} ↑", scores, 0.0))
+    half = " of the report half" if data.half else ""
+    caption = (
+        f"Lines are 95 % intervals over {data.documents} documents{half}, of Δ on the same "
+        "examples (paired): one that leaves the dotted line out is significant. Star: the output."
+    )
+    names = [short_name(entry.model) for entry in entries]
+    picture = Dots(names, [entry.role == "output" for entry in entries], panels, caption)
+    return [Chart(picture, "Losses, and the output's paired differences", "losses")]
+
+
+def _dot(value: float | None, low: float | None, high: float | None) -> Dot | None:
+    """A number that can be drawn."""
+    return None if value is None or not math.isfinite(value) else Dot(value, low, high)
+
+
+def _estimated(found: Estimate | DifferenceEntry | None) -> Dot | None:
+    return None if found is None else _dot(found.value, found.low, found.high)
+
+
+def _differences(result: WITH_OUTPUT) -> list[DifferenceEntry | None]:
+    """The output's difference from each model that has a loss; None for itself."""
     known = {entry.model: entry for entry in result.differences}
-    found = [None if entry.role == "output" else known.get(entry.model) for entry in result.losses]
-    score = (report.data.metric or "score").rpartition(" ")[2]
-    return table({
-        **_columns(result.losses, report.data),
-        "output minus it": [estimate(entry) for entry in found],
-        f"{score} difference": [share_difference(entry and entry.metric) for entry in found],
-        "macro-F1 difference": [share_difference(entry and entry.macro_f1) for entry in found],
-    })  # fmt: skip
+    return [None if entry.role == "output" else known.get(entry.model) for entry in result.losses]
+
+
+def loss_unit(data: DataEntry | None) -> str:
+    """What loss is counted in."""
+    if data is None:
+        return "nats"
+    if data.task == "sequence-classification" and not data.metric:
+        return "squared error"
+    return f"nats per {data.unit}"
 
 
 def model_table(losses: Sequence[LossEntry], data: DataEntry) -> Table:
     """Losses and scores of models."""
-    return table(_columns(losses, data))
+    return table(_columns(losses, data), _best(losses, data))
 
 
 def _columns(losses: Sequence[LossEntry], data: DataEntry) -> dict[str, list[str]]:
     return {
         "model": [entry.model for entry in losses],
-        f"loss per {data.unit}": [with_interval(entry) for entry in losses],
-        "perplexity": [number(entry.perplexity, ".4g") for entry in losses],
-        data.metric or "score": [metric(entry) for entry in losses],
-        "macro-F1": [number(entry.macro_f1) for entry in losses],
+        f"loss per {data.unit} ↓": [with_interval(entry) for entry in losses],
+        "perplexity ↓": [number(entry.perplexity, ".4g") for entry in losses],
+        f"{data.metric or 'score'} ↑": [metric(entry) for entry in losses],
+        "macro-F1 ↑": [number(entry.macro_f1) for entry in losses],
     }
+
+
+def _best(losses: Sequence[LossEntry], data: DataEntry) -> dict[str, set[int]]:
+    """Rows of the lowest losses and of the highest scores, by column."""
+    if len(losses) == 1:
+        return {}
+    _, loss, perplexity, score, macro = _columns(losses, data)
+    signed: dict[str, list[float | None]] = {
+        loss: [-entry.loss for entry in losses],
+        perplexity: [entry.perplexity and -entry.perplexity for entry in losses],
+        score: [entry.metric for entry in losses],
+        macro: [entry.macro_f1 for entry in losses],
+    }
+    return {title: _highest(values) for title, values in signed.items()}
+
+
+def _highest(values: Sequence[float | None]) -> set[int]:
+    most = max((value for value in values if value is not None), default=math.nan)
+    return {row for row, value in enumerate(values) if value == most}
 
 
 def describe_data(data: DataEntry) -> str:

@@ -35,13 +35,15 @@ def _items(shown: block.Items) -> str:
 def _table(shown: block.Table) -> str:
     if not shown.rows:
         return ""
-    cells = ["| " + " | ".join(map(escape, line)) + " |" for line in [shown.head, *shown.rows]]
-    rule = "| " + " | ".join(["---"] * len(shown.head)) + " |"
-    return "\n".join([cells[0], rule, *cells[1:]])
+    lines = [["---"] + ["---:"] * (len(shown.head) - 1)]
+    for i, row in enumerate(shown.rows):
+        texts = [(escape(cell), (i, j) in shown.best) for j, cell in enumerate(row)]
+        lines.append([f"**{text}**" if strong else text for text, strong in texts])
+    return "\n".join("| " + " | ".join(line) + " |" for line in [map(escape, shown.head), *lines])
 
 
 def _chart(shown: block.Chart) -> str:
-    return f"![{escape(shown.caption)}](figures/{shown.name}.png)" if shown.name else ""
+    return f"![{escape(shown.caption)}]({block.FIGURES}/{shown.name}.png)" if shown.name else ""
 
 
 def _code(shown: block.Code) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
@@ -20,8 +23,18 @@ FORMATS = ("png", "svg")
 DPI = 150
 SALT = "mergekit_geo"
 """Salt of the ids in SVG, which are random without one."""
-BARS, SURFACES = 4, 3
-"""Panels in a row."""
+SURFACES = 3
+"""Surfaces in a row."""
+MARKERS = {
+    "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "cross": "P", "x": "X",
+    "star": "*",
+}  # fmt: skip
+DASHES: dict[str, Any] = {
+    "solid": "-", "dash": "--", "dashdot": "-.", "longdash": (0, (9, 3)),
+    "longdashdot": (0, (9, 3, 1, 3)),
+}  # fmt: skip
+WORDS = 108
+"""Characters in a line of a caption."""
 EDGE = 0.04
 """Share of a picture along its edges in which a contour has no label: it would be cut."""
 SIDE = 340
@@ -57,8 +70,8 @@ def draw(picture: chart.Picture) -> Figure:
             return _curves(picture)
         case chart.Distributions():
             return _steps(picture)
-        case chart.Bars():
-            return _bars(picture)
+        case chart.Dots():
+            return _dots(picture)
         case chart.Heatmap():
             return _matrix(picture)
         case chart.HeightMaps():
@@ -67,82 +80,121 @@ def draw(picture: chart.Picture) -> Figure:
 
 def _curves(picture: chart.Lines) -> Figure:
     figure, axes = _single(7.0, 4.2)
-    for colour, curve in zip(chart.colours(len(picture.curves)), picture.curves, strict=True):
-        _curve(axes, curve, colour)
+    for number, curve in enumerate(picture.curves):
+        _curve(axes, curve, number)
     axes.set_xlim(-0.02, 1.02)
     return _titled(figure, axes, picture)
 
 
-def _curve(axes: Axes, curve: chart.Line, colour: str) -> None:
+def _curve(axes: Axes, curve: chart.Line, number: int) -> None:
     xs, ys = curve.known
     if not xs:
         return
-    axes.plot(xs, ys, "-o", color=colour, markersize=3, linewidth=1.6, label=_text(curve.name))
-    ends = [xs[0], xs[-1]], [ys[0], ys[-1]]
-    axes.plot(*ends, "--", color=colour, linewidth=0.9, alpha=0.6)
-    axes.plot(*ends, "s", color=colour, markersize=6)
+    own = chart.style(number)
+    axes.plot(
+        xs, ys, marker=MARKERS[own.marker], linestyle=DASHES[own.dash] if curve.is_traced else "",
+        color=own.colour, markersize=5, linewidth=1.6, label=_text(curve.name),
+    )  # fmt: skip
+    axes.plot([xs[0], xs[-1]], [ys[0], ys[-1]], ":", color=own.colour, linewidth=1.2)
+    if curve.gap is not None:
+        _gap(axes, curve.gap, number)
     if curve.star is not None:
-        axes.plot(*curve.star, "*", color=INK, markersize=12, label="taken", zorder=3)
-    if (found := curve.interval) is not None:
-        axes.vlines(found.x, found.low, found.high, color=colour, linewidth=5, alpha=0.25)
+        axes.plot(*curve.star, "*", color=chart.OUTPUT, markersize=13, label="output", zorder=3)
+
+
+def _gap(axes: Axes, gap: chart.Gap, number: int) -> None:
+    """A bracket from the chord to the curve, and the interval of its height as a broad bar."""
+    colour, top = chart.style(number).colour, gap.foot + gap.height
+    axes.plot([gap.x] * 2, [gap.foot, top], "-_", color=colour, markersize=11, linewidth=1.6)
+    ends = gap.foot + gap.low, gap.foot + gap.high
+    axes.vlines(gap.x, *ends, color=colour, linewidth=6, alpha=0.3)
+    side = 1 if number % 2 else -1
+    axes.annotate(
+        _text(gap.label), (gap.x, gap.foot + chart.BASE * gap.height), (8 * side, 0),
+        textcoords="offset points", ha="left" if side > 0 else "right", va="center", fontsize=8.5,
+        color=INK,
+    )  # fmt: skip
 
 
 def _steps(picture: chart.Distributions) -> Figure:
     figure, axes = _single(7.0, 4.2)
-    for colour, step in zip(chart.colours(len(picture.steps)), picture.steps, strict=True):
-        _step(axes, step, colour)
+    for number, step in enumerate(picture.steps):
+        _step(axes, step, chart.style(number))
     axes.set_xscale("symlog", linthresh=picture.linear_up_to)
     return _titled(figure, axes, picture)
 
 
-def _step(axes: Axes, step: chart.Distribution, colour: str) -> None:
-    label = _text(step.name)
-    axes.step(step.x, step.y, where="post", color=colour, linewidth=1.6, label=label)
+def _step(axes: Axes, step: chart.Distribution, own: chart.Style) -> None:
+    axes.step(
+        step.x, step.y, where="post", color=own.colour, linestyle=DASHES[own.dash], linewidth=1.6,
+        label=_text(step.name),
+    )  # fmt: skip
     if step.band is not None:
-        axes.fill_between(step.x, *step.band, step="post", color=colour, alpha=0.2)
+        axes.fill_between(step.x, *step.band, step="post", color=own.colour, alpha=0.2)
 
 
 def _titled(figure: Figure, axes: Axes, picture: chart.Lines | chart.Distributions) -> Figure:
     axes.set_xlabel(_text(picture.x_title))
     axes.set_ylabel(_text(picture.y_title))
     axes.legend(frameon=False, fontsize=8, loc="best")
+    return _captioned(figure, picture.caption)
+
+
+def _captioned(figure: Figure, caption: str) -> Figure:
+    """Stand a caption below a figure."""
+    lines = textwrap.fill(_text(caption), max(40, int(WORDS * figure.get_figwidth() / 7)))
+    figure.text(0.01, -0.02, lines, fontsize=7.5, color=MUTED, va="top")
     return figure
 
 
-def _bars(picture: chart.Bars) -> Figure:
-    rows, columns = _grid(len(picture.panels), BARS)
-    height = 0.9 + 0.32 * len(picture.names)
-    figure = Figure(figsize=(2.6 * columns + 1.2, height * rows), layout="constrained")
-    shades = [INK if stands_out else chart.COLOURS[0] for stands_out in picture.outstanding]
-    places = range(len(picture.names))  # two may have one name
-    names = [_text(name) for name in picture.names]
-    for index, panel in enumerate(picture.panels):
-        axes = _plain(figure.add_subplot(rows, columns, index + 1))
-        axes.barh(places, panel.values, xerr=panel.errors, color=shades, ecolor=MUTED, height=0.6)
-        axes.set_yticks(places, [] if index % columns else names)
-        axes.invert_yaxis()
-        axes.set_title(_text(panel.title), fontsize=9, loc="left")
-        axes.locator_params(axis="x", nbins=4)
-    return figure
+def _dots(picture: chart.Dots) -> Figure:
+    count, names = len(picture.panels), [_text(name) for name in picture.names]
+    width = max(1.9, 7.2 / count)
+    figure = Figure(figsize=(width * count + 1.0, 1.0 + 0.34 * len(names)), layout="constrained")
+    for number, panel in enumerate(picture.panels):
+        axes = _plain(figure.add_subplot(1, count, number + 1))
+        _forest(axes, panel, picture)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(labelleft=number == 0)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+    return _captioned(figure, picture.caption)
+
+
+def _forest(axes: Axes, panel: chart.Panel, picture: chart.Dots) -> None:
+    if panel.reference is not None:
+        axes.axvline(panel.reference, color=MUTED, linestyle=":", linewidth=1.2)
+    if panel.band is not None:
+        axes.axvspan(*panel.band, color=MUTED, alpha=0.15, linewidth=0)
+    for place, (dot, own) in enumerate(zip(panel.dots, picture.styles, strict=True)):
+        if dot is None:
+            continue
+        if dot.low is not None and dot.high is not None:
+            axes.hlines(place, dot.low, dot.high, color=own.colour, linewidth=1.6)
+        size = 11 if own.marker == "star" else 6
+        axes.plot(dot.value, place, MARKERS[own.marker], color=own.colour, markersize=size)
+    axes.set_xlabel(_text(panel.title), fontsize=9)
+    axes.grid(visible=False, axis="y")
+    axes.locator_params(axis="x", nbins=4)
 
 
 def _matrix(picture: chart.Heatmap) -> Figure:
-    side = 1.6 + 0.8 * len(picture.rows)
-    figure, axes = _single(side + 1.2, side)
+    figure, axes = _single(2.2 + 0.9 * len(picture.columns), 1.2 + 0.6 * len(picture.rows))
     values = [[math.nan if x is None else x for x in row] for row in picture.values]
-    image = axes.imshow(values, cmap="magma_r", vmin=0)
-    most = max(x or 0.0 for row in picture.values for x in row) or 1.0
-    for i, row in enumerate(values):
+    norm: Normalize = LogNorm(*picture.ends) if picture.log else Normalize(*picture.ends)
+    shades = LinearSegmentedColormap.from_list("heat", chart.HEAT)
+    axes.imshow(values, cmap=shades, norm=norm, aspect="auto")
+    for i, row in enumerate(picture.values):
         for j, value in enumerate(row):
-            shade = PAPER if value > most / 2 else INK
-            axes.text(j, i, f"{value:.3f}", ha="center", va="center", color=shade, fontsize=8)
+            if value is not None:
+                shade = PAPER if norm(value) > 0.55 else INK  # noqa: PLR2004
+                axes.text(j, i, f"{value:.3g}", ha="center", va="center", color=shade, fontsize=8)
     columns = [_text(name) for name in picture.columns]
     axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right")
     axes.set_yticks(range(len(picture.rows)), [_text(name) for name in picture.rows])
+    axes.set_xlabel(_text(picture.quantity), fontsize=9)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label=_text(picture.quantity))
-    return figure
+    return _captioned(figure, picture.caption)
 
 
 def _surfaces(picture: chart.HeightMaps) -> Figure:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.merge import MergeMeasurements, SelectionEntry
 from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
@@ -22,7 +20,9 @@ STRAIGHT = "linear"
 
 def view(report: Report, found: MergeMeasurements) -> View:
     """View of a merge: parents and output side by side, and what lies between the parents."""
-    way = barrier_blocks(found.barriers, "between the parents")
+    way = barrier_blocks(
+        found.barriers, "between the parents", report.data, _output_at(report, found)
+    )
     blocks = [
         losses_section("Losses", report),
         Section("What was chosen", _selection(found.selection)),
@@ -72,6 +72,15 @@ def _selection(entry: SelectionEntry | None) -> list[Block]:
     ]  # fmt: skip
 
 
+def _output_at(report: Report, found: MergeMeasurements) -> float | None:
+    """Where an average of two models stands on the line between them."""
+    merged = found.coefficients
+    if len(report.models) == 2 and merged.method == STRAIGHT:  # noqa: PLR2004
+        first, second = merged.weights
+        return second / (first + second) if first + second else None
+    return None
+
+
 def _tensors(report: Report, found: MergeMeasurements) -> list[str]:
     """How many took which branch, and the shares of task vectors that masks kept."""
     merged = found.coefficients
@@ -90,7 +99,7 @@ def _geometry(report: Report, found: Geometry | None) -> list[Block]:
     layers = [[layer.layer, *row] for layer in found.layers for row in _rows(layer, names)]
     return [
         Table(head, _rows(found.total, names)),
-        *map(Chart, _matrices(found, names)),
+        Chart(geometry_picture(found, names, _base(report))),
         Folded("every layer", [Table(["layer", *head], layers)]),
     ]
 
@@ -108,17 +117,37 @@ def _rows(layer: LayerGeometry, names: list[str]) -> list[list[str]]:
     ]
 
 
-def _matrices(found: Geometry, names: list[str]) -> Iterator[Heatmap]:
-    """A row for each layer, a column for each pair; distances are relative, so layers compare."""
+def _base(report: Report) -> int | None:
+    """Which of three models or more task vectors start at; None where none is known."""
+    said = report.settings.get("base") or (report.settings.get("recipe") or {}).get("base_model")
+    names = [model.name for model in report.models]
+    return names.index(said) if said in names and len(names) > 2 else None  # noqa: PLR2004
+
+
+def geometry_picture(found: Geometry, names: list[str], base: int | None) -> Heatmap:
+    """A row for each layer, a column for each pair: of task vectors where there is a base."""
     short = [short_name(name) for name in names]
-    pairs = [f"{short[pair.first]} · {short[pair.second]}" for pair in found.total.pairs]
+    pairs = [pair for pair in found.total.pairs if base not in (pair.first, pair.second)]
+    columns = [f"{short[pair.first]} · {short[pair.second]}" for pair in pairs]
+    places = [found.total.pairs.index(pair) for pair in pairs]
     rows = [layer.layer for layer in found.layers]
-    cosines = [[pair.cosine for pair in layer.pairs] for layer in found.layers]
-    distances = [[_relative(pair, layer) for pair in layer.pairs] for layer in found.layers]
-    yield Heatmap("cosine", rows, pairs, cosines)
-    yield Heatmap("distance / mean norm", rows, pairs, distances)
+    if base is None:
+        values = [[_relative(layer.pairs[i], layer) for i in places] for layer in found.layers]
+        return Heatmap("distance / mean norm", rows, columns, values, log=True)
+    values = [[_between(layer.pairs[i], layer, base) for i in places] for layer in found.layers]
+    about = f"Of what training from {short[base]} changed: 1 where two models changed alike."
+    return Heatmap("cosine of task vectors", rows, columns, values, caption=about)
 
 
 def _relative(pair: PairGeometry, layer: LayerGeometry) -> float | None:
     mean = (layer.norms[pair.first] + layer.norms[pair.second]) / 2
     return pair.distance / mean if mean > 0 else None
+
+
+def _between(pair: PairGeometry, layer: LayerGeometry, base: int) -> float | None:
+    """Cosine of two task vectors, by the law of cosines; None where one of them is zero."""
+    far = {frozenset((each.first, each.second)): each.distance for each in layer.pairs}
+    first, second = far[frozenset((base, pair.first))], far[frozenset((base, pair.second))]
+    if not first * second:
+        return None
+    return (first**2 + second**2 - pair.distance**2) / (2 * first * second)

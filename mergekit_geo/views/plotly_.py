@@ -19,27 +19,28 @@ from mergekit_geo.views.levels import heights, labels_of, levels_of, raised
 Json = dict[str, Any]
 
 INK, MUTED, PAPER = "#1b1b1b", "#8a8a8a", "#ffffff"
-ROW, HEAD = 22, 90
-"""Pixels of a row of a matrix, and of what is around the rows."""
-FEW, TALL = 12, 40
-"""Most rows of a matrix that are tall, and their pixels."""
-ABREAST = 3
-"""Panels in a row."""
-SIDE, RELIEF = 520, 640
-"""Pixels of a surface's height, from above and in three dimensions."""
+FAINT = "rgba(128, 128, 128, 0.18)"
+CURVES = 420
+"""Pixels of the height of curves."""
+ROW, MODEL, HEAD = 22, 30, 80
+"""Pixels of a row of a long matrix, of a row of dots, and of what is around rows."""
+FEW, TALL, WIDE = 12, 56, 96
+"""Most rows of a matrix that are tall, and the pixels of their cells."""
+SIDE, RELIEF, AROUND = 560, 640, 120
+"""Pixels of a surface's height, from above and in three dimensions, and of the colours beside."""
 NEAR = 0.15
 """Share of a picture within which names above two marks would cover each other."""
 
 
 def figures(picture: chart.Picture) -> list[Json]:
-    """Figures of a picture: one, or one for each surface."""
+    """Figures of a picture: one, or one for each panel; `width` is the most that one takes."""
     match picture:
         case chart.Lines():
             return [_curves(picture)]
         case chart.Distributions():
             return [_steps(picture)]
-        case chart.Bars():
-            return [_bars(picture)]
+        case chart.Dots():
+            return [_dots(panel, picture) for panel in picture.panels]
         case chart.Heatmap():
             return [_matrix(picture)]
         case chart.Relief():
@@ -49,91 +50,164 @@ def figures(picture: chart.Picture) -> list[Json]:
 
 
 def _curves(picture: chart.Lines) -> Json:
-    traces: list[Json] = []
-    for colour, curve in zip(chart.colours(len(picture.curves)), picture.curves, strict=True):
-        traces += _curve(curve, colour)
-    return _figure(traces, xaxis=_titled(picture.x_title), yaxis=_titled(picture.y_title))
+    traces = [
+        trace for number, curve in enumerate(picture.curves) for trace in _curve(curve, number)
+    ]
+    axes = {"xaxis": _titled(picture.x_title), "yaxis": _titled(picture.y_title)}
+    return _figure(traces, CURVES, showlegend=True, **axes)
 
 
-def _curve(curve: chart.Line, colour: str) -> list[Json]:
-    """The line, its chord, the interval, what stands out."""
+def _curve(curve: chart.Line, number: int) -> list[Json]:
+    """The line, its chord, the gap between them, and the output on it."""
     xs, ys = curve.known
     if not xs:
         return []
-    name = escape(curve.name)
-    trace: Json = {"type": "scatter", "legendgroup": name}
+    own, name = chart.style(number), escape(curve.name)
+    beside: Json = {"type": "scatter", "legendgroup": name, "showlegend": False}
     traces: list[Json] = [
         {
-            **trace, "x": xs, "y": ys, "name": name, "mode": "lines+markers",
-            "line": {"color": colour}, "marker": {"size": 6},
+            **beside, "x": xs, "y": ys, "name": name, "showlegend": True,
+            "line": _stroke(number) | {"width": 2},
+            "mode": "lines+markers" if curve.is_traced else "markers",
+            "marker": {"size": 8, "symbol": own.marker, "color": own.colour},
         },
         {
-            **trace, "x": [xs[0], xs[-1]], "y": [ys[0], ys[-1]], "mode": "lines",
-            "line": {"color": colour, "dash": "dash", "width": 1},
-            "showlegend": False, "hoverinfo": "skip",
+            **beside, "x": [xs[0], xs[-1]], "y": [ys[0], ys[-1]], "mode": "lines",
+            "line": {"color": own.colour, "dash": "dot", "width": 1.2}, "hoverinfo": "skip",
         },
     ]  # fmt: skip
-    if (found := curve.interval) is not None:
-        ends = {"array": [found.high - found.value], "arrayminus": [found.value - found.low]}
-        bar = {"type": "data", "symmetric": False, "color": colour, "thickness": 4, "width": 0}
-        traces.append({
-            **trace, "mode": "markers", "x": [found.x], "y": [found.value], "name": "barrier, 95 %",
-            "marker": {"color": colour, "symbol": "line-ew-open", "size": 12},
-            "error_y": bar | ends, "showlegend": False,
-        })  # fmt: skip
+    if curve.gap is not None:
+        traces += [beside | trace for trace in _gap(curve.gap, number)]
     if curve.star is not None:
+        out = chart.style(0, stands_out=True)
         traces.append({
-            **trace, "mode": "markers", "x": [curve.star[0]], "y": [curve.star[1]], "name": "taken",
-            "marker": {"symbol": "star", "size": 15, "color": chart.COLOURS[4]},
+            **beside, "mode": "markers", "x": [curve.star[0]], "y": [curve.star[1]],
+            "name": "output", "marker": {"symbol": out.marker, "size": 16, "color": out.colour},
         })  # fmt: skip
     return traces
+
+
+def _gap(gap: chart.Gap, number: int) -> list[Json]:
+    """A bracket from the chord to the curve, and the interval of its height as a broad bar."""
+    colour = chart.style(number).colour
+    ends = {"array": [gap.high - gap.height], "arrayminus": [gap.height - gap.low]}
+    bar = {"type": "data", "symmetric": False, "color": f"{colour}55", "thickness": 7, "width": 0}
+    top, side = gap.foot + gap.height, "right" if number % 2 else "left"
+    return [
+        {
+            "mode": "lines+markers", "x": [gap.x] * 2, "y": [gap.foot, top], "hoverinfo": "skip",
+            "line": {"color": colour, "width": 2},
+            "marker": {"color": colour, "symbol": "line-ew-open", "size": 14},
+        },
+        {
+            "mode": "text", "x": [gap.x], "y": [gap.foot + chart.BASE * gap.height],
+            "text": [f"\u2002{escape(gap.label)}\u2002"], "textposition": f"middle {side}",
+        },
+        {
+            "mode": "markers", "x": [gap.x], "y": [top], "error_y": bar | ends,
+            "marker": {"color": colour, "size": 1}, "hoverinfo": "skip",
+        },
+    ]  # fmt: skip
 
 
 def _steps(picture: chart.Distributions) -> Json:
     traces = [
         {
             "type": "scatter", "mode": "lines", "name": escape(step.name), "x": list(step.x),
-            "y": list(step.y), "line": {"shape": "hv", "color": colour},
+            "y": list(step.y), "line": _stroke(number) | {"shape": "hv"},
         }
-        for colour, step in zip(chart.colours(len(picture.steps)), picture.steps, strict=True)
+        for number, step in enumerate(picture.steps)
     ]  # fmt: skip
-    return _figure(traces, xaxis=_titled(picture.x_title), yaxis=_titled(picture.y_title))
+    axes = {"xaxis": _titled(picture.x_title), "yaxis": _titled(picture.y_title)}
+    return _figure(traces, CURVES, **axes)
 
 
-def _bars(picture: chart.Bars) -> Json:
-    columns = min(len(picture.panels), ABREAST)
-    rows = -(-len(picture.panels) // columns)
-    grid = {"rows": rows, "columns": columns, "pattern": "independent", "ygap": 0.6}
-    layout: Json = {"grid": grid, "height": rows * (90 + 30 * len(picture.names)) + 40}
-    traces = []
-    for number, panel in enumerate(picture.panels):
-        axis = "" if number == 0 else str(number + 1)
-        traces.append(_panel(panel, picture) | {"xaxis": f"x{axis}", "yaxis": f"y{axis}"})
-        layout[f"xaxis{axis}"] = {**_titled(panel.title), "nticks": 4}
-        layout[f"yaxis{axis}"] = {**_downwards(), "showticklabels": number % columns == 0}
-    return _figure(traces, showlegend=False, **layout)
+def _stroke(number: int) -> Json:
+    own = chart.style(number)
+    return {"color": own.colour, "dash": own.dash}
 
 
-def _panel(panel: chart.Panel, picture: chart.Bars) -> Json:
-    bars: Json = {
-        "type": "bar", "orientation": "h", "name": escape(panel.title), "x": list(panel.values),
-        "y": _texts(picture.names),
-        "marker": {"color": [chart.COLOURS[stands_out] for stands_out in picture.outstanding]},
+def _dots(panel: chart.Panel, picture: chart.Dots) -> Json:
+    """A forest plot; names stand at whole numbers, since two may be the same."""
+    count = len(picture.names)
+    y = {
+        "tickvals": list(range(count)), "ticktext": _texts(picture.names), "zeroline": False,
+        "range": [count - 0.5, -0.5], "automargin": True, "showgrid": False,
     }  # fmt: skip
-    errors = {} if panel.errors is None else {"error_x": {"type": "data", "array": panel.errors}}
-    return bars | errors
+    x = _titled(panel.title) | {"nticks": 4, "tickangle": 0, "zeroline": False}
+    traces = [
+        _dot(i, dot, own)
+        for i, (dot, own) in enumerate(zip(panel.dots, picture.styles, strict=True))
+        if dot is not None
+    ]
+    shapes = [*_band(panel), *_reference(panel)]
+    height = HEAD + MODEL * count
+    return _figure(traces, height, xaxis=x, yaxis=y, shapes=shapes, showlegend=False)
+
+
+def _dot(place: int, dot: chart.Dot, own: chart.Style) -> Json:
+    bar: Json = {
+        "type": "data",
+        "symmetric": False,
+        "color": own.colour,
+        "thickness": 2,
+        "width": 0,
+    }
+    if dot.low is not None and dot.high is not None:
+        bar |= {"array": [dot.high - dot.value], "arrayminus": [dot.value - dot.low]}
+    return {
+        "type": "scatter", "mode": "markers", "x": [dot.value], "y": [place], "error_x": bar,
+        "marker": {"color": own.colour, "symbol": own.marker,
+                   "size": 14 if own.marker == "star" else 9},
+        "hovertext": dot.text, "hoverinfo": "text",
+    }  # fmt: skip
+
+
+def _band(panel: chart.Panel) -> list[Json]:
+    """A shaded range across all names."""
+    if panel.band is None:
+        return []
+    place = {"x0": panel.band[0], "x1": panel.band[1], "y0": 0, "y1": 1, "yref": "paper"}
+    return [{"type": "rect", **place, "layer": "below", "line": {"width": 0}, "fillcolor": FAINT}]
+
+
+def _reference(panel: chart.Panel) -> list[Json]:
+    """A line across all names."""
+    if panel.reference is None:
+        return []
+    place = {"x0": panel.reference, "x1": panel.reference, "y0": 0, "y1": 1, "yref": "paper"}
+    return [{"type": "line", **place, "line": {"color": MUTED, "width": 1.5, "dash": "dot"}}]
 
 
 def _matrix(picture: chart.Heatmap) -> Json:
-    count, quantity = len(picture.rows), escape(picture.quantity)
+    """Cells by size, with their numbers in them."""
+    rows, columns, quantity = len(picture.rows), len(picture.columns), escape(picture.quantity)
+    place = [math.log10(end) if picture.log else end for end in picture.ends]
+    shades = [[i / (len(chart.HEAT) - 1), shade] for i, shade in enumerate(chart.HEAT)]
+    texts = [[chart.number(value, ".3g") for value in row] for row in picture.values]
     trace = {
-        "type": "heatmap", "x": _texts(picture.columns), "y": _texts(picture.rows),
-        "z": [list(row) for row in picture.values], "colorscale": "Viridis",
-        "colorbar": {"title": {"text": quantity}, "thickness": 12},
-        "hovertemplate": "%{y}<br>%{x}<br>" + quantity + " %{z:.5g}<extra></extra>",
+        "type": "heatmap", "x": list(range(columns)), "y": list(range(rows)),
+        "z": [[_drawn(value, picture) for value in row] for row in picture.values],
+        "zmin": place[0], "zmax": place[1], "colorscale": shades, "showscale": False,
+        "text": texts, "texttemplate": "%{text}", "xgap": 2, "ygap": 2, "hoverongaps": False,
+        "hovertemplate": quantity + " %{text}<extra></extra>",
     }  # fmt: skip
-    height = HEAD + (TALL if count <= FEW else ROW) * count
-    return _figure([trace], height=height, yaxis=_downwards())
+    plain = {"zeroline": False, "showgrid": False, "automargin": True, "ticks": ""}
+    x = plain | {
+        "tickvals": trace["x"],
+        "ticktext": _texts(picture.columns),
+        "title": {"text": quantity},
+    }
+    y = plain | {"tickvals": trace["y"], "ticktext": _texts(picture.rows), "autorange": "reversed"}
+    height = HEAD + (TALL if rows <= FEW else ROW) * rows
+    return _figure([trace], height, xaxis=x, yaxis=y) | {"width": 220 + WIDE * columns}
+
+
+def _drawn(value: float | None, picture: chart.Heatmap) -> float | None:
+    """A number as it is coloured."""
+    if value is None or not picture.log:
+        return value
+    return math.log10(value) if value > 0 else None
 
 
 def _contours(surface: chart.HeightMap, picture: chart.HeightMaps) -> Json:
@@ -153,7 +227,13 @@ def _contours(surface: chart.HeightMap, picture: chart.HeightMaps) -> Json:
         "marker": {"size": 10, "color": PAPER, "line": {"color": INK, "width": 2}},
     }  # fmt: skip
     axes = {"xaxis": _titled(surface.x_title), "yaxis": _titled(surface.y_title)}
-    return _figure([contours, marks], height=SIDE, showlegend=False, title=_title(surface), **axes)
+    for axis in axes.values():
+        axis["constrain"] = "domain"
+    if surface.is_to_scale:
+        axes["yaxis"] |= {"scaleanchor": "x", "scaleratio": 1}
+    width, depth = surface.sides if surface.is_to_scale else (1, 1)
+    figure = _figure([contours, marks], SIDE, showlegend=False, title=_title(surface), **axes)
+    return figure | {"aspect": depth / width, "width": round(AROUND + SIDE * width / depth)}
 
 
 def _relief(surface: chart.HeightMap, picture: chart.Relief) -> Json:
@@ -251,10 +331,6 @@ def _titled(words: str) -> Json:
 
 def _title(surface: chart.HeightMap) -> Json:
     return {"text": escape(surface.title), "x": 0, "font": {"size": 14}}
-
-
-def _downwards() -> Json:
-    return {"autorange": "reversed", "automargin": True, "type": "category"}
 
 
 def _figure(traces: Sequence[Json], height: int = 380, **layout: Any) -> Json:

@@ -13,11 +13,23 @@ from mergekit_geo.records.curvature import (
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.block import Chart, Items, Paragraph, Section, Table, View, table
-from mergekit_geo.views.chart import Bars, Distribution, Distributions, Panel, short_name
+from mergekit_geo.views.chart import (
+    Distribution,
+    Distributions,
+    Dot,
+    Dots,
+    Panel,
+    short_name,
+)
 from mergekit_geo.views.measures import ShownNumber, lambda_max, numbers_of
 
 ROUGH = 0.01
 """Relative change of an eigenvalue under half the step that is worth a remark."""
+
+ALIKE = 0.005
+"""Share of a number within which all models have the same."""
+NORMAL = 1.96
+"""Standard errors to each side of a 95 % interval."""
 
 
 def view(report: Report, found: SharpnessMeasurements) -> View:
@@ -44,7 +56,7 @@ def _section(
     return Section("Sharpness", [
         Paragraph(describe_sharpness(entries[0], data.unit if data else "example")),
         sharpness_table(entries),
-        Chart(bars(entries), "Sharpness of the models", "sharpness"),
+        *sharpness_chart(entries),
         *spectra,
         Items([*remarks, *verdicts, *(f"note: {caveat}" for caveat in CAVEATS)]),
     ])  # fmt: skip
@@ -100,21 +112,40 @@ def _remarks(entry: SharpnessEntry) -> Iterator[str]:
         )
 
 
-def bars(entries: Sequence[SharpnessEntry]) -> Bars:
-    """Every number that all models have; the output stands out."""
+def sharpness_chart(entries: Sequence[SharpnessEntry]) -> list[Chart]:
+    """Every number in which models differ, beside the range of the parents.
+
+    Nothing where there is one model.
+    """
+    parents = [entry.role != "output" for entry in entries]
     found = _side_by_side(entries).items()
-    panels = [panel for title, numbers in found if (panel := _panel(title, numbers))]
+    panels = [panel for title, numbers in found if (panel := _panel(title, numbers, parents))]
+    if len(entries) == 1 or not panels:
+        return []
+    merged = not all(parents)
+    caption = "Lines: 1.96 standard errors to each side, where one is known; axes not from 0."
+    caption += " Shaded: the range of the parents. Star: the output." if merged else ""
     names = [short_name(entry.model) for entry in entries]
-    return Bars(names, [entry.role == "output" for entry in entries], panels)
+    picture = Dots(names, [not parent for parent in parents], panels, caption)
+    return [Chart(picture, "Sharpness of the models", "sharpness")]
 
 
-def _panel(title: str, numbers: Sequence[ShownNumber]) -> Panel | None:
-    """Bars of one number; None where some model lacks it."""
+def _panel(title: str, numbers: Sequence[ShownNumber], parents: Sequence[bool]) -> Panel | None:
+    """Dots of one number; None where some model lacks it, or all have the same."""
     values = [one.value for one in numbers if one.value is not None]
-    errors = [one.error for one in numbers if one.error is not None]
-    if len(values) < len(numbers):
+    if len(values) < len(numbers) or max(values) - min(values) <= ALIKE * max(map(abs, values)):
         return None
-    return Panel(title, values, errors if len(errors) == len(values) else None)
+    theirs = [value for value, parent in zip(values, parents, strict=True) if parent]
+    band = None if all(parents) else (min(theirs), max(theirs))
+    return Panel(title, [_dot(one) for one in numbers], band=band)
+
+
+def _dot(shown: ShownNumber) -> Dot:
+    assert shown.value is not None, "a number that all models have"
+    if shown.error is None:
+        return Dot(shown.value)
+    half = NORMAL * shown.error
+    return Dot(shown.value, shown.value - half, shown.value + half)
 
 
 def _spectra(known: Sequence[tuple[SharpnessEntry, Spectrum]]) -> Distributions:

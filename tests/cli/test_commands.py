@@ -41,7 +41,7 @@ FEW = ("--max-examples", 60, "--seq-len", 16)
 def test_soup_from_the_shell(small: Path, tmp_path: Path, geo_merge: Run) -> None:
     done = geo_merge("soup", *(small / n for n in "abc"), "-o", "out", *FEW)
     assert done.returncode == 0, done.stderr
-    assert "output minus it" in done.stdout
+    assert "Δ" in done.stdout
     assert "11 linear" in done.stdout
     assert "13 measurements on 60 examples" in done.stderr
     assert (tmp_path / "out" / "report.json").is_file()

@@ -120,6 +120,7 @@ def test_a_measurement_replaces_an_earlier_one_of_its_kind_and_no_other(
             other(out, overwrite=True)
     with pytest.raises(OutputExistsError, match="it has no merge"):
         geo.soup([A, B], out, data=None, output=geo.OutputConfig(overwrite=True))
+    (out / "figures").mkdir(exist_ok=True)
     (out / "figures" / "mine.png").write_bytes(b"precious")
     with pytest.raises(OutputExistsError, match=r"did not write the figures/mine\.png in it"):
         measure(out, overwrite=True)

@@ -100,7 +100,7 @@ def test_a_llama_has_the_sharpness_that_transformers_own_loss_has(
     assert entry.sam_sharpness == pytest.approx(loss_of().item() - before, rel=1e-3)
     written = json.loads((tmp_path / "out" / "report.json").read_text())
     assert Report.model_validate(written) == found.report
-    assert (tmp_path / "out" / "figures" / "sharpness.png").stat().st_size > 5000
+    assert not (tmp_path / "out" / "figures").exists()  # nothing to compare it with
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,11 @@ from mergekit_geo.views.block import (
     table,
 )
 from mergekit_geo.views.chart import (
-    Bars,
     Distribution,
     Distributions,
-    ErrorBar,
+    Dot,
+    Dots,
+    Gap,
     Heatmap,
     HeightMap,
     HeightMaps,
@@ -45,19 +46,26 @@ from mergekit_geo.views.view import VIEWS
 
 HOSTILE = '<img src=x onerror="hacked()">|[x](http://evil.example)\x1b[31m\n# `$\\frac$`'
 
-CURVE = Line(HOSTILE, [0, 0.5, 1], [1.0, None, 2.0], ErrorBar(0.5, 1.6, 1.8, 2), star=(0.0, 1.0))
+GAP = Gap(0.5, 1.5, 0.3, 0.1, 0.5, HOSTILE)
+CURVE = Line(HOSTILE, [0, 0.5, 1], [1.0, None, 2.0], GAP, star=(0.0, 1.0))
 SURFACE = HeightMap(
     HOSTILE, HOSTILE, HOSTILE, [0.0, 1.0], [0.0, 1.0], [[1.0, 2.0], [3.0, None]],
     [Marker(HOSTILE, 0.5, 0.5, off=0.0, height=1.5, spans=True, on=True)],
 )  # fmt: skip
 SEEN = ([SURFACE], ScaleEntry(low=1.0, high=3.0, log=False), HOSTILE, HOSTILE)
 PICTURES: list[Picture] = [
-    Lines("t", HOSTILE, [CURVE]),
+    Lines("t", HOSTILE, [CURVE], HOSTILE),
     Distributions(
         "x", "y", [Distribution(HOSTILE, [1.0, 2.0], [0.5, 1.0], ([0.4, 0.9], [0.6, 1.0]))], 0.1
     ),
-    Bars([HOSTILE, HOSTILE], [False, True], [Panel(HOSTILE, [1.0, 2.0], None)] * 5),
+    Dots(
+        [HOSTILE, HOSTILE],
+        [False, True],
+        [Panel(HOSTILE, [Dot(1.0), Dot(2.0, 1.5, 2.5)], 0.0, (1.0, 2.0)), Panel("x", [None] * 2)],
+        HOSTILE,
+    ),
     Heatmap("cosine", [HOSTILE], ["a", "b"], [[1.0, None]]),
+    Heatmap(HOSTILE, [HOSTILE], ["a", "b"], [[0.0, 0.1]], log=True, caption=HOSTILE),
     HeightMaps(*SEEN),
     Relief(*SEEN),
 ]
@@ -82,11 +90,11 @@ def test_every_picture_is_drawn_by_both(picture: Picture) -> None:
     found = figures(picture)
     text = json.dumps(found, allow_nan=False)
     assert "<img" not in text
-    assert all(each["data"] for each in found)
+    assert all(each["data"] or isinstance(picture, Dots) for each in found)
     head, rows = picture.numbers()
     assert rows
     assert all(len(row) == len(head) for row in rows)
-    panels = picture.panels if isinstance(picture, Bars | HeightMaps) else [None]
+    panels = picture.panels if isinstance(picture, Dots | HeightMaps) else [None]
     assert len([axes for axes in figure.axes if axes.get_label() != "<colorbar>"]) == len(panels)
 
 

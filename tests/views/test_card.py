@@ -109,7 +109,7 @@ def test_the_card_opens_with_the_verdict_and_shows_the_barrier(report: Report) -
     better = "The output is better than every parent: 0.1000 [0.0500, 0.2000] below the best, a"
     assert better in text.replace("\\", "")
     assert "8.1 % of its loss" in text
-    assert "![Loss on the way between the parents](figures/barrier.png)" in text
+    assert "![Loss along the path between the parents](figures/barrier.png)" in text
     assert "figures/barrier.png" not in model_card(report)
 
 
@@ -206,7 +206,9 @@ def test_hostile_names_and_licences_stay_text(report: Report) -> None:
     assert card.data.base_model is None
     page = MarkdownIt("commonmark").enable("table").render(card.text)
     assert "<script" not in page
-    assert re.findall(r'<img src="([^"]*)"', page) == ["figures/barrier.png"]
+    assert re.findall(r'<img src="([^"]*)"', page) == [
+        "figures/losses.png", "figures/barrier.png",
+    ]  # fmt: skip
     assert re.findall(r'<a href="([^"]*)"', page) == []
     assert page.count("<table>") == 4  # parents, losses, barriers, geometry
     prose = re.sub(r"(?ms)^(```+)\w.*?^\1$", "", card.text)

@@ -178,8 +178,8 @@ def test_gaps_and_no_finite_loss_can_be_drawn(tmp_path: Path) -> None:
         assert np.isnan(arrays["loss"]).sum(axis=(1, 2)).tolist() == [2, 49]
     assert isinstance(found.result, LandscapeMeasurements)
     assert landscape_lines(found.result) == [
-        "around x/a: 7 x 7 points, loss from 3.0000 to 5.0000, not finite at 2",
-        "around x/b: 7 x 7 points, no finite loss",
+        "Around x/a: 7 x 7 points, loss from 3.0000 to 5.0000, not finite at 2",
+        "Around x/b: 7 x 7 points, no finite loss",
     ]
 
 

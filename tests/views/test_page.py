@@ -56,9 +56,11 @@ def test_every_picture_is_drawn_without_a_complaint(out: Path, browser: Browser)
             "[...document.querySelectorAll('.chart')]"
             ".map(chart => chart.querySelectorAll('.trace path, .point path, image').length)"
         )
-        assert len(marks) == 4  # barriers, sharpness, cosines, distances
+        assert len(marks) >= 6  # losses, differences, barriers, numbers of sharpness, distances
         assert min(marks) > 0
         assert browser.ask("document.documentElement.scrollWidth") <= width
+        column = "[...document.querySelectorAll('th')].find(cell => /^Δ/.test(cell.innerText))"
+        assert browser.ask(f"{column}.getBoundingClientRect().right") < width
         paper = browser.ask("getComputedStyle(document.body).backgroundColor")
         assert (paper == "rgb(20, 23, 26)") == dark
 
@@ -81,14 +83,14 @@ def test_the_headline_comes_first(out: Path, report: Report, browser: Browser) -
 def test_every_picture_has_its_numbers(out: Path, report: Report, browser: Browser) -> None:
     browser.show(out / "report.html")
     tables = browser.ask(
-        "[...document.querySelectorAll('.chart + details table')]"
+        "[...document.querySelectorAll('figure details table')]"
         ".map(table => table.querySelectorAll('tbody tr').length)"
     )
     result = measured(report)
     assert result.geometry is not None
     layers = len(result.geometry.layers)
     points = sum(len(entry.t) for entry in result.barriers)
-    assert tables == [points, len(result.sharpness), layers, layers]
+    assert tables == [len(result.losses), points, len(result.sharpness), layers]
     embedded = json.loads(browser.ask("document.getElementById('report').textContent"))
     assert embedded == json.loads((out / "report.json").read_text())
 
@@ -112,7 +114,7 @@ def test_text_from_outside_stays_text(report: Report, tmp_path: Path, browser: B
 def test_pages_of_other_commands(small: Path, tmp_path: Path, browser: Browser) -> None:
     ends = [small / "a", small / "c"]
     geo.barrier(ends, tmp_path / "barrier", points=3, data=DATA)
-    geo.sharpness(ends[0], tmp_path / "sharpness", data=DATA)
+    geo.sharpness(ends, tmp_path / "sharpness", data=DATA)
     for name, pictures in (("barrier", 1), ("sharpness", 1)):
         browser.show(tmp_path / name / "report.html")
         assert browser.ask("document.querySelectorAll('.chart .main-svg').length") >= pictures
@@ -145,7 +147,7 @@ def entry(report: Report, role: str, name: str, value: float, **changes: object)
         (5.2, 0.5, "It is flatter than b; it is about as sharp as a (a difference of 0.71 would"),
         (5.2, 1.2, "It is flatter than b; it cannot be told by its sharpness from a (only a "
                    "difference of 1.7 would be detected): λ_max"),
-        (6.0, 3.0, "It cannot be told by its sharpness from every parent (only a difference of"),
+        (6.0, 3.0, "It cannot be told by its sharpness from any parent (only a difference of"),
     ],
 )  # fmt: skip
 def test_flatness_in_words(report: Report, own: float, half: float, words: str) -> None:
@@ -162,7 +164,7 @@ def test_flatness_in_words(report: Report, own: float, half: float, words: str) 
     output = entry(report, "output", "output", own, against=against)
     assert flatness([*parents, output]).startswith(words)
     unknown = output.model_copy(update={"against": []})
-    assert flatness([*parents, unknown]).startswith("It cannot be told by its sharpness from every")
+    assert flatness([*parents, unknown]).startswith("It cannot be told by its sharpness from any")
 
 
 def wall(report: Report, value: float, half: float | None) -> BarrierEntry:

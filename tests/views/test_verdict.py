@@ -119,8 +119,8 @@ def test_the_metric_is_told_where_it_does_not_say_the_same(
     report = report_of((0.23, 0.03), score=score)
     assert (words in verdict(report)) if words else ("ccuracy" not in verdict(report))
     table = loss_table(report)
-    assert table.head[-1] == "accuracy difference"
-    assert table.rows[0][-1].startswith(f"{score[0]:+.4f} ± {score[1]:.4f}")
+    column = list(table.head).index("Δ accuracy ↑")
+    assert table.rows[0][column].startswith(f"{score[0]:+.4f} ± {score[1]:.4f}")
 
 
 def test_one_model_is_no_merge() -> None:
@@ -147,6 +147,6 @@ def test_a_dip_is_told_with_its_own_place() -> None:
         barrier_mean=first, error_barrier=None, t_max=0.25, path_max=2, path_mean=2,
         significant=False, verdict="", dip=dip, t_dip=0.5,
     )  # fmt: skip
-    assert barrier_table([entry]).rows[0][3:] == ["none (dips 0.0260 [0.0240, 0.0280])", "0.500"]
+    assert barrier_table([entry]).rows[0][1:3] == ["none (dips 0.0260 [0.0240, 0.0280])", "0.500"]
     flat = entry.model_copy(update={"dip": Estimate(**estimated(-0.01, 0.02))})
-    assert barrier_table([flat]).rows[0][3:] == ["none (-0.0080 [-0.0090, -0.0070])", "0.250"]
+    assert barrier_table([flat]).rows[0][1:3] == ["none (-0.0080 [-0.0090, -0.0070])", "0.250"]
