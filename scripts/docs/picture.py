@@ -15,7 +15,7 @@ from selenium import webdriver
 
 from tests.views.browser import Browser
 
-WIDTH, HEIGHT = 1000, 860
+WIDTH, HEIGHT = 1000, 920
 COLORS = 128
 """Of a palette: a quarter of the bytes, and text looks the same."""
 
