@@ -15,7 +15,7 @@ from selenium import webdriver
 
 from tests.views.browser import Browser
 
-WIDTH, HEIGHT = 1000, 920
+WIDTH, HEIGHT = 1000, 898
 COLORS = 128
 """Of a palette: a quarter of the bytes, and text looks the same."""
 
