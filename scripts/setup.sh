@@ -30,5 +30,5 @@ echo "== installing (minutes on a fresh machine, once)"
 .venv/bin/python -m pip install -q --upgrade "pip>=25.1"
 # An exact version keeps the small CPU build where one is offered; a range would admit CUDA packages.
 .venv/bin/python -c 'import torch' 2>/dev/null || .venv/bin/python -m pip install -q torch==2.13.0
-.venv/bin/python -m pip install -q -e . --group dev
+.venv/bin/python -m pip install -q -e ".[all]" --group dev
 echo "$wanted:$PWD" > .venv/.installed

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.extras import require
 
 OPTIMIZERS = ("adamw", "sgd")
 PANEL, FITTING = "Training", "Path fitting"
@@ -90,6 +91,8 @@ class TrainingConfig(OptimizationConfig):
                 raise ArgumentError(f"{_spoken(name)} must be a number above 0, found {value:g}")
         if self.warmup > 1:
             raise ArgumentError(f"warmup is a share of the steps, found {self.warmup:g}")
+        if self.lora_rank is not None:
+            require("peft", "LoRA")
         super().__post_init__()
 
     def rate(self, parameters: int) -> float:

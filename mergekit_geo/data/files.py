@@ -12,6 +12,7 @@ from typing import Any
 
 from mergekit_geo.data.rows import Row
 from mergekit_geo.errors import DataError
+from mergekit_geo.extras import require
 from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import parse_json
 
@@ -100,12 +101,9 @@ def _csv(path: Path) -> Numbered:
 
 
 def _parquet(path: Path) -> Numbered:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise DataError(
-            "reading parquet needs pyarrow", where=str(path), remedy="pip install pyarrow"
-        ) from error
+    require("pyarrow", "reading parquet", where=str(path), kind=DataError)
+    from pyarrow import ArrowException, parquet
+
     try:
         rows = parquet.read_table(path).to_pylist()
     except (ArrowException, OSError, ValueError, MemoryError) as error:

@@ -10,6 +10,7 @@ from mergekit_geo.data.files import READERS, read_file
 from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.extras import require
 from mergekit_geo.files.local_path import local_path
 
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -61,14 +62,9 @@ def _read(data: EvalData) -> Rows:
 
 def _dataset(path: Path, data: EvalData) -> Rows:
     """Rows of a folder that the datasets library saved, or else of a dataset on the Hub."""
-    try:
-        from mergekit_geo.data.datasets import hub_rows, saved_rows
-    except ImportError as error:
-        raise DataError(
-            "reading a dataset needs the datasets library",
-            where=data.origin,
-            remedy="pip install datasets",
-        ) from error
+    require("datasets", "reading a dataset", where=data.origin, kind=DataError)
+    from mergekit_geo.data.datasets import hub_rows, saved_rows
+
     return saved_rows(path, data) if path.is_dir() else hub_rows(data)
 
 

@@ -16,7 +16,7 @@ import torch
 from transformers import TrainerCallback, set_seed
 
 from mergekit_geo.collectives import accelerate_kept
-from mergekit_geo.errors import ArgumentError, UnsupportedError
+from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.modules.open import open_module
@@ -239,15 +239,10 @@ def with_adapters(model: Module, rank: int) -> Module:
         rank: Of each.
 
     Raises:
-        ArgumentError: peft is missing.
         UnsupportedError: The model has no layer that takes an adapter.
     """
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise ArgumentError(
-            "LoRA needs peft, which is not installed", remedy="pip install 'mergekit_geo[peft]'"
-        ) from error
+    from peft import LoraConfig, get_peft_model
+
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear")
     try:
         adapted: Module = get_peft_model(model, config)
