@@ -6,15 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false
 
-static_checks() {
-  echo "== types";  mypy
-  echo "== layers"; lint-imports
-  echo "== house";  python benchmarks/house.py || echo "benchmarks/house.py failed: see above"
-}
-
-echo "== lint";   ruff check .; ruff format --check .  # `a && b` would not end it where a fails
+bash scripts/lint.sh style
 said=$(mktemp)
-(set -e; static_checks) >"$said" 2>&1 &  # one core for a minute: the tests need not wait for it
+bash scripts/lint.sh types >"$said" 2>&1 &  # one core for a minute: the tests need not wait for it
 checking=$!
 trap 'kill "$checking" 2>/dev/null || true; rm -f "$said"' EXIT
 
