@@ -30,6 +30,7 @@ from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import NotMeasured, Report
 from mergekit_geo.specs.spec import Spec, Writing
+from mergekit_geo.views.verdict import verdict_of
 
 Arguments = ParamSpec("Arguments")
 Asked = TypeVar("Asked", bound=Spec)
@@ -164,7 +165,7 @@ def report_of(asked: Spec, found: Findings, began: float) -> Report:
         found: What it found.
         began: When, in seconds since 1970.
     """
-    return Report(
+    report = Report(
         command=asked.command,
         output=found.output or (str(asked.target) if asked.target else None),
         models=list(found.models),
@@ -176,6 +177,7 @@ def report_of(asked: Spec, found: Findings, began: float) -> Report:
         left_out=list(found.left_out),
         provenance=provenance(began, *found.place, found.again),
     )
+    return report.model_copy(update={"verdict": verdict_of(report)})
 
 
 def _signature(spec: type[Spec]) -> inspect.Signature:

@@ -35,7 +35,7 @@ from mergekit_geo.processes import broadcast, is_main_process, main_process_firs
 from mergekit_geo.records.report import REPORT, NotMeasured, Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
-from mergekit_geo.specs.spec import Spec, command_line
+from mergekit_geo.specs.spec import Spec, command_line, repeated
 from mergekit_geo.training.job import TrainedModel, let_go, train
 from mergekit_geo.training.store import RECORD, begin_training, stored_fingerprint
 from mergekit_geo.training.tuning import Tuning
@@ -136,6 +136,7 @@ def _findings(tuning: Tuning, trained: TrainedModel, found: Evidence, out: Path)
         ],
         not_measured=_not_measured(tuning, found, out),
         left_out=beside,
+        again=repeated(replace(tuning.asked, out=out)),
     )
 
 

@@ -31,6 +31,7 @@ from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.specs.measures import BarrierSpec
+from mergekit_geo.specs.spec import repeated
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -74,6 +75,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
         model_entries(study.models),
         place,
         settings={"alignment": study.checked.notes},
+        again=repeated(asked),
         data=data_entry(study, evaluator.at_model(0).take(evaluator.split.report), "report"),
         warnings=[
             *study.checked.warnings,

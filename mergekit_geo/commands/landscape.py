@@ -27,6 +27,7 @@ from mergekit_geo.records.landscape import (
 )
 from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.specs.measures import LandscapeSpec
+from mergekit_geo.specs.spec import repeated
 from mergekit_geo.tasks.losses import Losses
 
 
@@ -78,6 +79,7 @@ def _landscape(asked: LandscapeSpec, output: Output) -> Findings:
         settings={"marked": len(mark), "alignment": study.checked.notes},
         data=data_entry(study, reported[0]),
         warnings=[*study.checked.warnings, *remarks],
+        again=repeated(asked),
     )
 
 

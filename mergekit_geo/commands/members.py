@@ -16,7 +16,7 @@ from mergekit_geo.processes import broadcast
 from mergekit_geo.records.report import read_report
 from mergekit_geo.records.training import MemberEntry, MembersMeasurements
 from mergekit_geo.specs.merges import SoupSpec
-from mergekit_geo.specs.spec import command_line
+from mergekit_geo.specs.spec import command_line, repeated
 from mergekit_geo.specs.training import FinetuneSpec
 from mergekit_geo.training.store import RECORD, TUNED, begin_training, names_of_members
 from mergekit_geo.training.tuning import Tuning, make_tuning
@@ -85,6 +85,7 @@ def _findings(tuning: Tuning, members: Sequence[Result], output: Output) -> Find
         {"members": len(members)},
         first.data,
         warnings=[text for member in members for text in member.report.warnings],
+        again=repeated(tuning.asked),
         fill=write_record,
         kept={"members": tuple(members)},
     )

@@ -33,6 +33,7 @@ from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.path import PathMeasurements, PathRecord, SaddleEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.specs.measures import PathSpec
+from mergekit_geo.specs.spec import repeated
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -77,6 +78,7 @@ def _fit_path(asked: PathSpec, output: Output) -> Findings:
             *evaluator.warnings,
             *evaluator.module_evaluator.warnings,
         ],
+        again=repeated(asked),
         fill=lambda report, folder: _write(report, folder, work.bends, evaluator.anchors),
         kept={"route": route},
     )

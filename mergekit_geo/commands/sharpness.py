@@ -18,6 +18,7 @@ from mergekit_geo.outputs.kind import SHARPNESS
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.curvature import SharpnessMeasurements
 from mergekit_geo.specs.measures import SharpnessSpec
+from mergekit_geo.specs.spec import repeated
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -64,6 +65,7 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Findings:
             study, documents=slope.documents, examples=slope.examples, tokens=slope.tokens
         ),
         warnings=[*study.checked.warnings, *found.warnings],
+        again=repeated(asked),
     )
 
 

@@ -24,6 +24,7 @@ from mergekit_geo.records.model import CheckMeasurements, ModelEntry
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.plan import PlanMeasurements
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
+from mergekit_geo.records.verdict import Verdict
 
 SCHEMA_VERSION = 1
 
@@ -113,6 +114,7 @@ class Report(Record):
     """The top level, the same for every command.
 
     Attributes:
+        verdict: What the losses say of an output; where there is one.
         left_out: Files of the donor that the output does not have; where there are any.
     """
 
@@ -136,6 +138,7 @@ class Report(Record):
         | PlanMeasurements
         | None
     ) = None
+    verdict: Verdict | None = None
     warnings: list[str] = []
     not_measured: list[NotMeasured] = []
     left_out: list[str] = []
@@ -151,7 +154,7 @@ class Report(Record):
 
     def to_json(self) -> str:
         """The text of `report.json`, which is part of what may be pushed afterwards."""
-        leave_out = {key for key in ("error", "pushed") if getattr(self, key) is None}
+        leave_out = {key for key in ("error", "pushed", "verdict") if getattr(self, key) is None}
         leave_out |= set() if self.left_out else {"left_out"}
         return self.model_dump_json(indent=2, exclude=leave_out) + "\n"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from mergekit_geo.config.data import PANEL, EvalData, source_of
 from mergekit_geo.config.flags import flags, settings_of
 from mergekit_geo.config.measures import SHARPNESS, Compute
-from mergekit_geo.config.option import Option, argument, check, group, like, option
+from mergekit_geo.config.option import Option, argument, check, group, like, option, own_options
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.progress import Progress, Silent
 
@@ -54,6 +54,27 @@ def command_line(asked: Spec) -> str:
         "geo-merge soup 'a b' c -o out --weights=0.5,0.5"
     """
     return shlex.join(["geo-merge", asked.command, *flags(asked)])
+
+
+def repeated(asked: Measuring) -> str:
+    """The command that does the same again; empty where an option has no words.
+
+    That is so with models in memory, and with functions in place of data.
+
+    Example:
+        >>> from mergekit_geo.specs.measures import SharpnessSpec
+        >>> repeated(SharpnessSpec(["a"], "out")), repeated(SharpnessSpec([{}], "out"))
+        ('geo-merge sharpness a -o out', '')
+    """
+    named = [
+        one for one in own_options(type(asked)) if one.option.positional or one.kind == "texts"
+    ]
+    values = [getattr(asked, one.path[0]) for one in named]
+    several = [value if isinstance(value, list | tuple) else [value] for value in values]
+    sources = [source_of(asked.data), source_of(asked.train_data)]
+    spoken = all(source.as_settings or source.is_nothing for source in sources)
+    spoken &= all(isinstance(one, str | Path) for those in several for one in those)
+    return command_line(asked) if spoken else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,6 +68,7 @@ def page(report: Report) -> Page:
     return Page(
         title=report.output or f"geo-merge {report.command}",
         about=f"geo-merge {report.command} of {names}",
+        source=REPORT if report.output else "",
         headline=view.headline,
         blocks=[*view.blocks, not_measured(report), warnings, _provenance(report)],
         data=report.to_json(),

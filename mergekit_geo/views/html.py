@@ -46,6 +46,7 @@ class Page:
         blocks: All else, in order.
         about: A line below the title.
         data: JSON that everything was drawn from; empty for none.
+        source: Address of a file that holds the same; empty for none.
     """
 
     title: str
@@ -53,6 +54,7 @@ class Page:
     blocks: Sequence[block.Block]
     about: str = ""
     data: str = ""
+    source: str = ""
 
     def pieces(self) -> Iterator[str]:
         """The document, piece by piece, so that the drawing library is never held whole."""
@@ -63,6 +65,7 @@ class Page:
         yield f"<style>{_resource('page.css')}</style></head><body>\n"
         yield f"<h1>{text(self.title)}</h1>\n"
         yield _inside("p", self.about, "what")
+        yield _link(block.Link("All numbers", self.source), {}) if self.source else ""
         yield _div("headline", "".join(_inside("p", words) for words in self.headline))
         drawn: Figures = {}
         inside = _render(self.blocks, drawn)

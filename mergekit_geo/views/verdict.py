@@ -9,9 +9,14 @@ from mergekit_geo.records.losses import DifferenceEntry, Estimate
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
+from mergekit_geo.records.verdict import Verdict, Word
 from mergekit_geo.views.losses import estimate, loss_table
 
 LEAST = "only a difference of {} or more"
+
+WORDS: dict[Finding, Word] = {
+    "lower": "better", "higher": "worse", "same": "no-difference", "unknown": "cannot-tell",
+}  # fmt: skip
 
 TURNED: dict[Finding, Finding] = {"higher": "lower", "lower": "higher"}
 """A higher score is as good as a lower loss."""
@@ -50,6 +55,20 @@ def verdict(report: Report) -> str:
     if found is None or (alone and found.name == _alone(report)):
         return alone
     return " ".join(filter(None, [alone, _loss(found), *_metrics(found, report)]))
+
+
+def verdict_of(report: Report) -> Verdict | None:
+    """The same for programs; None where no losses were measured, and the output is a merge."""
+    sentence, found = verdict(report), _rival(report)
+    if not sentence:
+        return None
+    if found is None:
+        return Verdict(word="cannot-tell", sentence=sentence)
+    own = found.difference
+    return Verdict(
+        word=WORDS[found.finding], sentence=sentence, model=found.name, difference=own.value,
+        low=own.low, high=own.high, detectable=own.detectable,
+    )  # fmt: skip
 
 
 def brief_losses(report: Report) -> list[str]:

@@ -80,6 +80,14 @@ def test_the_headline_comes_first(out: Path, report: Report, browser: Browser) -
     assert "difference" in words
 
 
+def test_the_verdict_is_in_the_report_as_on_the_page(out: Path, report: Report) -> None:
+    told = json.loads((out / "report.json").read_text())["verdict"]
+    assert told["sentence"] == view_of(report).headline[0]
+    assert told["word"] in {"better", "worse", "no-difference", "cannot-tell"}
+    differences = {entry.model: entry.value for entry in measured(report).differences}
+    assert told["difference"] == differences[told["model"]]
+
+
 def test_every_picture_has_its_numbers(out: Path, report: Report, browser: Browser) -> None:
     browser.show(out / "report.html")
     tables = browser.ask(
@@ -116,6 +124,8 @@ def test_pages_of_other_commands(small: Path, tmp_path: Path, browser: Browser) 
     geo.barrier(ends, tmp_path / "barrier", points=3, data=DATA)
     geo.sharpness(ends, tmp_path / "sharpness", data=DATA)
     for name, pictures in (("barrier", 1), ("sharpness", 1)):
+        command = f"geo-merge {name} {ends[0]} {ends[1]} -o {tmp_path / name} "
+        assert command in (tmp_path / name / "report.html").read_text()
         browser.show(tmp_path / name / "report.html")
         assert browser.ask("document.querySelectorAll('.chart .main-svg').length") >= pictures
         assert browser.complaints() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.barrier import barrier_table
 from mergekit_geo.views.losses import loss_table
-from mergekit_geo.views.verdict import is_not_worse, verdict
+from mergekit_geo.views.verdict import is_not_worse, verdict, verdict_of
 
 DATA = DataEntry(
     source="x.jsonl", digest="", documents=27, examples=27, available=27, tokens=27, seq_len=9,
@@ -77,6 +78,13 @@ def test_words_and_gate_go_by_the_numbers(
     report = report_of(*differences)
     assert verdict(report).startswith(words)
     assert is_not_worse(report) is holds
+    told = verdict_of(report)
+    assert told is not None
+    assert told.sentence == verdict(report)
+    assert (told.word in {"better", "no-difference"}) is holds
+    assert told.model == report.models[0].name
+    value, half = differences[0]
+    assert (told.difference, told.low, told.high) == (value, value - half, value + half)
 
 
 def test_the_detectable_size_stands_beside_what_was_not_found() -> None:
@@ -88,6 +96,26 @@ def test_the_detectable_size_stands_beside_what_was_not_found() -> None:
         ": +0.0100 [-0.0600, +0.0800], and only a difference of 0.1 (5 % of its loss) or more "
         "would be detected."
     )
+
+
+@pytest.mark.parametrize(
+    ("difference", "word"),
+    [((0.23, 0.03), "worse"), ((-0.2, 0.03), "better"), ((0.01, 0.02), "no-difference"),
+     ((0.01, 0.04), "cannot-tell")],
+)  # fmt: skip
+def test_the_verdict_is_a_word_for_programs(difference: tuple[float, float], word: str) -> None:
+    found = verdict_of(report_of(difference, (-1, 0.1)))
+    assert found is not None
+    assert found.word == word
+
+
+def test_without_losses_there_is_no_verdict() -> None:
+    report = report_of()
+    assert verdict_of(report) is None
+    assert "verdict" not in json.loads(report.to_json())
+    alone = verdict_of(report_of(unmerged="a"))
+    assert alone is not None
+    assert (alone.word, alone.model) == ("cannot-tell", None)
 
 
 def test_too_few_documents_tell_nothing() -> None:
