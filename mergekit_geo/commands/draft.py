@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.origin import model_entries, model_entry
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands._run import Findings
+from mergekit_geo.commands.as_recipe import as_recipe
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
@@ -113,7 +114,7 @@ class Draft:
             *(model_entry(bend, "bend") for bend in bends),
         ]
         return Findings(
-            _measurements(self.selection, records, found, entries),
+            _measurements(self.selection, records, found, entries, self.as_recipe()),
             entries,
             (losses.device, losses.dtype, losses.attention),
             {**self.request.settings, "alignment": self.notes},
@@ -142,6 +143,13 @@ class Draft:
             return ""
         names = [pinned(anchor) for anchor in self.parents]
         return command_line(self.request.again(out, names, overwrite=False))
+
+    def as_recipe(self) -> dict[str, Any] | None:
+        """The merge as a recipe; None where none says it."""
+        if any(anchor.folder is None for anchor in self.parents):
+            return None
+        names, rule = [pinned(anchor) for anchor in self.parents], self.selection.point.rule
+        return as_recipe(self.request, names, rule.name, rule.weights)
 
     def not_measured(self, found: Evidence, out: Path | None) -> list[NotMeasured]:
         """Entries on what was not measured, each with the command that measures it."""
@@ -194,6 +202,7 @@ def _measurements(
     records: dict[str, TensorRecord],
     found: Evidence,
     models: Sequence[ModelEntry],
+    recipe: dict[str, Any] | None,
 ) -> MergeMeasurements:
     losses, alone = found.losses, _alone(records.values())
     return MergeMeasurements(
@@ -202,6 +211,7 @@ def _measurements(
             weights=list(selection.point.rule.weights),
             branches=dict(Counter(record.branch for record in records.values())),
             kept=_kept(records),
+            recipe=recipe,
         ),
         losses=losses.losses,
         differences=losses.differences,

@@ -25,6 +25,8 @@ class Request:
         settings: The command's own settings, for the report.
         warnings: What the user should know of the settings.
         files: Texts that go beside the weights, by name; they replace what the donor has.
+        recipe: The merge as a recipe of its own says it; empty where the options and the point say
+            it, None where nothing does.
         tokenizer_of: Position of the model whose tokenizer the output has; if None, that of the
             first, or of an adapter on it that brings one.
     """
@@ -34,6 +36,7 @@ class Request:
     settings: dict[str, Any]
     warnings: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = field(default_factory=dict)
     tokenizer_of: int | None = None
 
     @property

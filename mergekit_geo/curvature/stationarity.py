@@ -132,7 +132,7 @@ def _by_curvature(
     lowered: bool | None,
     error: float | None,
 ) -> Stationarity:
-    found = f"{lambda_min:.3g} ± {max(residual, error or 0.0):.1g}"
+    found = f"{lambda_min:.3g} ± {max(residual, error or 0.0):.2g}"
     if lambda_min + residual >= -tau:
         return Stationarity(
             kind="no negative curvature", sentence=f"no negative curvature found in {steps} steps"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -13,6 +13,7 @@ from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands.request import Request
 from mergekit_geo.recipes.chat import chat_template
 from mergekit_geo.specs.merges import RunSpec
+from mergekit_geo.views.again import renamed
 
 if TYPE_CHECKING:
     from mergekit_geo.recipes.plan import Prepared
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 COPY = "recipe.yml"
 """Every output holds its recipe under this name, with the commits of models on the Hub."""
 
-MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
+BY_DATA = ("objective", "sharpness", "push_to", "along", "finetune")
+"""Keys that no weight of the output depends on where nothing is chosen by loss or trained."""
 
 
 def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
@@ -32,8 +34,11 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     if trained is not None:
         commits.update(trained.bases)
     text = chat_template(prepared.recipe.chat_template)
-    files = {COPY: yaml.safe_dump(_renamed(said, commits), sort_keys=False, allow_unicode=True)}
+    named = renamed(said, lambda name: commits.get(name, name))
+    files = {COPY: yaml.safe_dump(named, sort_keys=False, allow_unicode=True)}
     told = {**request.settings, "recipe": said}
+    plain = {key: value for key, value in named.items() if key not in BY_DATA}
+    by_itself = {} if prepared.inputs.method.by_loss else plain
     if trained is not None:
         told["members"] = trained.entries
     return replace(
@@ -43,17 +48,9 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         warnings=(*prepared.warnings, *_negative(request), *request.warnings),
         selector=replace(request.selector, rules=prepared.resolved.rules),
         files={**files, "chat_template.jinja": text} if text else files,
+        recipe=by_itself if trained is None else None,
         tokenizer_of=prepared.tokenizer_of,
     )
-
-
-def _renamed(said: Any, names: Mapping[str, str], key: object = "") -> Any:
-    """A recipe whose models are those of the commits that were taken."""
-    if isinstance(said, dict):
-        return {name: _renamed(value, names, name) for name, value in said.items()}
-    if isinstance(said, list):
-        return [_renamed(item, names) for item in said]
-    return names.get(said, said) if key in MODEL_KEYS else said
 
 
 def _negative(request: Request) -> Sequence[str]:

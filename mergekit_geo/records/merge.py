@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
@@ -18,12 +20,15 @@ class MergeCoefficients(Record):
         branches: How many tensors took which branch.
         kept: The share of each model's task vector that was kept, None for the base; empty where
             no elements are masked.
+        recipe: The merge as a recipe that `geo-merge run` takes, without data; null where none
+            says it, as for models in memory.
     """
 
     method: str
     weights: list[float]
     branches: dict[str, int]
     kept: list[float | None] = []
+    recipe: dict[str, Any] | None = None
 
 
 class SelectionEntry(Record):

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 
 AGAIN = "-again"
 """What is made again lies beside the output, under its name with this."""
+
+MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
+"""Keys of a recipe that name a model."""
 
 DATA = ("--data=", "--train-data=", "--base=", "--along=")
 
@@ -35,6 +43,40 @@ def command_again(report: Report) -> str:
     inputs = [_input(word, out) for word in words[2:end]]
     flags = [_flag(word, out) for word in words[end + 2 :]]
     return shlex.join([*words[:2], *inputs, "-o", f"../{Path(out).name}{AGAIN}", *flags])
+
+
+def recipe_again(report: Report) -> str:
+    """The recipe of a merge as YAML, with paths as seen from the folder that holds the card.
+
+    Empty where no recipe says it.
+
+    Args:
+        report: Of any command.
+    """
+    result, out = report.result, report.output
+    if not isinstance(result, MergeMeasurements) or not result.coefficients.recipe or not out:
+        return ""
+    said = renamed(result.coefficients.recipe, lambda name: _input(name, out))
+    return str(yaml.safe_dump(said, sort_keys=False, allow_unicode=True)).rstrip()
+
+
+def renamed(said: Any, name_of: Callable[[str], str], key: object = "") -> Any:
+    """A recipe with other names for its models.
+
+    Args:
+        said: The recipe, or a part of it.
+        name_of: From a name to the other.
+        key: What the part stands under.
+
+    Example:
+        >>> renamed({"models": [{"model": "a"}], "merge_method": "slerp"}, str.upper)
+        {'models': [{'model': 'A'}], 'merge_method': 'slerp'}
+    """
+    if isinstance(said, dict):
+        return {name: renamed(value, name_of, name) for name, value in said.items()}
+    if isinstance(said, list):
+        return [renamed(item, name_of) for item in said]
+    return name_of(said) if key in MODEL_KEYS and isinstance(said, str) else said
 
 
 def _input(word: str, out: str) -> str:

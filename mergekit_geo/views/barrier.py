@@ -18,8 +18,6 @@ from mergekit_geo.views.chart import Gap, Heatmap, Line, Lines, number, short_na
 from mergekit_geo.views.losses import estimate, loss_unit, models_section
 
 PAIR = 2
-BESIDE = 0.012
-"""Distance in t of gaps that are drawn side by side."""
 NARROW = 0.05
 """Share of a picture's height that a gap has where a label finds room beside it."""
 
@@ -118,11 +116,12 @@ def curves(
 
 def _side_by_side(drawn: Sequence[Line]) -> list[Line]:
     """Move gaps a little, so that none covers another."""
-    gaps = [line for line in drawn if line.gap is not None]
-    shifts = {line.name: BESIDE * (i - (len(gaps) - 1) / 2) for i, line in enumerate(gaps)}
+    places = [i for i, line in enumerate(drawn) if line.gap is not None]
     return [
-        line if line.gap is None else replace(line, gap=line.gap.moved(shifts[line.name]))
-        for line in drawn
+        line
+        if line.gap is None
+        else replace(line, gap=line.gap.beside(places.index(i), len(places)))
+        for i, line in enumerate(drawn)
     ]
 
 

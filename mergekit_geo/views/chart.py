@@ -20,8 +20,8 @@ MARKERS = ("circle", "square", "triangle-up", "diamond", "cross", "x")
 DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 HEAT = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
 """Colours of a matrix, from small to large."""
-BASE = 0.2
-"""Share of a gap at which its label stands: there curves are far from each other."""
+BESIDE = 0.012
+"""Distance of gaps that are drawn side by side."""
 TRACED = 7
 """Points from which on a line through them is drawn as a curve."""
 SKEWED = 2.5
@@ -67,6 +67,8 @@ class Gap:
         low: Lower end of the height's interval.
         high: Upper end.
         label: What it is called.
+        left: Whether that stands to the left.
+        share: Of the gap, at which it stands.
     """
 
     x: float
@@ -75,10 +77,19 @@ class Gap:
     low: float
     high: float
     label: str
+    left: bool = True
+    share: float = 0.2
 
-    def moved(self, shift: float) -> Gap:
-        """The same gap further right."""
-        return replace(self, x=self.x + shift)
+    @property
+    def label_height(self) -> float:
+        """Where the label stands: near the foot, where curves are far from each other."""
+        return self.foot + self.share * self.height
+
+    def beside(self, number: int, count: int) -> Gap:
+        """The gap as one of several at a place: a little aside, its label clear of the others'."""
+        shift = BESIDE * (number - (count - 1) / 2)
+        left, share = 2 * number < count, self.share * (1 + number // 2 + number % 2 * 0.5)
+        return replace(self, x=self.x + shift, left=left, share=share)
 
 
 @dataclass(frozen=True)

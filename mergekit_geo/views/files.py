@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import REPORT, Report
 from mergekit_geo.views.block import (
     FIGURES,
@@ -21,6 +22,7 @@ from mergekit_geo.views.block import (
 from mergekit_geo.views.card import model_card
 from mergekit_geo.views.html import Page
 from mergekit_geo.views.losses import WITH_OUTPUT
+from mergekit_geo.views.made import made
 from mergekit_geo.views.view import not_measured, view_of
 
 PAGE = "report.html"
@@ -70,8 +72,14 @@ def page(report: Report) -> Page:
         about=f"geo-merge {report.command} of {names}",
         source=REPORT if report.output else "",
         headline=view.headline,
-        blocks=[*view.blocks, not_measured(report), warnings, _provenance(report)],
-        data=report.to_json(),
+        blocks=[
+            *view.blocks,
+            Section("How it was made", made(report)),
+            not_measured(report),
+            warnings,
+            _provenance(report),
+        ],
+        data=json.dumps(json.loads(report.to_json()), separators=(",", ":")),
     )
 
 
@@ -82,8 +90,9 @@ def _provenance(report: Report) -> Section:
     if (own := report.provenance) is not None:
         place = ", ".join(part for part in (own.device, own.dtype, own.attention) if part)
         when = f"{own.started}, {own.seconds:.1f} s"
+        shown = [] if isinstance(report.result, MergeMeasurements) else [Code(own.command)]
         blocks += [
-            Code(own.command),
+            *shown,
             Paragraph(f"{when}; run on {place}" if place else when),
             Folded("versions", [Code(json.dumps(own.versions, indent=1), "json")]),
         ]

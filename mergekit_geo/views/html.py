@@ -29,8 +29,8 @@ INTERVAL = re.compile(r"\[[^\[\]]*\]|± \S+")
 
 ARROW = re.compile(" (?=[↓↑]$)")
 SECTION = re.compile('<h2 id="([^"]*)">(.*?)</h2>')
-FEW, ABREAST = 2, 3
-"""Sections of a page that needs no contents, and broad panels beside each other."""
+ABREAST = 3
+"""Most panels that are broad."""
 
 CHUNK = 1 << 16
 """Characters of a script that are copied at a time."""
@@ -65,11 +65,10 @@ class Page:
         yield f"<style>{_resource('page.css')}</style></head><body>\n"
         yield f"<h1>{text(self.title)}</h1>\n"
         yield _inside("p", self.about, "what")
-        yield _link(block.Link("All numbers", self.source), {}) if self.source else ""
         yield _div("headline", "".join(_inside("p", words) for words in self.headline))
         drawn: Figures = {}
         inside = _render(self.blocks, drawn)
-        yield _contents(inside)
+        yield _contents(inside, self.source)
         yield inside
         yield _json("report", self.data) if self.data else ""
         if drawn:
@@ -79,11 +78,12 @@ class Page:
         yield "</body></html>\n"
 
 
-def _contents(inside: str) -> str:
-    """Links to the sections of a page that has several."""
+def _contents(inside: str, source: str) -> str:
+    """Links to the sections of a page that has several, and to the file of its numbers."""
     found = SECTION.findall(inside)
-    links = "".join(f'<a href="#{place}">{title}</a> ' for place, title in found)
-    return f"<nav>{links.strip()}</nav>\n" if len(found) > FEW else ""
+    links = [f'<a href="#{place}">{title}</a>' for place, title in found if len(found) > 1]
+    links += [f'<a href="{text(source)}">{text(source)}</a>'] if source else []
+    return f"<nav>{' '.join(links)}</nav>\n" if links else ""
 
 
 Figures = dict[str, Any]

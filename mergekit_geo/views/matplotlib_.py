@@ -108,9 +108,9 @@ def _gap(axes: Axes, gap: chart.Gap, number: int) -> None:
     axes.plot([gap.x] * 2, [gap.foot, top], "-_", color=colour, markersize=11, linewidth=1.6)
     ends = gap.foot + gap.low, gap.foot + gap.high
     axes.vlines(gap.x, *ends, color=colour, linewidth=6, alpha=0.3)
-    side = 1 if number % 2 else -1
+    side = -1 if gap.left else 1
     axes.annotate(
-        _text(gap.label), (gap.x, gap.foot + chart.BASE * gap.height), (8 * side, 0),
+        _text(gap.label), (gap.x, gap.label_height), (8 * side, 0),
         textcoords="offset points", ha="left" if side > 0 else "right", va="center", fontsize=8.5,
         color=INK,
     )  # fmt: skip

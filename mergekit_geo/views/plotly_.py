@@ -28,6 +28,8 @@ FEW, TALL, WIDE = 12, 56, 96
 """Most rows of a matrix that are tall, and the pixels of their cells."""
 SIDE, RELIEF, AROUND = 560, 640, 120
 """Pixels of a surface's height, from above and in three dimensions, and of the colours beside."""
+ABREAST = 3
+"""Most panels that have room for several ticks."""
 NEAR = 0.15
 """Share of a picture within which names above two marks would cover each other."""
 
@@ -92,7 +94,7 @@ def _gap(gap: chart.Gap, number: int) -> list[Json]:
     colour = chart.style(number).colour
     ends = {"array": [gap.high - gap.height], "arrayminus": [gap.height - gap.low]}
     bar = {"type": "data", "symmetric": False, "color": f"{colour}55", "thickness": 7, "width": 0}
-    top, side = gap.foot + gap.height, "right" if number % 2 else "left"
+    top, side = gap.foot + gap.height, "left" if gap.left else "right"
     return [
         {
             "mode": "lines+markers", "x": [gap.x] * 2, "y": [gap.foot, top], "hoverinfo": "skip",
@@ -100,7 +102,7 @@ def _gap(gap: chart.Gap, number: int) -> list[Json]:
             "marker": {"color": colour, "symbol": "line-ew-open", "size": 14},
         },
         {
-            "mode": "text", "x": [gap.x], "y": [gap.foot + chart.BASE * gap.height],
+            "mode": "text", "x": [gap.x], "y": [gap.label_height],
             "text": [f"\u2002{escape(gap.label)}\u2002"], "textposition": f"middle {side}",
         },
         {
@@ -134,7 +136,8 @@ def _dots(panel: chart.Panel, picture: chart.Dots) -> Json:
         "tickvals": list(range(count)), "ticktext": _texts(picture.names), "zeroline": False,
         "range": [count - 0.5, -0.5], "automargin": True, "showgrid": False,
     }  # fmt: skip
-    x = _titled(panel.title) | {"nticks": 4, "tickangle": 0, "zeroline": False}
+    most = 5 if len(picture.panels) <= ABREAST else 3
+    x = _titled(panel.title) | {"nticks": most, "tickangle": 0, "zeroline": False}
     traces = [
         _dot(i, dot, own)
         for i, (dot, own) in enumerate(zip(panel.dots, picture.styles, strict=True))

@@ -124,7 +124,7 @@ def test_everything_that_an_output_holds(merged: geo.Result, family: Path) -> No
     assert "tags:\n- merge\n" in card
     assert f"{merged.measurements.losses[-1].perplexity:.4g}" in card
     assert len(merged.measurements.barriers) == 3
-    assert "![Loss along the path between the parents](figures/barrier.png)" in card
+    assert "![Losses, and the output's paired differences](figures/losses.png)" in card
     assert (merged.out / "figures" / "barrier.png").read_bytes().startswith(b"\x89PNG")
     assert (merged.out / "figures" / "barrier.csv").read_text().count("\n") == 3 * 5 + 1
 

@@ -132,8 +132,8 @@ def test_output_holds_picture_and_card(merged: geo.Result) -> None:
     assert merged.out is not None
     assert (merged.out / "figures" / "sharpness.png").stat().st_size > 5000
     card = (merged.out / "README.md").read_text()
-    assert "## Sharpness" in card
-    assert "Dinh 2017" in card
+    assert "λ_max" in card
+    assert "Dinh 2017" in (merged.out / "report.html").read_text()
 
 
 def test_what_is_unchanged_is_not_measured_twice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -103,14 +104,15 @@ def test_results_are_in_the_model_index(report: Report) -> None:
     assert card.data.model_name == "out"
 
 
-def test_the_card_opens_with_the_verdict_and_shows_the_barrier(report: Report) -> None:
+def test_the_card_opens_with_the_verdict_and_shows_the_losses(report: Report) -> None:
     text = model_card(measured(report, "a", "b"))
     assert "# out\n\n2 models merged by linear" in text
     better = "The output is better than every parent: 0.1000 [0.0500, 0.2000] below the best, a"
     assert better in text.replace("\\", "")
     assert "8.1 % of its loss" in text
-    assert "![Loss along the path between the parents](figures/barrier.png)" in text
-    assert "figures/barrier.png" not in model_card(report)
+    assert "![Losses, and the output's paired differences](figures/losses.png)" in text
+    assert "**1.2346" in text.replace("\\", "")  # the best loss is bold
+    assert "figures/" not in model_card(report)
 
 
 @pytest.mark.parametrize(
@@ -206,11 +208,9 @@ def test_hostile_names_and_licences_stay_text(report: Report) -> None:
     assert card.data.base_model is None
     page = MarkdownIt("commonmark").enable("table").render(card.text)
     assert "<script" not in page
-    assert re.findall(r'<img src="([^"]*)"', page) == [
-        "figures/losses.png", "figures/barrier.png",
-    ]  # fmt: skip
+    assert re.findall(r'<img src="([^"]*)"', page) == ["figures/losses.png"]
     assert re.findall(r'<a href="([^"]*)"', page) == []
-    assert page.count("<table>") == 4  # parents, losses, barriers, geometry
+    assert page.count("<table>") == 2  # parents, losses
     prose = re.sub(r"(?ms)^(```+)\w.*?^\1$", "", card.text)
     bare = [text.split()[0] for text in re.findall(r"(?<![\(\\])(?:https?:/|www\.).*", prose)]
     assert bare == [], "the Hub makes links of them"
@@ -264,6 +264,43 @@ def test_the_command_of_a_card_works_in_its_folder(
         monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["soup", "slerp", "ties", "as they are", "run"])
+def test_the_recipe_of_a_card_makes_the_same_weights(
+    kind: str, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    a, b, base = (save(name).relative_to(tmp_path) for name in ("a", "b", "base"))
+    out = tmp_path / "made"
+    if kind == "soup":
+        geo.soup([a, b, base], out, weights=[3, 1, 0.1], data=None)
+    elif kind == "slerp":
+        geo.slerp([a, b], out, t=0.3, data=None)
+    elif kind == "ties":
+        output = geo.OutputConfig(dtype="bfloat16")
+        given: dict[str, Any] = {"density": [0.5, 0.25], "lambda_": 0.8}
+        geo.merge([a, b], out, method="ties", base=base, data=None, output=output, **given)
+    elif kind == "as they are":
+        geo.soup([a, b], out, weights=[1, -0.5], normalize=False, data=None)
+    else:
+        parts = [{"model": str(a), "parameters": {"weight": [0, 1]}}, {"model": str(b)}]
+        shared = {"weight": 0.5}
+        geo.run({"merge_method": "linear", "models": parts, "parameters": shared}, out, data=None)
+    text = (out / "README.md").read_text()
+    (recipe,) = re.findall(r"(?s)```yaml\n(.*?)\n```", text)
+    (line,) = re.findall(
+        r"(?m)^As a recipe, merge.yml in this folder, for (geo-merge run .*):$", text
+    )
+    monkeypatch.chdir(out)
+    Path("merge.yml").write_text(recipe)
+    done = CliRunner().invoke(app, [*shlex.split(line)[1:], "--no-eval"])
+    assert done.exit_code == 0, done.output
+    again = tmp_path / "made-again"
+    for file in ("model.safetensors", "config.json"):
+        assert (again / file).read_bytes() == (out / file).read_bytes()
+    tensors = [json.loads((f / "merge.json").read_text())["tensors"] for f in (out, again)]
+    assert tensors[0] == tensors[1]
+
+
 def test_a_merge_in_memory_has_no_command(save: Save, tmp_path: Path) -> None:
     import torch
 
@@ -271,3 +308,4 @@ def test_a_merge_in_memory_has_no_command(save: Save, tmp_path: Path) -> None:
     geo.soup(states, tmp_path / "out", data=None)
     text = (tmp_path / "out" / "README.md").read_text()
     assert "Made in Python, from models in memory: no command makes it again." in text
+    assert "```yaml" not in text

@@ -121,6 +121,7 @@ def test_brackets_at_one_place_stand_side_by_side() -> None:
     places = [line.gap.x for line in lines if line.gap]
     assert sum(places) / 2 == pytest.approx(0.5)
     assert places[0] < places[1] < places[0] + 0.03
+    assert [line.gap.left for line in lines if line.gap] == [True, False]
 
 
 def test_a_few_points_are_not_joined() -> None:

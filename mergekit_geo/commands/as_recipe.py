@@ -1,0 +1,87 @@
+"""A merge as a recipe that `geo-merge run` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mergekit_geo.commands.request import Request
+from mergekit_geo.config.data import source_of
+from mergekit_geo.config.selection import PAIR
+from mergekit_geo.merging.method import BaseUse
+from mergekit_geo.merging.methods import METHODS
+from mergekit_geo.specs.merge import MergeSpec
+
+WEIGHTED = ("linear", "karcher")
+
+
+def as_recipe(
+    request: Request, names: Sequence[str], method: str, weights: Sequence[float]
+) -> dict[str, Any] | None:
+    """The recipe of a merge; None where none says it, as for a point of a fitted path.
+
+    What loss chose is said by the weights that came of it, so a recipe needs no data.
+
+    Args:
+        request: The merge.
+        names: References to its models.
+        method: The rule that was applied.
+        weights: As applied, one a model.
+    """
+    said = request.recipe
+    if said is None:
+        return None
+    found = dict(said) or (
+        _of_method(request.asked, names)
+        if isinstance(request.asked, MergeSpec)
+        else _of_point(names, method, weights)
+    )
+    dtype = request.asked.output.dtype
+    return {**found, "dtype": dtype} if found and dtype else found or None
+
+
+def _of_point(names: Sequence[str], method: str, weights: Sequence[float]) -> dict[str, Any]:
+    if len(weights) != len(names):
+        return {}
+    if method == "slerp" and len(names) == PAIR:
+        models = [_model(name) for name in names]
+        ends = {"merge_method": method, "base_model": names[0], "models": models}
+        return {**ends, "parameters": {"t": weights[1]}}
+    if method not in WEIGHTED:
+        return {}
+    models = [_model(name, weight=w) for name, w in zip(names, weights, strict=True)]
+    as_they_are = {"parameters": {"normalize": False}} if method == "linear" else {}
+    return {"merge_method": method, "models": models, **as_they_are}
+
+
+def _of_method(asked: MergeSpec, names: Sequence[str]) -> dict[str, Any]:
+    """A method of the table, with what was given and what a recipe must give."""
+    method, given = METHODS[asked.method], asked.given_parameters
+    based = asked.base is not None or method.base is BaseUse.END
+    members = names[1:] if based and method.base is not BaseUse.END else names
+    said = {
+        one: given.get(one.keyword, one.default)
+        for one in method.parameters
+        if one.stated or one.keyword in given
+    }
+    models = [
+        _model(name, **{one.name: _one(value, i) for one, value in said.items() if one.each})
+        for i, name in enumerate(members)
+    ]
+    shared = {one.name: value for one, value in said.items() if not one.each}
+    seed = source_of(asked.data).seed
+    return {
+        "merge_method": asked.method,
+        **({"base_model": names[0]} if based else {}),
+        "models": models,
+        **({"parameters": shared} if shared else {}),
+        **({"seed": seed} if seed else {}),
+    }
+
+
+def _model(name: str, **parameters: Any) -> dict[str, Any]:
+    return {"model": name, **({"parameters": parameters} if parameters else {})}
+
+
+def _one(value: Any, place: int) -> Any:
+    return value[place] if isinstance(value, list | tuple) else value
