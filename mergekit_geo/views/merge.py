@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.merge import MergeMeasurements, SelectionEntry
 from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
@@ -16,6 +18,8 @@ from mergekit_geo.views.sharpness import sharpness_section
 from mergekit_geo.views.verdict import brief_losses, verdict
 
 STRAIGHT = "linear"
+ALIKE, APART, MOST = 0.9, 0.5, 3
+"""Median cosine of models that are alike, cosine of a layer that is not, and most named."""
 
 
 def view(report: Report, found: MergeMeasurements) -> View:
@@ -39,7 +43,8 @@ def _headline(report: Report, found: MergeMeasurements) -> list[str]:
     parents = {model.name for model in report.models}
     straight = [e for e in found.barriers if e.along == STRAIGHT and {e.first, e.second} <= parents]
     taken = [_along(entry) for entry in found.barriers if entry.taken is not None]
-    told = [verdict(report), between(straight), *taken, flatness(found.sharpness)]
+    why = parted_by(found.geometry) if any(e.significant for e in straight) else ""
+    told = [verdict(report), between(straight), why, *taken, flatness(found.sharpness)]
     return [text for text in told if text]
 
 
@@ -115,6 +120,27 @@ def _rows(layer: LayerGeometry, names: list[str]) -> list[list[str]]:
         ]
         for pair in layer.pairs
     ]
+
+
+def parted_by(found: Geometry | None) -> str:
+    """The layers that lie apart in two models that are alike elsewhere; empty without any.
+
+    So do heads that were initialised by themselves.
+    """
+    if found is None or not found.total.pairs:
+        return ""
+    apart: dict[str, float] = {}
+    for i in range(len(found.total.pairs)):
+        cosines = {layer.layer: layer.pairs[i].cosine or 0.0 for layer in found.layers}
+        if median(cosines.values()) >= ALIKE:
+            apart |= {name: cosine for name, cosine in cosines.items() if cosine < APART}
+    if not apart:
+        return ""
+    named = ", ".join(f"{name} ({cosine:.2f})" for name, cosine in list(apart.items())[:MOST])
+    return (
+        f"Parents lie apart in {named} by cosine, and are alike elsewhere: were these layers "
+        "initialised separately?"
+    )
 
 
 def _base(report: Report) -> int | None:

@@ -37,7 +37,7 @@
   const space = (place, chart, layout) => {
     const height = narrow.matches ? Math.round(place.clientWidth * 1.15) : layout.height;
     const scene = { ...layout.scene, domain: { x: [0, 1], y: [narrow.matches ? 0.14 : 0, 1] } };
-    const away = narrow.matches ? 1.2 : 1;
+    const away = narrow.matches ? 1.12 : 1;
     for (const name of ["xaxis", "yaxis", "zaxis"]) {
       scene[name] = axis(scene[name], { backgroundcolor: colour("--card"), showbackground: true });
       if (narrow.matches) scene[name] = { ...scene[name], nticks: 4, tickfont: { size: 9 },

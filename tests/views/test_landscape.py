@@ -250,11 +250,19 @@ def test_the_page_is_drawn_in_a_browser(tmp_path: Path, browser: Browser) -> Non
     assert browser.ask("window.hacked") is None
     assert HOSTILE in browser.ask("document.body.innerText")
     assert browser.ask("document.body.scrollWidth <= window.innerWidth")
+    browser.show(tmp_path / "page.html", 400, dark=True)
+    place = "document.querySelector('.chart')"
+    width, height = browser.ask(f"[{place}.clientWidth, {place}.clientHeight]")
+    assert 350 < width < height
+    assert browser.ask(f"{place}.layout.scene.xaxis.backgroundcolor") == "#1c2125"
+    assert "<br>" in browser.ask(f"{place}.layout.scene.yaxis.title.text")
+    assert browser.ask("document.body.scrollWidth") <= 400
 
 
 def test_the_page_of_its_report(tmp_path: Path, browser: Browser) -> None:
     hostile = (mark(HOSTILE, -0.5, 0.0), *THREE[1:])
-    write_report(report(surface(*hostile)), tmp_path)
+    found = report(surface(*hostile))
+    write_report(found.model_copy(update={"output": str(tmp_path)}), tmp_path)
     browser.complaints()
     browser.show(tmp_path / "report.html", 500)
     assert browser.complaints() == []
@@ -263,3 +271,7 @@ def test_the_page_of_its_report(tmp_path: Path, browser: Browser) -> None:
     names = browser.ask("[...document.querySelectorAll('.textpoint')].map(x => x.textContent)")
     assert len(names) == 3
     assert "<" in names[0]
+    assert (
+        browser.ask("document.querySelectorAll('a[href=\"figures/landscape.html\"]').length") == 1
+    )
+    assert (tmp_path / "figures" / "landscape.html").is_file()

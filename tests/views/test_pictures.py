@@ -18,7 +18,7 @@ from mergekit_geo.views import chart
 from mergekit_geo.views.barrier import curves
 from mergekit_geo.views.losses import loss_unit
 from mergekit_geo.views.matplotlib_ import DASHES, MARKERS, draw
-from mergekit_geo.views.merge import geometry_picture
+from mergekit_geo.views.merge import geometry_picture, parted_by
 from mergekit_geo.views.plotly_ import figures
 
 Floats = NDArray[np.float64]
@@ -201,3 +201,15 @@ def test_the_unit_of_the_loss_is_the_tasks() -> None:
     assert [loss_unit(data) for data in (DATA, regression, classes)] == [
         "nats per token", "squared error", "nats per example",
     ]  # fmt: skip
+
+
+def test_layers_that_part_models_are_named() -> None:
+    pair = geometry(np.array([[1.0, 0.0], [0.01, 1.0]])).total
+    alike = geometry(np.array([[1.0, 0.0], [1.0, 0.01]])).total
+    layers = [alike.model_copy(update={"layer": f"layer.{i}"}) for i in range(3)]
+    head = pair.model_copy(update={"layer": "classifier"})
+    text = parted_by(Geometry(total=alike, layers=[*layers, head]))
+    assert text.startswith("Parents lie apart in classifier (0.01) by cosine, and are alike elsewh")
+    assert parted_by(Geometry(total=alike, layers=layers)) == ""
+    assert parted_by(Geometry(total=pair, layers=[head] * 3)) == ""
+    assert parted_by(None) == ""

@@ -13,7 +13,8 @@ from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements, Sel
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.barrier import barrier_table
-from mergekit_geo.views.losses import loss_table
+from mergekit_geo.views.chart import Dot, Dots
+from mergekit_geo.views.losses import loss_chart, loss_table
 from mergekit_geo.views.verdict import is_not_worse, verdict, verdict_of
 
 DATA = DataEntry(
@@ -178,3 +179,20 @@ def test_a_dip_is_told_with_its_own_place() -> None:
     assert barrier_table([entry]).rows[0][1:3] == ["none (dips 0.0260 [0.0240, 0.0280])", "0.500"]
     flat = entry.model_copy(update={"dip": Estimate(**estimated(-0.01, 0.02))})
     assert barrier_table([flat]).rows[0][1:3] == ["none (-0.0080 [-0.0090, -0.0070])", "0.250"]
+
+
+def test_losses_and_paired_differences_are_drawn() -> None:
+    """Of a classifier the score's difference, too; of a language model the loss says more."""
+    report = report_of((0.23, 0.03), (-1, 0.1), score=(0.05, 0.018))
+    (found,) = loss_chart(report)
+    assert isinstance(found.picture, Dots)
+    losses, differences, scores = found.picture.panels
+    assert [dot and dot.value for dot in losses.dots] == [2, 3, 2]
+    assert differences.dots == [Dot(0.23, 0.2, 0.26), Dot(-1, -1.1, -0.9), None]
+    assert (differences.reference, differences.title[-1]) == (0, "↓")
+    assert scores.dots[0] == Dot(0.05, 0.05 - 0.018, 0.05 + 0.018)
+    assert scores.title == "Δ accuracy ↑"
+    assert found.picture.outstanding == [False, False, True]
+    assert loss_table(report).head[:3] == ["model", "Δ output − model ↓", "loss per example ↓"]
+    assert {(0, 2), (2, 2)} <= set(loss_table(report).best)  # both have a loss of 2
+    assert loss_chart(report_of()) == []
