@@ -105,7 +105,7 @@ def test_report_is_what_was_returned(merged: geo.Result) -> None:
     pinned = (
         "schema_version command status output models settings data result warnings not_measured"
     )
-    assert {*pinned.split(), "provenance"} == keys.keys()
+    assert {*pinned.split(), "verdict", "provenance"} == keys.keys()
     assert set(keys["result"]) == {
         "coefficients", "losses", "differences", "barriers", "sharpness", "geometry", "selection",
         "unmerged",
