@@ -255,9 +255,3 @@ def test_the_library_itself_offline() -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )
     assert "DataError: nobody/nothing: no such file, and the Hub could not be asked" in found.stderr
-
-
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DataError, match=r"pip install 'mergekit_geo\[data\]'"):
-        load_rows(EvalData("org/name"))
