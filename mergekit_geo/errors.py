@@ -18,6 +18,12 @@ GeoError
 │   └── DiskFullError
 ├── PushError                an output could not be pushed to the Hub; on the disk it is untouched
 └── InternalError            a fault of this package, to be reported
+
+>>> try:
+...     raise NotFoundError("no such folder", where="a", remedy="name a model")
+... except CheckpointError as error:  # with all below it
+...     print(error.where, error.remedy)
+a name a model
 """
 
 from __future__ import annotations
@@ -35,6 +41,11 @@ class GeoError(Exception):
         message: What was expected and what was found.
         where: The model, file or tensor concerned.
         remedy: The call or change that mends it.
+
+    Example:
+        >>> error = GeoError("no such file", where="a.jsonl", remedy="name a file")
+        >>> print(error)
+        a.jsonl: no such file (name a file)
     """
 
     def __init__(self, message: str, *, where: str = "", remedy: str = "") -> None:

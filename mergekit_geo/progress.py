@@ -12,7 +12,24 @@ DOWNLOAD_BARS = threading.Event()
 
 
 class Progress(Protocol):
-    """Receives the progress of work, phase by phase."""
+    """Receives the progress of work, phase by phase.
+
+    Example:
+        >>> import torch
+        >>> from mergekit_geo import soup
+        >>> class Printed:
+        ...     def phase(self, title, total):
+        ...         print(title, total)
+        ...
+        ...     def advance(self, count): ...
+        ...
+        ...     def say(self, text):
+        ...         print(text)
+        >>> states = [{"w": torch.zeros(2)}, {"w": torch.ones(2)}]
+        >>> found = soup(states, data=None, progress=Printed())
+        2 models, 2 parameters each
+        merging 2
+    """
 
     def phase(self, title: str, total: int) -> None:
         """A new phase of `total` steps begins."""

@@ -8,10 +8,9 @@ found, the output published, and pushed where that was asked for.
 from __future__ import annotations
 
 import inspect
-import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -21,7 +20,8 @@ from mergekit_geo.checkpoints.origin import provenance
 from mergekit_geo.clock import MINUTES, one_clock
 from mergekit_geo.commands._push import push_output
 from mergekit_geo.commands.result import Result
-from mergekit_geo.config.option import GROUP, own_options
+from mergekit_geo.config.docstrings import texts_of, with_arguments
+from mergekit_geo.config.option import GROUP
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.output import Output
@@ -180,25 +180,46 @@ def report_of(asked: Spec, found: Findings, began: float) -> Report:
     return report.model_copy(update={"verdict": verdict_of(report)})
 
 
+@dataclass(frozen=True)
+class Default:
+    """Default settings in a signature, where all of their fields would hide the rest."""
+
+    kind: type
+
+    def __repr__(self) -> str:
+        return f"{self.kind.__name__}()"
+
+
 def _signature(spec: type[Spec]) -> inspect.Signature:
-    found = inspect.signature(spec)
-    kept = [one for name, one in found.parameters.items() if name not in INNER]
-    return found.replace(parameters=kept, return_annotation="Result")
+    """The parameters of a call: own ones first, those of the group `spec.keywords` last."""
+    found = inspect.signature(spec).parameters
+    names = [name for name in found if name not in {*INNER, spec.keywords}]
+    shared = inspect.signature(Writing).parameters
+    names.sort(key=lambda name: (found[name].kind, name in shared))
+    shown = [_short(found[name]) for name in names]
+    return inspect.Signature([*shown, *_keywords(spec)], return_annotation="Result")
+
+
+def _short(found: inspect.Parameter) -> inspect.Parameter:
+    is_settings = is_dataclass(found.default) and not isinstance(found.default, type)
+    return found.replace(default=Default(type(found.default))) if is_settings else found
+
+
+def _keywords(spec: type[Spec]) -> list[inspect.Parameter]:
+    """Parameters that a group of the options gives."""
+    if not spec.keywords:
+        return []
+    group = spec.__dataclass_fields__[spec.keywords].metadata[GROUP]
+    own = inspect.signature(group).parameters.values()
+    return [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own]
 
 
 def _documented(spec: type[Spec], work: Callable[..., Any]) -> str:
     """The function's text, and what its parameters are."""
-    head, mark, tail = inspect.cleandoc(work.__doc__ or "").partition("\nRaises:")
-    lines = [f"    {name}: {text}" for name, text in _texts(spec).items()]
-    wrapped = [textwrap.fill(line, 100, subsequent_indent=" " * 8) for line in lines]
-    return "\n".join([head.rstrip(), "", "Args:", *wrapped, "", f"{mark.strip()}{tail}"])
-
-
-def _texts(spec: type[Spec]) -> dict[str, str]:
-    own = {one.path[0]: one.option.text for one in own_options(spec)}
-    groups = {
-        name: f"{one.metadata[GROUP].__name__}: see there."
-        for name, one in spec.__dataclass_fields__.items()
-        if GROUP in one.metadata
-    }
-    return {**own, **groups, "progress": "Told what is going on."}
+    texts = {**texts_of(spec), "progress": "Told what is going on."}
+    if spec.keywords:
+        del texts[spec.keywords]
+        texts |= texts_of(spec.__dataclass_fields__[spec.keywords].metadata[GROUP])
+    return with_arguments(
+        work.__doc__ or "", {name: texts[name] for name in _signature(spec).parameters}
+    )

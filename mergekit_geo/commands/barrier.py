@@ -52,6 +52,15 @@ def barrier(asked: BarrierSpec) -> Work:
         ArgumentError: Fewer than two models, or no such path.
         DataError: Nothing to measure on, or too few documents for an interval.
         GeoError: With the reason and the remedy.
+
+    Example:
+        ```python
+        import mergekit_geo as geo
+
+        found = geo.barrier(["a", "b"], data=geo.EvalData("held-out.jsonl"))
+        print(found)  # in words
+        print(found.measurements.pairs[0].barrier.value, "nats")
+        ```
     """
     _check(asked.models, asked.points)
     once = replace(asked, along=list(dict.fromkeys(asked.along)))

@@ -24,6 +24,21 @@ def finetune(asked: FinetuneSpec) -> Work:
         DataError: No training data, or none that fits the model.
         NonFiniteError: The loss is not a number in too many steps in a row.
         GeoError: With the reason and the remedy; nothing is half-written.
+
+    Example:
+        ```python
+        import mergekit_geo as geo
+
+        found = geo.finetune(
+            "a",
+            "tuned",
+            train_data="train.jsonl",
+            data=geo.EvalData("held-out.jsonl"),
+            sam=geo.SamArguments(rho=0.05),
+            training=geo.TrainingConfig(steps=4),
+        )
+        print(found.measurements.differences[0])
+        ```
     """
     if asked.train_data is None:
         raise DataError("no training data to fine-tune on", remedy="--train-data FILE")

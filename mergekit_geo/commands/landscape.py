@@ -44,6 +44,19 @@ def landscape(asked: LandscapeSpec) -> Work:
         ArgumentError: No models, or some that span no plane.
         DataError: Nothing to measure on, or a model's loss is not a number.
         GeoError: With the reason and the remedy.
+
+    Example:
+        ```python
+        import mergekit_geo as geo
+
+        found = geo.landscape(
+            ["a", "b", "c"],
+            "plane",
+            data=geo.EvalData("held-out.jsonl"),
+            view=geo.LandscapeConfig(grid=5),
+        )
+        print(found.measurements.scale.low, found.measurements.scale.high)
+        ```
     """
     return Work(asked, lambda output: _landscape(asked, output), LANDSCAPE)
 

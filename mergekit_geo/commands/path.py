@@ -57,6 +57,21 @@ def fit_path(asked: PathSpec) -> Work:
         ArgumentError: Not two models, or equal ones.
         DataError: No training data, nothing to measure on, or a loss that is not a number.
         GeoError: With the reason and the remedy.
+
+    Example:
+        ```python
+        import mergekit_geo as geo
+
+        found = geo.fit_path(
+            ["a", "b"],
+            "curve",
+            train_data="train.jsonl",
+            data=geo.EvalData("held-out.jsonl"),
+            fitting=geo.CurveFitConfig(bends=2, steps=10),
+        )
+        print(found.measurements.straight.barrier, found.measurements.fitted.barrier)
+        middle = geo.point("curve", t=0.5, data=None).state
+        ```
     """
     return Work(asked, lambda output: _fit_path(asked, output), PATH)
 

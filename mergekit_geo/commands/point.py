@@ -23,6 +23,16 @@ def point(asked: PointSpec) -> Work:
         ArgumentError: t lies outside [0, 1].
         IncompatibleError: An end has changed since the path was fitted.
         GeoError: With the reason and the remedy; nothing is half-written.
+
+    Example:
+        ```python
+        import mergekit_geo as geo
+
+        geo.fit_path(
+            ["a", "b"], "curve", train_data="train.jsonl", fitting=geo.CurveFitConfig(steps=10)
+        )
+        geo.point("curve", "out", t=0.4)
+        ```
     """
     path = PathFolder.open(Path(asked.folder))
     route, t = path.path(), path.record.measured.lowest_t if asked.t is None else asked.t

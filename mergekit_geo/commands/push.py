@@ -22,6 +22,14 @@ def push(asked: PushSpec) -> Work:
         ArgumentError: No repository can have this name, or a pull request on a branch.
         PushError: The folder is no whole output, or the Hub does not take it; the folder is
             untouched.
+
+    Example:
+        <!-- no-run: needs a Hub account -->
+        ```python
+        import mergekit_geo as geo
+
+        print(geo.push("out", "org/merged", private=True).url)
+        ```
     """
     to = Destination(asked.repo, asked.private, asked.revision, asked.create_pr)
 

@@ -28,6 +28,13 @@ class Result:
         modules: Beside a state in memory: those of modules after the model, by file and name.
         route: The way itself, where a path was fitted.
         members: The result of each, where several models were trained.
+
+    Example:
+        >>> import torch
+        >>> from mergekit_geo import soup
+        >>> found = soup([{"w": torch.zeros(2)}, {"w": torch.ones(2)}], data=None)
+        >>> found.out, found.state, found.report.command
+        (None, {'w': tensor([0.5000, 0.5000])}, 'soup')
     """
 
     report: Report

@@ -34,6 +34,15 @@ def sharpness(asked: SharpnessSpec) -> Work:
         ArgumentError: No models, no such level, or a radius that is not positive.
         DataError: Nothing to measure on, too few examples, or a loss that is not a number.
         GeoError: With the reason and the remedy.
+
+    Example:
+        ```python
+        import mergekit_geo as geo
+
+        found = geo.sharpness(["a", "b"], data=geo.EvalData("held-out.jsonl"))
+        for model in found.measurements.sharpness:
+            print(model.model, model.extremes.largest.value)
+        ```
     """
     level_of(asked.level)
     return Work(asked, lambda output: _sharpness(asked, output), SHARPNESS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Protocol
 
+from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
 
 BUILTIN = "builtin:python-docs"
@@ -14,6 +15,7 @@ PANEL = "Evaluation data"
 GUESSED = "guessed from usual names"
 
 
+@described
 @dataclass(frozen=True)
 class EvalData:
     """Which data loss is measured on.
@@ -21,6 +23,13 @@ class EvalData:
     Of a dataset with several splits `validation`, `test` or `train` is read where none is named; of
     the built-in text `train` is what is not held out. Columns that are not named are guessed from
     the usual names.
+
+    Raises:
+        ArgumentError: A number below its least, or a word that is not admitted.
+
+    Example:
+        >>> EvalData("held-out.jsonl", text_column="body", max_examples=500).origin
+        'held-out.jsonl'
     """
 
     source: str = option(

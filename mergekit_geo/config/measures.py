@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from mergekit_geo.clock import MINUTES
+from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 
@@ -23,12 +24,17 @@ PANEL = "Compute"
 VIEW = "Plane and colours"
 
 
+@described
 @dataclass(frozen=True)
 class SharpnessRadii:
     """Radii around a model within which sharpness is measured.
 
     The ball of SAM (Foret 2021) is Euclidean; the adaptive ball (Kwon 2021) is in units of the
     weights, and so is the noise of the adaptive average.
+
+    Example:
+        >>> SharpnessRadii(rho=0.1).adaptive
+        0.5
     """
 
     rho: float = option(0.05, "Radius of the SAM ball: a distance in weight space.")
@@ -51,12 +57,17 @@ def check_rho(rho: float) -> float:
     return rho
 
 
+@described
 @dataclass(frozen=True)
 class LandscapeConfig:
     """Which part of a plane is looked at, and how it is shown.
 
     The margin is taken to the next whole step, so that models lie on grid lines. Along eigenvectors
     the radius is by default where the parabola of the largest eigenvalue rises by 1.
+
+    Example:
+        >>> LandscapeConfig(grid=11, log=True).points
+        121
     """
 
     grid: int = option(21, "Points along each axis.", least=FEWEST)
@@ -98,6 +109,7 @@ class LandscapeConfig:
         return self.grid**2
 
 
+@described
 @dataclass(frozen=True)
 class Compute:
     """How models are run.
@@ -105,6 +117,10 @@ class Compute:
     Without a device it is the accelerator, if there is one. Without a dtype it is float32 on a CPU
     and the checkpoint's own on an accelerator. Parents are kept in memory by themselves (`auto`)
     where they are small.
+
+    Example:
+        >>> Compute(device="cpu", budget=30).budget
+        30
     """
 
     device: str | None = option(

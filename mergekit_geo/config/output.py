@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 
@@ -19,6 +20,7 @@ UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**2
 NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
 
 
+@described
 @dataclass(frozen=True)
 class OutputConfig:
     """How a merged checkpoint is written.
@@ -26,6 +28,13 @@ class OutputConfig:
     Every float tensor has the first model's own dtype where none is named. What is pushed is pushed
     once it is whole on the disk, and only if it holds what is required: `not-worse` asks that
     losses tell that the output is not significantly worse than its best parent.
+
+    Raises:
+        ArgumentError: No such dtype, no size, or no name of a repository.
+
+    Example:
+        >>> OutputConfig(dtype="bfloat16", max_shard_size="2GB").stored_dtype
+        'BF16'
     """
 
     dtype: str | None = option(

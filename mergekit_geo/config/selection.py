@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
 from mergekit_geo.config.training import FITTED
 from mergekit_geo.errors import ArgumentError
@@ -28,6 +29,7 @@ SEGMENT_POINTS = 11
 """Points at which the loss is measured on the path that the output is a point of."""
 
 
+@described
 @dataclass(frozen=True)
 class SelectionConfig:
     """How a point is chosen.
@@ -35,6 +37,13 @@ class SelectionConfig:
     More than two models join along a path one at a time, best first, each along its own path, and
     stay if the loss gets lower. The `flattest` point is that of those that are about as good as the
     best. Ends are trained further for as many steps as the path was fitted.
+
+    Raises:
+        ArgumentError: Settings that contradict each other, or a word that is not admitted.
+
+    Example:
+        >>> SelectionConfig(method="greedy").by_loss(3), SelectionConfig().by_loss(3)
+        (True, False)
     """
 
     method: str = option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.extras import require
@@ -47,6 +48,7 @@ SGD_FACTOR, LORA_FACTOR = 30, 10
 """How much higher a rate SGD, and adapters, take than AdamW on all weights."""
 
 
+@described
 @dataclass(frozen=True)
 class TrainingConfig(OptimizationConfig):
     """How a checkpoint is fine-tuned; how SAM steps is said by `SamArguments`.
@@ -132,6 +134,7 @@ NEB_BENDS, NEB_STEPS = 3, 200
 """Default number of bends that a chain starts with, and of steps of all its cycles."""
 
 
+@described
 @dataclass(frozen=True)
 class CurveFitConfig(OptimizationConfig):
     """How a curve is fitted.
@@ -141,6 +144,10 @@ class CurveFitConfig(OptimizationConfig):
     default 3 / sqrt(parameters), at most 3e-3, for AdamW: what fine-tuned transformers of 1e6 to
     1e10 parameters take; 30 times as much for SGD. All
     batches of a step are at one t.
+
+    Example:
+        >>> CurveFitConfig(bends=2, steps=200).corners, CurveFitConfig(kind="neb").corners
+        (2, 3)
     """
 
     kind: str = option(
@@ -182,6 +189,7 @@ AUTO, PER_REPLICA, SYNCHRONISED = "auto", "per-replica", "synchronised"
 ASCENTS = (AUTO, PER_REPLICA, SYNCHRONISED)
 
 
+@described
 @dataclass(frozen=True)
 class SamArguments:
     """How SAM steps; stands next to TrainingArguments, in HfArgumentParser too.

@@ -139,6 +139,19 @@ class FunctionObjective:
         function: From a model and a batch to a (b,) tensor of losses, or a mapping with `loss` and,
             if there are such, `weight` and `score` (share of right answers), (b,) each.
         loader: Gives the batches, the same ones in the same order every time.
+
+    Raises:
+        DataError: When it is measured: the function gives something else, or there are no batches.
+
+    Example:
+        >>> def squared_error(model, batch):
+        ...     return (model(batch) - batch.sum(1, keepdim=True)).square().squeeze(1)
+        >>> loss = FunctionObjective(squared_error, [torch.ones(4, 3), torch.zeros(4, 3)])
+        >>> model = torch.nn.Linear(3, 1)
+        >>> with torch.no_grad():
+        ...     _ = model.weight.fill_(1), model.bias.fill_(0.5)
+        >>> float(loss.measure(model).mean)
+        0.25
     """
 
     function: LossFunction

@@ -171,6 +171,15 @@ def read_report(folder: str | Path) -> Report:
     Raises:
         NotFoundError: There is none.
         FormatError: It is of a later version, or damaged.
+
+    Example:
+        ```python
+        import mergekit_geo as geo
+
+        geo.soup(["a", "b"], "out", data=geo.EvalData("held-out.jsonl"))
+        report = geo.read_report("out")
+        print({loss.model: loss.loss for loss in report.result.losses})
+        ```
     """
     path = Path(folder) / REPORT
     if not path.is_file():

@@ -53,6 +53,7 @@ class MergeSpec(Writing):
 
     command: ClassVar[str] = "merge"
     work: ClassVar[str] = "mergekit_geo.commands.merge:merge"
+    keywords: ClassVar[str] = "parameters"
     examples: ClassVar[tuple[str, ...]] = (
         "geo-merge merge a b --method ties --base base --density .5 -o out",
         "geo-merge merge a b --method slerp --t 0.3 -o out --data held-out.jsonl",

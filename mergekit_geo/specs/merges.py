@@ -62,8 +62,15 @@ class SoupSpec(Weighted):
         switches_off=True,
     )
     choosing: SelectionConfig = group(SelectionConfig, inline=True)
-    fitting: CurveFitConfig = CurveFitConfig()
-    fit_seed: int | None = None
+    fitting: CurveFitConfig = option(
+        CurveFitConfig(),
+        "How a path is fitted that `choosing` takes a point of.",
+        "",
+        recorded=False,
+    )
+    fit_seed: int | None = option(
+        None, "Seed of that fit.", "", recorded=False, unset="0, and the other seeds of restarts"
+    )
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,10 @@ class RunSpec(Writing):
     )
     out: str | Path | None = out(WRITTEN, unset="required without --dry-run")
     _: KW_ONLY
-    models: Mapping[str, Model] | None = None
+    models: Mapping[str, Model] | None = option(
+        None, "What names of models in the recipe stand for.", "", recorded=False,
+        unset="folders and models of the Hub",
+    )  # fmt: skip
     seed: int | None = option(
         None,
         "Seed of training, fits and samples; the recipe's if None.",

@@ -88,6 +88,7 @@ class Spec:
         work: Where its function is: module and name.
         again: What goes on with it after an interrupt.
         in_processes: Whether several processes can share its work.
+        keywords: Group of options that a call in Python takes by their own names.
         unmet_code: Exit code where the result does not hold what was asked of it.
         given: Names of the options that stand on the command line.
         progress: Told what is going on.
@@ -100,6 +101,7 @@ class Spec:
     again: ClassVar[str] = "the same command goes on"
     in_processes: ClassVar[bool] = False
 
+    keywords: ClassVar[str] = ""
     unmet_code: ClassVar[int] = 3
 
     given: frozenset[str] = field(default=frozenset(), compare=False, repr=False)

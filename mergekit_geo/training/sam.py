@@ -62,6 +62,10 @@ class SamSummary:
         backward_passes: Of this process, over micro-batches.
         skipped: Steps that were not made because a loss or gradient was not finite.
         skipped_in_a_row: The last of these, if no step was made since.
+
+    Example:
+        >>> SamSummary("per-replica", steps=10, ascents=2, backward_passes=12).ascents
+        2
     """
 
     mode: str

@@ -34,6 +34,10 @@ class SamMixin(Below):
     Raises:
         ArgumentError: Nothing is trainable, or the optimizer needs a closure.
         UnsupportedError: Weights in half precision, DeepSpeed or FSDP 1.
+
+    Example:
+        >>> from transformers import Seq2SeqTrainer
+        >>> class SamSeq2SeqTrainer(SamMixin, Seq2SeqTrainer): ...
     """
 
     def __init__(self, *given: Any, sam: SamArguments | None = None, **named: Any) -> None:

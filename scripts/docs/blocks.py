@@ -77,8 +77,17 @@ def blocks_of(page: Path) -> Iterator[Block]:
     Args:
         page: From the root of the repository.
     """
-    lines = (ROOT / page).read_text().splitlines()
-    at = 0
+    yield from blocks_in(page, (ROOT / page).read_text())
+
+
+def blocks_in(page: Path, text: str) -> Iterator[Block]:
+    """The fenced blocks of a text, in order.
+
+    Args:
+        page: What the blocks say that they are from.
+        text: Markdown.
+    """
+    lines, at = text.splitlines(), 0
     while at < len(lines):
         if opened := FENCE.fullmatch(lines[at]):
             end = _end(lines, at, opened)

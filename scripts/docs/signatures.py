@@ -1,49 +1,67 @@
-"""Signatures and texts of the public functions, which the options of their commands give.
+"""Signatures and texts of public names, which griffe cannot read in their source.
 
-griffe reads source, where such a function takes its options as one value; a caller does not.
+A function of a command has there one value, which holds its options, and a class of options has
+their declarations as defaults. A caller sees neither, so both are taken from what runs.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
+from dataclasses import is_dataclass
 from typing import Any
 
 import griffe
 
 import mergekit_geo
 
-PUBLIC = {name: getattr(mergekit_geo, name) for name in mergekit_geo.__all__}
-COMMANDS = {
-    f"{one.__module__}.{one.__name__}": one for one in PUBLIC.values() if hasattr(one, "of")
-}
+PUBLIC = [getattr(mergekit_geo, name) for name in mergekit_geo.__all__]
+COMMANDS = {f"{one.__module__}.{one.__name__}": one for one in PUBLIC if hasattr(one, "of")}
+CLASSES = {f"{one.__module__}.{one.__name__}": one for one in PUBLIC if inspect.isclass(one)}
+EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
 KINDS = {
     inspect.Parameter.POSITIONAL_OR_KEYWORD: griffe.ParameterKind.positional_or_keyword,
     inspect.Parameter.KEYWORD_ONLY: griffe.ParameterKind.keyword_only,
-    inspect.Parameter.VAR_KEYWORD: griffe.ParameterKind.var_keyword,
 }
 
 
 class Signatures(griffe.Extension):
-    """Give the functions of commands the parameters that they have when they are called."""
+    """Give functions of commands and classes of options what they have when they are called."""
 
     def on_function(self, *, func: griffe.Function, **_: Any) -> None:
-        """Replace what the source says, where a command's options say more."""
-        if (called := COMMANDS.get(func.path)) is None:
-            return
-        signature = inspect.signature(called)
-        func.parameters = griffe.Parameters(*map(_parameter, signature.parameters.values()))
-        func.returns = str(signature.return_annotation)
-        func.docstring = griffe.Docstring(str(called.__doc__), lineno=func.lineno, parent=func)
+        """Replace the parameters of a command's function."""
+        if (called := COMMANDS.get(func.path)) is not None:
+            func.parameters = _parameters(called)
+            func.returns = "Result"
+            _document(func, called)
+
+    def on_class(self, *, cls: griffe.Class, **_: Any) -> None:
+        """Replace the parameters of a class of options; they need no second list as attributes."""
+        kind = CLASSES.get(cls.path)
+        if kind is not None and is_dataclass(kind):
+            _document(cls, kind)
+            for name in kind.__dataclass_fields__:
+                cls.members.pop(name, None)
+            made = griffe.Function("__init__", parameters=_parameters(kind), parent=cls)
+            cls.set_member("__init__", made)
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Show examples as code."""
+        if obj.docstring is not None:
+            obj.docstring.value = EXAMPLE.sub("Examples:", obj.docstring.value)
+
+
+def _document(found: griffe.Object, called: object) -> None:
+    text = EXAMPLE.sub("Examples:", inspect.getdoc(called) or "")
+    found.docstring = griffe.Docstring(text, lineno=found.lineno, parent=found)
+
+
+def _parameters(called: Any) -> griffe.Parameters:
+    return griffe.Parameters(*map(_parameter, inspect.signature(called).parameters.values()))
 
 
 def _parameter(found: inspect.Parameter) -> griffe.Parameter:
-    default = None if found.default is found.empty else _shown(found.default)
+    default = None if found.default is found.empty else repr(found.default)
     return griffe.Parameter(
         found.name, annotation=str(found.annotation), kind=KINDS[found.kind], default=default
     )
-
-
-def _shown(default: object) -> str:
-    """A default; of settings, which have their own page, the name."""
-    kind = type(default)
-    return f"{kind.__name__}()" if hasattr(kind, "__dataclass_fields__") else repr(default)

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import shutil
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from scripts.docs.blocks import blocks_of, pages
-from tests.docs.place import furnish
 from tests.docs.running import Session
-from tests.docs.small import make_small
 
-LATER = {Path("README.md")}
-PAGES = [
-    page for page in pages() if page not in LATER and any(block.is_run for block in blocks_of(page))
-]
+TRAINS = re.compile(r"finetune|train[-_]data|SoupCallback")
+"""What takes longer than merging and measuring."""
 
 
-@pytest.fixture(scope="session")
-def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with everything that examples name."""
-    folder = tmp_path_factory.mktemp("docs")
-    furnish(folder)
-    return folder
+def runs() -> Iterator[ParameterSet]:
+    """Pages with examples; those in which something is trained are slow."""
+    for page in pages():
+        found = [block for block in blocks_of(page) if block.is_run]
+        is_slow = any(TRAINS.search(block.text) for block in found)
+        if found:
+            yield pytest.param(page, marks=[pytest.mark.slow] * is_slow, id=str(page))
 
 
-@pytest.fixture
-def session(furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    """A copy of it to work in."""
-    folder = shutil.copytree(furnished, tmp_path / "page", symlinks=True)
-    monkeypatch.chdir(folder)
-    make_small(monkeypatch)
-    return Session(folder)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=str)
+@pytest.mark.parametrize("page", runs())
 def test_a_page_runs(page: Path, session: Session) -> None:
     for block in blocks_of(page):
         if block.is_run or (block.title and not block.no_run):
