@@ -45,6 +45,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_included_files_have_a_test() -> None:
     included = {block.included for page in pages() for block in blocks_of(page)} - {""}
+    extensions = {
+        f"examples/extend/{path.name}" for path in (ROOT / "examples/extend").glob("*.py")
+    }
+    assert extensions <= included
     tested = "".join(path.read_text() for path in (ROOT / "tests" / "examples").glob("*.py"))
     for path in map(Path, included):
         assert (ROOT / path).exists()
