@@ -102,7 +102,7 @@ class Schema:
 
     def is_unknown(self, name: str) -> bool:
         """Whether nothing in the loaded model is called so, or made of it."""
-        return bool(self.expected) and not self.has_place(name)
+        return bool(self.expected) and name not in self.expected and not self.has_place(name)
 
 
 def schema_of(config: Config) -> Schema:

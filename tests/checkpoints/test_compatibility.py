@@ -20,6 +20,7 @@ from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import IncompatibleError
+from tests.checkpoints.adapter_models import make_base
 from tests.conftest import Save
 from tests.models import random_state
 
@@ -236,3 +237,11 @@ def test_counters_are_the_donor_s(save: Save, order: tuple[str, str]) -> None:
     found = compare(folders[order[0]], folders[order[1]])
     assert found.problems == []
     assert ("bn.num_batches_tracked" in found.fetch()[0].tensors) == (order[0] == "a")
+
+
+def test_models_of_another_width_are_refused(tmp_path: Path) -> None:
+    """Of an architecture that transformers knows: no tensor has its shape, and all have a place."""
+    narrow, wide = make_base(tmp_path / "a"), make_base(tmp_path / "b", hidden_size=16)
+    found = compare(narrow, wide)
+    assert len(found.problems) == len(open_checkpoint(narrow).tensors)
+    assert all("models of different sizes" in problem for problem in found.problems)
