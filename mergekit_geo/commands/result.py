@@ -26,7 +26,7 @@ class Result:
         out: The output folder, None where the result is kept in memory.
         state: The merged tensors by stored name, None where they are in `out`.
         modules: Beside a state in memory: those of modules after the model, by file and name.
-        route: The way itself, where a path was fitted.
+        route: The path itself, where one was fitted.
         members: The result of each, where several models were trained.
 
     Example:

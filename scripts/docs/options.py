@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from mergekit_geo.specs.panels import Entry, panels
 from mergekit_geo.specs.table import spec_of
+from scripts.docs.methods import table_row
 
 HEAD = ("| | | default |", "| --- | --- | --- |")
 
@@ -26,5 +27,4 @@ def _row(one: Entry) -> str:
     name = " ".join(f"`{flag}`" for flag in one.flags) or f"`{one.metavar}`"
     choices = ", ".join(f"`{word}`" for word in one.choices)
     text = one.text + f" One of {choices}." * bool(choices)
-    cells = (name, text, one.default or "required")
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    return table_row((name, text, one.default or "required"))
