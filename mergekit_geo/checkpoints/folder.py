@@ -39,7 +39,7 @@ def open_folder(
         folder: Holds `config.json` and the weights.
         name: What the user calls it; the folder's path by default.
         revision: Commit of the Hub that the folder is a snapshot of.
-        stated: Its licence, where the Hub has told it; that of the folder's card if None.
+        stated: Its license, where the Hub has told it; that of the folder's card if None.
         listed: All that its repository holds, where only a part of that is here.
 
     Raises:

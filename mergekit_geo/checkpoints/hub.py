@@ -145,7 +145,7 @@ class Listing:
 
 
 def list_on_hub(name: str, repo: str, revision: str | None) -> Listing:
-    """The files of a repository, and its licence.
+    """The files of a repository, and its license.
 
     Raises:
         NotFoundError: No such repository or revision.

@@ -1,4 +1,4 @@
-"""The licence that a checkpoint's card states."""
+"""The license that a checkpoint's card states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 1 << 20
 
 
 def stated_license(checkpoint: Checkpoint) -> License | None:
-    """The licence that the Hub, or the card in its folder, states of a checkpoint.
+    """The license that the Hub, or the card in its folder, states of a checkpoint.
 
     None where nothing states one.
     """

@@ -9,7 +9,7 @@ from mergekit_geo.records import Record
 
 
 class License(Record):
-    """What a model's card states as its licence.
+    """What a model's card states as its license.
 
     Attributes:
         id: Such as `apache-2.0`; `other` where the Hub has none.
@@ -144,7 +144,7 @@ class CheckMeasurements(Record):
 
 
 def common_license(models: Sequence[ModelEntry]) -> License | None:
-    """The licence that every parent states; None where one states another, or none.
+    """The license that every parent states; None where one states another, or none.
 
     Example:
         >>> a = ModelEntry(name="a", revision=None, parameters=1, license=License(id="mit"))
@@ -157,12 +157,12 @@ def common_license(models: Sequence[ModelEntry]) -> License | None:
 
 
 def differing_licenses(models: Sequence[ModelEntry]) -> list[str]:
-    """A warning where parents state different licences."""
+    """A warning where parents state different licenses."""
     kinds = {_kind(model.license) for model in models if model.license is not None}
     if len(kinds) < 2:  # noqa: PLR2004
         return []
     told = "; ".join(f"{model.name}: {license_name(model)}" for model in _parents(models))
-    return [f"the parents' licences differ, so the model card states none ({told})"]
+    return [f"the parents' licenses differ, so the model card states none ({told})"]
 
 
 def license_name(model: ModelEntry) -> str:

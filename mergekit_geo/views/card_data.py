@@ -178,7 +178,7 @@ def _tags(report: Report) -> list[str]:
 def _license(models: Sequence[ModelEntry]) -> dict[str, Any]:
     """License of the parents, where all state the same; else none, and the card says why.
 
-    The Hub knows licences by plain ids, and refuses a card with anything else.
+    The Hub knows licenses by plain ids, and refuses a card with anything else.
     """
     found = common_license(models)
     if found is None:

@@ -32,7 +32,7 @@ def made(report: Report) -> list[Block]:
         *_pages(report.models),
         Paragraph(_license(report.models)),
         Paragraph(
-            f"As a recipe, {RECIPE} in this folder, for geo-merge run {RECIPE} -o {out}:"
+            f"As a recipe; saved here as {RECIPE}, it is run by geo-merge run {RECIPE} -o {out}:"
             if recipe
             else ""
         ),
@@ -54,7 +54,7 @@ def _parents(report: Report, result: MergeMeasurements) -> Table:
         "parent": [called(model) for model in report.models],
         "weight": weights,
         "commit": [commits_of(model) for model in report.models],
-        "licence": [license_name(model) for model in report.models],
+        "license": [license_name(model) for model in report.models],
     })  # fmt: skip
 
 
@@ -84,10 +84,10 @@ def _page(source: Source) -> Link | None:
 def _license(models: Sequence[ModelEntry]) -> str:
     found = common_license(models)
     if found is not None:
-        return f"Every parent's card states the licence {found.name or found.id}."
+        return f"Every parent's card states the license {found.name or found.id}."
     if any(model.license for model in models):
         return (
-            "The parents' licences are not the same, or not all known, so this card states none. "
+            "The parents' licenses are not the same, or not all known, so this card states none. "
             "Find out what they allow before you pass the model on."
         )
-    return "No parent's card states a licence, so this one does not either."
+    return "No parent's card states a license, so this one does not either."

@@ -1,4 +1,4 @@
-"""The model card: what the Hub reads of it, and that names and licences stay text."""
+"""The model card: what the Hub reads of it, and that names and licenses stay text."""
 
 from __future__ import annotations
 
@@ -118,22 +118,22 @@ def test_the_card_opens_with_the_verdict_and_shows_the_losses(report: Report) ->
 @pytest.mark.parametrize(
     ("stated", "expected", "sentence"),
     [
-        ([MIT, MIT], {"license": "mit"}, "Every parent's card states the licence mit."),
-        ([MIT, APACHE], {}, "The parents' licences are not the same, or not all known"),
-        ([MIT, None], {}, "The parents' licences are not the same, or not all known"),
-        ([None, None], {}, "No parent's card states a licence"),
+        ([MIT, MIT], {"license": "mit"}, "Every parent's card states the license mit."),
+        ([MIT, APACHE], {}, "The parents' licenses are not the same, or not all known"),
+        ([MIT, None], {}, "The parents' licenses are not the same, or not all known"),
+        ([None, None], {}, "No parent's card states a license"),
         ([License(id="other", name="Llama X", link="https://x.org/l")] * 2,
          {"license": "other", "license_name": "llama-x", "license_link": "https://x.org/l"},
-         "Every parent's card states the licence Llama X."),
+         "Every parent's card states the license Llama X."),
         ([License(id="other", name="x", link="LICENSE")] * 2,
-         {"license": "other", "license_name": "x"}, "states the licence x."),
+         {"license": "other", "license_name": "x"}, "states the license x."),
         ([License(id="other", name="x"), License(id="other", name="y")], {}, "not the s"),
         ([License(id="mit, apache-2.0")] * 2, {"license": ["mit", "apache-2.0"]}, "the lice"),
         ([License(id="My Own!")] * 2, {"license": "other", "license_name": "my-own"}, "My"),
     ],
     ids=["same", "other", "unknown", "none", "named", "relative", "names", "list", "free text"],
 )  # fmt: skip
-def test_a_licence_is_stated_where_all_parents_agree(
+def test_a_license_is_stated_where_all_parents_agree(
     stated: list[License | None], expected: dict[str, Any], sentence: str, report: Report
 ) -> None:
     changed = report.model_copy(update={"models": models(*stated)})
@@ -143,15 +143,15 @@ def test_a_licence_is_stated_where_all_parents_agree(
     assert sentence in card.text
 
 
-def test_differing_licences_are_a_warning() -> None:
+def test_differing_licenses_are_a_warning() -> None:
     assert differing_licenses(models(MIT, None)) == []
     assert differing_licenses(models(MIT, APACHE, None)) == [
-        "the parents' licences differ, so the model card states none (org/m0: mit; org/m1: "
+        "the parents' licenses differ, so the model card states none (org/m0: mit; org/m1: "
         "apache-2.0; org/m2: none stated)"
     ]
 
 
-def test_bends_of_a_path_have_no_licence(report: Report) -> None:
+def test_bends_of_a_path_have_no_license(report: Report) -> None:
     first, second = models(MIT, None)
     changed = report.model_copy(
         update={"models": [first, second.model_copy(update={"role": "bend"})]}
@@ -190,7 +190,7 @@ def test_how_to_load_it_goes_by_the_architecture(
     assert card.data.library_name == ("transformers" if architecture else None)
 
 
-def test_hostile_names_and_licences_stay_text(report: Report) -> None:
+def test_hostile_names_and_licenses_stay_text(report: Report) -> None:
     hostile = models(License(id=HOSTILE, name=HOSTILE), MIT, name=HOSTILE)
     found = measured(report, HOSTILE, HOSTILE, source=HOSTILE, metric=HOSTILE)
     provenance = found.provenance
@@ -288,7 +288,7 @@ def test_the_recipe_of_a_card_makes_the_same_weights(
     text = (out / "README.md").read_text()
     (recipe,) = re.findall(r"(?s)```yaml\n(.*?)\n```", text)
     (line,) = re.findall(
-        r"(?m)^As a recipe, merge.yml in this folder, for (geo-merge run .*):$", text
+        r"(?m)^As a recipe; saved here as merge.yml, it is run by (geo-merge run .*):$", text
     )
     monkeypatch.chdir(out)
     Path("merge.yml").write_text(recipe)
