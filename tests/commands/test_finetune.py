@@ -143,7 +143,8 @@ def test_the_card_tells_of_training_and_losses(tuned: geo.Result) -> None:
     assert "fine-tuned with" in card
     assert "- sam" in card
     assert "SAM, rho 0.05, every step, per-replica ascent: 30 ascents, 60 backward passes" in card
-    assert "## Sharpness" in card
+    assert "## Losses before and after" in card
+    assert "figures/losses.png" in card
 
 
 @pytest.mark.slow
