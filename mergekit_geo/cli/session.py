@@ -103,13 +103,8 @@ class Session:
         if self.as_json:
             from mergekit_geo.records.report import ErrorEntry, Report
 
-            entry = ErrorEntry(
-                type=type(known if isinstance(known, InternalError) else error).__name__,
-                message=known.message,
-                where=known.where,
-                remedy=known.remedy,
-                problems=list(getattr(error, "problems", ())),
-            )
+            kind = type(known if isinstance(known, InternalError) else error)
+            entry = ErrorEntry.of(known, kind.__name__)
             report = Report(command=self.command, status="error", error=entry)
             typer.echo(printable_json(report.to_json()), nl=False)
         said = f"{' '.join(filter(None, ('geo-merge', self.command)))}: {known}"

@@ -23,12 +23,13 @@ from mergekit_geo.commands.result import Result
 from mergekit_geo.config.docstrings import texts_of, with_arguments
 from mergekit_geo.config.option import GROUP
 from mergekit_geo.config.output import OutputConfig
+from mergekit_geo.errors import GeoError
 from mergekit_geo.outputs.kind import Kind
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.model import ModelEntry
-from mergekit_geo.records.report import NotMeasured, Report
+from mergekit_geo.records.report import ErrorEntry, NotMeasured, Report
 from mergekit_geo.specs.spec import Spec, Writing
 from mergekit_geo.views.verdict import verdict_of
 
@@ -54,6 +55,7 @@ class Findings:
         warnings: What the user should know.
         not_measured: What the report could hold and does not.
         left_out: Files of the donor that the output does not have.
+        error: Why the command's answer is no; the report holds what was found all the same.
         output: The folder that the report is about, where it is not the one that is written.
         again: The command line that does it again; empty where none can.
         fill: Given report and unpublished folder, writes what else belongs there.
@@ -69,6 +71,7 @@ class Findings:
     warnings: Sequence[str] = ()
     not_measured: Sequence[NotMeasured] = ()
     left_out: Sequence[str] = ()
+    error: GeoError | None = None
     output: str | None = None
     again: str = ""
     fill: Fill = lambda report, folder: None
@@ -167,6 +170,8 @@ def report_of(asked: Spec, found: Findings, began: float) -> Report:
     """
     report = Report(
         command=asked.command,
+        status="error" if found.error else "done",
+        error=found.error and ErrorEntry.of(found.error),
         output=found.output or (str(asked.target) if asked.target else None),
         models=list(found.models),
         settings={**asked.settings(), **found.settings},

@@ -6,7 +6,7 @@ from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._run import Findings, Work, command
-from mergekit_geo.errors import ArgumentError
+from mergekit_geo.errors import ArgumentError, IncompatibleError
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.model import CheckMeasurements
 from mergekit_geo.specs.measures import CheckSpec
@@ -42,6 +42,7 @@ def check(asked: CheckSpec) -> Work:
             notes=found.notes,
             problems=found.problems,
         )
-        return Findings(record, model_entries(checkpoints), warnings=found.warnings)
+        no = IncompatibleError(found.problems) if found.problems else None
+        return Findings(record, model_entries(checkpoints), warnings=found.warnings, error=no)
 
     return Work(asked, do)

@@ -175,7 +175,6 @@ def _check_keys(method: Method, entry: ModelKeys, warnings: list[str]) -> None:
                 remedy=f"write it once, under the recipe's own parameters: `{key}: ...`",
             )
         if key not in method.each:
-            _refuse_unknown(method, key, where, ["weight", *_beside_weight(method)])
             warnings.append(f"{where}: {key} has no part in {method.name}")
 
 
@@ -212,8 +211,6 @@ def _shared(method: Method, given: Mapping[str, Any], warnings: list[str]) -> di
         if key in method.accepted:
             _check_accepted(method, key, value)
         elif key not in {*method.shared, *method.each, *EVERYWHERE, "weight"}:
-            takes = [*method.shared, *_beside_weight(method), "weight"]
-            _refuse_unknown(method, key, "parameters", takes)
             warnings.append(f"parameters: {key} has no part in {method.name}")
     return {key: _one(method, each, given.get(key)) for key, each in method.shared.items()}
 
@@ -232,10 +229,6 @@ def _one(method: Method, parameter: Parameter, raw: object) -> Value:
     return parameter.default
 
 
-def _beside_weight(method: Method) -> list[str]:
-    return [key for key in method.each if key != "weight"]
-
-
 def _check_accepted(method: Method, key: str, value: object) -> None:
     done = method.accepted[key]
     if done is not None and value != done:
@@ -246,17 +239,30 @@ def _check_accepted(method: Method, key: str, value: object) -> None:
         )
 
 
-def _refuse_unknown(method: Method, key: str, where: str, takes: list[str]) -> None:
-    """Raise for a word that no method knows; others are left to a warning, as in mergekit."""
+def check_parameter(method: Method, key: str, value: object, *, of_model: bool) -> None:
+    """Refuse a word that no method knows, and a value that is none.
+
+    What other methods take is left to a warning, as in mergekit.
+
+    Args:
+        method: Of the recipe.
+        key: As written.
+        value: As written.
+        of_model: Whether it is said of one model.
+
+    Raises:
+        RecipeError: With what the method takes.
+    """
+    takes = dict.fromkeys([*([] if of_model else method.shared), *method.each, "weight"])
     known = known_parameters()
-    if key in known or key in EVERYWHERE:
-        return
-    hint = nearest_of(key, [*takes, *sorted(known)])
-    raise RecipeError(
-        f"unknown parameter {key}",
-        where=where,
-        remedy=f"{hint}parameters of {method.name}: {', '.join(takes)}",
-    )
+    if key in takes and value is not None:
+        parse_value(value, "")
+    elif key not in {*known, *EVERYWHERE, *({} if of_model else method.accepted)}:
+        hint = nearest_of(key, [*takes, *sorted(known)])
+        raise RecipeError(
+            f"unknown parameter {key}",
+            remedy=f"{hint}parameters of {method.name}: {', '.join(takes)}",
+        )
 
 
 def known_parameters() -> set[str]:

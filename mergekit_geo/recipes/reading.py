@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,10 +15,10 @@ from mergekit_geo.files.local_path import local_path
 from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.files.sound_yaml import compose, construct
-from mergekit_geo.merging.methods import LONGEST
+from mergekit_geo.merging.methods import LONGEST, method_named
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
-from mergekit_geo.recipes.inputs import known_parameters
+from mergekit_geo.recipes.inputs import check_parameter, known_parameters
 from mergekit_geo.recipes.members import misnamed
 from mergekit_geo.recipes.schema import (
     ModelKeys,
@@ -38,6 +38,9 @@ PARTS: dict[str, type[BaseModel]] = {
     "modules": ModuleKeys, "along": AlongKeys, "finetune": FinetuneKeys, "tokenizer": Tokenizer,
 }  # fmt: skip
 """Schema of the mapping under each key."""
+
+HOLDERS = {"models", "slices", "sources", "modules"}
+"""Keys below which there are parameters."""
 
 REFUSED = {
     "residual_weight": "adding a layer's input to its output makes another architecture",
@@ -129,9 +132,34 @@ def _validated(raw: dict[str, Any], node: yaml.Node | None, name: str) -> Recipe
     except RecipeError as error:
         where = _where(node, (error.where,), name)
         raise RecipeError(error.message, where=where, remedy=error.remedy) from error
+    _check_parameters(found.merge_method, raw, node, name)
     if wrong := misnamed(found):
         raise RecipeError(wrong.said, where=_where(node, wrong.loc, name), remedy=wrong.remedy)
     return found
+
+
+def _check_parameters(method: str, raw: dict[str, Any], node: yaml.Node | None, name: str) -> None:
+    """Refuse an unknown method, and parameters that it cannot take, where they are written."""
+    place: KeyPath = ("merge_method",)
+    try:
+        found = method_named(method)
+        for place, key, value in _parameters(raw):
+            check_parameter(found, key, value, of_model=bool({"models", "sources"} & {*place}))
+    except ArgumentError as error:
+        said = f"{_path(place)}{error.where}: {error.message}"
+        raise RecipeError(said, where=_where(node, place, name), remedy=error.remedy) from error
+
+
+def _parameters(raw: object, loc: KeyPath = ()) -> Iterator[tuple[KeyPath, str, object]]:
+    """The parameters of models, slices and the whole: place, key and value."""
+    inner = (
+        raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
+    )
+    for key, value in inner:
+        if key == "parameters" and isinstance(value, dict):
+            yield from (((*loc, key, one), one, value[one]) for one in value)
+        elif isinstance(key, int) or key in HOLDERS or loc[-1:] == ("modules",):
+            yield from _parameters(value, (*loc, key))
 
 
 def _explain_first(error: ValidationError, node: yaml.Node | None, name: str) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError, field_validator
 
-from mergekit_geo.errors import FormatError, NotFoundError
+from mergekit_geo.errors import FormatError, GeoError, NotFoundError
 from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import parse_json
 from mergekit_geo.records import Record
@@ -84,6 +84,22 @@ class ErrorEntry(Record):
     where: str
     remedy: str
     problems: list[str] = []
+
+    @classmethod
+    def of(cls, error: GeoError, name: str = "") -> ErrorEntry:
+        """The entry of an error.
+
+        Args:
+            error: With its place and remedy.
+            name: Of the exception, where the error is made of another.
+        """
+        return cls(
+            type=name or type(error).__name__,
+            message=error.message,
+            where=error.where,
+            remedy=error.remedy,
+            problems=list(getattr(error, "problems", ())),
+        )
 
 
 class PushMeasurements(Record):

@@ -76,6 +76,12 @@ def test_check_says_yes_and_no(save: Save) -> None:
     code, out, _ = invoke("check", a, other)
     assert code == 1
     assert "problem: different architectures" in out
+    code, out, _ = invoke("check", a, other, "--json")
+    assert (code, json.loads(out)["status"]) == (1, "error")
+    error, result = (json.loads(out)[name] for name in ("error", "result"))
+    assert error["type"] == "IncompatibleError"
+    assert error["problems"] == result["problems"] != []
+    assert not result["compatible"]
 
 
 def test_quiet_says_nothing(save: Save, tmp_path: Path) -> None:

@@ -179,6 +179,16 @@ def test_no_file(tmp_path: Path) -> None:
             "linear needs the weight of b",
         ),
         (f"merge_method: linear\n{AB}parameters: {{weigth: 1}}", r"unknown param.*mean weight\?"),
+        (
+            "merge_method: ties\nbase_model: c\nmodels:\n- model: a\n  parameters:\n   densty: 1",
+            r"line 6: models\[0\]\.parameters\.densty: unknown parameter .*did you mean density\?",
+        ),
+        (
+            "merge_method: ties\nbase_model: c\nslices:\n- sources:\n  - {model: a}\n"
+            "  parameters:\n    weight: [1,\n      x]\n",
+            r"line 7: slices\[0\]\.parameters\.weight\[1\]: expected a number, .*found 'x'",
+        ),
+        (f"merge_method: liner\n{AB}", r"line 1: merge_method: no method 'liner' \(did you mean"),
         (f"merge_method: passthrough\n{AB}", "takes 1 model, found 2 .*another architecture"),
         ("merge_method: linear\nmodels: [{model: a}, {model: a}]\n", "a is listed twice"),
         ("merge_method: linear\nmodels: []\n", "no models"),
