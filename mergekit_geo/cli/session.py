@@ -65,7 +65,7 @@ class Session:
             self._print(report)
         failed = [item for item in report.not_measured if item.failed]
         for item in failed if self.is_first else []:
-            place = f"{report.output} is whole; " if report.output else ""
+            place = f"{report.output} is complete; " if report.output else ""
             text = f"geo-merge {self.command}: {place}{item.what} not measured: {item.why}"
             typer.echo(printable(text), err=True)
         if failed:
@@ -92,7 +92,7 @@ class Session:
         if not unmet:
             return
         if self.is_first and unmet.startswith("--"):
-            typer.echo(f"geo-merge {self.command}: {unmet} does not hold", err=True)
+            typer.echo(f"geo-merge {self.command}: {unmet}: not satisfied", err=True)
         raise typer.Exit(code)
 
     def fail(self, error: Exception) -> None:
@@ -114,7 +114,7 @@ class Session:
 
 @contextmanager
 def session(
-    command: str, talk: Verbosity, *, again: str = "the same command goes on"
+    command: str, talk: Verbosity, *, again: str = "the same command continues"
 ) -> Iterator[Session]:
     """Turn errors into lines and exit codes.
 

@@ -51,7 +51,7 @@ class _State:
     caught = 0
     works = False
     told = False
-    remark = "nothing was begun"
+    remark = "nothing was started"
     code = 1
 
 
@@ -98,7 +98,7 @@ def working(again: str) -> AbstractContextManager[None]:
 
     @contextmanager
     def work() -> Iterator[None]:
-        _state.remark, _state.told = f"nothing is half-written, and {again}", False
+        _state.remark, _state.told = f"nothing is half-written; {again}", False
         _state.works = True
         try:
             yield
@@ -112,7 +112,7 @@ def working(again: str) -> AbstractContextManager[None]:
 
 def finished() -> None:
     """Note that the work is done, for the line that a signal prints from now on."""
-    _state.remark = "the work was done already"
+    _state.remark = "the work had finished"
 
 
 def is_stopped() -> bool:

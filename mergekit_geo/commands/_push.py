@@ -51,7 +51,7 @@ def push_output(report: Report, output: OutputConfig, progress: Progress, *, hol
         found = pushed(Path(report.output), to, None, progress)
     except BaseException as stop:  # such as Ctrl-C: what is told then is the last note
         again = to.command(Path(report.output))
-        stop.add_note(f"{report.output} is whole, and {again} goes on")
+        stop.add_note(f"{report.output} is complete; {again} continues")
         raise
     warnings = [*report.warnings, *push_warnings(Path(report.output), found)]
     return report.model_copy(update={"pushed": found, "warnings": warnings})

@@ -86,7 +86,7 @@ class Spec:
         examples: Command lines that `--help` and the documentation end with.
         essential: Names of the options that `--help` shows first, besides those without a panel.
         work: Where its function is: module and name.
-        again: What goes on with it after an interrupt.
+        again: What continues it after an interrupt.
         in_processes: Whether several processes can share its work.
         keywords: Group of options that a call in Python takes by their own names.
         unmet_code: Exit code where the result does not hold what was asked of it.
@@ -98,7 +98,7 @@ class Spec:
     work: ClassVar[str]
     examples: ClassVar[tuple[str, ...]] = ()
     essential: ClassVar[tuple[str, ...]] = ()
-    again: ClassVar[str] = "the same command goes on"
+    again: ClassVar[str] = "the same command continues"
     in_processes: ClassVar[bool] = False
 
     keywords: ClassVar[str] = ""

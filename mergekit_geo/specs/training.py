@@ -21,7 +21,7 @@ class FinetuneSpec(Writing):
 
     command: ClassVar[str] = "finetune"
     work: ClassVar[str] = "mergekit_geo.commands.finetune:finetune"
-    again: ClassVar[str] = "the same command with --resume goes on"
+    again: ClassVar[str] = "the same command with --resume continues"
     in_processes: ClassVar[bool] = True
     examples: ClassVar[tuple[str, ...]] = (
         "geo-merge finetune a --train-data train.jsonl --data held-out.jsonl -o out",

@@ -1,4 +1,4 @@
-"""Killed, interrupted or out of space: nothing is half-written, and the same command goes on."""
+"""Killed, interrupted or out of space: nothing is half-written; the same command continues."""
 
 import resource
 import shlex
@@ -91,7 +91,7 @@ def test_stopped_run_goes_on_to_the_same_bytes(
     assert not out.exists()
     assert code == CODES[stop]
     if stop in WORDS:
-        said = f"{WORDS[stop]}: nothing is half-written, and the same command goes on"
+        said = f"{WORDS[stop]}: nothing is half-written; the same command continues"
         assert stderr.splitlines()[1:] == [said]
     subprocess.run(command(models, out), check=True, capture_output=True)
     report = (out / "report.json").read_text()
@@ -177,9 +177,9 @@ def stop_at(
 @pytest.mark.parametrize(
     ("place", "said", "is_out"),
     [
-        ("mergekit_geo.cli.commands", "nothing was begun", False),
-        ("mergekit_geo.commands._merge", "nothing is half-written, and the same", False),
-        ("print_report", "the work was done already", True),
+        ("mergekit_geo.cli.commands", "nothing was started", False),
+        ("mergekit_geo.commands._merge", "nothing is half-written; the same", False),
+        ("print_report", "the work had finished", True),
     ],
     ids=["when it starts", "when it loads libraries", "when it prints"],
 )
@@ -206,7 +206,7 @@ def test_a_signal_while_an_output_is_pushed_tells_what_pushes_it(
     words = ["soup", save("a"), save("b"), "-o", out, "--no-eval", "--push-to", "org/name"]
     done = CliRunner().invoke(app, list(map(str, words)))
     assert done.exit_code == 130
-    told = f"interrupted: {out} is whole, and geo-merge push {out} org/name goes on"
+    told = f"interrupted: {out} is complete; geo-merge push {out} org/name continues"
     assert done.stderr.splitlines()[-1] == told
 
 
@@ -221,7 +221,7 @@ def test_a_signal_that_a_library_swallows_still_ends_the_command(
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 143
-    assert done.stderr == "terminated: the work was done already\n"
+    assert done.stderr == "terminated: the work had finished\n"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_workers_end_with_the_command(save: Save, tmp_path: Path, stop: signal.S
     assert process.returncode == CODES[stop]
     assert psutil.wait_procs(workers, timeout=5)[1] == []
     if stop in WORDS:
-        said = f"{WORDS[stop]}: nothing is half-written, and the same command goes on"
+        said = f"{WORDS[stop]}: nothing is half-written; the same command continues"
         assert stderr.splitlines() == [said]
 
 
