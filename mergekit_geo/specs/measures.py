@@ -70,8 +70,8 @@ class BarrierSpec(Reporting):
         11, "Evenly spaced points of each path; more are added around the maximum."
     )
     fail_above: float | None = option(
-        None, "Exit with code 3 if a barrier is significantly higher than this loss.",
-        recorded=False, unset="no limit",
+        None, "Exit with code 3 if a barrier is significantly higher than this, in units of the "
+        "loss.", recorded=False, unset="no limit",
     )  # fmt: skip
 
     def unmet(self, result: Any) -> str:
@@ -103,7 +103,9 @@ class PathSpec(Reporting):
     models: Sequence[Model] = models()
     out: str | Path | None = out("Output folder.")
     _: KW_ONLY
-    train_data: Data = option(None, "Data to fit the path on, read like --data.", required=True)
+    train_data: Data = option(
+        None, "Data to fit the path on, read as the evaluation data is.", required=True
+    )
     fitting: CurveFitConfig = group(CurveFitConfig, inline=True)
     seed: int = option(0, "Seed of the first fit.", "--seed", shared=True, least=0)
 

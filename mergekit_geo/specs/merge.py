@@ -74,7 +74,7 @@ class MergeSpec(Writing):
     _: KW_ONLY
     method: str = option(
         "linear",
-        "Merge method; formulas are below.",
+        "Merge method.",
         choices=tuple(name for name, each in METHODS.items() if not each.by_loss),
     )
     base: Model | None = option(

@@ -151,8 +151,8 @@ class Measuring(Spec):
 
     data: Data = group(EvalData)
     train_data: Data = option(
-        None, "Training data, read like --data: for paths that are fitted, and BatchNorm "
-        "statistics.", panel=PANEL, unset="none",
+        None, "Training data for fitted paths and BatchNorm statistics, read as the evaluation "
+        "data is.", panel=PANEL, unset="none",
     )  # fmt: skip
     compute: Compute = group(Compute)
 

@@ -43,7 +43,9 @@ class FinetuneSpec(Writing):
         MISSING, "Output folder.", "--out", short="-o", metavar="DIR", recorded=False
     )
     _: KW_ONLY
-    train_data: Data = option(None, "Data to train on, read like --data.", required=True)
+    train_data: Data = option(
+        None, "Data to train on, read as the evaluation data is.", required=True
+    )
     sam: SamArguments = group(SamArguments, inline=True)
     training: TrainingConfig = group(TrainingConfig, inline=True)
     members: int | None = option(
