@@ -170,8 +170,6 @@ def report_of(asked: Spec, found: Findings, began: float) -> Report:
     """
     report = Report(
         command=asked.command,
-        status="error" if found.error else "done",
-        error=found.error and ErrorEntry.of(found.error),
         output=found.output or (str(asked.target) if asked.target else None),
         models=list(found.models),
         settings={**asked.settings(), **found.settings},
@@ -182,7 +180,10 @@ def report_of(asked: Spec, found: Findings, began: float) -> Report:
         left_out=list(found.left_out),
         provenance=provenance(began, *found.place, found.again),
     )
-    return report.model_copy(update={"verdict": verdict_of(report)})
+    more: dict[str, Any] = {"verdict": verdict_of(report)}
+    if found.error is not None:
+        more |= {"status": "error", "error": ErrorEntry.of(found.error)}
+    return report.model_copy(update=more)
 
 
 @dataclass(frozen=True)
