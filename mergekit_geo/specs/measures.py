@@ -40,7 +40,7 @@ class CheckSpec(Spec):
 
 @dataclass(frozen=True)
 class BarrierSpec(Reporting):
-    """The loss on the way between models."""
+    """The loss on paths between models."""
 
     command: ClassVar[str] = "barrier"
     work: ClassVar[str] = "mergekit_geo.commands.barrier:barrier"
@@ -112,7 +112,7 @@ class PathSpec(Reporting):
 
 @dataclass(frozen=True)
 class SharpnessSpec(Reporting):
-    """How curved the loss is where models stand."""
+    """The curvature of the loss at models."""
 
     command: ClassVar[str] = "sharpness"
     work: ClassVar[str] = "mergekit_geo.commands.sharpness:sharpness"

@@ -638,4 +638,4 @@ def test_gate_does_not_hold_where_nothing_was_measured(family: Path, tmp_path: P
     words = ["soup", str(family / "a"), str(family / "b"), "-o", str(tmp_path / "out"), "--no-eval"]
     done = CliRunner().invoke(app, [*words, "--require", "not-worse"])
     assert done.exit_code == 3
-    assert "geo-merge soup: --require not-worse does not hold" in done.stderr
+    assert "geo-merge soup: --require not-worse: not satisfied" in done.stderr
