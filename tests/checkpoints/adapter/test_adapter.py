@@ -93,9 +93,10 @@ def test_every_option_is_what_peft_makes_of_it(option: str, pair: Pair) -> None:
     expected, before = merged_by_peft(base, adapter).state_dict(), loaded(base).state_dict()
     found = in_memory(adapter)
     assert found.keys() == expected.keys()
+    allowed = 4 if settings.get("use_dora") else 2  # a norm and a quotient are rounded, too
     for name, tensor in found.items():
         size = torch.maximum(before[name].abs(), expected[name].abs()).max()  # peft adds in float32
-        assert (tensor - expected[name]).abs().max() <= 2 * units(tensor, size), name
+        assert (tensor - expected[name]).abs().max() <= allowed * units(tensor, size), name
     assert any(not found[name].equal(before[name]) for name in found)
 
 
