@@ -90,7 +90,7 @@ def test_help_lists_methods_with_formula_and_source() -> None:
         CliRunner().invoke(app, ["merge", "--help"], env={"COLUMNS": "200"}).output.split()
     )
     for name in NAMES:
-        assert f"{name}: {METHODS[name].formula.split()[0]}" in shown, name
+        assert f"{name} {METHODS[name].formula.split()[0]}" in shown, name
     assert "Yadav 2023" in shown
 
 
