@@ -44,7 +44,7 @@ def push_output(report: Report, output: OutputConfig, progress: Progress, *, hol
     if output.push_to is None or report.output is None:
         return report
     if output.require is not None and not holds:
-        warning = f"not pushed: the output does not hold --require {output.require}"
+        warning = f"not pushed: the output does not satisfy --require {output.require}"
         return report.model_copy(update={"warnings": [*report.warnings, warning]})
     to = _destination(output)
     try:

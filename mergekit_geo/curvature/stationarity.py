@@ -96,15 +96,15 @@ def _detectable(error: float, lambda_max: float, groups: int) -> float:
 def _seen(least: float, loss: float) -> str:
     """One step is what was looked at: many small ones along flatter directions may go further."""
     told = f"a gain of {sized(least, loss)} would be detected" if least else "it is zero"
-    return f"one step down the gradient gains nothing that matters, though many may: {told}"
+    return f"one step down the gradient does not lower the loss significantly, though many steps may: {told}"
 
 
 def _unseen(least: float, loss: float) -> str:
     if math.isinf(least):
-        return "cannot tell whether the gradient matters: λ_max is not positive"
+        return "cannot tell whether a step down the gradient lowers the loss: λ_max is not positive"
     return (
-        "cannot tell whether the gradient matters: on so few examples only one that promises "
-        f"{sized(least, loss)} or more would be detected"
+        "cannot tell whether a step down the gradient lowers the loss: on so few examples only a "
+        f"gain of {sized(least, loss)} or more would be detected"
     )
 
 

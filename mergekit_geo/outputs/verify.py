@@ -90,7 +90,7 @@ def _unfinished(folder: Path) -> PushError:
     return PushError(
         "this output is unfinished",
         where=str(folder),
-        remedy="run the merge again: it goes on where it was",
+        remedy="run the merge again: it continues where it was",
     )
 
 

@@ -111,7 +111,7 @@ class SoupSearch:
         pairs = measure_pairs(evaluator, (path("linear"),), points=5, most=5)
         largest = basins_of(evaluator, pairs, self._singles(everyone)).largest
         left_out = [
-            f"{names[i]}: a barrier parts it from {', '.join(names[j] for j in largest)}"
+            f"{names[i]}: a barrier separates it from {', '.join(names[j] for j in largest)}"
             for i in everyone
             if i not in largest
         ]

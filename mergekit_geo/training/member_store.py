@@ -94,7 +94,7 @@ class MemberStore:
             raise OutputExistsError(
                 f"{len(there)} members of an earlier run are there",
                 where=str(self.folder),
-                remedy="train(resume_from_checkpoint=True) goes on with it; "
+                remedy="train(resume_from_checkpoint=True) continues from it; "
                 "OutputConfig(overwrite=True) removes them; or name another folder",
             )
         for member in there:

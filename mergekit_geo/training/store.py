@@ -63,7 +63,7 @@ def begin_training(output: Output, fingerprint: dict[str, Any], *, resume: bool)
             raise OutputExistsError(
                 "a run was left unfinished there",
                 where=str(output.folder),
-                remedy=f"--resume goes on with it; {START_OVER}",
+                remedy=f"--resume continues from it; {START_OVER}",
             )
         found = changes(then, fingerprint)
         if resume and found:

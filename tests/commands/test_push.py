@@ -355,7 +355,7 @@ def test_what_does_not_hold_its_gate_is_not_pushed(world: World) -> None:
     done = world.cli("slerp", "org/a", "org/b", "-o", "gated", "--no-eval", "--require",
                      "not-worse", "--push-to", "org/gated")  # fmt: skip
     assert done.returncode == 3
-    assert "warning: not pushed: the output does not hold --require not-worse" in done.stderr
+    assert "warning: not pushed: the output does not satisfy --require not-worse" in done.stderr
     assert "pushed to" not in done.stdout
     assert (world.home / "gated" / "model.safetensors").is_file()
     assert "org/gated" not in world.hub.repositories

@@ -176,12 +176,12 @@ KNOWN = {
         (
             {"loss_error": 0.2, "squared_norm": 1.0, "squared_norm_error": 0.6},
             "cannot tell",
-            "only one that promises 0.098 (4.9 % of the loss) or more",
+            "only a gain of 0.098 (4.9 % of the loss) or more",
         ),
         (
             {"loss_error": 0.2, "squared_norm": 1.0, "squared_norm_error": 0.6, "groups": 4},
             "cannot tell",
-            "only one that promises 0.12 (6.2 % of the loss) or more",
+            "only a gain of 0.12 (6.2 % of the loss) or more",
         ),
         ({"squared_norm": -2.0}, "saddle", "a saddle"),
         ({"loss_error": 0.004}, "not stationary", "by 0.005"),
@@ -195,7 +195,7 @@ KNOWN = {
         (
             {"lambda_min": None},
             "not measured",
-            "one step down the gradient gains nothing that matters, though many may: a gain of",
+            "one step down the gradient does not lower the loss significantly, though many steps may: a gain of",
         ),
         ({"lambda_min": None}, "not measured", "λ_min was not measured"),
         ({"residual": None}, "not measured", "λ_min was not measured"),

@@ -65,7 +65,7 @@ def partial(out: Path) -> None:
     ("spoil", "message"),
     [
         (shutil.rmtree, r"out: no such folder \(give the -o of a merge\)"),
-        (partial, r"out\.partial: this output is unfinished \(run the merge again: it goes on"),
+        (partial, r"out\.partial: this output is unfinished \(run the merge again: it continues"),
         (unfinished, r"out: this output is unfinished \(run the merge again"),
         (without("merge.json"), r"this is no output of geo-merge \(it has no merge\.json\)"),
         (without("report.json"), r"this output is incomplete: it has no report\.json"),

@@ -399,7 +399,7 @@ def test_models_outside_the_basin_are_left_out() -> None:
     assert entry.method == "largest basin"
     assert entry.chosen == ", ".join(names[i] for i in (0, 2, 3))
     (left_out,) = entry.left_out
-    assert left_out == f"{names[1]}: a barrier parts it from {entry.chosen}"
+    assert left_out == f"{names[1]}: a barrier separates it from {entry.chosen}"
     weights = found.measurements.coefficients.weights
     assert weights == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
     assert found.state is not None
