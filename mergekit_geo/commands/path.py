@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._run import Findings, Work, command
+from mergekit_geo.config.data import source_of
 from mergekit_geo.config.flags import settings_of
 from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
 from mergekit_geo.connectivity.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
@@ -107,7 +108,8 @@ def fitted_route(asked: PathSpec) -> ModelPath:
     """
     assert asked.train_data is not None
     work = _fit(asked, Output(None, PATH))
-    return path_through(work.bends, effort_of(work.found, asked.fitting, asked.train_data))
+    effort = effort_of(work.found, asked.fitting, source_of(asked.train_data))
+    return path_through(work.bends, effort)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Findings:
     data = asked.data
     several = _several(asked.models)
     settings = source_of(data).as_settings
-    everything = data and data.replaced(max_examples=None)
+    everything = data and source_of(data).replaced(max_examples=None)
     study = Study.open(several, replace(asked, data=everything), output)
     anchors = study.anchors
     from mergekit_geo.curvature.suite import measure_sharpness, subject  # torch

@@ -157,8 +157,8 @@ class DataSource(Protocol):
         """Copy with other settings, where there are settings."""
 
 
-Data = DataSource | None
-"""What a call says: `EvalData`, a `FunctionObjective`, or None for no data."""
+Data = DataSource | str | None
+"""What a call says: `EvalData`, its source, a `FunctionObjective`, or None for no data."""
 
 
 class NoData:
@@ -181,10 +181,12 @@ NO_DATA = NoData()
 
 
 def source_of(data: Data) -> DataSource:
-    """What was given, or no data for None.
+    """What was given, the data of a source, or no data for None.
 
     Example:
-        >>> source_of(None).is_nothing, source_of(None).seed
-        (True, 0)
+        >>> source_of(None).is_nothing, source_of("held-out.jsonl").origin
+        (True, 'held-out.jsonl')
     """
+    if isinstance(data, str):
+        return EvalData(data)
     return NO_DATA if data is None else data

@@ -96,7 +96,8 @@ def _detectable(error: float, lambda_max: float, groups: int) -> float:
 def _seen(least: float, loss: float) -> str:
     """One step is what was looked at: many small ones along flatter directions may go further."""
     told = f"a gain of {sized(least, loss)} would be detected" if least else "it is zero"
-    return f"one step down the gradient does not lower the loss significantly, though many steps may: {told}"
+    text = "one step down the gradient does not lower the loss significantly, though many steps may"
+    return f"{text}: {told}"
 
 
 def _unseen(least: float, loss: float) -> str:

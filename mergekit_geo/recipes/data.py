@@ -40,7 +40,7 @@ def held_out(recipe: Recipe, data: Data) -> Data:
     source = source_of(data)
     if source.is_default:
         return read_as(recipe, data)
-    return data and data.replaced(seed=source.seed or recipe.seed or 0)
+    return data and source.replaced(seed=source.seed or recipe.seed or 0)
 
 
 def read_as(recipe: Recipe, data: Data) -> EvalData:

@@ -72,7 +72,7 @@ def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
     data, seed = asked.data, asked.seed
     said = spoken_over(recipe, data, asked.given, seed)
     if data is not None and seed is not None:
-        data = data.replaced(seed=seed)
+        data = source_of(data).replaced(seed=seed)
     return read_as(said, data), replace(
         asked,
         output=_output(said, asked.output),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import of_state
+from mergekit_geo.config.data import source_of
 from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.connectivity.paths import ModelPath, path
 from mergekit_geo.connectivity.search import CurveSearch, effort_of, path_through
@@ -55,7 +56,7 @@ def paths_of_kind(
         search = CurveSearch(pair, training, how, seed, FitState(None, []))
         with study.clock.resting():
             bends = search.run()
-        return path_through(bends, effort_of(search.found, how, train_data))
+        return path_through(bends, effort_of(search.found, how, source_of(train_data)))
 
     return fit
 

@@ -158,9 +158,11 @@ class Measuring(Spec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        # frozen, and this is its making
+        if isinstance(self.data, str):
+            object.__setattr__(self, "data", EvalData(self.data))
         if isinstance(self.train_data, str):
             read_as = source_of(self.data).as_settings or EvalData()
-            # frozen, and this is its making
             object.__setattr__(self, "train_data", read_as.training(self.train_data))
 
 

@@ -10,6 +10,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mergekit_geo.cli.parsing import parse
+from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.flags import flags, made, settings_of
 from mergekit_geo.config.option import Declared, check, declared, option
 from mergekit_geo.config.output import OutputConfig
@@ -101,6 +102,13 @@ def test_training_data_is_read_as_data_is_that_was_left_out() -> None:
     assert without.data is None
     assert without.train_data == asked.train_data == asked.data.training("all.txt")
     assert asked.train_data.text_column == "body"
+
+
+def test_data_may_be_the_name_of_its_source() -> None:
+    named = SoupSpec(["a", "b"], "out", data="held-out.jsonl", train_data="all.txt")
+    data = EvalData("held-out.jsonl")
+    assert named == SoupSpec(["a", "b"], "out", data=data, train_data=data.training("all.txt"))
+    assert flags(named)[-2:] == ["--data=held-out.jsonl", "--train-data=all.txt"]
 
 
 def test_an_option_that_is_taken_over_differs_where_it_says_so() -> None:

@@ -195,7 +195,7 @@ KNOWN = {
         (
             {"lambda_min": None},
             "not measured",
-            "one step down the gradient does not lower the loss significantly, though many steps may: a gain of",
+            "one step down the gradient does not lower the loss significantly, though many",
         ),
         ({"lambda_min": None}, "not measured", "λ_min was not measured"),
         ({"residual": None}, "not measured", "λ_min was not measured"),
