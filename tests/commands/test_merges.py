@@ -396,7 +396,7 @@ def test_a_measurement_that_fails_at_last_leaves_the_output_whole(
     words += ["--max-examples", "40"]
     done = CliRunner().invoke(app, [*words, "--data", "builtin:python-docs"])
     assert done.exit_code == 1
-    assert "geo-merge soup: out is whole; losses not measured: a: the loss is not" in done.stderr
+    assert "geo-merge soup: out is complete; losses not measured: a: the loss is not" in done.stderr
     missing, *_ = geo.read_report(tmp_path / "out").not_measured
     assert (missing.what, missing.failed, missing.command) == ("losses", True, "")
     assert CliRunner().invoke(app, [*words, "--overwrite"]).exit_code == 0
