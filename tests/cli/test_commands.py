@@ -190,6 +190,7 @@ def test_debug_shows_where(save: Save, tmp_path: Path, geo_merge: Run) -> None:
     assert len(plain.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_terminal_gets_bars_and_no_warnings(small: Path, tmp_path: Path) -> None:
     main, side = pty.openpty()
     command = [sys.executable, "-m", "mergekit_geo", "soup", str(small / "a"), str(small / "b"),

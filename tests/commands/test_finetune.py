@@ -372,6 +372,7 @@ class Stop(Silent):
                 raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [None, 2])
 def test_a_resumed_run_ends_with_the_same_bits(
     family: Path, tmp_path: Path, rank: int | None

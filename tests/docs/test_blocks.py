@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,16 +11,12 @@ from _pytest.mark.structures import ParameterSet
 from scripts.docs.blocks import blocks_of, pages
 from tests.docs.running import Session
 
-TRAINS = re.compile(r"finetune|train[-_]data|SoupCallback")
-"""What takes longer than merging and measuring."""
-
 
 def runs() -> Iterator[ParameterSet]:
-    """Pages with examples; those in which something is trained are slow."""
+    """Pages with examples; all but the first one that is read are slow."""
     for page in pages():
-        found = [block for block in blocks_of(page) if block.is_run]
-        is_slow = any(TRAINS.search(block.text) for block in found)
-        if found:
+        if any(block.is_run for block in blocks_of(page)):
+            is_slow = page.name != "README.md"
             yield pytest.param(page, marks=[pytest.mark.slow] * is_slow, id=str(page))
 
 

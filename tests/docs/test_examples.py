@@ -13,6 +13,8 @@ import mergekit_geo as geo
 from scripts.docs.blocks import ROOT
 from tests.docs.running import Session
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _elsewhere(session: Session) -> None:
@@ -48,7 +50,6 @@ def test_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_file("out/model.safetensors").keys() == load_file("a/model.safetensors").keys()
 
 
-@pytest.mark.slow
 def test_members_trained_with_sam(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("sam_soup", "base train.jsonl held-out.jsonl out 4", monkeypatch) == 0
     assert len(geo.read_report("out/soup").models) == 3

@@ -146,6 +146,7 @@ def test_losses_in_the_report_are_of_the_report_half(greedy: geo.Result) -> None
 # --- learned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["model", "layer"])
 def test_learned_is_no_worse_than_uniform(
     models: list[Path],
@@ -263,6 +264,7 @@ def reordered(name: str, tensor: Tensor, order: Tensor) -> Tensor:
     return (tensor[order] if written or tensor.dim() == 1 else tensor[:, order]).contiguous()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("granularity", "dtype"), [("model", None), ("tensor", None), ("layer", "bfloat16")]
 )
