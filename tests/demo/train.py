@@ -21,6 +21,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils.logging import disable_progress_bar
 
 from mergekit_geo.data.text import builtin_documents
 
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=NAMES)
     parser.add_argument("--quick", action="store_true", help="the small family of the quickstart")
     asked = parser.parse_args()
+    disable_progress_bar()
     began = time.perf_counter()
     make(asked.folder, asked.names, QUICK if asked.quick else DEMO)
     print(f"{asked.folder}: ready in {time.perf_counter() - began:.0f} s")
