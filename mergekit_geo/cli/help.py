@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from textwrap import wrap
 
-from mergekit_geo.specs.panels import Entry, panels
+from mergekit_geo.specs.panels import OptionHelp, panels
 from mergekit_geo.specs.spec import Spec
 from mergekit_geo.specs.table import COMMANDS
 
@@ -15,7 +15,7 @@ SUMMARY = "Merge neural-network checkpoints with evidence."
 NARROWEST, WIDEST = 60, 100
 HELP = ("-h, --help", "Show this message and exit.")
 
-Row = tuple[str, str]
+Explained = tuple[str, str]
 
 
 def columns() -> int:
@@ -23,7 +23,7 @@ def columns() -> int:
     return min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
 
 
-def program_help(options: Iterable[Row], width: int) -> str:
+def program_help(options: Iterable[Explained], width: int) -> str:
     """The help of the program: its commands.
 
     Args:
@@ -65,21 +65,21 @@ def _joined(*parts: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _usage(one: Entry) -> str:
+def _usage(one: OptionHelp) -> str:
     return " ".join([*one.flags[:1], one.metavar])
 
 
-def _name(one: Entry) -> str:
+def _name(one: OptionHelp) -> str:
     return f"{', '.join(one.flags)} {one.metavar}".strip()
 
 
-def _text(one: Entry) -> str:
+def _text(one: OptionHelp) -> str:
     choices = [f"choices: {', '.join(one.choices)}"] if one.choices else []
     default = f"default: {one.default}" if one.default else "required"
     return f"{one.text} [{'; '.join([*choices, default])}]"
 
 
-def _section(title: str, rows: Sequence[Row], width: int) -> str:
+def _section(title: str, rows: Sequence[Explained], width: int) -> str:
     """A heading, and names with their texts beside them, or below those that are long."""
     indent = min(max(len(name) for name, _ in rows) + 4, width // 3)
     return "\n".join([f"{title}:", *(_row(name, text, indent, width) for name, text in rows)])

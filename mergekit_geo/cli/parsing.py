@@ -33,7 +33,7 @@ class Command(OneLine, TyperCommand):  # type: ignore[misc]
 
     @property
     def spec(self) -> type[Spec]:
-        """Its options."""
+        """The Spec that declares this command's options."""
         found: type[Spec] = self.callback.spec  # type: ignore[union-attr]
         return found
 

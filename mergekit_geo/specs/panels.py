@@ -35,7 +35,7 @@ class Processes:
 
 
 @dataclass(frozen=True)
-class Entry:
+class OptionHelp:
     """An option as it is shown.
 
     Attributes:
@@ -60,7 +60,7 @@ def options_of(spec: type[Spec]) -> list[Declared]:
     return [*own, *processes, *declared(Verbosity)]
 
 
-def panels(spec: type[Spec]) -> dict[str, list[Entry]]:
+def panels(spec: type[Spec]) -> dict[str, list[OptionHelp]]:
     """The options of a command by panel: the main options first, then the others.
 
     Example:
@@ -72,19 +72,19 @@ def panels(spec: type[Spec]) -> dict[str, list[Entry]]:
     """
     names = {name: place for place, name in enumerate(spec.essential)}
     found = sorted(options_of(spec), key=lambda one: names.get(one.name, len(names)))
-    shown: dict[str, list[Entry]] = {MAIN: []}
+    shown: dict[str, list[OptionHelp]] = {MAIN: []}
     for one in found:
         panel = MAIN if one.name in names else one.option.panel or MAIN
         shown.setdefault(panel, []).append(entry(one))
     return shown
 
 
-def entry(found: Declared) -> Entry:
+def entry(found: Declared) -> OptionHelp:
     """An option as it is shown."""
     known = found.option
     flags = (known.short, known.flag, f"--no-{known.flag[2:]}" * _has_opposite(found))
     metavar = known.metavar or ("NAME" if known.choices else METAVARS[found.kind])
-    return Entry(
+    return OptionHelp(
         tuple(filter(None, flags)), metavar, known.text,
         known.choices, "" if is_required(found) or known.required else _default(found),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from mergekit_geo.printable import printable
 from mergekit_geo.records.landscape import ScaleEntry
 
 COLOURS = ("#0072b2", "#008f5f", "#cc79a7", "#56b4e9", "#e6a400")
-"""Of curves and models, told apart with every kind of colour vision (after Okabe and Ito 2008)."""
+"""Colours of curves and models, distinct in every colour vision (Okabe and Ito 2008)."""
 OUTPUT = "#d55e00"
 """Colour of what a command wrote; its marker is a star."""
 MARKERS = ("circle", "square", "triangle-up", "diamond", "cross", "x")

@@ -58,7 +58,7 @@ def verdict(report: Report) -> str:
 
 
 def verdict_of(report: Report) -> Verdict | None:
-    """The same for programs; None where no losses were measured, and the output is a merge."""
+    """Verdict as a JSON field; None where no losses were measured, and the output is a merge."""
     sentence, found = verdict(report), _rival(report)
     if not sentence:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mergekit_geo.specs.panels import Entry, panels
+from mergekit_geo.specs.panels import OptionHelp, panels
 from mergekit_geo.specs.table import spec_of
 from scripts.docs.methods import table_row
 
@@ -19,11 +19,11 @@ def option_tables(command: str) -> str:
     return "\n\n".join([usage, *(_table(name, rows) for name, rows in found.items())])
 
 
-def _table(panel: str, rows: Iterable[Entry]) -> str:
+def _table(panel: str, rows: Iterable[OptionHelp]) -> str:
     return "\n".join([f"### {panel}", "", *HEAD, *map(_row, rows)])
 
 
-def _row(one: Entry) -> str:
+def _row(one: OptionHelp) -> str:
     name = " ".join(f"`{flag}`" for flag in one.flags) or f"`{one.metavar}`"
     choices = ", ".join(f"`{word}`" for word in one.choices)
     text = one.text + f" One of {choices}." * bool(choices)
