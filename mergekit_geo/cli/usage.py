@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
@@ -63,19 +64,19 @@ def as_argument_error(error: Any, command: str, words: Sequence[str]) -> Argumen
     message = message[:1].lower() + message[1:]
     at_value = isinstance(error, typer.BadParameter) and error.message
     help_of = " ".join(filter(None, (PROGRAM, command, "--help")))
-    remedy = _merge_command(message, words) or f"{_near_option(error)}{help_of}"
+    remedy = _merge_command(message, words) or f"{_nearest(error)}{help_of}"
     return ArgumentError(message, where=_flag(error) if at_value else "", remedy=remedy)
 
 
 def refuse_spaces(flags: Collection[str], words: Sequence[str]) -> None:
-    """Refuse numbers after an option that takes several, if spaces part them.
+    """Refuse numbers after an option that takes several, if spaces separate them.
 
     Args:
         flags: The options that take several numbers.
         words: Of the command line.
 
     Raises:
-        typer.BadParameter: Some are parted by spaces.
+        typer.BadParameter: Some are separated by spaces.
 
     Example:
         >>> refuse_spaces(["--weights"], ["a", "b", "--weights", "0.5", "0.5"])
@@ -95,9 +96,10 @@ def refuse_spaces(flags: Collection[str], words: Sequence[str]) -> None:
 
 def _is_number(word: str) -> bool:
     try:
-        return all(map(float, word.strip(",").split(",")))
+        _ = [float(number) for number in word.strip(",").split(",")]
     except ValueError:
         return False
+    return True
 
 
 def _unreadable(error: Any) -> str:
@@ -113,12 +115,17 @@ def _flag(error: Any) -> str:
     return max(error.param.opts, key=len) if error.param.opts[0][:1] == "-" else ""
 
 
-def _near_option(error: Any) -> str:
-    """`did you mean ...? `, or nothing where no option is near."""
-    if getattr(error, "possibilities", None) is None:
+def _nearest(error: Any) -> str:
+    """`did you mean ...? `, or nothing where no option, or no choice of an option, is near."""
+    if getattr(error, "possibilities", None) is not None:
+        wrong = error.option_name.lstrip("-")
+        known = {flag.lstrip("-"): flag for one in error.ctx.command.params for flag in one.opts}
+    elif " is not one of " in (error.message or ""):
+        wrong, *choices = re.findall(r"'([^']*)'", error.message)
+        known = {choice: choice for choice in choices}
+    else:
         return ""
-    known = {flag.lstrip("-"): flag for one in error.ctx.command.params for flag in one.opts}
-    near = get_close_matches(error.option_name.lstrip("-"), known, 1, LIKE)
+    near = get_close_matches(wrong, known, 1, LIKE)
     return f"did you mean {known[near[0]]}? " if near else ""
 
 

@@ -24,7 +24,9 @@ WRONG = {
     "soup a -o x --method ties": "--method: 'ties' is not one of 'uniform', 'weighted', 'greedy', "
     "'learned' (it is a merge method: geo-merge merge MODEL... --method ties --base BASE -o OUT)",
     "soup a -o x --method grady": "--method: 'grady' is not one of 'uniform', 'weighted', 'greedy',"
-    " 'learned' (geo-merge soup --help)",
+    " 'learned' (did you mean greedy? geo-merge soup --help)",
+    "soup a -o x --sharpness 7": "--sharpness: '7' is not one of 'off', 'quick', 'full' (geo-merge "
+    "soup --help)",
     "soup": "missing argument 'MODEL...' (geo-merge soup --help)",
     "soup a": "missing option '-o' / '--out' (geo-merge soup --help)",
     "path a b -o x": "missing option '--train-data' (geo-merge path --help)",
@@ -51,6 +53,7 @@ SPACED = {
     "--weights 0.5 0.5": "--weights 0.5,0.5",
     "--weights=0.5 -0.5 1": "--weights 0.5,-0.5,1",
     "--weights .5, .3, .2": "--weights .5,.3,.2",
+    "--weights 1 0": "--weights 1,0",
 }
 
 
