@@ -62,7 +62,7 @@ def _unlike(first: Path, other: Path) -> str:
         return ""
     mine, theirs = read_vocabulary(first), read_vocabulary(other)
     if mine is None or theirs is None:
-        return "the tokenizers cannot be compared: no vocabulary to read"
+        return _unread(mine, theirs)
     if mine == theirs:
         return ""
     own = len(theirs.keys() ^ mine.keys())
@@ -77,11 +77,16 @@ def _compare(first: Path, other: Path) -> tuple[list[str], list[str]]:
         return [], ["the first has no tokenizer, and so the output has none; the second has one"]
     mine, theirs = read_vocabulary(first), read_vocabulary(other)
     if mine is None or theirs is None:
-        missing = "the tokenizers cannot be compared: no vocabulary to read"
-        return [], [missing]
+        return [], [_unread(mine, theirs)]
     if problem := conflict(mine, theirs):
         return [problem], []
     return [], _gentle_differences(mine, theirs, differing)
+
+
+def _unread(mine: Vocabulary | None, theirs: Vocabulary | None) -> str:
+    which = "the second has no" if mine is not None else "the first has no"
+    which = "neither has a" if mine is None and theirs is None else which
+    return f"the tokenizers cannot be compared: {which} vocabulary to read"
 
 
 def _gentle_differences(mine: Vocabulary, theirs: Vocabulary, differing: list[str]) -> list[str]:

@@ -227,7 +227,14 @@ def test_tokenizers_that_cannot_be_read_are_a_warning(save: Save) -> None:
     a, b = save("a"), save("b")
     (a / "tokenizer.model").write_bytes(b"one")
     (b / "tokenizer.model").write_bytes(b"two")
-    assert any("tokenizers cannot be compared" in warning for warning in compare(a, b).warnings)
+    told = "the tokenizers cannot be compared: neither has a vocabulary to read"
+    assert any(told in warning for warning in compare(a, b).warnings)
+
+
+def test_which_of_two_has_no_tokenizer_is_told(save: Save) -> None:
+    a, b = with_tokenizer(save("a"), {"x": 0}), save("b")
+    assert any("the second has no vocabulary to read" in told for told in compare(a, b).warnings)
+    assert any("the first has no tokenizer" in told for told in compare(b, a).warnings)
 
 
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
