@@ -10,6 +10,19 @@ EXTRAS = {"datasets": "data", "pyarrow": "data", "peft": "peft"}
 """The extra that installs each optional library."""
 
 
+def install_command(library: str) -> str:
+    """The command that installs an optional library; empty where it is installed.
+
+    Args:
+        library: One of `EXTRAS`.
+
+    Example:
+        >>> install_command("pyarrow")
+        ''
+    """
+    return "" if find_spec(library) else f"pip install 'mergekit_geo[{EXTRAS[library]}]'"
+
+
 def require(
     library: str, use: str, *, where: str = "", kind: type[GeoError] = ArgumentError
 ) -> None:
@@ -27,6 +40,5 @@ def require(
     Example:
         >>> require("pyarrow", "reading parquet")
     """
-    if find_spec(library) is None:
-        remedy = f"pip install 'mergekit_geo[{EXTRAS[library]}]'"
+    if remedy := install_command(library):
         raise kind(f"{use} needs {library}, which is not installed", where=where, remedy=remedy)

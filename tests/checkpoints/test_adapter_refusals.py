@@ -23,7 +23,7 @@ from peft import (
 from safetensors.torch import load_file, save_file
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.adapter import settings
+from mergekit_geo import extras
 from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.config.measures import Compute
@@ -152,7 +152,7 @@ def test_activated_lora_cannot_be_merged(adapter: Path) -> None:
 
 def test_the_remedy_says_how_to_get_peft(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rewrite(adapter / "adapter_config.json", peft_type="LOKR")
-    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match=r"\(pip install 'mergekit_geo\[peft\]', then merge"):
         open_checkpoint(adapter)
 

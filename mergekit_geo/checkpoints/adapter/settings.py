@@ -6,12 +6,12 @@ import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mergekit_geo.checkpoints.module_patterns import ModulePatterns
 from mergekit_geo.errors import FormatError, UnsupportedError
+from mergekit_geo.extras import install_command
 from mergekit_geo.files.sound_json import brief, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -169,7 +169,8 @@ def merging_remedy(base: str, adapter: str) -> str:
         "t.AutoTokenizer.from_pretrained(b, **v).save_pretrained(o)"
     )
     target = f"{Path(adapter.partition('@')[0]).name}-merged"
-    install = "" if find_spec("peft") else "pip install 'mergekit_geo[peft]', then "
+    command = install_command("peft")
+    install = f"{command}, then " if command else ""
     words = shlex.join([base, adapter, target])
     return f'{install}merge it with peft, and use the result: python -c "{code}" {words}'
 
