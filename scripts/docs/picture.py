@@ -6,14 +6,12 @@ python -m scripts.docs.picture demo/soup/report.html docs/images/report.png
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
 from PIL import Image
-from selenium import webdriver
 
-from tests.views.browser import Browser
+from tests.views.browser import opened
 
 WIDTH, HEIGHT = 1000, 898
 COLORS = 128
@@ -28,16 +26,9 @@ def take(page: Path, picture: Path, height: int = HEIGHT) -> None:
         picture: PNG to write.
         height: Pixels from the top.
     """
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for flag in ("headless=new", "no-sandbox", "hide-scrollbars", f"window-size={WIDTH},{height}"):
-        options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
-        Browser(driver).show(page.resolve(), WIDTH)
-        driver.save_screenshot(str(picture))
-    finally:
-        driver.quit()
+    with opened("hide-scrollbars", f"window-size={WIDTH},{height}") as browser:
+        browser.show(page.resolve(), WIDTH)
+        browser.driver.save_screenshot(str(picture))
     with Image.open(picture) as drawn:
         drawn.crop((0, 0, WIDTH, height)).convert("RGB").quantize(COLORS).save(
             picture, optimize=True

@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+FLAGS = ("headless=new", "no-sandbox", "disable-background-networking")
+
+
+@contextmanager
+def opened(*flags: str) -> Iterator[Browser]:
+    """Open Chromium, and close it at the end.
+
+    Args:
+        flags: Of its command line, beside those that all have.
+    """
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in (*FLAGS, *flags):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
 
 
 class Browser:
