@@ -51,7 +51,7 @@ class Schema:
         expected: Names in the loaded model; empty where the architecture is not known.
         ties: Tied name to the name of the tensor it shares.
         loaded: From a stored name to the loaded one.
-        has_place: Whether a loaded name is in the model, or something there is made of it.
+        is_converted: Whether tensors of the model are made of a loaded name, as fused experts are.
         transposed: Names of weights that are stored (in, out), as GPT-2's are.
         ignored: Patterns of stored names that transformers leaves aside by declaration.
         optional: Patterns of names whose absence it declares to be no fault.
@@ -60,7 +60,7 @@ class Schema:
     expected: dict[str, Any] = field(default_factory=dict)
     ties: dict[str, str] = field(default_factory=dict)
     loaded: Callable[[str], str] = str
-    has_place: Callable[[str], bool] = bool
+    is_converted: Callable[[str], bool] = bool
     transposed: frozenset[str] = frozenset()
     ignored: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class Schema:
 
     def is_unknown(self, name: str) -> bool:
         """Whether nothing in the loaded model is called so, or made of it."""
-        return bool(self.expected) and name not in self.expected and not self.has_place(name)
+        return bool(self.expected) and name not in self.expected and not self.is_converted(name)
 
 
 def schema_of(config: Config) -> Schema:
