@@ -84,8 +84,8 @@ def _compare(first: Path, other: Path) -> tuple[list[str], list[str]]:
 
 
 def _unread(mine: Vocabulary | None, theirs: Vocabulary | None) -> str:
-    which = "the second has no" if mine is not None else "the first has no"
-    which = "neither has a" if mine is None and theirs is None else which
+    one = "the first has no" if mine is None else "the second has no"
+    which = "neither has a" if mine is theirs else one
     return f"the tokenizers cannot be compared: {which} vocabulary to read"
 
 

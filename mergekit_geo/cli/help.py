@@ -86,13 +86,9 @@ def _section(title: str, rows: Sequence[Explained], width: int) -> str:
 
 
 def _row(name: str, text: str, indent: int, width: int) -> str:
-    beside = wrap(
-        text, width, break_long_words=False, break_on_hyphens=False,
-        initial_indent=f"  {name}".ljust(indent), subsequent_indent=" " * indent,
-    )  # fmt: skip
-    if len(name) + 4 <= indent:
-        return "\n".join(beside)
-    return f"  {name}\n{_row('', text, indent, width)}"
+    if len(name) + 4 > indent:
+        return f"  {name}\n{_row('', text, indent, width)}"
+    return "\n".join(_wrapped(text, width, f"  {name}".ljust(indent), " " * indent))
 
 
 def _examples(lines: Iterable[str], width: int) -> str:
@@ -105,5 +101,9 @@ def _filled(text: str, width: int) -> str:
     return "\n".join(_wrapped(text, width))
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    return wrap(text, width, break_long_words=False, break_on_hyphens=False)
+def _wrapped(text: str, width: int, first: str = "", others: str = "") -> list[str]:
+    """Lines of whole words, after indents of the first line and of the others."""
+    return wrap(
+        text, width, initial_indent=first, subsequent_indent=others,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

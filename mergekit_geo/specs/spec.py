@@ -160,7 +160,7 @@ class Measuring(Spec):
         super().__post_init__()
         # frozen, and this is its making
         if isinstance(self.data, str):
-            object.__setattr__(self, "data", EvalData(self.data))
+            object.__setattr__(self, "data", source_of(self.data))
         if isinstance(self.train_data, str):
             read_as = source_of(self.data).as_settings or EvalData()
             object.__setattr__(self, "train_data", read_as.training(self.train_data))

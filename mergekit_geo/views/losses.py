@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
 from mergekit_geo.records.merge import MergeMeasurements
@@ -43,7 +43,8 @@ def loss_table(report: Report) -> Table:
     if not isinstance(result, WITH_OUTPUT) or report.data is None or not result.losses:
         return Table([], [])
     entries, data, found = result.losses, report.data, _differences(result)
-    model, loss, perplexity, score, macro = _columns(entries, data).items()
+    columns = _columns(entries, data)
+    model, loss, perplexity, score, macro = columns.items()
     shown = dict([
         model,
         ("Δ output − model ↓", [estimate(entry) for entry in found]),
@@ -54,7 +55,7 @@ def loss_table(report: Report) -> Table:
         macro,
         perplexity,
     ])  # fmt: skip
-    return table(shown, _best(entries, data))
+    return table(shown, _best(entries, columns))
 
 
 def loss_chart(report: Report) -> list[Chart]:
@@ -109,7 +110,8 @@ def loss_unit(data: DataEntry | None) -> str:
 
 def model_table(losses: Sequence[LossEntry], data: DataEntry) -> Table:
     """Losses and scores of models."""
-    return table(_columns(losses, data), _best(losses, data))
+    columns = _columns(losses, data)
+    return table(columns, _best(losses, columns))
 
 
 def _columns(losses: Sequence[LossEntry], data: DataEntry) -> dict[str, list[str]]:
@@ -122,11 +124,11 @@ def _columns(losses: Sequence[LossEntry], data: DataEntry) -> dict[str, list[str
     }
 
 
-def _best(losses: Sequence[LossEntry], data: DataEntry) -> dict[str, set[int]]:
-    """Rows of the lowest losses and of the highest scores, by column."""
+def _best(losses: Sequence[LossEntry], columns: Iterable[str]) -> dict[str, set[int]]:
+    """Rows of the lowest losses and of the highest scores, by the title of `_columns`."""
     if len(losses) == 1:
         return {}
-    _, loss, perplexity, score, macro = _columns(losses, data)
+    _, loss, perplexity, score, macro = columns
     signed: dict[str, list[float | None]] = {
         loss: [-entry.loss for entry in losses],
         perplexity: [entry.perplexity and -entry.perplexity for entry in losses],
