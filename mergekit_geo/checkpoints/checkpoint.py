@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.checkpoints.adapter.adapter import Adapted
+    from mergekit_geo.checkpoints.reshape.frame import Frame
 
 Config = dict[str, Any]
 
@@ -47,12 +48,14 @@ class Checkpoint:
         renamed: How tensors are called here, where that is not how they are stored; empty if it is.
         of: The checkpoint that this is a view of.
         stored: A renamed view's names to those in `of`; None for any other.
-        untied: Whether tensors that its configuration ties are read one by one all the same.
+        reshaped: Whether its configuration, shapes or side files are not those of what it is a view
+            of: a module of it is made of its own tensors and its own configuration.
         adapted: The base and the adapter that it is the sum of.
         state: The tensors in memory that it is read from, tied ones once.
         module: The module that it was made from.
         like: Another checkpoint of the same tensors, which says what runs them.
         in_memory: Whether all bytes are in memory.
+        frame: The folder of a reshaped view, which is there as long as this is.
     """
 
     name: str
@@ -72,12 +75,13 @@ class Checkpoint:
     renamed: str = ""
     of: Checkpoint | None = None
     stored: Mapping[str, str] | None = None
-    untied: bool = False
+    reshaped: bool = False
     adapted: Adapted | None = None
     state: Mapping[str, Tensor] | None = None
     module: Module | None = None
     like: Checkpoint | None = None
     in_memory: bool = False
+    frame: Frame | None = None
 
     def fetch(self) -> Checkpoint:
         """Download what is not local yet, and return the checkpoint over it.

@@ -22,7 +22,8 @@ def renamed(
     Args:
         checkpoint: Where the tensors are.
         stored: The donor's name to the name in `checkpoint`.
-        untied: Whether tensors that its configuration ties are read one by one all the same.
+        untied: Whether tensors that its configuration ties are read one by one all the same; its
+            configuration then ties none.
     """
 
     def read(name: str, start: int, stop: int, out: Bytes) -> None:
@@ -46,7 +47,8 @@ def renamed(
         fetched=lambda _: renamed(checkpoint.fetch(), stored, untied=untied),
         of=checkpoint,
         stored=stored,
-        untied=untied,
+        reshaped=untied or checkpoint.reshaped,
+        frame=checkpoint.frame,
     )
 
 

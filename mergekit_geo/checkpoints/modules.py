@@ -15,6 +15,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.header import read_header
 from mergekit_geo.checkpoints.module_folders import MODULES, ModuleFolder, read_modules
+from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import CheckpointError
 from mergekit_geo.files.sound_json import brief, read_json
 
@@ -55,7 +56,7 @@ ALSO_BY_DEFAULT = {"include_prompt": True}
 def mergeable(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None) -> Preflight:
     """Run `preflight`, and check that sentence-transformers modules beside the model agree."""
     found = preflight(checkpoints, tokenizer_of)
-    folders = [Parent(c.name, c.folder) for c in checkpoints]
+    folders = [Parent(c.name, original(c).folder) for c in checkpoints]
     donor = folders[0]
     try:
         if donor.modules or any(parent.modules for parent in folders):

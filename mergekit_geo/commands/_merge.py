@@ -239,8 +239,8 @@ def write_side_files(
     """
     dtype = next((name for name, stored in DTYPES.items() if stored == blend.dtype), None)
     if blend.donor.folder is not None:
-        untied = blend.donor.untied
-        copy_side_files(blend.donor.folder, folder, dtype, untied=untied)
+        own = blend.donor.config if blend.donor.reshaped else None
+        copy_side_files(blend.donor.folder, folder, dtype, own)
     elif blend.donor.config:
         write_config(folder, blend.donor.config, dtype)
     records = {}

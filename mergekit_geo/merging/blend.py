@@ -40,50 +40,66 @@ class Blend:
     """Anchors and a rule.
 
     Attributes:
-        anchors: Checkpoints with the same tensor names and shapes; the first is the donor of
-            what is not averaged (integers, configuration, tokenizer).
+        anchors: Checkpoints with the same tensor names and shapes, but for `takers`; the first is
+            the donor of what is not averaged (integers, configuration, tokenizer).
         rule: Gives each parameter its coefficients.
         dtype: Of every float tensor in the output, as safetensors names it; the donor's if None.
         rules: By tensor, where one has a rule of its own.
+        takers: By tensor, positions of the anchors that it is made of, where these are not all; its
+            rule is over these alone.
+        layout: Names of the output's tensors in their order, where they are not the donor's.
     """
 
     anchors: tuple[Checkpoint, ...]
     rule: Rule
     dtype: str | None = None
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    takers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    layout: tuple[str, ...] | None = None
 
     @cached_property
     def _own(self) -> frozenset[str]:
         """What only some anchors have."""
         others = [anchor.tensors for anchor in self.anchors[1:]]
-        return frozenset(n for n in self.donor.tensors if any(n not in other for other in others))
+        own = (name for name in self.donor.tensors if name not in self.takers)
+        return frozenset(name for name in own if any(name not in other for other in others))
 
     @property
     def donor(self) -> Checkpoint:
         """The first anchor."""
         return self.anchors[0]
 
+    def anchors_of(self, name: str) -> tuple[Checkpoint, ...]:
+        """The anchors that a tensor is made of."""
+        taken = self.takers.get(name)
+        return self.anchors if taken is None else tuple(self.anchors[i] for i in taken)
+
     def infos(self, name: str) -> list[TensorInfo]:
-        """What each anchor's header says of a tensor."""
-        return [anchor.tensors[name] for anchor in self.anchors]
+        """What the header of each anchor that a tensor is made of says of it."""
+        return [anchor.tensors[name] for anchor in self.anchors_of(name)]
+
+    def first(self, name: str) -> TensorInfo:
+        """What the header of the first of these says."""
+        return self.anchors_of(name)[0].tensors[name]
 
     def output_info(self, name: str) -> TensorInfo:
         """Dtype and shape of a tensor in the output."""
-        info = self.donor.tensors[name]
+        info = self.first(name)
         if self.role(name) is Role.DONATED:
             return info
         return TensorInfo(self.dtype or info.written or info.dtype, info.shape)
 
     def outputs(self) -> dict[str, TensorInfo]:
-        """Every tensor of the output, in the donor's order."""
-        return {name: self.output_info(name) for name in self.donor.tensors}
+        """Every tensor of the output, in the order of the layout or the donor."""
+        names = self.donor.tensors if self.layout is None else self.layout
+        return {name: self.output_info(name) for name in names}
 
     def role(self, name: str) -> Role:
         """Parameters follow the rule, statistics stay convex; integers are the donor's.
 
         So is what the others lack.
         """
-        if not self.donor.tensors[name].is_float or name in self._own:
+        if not self.first(name).is_float or name in self._own:
             return Role.DONATED
         last = name.rpartition(".")[2]
         return Role.STATISTIC if last in STATISTICS else Role.PARAMETER

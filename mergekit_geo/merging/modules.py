@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.module_folders import read_modules
+from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.checkpoints.unchanged import unchanged
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
@@ -48,12 +49,13 @@ def merged_modules(
     Raises:
         GeoError: As `stream` raises.
     """
-    for place in weight_folders(blend.donor.folder):
+    sources = [original(anchor) for anchor in blend.anchors]
+    for place in weight_folders(sources[0].folder):
         from mergekit_geo.merging.memory import MemorySink  # loads torch, for what few models have
 
         anchors = tuple(
             open_folder(anchor.folder / place, f"{anchor.name}/{place.as_posix()}")
-            for anchor in blend.anchors
+            for anchor in sources
             if anchor.folder is not None
         )
         assert len(anchors) == len(blend.anchors), "a merge of these is refused before it begins"

@@ -41,13 +41,13 @@ class Reader:
 
         Buffers are used again for the next chunk, or for the next tensor.
         """
-        infos = self.blend.infos(name)
+        infos, found = self.blend.infos(name), self.blend.anchors_of(name)
         rows = self._hold(name, infos)
         known = self._whole == name
         self._whole = name if known else None
         for start, stop in chunks(infos[0].count, step):
             anchors = []
-            for j, (anchor, info) in enumerate(zip(self.blend.anchors, infos, strict=True)):
+            for j, (anchor, info) in enumerate(zip(found, infos, strict=True)):
                 size = ITEM_BYTES[info.dtype]
                 if rows:
                     data = rows[j][start * size : stop * size]

@@ -53,7 +53,7 @@ def stream(
         AntipodalError: The rule has no answer for some tensor.
     """
     names = [name for name in blend.outputs() if name not in skip]
-    names.sort(key=lambda name: -blend.donor.tensors[name].count)
+    names.sort(key=lambda name: -blend.first(name).count)
     kernel = kernel or kernel_for("cpu")
     team = _Team(blend, sink, kernel, names, allow_nonfinite=allow_nonfinite)
     records: dict[str, TensorRecord] = {}

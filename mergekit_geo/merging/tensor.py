@@ -31,6 +31,7 @@ from mergekit_geo.merging.overflow import (
 from mergekit_geo.merging.reader import CHUNK, Reader, at_least, chunks
 
 Made = TypeVar("Made")
+T = TypeVar("T")
 
 Make = Callable[[Sequence[Chunk], Chunk], Made]
 """Makes a chunk of the output from the anchors'."""
@@ -75,6 +76,25 @@ class TensorRecord:
             "lost": self.lost,
         }
 
+    def among(self, taken: tuple[int, ...], count: int) -> TensorRecord:
+        """The record with a place for each of all anchors, of which it is about some.
+
+        Args:
+            taken: Positions of those.
+            count: Number of all.
+
+        Example:
+            >>> TensorRecord("linear", (0.5, 0.5)).among((0, 2), 3).coefficients
+            (0.5, 0.0, 0.5)
+        """
+        return replace(
+            self,
+            coefficients=_spread(self.coefficients, taken, count, 0.0),
+            nonfinite=_spread(self.nonfinite, taken, count, 0),
+            kept=(),
+            gram=None,
+        )
+
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> TensorRecord:
         """From what `to_json` gave."""
@@ -82,6 +102,12 @@ class TensorRecord:
         nonfinite, kept = (tuple(raw[key]) for key in ("nonfinite", "kept"))
         coefficients, lost = tuple(raw["coefficients"]), raw.get("lost", 0)
         return cls(raw["branch"], coefficients, gram, nonfinite, kept, lost)
+
+
+def _spread(values: Sequence[T], taken: Sequence[int], count: int, filler: T) -> tuple[T, ...]:
+    """Values at their places among so many; none where there are none."""
+    found = dict(zip(taken, values, strict=True)) if values else {}
+    return tuple(found.get(i, filler) for i in range(count)) if values else ()
 
 
 class TensorMerger:
@@ -123,7 +149,9 @@ class TensorMerger:
         record = self._merge(name)
         if self._lost and not self.allow_nonfinite:
             self._refuse_lost(name)
-        return replace(record, lost=self._lost) if self._lost else record
+        record = replace(record, lost=self._lost) if self._lost else record
+        taken = self.blend.takers.get(name)
+        return record if taken is None else record.among(taken, len(self.blend.anchors))
 
     def _merge(self, name: str) -> TensorRecord:
         if self.blend.role(name) is Role.DONATED:
@@ -142,11 +170,11 @@ class TensorMerger:
 
     def _mask(self, name: str, rule: Elementwise) -> TensorRecord:
         """Element by element; as a weighted mean where an anchor is not finite."""
-        shape = self.blend.donor.tensors[name].shape
+        shape = self.blend.first(name).shape
         task = MaskedTensor(name, shape, rule, partial(self._read, name), CHUNK)
         before = task.before()
         seen = (self._seen(name, anchors) for anchors in next(before))
-        gram, counts = self._checked(name, self._sum(seen))
+        gram, counts = self._checked(name, self._sum(name, seen))
         if counts:
             self._write(name, rule.convex, gram)
             return TensorRecord("linear: not finite", rule.convex, gram, counts)
@@ -171,17 +199,17 @@ class TensorMerger:
             raise
 
     def _donate(self, name: str) -> TensorRecord:
-        info = self.blend.donor.tensors[name]
+        info, donor = self.blend.first(name), self.blend.anchors_of(name)[0]
         size = ITEM_BYTES[info.dtype]
         for start, stop in chunks(info.count):
             data = self._room((stop - start) * size)
-            self.blend.donor.read(name, start, stop, data)
+            donor.read(name, start, stop, data)
             self.sink.write(name, start * size, data)
             self.advance(stop - start)
         return TensorRecord("copied")
 
     def _gram(self, name: str) -> Gram:
-        return self._sum(self._seen(name, anchors) for _, anchors in self._read(name))
+        return self._sum(name, (self._seen(name, anchors) for _, anchors in self._read(name)))
 
     def _write(self, name: str, coefficients: Sequence[float], gram: Gram | None) -> None:
         most = inf if gram is None else reach(gram, coefficients)
@@ -190,15 +218,15 @@ class TensorMerger:
             self._put(name, start, anchors, make, lambda _: most)
 
     def _write_and_gram(self, name: str, coefficients: Sequence[float]) -> Gram:
-        return self._sum(self._write_and_grams(name, coefficients))
+        return self._sum(name, self._write_and_grams(name, coefficients))
 
     def _write_and_grams(self, name: str, coefficients: Sequence[float]) -> Iterator[Gram]:
         make = partial(_swapped, self.kernel.combine_and_gram, coefficients)
         for start, anchors in self._read(name):
             yield self._put(name, start, anchors, make, lambda gram: reach(gram, coefficients))
 
-    def _sum(self, parts: Iterable[Gram]) -> Gram:
-        size = len(self.blend.anchors)
+    def _sum(self, name: str, parts: Iterable[Gram]) -> Gram:
+        size = len(self.blend.anchors_of(name))
         with np.errstate(over="ignore", invalid="ignore"):  # who checks the sum finds infinities
             return sum(parts, start=Gram(np.zeros((size, size)), 0))
 
@@ -256,11 +284,11 @@ class TensorMerger:
         """
         if gram.is_finite:
             return gram, ()
-        counts = [0] * len(self.blend.anchors)
+        counts = [0] * len(self.blend.anchors_of(name))
         for _, anchors in self._read(name):
             counts = [n + anchor.nonfinite for n, anchor in zip(counts, anchors, strict=True)]
         if not any(counts):
-            wide = self._sum(self.kernel.gram(anchors) for _, anchors in self._read(name))
+            wide = self._sum(name, (self.kernel.gram(anchors) for _, anchors in self._read(name)))
             return (wide if wide.is_finite else None), ()
         if not self.allow_nonfinite:
             self._refuse_nonfinite(name, counts)
@@ -269,7 +297,7 @@ class TensorMerger:
     def _refuse_nonfinite(self, name: str, counts: list[int]) -> None:
         found = [
             f"{anchor.name} ({count})"
-            for anchor, count in zip(self.blend.anchors, counts, strict=True)
+            for anchor, count in zip(self.blend.anchors_of(name), counts, strict=True)
             if count
         ]
         raise NonFiniteError(

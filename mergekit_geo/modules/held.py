@@ -47,7 +47,8 @@ def held_copy(checkpoint: Checkpoint) -> Checkpoint:
         ties=checkpoint.ties,
         stamps=checkpoint.stamps,
         renamed=original(checkpoint).renamed,
-        untied=checkpoint.untied,
+        reshaped=checkpoint.reshaped,
+        frame=checkpoint.frame,
         in_memory=True,
     )
 
@@ -74,10 +75,10 @@ def hold(anchors: Sequence[Checkpoint], mode: str = "auto") -> tuple[Checkpoint,
 
 def _with_base(anchor: Checkpoint, bases: dict[str, Checkpoint]) -> Checkpoint:
     """An anchor held, or its base where it is an adapter on one; bases by their fingerprint."""
-    if original(anchor).adapted is None:
+    if original(anchor).adapted is None or anchor.reshaped:
         return held_copy(anchor)
     if anchor.of is not None and anchor.stored is not None:
-        return renamed(_with_base(anchor.of, bases), anchor.stored, untied=anchor.untied)
+        return renamed(_with_base(anchor.of, bases), anchor.stored)
     assert anchor.adapted is not None
     base = anchor.adapted.base
     key = _key(base)

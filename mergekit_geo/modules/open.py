@@ -34,7 +34,7 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
         DataError: It does not fit into memory.
     """
     found = original(checkpoint)
-    if checkpoint.untied:
+    if checkpoint.reshaped:
         return _of_tensors(checkpoint, compute)
     if found.adapted is not None:
         blend = Blend((found,), Linear((1.0,)))
@@ -69,7 +69,7 @@ def open_live(blend: Blend, compute: Compute) -> Live:
     """
     donor = original(blend.donor)
     base = donor if donor.adapted is None else donor.adapted.base
-    model = open_module(blend.donor if blend.donor.untied else base, compute)
+    model = open_module(blend.donor if blend.donor.reshaped else base, compute)
     names = module_names(model, blend.donor)
     if names is not None:
         return InPlace(model, names)
@@ -80,7 +80,7 @@ def open_live(blend: Blend, compute: Compute) -> Live:
 
 def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:
     """A merge that stayed in memory, as a module of its donor's kind."""
-    if donor.untied:
+    if donor.reshaped:
         return load_model((donor.config, state), compute, donor.folder)
     found = original(donor)
     if found.like is not None:

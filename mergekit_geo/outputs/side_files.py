@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.checkpoints.configuration import config_text, without_other_files, without_ties
+from mergekit_geo.checkpoints.configuration import config_text, without_other_files
 from mergekit_geo.checkpoints.index import CLASS
 from mergekit_geo.checkpoints.side_files import side_files_of, tokenizer_files
 
@@ -18,7 +18,7 @@ DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
 def copy_side_files(
-    donor: Path, out: Path, dtype: str | None = None, *, untied: bool = False
+    donor: Path, out: Path, dtype: str | None = None, config: Config | None = None
 ) -> None:
     """Copy the donor's companions into `out`, byte for byte.
 
@@ -28,13 +28,15 @@ def copy_side_files(
         dtype: The weights' dtype in torch's spelling, such as `bfloat16`, where it is not the
             donor's. It is changed in `config.json`, and keys that name files which the output
             lacks are left out there: nothing else is.
-        untied: Whether `config.json` is to say that the head is not the embedding.
+        config: What `config.json` is to say where that is not what the donor's says.
     """
     for relative in side_files_of(donor):
         (out / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(donor / relative, out / relative)
-    if (out / "config.json").is_file():
-        _adapt_config(out, dtype, untied=untied)
+    if config is not None:
+        write_config(out, config, dtype)
+    elif (out / "config.json").is_file():
+        _adapt_config(out, dtype)
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:
@@ -52,13 +54,12 @@ def write_config(out: Path, config: Config, dtype: str | None = None) -> None:
     (out / "config.json").write_text(text, "utf-8")
 
 
-def _adapt_config(out: Path, dtype: str | None, *, untied: bool) -> None:
+def _adapt_config(out: Path, dtype: str | None) -> None:
     """Change only the keys that have to change, and keep the rest as it is written."""
     path = out / "config.json"
     text = path.read_text("utf-8")
     stored = json.loads(text)
     config = _of_dtype(json.loads(text, object_hook=without_other_files), dtype)
-    config = without_ties(config) if untied else config
     if config != stored:
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
 

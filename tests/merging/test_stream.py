@@ -242,3 +242,46 @@ def test_weights_without_a_positive_one_leave_statistics_in_the_middle() -> None
     states = [{"bn.running_var": torch.tensor([v])} for v in (1.0, 3.0)]
     merged, _ = run(states, Linear((0.0, -1.0)))
     assert merged["bn.running_var"].item() == 2
+
+
+def test_a_tensor_can_be_made_of_some_anchors_alone() -> None:
+    """By a rule of its own over these, whatever the donor has."""
+    first, second, third = draws(torch.float32, 3)
+    first["only"], third["x"], second["x"] = torch.ones(3), torch.ones(4), torch.full((4,), 3.0)
+    anchors = tuple(of_state(state, f"m{i}") for i, state in enumerate((first, second, third)))
+    rules = {"x": Linear((0.25, 0.75)), "only": Linear((2.0,))}
+    takers = {"x": (1, 2), "only": (0,)}
+    blend = Blend(anchors, Karcher((0.5, 0.25, 0.25)), None, rules, takers, ("x", "w", "only"))
+    sink = MemorySink(blend)
+    records = stream(blend, sink)
+    assert list(sink.state) == ["x", "w", "only"]
+    assert torch.equal(sink.state["x"], torch.full((4,), 1.5))
+    assert torch.equal(sink.state["only"], torch.full((3,), 2.0))
+    assert records["x"].coefficients == (0.0, 0.25, 0.75)
+    assert records["only"].coefficients == (2.0, 0.0, 0.0)
+    assert records["w"].gram is not None
+    assert len(records["w"].gram.norms) == 3
+
+
+def test_a_tensor_of_one_anchor_is_copied_to_the_bit() -> None:
+    """Negative zeros and integers too."""
+    first, second = {"w": torch.ones(2)}, {"w": torch.ones(2), "z": torch.tensor([-0.0, 1e-45])}
+    second["n"] = torch.arange(3)
+    anchors = (of_state(first, "a"), of_state(second, "b"))
+    alone = Linear((1.0,))
+    takers = {"z": (1,), "n": (1,)}
+    blend = Blend(anchors, Linear((0.5, 0.5)), None, {"z": alone}, takers, ("w", "z", "n"))
+    sink = MemorySink(blend)
+    records = stream(blend, sink)
+    assert torch.equal(sink.state["z"].view(torch.int32), second["z"].view(torch.int32))
+    assert torch.equal(sink.state["n"], second["n"])
+    assert records["n"].branch == "copied"
+
+
+def test_what_is_not_finite_is_told_of_its_own_anchor() -> None:
+    first, second = {"w": torch.ones(2)}, {"w": torch.ones(2), "z": torch.tensor([float("nan")])}
+    anchors = (of_state(first, "a"), of_state(second, "b"))
+    rules = {"z": Linear((1.0,))}
+    blend = Blend(anchors, Linear((0.5, 0.5)), None, rules, {"z": (1,)}, ("w", "z"))
+    with pytest.raises(NonFiniteError, match=r"elements in b \(1\)"):
+        stream(blend, MemorySink(blend))
