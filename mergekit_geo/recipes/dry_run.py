@@ -18,6 +18,7 @@ from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
 from mergekit_geo.recipes.plan import Prepared, prepare
+from mergekit_geo.recipes.reading import read_document
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.specs.merges import RunSpec
 
@@ -52,7 +53,7 @@ def plan_of(asked: RunSpec) -> Work:
     """The work of a dry run."""
 
     def do(output: Output) -> Findings:
-        prepared = prepare(asked.recipe, asked.models)
+        prepared = prepare(read_document(asked.recipe, strict=asked.strict), asked.models)
         found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
         found.require()
         said = spoken_over(prepared.recipe, asked.data, asked.given, asked.seed)

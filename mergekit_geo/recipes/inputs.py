@@ -13,7 +13,7 @@ from mergekit_geo.merging.methods import METHODS, method_named, nearest_of
 from mergekit_geo.merging.parameter import Parameter
 from mergekit_geo.recipes.schema import ModelKeys, Recipe
 from mergekit_geo.recipes.slices import SlicePart, joined, parts_of
-from mergekit_geo.recipes.values import Value, in_turn, parse_value
+from mergekit_geo.recipes.values import Value, in_turn, numbers_in, parse_value
 
 EVERYWHERE = ("int8_mask",)
 """Parameters of mergekit's that save memory there, and change nothing here."""
@@ -83,18 +83,17 @@ def _of_part(method: Method, seed: int, part: SlicePart) -> Inputs:
     warnings = [f"{base} is the base of {name}: its parameters change nothing"
                 for e in part.entries if e.model == base and e.parameters]  # fmt: skip
     if base is not None and part.entries and not members and method.base is BaseUse.REQUIRED:
-        _shared(method, part.parameters, warnings)
+        _shared(method, part.parameters)
         return _base_alone(name, base, part, warnings)
     with placed("models"):
         method.check_count(len(members))
     for entry in members:
-        _check_keys(method, entry, warnings)
         _said("weight", entry, part.parameters)  # a value, even where it changes nothing
     each = {
         key: _each(method, parameter, members, part.parameters)
         for key, parameter in method.each.items()
     }
-    shared = _shared(method, part.parameters, warnings)
+    shared = _shared(method, part.parameters)
     models = tuple(entry.model for entry in members)
     return Inputs(name, base, models, each, shared, seed, tuple(warnings), part.start)
 
@@ -164,20 +163,6 @@ def _check_baseless(method: Method, names: list[str]) -> None:
         )
 
 
-def _check_keys(method: Method, entry: ModelKeys, warnings: list[str]) -> None:
-    """Refuse or warn of parameters of a member that are not its own."""
-    where = f"parameters of {entry.model}"
-    for key in entry.parameters:
-        if key in method.shared:
-            raise RecipeError(
-                f"{key} is one for the whole of {method.name}, not for each model",
-                where=where,
-                remedy=f"write it once, under the recipe's own parameters: `{key}: ...`",
-            )
-        if key not in method.each:
-            warnings.append(f"{where}: {key} has no part in {method.name}")
-
-
 def _each(
     method: Method, parameter: Parameter, members: list[ModelKeys], shared: Mapping[str, Any]
 ) -> tuple[Value, ...]:
@@ -205,13 +190,10 @@ def _said(key: str, entry: ModelKeys, shared: Mapping[str, Any]) -> list[Value]:
     return [parse_value(value, where) for value in raw if value is not None]
 
 
-def _shared(method: Method, given: Mapping[str, Any], warnings: list[str]) -> dict[str, Value]:
+def _shared(method: Method, given: Mapping[str, Any]) -> dict[str, Value]:
     """The method's parameters, their defaults where they are not given."""
-    for key, value in given.items():
-        if key in method.accepted:
-            _check_accepted(method, key, value)
-        elif key not in {*method.shared, *method.each, *EVERYWHERE, "weight"}:
-            warnings.append(f"parameters: {key} has no part in {method.name}")
+    for key in given.keys() & method.accepted.keys():
+        _check_accepted(method, key, given[key])
     return {key: _one(method, each, given.get(key)) for key, each in method.shared.items()}
 
 
@@ -240,9 +222,7 @@ def _check_accepted(method: Method, key: str, value: object) -> None:
 
 
 def check_parameter(method: Method, key: str, value: object, *, of_model: bool) -> None:
-    """Refuse a word that no method knows, and a value that is none.
-
-    What other methods take is left to a warning, as in mergekit.
+    """Refuse a word that no method knows, and a value that is none or out of bounds.
 
     Args:
         method: Of the recipe.
@@ -253,12 +233,13 @@ def check_parameter(method: Method, key: str, value: object, *, of_model: bool) 
     Raises:
         RecipeError: With what the method takes.
     """
-    takes = dict.fromkeys([*([] if of_model else method.shared), *method.each, "weight"])
-    known = known_parameters()
-    if key in takes and value is not None:
-        parse_value(value, "")
-    elif key not in {*known, *EVERYWHERE, *({} if of_model else method.accepted)}:
-        hint = nearest_of(key, [*takes, *sorted(known)])
+    takes = {**({} if of_model else method.shared), **method.each}
+    if key in {*takes, "weight"} and value is not None:
+        for number in numbers_in(parse_value(value, "")):
+            if key in takes:
+                takes[key].checked(number)
+    elif key not in {*takes, *known_parameters(), *EVERYWHERE, *method.accepted}:
+        hint = nearest_of(key, [*takes, *sorted(known_parameters())])
         raise RecipeError(
             f"unknown parameter {key}",
             remedy=f"{hint}parameters of {method.name}: {', '.join(takes)}",

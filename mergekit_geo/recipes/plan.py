@@ -17,7 +17,7 @@ from mergekit_geo.files.sound_json import brief
 from mergekit_geo.recipes.chat import chat_template
 from mergekit_geo.recipes.inputs import Inputs, inputs_of
 from mergekit_geo.recipes.members import RecipeMember, members_of
-from mergekit_geo.recipes.reading import read_recipe
+from mergekit_geo.recipes.reading import Document, read_document
 from mergekit_geo.recipes.resolve import Resolved, resolve
 from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.recipes.slices import check_ranges
@@ -34,7 +34,7 @@ class Prepared:
     """A recipe with its models opened, and nothing done yet.
 
     Attributes:
-        recipe: As read.
+        document: The recipe, and what was said of its text.
         inputs: Who takes part.
         checkpoints: The anchors, headers read.
         resolved: The rule of every tensor.
@@ -46,7 +46,7 @@ class Prepared:
         trained: The members, when they are there.
     """
 
-    recipe: Recipe
+    document: Document
     inputs: Inputs
     checkpoints: list[Checkpoint]
     resolved: Resolved
@@ -58,10 +58,15 @@ class Prepared:
     trained: TrainedMembers | None = None
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe as read."""
+        return self.document.recipe
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings on the recipe."""
         training = self.trained.warnings if self.trained else ()
-        return (*self.inputs.warnings, *self.resolved.warnings, *training)
+        return (*self.document.warnings, *self.inputs.warnings, *self.resolved.warnings, *training)
 
     def with_trained(self, trained: TrainedMembers) -> Prepared:
         """Replace the bases of trained members by the members."""
@@ -77,15 +82,16 @@ class Prepared:
 
 
 def prepare(
-    recipe: str | Path | Mapping[str, Any], models: Mapping[str, Model] | None = None
+    recipe: str | Path | Mapping[str, Any] | Document, models: Mapping[str, Model] | None = None
 ) -> Prepared:
-    """Read a recipe and the headers of its models.
+    """Read a recipe, if it is not read yet, and the headers of its models.
 
     Raises:
         RecipeError: The recipe is not valid.
         CheckpointError: A model cannot be used.
     """
-    said = read_recipe(recipe)
+    document = recipe if isinstance(recipe, Document) else read_document(recipe)
+    said = document.recipe
     inputs = inputs_of(said)
     _check_own_keys(said, inputs)
     chat_template(said.chat_template)
@@ -98,7 +104,7 @@ def prepare(
     check_tokenizer(said, checkpoints, position)
     position = holder_of_union(said, checkpoints) if position is None else position
     resolved = resolve(inputs, checkpoints[0])
-    return Prepared(said, inputs, checkpoints, resolved, found, position, members, bases, known)
+    return Prepared(document, inputs, checkpoints, resolved, found, position, members, bases, known)
 
 
 def _standing_in(member: RecipeMember, known: Mapping[str, Model]) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,24 +19,14 @@ from mergekit_geo.files.sound_yaml import compose, construct
 from mergekit_geo.merging.methods import LONGEST, method_named
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
-from mergekit_geo.recipes.inputs import check_parameter, known_parameters
+from mergekit_geo.recipes.inputs import check_parameter
 from mergekit_geo.recipes.members import misnamed
-from mergekit_geo.recipes.schema import (
-    ModelKeys,
-    ModuleKeys,
-    ObjectiveKeys,
-    Recipe,
-    Slice,
-    SourceKeys,
-    Tokenizer,
-    without_modules,
-)
-
-KeyPath = tuple[int | str, ...]
+from mergekit_geo.recipes.misplaced import PARTS as THEIR_PARTS
+from mergekit_geo.recipes.misplaced import KeyPath, swept
+from mergekit_geo.recipes.schema import ObjectiveKeys, Recipe, without_modules
 
 PARTS: dict[str, type[BaseModel]] = {
-    "models": ModelKeys, "slices": Slice, "sources": SourceKeys, "objective": ObjectiveKeys,
-    "modules": ModuleKeys, "along": AlongKeys, "finetune": FinetuneKeys, "tokenizer": Tokenizer,
+    **THEIR_PARTS, "objective": ObjectiveKeys, "along": AlongKeys, "finetune": FinetuneKeys
 }  # fmt: skip
 """Schema of the mapping under each key."""
 
@@ -43,13 +34,33 @@ HOLDERS = {"models", "slices", "sources", "modules"}
 """Keys below which there are parameters."""
 
 REFUSED = {
-    "residual_weight": "adding a layer's input to its output makes another architecture",
     "experts": "building a mixture of experts makes another architecture, not a point between "
     "models",
     "gate_mode": "building a mixture of experts makes another architecture, not a point between "
     "models",
 }
 """Keys of other tools' recipes that are refused, and why."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One recipe of a file.
+
+    Attributes:
+        recipe: What it says.
+        source: Name of the file.
+        node: Its lines; None where it is no text.
+        warnings: Keys without effect, with their places.
+    """
+
+    recipe: Recipe
+    source: str
+    node: yaml.Node | None = None
+    warnings: tuple[str, ...] = ()
+
+    def where(self, *loc: int | str) -> str:
+        """The file, and the line of a key."""
+        return _where(self.node, loc, self.source)
 
 
 def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
@@ -62,8 +73,21 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
         >>> read_recipe({"merge_method": "linear", "models": [{"model": "a"}]}).merge_method
         'linear'
     """
+    return read_document(source).recipe
+
+
+def read_document(source: str | Path | Mapping[str, Any], *, strict: bool = False) -> Document:
+    """A recipe with what is to be said of its text.
+
+    Args:
+        source: As `read_recipe` takes it.
+        strict: Refuse keys that mergekit ignores where they stand.
+
+    Raises:
+        RecipeError: As `read_recipe`; or a key has no effect, where that is refused.
+    """
     if isinstance(source, Mapping):
-        return _validated(dict(source), None, "recipe")
+        return _document(dict(source), None, "recipe", strict=strict)
     text, name = _text(source)
     nodes = compose(text, name)
     _refuse_several(nodes, name)
@@ -75,7 +99,23 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
             remedy="begin with `merge_method: linear`",
         )
     _refuse_repeated(nodes[0], name)
-    return _validated(raw, nodes[0], name)
+    return _document(raw, nodes[0], name, strict=strict)
+
+
+def _document(raw: dict[str, Any], node: yaml.Node | None, name: str, *, strict: bool) -> Document:
+    kept, idle = swept(raw)
+    recipe = _validated(kept, node, name)
+    errors = [
+        RecipeError(
+            f"{_path(one.loc)} has no effect: {one.why}",
+            where=_where(node, one.loc, name),
+            remedy=one.remedy,
+        )
+        for one in idle
+    ]
+    if strict and errors:
+        raise errors[0]
+    return Document(recipe, name, node, tuple(map(str, errors)))
 
 
 def _refuse_several(nodes: Sequence[yaml.Node], name: str) -> None:
@@ -192,14 +232,7 @@ def _refuse_key(loc: KeyPath, where: str) -> NoReturn:
     key, path = str(loc[-1]), _path(loc)
     if key in REFUSED:
         raise RecipeError(f"{path}: {REFUSED[key]}", where=where)
-    part = _part(loc)
-    if key in known_parameters() and "parameters" in part.model_fields:
-        raise RecipeError(
-            f"{path} stands beside parameters and belongs under it",
-            where=where,
-            remedy=f"write `parameters: {{{key}: ...}}`",
-        )
-    known = sorted(part.model_fields)
+    known = sorted(_part(loc).model_fields)
     near = difflib.get_close_matches(key[:LONGEST], known, 1, 0.5)
     remedy = f"did you mean {near[0]}? " if near else ""
     raise RecipeError(

@@ -22,6 +22,7 @@ from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
 from mergekit_geo.recipes.dry_run import plan_of
 from mergekit_geo.recipes.members import folder_of_members
 from mergekit_geo.recipes.plan import Prepared, prepare
+from mergekit_geo.recipes.reading import read_document
 from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.selection.selector import Selector
@@ -48,7 +49,7 @@ def run(asked: RunSpec) -> Work:
     """
     if asked.dry_run:
         return plan_of(asked)
-    prepared = prepare(asked.recipe, asked.models)
+    prepared = prepare(read_document(asked.recipe, strict=asked.strict), asked.models)
     how, call = _resolved(asked, prepared.recipe)
     _check_data(prepared, call)
     wide = replace(call, compute=replace(call.compute, dtype="float32"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -123,6 +123,22 @@ def layered(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any
         if isinstance(lines, list) and any(isinstance(line, dict) for line in lines):
             found[key] = [*lines, {"value": outer[key]}]
     return found
+
+
+def numbers_in(value: Value) -> Iterator[Number]:
+    """Every number of a value.
+
+    Example:
+        >>> list(numbers_in(parse_value([{"filter": "mlp", "value": [0, 1]}, 0.5], "t")))
+        [0.0, 1.0, 0.5]
+    """
+    if isinstance(value, ByName):
+        for entry in value.entries:
+            yield from numbers_in(entry.value)
+    elif isinstance(value, Gradient):
+        yield from value.values
+    else:
+        yield value
 
 
 def _number(raw: object) -> float | None:

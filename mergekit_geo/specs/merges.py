@@ -155,6 +155,9 @@ class RunSpec(Writing):
     sharpness: str | None = option(  # type: ignore[assignment]
         None, SHARPNESS_TEXT, panel=PANEL, choices=SHARPNESS, unset="quick"
     )
+    strict: bool = option(
+        False, "Refuse keys of the recipe that have no effect where they stand.", recorded=False
+    )
     dry_run: bool = option(
         False, "Print the plan (coefficients, sizes, disk space) and write nothing."
     )

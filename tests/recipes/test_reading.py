@@ -1,5 +1,6 @@
 """Recipes that are not valid, and what is said of them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.merging.methods import ELSEWHERE
 from mergekit_geo.recipes.inputs import Inputs, inputs_of
-from mergekit_geo.recipes.reading import read_recipe
+from mergekit_geo.recipes.reading import read_document, read_recipe
 from mergekit_geo.recipes.values import at
 
 AB = "models: [{model: a}, {model: b}]\n"
@@ -23,18 +24,13 @@ def read(text: str) -> Inputs:
         ("merge_method: linear\nmodels: [a\n", "line 3, column 1: not sound YAML"),
         ("merge_method: linear\n\tmodels: []\n", "line 2, column 1: .*indent with spaces"),
         ("- linear\n- b\n", "a recipe is a mapping, found list"),
-        (f"merge_method: linear\n{AB}model: a\n", "line 3: unknown key model .*mean models"),
+        ("merge_method: linear\nmodel: a\n", "line 2: unknown key model .*mean models"),
         (f"merge_method: linear\nmerge_method: slerp\n{AB}", "line 2: merge_method is there twice"),
         (AB + "x: 1\n", "unknown key x .*known here: along, base_model"),
         (AB + "\n", "merge_method is missing"),
         ("merge_method: linear\nmodels: 3\n", "line 2: models: input should be a valid list"),
         ("merge_method: linear\nmodels:\n - {modle: a}\n", r"models\[0\].modle .*mean model\?"),
         (f"merge_method: linear\n{AB}dtype: int8\n", "dtype: input should be 'float64'"),
-        (f"merge_method: linear\n{AB}normalize: true\n", "write `parameters: {normalize: ...}`"),
-        (
-            "merge_method: linear\nmodels:\n - model: a\n   weight: 1\n",
-            r"line 4: models\[0\].weight stands beside parameters",
-        ),
         (
             f"merge_method: linear\n{AB}tokenizer:\n  source: base\n  tokens: {{x: {{}}}}\n",
             "line 5: tokenizer.tokens: a tokenizer put together token by token",
@@ -60,8 +56,8 @@ def read(text: str) -> Inputs:
             r"line 4: unknown key modules.default.slicse .*mean slices\?",
         ),
         (
-            "merge_method: linear\nslices:\n- sources: [{model: a}]\n  residual_weight: 1\n",
-            r"line 4: slices\[0\].residual_weight: adding a layer's input",
+            "merge_method: linear\nslices:\n- source: [{model: a}]\n",
+            r"line 3: unknown key slices\[0\].source .*did you mean sources\?",
         ),
         (
             "merge_method: linear\nmodels:\n- model: {model: {path: a}, lorra: b}\n",
@@ -155,11 +151,6 @@ def test_no_file(tmp_path: Path) -> None:
             f"merge_method: slerp\n{AB}base_model: c\nparameters: {{t: 1}}",
             "base_model c is not one of the two models .*write `base_model: a`",
         ),
-        (
-            "merge_method: slerp\nbase_model: a\nmodels:\n - model: a\n - model: b\n   "
-            "parameters: {t: 0.3}\n",
-            "t is one for the whole of slerp, not for each model .*recipe's own parameters",
-        ),
         (f"merge_method: slerp\n{AB}base_model: a\n", r"slerp needs t \(add `parameters: {t: 0.5}"),
         (
             "merge_method: slerp\nbase_model: a\nparameters: {t: 1}\n"
@@ -187,6 +178,15 @@ def test_no_file(tmp_path: Path) -> None:
             "merge_method: ties\nbase_model: c\nslices:\n- sources:\n  - {model: a}\n"
             "  parameters:\n    weight: [1,\n      x]\n",
             r"line 7: slices\[0\]\.parameters\.weight\[1\]: expected a number, .*found 'x'",
+        ),
+        (
+            f"merge_method: slerp\nbase_model: a\n{AB}parameters:\n  t: 2\n",
+            r"line 5: parameters\.t: t must lie in \[0, 1\], found 2",
+        ),
+        (
+            "merge_method: ties\nbase_model: c\nmodels:\n- model: a\n  parameters:\n"
+            "    weight: 1\n    density: {filter: mlp, value: [1, 1.5]}\n",
+            r"line 7: models\[0\]\.parameters\.density: density must lie in .*, found 1\.5",
         ),
         (f"merge_method: liner\n{AB}", r"line 1: merge_method: no method 'liner' \(did you mean"),
         (f"merge_method: passthrough\n{AB}", "takes 1 model, found 2 .*another architecture"),
@@ -261,6 +261,61 @@ def test_the_default_module_is_the_recipe() -> None:
     assert [at(weight, name, 0.0) for name in ("mlp.up", "norm")] == [2.0, 1.0]
 
 
-def test_a_parameter_of_another_method_is_a_warning() -> None:
-    found = read(f"merge_method: linear\n{AB}parameters: {{density: 0.5, int8_mask: true}}\n")
-    assert found.warnings == ("parameters: density has no part in linear",)
+TIES = "merge_method: ties\nbase_model: c\nmodels:\n- model: a\n"
+STACK = "merge_method: ties\nbase_model: c\nslices:\n- sources: [{model: a}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            f"{TIES}  parameters:\n    lambda: 0.5\n",
+            r"line 6: models\[0\]\.parameters\.lambda has no effect: lambda is one for the whole "
+            r"of ties, not for each model \(write it once, under the recipe's own parameters",
+        ),
+        (f"{TIES}  parameters: {{normalize: 1}}\n", "line 5: .*normalize is one for the whole of"),
+        (
+            f"{TIES}  density: 0.5\n",
+            r"line 5: models\[0\]\.density has no effect: density stands beside parameters \(write "
+            r"`parameters: \{density: \.\.\.\}`\)",
+        ),
+        (f"{TIES}normalize: true\n", "line 5: normalize has no effect: .*beside parameters"),
+        (f"{TIES}  dtype: float16\n", "line 5: .*dtype has no meaning here .*at the top level"),
+        (f"{TIES}  layer_range: [0, 2]\n", "line 5: .*write it under a source of slices"),
+        (f"{TIES}  lora: org/x\n", r"line 5: .*`model: \{model: \.\.\., lora: \.\.\.\}`"),
+        (
+            f"{TIES}parameters: {{tokenizer_source: base}}\n",
+            r"line 5: parameters\.tokenizer_source has no effect: .*no parameter .*at the top",
+        ),
+        (f"{TIES}model: b\n", "line 5: model has no effect: .*write it under an entry of models"),
+        (f"{TIES}pad_to_multiple_of: 8\n", "line 5: .*write it under tokenizer"),
+        (f"{TIES}parameters: {{gamma: 1}}\n", "line 5: .*gamma has no part in ties"),
+        (f"{TIES}parameters: {{max_iter: 9}}\n", "line 5: .*max_iter has no part in ties"),
+        (
+            f"{STACK}  residual_weight: 1\n",
+            r"line 5: slices\[0\]\.residual_weight has no effect: mergekit declares it and never",
+        ),
+        (f"{STACK}residual_weight: 1\n", "line 5: .*write it under slices"),
+        (f"{STACK}  dtype: float16\n", r"line 5: slices\[0\]\.dtype has no effect: dtype has"),
+    ],
+)  # fmt: skip
+def test_known_keys_in_the_wrong_place(text: str, said: str) -> None:
+    """mergekit ignores them: the recipe is as it is without them, and that is told."""
+    found = read_document(text)
+    (warning,) = found.warnings
+    assert re.search(f"^recipe, {said}", warning), warning
+    assert found.recipe == read_document(TIES if text.startswith(TIES) else STACK).recipe
+    with pytest.raises(RecipeError, match=said):
+        read_document(text, strict=True)
+
+
+def test_all_that_has_no_effect_is_told() -> None:
+    text = f"{TIES}  density: 0.5\n  parameters: {{lambda: 1}}\nmerge: true\n"
+    with pytest.raises(RecipeError, match=r"line 7: unknown key merge .*did you mean merge_method"):
+        read_document(text)
+    found = read_document(text.replace("merge: true\n", "int8_mask: true\n"))
+    assert [line.split(" has")[0] for line in found.warnings] == [
+        "recipe, line 5: models[0].density",
+        "recipe, line 6: models[0].parameters.lambda",
+        "recipe, line 7: int8_mask",
+    ]

@@ -254,7 +254,7 @@ def test_padding_that_is_there_already_changes_nothing(save: Save) -> None:
                 "models": [entry("b")],
                 "parameters": {"t": 2},
             },
-            r"tensor embed.weight: t must lie in \[0, 1\], found 2",
+            r"recipe: parameters\.t: t must lie in \[0, 1\], found 2",
         ),
         ({"merge_method": "greedy", "models": [entry("a"), entry("b")]}, "objective: greedy ch"),
         (
