@@ -46,9 +46,8 @@ PENDING: dict[str, tuple[str, ...]] = {
         "stages-two-ways", "stages-unions",
     ),
     "spellings that mergekit accepts": (
-        "adapter-mapping-paths", "method-breadcrumbs-ties", "method-della", "method-karcher",
-        "method-karcher-base", "method-sce", "odd-dtype-of-torch", "odd-numbers-as-text",
-        "odd-parameters-outside",
+        "adapter-mapping-paths", "method-breadcrumbs-ties", "method-karcher",
+        "method-karcher-base", "odd-dtype-of-torch",
     ),
     "stacks: slices that make another architecture": (
         "adapter-stack", "modules-default-stack", "stack-block-expansion", "stack-condensed",
