@@ -19,9 +19,11 @@ Matrix = NDArray[np.float64]
 class Gram:
     """Inner products of one tensor (or many, summed) across k anchors.
 
+    Those of many rows at once have a first dimension more, here and in all that follows.
+
     Attributes:
         differences: (k, k) inner products of (a0, a1 - a0, ..., ak-1 - a0).
-        count: Number of elements that were summed over.
+        count: Number of elements that were summed over, of each row.
 
     Example:
         >>> gram = Gram.of(np.array([[3.0, 4.0], [4.0, 3.0]]))
@@ -51,26 +53,27 @@ class Gram:
     def _offsets(self) -> Matrix:
         """Inner products of the offsets a_i - a0, whose first is zero: (k, k)."""
         offsets = self.differences.copy()
-        offsets[0, :] = offsets[:, 0] = 0.0
+        offsets[..., 0, :] = offsets[..., :, 0] = 0.0
         return offsets
 
     @cached_property
     def _excess(self) -> Matrix:
         """|a_i|^2 - |a0|^2, free of cancellation: (k,)."""
-        cross = self.differences[0].copy()
-        cross[0] = 0.0
-        return np.asarray(2 * cross + np.diag(self._offsets))
+        cross = self.differences[..., 0, :].copy()
+        cross[..., 0] = 0.0
+        return np.asarray(2 * cross + _diagonal(self._offsets))
 
     @cached_property
     def norms(self) -> Matrix:
         """Euclidean norm of each anchor: (k,)."""
-        return np.asarray(np.sqrt(np.maximum(self.differences[0, 0] + self._excess, 0.0)))
+        squares = self.differences[..., :1, 0] + self._excess
+        return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
     @cached_property
     def distances(self) -> Matrix:
         """Euclidean distance of each pair: (k, k)."""
-        square = np.diag(self._offsets)
-        squares = square[:, None] + square[None, :] - 2 * self._offsets
+        square = _diagonal(self._offsets)
+        squares = square[..., :, None] + square[..., None, :] - 2 * self._offsets
         return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
 
     @cached_property
@@ -81,16 +84,21 @@ class Gram:
         which keeps its digits at small angles, where arccos loses them.
         """
         norms, excess = self.norms, self._excess
-        area, total = np.outer(norms, norms), norms[:, None] + norms[None, :]
+        area = norms[..., :, None] * norms[..., None, :]
+        total = norms[..., :, None] + norms[..., None, :]
         safe_total = np.where(total > 0, total, 1.0)
-        gap = (excess[:, None] - excess[None, :]) / safe_total
+        gap = (excess[..., :, None] - excess[..., None, :]) / safe_total
         chord = (self.distances**2 - gap**2) / np.where(area > 0, area, 1.0)
         half = np.clip(np.sqrt(np.maximum(chord, 0.0)) / 2, 0.0, 1.0)
         angles: Matrix = np.where(area > 0, 2 * np.arcsin(half), 0.0)
-        np.fill_diagonal(angles, 0.0)
+        angles[..., np.eye(norms.shape[-1], dtype=bool)] = 0.0
         return angles
 
     @cached_property
     def cosines(self) -> Matrix:
         """Cosine similarity of each pair: (k, k)."""
         return np.cos(self.angles)
+
+
+def _diagonal(matrix: Matrix) -> Matrix:
+    return np.diagonal(matrix, axis1=-2, axis2=-1)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.limits import Interval
 
-DENSITY = Interval(0, 1, open_low=True)
-"""The share of elements that may be kept."""
+DENSITY = Interval(0, 1)
+"""The share of elements that may be kept: 0 keeps none, 1 keeps all, whatever else is set."""
 
 OUTLIERS = Interval(0, 1, open_high=True)
 """The share of elements that may be left out as outliers."""
@@ -72,13 +72,16 @@ class AtRandomByRank:
 
 Selection = ByRank | ByVariance | AtRandom | AtRandomByRank
 
+NOTHING = AtRandom(0.0)
+"""Selects no element, without a look at them."""
+
 
 @dataclass(frozen=True)
 class Sparsifier:
     """Which elements of a task vector are kept.
 
     Attributes:
-        density: The share of them, in (0, 1].
+        density: The share of them, in [0, 1].
 
     Raises:
         ArgumentError: Another density.
@@ -91,10 +94,12 @@ class Sparsifier:
 
     def selection(self, count: int) -> Selection | None:
         """What is kept of a tensor of so many elements; None keeps all."""
-        return self.select(count) if self.density < 1 and count else None
+        if self.density == 1 or not count:
+            return None
+        return self.select(count) if self.density else NOTHING
 
     def select(self, count: int) -> Selection:
-        """What is kept where not all is: the one method of a new sparsifier."""
+        """What is kept where neither all nor nothing is: the one method of a new sparsifier."""
         raise NotImplementedError
 
 
@@ -145,7 +150,8 @@ class MagPrune(Sparsifier):
     """Each with a chance that grows with its rank in its row (DELLA: Deep 2024).
 
     Attributes:
-        epsilon: Chances run from density - epsilon to density + epsilon.
+        epsilon: Chances run from density - epsilon to density + epsilon. Not looked at where the
+            density is 0 or 1, and nothing or everything is kept.
     """
 
     epsilon: float = 0.15
@@ -153,7 +159,7 @@ class MagPrune(Sparsifier):
     def __post_init__(self) -> None:
         super().__post_init__()
         inside = self.density - abs(self.epsilon) > 0 and self.density + abs(self.epsilon) < 1
-        if self.density < 1 and not inside:
+        if 0 < self.density < 1 and not inside:
             raise ArgumentError(
                 f"density {self.density:g} and epsilon {self.epsilon:g}: chances from density - "
                 "epsilon to density + epsilon must lie inside (0, 1)"

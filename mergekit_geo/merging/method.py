@@ -40,6 +40,7 @@ class Method:
         chosen_by: The command that chooses the point by loss: then the rule is where that starts.
         separable: Whether a model whose parameters are 0 takes no part, so that slices of a recipe
             can have unlike models.
+        ignores_base: Whether a recipe may name a base that has no part in it.
         accepted: Parameters of mergekit's that a recipe may give and that change nothing here, with
             the one value that is allowed; None allows any.
     """
@@ -55,6 +56,7 @@ class Method:
     beyond: str = ""
     chosen_by: str = ""
     separable: bool = False
+    ignores_base: bool = False
     accepted: Mapping[str, object] = field(default_factory=dict)
 
     @property

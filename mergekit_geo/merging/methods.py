@@ -13,6 +13,7 @@ from dataclasses import replace
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.geometry.linear import Linear, normalized
+from mergekit_geo.geometry.median import TOLERANCE, GeometricMedian
 from mergekit_geo.geometry.model_stock import model_stock
 from mergekit_geo.geometry.multislerp import MultiSlerp, nuslerp
 from mergekit_geo.geometry.rule import ModelWeights, Rule
@@ -29,6 +30,10 @@ from mergekit_geo.merging.parameter import (
     Parameter,
 )
 
+PRECISION = Parameter(
+    "tolerance", "Last step of the iteration, as a share of the mean distance.", 1e-9, TOLERANCE
+)
+
 LONGEST = 100
 """Characters of a wrong word that are compared with the right ones."""
 
@@ -43,6 +48,10 @@ def _slerp(t: float, **_: object) -> Rule:
 
 def _karcher(weights: ModelWeights, **_: object) -> Rule:
     return Karcher(normalized(weights), "linear")
+
+
+def _geometric_median(weights: ModelWeights, tolerance: float, **_: object) -> Rule:
+    return GeometricMedian(normalized(weights), tolerance)
 
 
 def _nuslerp(weights: ModelWeights, has_base: bool, **_: object) -> Rule:
@@ -85,7 +94,11 @@ ALL: tuple[Method, ...] = (
     Method(
         "karcher", "Karcher mean of the directions times the weighted mean of the norms",
         "Karcher 1977", _karcher, (WEIGHT,), least=2,
-        accepted={"max_iter": None, "tol": None},
+        accepted={"max_iter": None, "tol": None}, ignores_base=True,
+    ),
+    Method(
+        "geometric_median", "the point x with the least sum w_i |a_i - x|", "Weiszfeld 1937",
+        _geometric_median, (WEIGHT, PRECISION), least=2,
     ),
     Method(
         "nuslerp", "arc at w_1 / (w_0 + w_1); of the v_i with a base", "mergekit", _nuslerp,

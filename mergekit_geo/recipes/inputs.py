@@ -82,6 +82,9 @@ def _of_part(method: Method, seed: int, part: SlicePart) -> Inputs:
     base, members = _parted(method, part.base_model, part.entries)
     warnings = [f"{base} is the base of {name}: its parameters change nothing"
                 for e in part.entries if e.model == base and e.parameters]  # fmt: skip
+    if _is_ignored(method, part.base_model, part.entries):
+        warnings.append(f"base_model {part.base_model} has no part in {name}: to merge it as one "
+                        "more model, as mergekit does, list it under models")  # fmt: skip
     if base is not None and part.entries and not members and method.base is BaseUse.REQUIRED:
         _shared(method, part.parameters)
         return _base_alone(name, base, part, warnings)
@@ -115,6 +118,8 @@ def _parted(
         _check_baseless(method, names)
         return None, entries
     if method.base is BaseUse.NONE:
+        if _is_ignored(method, base, entries):
+            return None, entries
         if base not in names:
             raise RecipeError(
                 f"{method.name} has no task vectors, and base_model {base} is not one of its "
@@ -138,6 +143,11 @@ def _parted(
             remedy="leave base_model out, or name the model that both were tuned from",
         )
     return base, others
+
+
+def _is_ignored(method: Method, base: str | None, entries: list[ModelKeys]) -> bool:
+    """Whether a recipe names a base that its method has no use for."""
+    return method.ignores_base and base not in {None, *(entry.model for entry in entries)}
 
 
 def _check_names(names: list[str]) -> None:

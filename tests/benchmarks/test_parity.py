@@ -14,7 +14,7 @@ from mergekit_geo.recipes.reading import read_recipe
 
 
 def test_every_method_that_mergekit_has_is_compared() -> None:
-    ours = {"greedy", "learned", "along"}
+    ours = {"greedy", "learned", "along", "geometric_median"}
     assert parity.METHODS.keys() == METHODS.keys() - ours
 
 

@@ -48,6 +48,16 @@ def test_sum_over_chunks_is_the_whole() -> None:
     assert parts.count == 20
 
 
+def test_many_rows_at_once_are_each_its_own() -> None:
+    rows = np.random.default_rng(0).normal(size=(6, 3, 8))
+    rows[2, 1] = 0.0
+    grams = [Gram.of(anchors) for anchors in rows]
+    together = Gram(np.stack([gram.differences for gram in grams]), 8)
+    for name in ("norms", "distances", "angles", "cosines"):
+        each = np.stack([getattr(gram, name) for gram in grams])
+        assert getattr(together, name).tolist() == each.tolist()
+
+
 def test_zero_vector_has_no_angle_and_no_error() -> None:
     gram = Gram.of(np.array([[0.0, 0.0], [1.0, 0.0]]))
     assert gram.angles.tolist() == [[0, 0], [0, 0]]

@@ -251,6 +251,15 @@ def test_equal_models_are_the_base_to_the_bit(rule: Masked | Sce, dtype: str) ->
     assert all(state[n].view(torch.uint8).equal(base[n].view(torch.uint8)) for n in SHAPES)
 
 
+@pytest.mark.parametrize("keep", [TopK, Dropout, MagPrune, Breadcrumbs])
+def test_density_zero_is_the_base_to_the_bit(keep: Callable[[float], Sparsifier]) -> None:
+    models = family("BF16")
+    rule = Masked("x", WEIGHTS, (keep(0.0),) * 3, rescale=True, elect=True, normalize=True)
+    state, records = merged(rule, models)
+    assert all(state[name].equal(models[0][name]) for name in SHAPES)
+    assert records["bias"].kept == (0, 0, 0)
+
+
 def test_all_kept_and_no_vote_is_task_arithmetic() -> None:
     models = family("F32")
     state, _ = merged(Masked("x", WEIGHTS, (Sparsifier(),) * 3, scale=0.8), models)
@@ -376,8 +385,8 @@ def test_ranks_are_those_of_a_sort(low: int, high: int, first_come: bool) -> Non
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TopK(0.0), r"density must lie in \(0, 1\], found 0"),
-        (lambda: Dropout(1.2), r"density must lie in \(0, 1\], found 1\.2"),
+        (lambda: TopK(-0.1), r"density must lie in \[0, 1\], found -0\.1"),
+        (lambda: Dropout(1.2), r"density must lie in \[0, 1\], found 1\.2"),
         (lambda: Breadcrumbs(0.5, 1.0), r"gamma must lie in \[0, 1\), found 1"),
         (lambda: MagPrune(0.9, 0.15), r"density 0\.9 and epsilon 0\.15: .* inside \(0, 1\)"),
     ],

@@ -108,7 +108,7 @@ def test_an_option_means_the_same_for_every_method() -> None:
         ("ties", 3, 0, {"desnity": 0.5}, r"takes no 'desnity' \(did you mean density\? parameters"),
         ("ties", 3, 0, {"gamma": 0.5}, "ties takes no 'gamma' .*weights, density, lambda_"),
         ("ties", 3, 0, {"density": [0.5]}, "1 values of density for 2 models .*base left out"),
-        ("ties", 3, 0, {"density": [0.5, 2]}, r"density must lie in \(0, 1\], found 2"),
+        ("ties", 3, 0, {"density": [0.5, 2]}, r"density must lie in \[0, 1\], found 2"),
         ("ties", 3, 0, {"density": math.nan}, "density must be a finite number, found nan"),
         ("ties", 3, 0, {"density": [0.5, "x"]}, "density must be a finite number, found 'x'"),
         ("ties", 3, 0, {"density": True}, "density must be a number, found True"),

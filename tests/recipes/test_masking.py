@@ -94,9 +94,9 @@ def test_sce_has_one_parameter() -> None:
     ("method", "a", "b", "shared", "said"),
     [
         ("ties", {"density": 0.5}, HALF, {}, "ties needs the weight of a"),
-        ("ties", {**HALF, "density": 0}, HALF, {}, r"density must lie in \(0, 1\], found 0"),
-        ("dare_ties", {**HALF, "density": 1.5}, HALF, {}, r"in \(0, 1\], found 1\.5"),
-        ("sce", {}, {}, {"select_topk": 0}, "select_topk must lie in"),
+        ("ties", {**HALF, "density": -1}, HALF, {}, r"density must lie in \[0, 1\], found -1"),
+        ("dare_ties", {**HALF, "density": 1.5}, HALF, {}, r"in \[0, 1\], found 1\.5"),
+        ("sce", {}, {}, {"select_topk": 2}, "select_topk must lie in"),
         ("della", {**HALF, "density": 0.9}, HALF, {}, r"density 0\.9 and epsilon 0\.15: chances"),
         ("breadcrumbs", {**HALF, "gamma": 2}, HALF, {}, r"gamma must lie in \[0, 1\), found 2"),
         ("ties", {**HALF, "densty": 1}, HALF, {}, "unknown parameter densty .*mean density"),
@@ -108,6 +108,15 @@ def test_what_cannot_be_meant(
 ) -> None:
     with pytest.raises(RecipeError, match=said):
         prepare(recipe(method, a, b, **shared), MODELS)
+
+
+@pytest.mark.parametrize("density", [0, 1])
+def test_della_that_keeps_nothing_or_all_does_not_look_at_epsilon(density: float) -> None:
+    """As in mergekit, where such a recipe runs whatever epsilon is."""
+    said = {"weight": 1.0, "density": density, "epsilon": 0.3}
+    found = geo.run(recipe("della", said, {**said, "weight": 0.0}), models=MODELS, data=None)
+    for name in NAMES:
+        torch.testing.assert_close(found.state[name], MODELS["a" if density else "base"][name])
 
 
 def test_a_base_is_needed() -> None:

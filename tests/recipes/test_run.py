@@ -106,6 +106,16 @@ def test_passthrough_of_one_model() -> None:
     assert torch.equal(halved["layers.0.attn"], MODELS["a"]["layers.0.attn"])
 
 
+def test_karcher_has_no_use_for_a_base_and_says_so() -> None:
+    recipe = {"merge_method": "karcher", "models": [entry("a"), entry("b")]}
+    found = geo.run({**recipe, "base_model": "c"}, models=MODELS, data=None)
+    assert found.state is not None
+    alone = merged(recipe)
+    assert all(torch.equal(found.state[name], alone[name]) for name in alone)
+    said = [line for line in found.report.warnings if "base_model c has no part in karcher" in line]
+    assert len(said) == 1
+
+
 def test_slices_have_parameters_of_their_own() -> None:
     sources = [{**entry(m, weight=w), "layer_range": [0, LAYERS]} for m, w in (("a", 1), ("b", 3))]
     found = merged({
