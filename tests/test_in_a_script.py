@@ -208,7 +208,7 @@ def test_references_folders_modules_and_state_dicts_are_one(
     expected = geo.soup([models[1], models[0]], **settings).measurements.losses
     assert soup.measurements.losses == expected
     LlamaForCausalLM.from_pretrained(tmp_path / "soup")
-    with pytest.raises(geo.GeoError, match=r"a state dict alone cannot be run \(give the module"):
+    with pytest.raises(geo.GeoError, match=r"a configuration cannot be run \(give the module"):
         geo.barrier([state, models[0].state_dict()], data=data)
 
 

@@ -56,6 +56,7 @@ class Checkpoint:
         like: Another checkpoint of the same tensors, which says what runs them.
         in_memory: Whether all bytes are in memory.
         frame: The folder of a reshaped view, which is there as long as this is.
+        metadata: What the header of its first file states, such as `format`.
     """
 
     name: str
@@ -82,6 +83,12 @@ class Checkpoint:
     like: Checkpoint | None = None
     in_memory: bool = False
     frame: Frame | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it lies on a disk or on the Hub, and its name opens it again."""
+        return self.folder is not None or bool(self.stamps)
 
     def fetch(self) -> Checkpoint:
         """Download what is not local yet, and return the checkpoint over it.

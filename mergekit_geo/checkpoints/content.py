@@ -6,9 +6,13 @@ import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.sources import parts_of
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.adapter.files import Adapter
 
 WEIGHTS = ".safetensors"
 MOST_READ = 1 << 28
@@ -76,13 +80,20 @@ def _digest_of(path: Path) -> bytes:
 
 
 def checkpoint_digest(checkpoint: Checkpoint) -> str:
-    """Digest of a checkpoint's folder, with that of its adapter; empty for one in memory."""
-    folders = [part.folder for part in parts_of(checkpoint)]
-    digests = [content_digest(folder) for folder in folders if folder is not None]
-    if len(digests) < len(folders):
+    """Digest of a checkpoint's folder or file, and its adapter's; empty for one in memory."""
+    digests = [_digest_of_part(part) for part in parts_of(checkpoint)]
+    if not all(digests):
         return ""
     joined = "".join(digests)
     return joined if len(digests) == 1 else hashlib.sha256(joined.encode()).hexdigest()
+
+
+def _digest_of_part(part: Checkpoint | Adapter) -> str:
+    """Digest of a folder or a single file; empty for tensors in memory."""
+    if part.folder is not None:
+        return content_digest(part.folder)
+    files = [stamp.path for stamp in part.stamps]
+    return _digest(files, files[0].parent) if files else ""
 
 
 def model_key(checkpoint: Checkpoint) -> list[object]:

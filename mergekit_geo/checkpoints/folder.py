@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
-from mergekit_geo.checkpoints.header import Entries, read_header
-from mergekit_geo.checkpoints.index import INDEXES, absent_tensors, read_tensors
+from mergekit_geo.checkpoints.header import Entries, read_header, read_metadata
+from mergekit_geo.checkpoints.index import (
+    INDEXES,
+    absent_tensors,
+    read_index,
+    read_tensors,
+    weight_files,
+)
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.reading import FileReader
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
@@ -52,11 +59,59 @@ def open_folder(
     below = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.safetensors")}
     refuse_unreadable(name, names | below)
     before, config = stamps_in(folder, *_weights(folder)), read_config(folder)
-    stored = _sound_tensors(folder, config, name)
+    found = _of_entries(_sound_tensors(folder, config, name), config, before, name)
+    return replace(
+        found,
+        folder=folder,
+        revision=revision,
+        fetched=_verified,
+        listed=listed,
+        license=stated,
+    )
+
+
+def open_file(file: Path, name: str | None = None) -> Checkpoint:
+    """A checkpoint in one safetensors file.
+
+    It is the model of its folder, with configuration and tokenizer, where the folder's weights are
+    in this file; otherwise nothing beside it belongs to it.
+
+    Args:
+        file: Its path.
+        name: What the user calls it; the path by default.
+
+    Raises:
+        UnsupportedError: Quantised weights, or an adapter's.
+        FormatError: It is unsound, or one of several shards.
+    """
+    name, folder = name or str(file), file.parent
+    shards = [folder / index for index in INDEXES if (folder / index).is_file()]
+    if any(file.name in read_index(index).values() for index in shards):
+        raise FormatError(
+            "this is one shard of a model", where=name, remedy=f"give its folder, {folder}"
+        )
+    if _holds_all(folder, file):
+        return open_folder(folder, name)
+    stamps = (Stamp.of(file),)
+    entries = read_header(file)
+    refuse_factors(entries, name)
+    return _of_entries(entries, {}, stamps, name)
+
+
+def _holds_all(folder: Path, file: Path) -> bool:
+    """Whether a folder with a configuration has its weights in this file."""
+    try:
+        names = {path.name for path in folder.iterdir()}
+        return "config.json" in names and weight_files(names, folder, "") == [file.name]
+    except FormatError:
+        return False
+
+
+def _of_entries(stored: Entries, config: Config, before: Sequence[Stamp], name: str) -> Checkpoint:
+    """A checkpoint of the tensors of files, of which stamps were taken before they were read."""
     entries = unwrapped(stored, config, name)
     used = {place.path for _, place in entries.values()}
-    unused = {*_weights(folder)} - used
-    stamps = tuple(stamp for stamp in before if stamp.path not in unused)
+    stamps = tuple(s for s in before if s.path in used or not _may_hold_weights(s.path))
     reader = FileReader(entries, stamps)
     return Checkpoint(
         name=name,
@@ -64,14 +119,10 @@ def open_folder(
         read=reader.read,
         fingerprint=reader.fingerprint,
         config=config,
-        folder=folder,
-        revision=revision,
         stamps=stamps,
-        fetched=_verified,
         files=tuple(sorted(path.name for path in used)),
-        listed=listed,
-        license=stated,
         renamed=note(stored, entries, name),
+        metadata=read_metadata(min(used)) if used else {},
     )
 
 
@@ -95,8 +146,11 @@ def _verified(checkpoint: Checkpoint) -> Checkpoint:
 
 def _weights(folder: Path) -> list[Path]:
     """All files that may hold weights, and the index."""
-    indexes = [folder / name for name in INDEXES]
-    return [path for path in (*folder.glob("*.safetensors"), *indexes) if path.is_file()]
+    return [path for path in folder.iterdir() if _may_hold_weights(path) and path.is_file()]
+
+
+def _may_hold_weights(path: Path) -> bool:
+    return path.suffix == ".safetensors" or path.name in INDEXES
 
 
 def list_files(folder: Path, name: str) -> list[Path]:

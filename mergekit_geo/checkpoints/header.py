@@ -89,6 +89,13 @@ def read_header(path: Path) -> Entries:
     return {name: _entry(name, raw, path, 8 + length) for name, raw in header.items()}
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a file's header states beside its tensors, without hashes of what it holds."""
+    with safe_open(path, framework="np") as file:
+        stated = file.metadata() or {}
+    return {key: value for key, value in stated.items() if "hash" not in key}
+
+
 def _verify(path: Path) -> None:
     try:
         require_regular(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,18 +44,18 @@ from mergekit_geo.checkpoints.unreadable import (
 )
 from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
 from mergekit_geo.errors import HubError
+from mergekit_geo.files.hub_id import HubId, no_subfolder
 from mergekit_geo.records.model import License
 
 
-def _open(name: str, repo: str, revision: str | None, listing: Listing) -> Checkpoint:
+def _open(name: str, place: HubId, listing: Listing) -> Checkpoint:
     names = listing.files
-    folder = download_beside(repo, revision, wanted_on_hub(names), names)
-    commit = folder.name
+    folder, at = download_beside(place, wanted_on_hub(names), names)
     require_files(folder, name, listing.hashes)
     config = read_config(folder)
     files = weight_files(names, folder, name)
     with quantised_errors(name, config), ThreadPoolExecutor(8) as pool:
-        headers = list(pool.map(lambda file: read_remote_header(repo, file, commit, name), files))
+        headers = list(pool.map(lambda file: read_remote_header(at, file, name), files))
     stored = {tensor: info for header in headers for tensor, info in header.items()}
     refuse_quantised(name, config, stored)
     refuse_factors(stored, name)
@@ -65,12 +65,12 @@ def _open(name: str, repo: str, revision: str | None, listing: Listing) -> Check
         name=name,
         tensors=tensors,
         read=not_local,
-        fingerprint=lambda: [repo, commit],
+        fingerprint=lambda: str(at),
         config=config,
         folder=folder,
-        revision=commit,
+        revision=at.revision,
         is_local=False,
-        fetched=partial(_fetched, repo, listing.hashes),
+        fetched=partial(_fetched, at, listing.hashes),
         files=tuple(files),
         listed=frozenset(names),
         license=listing.license,
@@ -78,35 +78,44 @@ def _open(name: str, repo: str, revision: str | None, listing: Listing) -> Check
     )
 
 
-def _fetched(repo: str, hashes: Mapping[str, str], checkpoint: Checkpoint) -> Checkpoint:
+def _fetched(place: HubId, hashes: Mapping[str, str], checkpoint: Checkpoint) -> Checkpoint:
     """Download the weights, and only the files that hold them; whole ones are kept if it fails."""
-    name, revision = checkpoint.name, checkpoint.revision
-    with hub_errors(name, repo, revision):
-        folder = snapshot_download(
-            repo, revision=revision, allow_patterns=[*checkpoint.files, *INDEXES]
-        )
-    require_stated_hashes(Path(folder), checkpoint.files, name, hashes)
-    return open_folder(Path(folder), name, revision, checkpoint.license, checkpoint.listed)
+    name = checkpoint.name
+    with hub_errors(name, place.repo, place.revision):
+        folder, _ = _download(place, [*checkpoint.files, *INDEXES])
+    require_stated_hashes(folder, checkpoint.files, name, hashes)
+    return open_folder(folder, name, place.revision, checkpoint.license, checkpoint.listed)
 
 
-def download_beside(
-    repo: str, revision: str | None, wanted: list[str], names: Collection[str]
-) -> Path:
-    """The folder of the snapshot, named by its commit, with the files beside the weights.
+def download_beside(place: HubId, wanted: list[str], names: Collection[str]) -> tuple[Path, HubId]:
+    """The folder with the files beside the weights, and its place at the commit.
 
     Asked by the user's revision, so that the cache remembers what it meant: offline mode needs
     that. From here on only the commit counts; a branch could move meanwhile.
 
     Args:
-        repo: `org/name`.
-        revision: Branch, tag or commit; None is the main branch.
+        place: As the user named it.
         wanted: Patterns of files.
-        names: All files of the repository.
+        names: All files that are there.
     """
-    folder = Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+    folder, at = _download(place, wanted)
     if more := not_here(folder, names):
-        snapshot_download(repo, revision=folder.name, allow_patterns=more)
-    return folder
+        _download(at, more)
+    return folder, at
+
+
+def _download(place: HubId, patterns: Iterable[str], *, local: bool = False) -> tuple[Path, HubId]:
+    """Files of a place, by patterns: the folder that holds them, and the place at its commit."""
+    wanted = [place.file(pattern) for pattern in patterns]
+    snapshot = Path(
+        snapshot_download(
+            place.repo,
+            revision=place.revision,
+            allow_patterns=wanted,
+            local_files_only=local,
+        )
+    )
+    return snapshot / place.subfolder, place.at(snapshot.name)
 
 
 def not_local(name: str, start: int, stop: int, out: Bytes) -> NoReturn:
@@ -114,15 +123,15 @@ def not_local(name: str, start: int, stop: int, out: Bytes) -> NoReturn:
     raise AssertionError("fetch() the checkpoint before reading it")
 
 
-def read_remote_header(
-    repo: str, file: str, revision: str | None, where: str
-) -> dict[str, TensorInfo]:
+def read_remote_header(place: HubId, file: str, where: str) -> dict[str, TensorInfo]:
     """Every tensor of a safetensors file on the Hub, from its first bytes.
 
     Raises:
         FormatError: A dtype is none that can be merged.
     """
-    found = HfApi().parse_safetensors_file_metadata(repo, file, revision=revision)
+    found = HfApi().parse_safetensors_file_metadata(
+        place.repo, place.file(file), revision=place.revision
+    )
     return {
         tensor: tensor_info(tensor, raw.dtype, raw.shape, where)
         for tensor, raw in found.tensors.items()
@@ -131,10 +140,10 @@ def read_remote_header(
 
 @dataclass(frozen=True)
 class Listing:
-    """Files and metadata of a repository.
+    """Files and metadata of a repository, or of a folder in it.
 
     Attributes:
-        files: All that it holds.
+        files: All that it holds, relative to it.
         license: Of its card; None where it states none.
         hashes: SHA-256 of its large files.
     """
@@ -144,13 +153,14 @@ class Listing:
     hashes: Mapping[str, str] = field(default_factory=dict)
 
 
-def list_on_hub(name: str, repo: str, revision: str | None) -> Listing:
-    """The files of a repository, and its license.
+def list_on_hub(name: str, place: HubId) -> Listing:
+    """The files of a repository or of a folder in it, and the repository's license.
 
     Raises:
-        NotFoundError: No such repository or revision.
+        NotFoundError: No such repository, revision or folder.
         HubError: Gated, or no network.
     """
+    repo, revision = place.repo, place.revision
     with hub_errors(name, repo, revision):
         with answers(name, f"the files of {repo}"):
             info = HfApi().model_info(repo, revision=revision, files_metadata=True)
@@ -159,7 +169,15 @@ def list_on_hub(name: str, repo: str, revision: str | None) -> Listing:
         hashes = {s.rfilename: s.lfs.sha256 for s in siblings if s.lfs is not None}
         stated = license_of(vars(info.card_data)) if info.card_data else None
         page = f"{constants.ENDPOINT}/{repo}/blob/{info.sha}"
-        return Listing(files, stated and stated.linked_from(page), hashes)
+        inside = {file.removeprefix(place.file("")) for file in files if _is_in(file, place)}
+        if place.subfolder and not inside:
+            raise no_subfolder(repo, place.subfolder, {f.split("/")[0] for f in files if "/" in f})
+        own = {f.removeprefix(place.file("")): sha for f, sha in hashes.items() if _is_in(f, place)}
+        return Listing(inside, stated and stated.linked_from(page), own)
+
+
+def _is_in(file: str, place: HubId) -> bool:
+    return file.startswith(place.file(""))
 
 
 def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = None) -> None:
@@ -180,73 +198,69 @@ def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = No
     require_stated_hashes(folder, beside, name, hashes)
 
 
-def open_on_hub(name: str, repo: str, revision: str | None) -> Checkpoint | Adapter:
+def open_on_hub(name: str, place: HubId) -> Checkpoint | Adapter:
     """Open a checkpoint on the Hub, or an adapter: configuration, tokenizer and headers.
 
     Args:
         name: What the user calls it.
-        repo: `org/name`.
-        revision: Branch, tag or commit; None is the main branch.
+        place: Where it is.
 
     Raises:
-        NotFoundError: No such repository or revision.
+        NotFoundError: No such repository, revision or folder.
         HubError: Gated, or no network.
         CheckpointError: It cannot be used.
     """
-    listing = list_on_hub(name, repo, revision)
+    listing = list_on_hub(name, place)
     if is_adapter(listing.files, name):
-        return _adapter(name, repo, revision, listing)
-    with hub_errors(name, repo, revision):
+        return _adapter(name, place, listing)
+    with hub_errors(name, place.repo, place.revision):
         refuse_unreadable(name, listing.files)
-        return _open(name, repo, revision, listing)
+        return _open(name, place, listing)
 
 
-def cached_folder(name: str, repo: str, revision: str | None) -> Path | None:
-    """The snapshot in the cache in offline mode (`HF_HUB_OFFLINE=1`); None when the Hub is asked.
+def cached_folder(name: str, place: HubId) -> tuple[Path, HubId] | None:
+    """A folder in the cache in offline mode (`HF_HUB_OFFLINE=1`), and its place at the commit.
+
+    None when the Hub is asked.
 
     Raises:
         HubError: It is not in the cache.
     """
     if not constants.HF_HUB_OFFLINE:
         return None
-    with hub_errors(name, repo, revision):
+    with hub_errors(name, place.repo, place.revision):
         # Without patterns, huggingface-hub 2 calls a snapshot incomplete that lacks any file of
         # the repository, such as its README; what opens the folder looks for the weights itself.
-        found = snapshot_download(
-            repo, revision=revision, local_files_only=True, allow_patterns=list(PATTERNS)
-        )
-        folder = Path(found)
+        folder, at = _download(place, PATTERNS, local=True)
         if not any(folder.glob("*.safetensors")):
-            raise LocalEntryNotFoundError(f"the weights of {repo} are not in the cache")
+            raise LocalEntryNotFoundError(f"the weights of {place} are not in the cache")
         require_files(folder, name)
-        return folder
+        return folder, at
 
 
-def _adapter(name: str, repo: str, revision: str | None, listing: Listing) -> Adapter:
+def _adapter(name: str, place: HubId, listing: Listing) -> Adapter:
     """An adapter whose header has been read and whose weights have not."""
     refuse_unreadable_adapter(name, listing.files)
-    with hub_errors(name, repo, revision):
+    with hub_errors(name, place.repo, place.revision):
         patterns = [ADAPTER_CONFIG, *wanted_on_hub(listing.files)]
-        folder = download_beside(repo, revision, patterns, listing.files)
+        folder, at = download_beside(place, patterns, listing.files)
         require_files(folder, name, listing.hashes)
         return Adapter(
             name=name,
             folder=folder,
             settings=read_settings(folder / ADAPTER_CONFIG, name),
-            tensors=read_remote_header(repo, ADAPTER_WEIGHTS, folder.name, name),
+            tensors=read_remote_header(at, ADAPTER_WEIGHTS, name),
             read=not_local,
-            fingerprint=lambda: [repo, folder.name],
-            revision=folder.name,
+            fingerprint=lambda: str(at),
+            revision=at.revision,
             is_local=False,
-            fetched=partial(_fetched_adapter, repo, listing.hashes),
+            fetched=partial(_fetched_adapter, at, listing.hashes),
         )
 
 
-def _fetched_adapter(repo: str, hashes: Mapping[str, str], adapter: Adapter) -> Adapter:
+def _fetched_adapter(place: HubId, hashes: Mapping[str, str], adapter: Adapter) -> Adapter:
     """Download the weights."""
-    with hub_errors(adapter.name, repo, adapter.revision):
-        folder = snapshot_download(
-            repo, revision=adapter.revision, allow_patterns=[ADAPTER_WEIGHTS]
-        )
-    require_stated_hashes(Path(folder), [ADAPTER_WEIGHTS], adapter.name, hashes)
-    return open_adapter(Path(folder), adapter.name, adapter.revision)
+    with hub_errors(adapter.name, place.repo, place.revision):
+        folder, _ = _download(place, [ADAPTER_WEIGHTS])
+    require_stated_hashes(folder, [ADAPTER_WEIGHTS], adapter.name, hashes)
+    return open_adapter(folder, adapter.name, adapter.revision)

@@ -6,19 +6,26 @@ names both.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.adapter.adapter import adapted
-from mergekit_geo.checkpoints.adapter.files import Adapter, is_adapter, open_adapter
+from mergekit_geo.checkpoints.adapter.files import (
+    ADAPTER_WEIGHTS,
+    Adapter,
+    is_adapter,
+    open_adapter,
+)
 from mergekit_geo.checkpoints.adapter.names import AdapterBase
+from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.folder import list_files, open_folder
+from mergekit_geo.checkpoints.folder import list_files, open_file, open_folder
+from mergekit_geo.checkpoints.module_folders import SAFE
 from mergekit_geo.checkpoints.unreadable import OTHER_FORMATS, refuse_unreadable
 from mergekit_geo.errors import ArgumentError, NotFoundError, UnsupportedError
+from mergekit_geo.files.hub_id import HubId, no_subfolder, split_subfolder
 from mergekit_geo.files.local_path import local_path
 
 if TYPE_CHECKING:
@@ -27,8 +34,6 @@ if TYPE_CHECKING:
 
     Model = str | Path | Module | Mapping[str, Tensor] | Checkpoint
     """Everything that names a model."""
-
-REPOSITORY = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 PAIR = 2
 Bases = dict[str, AdapterBase]
@@ -51,8 +56,8 @@ def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:
 
 
 def _running(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> Checkpoint:
-    """A state dict with the configuration and tokenizer of another model of the same tensors."""
-    if not checkpoint.in_memory or _runs(checkpoint):
+    """A state dict, or a single file, with the configuration of another model of its tensors."""
+    if checkpoint.folder is not None or _runs(checkpoint):
         return checkpoint
     like = next((other for other in others if _is_like(checkpoint, other)), None)
     return checkpoint if like is None else replace(checkpoint, like=like, config=like.config)
@@ -72,8 +77,9 @@ def open_checkpoint(model: Model, position: int = 0, bases: Bases | None = None)
     """The checkpoint that `model` names, its headers read and none of its data.
 
     Args:
-        model: A folder (wins if it exists), a Hub id with an optional `@revision`, two of these
-            as BASE+ADAPTER, a module, a state dict, or a checkpoint already opened.
+        model: A folder (wins if it exists), a safetensors file, a Hub id with an optional
+            `@revision`, a folder in one of these after a colon, two of these as BASE+ADAPTER, a
+            module, a state dict, or a checkpoint already opened.
         position: Its place among the inputs, to name objects that have no name.
         bases: Of adapters opened before.
 
@@ -125,7 +131,8 @@ def split_reference(text: str) -> tuple[str, str] | None:
 
 
 def _is_plausible(text: str) -> bool:
-    return local_path(text).is_dir() or REPOSITORY.fullmatch(text) is not None
+    here = local_path(text).exists() or split_subfolder(text) is not None
+    return here or HubId.parse(text) is not None
 
 
 def _open_reference(text: str, bases: Bases) -> Checkpoint:
@@ -191,20 +198,38 @@ def _open_part(text: str) -> Checkpoint | Adapter:
     if folder.is_dir():
         return _in_folder(folder, text, None)
     if folder.is_file():
-        if folder.suffix in OTHER_FORMATS:
-            refuse_unreadable(text, {folder.name})
-        raise NotFoundError(
-            "this is a file; expected the folder that holds config.json and the weights",
-            where=text,
-            remedy=f"give {folder.parent}",
-        )
-    if found := REPOSITORY.fullmatch(text):
-        return _on_hub(text, found["repo"], found["revision"])
+        return _in_file(folder, text)
+    if inside := split_subfolder(text):
+        return _in_subfolder(*inside, text)
+    if found := HubId.parse(text):
+        return _on_hub(text, found)
     raise NotFoundError(
         f"no folder {folder.absolute()}, and not a Hub id either",
         where=text,
-        remedy="a model is a folder, org/name, org/name@revision, or BASE+ADAPTER",
+        remedy="a model is a folder or a safetensors file, org/name, org/name@revision, a folder "
+        "in one of these (org/name:unet), or BASE+ADAPTER",
     )
+
+
+def _in_subfolder(folder: Path, below: str, name: str) -> Checkpoint | Adapter:
+    if (folder / below).is_dir():
+        return _in_folder(folder / below, name, None)
+    there = [path.name for path in folder.iterdir() if path.is_dir()]
+    raise no_subfolder(str(folder), below, there)
+
+
+def _in_file(file: Path, name: str) -> Checkpoint | Adapter:
+    if file.suffix in OTHER_FORMATS:
+        refuse_unreadable(name, {file.name})
+    if file.suffix != SAFE:
+        raise NotFoundError(
+            f"this is a file, and no {SAFE} one",
+            where=name,
+            remedy=f"give its folder, {file.parent}, or a {SAFE} file",
+        )
+    if file.name == ADAPTER_WEIGHTS and (file.parent / ADAPTER_CONFIG).is_file():
+        return open_adapter(file.parent, name)
+    return open_file(file, name)
 
 
 def _in_folder(folder: Path, name: str, revision: str | None) -> Checkpoint | Adapter:
@@ -213,9 +238,9 @@ def _in_folder(folder: Path, name: str, revision: str | None) -> Checkpoint | Ad
     return open_folder(folder, name, revision)
 
 
-def _on_hub(name: str, repo: str, revision: str | None) -> Checkpoint | Adapter:
+def _on_hub(name: str, place: HubId) -> Checkpoint | Adapter:
     from mergekit_geo.checkpoints import hub  # loads the hub client
 
-    if folder := hub.cached_folder(name, repo, revision):
-        return _in_folder(folder, name, folder.name)
-    return hub.open_on_hub(name, repo, revision)
+    if cached := hub.cached_folder(name, place):
+        return _in_folder(cached[0], name, cached[1].revision)
+    return hub.open_on_hub(name, place)

@@ -16,6 +16,8 @@ from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE
 from mergekit_geo.errors import FormatError, UnsupportedError
+from mergekit_geo.files.hub_id import HubId, inside
+from mergekit_geo.files.local_path import local_path
 
 PIPELINE = "model_index.json"
 """A file of whole pipelines of diffusers: several models in one folder."""
@@ -63,11 +65,10 @@ def _refuse_without_weights(name: str, here: list[str], files: list[str]) -> NoR
     """Refuse a folder without weights, naming what it holds instead."""
     below = sorted({f.rpartition("/")[0] for f in files if f.endswith(".safetensors")})
     if below:
-        place = name if Path(name).is_dir() else "its copy (`hf download`)"
         raise FormatError(
             f"no safetensors file in it; some are in {', '.join(below[:FEW])}",
             where=name,
-            remedy=f"name the folder of one: {below[0]} in {place}",
+            remedy=f"name the folder of one: {inside(name, below[0])}",
         )
     other = next((f for f in here if f.endswith(tuple(OTHER_FORMATS))), None)
     if other is not None:
@@ -86,15 +87,24 @@ def _refuse_without_weights(name: str, here: list[str], files: list[str]) -> NoR
 
 def conversion_command(name: str) -> str:
     """The command that turns a pickled checkpoint into a safetensors one."""
-    source, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+    source, *more = _source(name)
     target = f"{Path(source).name}-safetensors"
     code = (
-        "import sys, transformers as t; s, d, *r = sys.argv[1:]; k = {'revision': r[0]} if r else "
-        "{}; c = t.AutoConfig.from_pretrained(s, **k); "
+        "import sys, transformers as t; s, d, *r = sys.argv[1:]; "
+        "k = dict(zip(['revision', 'subfolder'], r)); c = t.AutoConfig.from_pretrained(s, **k); "
         "getattr(t, c.architectures[0]).from_pretrained(s, use_safetensors=False, **k)"
         ".save_pretrained(d); t.AutoTokenizer.from_pretrained(s, **k).save_pretrained(d)"
     )
-    return f'python -c "{code}" {shlex.join(filter(None, [source, target, revision]))}'
+    return f'python -c "{code}" {shlex.join([source, target, *more])}'
+
+
+def _source(name: str) -> list[str]:
+    """What transformers calls a model: a folder or repository, then revision and subfolder."""
+    if local_path(name).is_dir() or (place := HubId.parse(name)) is None:
+        return [name]
+    if place.subfolder:
+        return [place.repo, place.revision or "main", place.subfolder]
+    return [place.repo, *filter(None, [place.revision])]
 
 
 def refuse_quantised(name: str, config: Config, tensors: Mapping[str, TensorInfo]) -> None:
@@ -162,17 +172,11 @@ def _refuse_pipeline(name: str, files: Collection[str]) -> None:
         return
     weights = (file for file in files if file.endswith(".safetensors") and "/" in file)
     parts = sorted({file.partition("/")[0] for file in weights})
-    repo = name.partition("@")[0]
-    here = Path(name).is_dir()
-    folder = name if here else Path(repo).name
-    fetch = "" if here else f"{shlex.join(['hf', 'download', repo, '--local-dir', folder])}, then "
     one = parts[0] if parts else "unet"
-    command = shlex.join(
-        ["geo-merge", "soup", f"{folder}/{one}", f"OTHER/{one}", "-o", f"OUT/{one}"]
-    )
+    words = ["geo-merge", "soup", inside(name, one), f"OTHER:{one}", "-o", f"OUT/{one}"]
     raise UnsupportedError(
         f"this is a whole pipeline ({PIPELINE}), not one model; its parts with weights in "
         f"safetensors: {', '.join(parts) or 'none'}",
         where=name,
-        remedy=f"merge part by part: {fetch}{command}",
+        remedy=f"merge part by part: {shlex.join(words)}",
     )

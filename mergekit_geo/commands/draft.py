@@ -139,14 +139,14 @@ class Draft:
 
     def recipe(self, out: Path | None) -> str:
         """The command that makes this merge of these commits again; empty where none can."""
-        if out is None or any(anchor.folder is None for anchor in self.parents):
+        if out is None or not all(anchor.is_stored for anchor in self.parents):
             return ""
         names = [pinned(anchor) for anchor in self.parents]
         return command_line(self.request.again(out, names, overwrite=False))
 
     def as_recipe(self) -> dict[str, Any] | None:
         """The merge as a recipe; None where none says it."""
-        if any(anchor.folder is None for anchor in self.parents):
+        if not all(anchor.is_stored for anchor in self.parents):
             return None
         names, rule = [pinned(anchor) for anchor in self.parents], self.selection.point.rule
         return as_recipe(self.request, names, rule.name, rule.weights)

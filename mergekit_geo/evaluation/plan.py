@@ -129,6 +129,12 @@ def plan_losses(
 
 def _folder_of(checkpoint: Checkpoint) -> Path:
     if checkpoint.folder is None:
+        if checkpoint.is_stored:
+            raise DataError(
+                "a single file has no configuration and no tokenizer",
+                where=checkpoint.name,
+                remedy="name the folder of the model, or put config.json and tokenizer beside it",
+            )
         raise DataError(
             "a model in memory comes without its tokenizer",
             where=checkpoint.name,

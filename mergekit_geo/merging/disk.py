@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mergekit_geo.checkpoints.index import stem_of
+from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import DiskFullError
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
@@ -48,7 +49,7 @@ def write_blend(
     allow_many_files()
     outputs = blend.outputs()
     stem = stem_of(blend.donor.config)
-    shards = plan_shards(outputs, max_shard_bytes, stem)
+    shards = plan_shards(outputs, max_shard_bytes, stem, original(blend.donor).metadata)
     earlier = _finished(output, shards)
     advance(blend.work(earlier))
     try:

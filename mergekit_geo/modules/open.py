@@ -47,15 +47,16 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
         with unchanged([found]):
             odd = found.renamed
             return _of_tensors(found, compute) if odd else load_model(found.folder, compute)
-    if found.like is not None and found.state is not None:
-        return load_result(found, dict(found.state), compute)
+    if found.like is not None:
+        state = _streamed(found) if found.state is None else dict(found.state)
+        return load_result(found, state, compute)
     if found.config.get("architectures"):
         assert found.state is not None
         return load_model((found.config, found.state), compute)
     raise UnsupportedError(
-        "a state dict alone cannot be run",
+        "tensors without a configuration cannot be run",
         where=found.name,
-        remedy="give the module itself, or beside it one",
+        remedy="give the module or the folder of the model, or beside them one of the same tensors",
     )
 
 
@@ -94,10 +95,15 @@ def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -
 
 def _of_tensors(checkpoint: Checkpoint, compute: Compute) -> Module:
     """A module of tensors that do not lie in the folder as they are read."""
+    return load_model((checkpoint.config, _streamed(checkpoint)), compute, checkpoint.folder)
+
+
+def _streamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """All tensors, read into memory."""
     blend = Blend((checkpoint,), Linear((1.0,)))
     sink = MemorySink(blend)
     stream(blend, sink, allow_nonfinite=True)
-    return load_model((checkpoint.config, sink.state), compute, checkpoint.folder)
+    return sink.state
 
 
 def _copy_of(module: Module) -> Module:

@@ -30,10 +30,16 @@ class Shard:
     nbytes: int
 
 
-def plan_shards(tensors: Mapping[str, TensorInfo], most: int, stem: str = STEM) -> list[Shard]:
+def plan_shards(
+    tensors: Mapping[str, TensorInfo],
+    most: int,
+    stem: str = STEM,
+    metadata: Mapping[str, str] | None = None,
+) -> list[Shard]:
     """Split tensors, in their order, into files of at most `most` bytes of data.
 
-    A tensor larger than that has a file of its own; `stem` begins the files' names.
+    A tensor larger than that has a file of its own; `stem` begins the files' names. Each header
+    has the metadata, with `format` `pt` where it states none.
 
     Example:
         >>> row = TensorInfo("F32", (4,))
@@ -51,7 +57,8 @@ def plan_shards(tensors: Mapping[str, TensorInfo], most: int, stem: str = STEM) 
     total = len(groups)
     names = [f"{stem}-{i + 1:05}-of-{total:05}.safetensors" if total > 1 else f"{stem}.safetensors"
              for i in range(total)]  # fmt: skip
-    return [_shard(name, group) for name, group in zip(names, groups, strict=True)]
+    stated = {"format": "pt", **(metadata or {})}
+    return [_shard(name, group, stated) for name, group in zip(names, groups, strict=True)]
 
 
 def index_file(
@@ -66,20 +73,24 @@ def index_file(
     return f"{stem}.safetensors.index.json", json.dumps(index, indent=2) + "\n"
 
 
-def _shard(file: str, tensors: Mapping[str, TensorInfo]) -> Shard:
+def _shard(file: str, tensors: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> Shard:
     widest_first = sorted(tensors, key=lambda name: -ITEM_BYTES[tensors[name].dtype])
     positions: dict[str, int] = {}
     end = 0
     for name in widest_first:
         positions[name] = end
         end += tensors[name].nbytes
-    header = _header(tensors, positions)
+    header = _header(tensors, positions, metadata)
     offsets = {name: len(header) + position for name, position in positions.items()}
     return Shard(file, header, offsets, len(header) + end)
 
 
-def _header(tensors: Mapping[str, TensorInfo], positions: Mapping[str, int]) -> bytes:
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+def _header(
+    tensors: Mapping[str, TensorInfo],
+    positions: Mapping[str, int],
+    metadata: Mapping[str, str],
+) -> bytes:
+    entries: dict[str, object] = {"__metadata__": metadata}
     for name, begin in positions.items():
         info = tensors[name]
         entries[name] = {

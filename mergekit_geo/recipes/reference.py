@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.files.hub_id import HubId
 from mergekit_geo.files.sound_json import brief
 
 PARTS = ("model", "lora", "override_architecture")
@@ -47,8 +48,11 @@ def _place(said: Any) -> str:
             f"expected a model, found {brief(said)}", remedy="write `model: org/name` or a folder"
         )
     _refuse_others(said, PLACE)
-    revision = said.get("revision")
-    return f"{said['path']}@{revision}" if revision else str(said["path"])
+    path, revision = said["path"], said.get("revision")
+    if not revision:
+        return str(path)
+    found = HubId.parse(path)
+    return str(found.at(revision)) if found else f"{path}@{revision}"
 
 
 def _refuse_others(said: dict[Any, Any], known: tuple[str, ...]) -> None:

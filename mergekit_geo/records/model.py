@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from mergekit_geo.files.hub_id import HubId
 from mergekit_geo.records import Record
 
 
@@ -50,10 +51,18 @@ class Source(Record):
         Example:
             >>> Source(name="org/a@main", revision="5d0f2e8").pinned
             'org/a@5d0f2e8'
+            >>> Source(name="org/a:unet", revision="5d0f2e8").pinned
+            'org/a@5d0f2e8:unet'
             >>> Source(name="a", revision=None).pinned
             'a'
         """
-        return f"{self.name.partition('@')[0]}@{self.revision}" if self.revision else self.name
+        return str(self.hub_id or self.name)
+
+    @property
+    def hub_id(self) -> HubId | None:
+        """Where it is on the Hub; None where it comes from elsewhere."""
+        found = HubId.parse(self.name) if self.revision else None
+        return found and found.at(self.revision)
 
 
 class ModelEntry(Record):

@@ -28,7 +28,9 @@ NO_EVAL = Option("Measure neither loss nor sharpness.", "--no-eval", panel=PANEL
 def models() -> Any:
     """The models of a command."""
     return argument(
-        "Model folders, Hub ids (org/name or org/name@revision), or BASE+ADAPTER.", "MODEL..."
+        "Model folders, safetensors files, Hub ids (org/name, org/name@revision), a folder in one "
+        "of these (org/name:unet), or BASE+ADAPTER.",
+        "MODEL...",
     )
 
 

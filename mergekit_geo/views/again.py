@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from mergekit_geo.files.hub_id import split_subfolder
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 
@@ -85,7 +86,13 @@ def _input(word: str, out: str) -> str:
         return Path(word).name
     if _is_here(word):
         return _seen_from(word, out)
-    return "+".join(_seen_from(part, out) if _is_here(part) else part for part in word.split("+"))
+    return "+".join(_part(part, out) for part in word.split("+"))
+
+
+def _part(word: str, out: str) -> str:
+    if inside := split_subfolder(word):
+        return f"{_seen_from(str(inside[0]), out)}:{inside[1]}"
+    return _seen_from(word, out) if _is_here(word) else word
 
 
 def _flag(word: str, out: str) -> str:

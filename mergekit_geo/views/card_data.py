@@ -18,7 +18,6 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.losses import WITH_OUTPUT
 
-HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(@.+)?")
 PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LIBRARY = "mergekit_geo"
 UNPUBLISHED = "unpublished"
@@ -85,9 +84,8 @@ def model_name(report: Report) -> str:
 
 def hub_parents(models: Sequence[ModelEntry]) -> list[str]:
     """Repositories among the parents, each once."""
-    sources = [source for model in models for source in model.sources if source.revision]
-    found = [HUB_ID.fullmatch(source.name) for source in sources]
-    return list(dict.fromkeys(match[1] for match in found if match))
+    found = [source.hub_id for model in models for source in model.sources]
+    return list(dict.fromkeys(place.repo for place in found if place))
 
 
 def eval_results(report: Report) -> list[EvalResult]:

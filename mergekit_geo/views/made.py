@@ -9,7 +9,7 @@ from mergekit_geo.records.model import ModelEntry, Source, common_license, licen
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.again import AGAIN, command_again, recipe_again
 from mergekit_geo.views.block import Block, Code, Link, Paragraph, Table, table
-from mergekit_geo.views.card_data import HUB_ID, model_name
+from mergekit_geo.views.card_data import model_name
 
 HUB = "https://huggingface.co"
 RECIPE = "merge.yml"
@@ -77,8 +77,10 @@ def _pages(models: Sequence[ModelEntry]) -> list[Link]:
 
 
 def _page(source: Source) -> Link | None:
-    match = HUB_ID.fullmatch(source.name) if source.revision else None
-    return Link(match[1], f"{HUB}/{match[1]}/tree/{source.revision}") if match else None
+    if (place := source.hub_id) is None:
+        return None
+    below = f"/{place.subfolder}" if place.subfolder else ""
+    return Link(str(place.at(None)), f"{HUB}/{place.repo}/tree/{place.revision}{below}")
 
 
 def _license(models: Sequence[ModelEntry]) -> str:

@@ -86,8 +86,8 @@ def test_missing_folder_tells_what_was_tried() -> None:
 
 
 def test_file_instead_of_folder(save: Save) -> None:
-    with pytest.raises(NotFoundError, match="expected the folder that holds"):
-        open_checkpoint(save("m") / SINGLE)
+    with pytest.raises(NotFoundError, match=r"a file, and no \.safetensors one \(give its folder"):
+        open_checkpoint(save("m") / "config.json")
 
 
 def test_folder_without_weights(tmp_path: Path) -> None:

@@ -186,3 +186,31 @@ def add_clutter(folder: Path) -> Path:
 def pickled(folder: Path) -> Path:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     return folder
+
+
+def test_a_folder_in_a_repository(hub: Hub, cli: Cli, tmp_path: Path) -> None:
+    """Nothing else of the repository is downloaded, and its commit and place are recorded."""
+    shas = {}
+    for name in "ab":
+        pipe = tmp_path / "models" / name
+        for part in ("unet", "vae"):
+            make_model(pipe / part)
+        (pipe / "model_index.json").write_text("{}")
+        (pipe / "README.md").write_text("---\nlicense: mit\n---\n")
+        shas[name] = hub.publish(f"org/{name}", pipe, branch="v1")
+    succeeded(soup(cli, "org/a@v1:unet", "org/b@v1:unet"))
+    assert hub.sent("org/a").keys() == {"unet/config.json", "unet/model.safetensors"}
+    pinned = [f"org/{name}@{shas[name]}:unet" for name in "ab"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"geo-merge soup {' '.join(pinned)} -o ../out-again" in card
+    assert f"- model: {pinned[0]}" in card
+    assert "[org/a:unet](" in card
+    assert f"/org/a/tree/{shas['a']}/unet)" in card
+    assert "base_model:\n- org/a\n- org/b\n" in card
+    assert "license: mit" in card
+    offline = cli("check", *pinned, "--json", HF_HUB_OFFLINE="1")
+    assert revisions(succeeded(offline)) == list(shas.values())
+    failed(
+        cli("check", "org/a@v1:text", pinned[0]),
+        r"org/a:text: org/a has no folder text \(folders in it: unet, vae\)",
+    )

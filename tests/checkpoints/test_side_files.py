@@ -349,14 +349,14 @@ def test_a_whole_pipeline_is_refused_and_its_parts_are_named(tmp_path: Path) -> 
         geo.soup([tmp_path / "pipe", tmp_path / "pipe"], data=None)
     assert "its parts with weights in safetensors: text_encoder, vae" in caught.value.message
     assert caught.value.remedy == (
-        f"merge part by part: geo-merge soup {tmp_path}/pipe/text_encoder OTHER/text_encoder "
+        f"merge part by part: geo-merge soup {tmp_path}/pipe/text_encoder OTHER:text_encoder "
         "-o OUT/text_encoder"
     )
     with serve_hub() as hub:
         hub.publish("org/pipe", tmp_path / "pipe")
         done = command_line(hub, tmp_path)("check", "org/pipe", "org/pipe")
     said = " ".join(done.stderr.split())
-    assert "hf download org/pipe --local-dir pipe, then geo-merge soup pipe/text_encoder" in said
+    assert "merge part by part: geo-merge soup org/pipe:text_encoder OTHER:text_encoder" in said
 
 
 @pytest.mark.parametrize("lacking", ["a", "b", ""])

@@ -107,7 +107,7 @@ def test_modules_are_copied_and_state_dicts_refused() -> None:
     copy = open_module(checkpoint, CPU)
     assert copy is not module
     assert copy.weight.equal(module.weight)  # type: ignore[union-attr, operator]
-    with pytest.raises(UnsupportedError, match="a state dict alone cannot be run"):
+    with pytest.raises(UnsupportedError, match="without a configuration cannot be run"):
         open_module(of_state({"w": torch.ones(2)}, "state"), CPU)
 
 

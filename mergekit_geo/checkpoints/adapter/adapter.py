@@ -24,6 +24,7 @@ from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import IncompatibleError
+from mergekit_geo.files.hub_id import HubId
 
 HANDED_OUT = {"F16": "F32", "BF16": "F32", "F32": "F32", "F64": "F64"}
 """Dtype of a sum, by what the base is stored in."""
@@ -61,7 +62,8 @@ class Adapted:
     @property
     def warnings(self) -> list[str]:
         """Warnings, such as an adapter that names another base."""
-        stated, found = self.adapter.settings.base, self.base.name.partition("@")[0]
+        stated, place = self.adapter.settings.base, HubId.parse(self.base.name)
+        found = place.repo if place else self.base.name
         if not stated or Path(stated).name == Path(found).name:
             return []
         return [f"{self.adapter.name} says that it was trained on {stated}, and is used on {found}"]

@@ -20,6 +20,7 @@ from mergekit_geo.checkpoints.reading import FileReader, Read
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
 from mergekit_geo.errors import FormatError, UnsupportedError
+from mergekit_geo.files.hub_id import HubId
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PICKLED = "adapter_model.bin"
@@ -155,12 +156,13 @@ def refuse_unreadable_adapter(name: str, files: Set[str]) -> None:
 
 def conversion_command(name: str) -> str:
     """The command that turns a pickled adapter into a safetensors one."""
-    repo, _, revision = name.partition("@")
     folder, download = name, ""
-    if not Path(name).is_dir():
-        folder = Path(repo).name
-        at = ["--revision", revision] if revision else []
-        download = shlex.join(["hf", "download", repo, *at, "--local-dir", folder]) + " && "
+    if not Path(name).is_dir() and (place := HubId.parse(name)):
+        home = Path(place.repo).name
+        at = ["--revision", place.revision] if place.revision else []
+        at += ["--include", place.file("*")] if place.subfolder else []
+        download = shlex.join(["hf", "download", place.repo, *at, "--local-dir", home]) + " && "
+        folder = f"{home}/{place.subfolder}".rstrip("/")
     code = (
         "import sys, torch; from safetensors.torch import save_file; d = sys.argv[1]; "
         "save_file({n: t.clone() for n, t in "

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mergekit_geo.checkpoints.module_patterns import ModulePatterns
 from mergekit_geo.errors import FormatError, UnsupportedError
 from mergekit_geo.extras import install_command
+from mergekit_geo.files.hub_id import HubId
 from mergekit_geo.files.sound_json import brief, read_json
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -158,16 +159,20 @@ def merging_remedy(base: str, adapter: str) -> str:
         base: The base model.
         adapter: A folder or a Hub id, as for the base with an optional `@revision`.
     """
+    place = HubId.parse(adapter)
+    below = place.subfolder if place else ""
+    within = f", subfolder='{below}'" if below else ""
     code = (
         "import sys, peft, transformers as t; "
         "k = lambda x: (x.partition('@')[0], {'revision': x.partition('@')[2] or 'main'}); "
         "(b, v), (a, w), o = k(sys.argv[1]), k(sys.argv[2]), sys.argv[3]; "
         "c = t.AutoConfig.from_pretrained(b, **v); "
         "m = getattr(t, c.architectures[0]).from_pretrained(b, **v); "
-        "peft.PeftModel.from_pretrained(m, a, **w).merge_and_unload(safe_merge=True)"
+        f"peft.PeftModel.from_pretrained(m, a, **w{within}).merge_and_unload(safe_merge=True)"
         ".save_pretrained(o); "
         "t.AutoTokenizer.from_pretrained(b, **v).save_pretrained(o)"
     )
+    adapter = str(replace(place, subfolder="")) if place and below else adapter
     target = f"{Path(adapter.partition('@')[0]).name}-merged"
     command = install_command("peft")
     install = f"{command}, then " if command else ""
