@@ -47,7 +47,7 @@ PENDING: dict[str, tuple[str, ...]] = {
     ),
     "spellings that mergekit accepts": (
         "adapter-mapping-paths", "method-breadcrumbs-ties", "method-karcher",
-        "method-karcher-base", "odd-dtype-of-torch",
+        "odd-dtype-of-torch",
     ),
     "stacks: slices that make another architecture": (
         "adapter-stack", "modules-default-stack", "stack-block-expansion", "stack-condensed",

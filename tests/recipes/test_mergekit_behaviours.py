@@ -161,7 +161,7 @@ TRIED = {
     "della": two("della", "c", density=0.66, epsilon=0.05, **{"lambda": 0.5}),
     "karcher": two("karcher", "c", max_iter=5, tol=1e-5),
 }  # fmt: skip
-UNBUILT = {"ram", "ramplus_tl", "arcee_fusion", "nearswap", "model_stock of rows", "karcher"}
+UNBUILT = {"ram", "ramplus_tl", "arcee_fusion", "nearswap", "model_stock of rows"}
 
 
 def _tried() -> list[object]:
