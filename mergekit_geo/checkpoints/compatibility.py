@@ -45,6 +45,7 @@ class Preflight:
         ties: Tensors that have to be equal, as a configuration ties them.
         untied: Whether some models tie head and embedding and others do not: merged, none does.
         aside: Names of what only the donor has, and keeps.
+        unfit: Why single tensors cannot be merged, by model and stored name.
     """
 
     anchors: list[Checkpoint] = field(default_factory=list)
@@ -54,6 +55,13 @@ class Preflight:
     ties: list[tuple[Checkpoint, str, str]] = field(default_factory=list)
     untied: bool = False
     aside: set[str] = field(default_factory=set)
+    unfit: dict[Checkpoint, dict[str, str]] = field(default_factory=dict)
+
+    def refuse(self, problem: str, holders: Sequence[tuple[Checkpoint, str]]) -> None:
+        """Note what is wrong with a tensor, by its stored name in the models that have it."""
+        self.problems.append(problem)
+        for checkpoint, stored in holders:
+            self.unfit.setdefault(checkpoint, {}).setdefault(stored, problem)
 
     def fetch(self) -> tuple[Checkpoint, ...]:
         """The anchors with their data at hand, after the checks that need data.
@@ -362,13 +370,10 @@ def _compare_tensors(
             continue
         shared = (n for n in mine.keys() | own.keys() if not is_counter(n))
         for name in sorted(n for n in shared if n not in found.aside):
-            if name not in own or name not in mine:
-                holder, lacking = (donor, checkpoint) if name in mine else (checkpoint, donor)
-                found.problems.append(f"{name} is in {holder.name} and not in {lacking.name}")
-                continue
-            infos = donor.tensors[mine[name]], checkpoint.tensors[own[name]]
-            if problem := _difference(name, infos, donor, checkpoint):
-                found.problems.append(problem)
+            both = ((donor, mine), (checkpoint, own))
+            holders = [(one, names[name]) for one, names in both if name in names]
+            if problem := _difference(name, holders, donor, checkpoint):
+                found.refuse(problem, holders)
 
 
 def _prefixed(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) -> str:
@@ -387,9 +392,12 @@ def _prefixed(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) 
 
 
 def _difference(
-    name: str, infos: tuple[TensorInfo, TensorInfo], donor: Checkpoint, other: Checkpoint
+    name: str, holders: Sequence[tuple[Checkpoint, str]], donor: Checkpoint, other: Checkpoint
 ) -> str | None:
-    mine, theirs = infos
+    if len(holders) < MANY:
+        holder, lacking = (donor, other) if holders[0][0] is donor else (other, donor)
+        return f"{name} is in {holder.name} and not in {lacking.name}"
+    mine, theirs = (checkpoint.tensors[stored] for checkpoint, stored in holders)
     if mine.shape != theirs.shape:
         cause = _cause(mine.shape, theirs.shape, donor, other)
         return (

@@ -1,4 +1,4 @@
-"""`geo.check`: do these models belong together? Answered without downloading weights."""
+"""`geo.check`: what a model consists of, and whether models belong together; from headers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._run import Findings, Work, command
+from mergekit_geo.commands.parts import part_entries
 from mergekit_geo.errors import ArgumentError, IncompatibleError
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.model import CheckMeasurements
@@ -14,10 +15,10 @@ from mergekit_geo.specs.measures import CheckSpec
 
 @command(CheckSpec)
 def check(asked: CheckSpec) -> Work:
-    """Compare models with the first, downloading no weights.
+    """Tell the parts of models, and compare them with the first, downloading no weights.
 
     Raises:
-        ArgumentError: Fewer than two models.
+        ArgumentError: No models.
         CheckpointError: One of them cannot be used.
 
     Example:
@@ -26,10 +27,8 @@ def check(asked: CheckSpec) -> Work:
         the models cannot be merged
         w is [2] in model 1 (in memory) and [3] in model 2 (in memory): models of different sizes
     """
-    if len(asked.models) < 2:  # noqa: PLR2004
-        raise ArgumentError(
-            f"nothing to compare: {len(asked.models)} model", remedy="name at least two"
-        )
+    if not asked.models:
+        raise ArgumentError("no models to check", remedy="name at least one")
     checkpoints = open_checkpoints(asked.models)
 
     def do(output: Output) -> Findings:
@@ -41,6 +40,7 @@ def check(asked: CheckSpec) -> Work:
             tensors=len(checkpoints[0].tensors),
             notes=found.notes,
             problems=found.problems,
+            parts=part_entries(checkpoints, found),
         )
         no = IncompatibleError(found.problems) if found.problems else None
         return Findings(record, model_entries(checkpoints), warnings=found.warnings, error=no)

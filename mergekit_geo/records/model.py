@@ -136,6 +136,41 @@ class Geometry(Record):
     layers: list[LayerGeometry]
 
 
+class PartEntry(Record):
+    """A part of one model, and how many of its tensors a merge would do what to.
+
+    Attributes:
+        model: Its name.
+        module: `text`, `vision`, `audio`, `speech` or `projector`; of encoder-decoders `encoder`,
+            `decoder` or `shared`.
+        kind: What it is there, such as `layers`, `experts`, `router` or `head`; empty for a module
+            as a whole.
+        tensors: Their number.
+        parameters: Number of their elements.
+        merged: Tensors that are merged with those of the other models.
+        copied: Tensors that are copied to the output as they are.
+        left_out: Tensors that the output lacks, or has from another model.
+        refused: Tensors for which the models cannot be merged.
+        why: What the first of these is refused for; empty if none is.
+    """
+
+    model: str
+    module: str
+    kind: str
+    tensors: int
+    parameters: int
+    merged: int = 0
+    copied: int = 0
+    left_out: int = 0
+    refused: int = 0
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """Module and kind, such as `text/experts`."""
+        return f"{self.module}/{self.kind}" if self.kind else self.module
+
+
 class CheckMeasurements(Record):
     """Result of a check.
 
@@ -144,12 +179,14 @@ class CheckMeasurements(Record):
         tensors: Number of tensors of the first model.
         notes: Ordinary differences, and what a merge does about them.
         problems: Why they cannot be merged.
+        parts: The parts of each model, model after model.
     """
 
     compatible: bool
     tensors: int
     notes: list[str]
     problems: list[str]
+    parts: list[PartEntry] = []
 
 
 def common_license(models: Sequence[ModelEntry]) -> License | None:

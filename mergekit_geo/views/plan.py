@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from mergekit_geo.printable import in_gigabytes
-from mergekit_geo.records.model import CheckMeasurements
+from mergekit_geo.records.model import CheckMeasurements, PartEntry
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.records.report import PushMeasurements, Report
 from mergekit_geo.views.block import Code, Items, Paragraph, Section, Table, View
@@ -68,13 +70,74 @@ MOST = 10
 
 
 def check_view(report: Report, found: CheckMeasurements) -> View:
-    """View of a check: why models cannot be merged, and what differs without harm."""
+    """View of a check: the models' parts, why they cannot be merged, what differs without harm."""
     problems = [f"problem: {problem}" for problem in found.problems[:MOST]]
     if len(found.problems) > MOST:
         problems.append(f"... and {len(found.problems) - MOST} more (--json has all)")
-    names = ", ".join(model.name for model in report.models)
+    names = [model.name for model in report.models]
     verdict = "can be merged" if found.compatible else "cannot be merged"
     notes = [f"note: {note}" for note in found.notes]
-    blocks = [Section("Notes", [Items(notes)]), Section("Problems", [Items(problems)])]
-    brief = [f"the models {verdict}", *found.problems, *found.notes]
-    return View([f"{names}: {verdict} ({found.tensors} tensors)"], blocks, brief=brief)
+    blocks = [
+        Section("Parts", [_parts(names, found.parts)]),
+        Section("Notes", [Items(notes)]),
+        Section("Problems", [Items(problems)]),
+    ]
+    if len(names) == 1:
+        headline = f"{names[0]}: {found.tensors} tensors"
+        brief = [headline, *(f"{part.name}: {_cell(*_size(part))}" for part in found.parts)]
+    else:
+        headline = f"{', '.join(names)}: {verdict} ({found.tensors} tensors)"
+        brief = [f"the models {verdict}"]
+    return View([headline], blocks, brief=[*brief, *found.problems, *found.notes])
+
+
+def _parts(models: Sequence[str], parts: Sequence[PartEntry]) -> Table:
+    """Each part with its size, in every model where they differ, and what a merge does to it."""
+    rows: dict[str, dict[str, PartEntry]] = {}
+    for part in parts:
+        rows.setdefault(part.name, {})[part.model] = part
+    sizes = {
+        name: [_size(own[model]) if model in own else ("", "") for model in dict.fromkeys(models)]
+        for name, own in rows.items()
+    }
+    if all(len(set(found)) == 1 for found in sizes.values()):
+        head = ["part", "tensors", "parameters"]
+        cells = {name: list(found[0]) for name, found in sizes.items()}
+    else:
+        head = ["part", *(f"{model}: tensors (parameters)" for model in dict.fromkeys(models))]
+        cells = {name: [_cell(*size) for size in found] for name, found in sizes.items()}
+    told = len(models) > 1
+    return Table(
+        [*head, *["in a merge"] * told],
+        [[name, *cells[name], *[_told(own)] * told] for name, own in rows.items()],
+    )
+
+
+def _size(part: PartEntry) -> tuple[str, str]:
+    return f"{part.tensors:,}", f"{part.parameters:,}"
+
+
+def _cell(tensors: str, parameters: str) -> str:
+    return f"{tensors} ({parameters})" if tensors else ""
+
+
+def _told(own: Mapping[str, PartEntry]) -> str:
+    """What becomes of a part, by model where that differs."""
+    models: dict[str, list[str]] = {}
+    for model, part in own.items():
+        models.setdefault(_fate(part), []).append(model)
+    if len(models) == 1:
+        return next(iter(models))
+    return "; ".join(f"{fate} ({', '.join(of)})" for fate, of in models.items())
+
+
+def _fate(part: PartEntry) -> str:
+    """Such as `merged`, or `12 merged, 1 copied`."""
+    counts = {
+        "merged": part.merged, "copied": part.copied, "left out": part.left_out,
+        "refused": part.refused,
+    }  # fmt: skip
+    found = {word: count for word, count in counts.items() if count}
+    if len(found) == 1:
+        return next(iter(found))
+    return ", ".join(f"{count} {word}" for word, count in found.items())
