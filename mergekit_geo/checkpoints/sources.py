@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.files.local_path import local_path
 from mergekit_geo.records.model import Source
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ def folders_of(checkpoints: Iterable[Checkpoint]) -> list[Path]:
 def pinned(checkpoint: Checkpoint) -> str:
     """A reference that opens just this checkpoint again."""
     return "+".join(source.pinned for source in sources_of(checkpoint))
+
+
+def opening(checkpoint: Checkpoint) -> str:
+    """What opens a checkpoint again: its name, or its folder where a recipe has named it."""
+    found = original(checkpoint)
+    is_named = found.revision is None and found.adapted is None and found.folder is not None
+    return str(found.folder) if is_named and not local_path(found.name).is_dir() else found.name
 
 
 def side_files_from(checkpoints: Sequence[Checkpoint]) -> Checkpoint:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.origin import model_entries, model_entry
-from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.checkpoints.sources import opening, pinned
 from mergekit_geo.commands._run import Findings
 from mergekit_geo.commands.as_recipe import as_recipe
 from mergekit_geo.commands.request import Request
@@ -133,7 +133,7 @@ class Draft:
 
     def command_line(self, out: Path) -> str:
         """The command that makes the same merge again, and measures it."""
-        names = [anchor.name for anchor in self.parents]
+        names = [opening(anchor) for anchor in self.parents]
         asked = self.request.again(out, names, overwrite=True)
         return command_line(replace(asked, data=asked.data or EvalData(), compute=Compute()))
 
@@ -178,7 +178,7 @@ class Draft:
     def _no_sharpness(self, sharpness: SharpnessReport, out: Path | None) -> NotMeasured:
         command = ""
         if out and self.blend.donor.folder:
-            names = [*(anchor.name for anchor in self.parents), str(out)]
+            names = [*(opening(anchor) for anchor in self.parents), str(out)]
             command = command_line(SharpnessSpec(names, data=self._data, compute=Compute(budget=0)))
         return NotMeasured(
             what="sharpness", why=sharpness.reason, command=command, failed=sharpness.fails
@@ -191,7 +191,7 @@ class Draft:
 
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         why = losses.reason or "more than four parents, or too few documents for two halves"
-        names = [anchor.name for anchor in self.parents]
+        names = [opening(anchor) for anchor in self.parents]
         asked = BarrierSpec(names, data=self._data, train_data=self.request.train_data)
         can = self.blend.donor.folder and not losses.fails
         return NotMeasured(what="barriers", why=why, command=command_line(asked) if can else "")

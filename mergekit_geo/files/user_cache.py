@@ -88,7 +88,7 @@ class CacheFolder:
     def write_plain(self, name: str, fill: Callable[[BinaryIO], object]) -> bool:
         """Write a file atomically, without the checksum at its end that `read` verifies."""
         try:
-            self._make()
+            self.make()
             path = self.folder / name
             with replacing(path, fsync=False) as fresh, fresh.open("w+b") as file:  # it is sealed
                 fill(file)
@@ -97,7 +97,12 @@ class CacheFolder:
             return False
         return True
 
-    def _make(self) -> None:
+    def make(self) -> None:
+        """Make the folder, private to the user.
+
+        Raises:
+            OSError: It cannot be made, or others can write to it.
+        """
         self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.root, self.folder):
             folder.mkdir(mode=0o700, exist_ok=True)

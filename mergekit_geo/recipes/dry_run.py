@@ -11,15 +11,18 @@ from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.origin import count_parameters, model_entries
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.output import DTYPES, OutputConfig
+from mergekit_geo.files.user_cache import CacheFolder
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import layer_of
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.outputs.place import resolved
+from mergekit_geo.outputs.place import partial_of, resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
+from mergekit_geo.recipes.documents import Documents, documents_of
 from mergekit_geo.recipes.plan import Prepared, prepare
-from mergekit_geo.recipes.reading import read_document
-from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
+from mergekit_geo.recipes.stage_store import STAGES, StageStore
+from mergekit_geo.recipes.stages import Stage, known_to, planned
+from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlannedStage, PlanRow
 from mergekit_geo.specs.merges import RunSpec
 
 if TYPE_CHECKING:
@@ -46,26 +49,44 @@ def dry_run(asked: RunSpec) -> Work:
         >>> [row.weights for row in found.rows]
         [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
     """
-    return plan_of(asked)
+    return plan_of(documents_of(asked), asked)
 
 
-def plan_of(asked: RunSpec) -> Work:
+def plan_of(documents: Documents, asked: RunSpec) -> Work:
     """The work of a dry run."""
 
     def do(output: Output) -> Findings:
-        prepared = prepare(read_document(asked.recipe, strict=asked.strict), asked.models)
+        stages = planned(documents, asked)
+        known = known_to(documents.output, asked, {one.name: one.standing for one in stages})
+        prepared = prepare(documents.output, known)
         found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
         found.require()
-        said = spoken_over(prepared.recipe, asked.data, asked.given, asked.seed)
-        how = read_as(said, asked.data)
+        measured = _measured(prepared, tuple(found.anchors), asked.target, asked.output, asked)
+        warnings = [text for stage in stages for text in stage.prepared.warnings]
         return Findings(
-            _measured(prepared, tuple(found.anchors), asked.target, asked.output, how),
+            measured.model_copy(update={"stages": [_stage(one) for one in stages]}),
             model_entries(prepared.checkpoints),
             settings={"recipe": prepared.recipe.model_dump(exclude_none=True)},
-            warnings=[*prepared.warnings, *found.warnings],
+            warnings=[*warnings, *prepared.warnings, *found.warnings],
         )
 
     return Work(replace(asked, dry_run=True), do)
+
+
+def _stage(stage: Stage) -> PlannedStage:
+    """What would be made on the way."""
+    store = StageStore(CacheFolder(STAGES).folder)
+    anchors = mergeable(stage.prepared.checkpoints, stage.prepared.tokenizer_of).anchors
+    place = store.place(stage)
+    unfinished = partial_of(place).is_dir()
+    return PlannedStage(
+        name=stage.name,
+        models=list(stage.prepared.inputs.models),
+        folder=str(place),
+        state="made" if store.holds(stage) else "unfinished" if unfinished else "to be made",
+        needs=store.needs(stage),
+        plan=_measured(stage.prepared, tuple(anchors), place, stage.asked.output, stage.asked),
+    )
 
 
 def _measured(
@@ -73,11 +94,13 @@ def _measured(
     anchors: tuple[Checkpoint, ...],
     out: str | Path | None,
     output: OutputConfig,
-    how: EvalData,
+    asked: RunSpec,
 ) -> PlanMeasurements:
     resolved, by_loss = prepared.resolved, prepared.inputs.method.by_loss
+    said = spoken_over(prepared.recipe, asked.data, asked.given, asked.seed)
+    how = read_as(said, asked.data)
     dtype = output.dtype or prepared.recipe.out_dtype or prepared.recipe.dtype
-    blend = Blend(anchors, resolved.rule, dtype and DTYPES[dtype], resolved.rules)
+    blend = prepared.blend(anchors, dtype and DTYPES[dtype])
     outputs = blend.outputs()
     floats = sorted({info.dtype for info in outputs.values() if info.is_float})
     return PlanMeasurements(

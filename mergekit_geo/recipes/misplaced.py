@@ -53,6 +53,7 @@ HOMES = {
     "revision": "after the model's name: `model: org/name@revision`",
     "source": "under tokenizer", "tokens": "under tokenizer",
     "pad_to_multiple_of": "under tokenizer",
+    "random_seed": "as `seed` at the top level of the recipe, or as --seed of the command",
 }  # fmt: skip
 """Where mergekit looks for its keys."""
 

@@ -14,6 +14,7 @@ from mergekit_geo.connectivity.paths import KINDS
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.local_path import local_path
 from mergekit_geo.files.sound_json import brief
+from mergekit_geo.merging.blend import Blend
 from mergekit_geo.recipes.chat import chat_template
 from mergekit_geo.recipes.inputs import Inputs, inputs_of
 from mergekit_geo.recipes.members import RecipeMember, members_of
@@ -26,6 +27,7 @@ from mergekit_geo.recipes.tokenizer import check_tokenizer, holder_of_union, tok
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.recipes.stage_store import MadeStage
     from mergekit_geo.recipes.training import TrainedMembers
 
 
@@ -44,6 +46,7 @@ class Prepared:
         bases: What each stands as until then, by its name.
         known: What names stand for, where not folders or Hub ids.
         trained: The members, when they are there.
+        stages: Models that it names and other recipes of the file have made, in their order.
     """
 
     document: Document
@@ -56,6 +59,7 @@ class Prepared:
     bases: Mapping[str, Checkpoint]
     known: Mapping[str, Model]
     trained: TrainedMembers | None = None
+    stages: tuple[MadeStage, ...] = ()
 
     @property
     def recipe(self) -> Recipe:
@@ -66,7 +70,23 @@ class Prepared:
     def warnings(self) -> tuple[str, ...]:
         """Warnings on the recipe."""
         training = self.trained.warnings if self.trained else ()
-        return (*self.document.warnings, *self.inputs.warnings, *self.resolved.warnings, *training)
+        stages = [f"{s.name}: {text}" for s in self.stages for text in s.stage.prepared.warnings]
+        return (
+            *stages,
+            *self.document.warnings,
+            *self.inputs.warnings,
+            *self.resolved.warnings,
+            *training,
+        )
+
+    def blend(self, anchors: tuple[Checkpoint, ...], dtype: str | None) -> Blend:
+        """What is merged, before loss chooses anything.
+
+        Args:
+            anchors: The checkpoints under the donor's names.
+            dtype: Of every float tensor in the output; the donor's if None.
+        """
+        return Blend(anchors, self.resolved.rule, dtype, self.resolved.rules)
 
     def with_trained(self, trained: TrainedMembers) -> Prepared:
         """Replace the bases of trained members by the members."""

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,9 @@ from mergekit_geo.recipes.members import misnamed
 from mergekit_geo.recipes.misplaced import PARTS as THEIR_PARTS
 from mergekit_geo.recipes.misplaced import KeyPath, swept
 from mergekit_geo.recipes.schema import ObjectiveKeys, Recipe, without_modules
+
+if TYPE_CHECKING:
+    from mergekit_geo.specs.merges import Recipes
 
 PARTS: dict[str, type[BaseModel]] = {
     **THEIR_PARTS, "objective": ObjectiveKeys, "along": AlongKeys, "finetune": FinetuneKeys
@@ -58,8 +61,15 @@ class Document:
     node: yaml.Node | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str | None:
+        """What the recipe is called."""
+        return self.recipe.name
+
     def where(self, *loc: int | str) -> str:
-        """The file, and the line of a key."""
+        """The file, and the line of a key, or the first one."""
+        if self.node is not None and not loc:
+            return f"{self.source}, line {self.node.start_mark.line + 1}"
         return _where(self.node, loc, self.source)
 
 
@@ -77,29 +87,55 @@ def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
 
 
 def read_document(source: str | Path | Mapping[str, Any], *, strict: bool = False) -> Document:
-    """A recipe with what is to be said of its text.
+    """The only recipe of a file, with what is to be said of its text.
 
     Args:
         source: As `read_recipe` takes it.
         strict: Refuse keys that mergekit ignores where they stand.
 
     Raises:
-        RecipeError: As `read_recipe`; or a key has no effect, where that is refused.
+        RecipeError: As `read_recipe`; or there are several; or a key has no effect, where that is
+            refused.
+    """
+    found = read_documents(source, strict=strict)
+    if len(found) > 1:
+        raise RecipeError(f"expected one recipe, found {len(found)}", where=found[1].where())
+    return found[0]
+
+
+def read_documents(source: Recipes, *, strict: bool = False) -> list[Document]:
+    """Every recipe of a file, of YAML text, of a mapping or of a list of mappings.
+
+    Args:
+        source: As a call names it.
+        strict: Refuse keys that mergekit ignores where they stand.
+
+    Raises:
+        RecipeError: As `read_document`.
     """
     if isinstance(source, Mapping):
-        return _document(dict(source), None, "recipe", strict=strict)
+        return [_document(dict(source), None, "recipe", strict=strict)]
+    if not isinstance(source, str | Path):
+        if not source:
+            raise RecipeError("expected a recipe, found none", where="recipe")
+        return [
+            _document(dict(one), None, f"recipe {i}", strict=strict)
+            for i, one in enumerate(source, 1)
+        ]
     text, name = _text(source)
-    nodes = compose(text, name)
-    _refuse_several(nodes, name)
-    raw = construct(nodes[0], name) if nodes else None
+    return [_of_node(node, name, strict=strict) for node in compose(text, name) or [None]]
+
+
+def _of_node(node: yaml.Node | None, name: str, *, strict: bool) -> Document:
+    raw = None if node is None else construct(node, name)
     if not isinstance(raw, dict):
         raise RecipeError(
             f"a recipe is a mapping, found {type(raw).__name__}",
             where=name,
             remedy="begin with `merge_method: linear`",
         )
-    _refuse_repeated(nodes[0], name)
-    return _document(raw, nodes[0], name, strict=strict)
+    _refuse_repeated(node, name)
+    return _document(raw, node, name, strict=strict)
 
 
 def _document(raw: dict[str, Any], node: yaml.Node | None, name: str, *, strict: bool) -> Document:
@@ -116,22 +152,6 @@ def _document(raw: dict[str, Any], node: yaml.Node | None, name: str, *, strict:
     if strict and errors:
         raise errors[0]
     return Document(recipe, name, node, tuple(map(str, errors)))
-
-
-def _refuse_several(nodes: Sequence[yaml.Node], name: str) -> None:
-    if len(nodes) > 1:
-        raise RecipeError(
-            f"{len(nodes)} recipes in one file ({', '.join(map(_title, nodes))}); one is run",
-            where=f"{name}, line {nodes[1].start_mark.line + 1}",
-            remedy="put each into a file of its own, run them in their order, and name the output "
-            "folder of one as a model of the next",
-        )
-
-
-def _title(node: yaml.Node) -> str:
-    """Name of a recipe, for messages."""
-    pairs = node.value if isinstance(node, yaml.MappingNode) else []
-    return next((str(v.value) for k, v in pairs if k.value == "name"), "one without a name")
 
 
 def _text(source: str | Path) -> tuple[str, str]:

@@ -35,8 +35,11 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         commits.update(trained.bases)
     text = chat_template(prepared.recipe.chat_template)
     named = renamed(said, lambda name: commits.get(name, name))
-    files = {COPY: yaml.safe_dump(named, sort_keys=False, allow_unicode=True)}
+    documents = [*(stage.recipe for stage in prepared.stages), named]
+    files = {COPY: yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)}
     told = {**request.settings, "recipe": said}
+    if prepared.stages:
+        told["stages"] = documents[:-1]
     plain = {key: value for key, value in named.items() if key not in BY_DATA}
     by_itself = {} if prepared.inputs.method.by_loss else plain
     if trained is not None:
@@ -48,7 +51,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         warnings=(*prepared.warnings, *_negative(request), *request.warnings),
         selector=replace(request.selector, rules=prepared.resolved.rules),
         files={**files, "chat_template.jinja": text} if text else files,
-        recipe=by_itself if trained is None else None,
+        recipe=None if trained is not None or prepared.stages else by_itself,
         tokenizer_of=prepared.tokenizer_of,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,17 +21,22 @@ from mergekit_geo.errors import RecipeError
 from mergekit_geo.outputs.kind import MERGED
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
+from mergekit_geo.recipes.documents import Documents, documents_of
 from mergekit_geo.recipes.dry_run import plan_of
 from mergekit_geo.recipes.members import folder_of_members
 from mergekit_geo.recipes.plan import Prepared, prepare
-from mergekit_geo.recipes.reading import read_document
 from mergekit_geo.recipes.record import recorded
 from mergekit_geo.recipes.schema import Recipe
+from mergekit_geo.recipes.stage_store import make, store_of
+from mergekit_geo.recipes.stages import known_to, of_stage, planned
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import RunSpec, SoupSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
+    from mergekit_geo.recipes.reading import Document
+    from mergekit_geo.recipes.stage_store import MadeStage
+    from mergekit_geo.recipes.stages import Stage
 
 
 @command(RunSpec)
@@ -47,13 +54,51 @@ def run(asked: RunSpec) -> Work:
         >>> run(recipe, models={"a": a, "b": b}, data=None).state["w"]
         tensor([2., 2.])
     """
+    documents = documents_of(asked)
     if asked.dry_run:
-        return plan_of(asked)
-    prepared = prepare(read_document(asked.recipe, strict=asked.strict), asked.models)
+        return plan_of(documents, asked)
+    stages = planned(documents, asked)
+    known = known_to(documents.output, asked, {stage.name: stage.standing for stage in stages})
+    prepared = prepare(documents.output, known)
+    if not stages:
+        return _work(asked, prepared)
+    for stage in stages:
+        with of_stage(stage.name):
+            _work(stage.asked, stage.prepared, early=True)
+
+    def do(output: Output) -> Findings:
+        with store_of(stages, asked.told.say) as store:
+            made = make(stages, store, partial(_stage_work, documents), asked.told)
+            return _after(documents, documents.output, asked, made).do(output)
+
+    return replace(_work(asked, prepared, early=True), do=do)
+
+
+def _stage_work(
+    documents: Documents, stage: Stage, place: Path, made: Mapping[str, MadeStage]
+) -> Work:
+    asked = replace(stage.asked, out=place)
+    return _after(documents, stage.document, asked, made)
+
+
+def _after(
+    documents: Documents, document: Document, asked: RunSpec, made: Mapping[str, MadeStage]
+) -> Work:
+    """The work of a recipe when all that it is made of is there."""
+    known = known_to(document, asked, {name: one.checkpoint for name, one in made.items()})
+    needed = [made[one.name] for one in documents.needed_by(document) if one.name]
+    return _work(asked, replace(prepare(document, known), stages=tuple(needed)))
+
+
+def _work(asked: RunSpec, prepared: Prepared, *, early: bool = False) -> Work:
+    """The work of one recipe; checked early where much is done before it."""
     how, call = _resolved(asked, prepared.recipe)
     _check_data(prepared, call)
     wide = replace(call, compute=replace(call.compute, dtype="float32"))
-    shown = wide if _choosing(prepared, call.data).needs_gradients else call
+    choosing = _choosing(prepared, call.data)
+    shown = wide if choosing.needs_gradients else call
+    if early:
+        check_early(prepared.checkpoints, call, choosing, prepared.tokenizer_of)
 
     def do(output: Output) -> Findings:
         kept = asked.members_in is not None or asked.out is not None
@@ -61,11 +106,22 @@ def run(asked: RunSpec) -> Work:
             there = prepared
             if prepared.members:
                 there = _with_members(prepared, call, how, folder, kept=kept)
+            if prepared.members or prepared.stages:
                 output.refuse_inputs(there.checkpoints)
             request = recorded(there, _request(there, shown), shown)
-            return merge(there.checkpoints, request, output)
+            return _told(there, merge(there.checkpoints, request, output))
 
     return Work(shown, do, MERGED, prepared.checkpoints)
+
+
+def _told(prepared: Prepared, found: Findings) -> Findings:
+    """Findings that say what models made on the way were made of."""
+    origins = {stage.name: stage.origins for stage in prepared.stages}
+    models = [
+        one.model_copy(update={"made_of": origins.get(one.name, one.made_of)})
+        for one in found.models
+    ]
+    return replace(found, models=models)
 
 
 def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:

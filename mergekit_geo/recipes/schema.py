@@ -144,7 +144,7 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
     Beside its own, it has the keys `dtype`, `out_dtype`, `sharpness`, `push_to` and `seed`.
 
     Attributes:
-        name: What it is called; nothing depends on it.
+        name: What other recipes of the file call the model that it makes.
         merge_method: As in the table of methods.
         models: The models; or
         slices: slices that together are whole models; or

@@ -77,6 +77,7 @@ class ModelEntry(Record):
         role: Whether it is a model, or a bend of the path between models.
         base: What an adapter was added to; null for a whole model.
         adapter: The adapter; null for a whole model.
+        made_of: Models that it was made of by the same recipe; empty for one that was there.
     """
 
     name: str
@@ -87,6 +88,12 @@ class ModelEntry(Record):
     role: Literal["parent", "bend"] = "parent"
     base: Source | None = None
     adapter: Source | None = None
+    made_of: list[Source] = []
+
+    @property
+    def origins(self) -> list[Source]:
+        """Folders and repositories that it comes from, on whatever way."""
+        return self.made_of or self.sources
 
     @property
     def sources(self) -> list[Source]:

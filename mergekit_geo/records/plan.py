@@ -67,6 +67,7 @@ class PlanMeasurements(Record):
         free: Bytes free where the output goes; None where it is kept in memory.
         dtype: Of the output, as the safetensors format names it.
         members: Models that would be trained first.
+        stages: Models that other recipes of the file would make first, in their order.
     """
 
     method: str
@@ -80,3 +81,27 @@ class PlanMeasurements(Record):
     free: int | None
     dtype: str
     members: list[PlannedMember] = []
+    stages: list[PlannedStage] = []
+
+
+class PlannedStage(Record):
+    """A model that another recipe of the file would make first.
+
+    Attributes:
+        name: What recipes call it.
+        models: What they call the models that it is made of, in the order of the weights.
+        folder: Where it would be kept.
+        state: Whether it is there already, or an unfinished one.
+        needs: Bytes that it still takes on the disk.
+        plan: What its recipe would do.
+    """
+
+    name: str
+    models: list[str]
+    folder: str
+    state: Literal["to be made", "unfinished", "made"]
+    needs: int
+    plan: PlanMeasurements
+
+
+PlanMeasurements.model_rebuild()

@@ -18,6 +18,9 @@ from mergekit_geo.specs.spec import SHARPNESS_TEXT, Writing, models, out
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
 
+    Recipes = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    """A file, YAML text, one recipe or several."""
+
 ANTIPODAL = ("error", "linear")
 WRITTEN = "Output folder."
 
@@ -130,7 +133,7 @@ class RunSpec(Writing):
     )
     essential: ClassVar[tuple[str, ...]] = ("recipe", "out", "dry_run", "data")
 
-    recipe: str | Path | Mapping[str, Any] = argument(
+    recipe: Recipes = argument(
         "Recipe in YAML: mergekit's keys, and those of mergekit_geo.", "RECIPE"
     )
     out: str | Path | None = out(WRITTEN, unset="required without --dry-run")
@@ -141,7 +144,7 @@ class RunSpec(Writing):
     )  # fmt: skip
     seed: int | None = option(
         None,
-        "Seed of training, fits and samples; the recipe's if None.",
+        "Seed of masks, training, fits and samples; the recipe's if None.",
         "--seed",
         shared=True,
         least=0,

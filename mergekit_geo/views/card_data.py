@@ -84,7 +84,7 @@ def model_name(report: Report) -> str:
 
 def hub_parents(models: Sequence[ModelEntry]) -> list[str]:
     """Repositories among the parents, each once."""
-    found = [source.hub_id for model in models for source in model.sources]
+    found = [source.hub_id for model in models for source in model.origins]
     return list(dict.fromkeys(place.repo for place in found if place))
 
 

@@ -72,7 +72,7 @@ def commits_of(model: ModelEntry) -> str:
 
 def _pages(models: Sequence[ModelEntry]) -> list[Link]:
     """Commits of the parents on the Hub, each once."""
-    sources = [source for model in models for source in model.sources]
+    sources = [source for model in models for source in model.origins]
     return list(dict.fromkeys(page for source in sources if (page := _page(source))))
 
 

@@ -8,12 +8,23 @@ from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.records.model import CheckMeasurements, PartEntry
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.records.report import PushMeasurements, Report
-from mergekit_geo.views.block import Code, Items, Paragraph, Section, Table, View
+from mergekit_geo.views.block import Block, Code, Items, Paragraph, Section, Table, View
 
 
 def view(report: Report, found: PlanMeasurements) -> View:
     """View of a plan: coefficients by layer, models to train first, what is read and written."""
-    names = [model.name for model in report.models]
+    blocks: list[Block] = []
+    for stage in found.stages:
+        blocks += [Paragraph(f"{stage.name}, {stage.state}:"), *_blocks(stage.plan, stage.models)]
+    blocks += [Paragraph("output:" if found.stages else "")]
+    blocks += _blocks(found, [model.name for model in report.models])
+    needs = sum(stage.needs for stage in found.stages)
+    way = f"models made on the way need {in_gigabytes(needs)} of disk in the cache" if needs else ""
+    ends = Items([*([way] if way else []), "nothing was written"])
+    return View((), [*blocks, ends])
+
+
+def _blocks(found: PlanMeasurements, names: Sequence[str]) -> list[Block]:
     rows = Table(["layer", "tensors", *names], [_row(found, row) for row in found.rows])
     head = ["trained first", "from", "on", "seed", "rho", "examples", "steps", "disk", ""]
     members = Table(head, [_member(member) for member in found.members])
@@ -22,7 +33,7 @@ def view(report: Report, found: PlanMeasurements) -> View:
         f"{found.tensors} tensors, {found.parameters:,} parameters, {found.dtype}: reads "
         f"{in_gigabytes(found.read)}, needs {in_gigabytes(found.written)} of disk{free}"
     )
-    return View((), [rows, Items(_remarks(found)), members, Items([size, "nothing was written"])])
+    return [rows, Items(_remarks(found)), members, Items([size])]
 
 
 def _remarks(found: PlanMeasurements) -> list[str]:

@@ -34,19 +34,14 @@ PENDING: dict[str, tuple[str, ...]] = {
         "method-arcee-fusion", "method-arcee-fusion-weights", "method-model-stock-rows",
         "method-nearswap", "method-nearswap-slices", "method-nuslerp-columns",
         "method-nuslerp-rows", "method-ram", "method-ram-defaults", "method-ramplus",
-        "method-ramplus-slices",
+        "method-ramplus-slices", "stages-near-swaps",
     ),
     "modules by name": (
         "modules-encoder-decoder", "modules-vision-language", "modules-vision-stack",
         "modules-vision-task-vectors",
     ),
-    "several documents in one file": (
-        "stages-all-named", "stages-final-first", "stages-flat-then-stack", "stages-four",
-        "stages-karcher-then-della", "stages-near-swaps", "stages-then-stack", "stages-three",
-        "stages-two-ways", "stages-unions",
-    ),
     "spellings that mergekit accepts": (
-        "adapter-mapping-paths", "method-breadcrumbs-ties", "method-karcher",
+        "adapter-mapping-paths", "method-karcher",
         "odd-dtype-of-torch",
     ),
     "stacks: slices that make another architecture": (
@@ -56,13 +51,13 @@ PENDING: dict[str, tuple[str, ...]] = {
         "stack-of-merged-slices", "stack-pruned", "stack-pruned-middle",
         "stack-revision-beside-model", "stack-self-many", "stack-self-thirds",
         "stack-self-uneven", "stack-tail-of-another", "stack-tiny-repeated", "stack-two-models",
-        "stack-unlike-depths", "stack-unlike-widths",
+        "stack-unlike-depths", "stack-unlike-widths", "stages-flat-then-stack",
     ),
     "tokens: tokenizers that differ": (
         "tokens-base-della", "tokens-chat-auto", "tokens-chatml-filters", "tokens-forced",
         "tokens-jinja", "tokens-languages-apart", "tokens-of-a-model", "tokens-of-all-kinds",
         "tokens-padded", "tokens-padded-unlike", "tokens-translation", "tokens-union-linear",
-        "tokens-union-llama3", "tokens-union-slerp", "tokens-unlike-words",
+        "tokens-union-llama3", "tokens-union-slerp", "tokens-unlike-words", "stages-unions",
     ),
 }  # fmt: skip
 """What is not built yet, and the recipes that wait for it."""

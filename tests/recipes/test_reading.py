@@ -41,7 +41,7 @@ def read(text: str) -> Inputs:
         ),
         (
             f"name: one\nmerge_method: linear\n{AB}---\nmerge_method: linear\n{AB}",
-            r"line 5: 2 recipes in one file \(one, one without a name\); one is run .*of its own",
+            r"line 5: expected one recipe, found 2",
         ),
         (
             f"merge_method: linear\nmodules:\n  vision: {{{AB.strip()}}}\n",
