@@ -36,7 +36,7 @@ def conversations(
     """
     if not chats:
         return []
-    turns = [_turns(chat) if only_assistant else [] for chat in chats]
+    turns = [chat.answers if only_assistant else [] for chat in chats]
     if only_assistant:
         _require_turns(chats, turns)
     asked = [_renderings(chat, own) for chat, own in zip(chats, turns, strict=True)]
@@ -47,12 +47,6 @@ def conversations(
         spans = _spans(chat, own, whole, iter(rest)) if only_assistant else [(0, len(whole))]
         found.append(_tokens(tokenizer, whole, spans))
     return found
-
-
-def _turns(chat: Chat) -> list[int]:
-    """Indices of the assistant's messages that the loss is measured on."""
-    roles = [message["role"] for message in chat.messages]
-    return [turn for turn, role in enumerate(roles) if role == "assistant" and turn >= chat.given]
 
 
 def _require_turns(chats: Sequence[Chat], turns: Sequence[Sequence[int]]) -> None:

@@ -10,6 +10,7 @@ Known shapes of rows, the first that the columns allow:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,6 +54,10 @@ class PlainText:
     text: str
     prompt: str = ""
 
+    def counted(self, *, only_assistant: bool) -> str:
+        """The text that counts: with the prompt, where not only answers do."""
+        return self.text if only_assistant else self.prompt + self.text
+
 
 @dataclass(frozen=True)
 class Chat:
@@ -69,6 +74,25 @@ class Chat:
     given: int = 0
     tools: list[Any] | None = None
     name: str = ""
+
+    @property
+    def answers(self) -> list[int]:
+        """Indices of the assistant's messages after those that are given."""
+        roles = [message["role"] for message in self.messages]
+        return [
+            turn for turn, role in enumerate(roles) if role == "assistant" and turn >= self.given
+        ]
+
+    def counted(self, *, only_assistant: bool) -> str:
+        """What the messages that count say, without what a chat template writes around it.
+
+        Example:
+            >>> Chat([{"role": "user", "content": "2 + 2"}, {"role": "assistant", "content": "4"}]
+            ... ).counted(only_assistant=True)
+            '4'
+        """
+        turns = self.answers if only_assistant else range(len(self.messages))
+        return "".join(_said(self.messages[turn]) for turn in turns)
 
 
 @dataclass(frozen=True)
@@ -272,6 +296,15 @@ def _textual(turn: dict[str, Any], name: str, source: str) -> dict[str, Any]:
             f"{name} holds {', '.join(other)} beside text; only text can be measured", where=source
         )
     return turn
+
+
+def _said(message: Mapping[str, Any]) -> str:
+    """A message's text, and calls of tools as JSON."""
+    content = message.get("content") or ""
+    if not isinstance(content, str):
+        content = "".join(str(part.get("text") or "") for part in content)
+    calls = [cell for key, cell in message.items() if cell and key not in OF_A_TURN]
+    return content + "".join(json.dumps(cell, ensure_ascii=False, default=str) for cell in calls)
 
 
 def _with_system(chat: Chat, said: Any) -> Chat:

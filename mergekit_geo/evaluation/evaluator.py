@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.clock import clock_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import Objective, TaskObjective
-from mergekit_geo.evaluation.sample import draw
 from mergekit_geo.processes import broadcast
 from mergekit_geo.progress import Progress, Silent, expect
 from mergekit_geo.tasks.losses import Indices, Losses
@@ -113,11 +111,11 @@ class Evaluator:
         count = len(objective.kept)
         if most == count:
             return
+        self.objective = objective.drawn(most, self.seed)
         self.warnings.append(
-            f"measured on {most} of {count} examples to stay within "
+            f"measured on {self.count} of {count} examples to stay within "
             f"{self.compute.budget:g} minutes; --budget 0 measures all"
         )
-        self.objective = replace(objective, kept=draw(objective.kept, most, self.seed))
 
 
 def _seconds_each(objective: TaskObjective, model: Module) -> float:

@@ -76,7 +76,7 @@ def data_entry(study: Study, losses: Losses, half: Literal["", "report"] = "") -
         study,
         documents=documents,
         examples=len(losses.loss),
-        tokens=int(losses.weight.sum()),
+        tokens=round(losses.weight.sum()),
         half=half,
     )
 

@@ -14,6 +14,7 @@ import torch
 
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.processes import gather, world
 from mergekit_geo.tasks.losses import Answers, Floats, Indices, Losses
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
@@ -54,12 +55,14 @@ class TaskObjective:
         kept: The examples.
         documents: A key of each document's content.
         batch_size: Examples run together; those of like length are, so that little is padded.
+        whole: Whether documents stay whole where a sample is drawn.
     """
 
     task: Task
     kept: Sequence[Example]
     documents: Sequence[str]
     batch_size: int
+    whole: bool = False
 
     @cached_property
     def digest(self) -> str:
@@ -129,6 +132,10 @@ class TaskObjective:
     def of(self, examples: Indices) -> TaskObjective:
         """Restrict the objective to some of its examples."""
         return replace(self, kept=[self.kept[i] for i in examples])
+
+    def drawn(self, most: int, seed: int) -> TaskObjective:
+        """Restrict the objective to a random sample of at most so many examples."""
+        return replace(self, kept=draw(self.kept, most, seed, whole=self.whole))
 
 
 @dataclass(frozen=True)

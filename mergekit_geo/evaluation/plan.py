@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.sources import side_files_from
+from mergekit_geo.checkpoints.sources import original, side_files_from
+from mergekit_geo.checkpoints.vocabulary import unlike_vocabularies
 from mergekit_geo.config.data import source_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError, GeoError, InternalError, is_of_this_package
@@ -32,11 +33,13 @@ class LossPlan:
         objective: The examples; None if nothing is measured.
         sample: What they were made of, if from data.
         reason: Why nothing is measured.
+        unlike: Positions of the models whose own vocabulary is not that of the sample's tokenizer.
     """
 
     objective: Objective | None = None
     sample: Sample | None = None
     reason: str = ""
+    unlike: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,13 @@ def plan_losses(
     settings = source.as_settings
     if settings is None:
         return LossPlan(source.as_objective, reason=TURNED_OFF if source.is_nothing else "")
-    from mergekit_geo.evaluation.sample import held_out  # torch, where losses are asked for
+    from mergekit_geo.evaluation.sample import Cut, held_out  # torch, where losses are asked for
 
     try:
         donor = side_files_from(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
-        sample = held_out(settings, _folder_of(donor), checkpoints[0].config, compute)
+        unlike = _unlike(checkpoints, donor)
+        cut = Cut(per_byte=bool(unlike), whole=any(model.reshaped for model in checkpoints))
+        sample = held_out(settings, _folder_of(donor), checkpoints[0].config, compute, cut)
     except GeoError as error:
         if settings.is_named:
             raise
@@ -124,7 +129,13 @@ def plan_losses(
         if found.fails:
             raise DataError(found.reason, where=settings.origin) from error
         return LossPlan(reason=found.reason)
-    return LossPlan(sample.objective, sample)
+    return LossPlan(sample.objective, sample, unlike=unlike)
+
+
+def _unlike(checkpoints: Sequence[Checkpoint], donor: Checkpoint) -> tuple[int, ...]:
+    """Positions of views of models whose own vocabulary is another than the donor's."""
+    views = [i for i, model in enumerate(checkpoints) if model.reshaped]
+    return tuple(i for i in views if unlike_vocabularies([donor, original(checkpoints[i])]))
 
 
 def _folder_of(checkpoint: Checkpoint) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,27 @@ from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.data.rows import Rows, filled
 from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
+from mergekit_geo.tasks.per_byte import BYTE
 from mergekit_geo.tasks.table import TASKS, make_task, task_name
 from mergekit_geo.tasks.task import Example
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What lets the losses of models that cut the same text differently be compared.
+
+    Attributes:
+        per_byte: Count loss per byte of text: their tokenizers differ.
+        whole: Draw whole documents: their windows differ, by tokenizer or by context.
+    """
+
+    per_byte: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,11 +58,18 @@ class Sample:
     @property
     def has_perplexity(self) -> bool:
         """Whether the exponential of its loss is the models' perplexity."""
-        kind = TASKS.get(self.objective.task.name)
-        return kind is not None and kind.has_perplexity
+        task = self.objective.task
+        kind = TASKS.get(task.name)
+        return kind is not None and kind.has_perplexity and task.unit != BYTE
 
 
-def prepare(data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
+def prepare(
+    data: EvalData,
+    folder: Path,
+    config: Config,
+    compute: Compute,
+    cut: Cut = Cut(),
+) -> Sample:
     """Read data, and make of it what the architecture is measured on.
 
     Args:
@@ -56,18 +77,20 @@ def prepare(data: EvalData, folder: Path, config: Config, compute: Compute) -> S
         folder: With the tokenizer or image processor.
         config: Of the architecture.
         compute: Whether code that comes with a model may run.
+        cut: What allows for models that cut the text otherwise.
 
     Raises:
         DataError: The data is missing or unusable, or the architecture has no such task.
     """
     rows = load_rows(data)
-    task = make_task(task_name(config, data.task), folder, config, data, compute)
+    name = task_name(config, data.task)
+    task = make_task(name, folder, config, data, compute, per_byte=cut.per_byte)
     rows = filled(rows, task.columns(rows))
     examples = task.examples(rows)
     _note_left_out(rows, examples)
-    kept = draw(examples, data.max_examples, data.seed)
+    kept = draw(examples, data.max_examples, data.seed, whole=cut.whole)
     size = data.batch_size or task.batch_size(kept)
-    objective = TaskObjective(task, kept, document_keys(rows), size)
+    objective = TaskObjective(task, kept, document_keys(rows), size, cut.whole)
     return Sample(objective, len(examples), tuple(rows.notes))
 
 
@@ -78,20 +101,9 @@ def _note_left_out(rows: Rows, examples: Sequence[Example]) -> None:
         rows.notes.append(f"{left_out} {verb} nothing that counts: left out")
 
 
-def draw(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
-    """Draw at most `most` examples without replacement, and keep their order.
-
-    Example:
-        >>> draw([Example(d, 1, 1, {}) for d in range(9)], 2, seed=0)[1].document
-        8
-    """
-    if most is None or most >= len(examples):
-        return list(examples)
-    chosen = random.Random(seed).sample(range(len(examples)), most)
-    return [examples[i] for i in sorted(chosen)]
-
-
-def held_out(data: EvalData, folder: Path, config: Config, compute: Compute) -> Sample:
+def held_out(
+    data: EvalData, folder: Path, config: Config, compute: Compute, cut: Cut = Cut()
+) -> Sample:
     """What models are measured on.
 
     Raises:
@@ -103,7 +115,7 @@ def held_out(data: EvalData, folder: Path, config: Config, compute: Compute) -> 
             f"{name} cannot be measured on the built-in text",
             remedy="give held-out data with --data",
         )
-    return prepare(data, folder, config, compute)
+    return prepare(data, folder, config, compute, cut)
 
 
 def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) -> Objective:

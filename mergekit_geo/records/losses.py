@@ -25,10 +25,10 @@ class LossEntry(Record):
     Attributes:
         model: Its name.
         role: Whether it went in, came out, or stands beside for comparison.
-        loss: Mean per token (or example), in nats; squared error for regression.
+        loss: Mean per token, byte or example (`data.unit`), in nats; squared error for regression.
         low: Lower end of the 95 % interval over documents; null with too few.
         high: Upper end.
-        perplexity: exp(loss), for language models.
+        perplexity: exp(loss), for language models whose loss is per token.
         metric: The task's metric, such as accuracy; null where it has none.
         macro_f1: For classifiers.
         metric_low: Lower end of the metric's 95 % interval over documents; null with too few.
@@ -81,7 +81,7 @@ class DifferenceEntry(Record):
 
     Attributes:
         model: The parent.
-        value: Difference in nats per token; negative means that the output is better.
+        value: Difference, in what the losses are in; negative means that the output is better.
         low: Lower end of the paired 95 % interval; null with too few documents.
         high: Upper end.
         significant: Whether the interval leaves zero out.
@@ -109,11 +109,13 @@ class DataEntry(Record):
         documents: How many documents the examples are from.
         examples: How many examples were measured.
         available: How many there were.
-        tokens: How many tokens (or labels, or examples) were predicted, per model.
+        tokens: How many tokens (or labels, or examples) were predicted, per model; bytes of their
+            text, where that is the unit.
         seq_len: Tokens in a full window.
         seed: Of the sample, the halves and the intervals.
         task: Such as `causal-lm`.
-        unit: What is counted: `token`, `label` or `example`.
+        unit: What is counted: `token`, `label` or `example`; `byte` of text where tokenizers
+            differ.
         metric: What the task's metric is called.
         half: `report` where something was chosen on the other half.
         notes: What was guessed about the data.

@@ -39,6 +39,8 @@ class CausalLM:
         vocabulary: Size of the logits.
         data: Names of the columns, and which tokens of a conversation count.
         note: What the report is to say of the task.
+        every_token: Whether the first token of a window of text is predicted, too: the token that
+            begins or, where there is none, ends a text stands before it.
     """
 
     name, unit, metric = "causal-lm", "token", "next-token accuracy"
@@ -50,9 +52,11 @@ class CausalLM:
         vocabulary: int,
         data: EvalData,
         note: str = "",
+        *,
+        every_token: bool = False,
     ) -> None:
         self.tokenizer, self.seq_len, self.vocabulary = tokenizer, seq_len, vocabulary
-        self.data, self.note = data, note
+        self.data, self.note, self.every_token = data, note, every_token
 
     def columns(self, rows: Rows) -> Sequence[str]:
         """Columns that must not be empty; a prompt may be."""
@@ -78,6 +82,12 @@ class CausalLM:
             )
         return found
 
+    def byte_counts(self, rows: Rows, examples: Sequence[Example]) -> list[int]:
+        """UTF-8 bytes of the text that counts, a number a row; of messages, of what they say."""
+        only = self._only_answers
+        found = documents_of(rows, Shape.of(rows, self.data))
+        return [len(document.counted(only_assistant=only).encode()) for document in found]
+
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of windows whose logits stay small."""
         longest = max(example.size for example in examples)
@@ -96,29 +106,36 @@ class CausalLM:
         logits = model(**inputs, use_cache=False).logits
         return token_losses(logits[:, :-1], batch["labels"][:, 1:])
 
+    @property
+    def _only_answers(self) -> bool:
+        return self.data.loss_on != "all"
+
     def _prefix(self, ids: Sequence[int], document: PlainText | Chat) -> list[int]:
         """The begin-of-sequence token of every window, where there is one.
 
-        Text has it if the tokenizer adds it; a conversation, if its template writes it.
+        Text has it if the tokenizer adds it, or every token is to be predicted; a conversation, if
+        its template writes it.
         """
         begin = self.tokenizer.bos_token_id
         written = begin is not None and [*ids[:1]] == [begin]
         if isinstance(document, Chat):
             return [begin] if written else []
         added = self.tokenizer("")["input_ids"]
-        return [begin] if begin is not None and added[:1] == [begin] else []
+        if begin is not None and (self.every_token or added[:1] == [begin]):
+            return [begin]
+        end = self.tokenizer.eos_token_id if self.every_token else None
+        return [] if end is None else [end]
 
     def _tokens(self, documents: Sequence[PlainText | Chat]) -> Iterator[Tokens]:
         """Ids of each document, and which of them count."""
         chats = [document for document in documents if isinstance(document, Chat)]
-        only_assistant = self.data.loss_on != "all"
-        told = iter(conversations(self.tokenizer, chats, only_assistant=only_assistant))
+        told = iter(conversations(self.tokenizer, chats, only_assistant=self._only_answers))
         for document in documents:
             yield next(told) if isinstance(document, Chat) else self._text(document)
 
     def _text(self, document: PlainText) -> Tokens:
         prompt, text = (self._ids(part) for part in (document.prompt, document.text))
-        return [*prompt, *text], [self.data.loss_on == "all"] * len(prompt) + [True] * len(text)
+        return [*prompt, *text], [not self._only_answers] * len(prompt) + [True] * len(text)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
@@ -183,7 +200,9 @@ def _row(logits_lv: Tensor, labels_l: Tensor) -> tuple[Tensor, Tensor]:
 def _make(parts: TaskInputs) -> Task:
     tokenizer = parts.tokenizer()
     length = context_length(parts.config, parts.data.seq_len)
-    return CausalLM(tokenizer, length, parts.vocabulary(tokenizer), parts.data, parts.note)
+    vocabulary = parts.vocabulary(tokenizer)
+    every = parts.per_byte
+    return CausalLM(tokenizer, length, vocabulary, parts.data, parts.note, every_token=every)
 
 
 KIND = TaskKind(
@@ -193,4 +212,5 @@ KIND = TaskKind(
     _make,
     reads_plain_text=True,
     has_perplexity=True,
+    counts_bytes=True,
 )

@@ -31,6 +31,7 @@ class TaskInputs:
         data: Names of columns, seed, window length.
         compute: Whether code that comes with a checkpoint is run.
         note: What the report is to say of the task.
+        per_byte: Whether its loss is to be counted per byte of text.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class TaskInputs:
     data: EvalData
     compute: Compute
     note: str = ""
+    per_byte: bool = False
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the tokenizer of the checkpoint.
@@ -74,6 +76,7 @@ class TaskKind:
         make: Constructor.
         reads_plain_text: Whether text without labels is data for it.
         has_perplexity: Whether the exponential of its loss is the models' perplexity.
+        counts_bytes: Whether its loss can be counted per byte of text (`CountsBytes`).
     """
 
     name: str
@@ -82,6 +85,7 @@ class TaskKind:
     make: Callable[[TaskInputs], Task]
     reads_plain_text: bool = False
     has_perplexity: bool = False
+    counts_bytes: bool = False
 
 
 def context_length(config: Config, asked: int | None) -> int:

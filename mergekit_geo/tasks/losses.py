@@ -56,9 +56,9 @@ class Losses:
     """Losses of one model, per example and in the examples' order (n examples).
 
     Attributes:
-        loss: (n,) mean loss of an example's tokens (or of the example), in nats for classes and
-            tokens, squared error for regression.
-        weight: (n,) what an example counts: its predicted tokens, or 1.
+        loss: (n,) mean loss of an example's tokens or bytes (or of the example), in nats for
+            classes and tokens, squared error for regression.
+        weight: (n,) what an example counts: its predicted tokens, its bytes, or 1.
         document: (n,) index of the document each example is from.
         score: (n,) share of right answers of each example; None where the task has none.
         answers: The answers themselves, for classifiers.

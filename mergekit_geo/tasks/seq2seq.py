@@ -75,6 +75,16 @@ class Seq2SeqLM:
             raise DataError(f"no target has tokens in column {wanted!r}", where=rows.source)
         return found
 
+    def byte_counts(self, rows: Rows, examples: Sequence[Example]) -> list[int]:
+        """UTF-8 bytes of every target; of one that was cut, of what is left of it."""
+        counts = [len(text.encode()) for text in texts_of(rows, self.columns(rows)[1])]
+        for example in examples:
+            labels = example.fields["labels"]
+            if len(labels) == self.seq_len:
+                left = str(self.tokenizer.decode(labels, skip_special_tokens=True))
+                counts[example.document] = min(counts[example.document], len(left.encode()))
+        return counts
+
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of targets whose logits stay small."""
         longest = max(len(example.fields["labels"]) for example in examples)
@@ -104,5 +114,9 @@ def _make(parts: TaskInputs) -> Task:
 
 
 KIND = TaskKind(
-    "seq2seq-lm", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "AutoModelForSeq2SeqLM", _make
+    "seq2seq-lm",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "AutoModelForSeq2SeqLM",
+    _make,
+    counts_bytes=True,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from transformers import CONFIG_MAPPING
 from transformers.models.auto import modeling_auto
@@ -23,7 +24,11 @@ from mergekit_geo.tasks import (
     token_classification,
 )
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.per_byte import PerByte
 from mergekit_geo.tasks.task import Task
+
+if TYPE_CHECKING:
+    from mergekit_geo.tasks.per_byte import CountsBytes
 
 MULTIMODAL = ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES")
 """transformers' tables of models that read more than text."""
@@ -61,7 +66,15 @@ def task_name(config: Config, asked: str | None = None) -> str:
     return asked or able[0]
 
 
-def make_task(name: str, folder: Path, config: Config, data: EvalData, compute: Compute) -> Task:
+def make_task(
+    name: str,
+    folder: Path,
+    config: Config,
+    data: EvalData,
+    compute: Compute,
+    *,
+    per_byte: bool = False,
+) -> Task:
     """A task for the models of one architecture.
 
     Args:
@@ -70,6 +83,7 @@ def make_task(name: str, folder: Path, config: Config, data: EvalData, compute: 
         config: The parsed `config.json`.
         data: Names of columns, seed, window length.
         compute: Whether code that comes with a checkpoint is run.
+        per_byte: Count loss per byte of text, where the task can.
 
     Raises:
         DataError: No tokenizer, one that lacks what the task needs, or windows longer than the
@@ -77,7 +91,9 @@ def make_task(name: str, folder: Path, config: Config, data: EvalData, compute: 
     """
     full = _with_defaults(config)
     note = TEXT_ALONE if name == causal_lm.KIND.name and reads_text_alone(full) else ""
-    return TASKS[name].make(TaskInputs(folder, full, data, compute, note))
+    kind = TASKS[name]
+    task = kind.make(TaskInputs(folder, full, data, compute, note, per_byte))
+    return PerByte(cast("CountsBytes", task)) if per_byte and kind.counts_bytes else task
 
 
 def reads_text_alone(config: Config) -> bool:

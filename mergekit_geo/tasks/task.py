@@ -60,7 +60,7 @@ class Task(Protocol):
 
     @property
     def unit(self) -> str:
-        """Unit of the weights: `token`, `label` or `example`."""
+        """Unit of the weights: `token`, `byte`, `label` or `example`."""
 
     @property
     def metric(self) -> str:

@@ -16,7 +16,7 @@ from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.model import ModelEntry, common_license
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.views.losses import WITH_OUTPUT
+from mergekit_geo.views.losses import WITH_OUTPUT, rescaled
 
 PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LIBRARY = "mergekit_geo"
@@ -35,6 +35,9 @@ TASKS = {
 
 CHOSEN = ("greedy", "learned")
 """Methods of a soup that say more than its rule."""
+
+SCALES = ("perplexity", "perplexity"), ("bits_per_byte", "bits per byte")
+"""Type and name of what a loss is told as beside nats: per token, and per byte."""
 
 DIGITS = 6
 
@@ -103,7 +106,7 @@ def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
     interval = {"interval_95": known} if known else None
     measured: list[tuple[str, str, float | None, dict[str, Any] | None]] = [
         ("loss", f"loss per {data.unit}", entry.loss, interval),
-        ("perplexity", "perplexity", entry.perplexity, None),
+        (*SCALES[data.unit == "byte"], rescaled(entry, data), None),
         (_metric_type(data.metric), data.metric, entry.metric, None),
         ("f1", "macro-F1", entry.macro_f1, None),
     ]

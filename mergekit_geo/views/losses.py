@@ -44,7 +44,7 @@ def loss_table(report: Report) -> Table:
         return Table([], [])
     entries, data, found = result.losses, report.data, _differences(result)
     columns = _columns(entries, data)
-    model, loss, perplexity, score, macro = columns.items()
+    model, loss, other, score, macro = columns.items()
     shown = dict([
         model,
         ("Δ output − model ↓", [estimate(entry) for entry in found]),
@@ -53,7 +53,7 @@ def loss_table(report: Report) -> Table:
         score,
         (f"Δ {macro[0]}", [share_difference(entry and entry.macro_f1) for entry in found]),
         macro,
-        perplexity,
+        other,
     ])  # fmt: skip
     return table(shown, _best(entries, columns))
 
@@ -114,11 +114,21 @@ def model_table(losses: Sequence[LossEntry], data: DataEntry) -> Table:
     return table(columns, _best(losses, columns))
 
 
+def _scale(data: DataEntry) -> str:
+    """Title of the loss on another scale that is customary."""
+    return "bits per byte ↓" if data.unit == "byte" else "perplexity ↓"
+
+
+def rescaled(entry: LossEntry, data: DataEntry) -> float | None:
+    """The loss in bits where it is per byte; else the perplexity, where there is one."""
+    return entry.loss / math.log(2) if data.unit == "byte" else entry.perplexity
+
+
 def _columns(losses: Sequence[LossEntry], data: DataEntry) -> dict[str, list[str]]:
     return {
         "model": [entry.model for entry in losses],
         f"loss per {data.unit} ↓": [with_interval(entry) for entry in losses],
-        "perplexity ↓": [number(entry.perplexity, ".4g") for entry in losses],
+        _scale(data): [number(rescaled(entry, data), ".4g") for entry in losses],
         f"{data.metric or 'score'} ↑": [metric(entry) for entry in losses],
         "macro-F1 ↑": [number(entry.macro_f1) for entry in losses],
     }
@@ -128,10 +138,10 @@ def _best(losses: Sequence[LossEntry], columns: Iterable[str]) -> dict[str, set[
     """Rows of the lowest losses and of the highest scores, by the title of `_columns`."""
     if len(losses) == 1:
         return {}
-    _, loss, perplexity, score, macro = columns
+    _, loss, other, score, macro = columns
     signed: dict[str, list[float | None]] = {
         loss: [-entry.loss for entry in losses],
-        perplexity: [entry.perplexity and -entry.perplexity for entry in losses],
+        other: [-entry.loss for entry in losses],
         score: [entry.metric for entry in losses],
         macro: [entry.macro_f1 for entry in losses],
     }

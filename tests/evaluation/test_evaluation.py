@@ -1,5 +1,6 @@
 """Examples, per-example losses, halves and budgets, against independent computations."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError, FormatError
 from mergekit_geo.evaluation.cache import LossCache
+from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.evaluation.evaluator import Evaluator
 from mergekit_geo.evaluation.objective import FunctionObjective, TaskObjective
-from mergekit_geo.evaluation.sample import Sample, draw, prepare
+from mergekit_geo.evaluation.sample import Sample, prepare
 from mergekit_geo.evaluation.split import Split
 from mergekit_geo.modules.load import load_model, load_tokenizer
 from mergekit_geo.tasks.causal_lm import CausalLM
@@ -120,6 +122,17 @@ def test_sample_is_seeded_and_in_order() -> None:
     assert chosen == draw(examples, 10, seed=3) != draw(examples, 10, seed=4)
     assert [e.document for e in chosen] == sorted(e.document for e in chosen)
     assert draw(examples, 99, seed=0) == examples
+
+
+def test_whole_documents_are_drawn_where_models_cut_them_otherwise() -> None:
+    sizes = [1, 5, 2, 4, 3, 2]
+    examples = [Example(d, 1, 1, {}) for d, size in enumerate(sizes) for _ in range(size)]
+    for most in (1, 6, 12):
+        chosen = draw(examples, most, seed=1, whole=True)
+        counts = Counter(example.document for example in chosen)
+        assert all(sizes[document] == count for document, count in counts.items())
+        assert len(chosen) <= most or len(counts) == 1
+        assert draw(examples, len(chosen), seed=1, whole=True) == chosen
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
