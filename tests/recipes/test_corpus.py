@@ -42,7 +42,6 @@ PENDING: dict[str, tuple[str, ...]] = {
     ),
     "spellings that mergekit accepts": (
         "adapter-mapping-paths", "method-karcher",
-        "odd-dtype-of-torch",
     ),
     "stacks: slices that make another architecture": (
         "adapter-stack", "modules-default-stack", "stack-block-expansion", "stack-condensed",
