@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mergekit_geo.config.measures import LandscapeConfig as LandscapeConfig
     from mergekit_geo.config.measures import SharpnessRadii as SharpnessRadii
     from mergekit_geo.config.output import OutputConfig as OutputConfig
+    from mergekit_geo.config.reshape import ReshapeConfig as ReshapeConfig
+    from mergekit_geo.config.reshape import TokenSource as TokenSource
     from mergekit_geo.config.selection import SelectionConfig as SelectionConfig
     from mergekit_geo.config.training import CurveFitConfig as CurveFitConfig
     from mergekit_geo.config.training import SamArguments as SamArguments
@@ -56,6 +58,7 @@ _HOMES = {
     "LandscapeConfig": "config.measures",
     "OutputConfig": "config.output",
     "Progress": "progress",
+    "ReshapeConfig": "config.reshape",
     "Result": "commands.result",
     "Sam": "training.sam",
     "SamArguments": "config.training",
@@ -65,6 +68,7 @@ _HOMES = {
     "SelectionConfig": "config.selection",
     "SharpnessRadii": "config.measures",
     "SoupCallback": "commands.callback",
+    "TokenSource": "config.reshape",
     "TrainingConfig": "config.training",
     "barrier": "commands.barrier",
     "check": "commands.check",

@@ -91,7 +91,8 @@ def _merged(study: Study, request: Request, output: Output) -> Findings:
     links = [] if output.out is None else [text for one in anchors for text in link_warnings(one)]
     lost = [*links, *left_out_warning(anchors[0].name, beside)]
     warnings = [*request.warnings, *found.warnings, *lost]
-    draft = Draft(request, study, blend, warnings, found.notes, selection, evaluator, beside)
+    notes = [*request.notes, *found.notes]
+    draft = Draft(request, study, blend, warnings, notes, selection, evaluator, beside)
     return _in_memory(draft) if output.out is None else _on_disk(draft, output)
 
 

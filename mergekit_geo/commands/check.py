@@ -5,6 +5,7 @@ from __future__ import annotations
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.commands.parts import part_entries
 from mergekit_geo.errors import ArgumentError, IncompatibleError
@@ -29,7 +30,8 @@ def check(asked: CheckSpec) -> Work:
     """
     if not asked.models:
         raise ArgumentError("no models to check", remedy="name at least one")
-    checkpoints = open_checkpoints(asked.models)
+    fitted = reshaped(open_checkpoints(asked.models), asked.reshape)
+    checkpoints = fitted.checkpoints
 
     def do(output: Output) -> Findings:
         found = mergeable(checkpoints)
@@ -38,11 +40,16 @@ def check(asked: CheckSpec) -> Work:
         record = CheckMeasurements(
             compatible=not found.problems,
             tensors=len(checkpoints[0].tensors),
-            notes=found.notes,
+            notes=[*fitted.notes, *found.notes],
             problems=found.problems,
             parts=part_entries(checkpoints, found),
         )
         no = IncompatibleError(found.problems) if found.problems else None
-        return Findings(record, model_entries(checkpoints), warnings=found.warnings, error=no)
+        return Findings(
+            record,
+            model_entries(checkpoints),
+            warnings=[*fitted.warnings, *found.warnings],
+            error=no,
+        )
 
     return Work(asked, do)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.commands._merge import merge as merged
 from mergekit_geo.commands._run import Work, command
 from mergekit_geo.commands.request import Request
@@ -41,9 +42,11 @@ def merge(asked: MergeSpec) -> Work:
     count = len(models)
     seed = source_of(asked.data).seed
     rule = rule_of(asked.method, count, base, seed=seed, **asked.given_parameters)
-    checkpoints = open_checkpoints([models[i] for i in anchors_of(count, base)])
+    opened = open_checkpoints([models[i] for i in anchors_of(count, base)])
+    found = reshaped(opened, asked.reshape, has_base=base is not None)
+    checkpoints = found.checkpoints
     named = None if base is None else checkpoints[0].name
-    request = Request(asked, Selector(rule), {"base": named})
+    request = Request(asked, Selector(rule), {"base": named}).with_reshaped(found)
     return Work(asked, lambda output: merged(checkpoints, request, output), MERGED, checkpoints)
 
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mergekit_geo.checkpoints.reshape.reshape import Reshaped
+
 
 @dataclass(frozen=True)
 class Request:
@@ -24,6 +26,7 @@ class Request:
         selector: The point that is merged, or how it is found.
         settings: The command's own settings, for the report.
         warnings: What the user should know of the settings.
+        notes: What was done to make the models fit.
         files: Texts that go beside the weights, by name; they replace what the donor has.
         recipe: The merge as a recipe of its own says it; empty where the options and the point say
             it, None where nothing does.
@@ -35,9 +38,18 @@ class Request:
     selector: Selector
     settings: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = field(default_factory=dict)
     tokenizer_of: int | None = None
+
+    def with_reshaped(self, found: Reshaped) -> Request:
+        """Add what was said when the models were made to fit."""
+        return replace(
+            self,
+            warnings=(*self.warnings, *found.warnings),
+            notes=(*self.notes, *found.notes),
+        )
 
     @property
     def train_data(self) -> EvalData | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.commands._merge import merge
 from mergekit_geo.commands._run import Work, command
 from mergekit_geo.commands.request import Request
@@ -35,6 +36,11 @@ def slerp(asked: SlerpSpec) -> Work:
     """
     antipodal = cast("Antipodal", asked.antipodal)
     rule = slerp_or_karcher(len(asked.models), asked.t, asked.weights, antipodal)
-    request = Request(asked, Selector(rule), {"weights": list(rule.weights)})
-    checkpoints = open_checkpoints(asked.models)
-    return Work(asked, lambda output: merge(checkpoints, request, output), MERGED, checkpoints)
+    found = reshaped(open_checkpoints(asked.models), asked.reshape)
+    request = Request(asked, Selector(rule), {"weights": list(rule.weights)}).with_reshaped(found)
+    return Work(
+        asked,
+        lambda output: merge(found.checkpoints, request, output),
+        MERGED,
+        found.checkpoints,
+    )

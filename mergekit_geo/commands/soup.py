@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.commands._merge import merge, require_one_process
 from mergekit_geo.commands._run import Work, command
 from mergekit_geo.commands.early import check_early
@@ -47,12 +48,15 @@ def soup(asked: SoupSpec) -> Work:
     if not asked.models:
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(asked)
-    checkpoints = open_checkpoints(asked.models)
+    found = reshaped(open_checkpoints(asked.models), asked.reshape)
+    checkpoints = found.checkpoints
     if asked.choosing.needs_gradients:
         asked = replace(asked, compute=replace(asked.compute, dtype="float32"))
     return Work(
         asked,
-        lambda output: merge(checkpoints, soup_request(asked, checkpoints), output),
+        lambda output: merge(
+            checkpoints, soup_request(asked, checkpoints).with_reshaped(found), output
+        ),
         MERGED,
         checkpoints,
     )

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.clock import Clock, clock_of
 from mergekit_geo.config.data import source_of
+from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.plan import LossPlan, plan_losses
 
@@ -89,10 +91,13 @@ class Study:
             OutputError: The output would replace a model.
             GeoError: A model cannot be opened.
         """
-        checkpoints = open_checkpoints(models)
+        wanted = getattr(asked, "reshape", ReshapeConfig())
+        found = reshaped(open_checkpoints(models), wanted)
+        checkpoints = found.checkpoints
         output.refuse_inputs(checkpoints)
         checked = preflight(checkpoints)
         checked.require()
+        checked.notes[:0], checked.warnings[:0] = found.notes, found.warnings
         study = cls.of(checkpoints, checked, asked)
         study.require_measurable()
         return study

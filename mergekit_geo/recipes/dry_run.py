@@ -58,7 +58,7 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
     def do(output: Output) -> Findings:
         stages = planned(documents, asked)
         known = known_to(documents.output, asked, {one.name: one.standing for one in stages})
-        prepared = prepare(documents.output, known)
+        prepared = prepare(documents.output, known, asked.reshape)
         found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
         found.require()
         measured = _measured(prepared, tuple(found.anchors), asked.target, asked.output, asked)
@@ -67,7 +67,12 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
             measured.model_copy(update={"stages": [_stage(one) for one in stages]}),
             model_entries(prepared.checkpoints),
             settings={"recipe": prepared.recipe.model_dump(exclude_none=True)},
-            warnings=[*warnings, *prepared.warnings, *found.warnings],
+            warnings=[
+                *warnings,
+                *prepared.warnings,
+                *prepared.fitted.warnings,
+                *found.warnings,
+            ],
         )
 
     return Work(replace(asked, dry_run=True), do)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
+from mergekit_geo.checkpoints.reshape.reshape import Reshaped, reshaped
+from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.config.training import FITTED
 from mergekit_geo.connectivity.paths import KINDS
-from mergekit_geo.errors import RecipeError
+from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.files.local_path import local_path
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.merging.blend import Blend
@@ -38,7 +41,8 @@ class Prepared:
     Attributes:
         document: The recipe, and what was said of its text.
         inputs: Who takes part.
-        checkpoints: The anchors, headers read.
+        opened: The anchors, headers read.
+        fitting: How they are made to fit one another.
         resolved: The rule of every tensor.
         models: As the workflows take them.
         tokenizer_of: Position of the model whose tokenizer the output has; None leaves it open.
@@ -51,7 +55,8 @@ class Prepared:
 
     document: Document
     inputs: Inputs
-    checkpoints: list[Checkpoint]
+    opened: list[Checkpoint]
+    fitting: ReshapeConfig
     resolved: Resolved
     models: list[Model]
     tokenizer_of: int | None
@@ -60,6 +65,26 @@ class Prepared:
     known: Mapping[str, Model]
     trained: TrainedMembers | None = None
     stages: tuple[MadeStage, ...] = ()
+
+    @cached_property
+    def fitted(self) -> Reshaped:
+        """The anchors, or views of them that fit one another.
+
+        Raises:
+            RecipeError: They cannot be made to fit as the recipe says.
+            CheckpointError: They cannot be made to fit.
+        """
+        has_base = self.recipe.base_model is not None
+        try:
+            return reshaped(self.opened, self.fitting, has_base=has_base)
+        except ArgumentError as error:
+            where = error.where or "tokenizer"
+            raise RecipeError(error.message, where=where, remedy=error.remedy) from error
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """The anchors as they are merged."""
+        return self.fitted.checkpoints
 
     @property
     def recipe(self) -> Recipe:
@@ -92,17 +117,19 @@ class Prepared:
         """Replace the bases of trained members by the members."""
         there, names = trained.checkpoints, self.inputs.models
         models = zip(names, self.models, strict=True)
-        opened = zip(names, self.checkpoints, strict=True)
+        opened = zip(names, self.opened, strict=True)
         return replace(
             self,
             models=[there.get(name, model) for name, model in models],
-            checkpoints=[there.get(name, found) for name, found in opened],
+            opened=[there.get(name, found) for name, found in opened],
             trained=trained,
         )
 
 
 def prepare(
-    recipe: str | Path | Mapping[str, Any] | Document, models: Mapping[str, Model] | None = None
+    recipe: str | Path | Mapping[str, Any] | Document,
+    models: Mapping[str, Model] | None = None,
+    fitting: ReshapeConfig = ReshapeConfig(),
 ) -> Prepared:
     """Read a recipe, if it is not read yet, and the headers of its models.
 
@@ -124,7 +151,9 @@ def prepare(
     check_tokenizer(said, checkpoints, position)
     position = holder_of_union(said, checkpoints) if position is None else position
     resolved = resolve(inputs, checkpoints[0])
-    return Prepared(document, inputs, checkpoints, resolved, found, position, members, bases, known)
+    return Prepared(
+        document, inputs, checkpoints, fitting, resolved, found, position, members, bases, known
+    )
 
 
 def _standing_in(member: RecipeMember, known: Mapping[str, Model]) -> Checkpoint:

@@ -45,10 +45,15 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     if trained is not None:
         told["members"] = trained.entries
     return replace(
-        request,
+        request.with_reshaped(prepared.fitted),
         asked=replace(asked, recipe=str(Path(asked.out or "") / COPY)),
         settings=told,
-        warnings=(*prepared.warnings, *_negative(request), *request.warnings),
+        warnings=(
+            *prepared.warnings,
+            *prepared.fitted.warnings,
+            *_negative(request),
+            *request.warnings,
+        ),
         selector=replace(request.selector, rules=prepared.resolved.rules),
         files={**files, "chat_template.jinja": text} if text else files,
         recipe=None if trained is not None or prepared.stages else by_itself,

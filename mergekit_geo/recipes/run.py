@@ -59,7 +59,7 @@ def run(asked: RunSpec) -> Work:
         return plan_of(documents, asked)
     stages = planned(documents, asked)
     known = known_to(documents.output, asked, {stage.name: stage.standing for stage in stages})
-    prepared = prepare(documents.output, known)
+    prepared = prepare(documents.output, known, asked.reshape)
     if not stages:
         return _work(asked, prepared)
     for stage in stages:
@@ -87,7 +87,7 @@ def _after(
     """The work of a recipe when all that it is made of is there."""
     known = known_to(document, asked, {name: one.checkpoint for name, one in made.items()})
     needed = [made[one.name] for one in documents.needed_by(document) if one.name]
-    return _work(asked, replace(prepare(document, known), stages=tuple(needed)))
+    return _work(asked, replace(prepare(document, known, asked.reshape), stages=tuple(needed)))
 
 
 def _work(asked: RunSpec, prepared: Prepared, *, early: bool = False) -> Work:

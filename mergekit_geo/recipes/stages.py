@@ -67,7 +67,7 @@ def planned(documents: Documents, asked: RunSpec) -> list[Stage]:
         with of_stage(str(document.name)):
             _refuse(document, asked)
             known = known_to(document, asked, {stage.name: stage.standing for stage in found})
-            found.append(_planned(prepare(document, known), asked))
+            found.append(_planned(prepare(document, known, asked.reshape), asked))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mergekit_geo.config.measures import SHARPNESS_LEVELS, VIEW, LandscapeConfig, SharpnessRadii
 from mergekit_geo.config.option import group, option
+from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.specs.spec import Reporting, Spec, models, out
 
@@ -32,6 +33,8 @@ class CheckSpec(Spec):
     examples: ClassVar[tuple[str, ...]] = ("geo-merge check a b c",)
 
     models: Sequence[Model] = models()
+    _: KW_ONLY
+    reshape: ReshapeConfig = group(ReshapeConfig)
 
     def unmet(self, result: Any) -> str:
         """Non-empty where the models cannot be merged."""
@@ -73,6 +76,7 @@ class BarrierSpec(Reporting):
         None, "Exit with code 3 if a barrier is significantly higher than this, in units of the "
         "loss.", recorded=False, unset="no limit",
     )  # fmt: skip
+    reshape: ReshapeConfig = group(ReshapeConfig)
 
     def unmet(self, result: Any) -> str:
         """`--fail-above`, where some barrier is higher."""

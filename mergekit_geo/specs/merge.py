@@ -11,7 +11,7 @@ from mergekit_geo.config.option import group, option
 from mergekit_geo.merging.method_help import defaults, listing, option_help, options
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.merging.parameter import Parameter
-from mergekit_geo.specs.spec import Writing, models, out
+from mergekit_geo.specs.spec import Merging, models, out
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -48,7 +48,7 @@ MethodParameters = make_dataclass(
 
 
 @dataclass(frozen=True)
-class MergeSpec(Writing):
+class MergeSpec(Merging):
     """A merge by one method of the table."""
 
     command: ClassVar[str] = "merge"

@@ -13,7 +13,7 @@ from mergekit_geo.config.option import Option, argument, group, option
 from mergekit_geo.config.selection import PANEL as CHOOSING
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import CurveFitConfig
-from mergekit_geo.specs.spec import SHARPNESS_TEXT, Writing, models, out
+from mergekit_geo.specs.spec import SHARPNESS_TEXT, Merging, Writing, models, out
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -26,7 +26,7 @@ WRITTEN = "Output folder."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighted(Writing):
+class Weighted(Merging):
     """Models have weights."""
 
     weights: Sequence[float] | None = option(
@@ -122,7 +122,7 @@ class PointSpec(Writing):
 
 
 @dataclass(frozen=True)
-class RunSpec(Writing):
+class RunSpec(Merging):
     """A merge as a recipe says it."""
 
     command: ClassVar[str] = "run"

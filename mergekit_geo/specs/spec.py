@@ -13,6 +13,7 @@ from mergekit_geo.config.flags import flags, settings_of
 from mergekit_geo.config.measures import SHARPNESS, Compute
 from mergekit_geo.config.option import Option, argument, check, group, like, option, own_options
 from mergekit_geo.config.output import OutputConfig
+from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -193,3 +194,10 @@ class Writing(Measuring):
         """`--require not-worse`, where the output is worse or nobody can tell."""
         holds = self.output.require is None or result.is_not_worse
         return "" if holds else f"--require {self.output.require}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merging(Writing):
+    """Models are merged, which are made to fit one another first where that is asked for."""
+
+    reshape: ReshapeConfig = group(ReshapeConfig)

@@ -1,0 +1,44 @@
+"""The one place where models that do not fit one another are made to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.config.reshape import ReshapeConfig
+from mergekit_geo.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Reshaped:
+    """Models as a command goes on with them.
+
+    Attributes:
+        checkpoints: The models, or views of them of one shape.
+        notes: What was done.
+        warnings: What the user should know of it.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def reshaped(
+    checkpoints: Sequence[Checkpoint], config: ReshapeConfig, *, has_base: bool = False
+) -> Reshaped:
+    """Views of models that are of one shape, as it is asked for; without a wish, the models.
+
+    Args:
+        checkpoints: As they were opened, the donor or base first.
+        config: What is asked for.
+        has_base: Whether the first is a base, which the others were tuned from.
+
+    Raises:
+        IncompatibleError: They cannot be made to fit so.
+        ArgumentError: A model or token that nobody has.
+    """
+    if config.is_by_token or config.truncate_embeddings:
+        raise UnsupportedError("vocabularies that differ are not merged yet")
+    return Reshaped(tuple(checkpoints))
