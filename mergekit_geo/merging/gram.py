@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
+from mergekit_geo.checkpoints.layers import NUMBERED
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.blend import Blend, Role
@@ -31,9 +31,6 @@ class _Nowhere:
 
     def write(self, name: str, position: int, data: Bytes) -> None:
         """Discard the data."""
-
-
-NUMBERED = re.compile(r"(.*?\.)?(layers?|h|blocks?|stages|encoder|decoder)\.\d+(?=\.)")
 
 
 def layer_of(tensor: str) -> str:

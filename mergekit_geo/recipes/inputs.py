@@ -11,8 +11,8 @@ from mergekit_geo.errors import GeoError, RecipeError
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.methods import METHODS, method_named, nearest_of
 from mergekit_geo.merging.parameter import Parameter
-from mergekit_geo.recipes.schema import ModelKeys, Recipe
-from mergekit_geo.recipes.slices import SlicePart, joined, parts_of
+from mergekit_geo.recipes.schema import ModelKeys, Recipe, SourceKeys
+from mergekit_geo.recipes.slices import Range, SlicePart, joined, parts_of
 from mergekit_geo.recipes.values import Value, in_turn, numbers_in, parse_value
 
 EVERYWHERE = ("int8_mask",)
@@ -31,8 +31,9 @@ class Inputs:
         shared: Parameters of the method.
         seed: Of random masks.
         warnings: What is in the recipe and changes nothing.
-        start: The first layer that this is about.
-        further: The same of later slices, where a recipe has several: their models are these.
+        ranges: Of each of `taken`, first layer and the one after the last; None is all of them.
+        module: The part of the architecture that this is about; empty for the whole.
+        further: The same of later slices, where a recipe has several.
     """
 
     name: str
@@ -42,7 +43,8 @@ class Inputs:
     shared: Mapping[str, Value]
     seed: int
     warnings: tuple[str, ...]
-    start: int = 0
+    ranges: tuple[Range | None, ...] = ()
+    module: str = ""
     further: tuple[Inputs, ...] = ()
 
     @property
@@ -51,9 +53,19 @@ class Inputs:
         return METHODS[self.name]
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """The anchors: the base if there is one, then the members."""
+    def taken(self) -> tuple[str, ...]:
+        """What the rule is over: the base if there is one, then the members."""
         return self.members if self.base is None else (self.base, *self.members)
+
+    @property
+    def parts(self) -> tuple[Inputs, ...]:
+        """Every slice, in the order of the layers."""
+        return (self, *self.further)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The anchors: all that some slice takes, each once."""
+        return tuple(dict.fromkeys(name for part in self.parts for name in part.taken))
 
 
 @contextmanager
@@ -98,14 +110,33 @@ def _of_part(method: Method, seed: int, part: SlicePart) -> Inputs:
     }
     shared = _shared(method, part.parameters)
     models = tuple(entry.model for entry in members)
-    return Inputs(name, base, models, each, shared, seed, tuple(warnings), part.start)
+    ranges = _ranges(base, members, part.entries)
+    return Inputs(name, base, models, each, shared, seed, tuple(warnings), ranges, part.module)
+
+
+def _ranges(
+    base: str | None, members: list[ModelKeys], entries: list[ModelKeys]
+) -> tuple[Range | None, ...]:
+    """Layers that are taken of base and members; those of the first entry of a base unlisted."""
+    found = [_range(entry) for entry in members]
+    if base is None:
+        return tuple(found)
+    listed = next((entry for entry in entries if entry.model == base), entries[0])
+    return (_range(listed), *found)
+
+
+def _range(entry: ModelKeys) -> Range | None:
+    return entry.layer_range if isinstance(entry, SourceKeys) else None
 
 
 def _base_alone(name: str, base: str, part: SlicePart, warnings: list[str]) -> Inputs:
     """Task vectors of no model: the base."""
     warnings.append(f"{name} of no model beside its base is that base: the output is {base}")
     whole: dict[str, tuple[Value, ...]] = {"scale": (1.0,)}
-    return Inputs("passthrough", None, (base,), whole, {}, 0, tuple(warnings), part.start)
+    ranges = _ranges(base, [], part.entries)
+    return Inputs(
+        "passthrough", None, (base,), whole, {}, 0, tuple(warnings), ranges, part.module
+    )
 
 
 def _parted(
@@ -113,7 +144,7 @@ def _parted(
 ) -> tuple[str | None, list[ModelKeys]]:
     """The base of the rule, and the other models."""
     names = [entry.model for entry in entries]
-    _check_names(names)
+    _check_names(entries)
     if base is None:
         _check_baseless(method, names)
         return None, entries
@@ -128,7 +159,8 @@ def _parted(
                 remedy="list it under models with its weight, or leave base_model out",
             )
         return None, sorted(entries, key=lambda entry: entry.model != base)
-    others = [entry for entry in entries if entry.model != base]
+    listed = next((entry for entry in entries if entry.model == base), None)
+    others = [entry for entry in entries if entry is not listed]
     if method.base is BaseUse.END and len(others) == 2 and base not in names:  # noqa: PLR2004
         raise RecipeError(
             f"base_model {base} is not one of the two models",
@@ -150,11 +182,12 @@ def _is_ignored(method: Method, base: str | None, entries: list[ModelKeys]) -> b
     return method.ignores_base and base not in {None, *(entry.model for entry in entries)}
 
 
-def _check_names(names: list[str]) -> None:
-    if not names:
+def _check_names(entries: list[ModelKeys]) -> None:
+    if not entries:
         raise RecipeError("no models", where="models", remedy="list at least one")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    listed = [(entry.model, _range(entry)) for entry in entries]
+    if len(set(listed)) < len(listed):
+        twice = next(name for name, span in listed if listed.count((name, span)) > 1)
         raise RecipeError(f"{twice} is listed twice", where="models", remedy="raise its weight")
 
 

@@ -92,10 +92,11 @@ def _loc(member: RecipeMember, key: str) -> tuple[int | str, ...]:
 
 def _used(recipe: Recipe) -> set[str | None]:
     """Names of models that take part."""
-    entries = [entry.model for entry in recipe.models or []]
-    sources = [source.model for part in recipe.slices or [] for source in part.sources]
-    bases = [part.base_model for part in recipe.slices or []]
-    return {*entries, *sources, *bases, recipe.base_model}
+    parts = [recipe, *(recipe.modules or {}).values()]
+    entries = [entry.model for part in parts for entry in part.models or []]
+    slices = [one for part in parts for one in part.slices or []]
+    sources = [source.model for one in slices for source in one.sources]
+    return {*entries, *sources, *(one.base_model for one in slices), recipe.base_model}
 
 
 @contextmanager

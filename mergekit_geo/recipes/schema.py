@@ -80,7 +80,7 @@ class Dtypes(_Dtype, _OutDtype):  # type: ignore[misc]
 
 
 class ModuleKeys(Dtypes):
-    """A part of an architecture; language models have one, `default`.
+    """A part of an architecture: `encoder`, `text_decoder`; language models have one, `default`.
 
     Attributes:
         models: As in a recipe; or
@@ -147,8 +147,8 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
         name: What other recipes of the file call the model that it makes.
         merge_method: As in the table of methods.
         models: The models; or
-        slices: slices that together are whole models; or
-        modules: either under `default`.
+        slices: ranges of layers, of which the output is put together; or
+        modules: either of them for each part of an architecture, by its name.
         base_model: Where task vectors start, or the end of SLERP at t = 0.
         parameters: Of the method: numbers, gradients, or lists of filters.
         tokenizer_source: `base`, the model that the tokenizer is copied from, or `union`; or
@@ -181,10 +181,10 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
 
 
 def without_modules(recipe: Recipe) -> Recipe:
-    """Move a single module's models or slices to the top level of the recipe.
+    """Move a single `default` module's models or slices to the top level of the recipe.
 
     Raises:
-        RecipeError: Other modules, or models beside them.
+        RecipeError: Models beside modules, or modules that ask for unlike dtypes.
 
     Example:
         >>> module = {"models": [{"model": "a"}], "parameters": {"weight": 1}}
@@ -197,23 +197,28 @@ def without_modules(recipe: Recipe) -> Recipe:
         return recipe
     if recipe.models is not None or recipe.slices is not None:
         raise RecipeError("a recipe has models, slices or modules: one of them", where="modules")
-    if list(recipe.modules) != [DEFAULT_MODULE]:
-        found = ", ".join(recipe.modules) or "none"
-        raise RecipeError(
-            f"expected the module {DEFAULT_MODULE}, found {found}: merging the parts of a "
-            "multimodal model by recipes of their own is not built; filters on tensor names reach "
-            "them",
-            where="modules",
-        )
-    only = recipe.modules[DEFAULT_MODULE]
-    whole: Recipe = recipe.model_copy(
-        update={
+    if not recipe.modules:
+        raise RecipeError("no modules", where="modules", remedy="name at least one")
+    update: dict[str, Any] = {key: _dtype(recipe, key) for key in ("dtype", "out_dtype")}
+    if list(recipe.modules) == [DEFAULT_MODULE]:
+        only = recipe.modules[DEFAULT_MODULE]
+        update |= {
             "modules": None,
             "models": only.models,
             "slices": only.slices,
             "parameters": layered(recipe.parameters, only.parameters),
-            "dtype": only.dtype or recipe.dtype,
-            "out_dtype": only.out_dtype or recipe.out_dtype,
         }
-    )
-    return whole
+    return recipe.model_copy(update=update)
+
+
+def _dtype(recipe: Recipe, key: str) -> str | None:
+    """The dtype that the modules ask for, or else the recipe."""
+    modules = (recipe.modules or {}).values()
+    found = {said for module in modules if (said := getattr(module, key))}
+    if len(found) > 1:
+        raise RecipeError(
+            f"the modules have unlike values of {key}: {', '.join(sorted(found))}",
+            where="modules",
+            remedy="an output has one dtype: write it once, at the top of the recipe",
+        )
+    return next(iter(found), getattr(recipe, key))

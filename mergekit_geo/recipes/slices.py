@@ -1,25 +1,38 @@
 """Slices: ranges of layers with models and parameters of their own.
 
 Slices that together are whole models, layer after layer, are a point between the models whose
-coefficients change from one range to the next. As in mergekit, a gradient runs over the layers of
-its slice; what comes before the layers follows the first slice, what comes after them the last.
+coefficients change from one range to the next; others make another architecture, a stack. As in
+mergekit, a gradient runs over the layers of its slice; what comes before the layers follows the
+first slice, what comes after them the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.checkpoints.layers import depths, layer_number
+from mergekit_geo.checkpoints.module_names import REST, modules_of, nearest_module
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.merging.methods import METHODS
-from mergekit_geo.recipes.schema import ModelKeys, Recipe, Slice, SourceKeys
-from mergekit_geo.recipes.values import layer_number, layered
+from mergekit_geo.recipes.schema import ModelKeys, ModuleKeys, Recipe, Slice
+from mergekit_geo.recipes.values import layered
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.recipes.inputs import Inputs
+
+PLACES = (
+    (re.compile(r"head|score|classifier|embed_out"), True),
+    (re.compile(r"embed|wte|wpe"), False),
+    (re.compile(r"norm|ln_f|pooler"), True),
+)
+"""Parts of the names of what is outside the layers, and whether it comes after them.
+
+For architectures that transformers does not know; the first match counts.
+"""
 
 Range = tuple[int, int]
 
@@ -32,192 +45,193 @@ class SlicePart:
         entries: The models.
         parameters: For all of them.
         base_model: Where task vectors start.
-        start: The first layer.
+        module: The part of the architecture that it is about; empty for the whole.
     """
 
     entries: list[ModelKeys]
     parameters: dict[str, Any]
     base_model: str | None
-    start: int = 0
+    module: str = ""
 
 
 def parts_of(recipe: Recipe) -> list[SlicePart]:
-    """The recipe's parts, one per slice; a single one where it lists models.
+    """The recipe's parts, one per slice, in the order of the layers; a single one for `models`.
 
     Raises:
         RecipeError: Neither models nor slices, or both.
     """
-    if (recipe.models is None) == (recipe.slices is None):
-        found = "neither" if recipe.models is None else "both"
-        raise RecipeError(f"a recipe has models or slices, found {found}", where="recipe")
-    if recipe.models is not None:
-        return [SlicePart(list(recipe.models), recipe.parameters, recipe.base_model)]
-    if not recipe.slices:
+    whole = SlicePart([], recipe.parameters, recipe.base_model)
+    if recipe.modules is None:
+        return _parts(recipe, whole, "recipe")
+    return [
+        part
+        for name, module in recipe.modules.items()
+        for part in _parts(module, _within(whole, module.parameters, name), f"modules.{name}")
+    ]
+
+
+def _within(outer: SlicePart, parameters: dict[str, Any], module: str) -> SlicePart:
+    return replace(outer, parameters=layered(outer.parameters, parameters), module=module)
+
+
+def _parts(said: Recipe | ModuleKeys, outer: SlicePart, where: str) -> list[SlicePart]:
+    if (said.models is None) == (said.slices is None):
+        found = "neither" if said.models is None else "both"
+        raise RecipeError(f"a {where.partition('.')[0].removesuffix('s')} has models or slices, "
+                          f"found {found}", where=where)  # fmt: skip
+    if said.models is not None:
+        return [replace(outer, entries=list(said.models))]
+    if not said.slices:
         raise RecipeError("no slices", where="slices", remedy="list at least one")
-    return [_part(part, recipe) for part in recipe.slices]
+    return [_part(part, outer) for part in said.slices]
 
 
-def _part(part: Slice, recipe: Recipe) -> SlicePart:
-    start = (part.sources[0].layer_range or (0, 0))[0]
-    base = part.base_model or recipe.base_model
-    return SlicePart(list(part.sources), layered(recipe.parameters, part.parameters), base, start)
+def _part(part: Slice, outer: SlicePart) -> SlicePart:
+    return replace(
+        outer,
+        entries=list(part.sources),
+        parameters=layered(outer.parameters, part.parameters),
+        base_model=part.base_model or outer.base_model,
+    )
 
 
 def joined(found: Sequence[Inputs]) -> Inputs:
-    """The inputs of the first slice, with those of the others.
-
-    Raises:
-        RecipeError: They have unlike models that the method cannot leave out, or unlike bases.
-    """
+    """The inputs of the first slice, with those of the others."""
     first, *others = found
     if not others:
         return first
-    if any(other.base != first.base for other in others):
-        raise RecipeError("slices have unlike base models", where="slices", remedy="write one")
-    members = tuple(dict.fromkeys(member for each in found for member in each.members))
-    unlike = any(set(each.members) != set(members) for each in found)
-    if unlike and not first.method.separable:
-        others_can = " or ".join(name for name, each in METHODS.items() if each.separable)
-        raise RecipeError(
-            f"slices have unlike models, and {first.name} has no way to leave one out of a slice",
-            where="slices",
-            remedy=f"list the same models in every slice, or use {others_can}",
-        )
-    filled = [_filled(each, members) for each in found]
     warnings = tuple(dict.fromkeys(line for each in found for line in each.warnings))
-    return replace(filled[0], warnings=warnings, further=tuple(filled[1:]))
+    return replace(first, warnings=warnings, further=tuple(_ordered(o, first) for o in others))
 
 
-def _filled(inputs: Inputs, members: tuple[str, ...]) -> Inputs:
-    """Inputs with all members in one order; the parameters of those that it has not are 0."""
-    each = {}
-    for key, values in inputs.each.items():
-        own = dict(zip(inputs.members, values, strict=True))
-        each[key] = tuple(own.get(member, 0.0) for member in members)
-    return replace(inputs, members=members, each=each)
+def _ordered(inputs: Inputs, first: Inputs) -> Inputs:
+    """Inputs in the order of the first slice's models, where they are the same ones, each once."""
+    alike = inputs.base == first.base and sorted(inputs.members) == sorted(first.members)
+    if not alike or len(set(first.members)) < len(first.members):
+        return inputs
+    order = [inputs.members.index(member) for member in first.members]
+    of_base = len(inputs.taken) - len(inputs.members)
+    ranges = [*inputs.ranges[:of_base], *(inputs.ranges[of_base + i] for i in order)]
+    return replace(
+        inputs,
+        members=first.members,
+        each={key: tuple(values[i] for i in order) for key, values in inputs.each.items()},
+        ranges=tuple(ranges),
+    )
 
 
-def check_ranges(recipe: Recipe, checkpoints: Sequence[Checkpoint], names: Sequence[str]) -> None:
-    """Refuse slices that together are not whole models, layer after layer.
+def ranged(inputs: Inputs, checkpoints: Sequence[Checkpoint]) -> Inputs:
+    """Inputs that say of every slice and model which layers are taken.
 
     Raises:
-        RecipeError: With what would be whole.
+        RecipeError: A range beyond a model, ranges of unlike length, or no such module.
     """
-    known = dict(zip(names, checkpoints, strict=True))
-    layers = {name: layer_count(checkpoint.tensors) for name, checkpoint in known.items()}
-    slices = recipe.slices or []
-    found = [[_range(source, layers) for source in part.sources] for part in slices]
-    for part, ranges in zip(slices, found, strict=True):
-        _check_alike(part, ranges, layers, alone=len(slices) == 1)
-    ranges = [ranges[0] for ranges in found]
-    bounds = [0, *(stop for _, stop in ranges)]
-    in_order = all(start == bound for (start, _), bound in zip(ranges, bounds, strict=False))
-    total = max((layers[source.model] for part in slices for source in part.sources), default=0)
-    empty = any(start >= stop for start, stop in ranges)
-    if len(slices) > 1 and (not in_order or empty or bounds[-1] != total):
-        said = ", ".join(f"[{start}, {stop}]" for start, stop in ranges)
+    known = dict(zip(inputs.models, checkpoints, strict=True))
+    named = _named(inputs)
+    for name in named:
+        _check_module(name, checkpoints[0])
+    depth = {
+        (name, module): _depth(one.tensors, named, module)
+        for name, one in known.items()
+        for module in named or [""]
+    }
+    parts = [_with_ranges(part, depth) for part in inputs.parts]
+    return replace(parts[0], further=tuple(parts[1:]))
+
+
+def _named(inputs: Inputs) -> list[str]:
+    return list(dict.fromkeys(part.module for part in inputs.parts if part.module))
+
+
+def _check_module(module: str, checkpoint: Checkpoint) -> None:
+    if module not in REST and module not in modules_of(checkpoint.tensors, [module]).values():
         raise RecipeError(
-            f"the slices take the layers {said} of models of {total}: layers left out, repeated "
-            "or moved make another architecture, no point between the models, and nothing to "
-            "compare it with",
-            where="slices",
-            remedy=f"slices that follow one another from 0 to {total} merge whole models",
+            f"{checkpoint.name} has no module {module}",
+            where=f"modules.{module}",
+            remedy=nearest_module(module, checkpoint.tensors),
         )
 
 
-def _range(source: SourceKeys, layers: Mapping[str, int]) -> Range:
-    return source.layer_range or (0, layers[source.model])
+def _depth(tensors: Mapping[str, object], named: Collection[str], module: str) -> int:
+    """Layers of the longest stack of a module; 0 where it has none."""
+    taken = modules_of(tensors, named) if named else dict.fromkeys(tensors, "")
+    return max(depths(name for name in tensors if taken[name] == module).values(), default=0)
 
 
-def _check_alike(
-    part: Slice, ranges: Sequence[Range], layers: Mapping[str, int], *, alone: bool
-) -> None:
-    """All models of a slice give the same layers; those of the only slice, all layers."""
-    first, start = part.sources[0], ranges[0]
-    for source, (begin, end) in zip(part.sources, ranges, strict=True):
-        total = layers[source.model]
-        if alone and (begin, end) != (0, total):
+def _with_ranges(part: Inputs, depth: Mapping[tuple[str, str], int]) -> Inputs:
+    found = []
+    for name, said in zip(part.taken, part.ranges, strict=True):
+        total = depth[name, part.module]
+        span = said or (0, total)
+        if span[1] > total:
             raise RecipeError(
-                f"layer_range [{begin}, {end}] of {source.model} is not the whole, which is "
-                f"[0, {total}]: a part of a model is another architecture",
+                f"layer_range [{span[0]}, {span[1]}] goes beyond {name}, which has {total} layers",
                 where="slices",
-                remedy=f"write `layer_range: [0, {total}]`; filters and gradients weigh layers",
+                remedy=f"the upper bound is exclusive: [0, {total}] takes all of them",
             )
-        if not alone and (begin, end) != start:
+        found.append(span)
+    for name, span in zip(part.taken, found, strict=True):
+        first, mine, theirs = found[0], found[0][1] - found[0][0], span[1] - span[0]
+        if mine != theirs:
             raise RecipeError(
-                f"a slice takes the layers [{start[0]}, {start[1]}] of {first.model} and "
-                f"[{begin}, {end}] of {source.model}: layers are merged with those at the same "
-                "place",
+                f"a slice takes the layers [{first[0]}, {first[1]}] of {part.taken[0]} and "
+                f"[{span[0]}, {span[1]}] of {name}: {mine} layers cannot be merged with {theirs}",
                 where="slices",
-                remedy="give all models of a slice one layer_range",
+                remedy="give all models of a slice ranges of one length",
             )
+    return replace(part, ranges=tuple(found))
 
 
-def layer_count(tensors: Mapping[str, object]) -> int:
-    """Layers of the longest stack; 0 for a model without layers."""
-    numbers = [found[1] for name in tensors if (found := layer_number(name))]
-    return max(numbers) + 1 if numbers else 0
-
-
-@dataclass(frozen=True)
-class Spot:
-    """Position of a tensor in the layers.
-
-    Attributes:
-        part: Number of its slice; None outside the layers.
-        place: From 0, the first layer of the slice, to 1, the last; 0 outside the layers.
-    """
-
-    part: int | None
-    place: float
-
-
-def spots(tensors: Sequence[str], starts: Sequence[int]) -> dict[str, Spot]:
-    """Where every tensor stands; an only layer of a slice is at 1.
-
-    Layers are numbered by their own stack, so that an encoder and a decoder both run from 0 to 1.
-    As in mergekit, all that is outside the layers is at 0, the final norm and the head too.
+def is_stack(inputs: Inputs, checkpoints: Sequence[Checkpoint]) -> bool:
+    """Whether slices leave out, repeat or move layers: then the output is no point between models.
 
     Args:
-        tensors: Their names.
-        starts: The first layer of each slice.
-
-    Example:
-        >>> names = [f"layers.{i}.w" for i in range(3)]
-        >>> [(s.part, s.place) for s in spots(names, [0, 1]).values()]
-        [(0, 1.0), (1, 0.0), (1, 1.0)]
+        inputs: With the ranges of every model.
+        checkpoints: The models.
     """
-    layers = {name: layer_number(name) for name in tensors}
-    stops: dict[str, int] = {}
-    for stack, number in filter(None, layers.values()):
-        stops[stack] = max(number + 1, stops.get(stack, 0))
-    return {
-        name: _spot(layer[1], starts, [*starts[1:], stops[layer[0]]]) if layer else Spot(None, 0.0)
-        for name, layer in layers.items()
-    }
+    known, named = dict(zip(inputs.models, checkpoints, strict=True)), _named(inputs)
+    for module in named or [""]:
+        parts = [part for part in inputs.parts if part.module == module]
+        models = {name for part in parts for name in part.taken}
+        totals = {_depth(known[name].tensors, named, module) for name in models}
+        bounds = [0, *(part.ranges[0][1] for part in parts if part.ranges[0])]
+        starts = [part.ranges[0][0] for part in parts if part.ranges[0]]
+        moved = any(set(part.ranges) != {part.ranges[0]} for part in parts)
+        if moved or starts != bounds[:-1] or totals != {bounds[-1]}:
+            return True
+    return False
 
 
-def _spot(number: int, starts: Sequence[int], ends: Sequence[int]) -> Spot:
-    part = next(i for i, end in enumerate(ends) if number < end)
-    length = ends[part] - starts[part]
-    return Spot(part, (number - starts[part]) / (length - 1) if length > 1 else 1.0)
-
-
-def is_after_layers(name: str, checkpoint: Checkpoint) -> bool:
+def is_after_layers(name: str, stack: str, checkpoint: Checkpoint) -> bool:
     """Whether a tensor outside the layers comes after them, as transformers builds the model.
+
+    Args:
+        name: Of the tensor.
+        stack: The layers, as tensors of them are called.
+        checkpoint: Of this architecture.
 
     Raises:
         RecipeError: Nothing tells.
     """
     schema = schema_of(checkpoint.config)
     order = list(schema.expected)
-    layers = [i for i, own in enumerate(order) if layer_number(own)]
     own = schema.canonical(name)
-    if own not in order or not layers:
+    sample = next(one for one in checkpoint.tensors if _stack(one) == stack)
+    found = layer_number(schema.canonical(sample))
+    layers = [i for i, one in enumerate(order) if found and _stack(one) == found[0]]
+    if own in order and layers:
+        return order.index(own) > layers[0]
+    told = [after for pattern, after in PLACES if pattern.search(name)]
+    if not told:
         raise RecipeError(
-            f"the slices have unlike parameters for {name}, and whether it comes before the layers "
-            "or after them cannot be told of this architecture",
+            f"the slices are not alike for {name}, and whether it comes before the layers or "
+            "after them cannot be told of this architecture",
             where="slices",
             remedy=f"give the slices one value for it: a list that begins with `filter: {name}`",
         )
-    return order.index(own) > layers[0]
+    return told[0]
+
+
+def _stack(name: str) -> str | None:
+    found = layer_number(name)
+    return found[0] if found else None

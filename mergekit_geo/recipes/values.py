@@ -12,7 +12,6 @@ from typing import Any
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.sound_json import brief
-from mergekit_geo.merging.gram import NUMBERED
 from mergekit_geo.merging.methods import LONGEST
 from mergekit_geo.merging.parameter import Number
 
@@ -190,20 +189,6 @@ def has_gradient(value: Value) -> bool:
     if isinstance(value, ByName):
         return any(has_gradient(entry.value) for entry in value.entries)
     return isinstance(value, Gradient) and len(value.values) > 1
-
-
-def layer_number(tensor: str) -> tuple[str, int] | None:
-    """The stack and the number of the layer that a tensor is in.
-
-    Example:
-        >>> layer_number("model.layers.7.mlp.up_proj.weight")
-        ('model.layers', 7)
-    """
-    found = NUMBERED.match(tensor)
-    if not found:
-        return None
-    stack, _, number = found[0].rpartition(".")
-    return stack, int(number)
 
 
 def idle_filters(value: Value, tensors: Iterable[str]) -> list[str]:

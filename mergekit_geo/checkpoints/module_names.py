@@ -1,0 +1,72 @@
+"""The parts of an architecture by the names that recipes give them, told from tensor names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+from mergekit_geo.checkpoints.layers import layer_number
+
+PARTS: dict[str, tuple[str, ...]] = {
+    "encoder": ("encoder",),
+    "decoder": ("decoder",),
+    "text_decoder": ("language_model", "text_model", "text_decoder"),
+    "vision_tower": ("vision_tower", "vision_model", "visual", "vision_encoder"),
+    "vision_model": ("vision_model", "vision_tower", "visual"),
+    "audio_tower": ("audio_tower", "audio_model", "audio_encoder"),
+    "multi_modal_projector": ("multi_modal_projector", "connector", "merger", "aligner"),
+}
+"""Module names of recipes, and the parts of tensor names by which each is told."""
+
+REST = ("default", "shared", "text_decoder", "decoder")
+"""Modules that have the tensors of no other: the first of these that a recipe names."""
+
+
+def modules_of(tensors: Iterable[str], named: Collection[str]) -> dict[str, str | None]:
+    """The module of each tensor, among those that a recipe names; None for one of no module.
+
+    A name may also be the beginning of tensor names, or any part of them between dots. Where
+    several are in a tensor's name, the last is meant.
+
+    Example:
+        >>> names = ["shared.weight", "encoder.block.0.w", "decoder.block.0.w"]
+        >>> list(modules_of(names, ["encoder", "decoder"]).values())
+        ['decoder', 'encoder', 'decoder']
+        >>> modules_of(["visual.merger.w"], ["vision_tower", "multi_modal_projector"])
+        {'visual.merger.w': 'multi_modal_projector'}
+    """
+    rest = next((name for name in REST if name in named), None)
+    return {tensor: _module(tensor, named) or rest for tensor in tensors}
+
+
+def _module(tensor: str, named: Collection[str]) -> str | None:
+    ends = {name: max(_end(tensor, part) for part in PARTS.get(name, (name,))) for name in named}
+    found = max(ends, key=lambda name: ends[name], default=None)
+    return found if found is not None and ends[found] > 0 else None
+
+
+def _end(tensor: str, part: str) -> int:
+    """Where a part of a name ends in it, outside of what its layer holds; 0 if it is not there."""
+    layer = layer_number(tensor)
+    outside = layer[0] if layer else tensor
+    return f".{outside}.".rfind(f".{part}.") + 1 and f".{outside}.".rfind(f".{part}.") + len(part)
+
+
+def known_modules(tensors: Iterable[str]) -> list[str]:
+    """Names of the modules that tensors are of.
+
+    Example:
+        >>> known_modules(["encoder.block.0.w", "decoder.block.0.w"])
+        ['encoder', 'decoder']
+    """
+    names = list(tensors)
+    found = [module for module in PARTS if any(_module(name, [module]) for name in names)]
+    return found or ["default"]
+
+
+def nearest_module(name: str, tensors: Iterable[str]) -> str:
+    """`did you mean encoder? `, and what there is."""
+    known = known_modules(tensors)
+    near = difflib.get_close_matches(name[:100], known, 1, 0.5)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"{hint}modules of this architecture: {', '.join(known)}"
