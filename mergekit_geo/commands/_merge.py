@@ -214,7 +214,10 @@ def _fingerprint(draft: Draft) -> list[Any]:
     output, blend = draft.request.asked.output, draft.blend
     anchors = [model_key(anchor) for anchor in blend.anchors]
     numbers = [output.dtype, output.max_shard_size, output.allow_nonfinite, output.device]
-    rules = [repr(blend.rule), repr(sorted(blend.rules.items()))]
+    rules = [
+        repr(blend.rule),
+        *(repr(sorted(each.items())) for each in (blend.rules, blend.takers)),
+    ]
     return [versions(), rules, numbers, anchors]
 
 

@@ -22,6 +22,7 @@ class Point:
         models: Indices of the models that the rule weighs; None for all of them, in order.
         extra: Anchors beside the models: bends of paths, directions.
         rules: By tensor, where one has a rule of its own.
+        takers: By tensor, positions of the models that it is made of, where these are not all.
         dtype: Of its float tensors, as safetensors names it; the first anchor's if None.
 
     Example:
@@ -35,6 +36,7 @@ class Point:
     models: tuple[int, ...] | None = None
     extra: tuple[Checkpoint, ...] = ()
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    takers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     dtype: str | None = None
 
     @classmethod
@@ -78,4 +80,4 @@ class Point:
             dtype: Of the float tensors; the place's own if None.
         """
         own = models if self.models is None else [models[i] for i in self.models]
-        return Blend((*own, *self.extra), self.rule, dtype or self.dtype, self.rules)
+        return Blend((*own, *self.extra), self.rule, dtype or self.dtype, self.rules, self.takers)

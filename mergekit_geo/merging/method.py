@@ -36,10 +36,7 @@ class Method:
         base: Whether it takes a base model.
         least: Fewest models beside the base.
         most: Most models beside the base.
-        beyond: What merging more would be, where that is no merge.
         chosen_by: The command that chooses the point by loss: then the rule is where that starts.
-        separable: Whether a model whose parameters are 0 takes no part, so that slices of a recipe
-            can have unlike models.
         ignores_base: Whether a recipe may name a base that has no part in it.
         accepted: Parameters of mergekit's that a recipe may give and that change nothing here, with
             the one value that is allowed; None allows any.
@@ -53,9 +50,7 @@ class Method:
     base: BaseUse = BaseUse.NONE
     least: int = 1
     most: int | None = None
-    beyond: str = ""
     chosen_by: str = ""
-    separable: bool = False
     ignores_base: bool = False
     accepted: Mapping[str, object] = field(default_factory=dict)
 
@@ -108,6 +103,6 @@ class Method:
         if self.most is not None and count > self.most:
             raise ArgumentError(
                 f"{self.name} takes {self.most} model{'s' * (self.most > 1)}{beside}, "
-                f"found {count}{self.beyond}",
+                f"found {count}",
                 remedy="several models: linear, karcher or multislerp",
             )

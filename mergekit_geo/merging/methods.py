@@ -84,7 +84,6 @@ def _equal(count: int, **_: object) -> Rule:
 ALL: tuple[Method, ...] = (
     Method(
         "linear", "sum w_i a_i / sum w_i", "Wortsman 2022", _linear, (WEIGHT, NORMALIZE),
-        separable=True,
     ),
     Method(
         "slerp", "arc from the first model to the second, at t", "Shoemake 1985", _slerp,
@@ -133,8 +132,7 @@ ALL: tuple[Method, ...] = (
     sparsified.SCE,
     Method(
         "passthrough", "scale a", "", _passthrough,
-        (Parameter("scale", "Factor of the model.", 1.0, each=True),), most=1, separable=True,
-        beyond=" (stacking layers of several makes another architecture)",
+        (Parameter("scale", "Factor of the model.", 1.0, each=True),), most=1,
     ),
     Method(
         "greedy", "mean of the models that lower the loss, best first", "Wortsman 2022", _equal,

@@ -89,8 +89,8 @@ class TensorRecord:
         """
         return replace(
             self,
-            coefficients=_spread(self.coefficients, taken, count, 0.0),
-            nonfinite=_spread(self.nonfinite, taken, count, 0),
+            coefficients=spread(self.coefficients, taken, count, 0.0),
+            nonfinite=spread(self.nonfinite, taken, count, 0),
             kept=(),
             gram=None,
         )
@@ -104,8 +104,12 @@ class TensorRecord:
         return cls(raw["branch"], coefficients, gram, nonfinite, kept, lost)
 
 
-def _spread(values: Sequence[T], taken: Sequence[int], count: int, filler: T) -> tuple[T, ...]:
-    """Values at their places among so many; none where there are none."""
+def spread(values: Sequence[T], taken: Sequence[int], count: int, filler: T) -> tuple[T, ...]:
+    """Values at their places among so many; none where there are none.
+
+    >>> spread([0.5, 0.25], (2, 0), 3, 0.0)
+    (0.25, 0.0, 0.5)
+    """
     found = dict(zip(taken, values, strict=True)) if values else {}
     return tuple(found.get(i, filler) for i in range(count)) if values else ()
 

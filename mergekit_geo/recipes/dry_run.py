@@ -15,6 +15,7 @@ from mergekit_geo.files.user_cache import CacheFolder
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import layer_of
+from mergekit_geo.merging.tensor import spread
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import partial_of, resolved
 from mergekit_geo.recipes.data import read_as, spoken_over
@@ -136,11 +137,14 @@ def _members(
 def _rows(blend: Blend) -> list[PlanRow]:
     """Tensors by layer, weights and densities, in the donor's order."""
     found: dict[tuple[str, Numbers, Numbers], list[str]] = {}
+    every = tuple(range(len(blend.anchors)))
     for name, info in blend.outputs().items():
         if info.is_float:
-            rule = blend.rule_for(name)
-            densities = rule.densities if isinstance(rule, Elementwise) else ()
-            found.setdefault((layer_of(name), rule.weights, densities), []).append(name)
+            rule, taken = blend.rule_for(name), blend.takers.get(name, every)
+            weights = spread(rule.weights, taken, len(every), 0.0)
+            kept = rule.densities if isinstance(rule, Elementwise) else ()
+            densities = spread(kept, taken, len(every), 1.0)
+            found.setdefault((layer_of(name), weights, densities), []).append(name)
     return [
         PlanRow(layer=layer, tensors=names, weights=list(weights), densities=list(densities))
         for (layer, weights, densities), names in found.items()

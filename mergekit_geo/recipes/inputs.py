@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mergekit_geo.errors import GeoError, RecipeError
@@ -34,6 +34,7 @@ class Inputs:
         ranges: Of each of `taken`, first layer and the one after the last; None is all of them.
         module: The part of the architecture that this is about; empty for the whole.
         further: The same of later slices, where a recipe has several.
+        donor: Which of their models comes first, if it is one of them.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Inputs:
     ranges: tuple[Range | None, ...] = ()
     module: str = ""
     further: tuple[Inputs, ...] = ()
+    donor: str | None = None
 
     @property
     def method(self) -> Method:
@@ -65,7 +67,8 @@ class Inputs:
     @property
     def models(self) -> tuple[str, ...]:
         """The anchors: all that some slice takes, each once."""
-        return tuple(dict.fromkeys(name for part in self.parts for name in part.taken))
+        found = dict.fromkeys(name for part in self.parts for name in part.taken)
+        return tuple(sorted(found, key=lambda name: name != self.donor))
 
 
 @contextmanager
@@ -85,13 +88,20 @@ def inputs_of(recipe: Recipe) -> Inputs:
     """
     with placed("merge_method"):
         method = method_named(recipe.merge_method)
-    return joined([_of_part(method, recipe.seed or 0, part) for part in parts_of(recipe)])
+    found = [_of_part(method, recipe.seed or 0, part) for part in parts_of(recipe)]
+    return joined(found, recipe.base_model)
 
 
 def _of_part(method: Method, seed: int, part: SlicePart) -> Inputs:
     """Who takes part in a range of layers."""
     name = method.name
-    base, members = _parted(method, part.base_model, part.entries)
+    if (
+        part.is_slice
+        and len(part.entries) == 1
+        and (method.base is BaseUse.END or method.least > 1)
+    ):
+        return _alone(part.entries[0].model, part)
+    base, members = _parted(method, part)
     warnings = [f"{base} is the base of {name}: its parameters change nothing"
                 for e in part.entries if e.model == base and e.parameters]  # fmt: skip
     if _is_ignored(method, part.base_model, part.entries):
@@ -132,24 +142,26 @@ def _range(entry: ModelKeys) -> Range | None:
 def _base_alone(name: str, base: str, part: SlicePart, warnings: list[str]) -> Inputs:
     """Task vectors of no model: the base."""
     warnings.append(f"{name} of no model beside its base is that base: the output is {base}")
-    whole: dict[str, tuple[Value, ...]] = {"scale": (1.0,)}
-    ranges = _ranges(base, [], part.entries)
-    return Inputs(
-        "passthrough", None, (base,), whole, {}, 0, tuple(warnings), ranges, part.module
-    )
+    return replace(_alone(base, part), warnings=tuple(warnings))
 
 
-def _parted(
-    method: Method, base: str | None, entries: list[ModelKeys]
-) -> tuple[str | None, list[ModelKeys]]:
+def _alone(model: str, part: SlicePart) -> Inputs:
+    """One model as it is."""
+    ranges = _ranges(model, [], part.entries)
+    scale: dict[str, tuple[Value, ...]] = {"scale": (1.0,)}
+    return Inputs("passthrough", None, (model,), scale, {}, 0, (), ranges, part.module)
+
+
+def _parted(method: Method, part: SlicePart) -> tuple[str | None, list[ModelKeys]]:
     """The base of the rule, and the other models."""
+    base, entries = part.base_model, part.entries
     names = [entry.model for entry in entries]
     _check_names(entries)
     if base is None:
         _check_baseless(method, names)
         return None, entries
     if method.base is BaseUse.NONE:
-        if _is_ignored(method, base, entries):
+        if _is_ignored(method, base, entries) or (base not in names and part.is_slice):
             return None, entries
         if base not in names:
             raise RecipeError(

@@ -24,7 +24,7 @@ from mergekit_geo.recipes.members import RecipeMember, members_of
 from mergekit_geo.recipes.reading import Document, read_document
 from mergekit_geo.recipes.resolve import Resolved, resolve
 from mergekit_geo.recipes.schema import Recipe
-from mergekit_geo.recipes.slices import check_ranges
+from mergekit_geo.recipes.slices import is_stack, ranged
 from mergekit_geo.recipes.tokenizer import check_tokenizer, holder_of_union, tokenizer_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ class Prepared:
             anchors: The checkpoints under the donor's names.
             dtype: Of every float tensor in the output; the donor's if None.
         """
-        return Blend(anchors, self.resolved.rule, dtype, self.resolved.rules)
+        found = self.resolved
+        return Blend(anchors, found.rule, dtype, found.rules, found.takers)
 
     def with_trained(self, trained: TrainedMembers) -> Prepared:
         """Replace the bases of trained members by the members."""
@@ -147,7 +148,14 @@ def prepare(
     bases = {m.name: _standing_in(m, known) for m in members}
     found: list[Model] = [bases.get(name, known.get(name, name)) for name in inputs.models]
     checkpoints = open_checkpoints(found)
-    check_ranges(said, checkpoints, inputs.models)
+    inputs = ranged(inputs, checkpoints)
+    if is_stack(inputs, checkpoints):
+        raise RecipeError(
+            "the slices leave out, repeat or move layers: another architecture, no point between "
+            "the models, and nothing to compare it with",
+            where="slices",
+            remedy="slices that follow one another from the first layer to the last merge models",
+        )
     check_tokenizer(said, checkpoints, position)
     position = holder_of_union(said, checkpoints) if position is None else position
     resolved = resolve(inputs, checkpoints[0])

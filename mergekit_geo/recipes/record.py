@@ -30,7 +30,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     said = prepared.recipe.model_dump(exclude_none=True, exclude_defaults=True)
     opened = zip(prepared.inputs.models, prepared.checkpoints, strict=True)
     commits = {name: pinned(checkpoint) for name, checkpoint in opened if checkpoint.revision}
-    trained = prepared.trained
+    trained, resolved = prepared.trained, prepared.resolved
     if trained is not None:
         commits.update(trained.bases)
     text = chat_template(prepared.recipe.chat_template)
@@ -54,7 +54,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
             *_negative(request),
             *request.warnings,
         ),
-        selector=replace(request.selector, rules=prepared.resolved.rules),
+        selector=replace(request.selector, rules=resolved.rules, takers=resolved.takers),
         files={**files, "chat_template.jinja": text} if text else files,
         recipe=None if trained is not None or prepared.stages else by_itself,
         tokenizer_of=prepared.tokenizer_of,

@@ -97,9 +97,7 @@ def over_all(rule: Rule, taken: Sequence[int], count: int) -> Rule:
     return Linear(spread, name=rule.name)
 
 
-def rules_of(
-    inputs: Inputs, spots: Mapping[str, Spot], checkpoint: Checkpoint
-) -> dict[str, Rule]:
+def rules_of(inputs: Inputs, spots: Mapping[str, Spot], checkpoint: Checkpoint) -> dict[str, Rule]:
     """The rule of every float tensor, over the models of its slice.
 
     Args:

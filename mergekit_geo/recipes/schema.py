@@ -48,6 +48,21 @@ class SourceKeys(ModelKeys):
 
     layer_range: tuple[int, int] | None = None
 
+    @field_validator("layer_range")
+    @classmethod
+    def _has_layers(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        start, stop = value or (0, 1)
+        if start < 0:
+            raise ArgumentError(f"[{start}, {stop}] begins below layer 0", remedy="count from 0")
+        if start == stop:
+            raise ArgumentError(
+                f"[{start}, {stop}] is empty: the upper bound is exclusive",
+                remedy=f"[{start}, {start + 1}] takes layer {start} alone",
+            )
+        if start > stop:
+            raise ArgumentError(f"[{start}, {stop}] is reversed", remedy=f"write [{stop}, {start}]")
+        return value
+
 
 class Slice(RecipeKeys):
     """Models and the layers that are taken of them.
@@ -208,17 +223,19 @@ def without_modules(recipe: Recipe) -> Recipe:
             "slices": only.slices,
             "parameters": layered(recipe.parameters, only.parameters),
         }
-    return recipe.model_copy(update=update)
+    moved: Recipe = recipe.model_copy(update=update)
+    return moved
 
 
 def _dtype(recipe: Recipe, key: str) -> str | None:
     """The dtype that the modules ask for, or else the recipe."""
     modules = (recipe.modules or {}).values()
-    found = {said for module in modules if (said := getattr(module, key))}
+    found: set[str] = {said for module in modules if (said := getattr(module, key))}
     if len(found) > 1:
         raise RecipeError(
             f"the modules have unlike values of {key}: {', '.join(sorted(found))}",
             where="modules",
             remedy="an output has one dtype: write it once, at the top of the recipe",
         )
-    return next(iter(found), getattr(recipe, key))
+    above: str | None = getattr(recipe, key)
+    return next(iter(found), above)

@@ -46,12 +46,14 @@ class SlicePart:
         parameters: For all of them.
         base_model: Where task vectors start.
         module: The part of the architecture that it is about; empty for the whole.
+        is_slice: Whether it is one, and no list of models.
     """
 
     entries: list[ModelKeys]
     parameters: dict[str, Any]
     base_model: str | None
     module: str = ""
+    is_slice: bool = False
 
 
 def parts_of(recipe: Recipe) -> list[SlicePart]:
@@ -92,16 +94,23 @@ def _part(part: Slice, outer: SlicePart) -> SlicePart:
         entries=list(part.sources),
         parameters=layered(outer.parameters, part.parameters),
         base_model=part.base_model or outer.base_model,
+        is_slice=True,
     )
 
 
-def joined(found: Sequence[Inputs]) -> Inputs:
-    """The inputs of the first slice, with those of the others."""
+def joined(found: Sequence[Inputs], donor: str | None) -> Inputs:
+    """The inputs of the first slice, with those of the others.
+
+    Args:
+        found: Of each slice.
+        donor: The recipe's base, whose configuration and tokenizer the output has.
+    """
     first, *others = found
     if not others:
         return first
     warnings = tuple(dict.fromkeys(line for each in found for line in each.warnings))
-    return replace(first, warnings=warnings, further=tuple(_ordered(o, first) for o in others))
+    further = tuple(_ordered(other, first) for other in others)
+    return replace(first, warnings=warnings, further=further, donor=donor)
 
 
 def _ordered(inputs: Inputs, first: Inputs) -> Inputs:
@@ -135,7 +144,11 @@ def ranged(inputs: Inputs, checkpoints: Sequence[Checkpoint]) -> Inputs:
         for name, one in known.items()
         for module in named or [""]
     }
-    parts = [_with_ranges(part, depth) for part in inputs.parts]
+    modules = [part.module for part in inputs.parts]
+    parts = [
+        _with_ranges(part, depth) if any(part.ranges) or modules.count(part.module) > 1 else part
+        for part in inputs.parts
+    ]
     return replace(parts[0], further=tuple(parts[1:]))
 
 
@@ -192,6 +205,8 @@ def is_stack(inputs: Inputs, checkpoints: Sequence[Checkpoint]) -> bool:
     known, named = dict(zip(inputs.models, checkpoints, strict=True)), _named(inputs)
     for module in named or [""]:
         parts = [part for part in inputs.parts if part.module == module]
+        if not any(parts[0].ranges):
+            continue
         models = {name for part in parts for name in part.taken}
         totals = {_depth(known[name].tensors, named, module) for name in models}
         bounds = [0, *(part.ranges[0][1] for part in parts if part.ranges[0])]
@@ -227,7 +242,8 @@ def is_after_layers(name: str, stack: str, checkpoint: Checkpoint) -> bool:
             f"the slices are not alike for {name}, and whether it comes before the layers or "
             "after them cannot be told of this architecture",
             where="slices",
-            remedy=f"give the slices one value for it: a list that begins with `filter: {name}`",
+            remedy="let the first and the last slice have the same models and one value for it: a "
+            f"list that begins with `filter: {name}`",
         )
     return told[0]
 

@@ -46,6 +46,7 @@ class Selector:
     Attributes:
         rule: Of the merge, where loss does not find another one.
         rules: By tensor, where one has a rule of its own.
+        takers: By tensor, positions of the models that it is made of, where these are not all.
         config: How it is found.
         path: Between two models, where a point of one is taken.
         t: The point of it that is asked for, where one is.
@@ -55,6 +56,7 @@ class Selector:
 
     rule: Rule
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    takers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     config: SelectionConfig = SelectionConfig()
     path: ModelPath | None = None
     t: float | None = None
@@ -88,7 +90,8 @@ class Selector:
     def _asked_for(self, names: Sequence[str]) -> Selected:
         """The point of a merge that no loss is looked at for."""
         if self.path is None:
-            return Selected(Point(self.rule, self.rule.name, "", rules=self.rules))
+            point = Point(self.rule, self.rule.name, "", rules=self.rules, takers=self.takers)
+            return Selected(point)
         segment = Segment.between(self.path, names)
         if self.t is None:
             found = point_without_losses(self.config, segment)

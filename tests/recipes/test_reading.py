@@ -44,8 +44,21 @@ def read(text: str) -> Inputs:
             r"line 5: expected one recipe, found 2",
         ),
         (
-            f"merge_method: linear\nmodules:\n  vision: {{{AB.strip()}}}\n",
-            "line 2: expected the module default, found vision: .*multimodal",
+            "merge_method: linear\nmodules:\n  encoder: {dtype: float32}\n"
+            "  decoder: {dtype: float16}\n",
+            "line 2: the modules have unlike values of dtype: float16, float32 .*one dtype",
+        ),
+        (
+            "merge_method: linear\nslices:\n- sources:\n  - {model: a, layer_range: [3, 3]}\n",
+            r"line 4: slices\[0\].sources\[0\].layer_range: \[3, 3\] is empty: the upper bound is",
+        ),
+        (
+            "merge_method: linear\nslices:\n- sources:\n  - {model: a, layer_range: [4, 2]}\n",
+            r"line 4: .*layer_range: \[4, 2\] is reversed .*write \[2, 4\]",
+        ),
+        (
+            "merge_method: linear\nslices:\n- sources:\n  - {model: a, layer_range: [-1, 2]}\n",
+            r"line 4: .*layer_range: \[-1, 2\] begins below layer 0",
         ),
         (
             f"merge_method: linear\n{AB}modules: {{default: {{}}}}\n",
@@ -189,23 +202,12 @@ def test_no_file(tmp_path: Path) -> None:
             r"line 7: models\[0\]\.parameters\.density: density must lie in .*, found 1\.5",
         ),
         (f"merge_method: liner\n{AB}", r"line 1: merge_method: no method 'liner' \(did you mean"),
-        (f"merge_method: passthrough\n{AB}", "takes 1 model, found 2 .*another architecture"),
+        (f"merge_method: passthrough\n{AB}", "takes 1 model, found 2 .*several models: linear"),
         ("merge_method: linear\nmodels: [{model: a}, {model: a}]\n", "a is listed twice"),
         ("merge_method: linear\nmodels: []\n", "no models"),
         ("merge_method: linear\nbase_model: a\n", "models or slices, found neither"),
         ("merge_method: linear\nslices: []\n", "no slices"),
         ("merge_method: linear\nmodules: {default: {}}\n", "models or slices, found neither"),
-        (
-            "merge_method: karcher\nslices:\n - sources: [{model: a}, {model: b}]\n"
-            " - sources: [{model: a}, {model: c}]\n",
-            "slices have unlike models, and karcher .*same models in every slice, or use linear",
-        ),
-        (
-            "merge_method: ties\nparameters: {weight: 1}\nslices:\n"
-            " - {base_model: a, sources: [{model: b}]}\n"
-            " - {base_model: c, sources: [{model: b}]}\n",
-            "slices have unlike base models",
-        ),
         (
             f"merge_method: nuslerp\n{AB}parameters: {{weight: 1, nuslerp_row_wise: true}}",
             "nuslerp_row_wise: True of nuslerp is not built",

@@ -1,6 +1,7 @@
 """geo.run and geo-merge run, against formulas on whole tensors."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,79 @@ def test_slices_of_several_stacks_cannot_be_told_apart() -> None:
         geo.run(recipe, models={"a": towers}, data=None)
 
 
+def test_what_stands_outside_the_layers_follows_the_first_slice_or_the_last() -> None:
+    """Told by transformers' model, or else by what it is called."""
+    states = {n: {"thing": torch.full((2,), float(i)), **state(i)} for i, n in enumerate("ab")}
+    slices = [span(0, 1, "a"), span(1, 3, "b")]
+    recipe = {"merge_method": "passthrough", "slices": slices}
+    with pytest.raises(RecipeError, match=r"not alike for thing, and whether .*`filter: thing`"):
+        geo.run(recipe, models=states, data=None)
+    for name, one in states.items():
+        del one["thing"]
+        one["final_norm"] = torch.full((3,), float("ab".index(name)))
+    found = geo.run(recipe, models=states, data=None).state
+    assert found is not None
+    assert torch.equal(found["embed.weight"], states["a"]["embed.weight"])
+    assert torch.equal(found["final_norm"], states["b"]["final_norm"])
+
+
+def test_slices_may_have_unlike_models_and_bases() -> None:
+    """Of any method; a tensor is made of the models of its slice alone."""
+    one = {"sources": [entry("a", weight=2), entry("b", weight=1)], "base_model": "base"}
+    two = {"sources": [entry("c", weight=1)], "base_model": "a"}
+    for slice_, layers in ((one, [0, 1]), (two, [1, 3])):
+        slice_["sources"] = [{**each, "layer_range": layers} for each in slice_["sources"]]
+    found = merged({
+        "merge_method": "task_arithmetic", "slices": [one, two], "parameters": {"lambda": 0.5},
+    })  # fmt: skip
+    base, a, b, c = (MODELS[name] for name in ("base", "a", "b", "c"))
+    name = "layers.0.mlp"
+    close(found[name], base[name] + (a[name] - base[name]) + (b[name] - base[name]) / 2)
+    name = "layers.2.mlp"
+    close(found[name], a[name] + (c[name] - a[name]) / 2)
+
+
+def test_a_slice_of_one_model_is_that_whatever_the_method() -> None:
+    slices = [span(0, 1, "a", "b", t=0.5), span(1, 3, "c")]
+    found = merged({"merge_method": "slerp", "base_model": "a", "slices": slices})
+    assert torch.equal(found["layers.1.attn"], MODELS["c"]["layers.1.attn"])
+
+
+def test_modules_have_models_of_their_own() -> None:
+    """What no module has is the first model's, and that is said."""
+    states = {
+        name: {f"{tower}.layers.{i}.w": torch.full((2,), float(seed)) for tower in
+               ("vision_tower", "model.language_model") for i in range(2)}
+        | {"embed": torch.full((2,), float(seed))}
+        for seed, name in enumerate("abc")
+    }  # fmt: skip
+    recipe = {
+        "merge_method": "linear",
+        "modules": {
+            "vision_tower": {"models": [entry("a", weight=1)]},
+            "text_decoder": {"slices": [span(0, 1, "b", "c", weight=1), span(1, 2, "c", weight=1)]},
+        },
+    }
+    found = geo.run(recipe, models=states, data=None)
+    assert found.state is not None
+    assert {name: tensor[0].item() for name, tensor in found.state.items()} == {
+        "vision_tower.layers.0.w": 0, "vision_tower.layers.1.w": 0, "embed": 1.5,
+        "model.language_model.layers.0.w": 1.5, "model.language_model.layers.1.w": 2,
+    }  # fmt: skip
+    alone = {"vision_tower": {"models": [entry("a", weight=1), entry("b", weight=1)]}}
+    found = geo.run({"merge_method": "linear", "modules": alone}, models=states, data=None)
+    assert found.state is not None
+    assert found.state["vision_tower.layers.1.w"][0] == 0.5
+    assert found.state["model.language_model.layers.1.w"][0] == 0
+    said = r"3 tensors \(model.language_model.layers.0.w\) are of no module: they are those of a"
+    assert any(re.search(said, line) for line in found.report.warnings)
+    recipe["modules"] = {"visionn_tower": recipe["modules"]["vision_tower"]}  # type: ignore[index]
+    with pytest.raises(RecipeError, match=r"no module visionn_tower .*did you mean vision_tower\?"):
+        geo.run(recipe, models=states, data=None)
+    with pytest.raises(RecipeError, match="a module has models or slices, found neither"):
+        geo.run({"merge_method": "linear", "modules": {"encoder": {}}}, models=states)
+
+
 def _with_words(folder: Path, words: dict[str, int], **config: object) -> None:
     (folder / "vocab.json").write_text(json.dumps(words))
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
@@ -244,7 +318,7 @@ def test_padding_that_is_there_already_changes_nothing(save: Save) -> None:
                 "merge_method": "linear",
                 "slices": [{"sources": [{"model": "a", "layer_range": [0, 2]}]}],
             },
-            r"layer_range \[0, 2\] of a is not the whole, which is \[0, 3\]",
+            "slices: the slices leave out, repeat or move layers",
         ),
         (
             {
@@ -286,29 +360,21 @@ def test_padding_that_is_there_already_changes_nothing(save: Save) -> None:
         ),
         (
             {"merge_method": "linear", "slices": [span(0, 1, "a"), span(2, 3, "a")]},
-            r"the slices take the layers \[0, 1\], \[2, 3\] of models of 3: layers left out",
+            "slices: the slices leave out, repeat or move layers",
         ),
         (
-            {"merge_method": "linear", "slices": [span(0, 3, "a"), span(3, 3, "a")]},
-            r"layers \[0, 3\], \[3, 3\] of models of 3",
+            {"merge_method": "linear", "slices": [span(0, 3, "a"), span(1, 4, "a")]},
+            r"layer_range \[1, 4\] goes beyond a, which has 3 layers .*\[0, 3\] takes all",
         ),
         (
             {
                 "merge_method": "linear",
                 "slices": [
-                    {"sources": [*span(0, 2, "a")["sources"], *span(1, 3, "b")["sources"]]},
+                    {"sources": [*span(0, 2, "a")["sources"], *span(0, 3, "b")["sources"]]},
                     span(2, 3, "a", "b"),
                 ],
             },
-            r"a slice takes the layers \[0, 2\] of a and \[1, 3\] of b",
-        ),
-        (
-            {
-                "merge_method": "linear",
-                "slices": [span(0, 1, "a", weight=1), span(1, 3, "a", weight=2)],
-                "parameters": {"normalize": False},
-            },
-            "unlike parameters for embed.weight, and whether it comes before the layers",
+            r"layers \[0, 2\] of a and \[0, 3\] of b: 2 layers cannot be merged with 3",
         ),
         (
             {

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.errors import RecipeError
-from mergekit_geo.recipes.slices import spots
+from mergekit_geo.recipes.inputs import inputs_of
+from mergekit_geo.recipes.reading import read_recipe
+from mergekit_geo.recipes.resolve import Spot, spots_of
 from mergekit_geo.recipes.values import Gradient, at, idle_filters, nearest, parse_value
 
 NAMES = [
@@ -15,6 +19,12 @@ NAMES = [
     "model.norm.weight",
     "lm_head.weight",
 ]
+
+
+def spots(names: list[str]) -> dict[str, Spot]:
+    """Of a recipe that lists models."""
+    inputs = inputs_of(read_recipe({"merge_method": "linear", "models": [{"model": "a"}]}))
+    return spots_of(inputs, names, of_state({name: torch.zeros(1) for name in names}, "a"))
 
 
 @given(st.lists(st.floats(-2, 2), min_size=1, max_size=6), st.floats(0, 1))
@@ -26,7 +36,7 @@ def test_a_gradient_is_linear_between_its_numbers(values: list[float], place: fl
 
 
 def test_layers_run_from_0_to_1_and_all_else_is_at_0() -> None:
-    found = {name: spot.place for name, spot in spots(NAMES, [0]).items()}
+    found = {name: spot.place for name, spot in spots(NAMES).items()}
     assert found["model.embed_tokens.weight"] == 0
     assert [found[f"model.layers.{i}.mlp.up.weight"] for i in range(4)] == [0, 1 / 3, 2 / 3, 1]
     assert found["model.norm.weight"] == found["lm_head.weight"] == 0
@@ -34,7 +44,7 @@ def test_layers_run_from_0_to_1_and_all_else_is_at_0() -> None:
 
 def test_encoder_and_decoder_both_run_from_0_to_1() -> None:
     names = [f"encoder.block.{i}.w" for i in range(3)] + [f"decoder.block.{i}.w" for i in range(2)]
-    assert [spot.place for spot in spots(names, [0]).values()] == [0, 0.5, 1, 0, 1]
+    assert [spot.place for spot in spots(names).values()] == [0, 0.5, 1, 0, 1]
 
 
 def test_the_first_filter_that_matches_holds() -> None:
