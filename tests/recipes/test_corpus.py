@@ -36,15 +36,11 @@ PENDING: dict[str, tuple[str, ...]] = {
         "method-nuslerp-rows", "method-ram", "method-ram-defaults", "method-ramplus",
         "method-ramplus-slices", "stages-near-swaps",
     ),
-    "modules by name": (
-        "modules-encoder-decoder", "modules-vision-language", "modules-vision-stack",
-        "modules-vision-task-vectors",
-    ),
     "spellings that mergekit accepts": (
         "adapter-mapping-paths", "method-karcher",
     ),
     "stacks: slices that make another architecture": (
-        "adapter-stack", "modules-default-stack", "stack-block-expansion", "stack-condensed",
+        "adapter-stack", "modules-default-stack", "modules-vision-stack", "stack-block-expansion", "stack-condensed",
         "stack-cooled-attention", "stack-depth-up-scaling", "stack-gpt2-twice",
         "stack-identity-growth", "stack-interleaved", "stack-layer-types", "stack-mixture",
         "stack-of-merged-slices", "stack-pruned", "stack-pruned-middle",
