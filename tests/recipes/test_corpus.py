@@ -41,7 +41,8 @@ PENDING: dict[str, tuple[str, ...]] = {
     ),
     "stacks: slices that make another architecture": (
         "adapter-stack", "modules-default-stack", "modules-vision-stack",
-        "stack-block-expansion", "stack-condensed", "stack-cooled-attention", "stack-depth-up-scaling", "stack-gpt2-twice",
+        "stack-block-expansion", "stack-condensed", "stack-cooled-attention",
+        "stack-depth-up-scaling", "stack-gpt2-twice",
         "stack-identity-growth", "stack-interleaved", "stack-layer-types", "stack-mixture",
         "stack-of-merged-slices", "stack-pruned", "stack-pruned-middle",
         "stack-revision-beside-model", "stack-self-many", "stack-self-thirds",
