@@ -57,6 +57,8 @@ class Checkpoint:
         in_memory: Whether all bytes are in memory.
         frame: The folder of a reshaped view, which is there as long as this is.
         metadata: What the header of its first file states, such as `format`.
+        inside: Place of `folder` in the folder that its name stands for, where that holds further
+            modules and the model's own is one of them, such as `0_Transformer`; else empty.
     """
 
     name: str
@@ -84,6 +86,14 @@ class Checkpoint:
     in_memory: bool = False
     frame: Frame | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    inside: str = ""
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that its name stands for; None for one in memory."""
+        if self.folder is None or not self.inside:
+            return self.folder
+        return self.folder.parents[self.inside.count("/")]
 
     @property
     def is_stored(self) -> bool:

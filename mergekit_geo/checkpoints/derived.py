@@ -46,6 +46,7 @@ def renamed(
         is_local=checkpoint.is_local,
         fetched=lambda _: renamed(checkpoint.fetch(), stored, untied=untied),
         of=checkpoint,
+        inside=checkpoint.inside,
         stored=stored,
         reshaped=untied or checkpoint.reshaped,
         frame=checkpoint.frame,
@@ -76,5 +77,6 @@ def overlay(checkpoint: Checkpoint, state: Mapping[str, Tensor], name: str) -> C
         folder=checkpoint.folder,
         stamps=checkpoint.stamps,
         of=checkpoint,
+        inside=checkpoint.inside,
         state=state,
     )

@@ -17,6 +17,7 @@ from mergekit_geo.checkpoints.index import (
     read_tensors,
     weight_files,
 )
+from mergekit_geo.checkpoints.module_folders import MODULES, backbone_of
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.reading import FileReader
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
@@ -28,6 +29,7 @@ from mergekit_geo.checkpoints.unreadable import (
 )
 from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
 from mergekit_geo.errors import FormatError, NotFoundError
+from mergekit_geo.files.hub_id import inside
 from mergekit_geo.files.regular import find_irregular
 from mergekit_geo.files.sound_json import brief, read_json
 from mergekit_geo.records.model import License
@@ -56,6 +58,10 @@ def open_folder(
     """
     name = name or str(folder)
     names = {path.name for path in list_files(folder, name)}
+    if MODULES in names and (place := backbone_of(folder)):
+        refuse_unreadable(inside(name, place), {path.name for path in (folder / place).iterdir()})
+        found = open_folder(folder / place, name, revision, stated, listed)
+        return replace(found, inside=place, stamps=(*found.stamps, *stamps_in(folder)))
     below = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.safetensors")}
     refuse_unreadable(name, names | below)
     before, config = stamps_in(folder, *_weights(folder)), read_config(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -32,7 +32,7 @@ from mergekit_geo.checkpoints.hub_errors import (
     is_web_page,
 )
 from mergekit_geo.checkpoints.index import INDEXES, weight_files
-from mergekit_geo.checkpoints.module_folders import read_modules
+from mergekit_geo.checkpoints.module_folders import MODULES, backbone_of, read_modules
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.side_files import PATTERNS, not_here, side_files_of, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
@@ -44,18 +44,21 @@ from mergekit_geo.checkpoints.unreadable import (
 )
 from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
 from mergekit_geo.errors import HubError
-from mergekit_geo.files.hub_id import HubId, no_subfolder
+from mergekit_geo.files.hub_id import HubId, inside, no_subfolder
 from mergekit_geo.records.model import License
 
 
 def _open(name: str, place: HubId, listing: Listing) -> Checkpoint:
     names = listing.files
-    folder, at = download_beside(place, wanted_on_hub(names), names)
-    require_files(folder, name, listing.hashes)
+    below = _backbone(place, names)
+    refuse_unreadable(inside(name, below), _within(names, below))
+    root, at = download_beside(place, wanted_on_hub(names), names)
+    require_files(root, name, listing.hashes)
+    folder, weights = root / below, replace(at, subfolder=at.file(below).rstrip("/"))
     config = read_config(folder)
-    files = weight_files(names, folder, name)
+    files = weight_files(_within(names, below), folder, name)
     with quantised_errors(name, config), ThreadPoolExecutor(8) as pool:
-        headers = list(pool.map(lambda file: read_remote_header(at, file, name), files))
+        headers = list(pool.map(lambda file: read_remote_header(weights, file, name), files))
     stored = {tensor: info for header in headers for tensor, info in header.items()}
     refuse_quantised(name, config, stored)
     refuse_factors(stored, name)
@@ -75,15 +78,32 @@ def _open(name: str, place: HubId, listing: Listing) -> Checkpoint:
         listed=frozenset(names),
         license=listing.license,
         renamed=note(stored, tensors, name),
+        inside=below,
     )
+
+
+def _backbone(place: HubId, names: set[str]) -> str:
+    """The folder that holds the model itself, as `modules.json` tells; empty for its own."""
+    if MODULES not in names:
+        return ""
+    folder, _ = download_beside(place, wanted_on_hub(names), names)
+    return backbone_of(folder, names)
+
+
+def _within(names: set[str], below: str) -> set[str]:
+    """Files in a folder, relative to it."""
+    if not below:
+        return names
+    return {name.removeprefix(f"{below}/") for name in names if name.startswith(f"{below}/")}
 
 
 def _fetched(place: HubId, hashes: Mapping[str, str], checkpoint: Checkpoint) -> Checkpoint:
     """Download the weights, and only the files that hold them; whole ones are kept if it fails."""
-    name = checkpoint.name
+    name, below = checkpoint.name, f"{checkpoint.inside}/".lstrip("/")
+    files = [f"{below}{file}" for file in checkpoint.files]
     with hub_errors(name, place.repo, place.revision):
-        folder, _ = _download(place, [*checkpoint.files, *INDEXES])
-    require_stated_hashes(folder, checkpoint.files, name, hashes)
+        folder, _ = _download(place, [*files, *(f"{below}{index}" for index in INDEXES)])
+    require_stated_hashes(folder, files, name, hashes)
     return open_folder(folder, name, place.revision, checkpoint.license, checkpoint.listed)
 
 
@@ -99,7 +119,7 @@ def download_beside(place: HubId, wanted: list[str], names: Collection[str]) -> 
         names: All files that are there.
     """
     folder, at = _download(place, wanted)
-    if more := not_here(folder, names):
+    while more := not_here(folder, names):
         _download(at, more)
     return folder, at
 
@@ -214,7 +234,6 @@ def open_on_hub(name: str, place: HubId) -> Checkpoint | Adapter:
     if is_adapter(listing.files, name):
         return _adapter(name, place, listing)
     with hub_errors(name, place.repo, place.revision):
-        refuse_unreadable(name, listing.files)
         return _open(name, place, listing)
 
 
@@ -232,7 +251,7 @@ def cached_folder(name: str, place: HubId) -> tuple[Path, HubId] | None:
         # Without patterns, huggingface-hub 2 calls a snapshot incomplete that lacks any file of
         # the repository, such as its README; what opens the folder looks for the weights itself.
         folder, at = _download(place, PATTERNS, local=True)
-        if not any(folder.glob("*.safetensors")):
+        if not any((folder / backbone_of(folder)).glob("*.safetensors")):
             raise LocalEntryNotFoundError(f"the weights of {place} are not in the cache")
         require_files(folder, name)
         return folder, at

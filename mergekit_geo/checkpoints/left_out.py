@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mergekit_geo.checkpoints.adapter.files import ADAPTER_WEIGHTS
+from mergekit_geo.checkpoints.adapter.files import ADAPTER_WEIGHTS, Adapter
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.index import index_of, weight_files
-from mergekit_geo.checkpoints.module_folders import MODULES, SAFE, SHARDS, read_modules
+from mergekit_geo.checkpoints.module_folders import MODULES, read_modules, weight_folders
 from mergekit_geo.checkpoints.own_files import refuse_links
 from mergekit_geo.checkpoints.side_files import (
     foreign_links,
@@ -36,10 +36,10 @@ def left_out(donor: Checkpoint) -> list[str]:
         used |= {Path(ADAPTER_CONFIG), Path(ADAPTER_WEIGHTS)}
         own = _others(folder, {path.as_posix() for path in used}, ())
         return sorted({*left_out(stored.adapted.base), *own})
-    if stored.folder is None:
+    if stored.root is None:
         return []
-    taken = _taken(stored.folder, stored.name)
-    return sorted(_others(stored.folder, taken, stored.listed))
+    taken = _taken(stored.root, stored)
+    return sorted(_others(stored.root, taken, stored.listed))
 
 
 def left_out_warning(name: str, files: list[str]) -> list[str]:
@@ -57,15 +57,23 @@ def _others(folder: Path, taken: set[str], listed: Collection[str]) -> set[str]:
     return {_short(file, entered) for file in files if file not in taken}
 
 
-def _taken(folder: Path, name: str) -> set[str]:
+def _taken(folder: Path, donor: Checkpoint) -> set[str]:
     """What is copied or merged, as paths relative to the folder."""
-    names = {path.name for path in folder.iterdir()}
+    copied = {path.as_posix() for path in side_files_of(folder)}
+    places = {donor.inside, *(path.as_posix() for path in weight_folders(folder, donor.inside))}
+    return copied.union(*(_weights_in(folder, place, donor.name) for place in places))
+
+
+def _weights_in(folder: Path, place: str, name: str) -> set[str]:
+    """The files of weights that are read in a folder of it, and their index."""
+    names = {path.name for path in (folder / place).iterdir()}
     index = index_of(names)
-    weights = weight_files(names, folder, name)
-    modules = (path for module in read_modules(folder) for path in module.files)
-    merged = (path.as_posix() for path in modules if path.name.endswith((SAFE, SHARDS)))
-    copied = (path.as_posix() for path in side_files_of(folder))
-    return {*copied, *weights, *merged, *([index] if index else [])}
+    found = [*weight_files(names, folder / place, name), *([index] if index else [])]
+    return {f"{place}/{file}" if place else file for file in found}
+
+
+def _home(source: Checkpoint | Adapter) -> Path | None:
+    return source.root if isinstance(source, Checkpoint) else source.folder
 
 
 def _stored(checkpoint: Checkpoint) -> Checkpoint:
@@ -95,7 +103,7 @@ def _short(file: str, entered: set[str]) -> str:
 
 def link_warnings(checkpoint: Checkpoint) -> list[str]:
     """Warnings on links that are not followed."""
-    folders = [(s.name, s.folder) for s in parts_of(checkpoint) if s.folder is not None]
+    folders = [(s.name, folder) for s in parts_of(checkpoint) if (folder := _home(s)) is not None]
     return [
         f"{name}: {file} is a link that leads out of the folder: it is not copied"
         for name, folder in folders
@@ -110,7 +118,7 @@ def refuse_foreign_needs(checkpoint: Checkpoint) -> None:
         UnsupportedError: It is a link that leads out.
     """
     source = parts_of(checkpoint)[0]
-    if source.folder is not None:
-        modules = [path for module in read_modules(source.folder) for path in module.side_files]
+    if (folder := _home(source)) is not None:
+        modules = [path for module in read_modules(folder) for path in module.side_files]
         needed = [Path("config.json"), Path(MODULES), *modules]
-        refuse_links(source.folder, needed, source.name)
+        refuse_links(folder, needed, source.name)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mergekit_geo.errors import FormatError
 from mergekit_geo.files.regular import read_bytes
-from mergekit_geo.files.sound_json import brief, parse_json
+from mergekit_geo.files.sound_json import brief, parse_json, read_json
 
 MODULES = "modules.json"
+ROUTES = ("router_config.json", "config.json")
+"""Files in which a module names others, in folders of its own: of a Router, and of an Asym."""
+
 SAFE = ".safetensors"
 SHARDS = f"{SAFE}.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+EXPORTS = (".onnx", ".onnx_data", ".gguf", ".h5", ".msgpack", ".tflite", ".xml", ".ot")
+"""Suffixes of weights in formats that are neither read nor written."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +26,11 @@ class ModuleFolder:
     """A module of a sentence-transformers model.
 
     Attributes:
-        index: Its place.
+        index: Its place; modules in a module count, too.
         kind: Such as `Pooling`.
         path: Of its folder in the model's; empty where it is the model's own.
-        files: All that it holds, relative to the model's folder; none where it is the model's own.
+        files: What belongs to it there, relative to the model's folder; none where it is the
+            model's own.
     """
 
     index: int
@@ -54,11 +61,24 @@ class ModuleFolder:
     @property
     def side_files(self) -> tuple[Path, ...]:
         """Files that are copied unchanged."""
-        return tuple(p for p in self.files if not p.name.endswith((SAFE, SHARDS, *PICKLES)))
+        return tuple(path for path in self.files if not is_weights(path.name))
 
 
-def read_modules(folder: Path) -> tuple[ModuleFolder, ...]:
-    """The modules of a model; none where it has no `modules.json`.
+def is_weights(file: str) -> bool:
+    """Whether a file's name is one of weights or of their index, in any format.
+
+    >>> is_weights("model.safetensors.index.json"), is_weights("config.json")
+    (True, False)
+    """
+    return file.endswith((SAFE, SHARDS, *PICKLES, *EXPORTS))
+
+
+def read_modules(folder: Path, listed: Collection[str] = ()) -> tuple[ModuleFolder, ...]:
+    """The modules of a model, with those that they are made of; none without a `modules.json`.
+
+    Args:
+        folder: Of the model.
+        listed: All that its repository holds, where only a part of that is here.
 
     Raises:
         FormatError: It is unsound, or names a folder outside the model's.
@@ -68,15 +88,73 @@ def read_modules(folder: Path) -> tuple[ModuleFolder, ...]:
         return ()
     try:
         entries = parse_json(read_bytes(path).decode("utf-8"))
-        found = [(str(entry["type"]).rpartition(".")[2], entry["path"]) for entry in entries]
+        found = [(str(entry["type"]), entry["path"]) for entry in entries]
         if not all(isinstance(place, str) for _, place in found):
             raise TypeError("a path is not a string")
     except (ValueError, LookupError, TypeError, OSError) as error:
         raise FormatError(f"not a sound {MODULES}: {error}", where=str(path)) from error
+    places = [
+        (kind.rpartition(".")[2], inside)
+        for kind, place in found
+        for kind, inside in _with_parts(folder, kind, _inside(place, path))
+    ]
     return tuple(
-        ModuleFolder(index, kind, _inside(place, path), _files(path.parent, place))
-        for index, (kind, place) in enumerate(found)
+        ModuleFolder(index, kind, inside, tuple(map(Path, _files(folder, inside, listed))))
+        for index, (kind, inside) in enumerate(places)
     )
+
+
+def backbone_of(folder: Path, listed: Collection[str] = ()) -> str:
+    """The folder in a model's folder that holds the model itself; empty where that is its own.
+
+    That is the first module with a configuration of transformers, or else the first with weights,
+    where no module is in the model's own folder.
+
+    Args:
+        folder: Of the model.
+        listed: All that its repository holds, where only a part of that is here.
+
+    Raises:
+        FormatError: `modules.json` is unsound.
+    """
+    modules = read_modules(folder, listed)
+    if any(not module.is_apart and module.kind not in ROUTERS for module in modules):
+        return ""
+    apart = [module for module in modules if module.is_apart]
+    models = (module.path for module in apart if _is_model(folder / module.path))
+    return next(models, next((module.path for module in apart if module.weights), ""))
+
+
+def weight_folders(folder: Path | None, backbone: str = "") -> list[Path]:
+    """The folders of modules that hold weights, relative to the model's, without its own.
+
+    Args:
+        folder: Of the model; None for one in memory.
+        backbone: The folder in it that holds the model itself.
+    """
+    modules = () if folder is None else read_modules(folder)
+    return sorted({Path(m.path) for m in modules if m.weights and m.path != backbone})
+
+
+ROUTERS = ("Router", "Asym")
+"""Kinds of modules that are made of others."""
+
+
+def _is_model(folder: Path) -> bool:
+    path = folder / "config.json"
+    return path.is_file() and "model_type" in read_json(path)
+
+
+def _with_parts(folder: Path, kind: str, place: str) -> Iterator[tuple[str, str]]:
+    """A module, then those that it is made of: kind and folder of each."""
+    yield kind, place
+    for name in ROUTES if kind.endswith(ROUTERS) else ():
+        path = folder / place / name
+        types = read_json(path).get("types") if path.is_file() else None
+        for part, named in types.items() if isinstance(types, Mapping) else ():
+            below = _inside(f"{place}/{part}" if place else str(part), path)
+            if below != place:
+                yield from _with_parts(folder, str(named), below)
 
 
 def _inside(place: str, path: Path) -> str:
@@ -90,10 +168,26 @@ def _inside(place: str, path: Path) -> str:
     return "" if str(parts) == "." else str(parts)
 
 
-def _files(folder: Path, place: str) -> tuple[Path, ...]:
-    """All in a module's own folder, links to folders not followed."""
-    inside = _inside(place, folder / MODULES)
-    if not inside:
-        return ()
+def _files(folder: Path, inside: str, listed: Collection[str]) -> list[str]:
+    """What belongs to a module's own folder, links to folders not followed."""
+    if not inside or listed:
+        return files_of_module(inside, listed) if inside else []
     found = (path for path in (folder / inside).rglob("*") if path.is_file())
-    return tuple(sorted(path.relative_to(folder) for path in found))
+    return files_of_module(inside, [path.relative_to(folder).as_posix() for path in found])
+
+
+def files_of_module(place: str, files: Collection[str]) -> list[str]:
+    """The files of a module: those in its folder, and in folders there that hold no weights.
+
+    Args:
+        place: Of its folder, relative to the model's.
+        files: Of the model's folder or repository, relative to it.
+
+    Example:
+        >>> files_of_module("0_X", ["0_X/config.json", "0_X/onnx/a.onnx", "0_X/onnx/b.json"])
+        ['0_X/config.json']
+    """
+    own = sorted(file for file in files if file.startswith(f"{place}/"))
+    folders = {file: file.removeprefix(f"{place}/").rpartition("/")[0] for file in own}
+    other = {below.split("/")[0] for file, below in folders.items() if below and is_weights(file)}
+    return [file for file in own if folders[file].split("/")[0] not in other]

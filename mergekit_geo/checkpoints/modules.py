@@ -13,9 +13,10 @@ from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
-from mergekit_geo.checkpoints.header import read_header
+from mergekit_geo.checkpoints.index import read_tensors
 from mergekit_geo.checkpoints.module_folders import MODULES, ModuleFolder, read_modules
 from mergekit_geo.checkpoints.sources import original
+from mergekit_geo.checkpoints.vocabulary import has_tokenizer, read_vocabulary
 from mergekit_geo.errors import CheckpointError
 from mergekit_geo.files.sound_json import brief, read_json
 
@@ -23,8 +24,8 @@ WEIGHTLESS = frozenset({"Normalize"})
 """Modules that may have no folder at all."""
 
 WEIGHTED = frozenset(
-    {"CNN", "Dense", "LSTM", "LayerNorm", "StaticEmbedding", "WeightedLayerPooling",
-     "WordEmbeddings"}
+    {"CNN", "Dense", "LSTM", "LayerNorm", "SparseAutoEncoder", "SparseStaticEmbedding",
+     "StaticEmbedding", "WeightedLayerPooling", "WordEmbeddings"}
 )  # fmt: skip
 """Modules that need weights."""
 
@@ -49,6 +50,12 @@ PROCESSORS = (
 NAMES = ("_type", "_class")
 """Ends of keys whose values are names of classes, which have come to be called otherwise."""
 
+NOT_COMPARED = ("tokenizer_config.json", "generation_config.json")
+"""Settings of a model in a module that do not say what it computes."""
+
+BY_THE_WAY = ("transformers_version", "torch_dtype", "dtype", "_name_or_path")
+"""Keys of a model's configuration that need not be alike."""
+
 BY_DEFAULT = (False, None)
 ALSO_BY_DEFAULT = {"include_prompt": True}
 
@@ -56,7 +63,8 @@ ALSO_BY_DEFAULT = {"include_prompt": True}
 def mergeable(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None) -> Preflight:
     """Run `preflight`, and check that sentence-transformers modules beside the model agree."""
     found = preflight(checkpoints, tokenizer_of)
-    folders = [Parent(c.name, original(c).folder) for c in checkpoints]
+    sources = [original(checkpoint) for checkpoint in checkpoints]
+    folders = [Parent(source.name, source.root, source.inside) for source in sources]
     donor = folders[0]
     try:
         if donor.modules or any(parent.modules for parent in folders):
@@ -78,26 +86,27 @@ class Parent:
     Attributes:
         name: What the user calls it.
         folder: None in memory.
+        backbone: The folder in it that holds the model itself; empty where that is its own.
     """
 
     name: str
     folder: Path | None
+    backbone: str = ""
 
     @property
     def modules(self) -> tuple[ModuleFolder, ...]:
         """The modules in their order; empty for a plain model."""
         return read_modules(self.folder) if self.folder else ()
 
-    def weights(self) -> dict[str, dict[str, Any]]:
-        """Header of each file of weights, by its path."""
+    def weights(self) -> dict[int, dict[str, Any]]:
+        """Shapes of each module that has weights in a folder of its own, by its place."""
         return {
-            path.as_posix(): {
+            module.index: {
                 key: (info.shape, info.is_float)
-                for key, (info, _) in read_header(self.folder / path).items()
+                for key, (info, _) in read_tensors(self.folder / module.path).items()
             }
             for module in self.modules
-            for path in module.weights
-            if self.folder
+            if self.folder and module.weights and module.path != self.backbone
         }
 
     def problems(self) -> Iterator[str]:
@@ -140,7 +149,8 @@ def _compare(donor: Parent, other: Parent, found: Preflight) -> None:
         )
         return
     for module in mine:
-        found.problems += _differing_settings(module, donor, other)
+        if module.path != donor.backbone:
+            found.problems += _differing_settings(module, donor, other)
     found.warnings += _differing_texts(donor, other)
     found.problems += _differing_weights(donor, other)
 
@@ -156,13 +166,15 @@ def _differing_settings(module: ModuleFolder, donor: Parent, other: Parent) -> I
     assert other.folder is not None
     theirs = next(m for m in other.modules if m.index == module.index)
     for path in module.settings:
-        name = path.relative_to(module.path).as_posix() if module.path else path.as_posix()
+        name = path.relative_to(module.path).as_posix()
+        if name in NOT_COMPARED:
+            continue
         one = _today(module.kind, _read(donor.folder / path))
         two = _today(module.kind, _read(other.folder / theirs.path / name))
         for key in sorted({*one, *two}):
             default = ALSO_BY_DEFAULT.get(key)
             a, b = one.get(key, default), two.get(key, default)
-            if a != b and not (a in BY_DEFAULT and b in BY_DEFAULT):
+            if a != b and key not in BY_THE_WAY and not (a in BY_DEFAULT and b in BY_DEFAULT):
                 yield f"{path}: {key} is {brief(a)} in {donor.name} and {brief(b)} in {other.name}"
 
 
@@ -182,9 +194,9 @@ def _today(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _differing_texts(donor: Parent, other: Parent) -> Iterator[str]:
     """Settings of text inputs that differ."""
-    assert donor.folder is not None
+    places = {_place(donor), _place(donor) / donor.backbone}
     for pattern in ("sentence_*_config.json", "config_sentence_transformers.json"):
-        for path in sorted(donor.folder.glob(pattern)):
+        for path in sorted(path for place in places for path in place.glob(pattern)):
             yield from _differing(path.name, donor, other)
 
 
@@ -202,13 +214,19 @@ def _differing_inputs(donor: Parent, other: Parent) -> Iterator[str]:
 
 def _differing(file: str, donor: Parent, other: Parent) -> Iterator[str]:
     """Settings in a file that both state and that differ; the output has the donor's."""
-    one, two = (_read(_place(parent) / file) for parent in (donor, other))
+    one, two = (_read(_settings_in(parent, file)) for parent in (donor, other))
     for key in sorted({*one} & {*two}):
         if one[key] != two[key] and not (key == "__version__" or key.endswith(NAMES)):
             yield (
                 f"{file}: {key} is {brief(one[key])} in {donor.name} and {brief(two[key])} in "
                 f"{other.name}; the output has the first model's"
             )
+
+
+def _settings_in(parent: Parent, file: str) -> Path:
+    """Where a file of settings is: in the model's folder, or in that of its backbone."""
+    own = _place(parent) / file
+    return own if own.is_file() else _place(parent) / parent.backbone / file
 
 
 def _place(parent: Parent) -> Path:
@@ -218,14 +236,26 @@ def _place(parent: Parent) -> Path:
 
 def _differing_weights(donor: Parent, other: Parent) -> Iterator[str]:
     mine, theirs = donor.weights(), other.weights()
-    for file in sorted(mine.keys() ^ theirs.keys()):
-        holder, lacking = (donor, other) if file in mine else (other, donor)
-        yield f"{file} is in {holder.name} and not in {lacking.name}"
-    for file in sorted(mine.keys() & theirs.keys()):
-        for key in sorted(mine[file].keys() | theirs[file].keys()):
-            one, two = (_shape(header[file].get(key)) for header in (mine, theirs))
+    for index in sorted(mine.keys() | theirs.keys()):
+        holder, lacking = (donor, other) if index in mine else (other, donor)
+        path = holder.modules[index].path
+        if not (index in mine and index in theirs):
+            yield f"{path} has weights in {holder.name} and none in {lacking.name}"
+            continue
+        for key in sorted(mine[index].keys() | theirs[index].keys()):
+            one, two = (_shape(header[index].get(key)) for header in (mine, theirs))
             if one != two:
-                yield f"{file}: {key} is {one} in {donor.name} and {two} in {other.name}"
+                yield f"{path}: {key} is {one} in {donor.name} and {two} in {other.name}"
+        yield from _differing_vocabularies(index, donor, other)
+
+
+def _differing_vocabularies(index: int, donor: Parent, other: Parent) -> Iterator[str]:
+    """Vocabularies of a module that has its own, such as StaticEmbedding."""
+    places = [_place(parent) / parent.modules[index].path for parent in (donor, other)]
+    held = [read_vocabulary(place) if has_tokenizer(place) else None for place in places]
+    if None not in held and held[0] != held[1]:
+        path = donor.modules[index].path
+        yield f"{path}: {donor.name} and {other.name} have different vocabularies"
 
 
 def _shape(found: tuple[tuple[int, ...], bool] | None) -> str:

@@ -25,7 +25,7 @@ from mergekit_geo.checkpoints.folder import list_files, open_file, open_folder
 from mergekit_geo.checkpoints.module_folders import SAFE
 from mergekit_geo.checkpoints.unreadable import OTHER_FORMATS, refuse_unreadable
 from mergekit_geo.errors import ArgumentError, NotFoundError, UnsupportedError
-from mergekit_geo.files.hub_id import HubId, no_subfolder, split_subfolder
+from mergekit_geo.files.hub_id import HubId, inside, no_subfolder, split_subfolder
 from mergekit_geo.files.local_path import local_path
 
 if TYPE_CHECKING:
@@ -188,6 +188,12 @@ def _base(text: str, bases: Bases) -> AdapterBase:
                 where=text,
                 remedy=f"merge it first: geo-merge soup {text} -o DIR; then name DIR as the base",
             )
+        if found.inside:
+            raise UnsupportedError(
+                f"an adapter on a model that is one of several modules ({found.inside}) is not built",
+                where=text,
+                remedy=f"name the module as the base: {inside(text, found.inside)}+ADAPTER",
+            )
         bases[text] = AdapterBase(found)
     return bases[text]
 
@@ -199,8 +205,8 @@ def _open_part(text: str) -> Checkpoint | Adapter:
         return _in_folder(folder, text, None)
     if folder.is_file():
         return _in_file(folder, text)
-    if inside := split_subfolder(text):
-        return _in_subfolder(*inside, text)
+    if within := split_subfolder(text):
+        return _in_subfolder(*within, text)
     if found := HubId.parse(text):
         return _on_hub(text, found)
     raise NotFoundError(

@@ -10,7 +10,15 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mergekit_geo.checkpoints.index import INDEXES
-from mergekit_geo.checkpoints.module_folders import MODULES, PICKLES, read_modules
+from mergekit_geo.checkpoints.module_folders import (
+    EXPORTS,
+    MODULES,
+    PICKLES,
+    SAFE,
+    SHARDS,
+    backbone_of,
+    read_modules,
+)
 from mergekit_geo.checkpoints.own_files import is_own, own
 
 TOKENIZER = (
@@ -20,7 +28,10 @@ TOKENIZER = (
 )  # fmt: skip
 """The tokenizer, and how it writes conversations, as glob patterns."""
 
-SENTENCES = (MODULES, "sentence_*_config.json", "config_sentence_transformers.json")
+SENTENCES = (
+    MODULES, "sentence_*_config.json", "config_sentence_transformers.json", "router_config.json",
+    "wordembedding_config.json", "whitespacetokenizer_config.json", "phrasetokenizer_config.json",
+)  # fmt: skip
 """Files of sentence-transformers beside a model, as glob patterns."""
 
 PATTERNS = (
@@ -31,7 +42,7 @@ PATTERNS = (
 )  # fmt: skip
 """Files that are copied from the donor, except those of modules, as glob patterns."""
 
-MODULE_FILE = re.compile(r"\d+_\w+/.+\.(json|txt|model|safetensors)")
+MODULE_FILE = re.compile(r"\d+_\w+/[^/]+\.(json|txt|model)")
 """A file of a module, by the names that sentence-transformers gives their folders."""
 
 
@@ -61,10 +72,22 @@ def wanted_on_hub(names: Collection[str]) -> list[str]:
 
 
 def not_here(folder: Path, names: Collection[str]) -> list[str]:
-    """Files of modules that only `modules.json` tells, and that have not been downloaded yet."""
-    folders = tuple(f"{module.path}/" for module in read_modules(folder) if module.is_apart)
-    found = (name for name in names if folders and name.startswith(folders))
-    return [name for name in found if not (name.endswith(PICKLES) or (folder / name).is_file())]
+    """Files of modules that have not been downloaded yet: what is not weights comes first.
+
+    Weights of the model itself are none of them.
+
+    Args:
+        folder: What has been downloaded.
+        names: All files of the repository.
+    """
+    modules = [module for module in read_modules(folder, names) if module.is_apart]
+    beside = [path for module in modules for path in module.side_files]
+    if absent := [path.as_posix() for path in beside if not (folder / path).is_file()]:
+        return absent
+    backbone = backbone_of(folder, names)
+    inside = [(module.path == backbone, path) for module in modules for path in module.files]
+    wanted = [path for own, path in inside if path.name.endswith(SHARDS if own else (SAFE, SHARDS))]
+    return [path.as_posix() for path in wanted if not (folder / path).is_file()]
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -83,4 +106,5 @@ def module_files(folder: Path) -> list[Path]:
     beside = {path for pattern in SENTENCES for path in folder.glob(pattern) if path.is_file()}
     inside = {path for module in read_modules(folder) for path in module.files}
     found = {path.relative_to(folder) for path in beside} | inside
-    return own(folder, sorted(path for path in found if not path.name.endswith(PICKLES)))
+    unread = (*PICKLES, *EXPORTS)
+    return own(folder, sorted(path for path in found if not path.name.endswith(unread)))

@@ -21,9 +21,9 @@ def stated_license(checkpoint: Checkpoint) -> License | None:
     None where nothing states one.
     """
     found = original(checkpoint)
-    if found.license or not found.files or found.folder is None:
+    if found.license or not found.files or found.root is None:
         return found.license
-    return license_in(found.folder)
+    return license_in(found.root)
 
 
 def license_in(folder: Path) -> License | None:

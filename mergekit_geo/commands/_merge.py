@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import model_key
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
+from mergekit_geo.checkpoints.module_folders import weight_folders
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
-from mergekit_geo.checkpoints.side_files import side_files_of
-from mergekit_geo.checkpoints.sources import side_files_from
+from mergekit_geo.checkpoints.side_files import TOKENIZER, side_files_of
+from mergekit_geo.checkpoints.sources import original, side_files_from
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.commands._run import Findings
 from mergekit_geo.commands.draft import Draft
@@ -31,7 +32,7 @@ from mergekit_geo.errors import (
 from mergekit_geo.evaluation.study import NO_STATISTICS, Study
 from mergekit_geo.merging.blend import Blend, has_statistics
 from mergekit_geo.merging.disk import write_blend
-from mergekit_geo.merging.modules import merged_modules, weight_folders
+from mergekit_geo.merging.modules import merged_modules
 from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.outputs.kind import MARK
@@ -104,7 +105,7 @@ def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
     """
     along = request.selector.config.along
     fitted = request.asked.command == "point" or (along is not None and along not in STRAIGHT)
-    if fitted and (folders := weight_folders(donor.folder)):
+    if fitted and (folders := weight_folders(donor.root, donor.inside)):
         raise UnsupportedError(
             f"a fitted path leads between models without their modules, and {folders[0]} has "
             "weights",
@@ -154,10 +155,11 @@ def _in_memory(draft: Draft) -> Findings:
 
 
 def _output_bytes(blend: Blend) -> int:
-    folder = blend.donor.folder
+    source = original(blend.donor)
+    folder = source.root
     beside = [folder / file for file in side_files_of(folder)] if folder else []
     if folder is not None:
-        inside = (folder / place for place in weight_folders(folder))
+        inside = (folder / place for place in weight_folders(folder, source.inside))
         beside += [path for place in inside for path in place.glob("*.safetensors")]
     return _weight_bytes(blend) + sum(path.stat().st_size for path in beside)
 
@@ -174,7 +176,7 @@ def _on_disk(draft: Draft, output: Output) -> Findings:
         with output.writing(), unchanged(draft.blend.anchors):
             records = _write_weights(draft, output)
             modules = _complete(draft, output.folder)
-            found = draft.measure(output.folder)
+            found = draft.measure(output.folder / draft.blend.donor.inside)
     except (AntipodalError, NonFiniteError, ChangedError):  # no other run could use what is there
         output.discard()
         raise
@@ -205,7 +207,7 @@ def _complete(draft: Draft, folder: Path) -> dict[str, dict[str, TensorRecord]]:
         draft.blend, folder, allow_nonfinite=draft.request.asked.output.allow_nonfinite
     )
     _write_asked_for(draft, folder)
-    _renew_statistics(draft, folder)
+    _renew_statistics(draft, folder / draft.blend.donor.inside)
     return modules
 
 
@@ -242,9 +244,9 @@ def write_side_files(
         What was done to these, by file and name.
     """
     dtype = next((name for name, stored in DTYPES.items() if stored == blend.dtype), None)
-    if blend.donor.folder is not None:
+    if blend.donor.root is not None:
         own = blend.donor.config if blend.donor.reshaped else None
-        copy_side_files(blend.donor.folder, folder, dtype, own)
+        copy_side_files(blend.donor.root, folder, dtype, own, blend.donor.inside)
     elif blend.donor.config:
         write_config(folder, blend.donor.config, dtype)
     records = {}
@@ -261,9 +263,10 @@ def _write_asked_for(draft: Draft, folder: Path) -> None:
     wanted = request.tokenizer_of
     source = side_files_from(parents) if wanted is None else parents[wanted]
     if source is not parents[0] and source.folder is not None:
-        copy_tokenizer(source.folder, folder)
+        copy_tokenizer(source.folder, folder / parents[0].inside)
     for name, text in request.files.items():
-        (folder / name).write_text(text, "utf-8")
+        place = parents[0].inside if name in TOKENIZER else ""
+        (folder / place / name).write_text(text, "utf-8")
 
 
 def _renew_statistics(draft: Draft, made: Path | dict[str, Tensor]) -> None:

@@ -89,7 +89,7 @@ def _made(tuning: Tuning, output: Output, out: Path) -> Findings:
     let_go()
     tuned = _write_weights(tuning, trained, output)
     stored = None if tuned.state is None else (tuned.config, dict(tuned.state))
-    found = compare(tuning, tuned, stored or output.folder)
+    found = compare(tuning, tuned, stored or output.folder / tuning.base.inside)
     require_unchanged([tuning.base])
     return _findings(tuning, trained, found, out)
 

@@ -50,10 +50,12 @@ def write_blend(
     outputs = blend.outputs()
     stem = stem_of(blend.donor.config)
     shards = plan_shards(outputs, max_shard_bytes, stem, original(blend.donor).metadata)
-    earlier = _finished(output, shards)
+    earlier = _finished(output, shards, blend.donor.inside)
     advance(blend.work(earlier))
+    folder = output.folder / blend.donor.inside
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        writer = ShardWriter(output.folder, shards)
+        writer = ShardWriter(folder, shards)
     except DiskFullError:
         if not earlier:
             output.discard()
@@ -73,14 +75,14 @@ def write_blend(
     finally:
         writer.close()
     if index := index_file(shards, outputs, stem):
-        (output.folder / index[0]).write_text(index[1], "utf-8")
+        (folder / index[0]).write_text(index[1], "utf-8")
     done = earlier | records
     return {name: done[name] for name in outputs}
 
 
-def _finished(output: Output, shards: list[Shard]) -> dict[str, TensorRecord]:
+def _finished(output: Output, shards: list[Shard], inside: str) -> dict[str, TensorRecord]:
     """What an earlier run wrote, if its files are all there."""
-    paths = [(output.folder / shard.file, shard.nbytes) for shard in shards]
+    paths = [(output.folder / inside / shard.file, shard.nbytes) for shard in shards]
     if not all(path.is_file() and path.stat().st_size == nbytes for path, nbytes in paths):
         return {}
     return {name: TensorRecord.from_json(raw) for name, raw in output.finished.items()}

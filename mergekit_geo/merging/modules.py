@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.folder import open_folder
-from mergekit_geo.checkpoints.module_folders import read_modules
+from mergekit_geo.checkpoints.module_folders import read_modules, weight_folders
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.checkpoints.unchanged import unchanged
 from mergekit_geo.merging.blend import Blend
@@ -50,15 +50,11 @@ def merged_modules(
         GeoError: As `stream` raises.
     """
     sources = [original(anchor) for anchor in blend.anchors]
-    for place in weight_folders(sources[0].folder):
+    for place in weight_folders(sources[0].root, sources[0].inside):
         from mergekit_geo.merging.memory import MemorySink  # loads torch, for what few models have
 
-        anchors = tuple(
-            open_folder(anchor.folder / place, f"{anchor.name}/{place.as_posix()}")
-            for anchor in sources
-            if anchor.folder is not None
-        )
-        assert len(anchors) == len(blend.anchors), "a merge of these is refused before it begins"
+        index = _index(sources[0], place)
+        anchors = tuple(_module_in(source, index) for source in sources)
         part = Blend(anchors, blend.rule, blend.dtype)
         sink = MemorySink(part)
         with unchanged(anchors):
@@ -66,14 +62,19 @@ def merged_modules(
         yield MergedModule(place / _file(anchors[0]), sink.state, records)
 
 
-def weight_folders(folder: Path | None) -> list[Path]:
-    """The folders of modules that hold weights, relative to the model's."""
-    modules = () if folder is None else read_modules(folder)
-    return sorted({path.parent for module in modules for path in module.weights})
+def _index(donor: Checkpoint, place: Path) -> int:
+    """Which module lies in a folder."""
+    modules = read_modules(donor.root) if donor.root else ()
+    return next(module.index for module in modules if Path(module.path) == place)
+
+
+def _module_in(source: Checkpoint, index: int) -> Checkpoint:
+    """A module's weights; its folder may be called otherwise than the donor's."""
+    assert source.root is not None, "a merge of these is refused before it begins"
+    path = read_modules(source.root)[index].path
+    return open_folder(source.root / path, f"{source.name}/{path}")
 
 
 def _file(checkpoint: Checkpoint) -> str:
     """What the weights are called; of several shards one file is made."""
-    assert checkpoint.folder is not None
-    names = [path.name for path in checkpoint.folder.glob("*.safetensors")]
-    return names[0] if len(names) == 1 else "model.safetensors"
+    return checkpoint.files[0] if len(checkpoint.files) == 1 else "model.safetensors"

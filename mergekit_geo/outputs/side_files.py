@@ -18,7 +18,11 @@ DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
 def copy_side_files(
-    donor: Path, out: Path, dtype: str | None = None, config: Config | None = None
+    donor: Path,
+    out: Path,
+    dtype: str | None = None,
+    config: Config | None = None,
+    inside: str = "",
 ) -> None:
     """Copy the donor's companions into `out`, byte for byte.
 
@@ -29,14 +33,15 @@ def copy_side_files(
             donor's. It is changed in `config.json`, and keys that name files which the output
             lacks are left out there: nothing else is.
         config: What `config.json` is to say where that is not what the donor's says.
+        inside: Place of `config.json` in these folders.
     """
     for relative in side_files_of(donor):
         (out / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(donor / relative, out / relative)
     if config is not None:
-        write_config(out, config, dtype)
-    elif (out / "config.json").is_file():
-        _adapt_config(out, dtype)
+        write_config(out / inside, config, dtype)
+    elif (out / inside / "config.json").is_file():
+        _adapt_config(out / inside, dtype)
 
 
 def copy_tokenizer(source: Path, out: Path) -> None:

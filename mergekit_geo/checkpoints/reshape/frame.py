@@ -31,6 +31,7 @@ class Frame:
     Attributes:
         config: The same.
         folder: None for a donor in memory.
+        inside: Its place in the folder of all side files, as the donor's.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Frame:
         tokenizer: Path | None = None,
         generation: Mapping[str, Any] = {},
     ) -> None:
-        self.config = config
+        self.config, self.inside = config, donor.inside
         self.folder: Path | None = None
-        if donor.folder is None:
+        if donor.root is None:
             return
         self._place = TemporaryDirectory(prefix="geo-merge-frame-", ignore_cleanup_errors=True)
-        self.folder = Path(self._place.name)
-        _copy(donor.folder, side_files_of(donor.folder), self.folder)
+        place = Path(self._place.name)
+        self.folder = place / donor.inside
+        _copy(donor.root, side_files_of(donor.root), place)
         if tokenizer is not None:
             self._replace_tokenizer(self.folder, tokenizer)
         (self.folder / "config.json").write_text(config_text(config), "utf-8")

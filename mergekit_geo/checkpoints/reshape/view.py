@@ -55,6 +55,7 @@ def view(
         ties={own: name for own, name in checkpoint.ties.items() if name in tensors},
         license=checkpoint.license,
         of=checkpoint,
+        inside=frame.inside,
         stored={name: name for name in tensors},
         reshaped=True,
         frame=frame,
