@@ -190,7 +190,7 @@ def _base(text: str, bases: Bases) -> AdapterBase:
             )
         if found.inside:
             raise UnsupportedError(
-                f"an adapter on a model that is one of several modules ({found.inside}) is not built",
+                f"an adapter on one of several modules ({found.inside}) is not built",
                 where=text,
                 remedy=f"name the module as the base: {inside(text, found.inside)}+ADAPTER",
             )
