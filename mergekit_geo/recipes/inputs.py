@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -101,9 +102,11 @@ def _of_part(method: Method, seed: int, part: SlicePart) -> Inputs:
         and (method.base is BaseUse.END or method.least > 1)
     ):
         return _alone(part.entries[0].model, part)
+    twice = _twice(part.entries)
+    part = replace(part, entries=_once(part.entries))
     base, members = _parted(method, part)
-    warnings = [f"{base} is the base of {name}: its parameters change nothing"
-                for e in part.entries if e.model == base and e.parameters]  # fmt: skip
+    warnings = [*twice, *(f"{base} is the base of {name}: its parameters change nothing"
+                for e in part.entries if e.model == base and e.parameters)]  # fmt: skip
     if _is_ignored(method, part.base_model, part.entries):
         warnings.append(f"base_model {part.base_model} has no part in {name}: to merge it as one "
                         "more model, as mergekit does, list it under models")  # fmt: skip
@@ -139,6 +142,27 @@ def _range(entry: ModelKeys) -> Range | None:
     return entry.layer_range if isinstance(entry, SourceKeys) else None
 
 
+def _once(entries: list[ModelKeys]) -> list[ModelKeys]:
+    """Models that are listed twice, once: as in mergekit, what the first says goes before."""
+    found: dict[tuple[str, Range | None], ModelKeys] = {}
+    for entry in entries:
+        key = entry.model, _range(entry)
+        first = found.setdefault(key, entry)
+        both = {**entry.parameters, **first.parameters}
+        found[key] = first.model_copy(update={"parameters": both})
+    return list(found.values())
+
+
+def _twice(entries: list[ModelKeys]) -> list[str]:
+    """A warning for each model that is listed twice."""
+    counts = Counter((entry.model, _range(entry)) for entry in entries)
+    return [
+        f"{name} is listed {count} times, and counts once, as in mergekit: raise its weight"
+        for (name, _), count in counts.items()
+        if count > 1
+    ]
+
+
 def _base_alone(name: str, base: str, part: SlicePart, warnings: list[str]) -> Inputs:
     """Task vectors of no model: the base."""
     warnings.append(f"{name} of no model beside its base is that base: the output is {base}")
@@ -156,7 +180,8 @@ def _parted(method: Method, part: SlicePart) -> tuple[str | None, list[ModelKeys
     """The base of the rule, and the other models."""
     base, entries = part.base_model, part.entries
     names = [entry.model for entry in entries]
-    _check_names(entries)
+    if not entries:
+        raise RecipeError("no models", where="models", remedy="list at least one")
     if base is None:
         _check_baseless(method, names)
         return None, entries
@@ -192,15 +217,6 @@ def _parted(method: Method, part: SlicePart) -> tuple[str | None, list[ModelKeys
 def _is_ignored(method: Method, base: str | None, entries: list[ModelKeys]) -> bool:
     """Whether a recipe names a base that its method has no use for."""
     return method.ignores_base and base not in {None, *(entry.model for entry in entries)}
-
-
-def _check_names(entries: list[ModelKeys]) -> None:
-    if not entries:
-        raise RecipeError("no models", where="models", remedy="list at least one")
-    listed = [(entry.model, _range(entry)) for entry in entries]
-    if len(set(listed)) < len(listed):
-        twice = next(name for name, span in listed if listed.count((name, span)) > 1)
-        raise RecipeError(f"{twice} is listed twice", where="models", remedy="raise its weight")
 
 
 def _check_baseless(method: Method, names: list[str]) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
+from mergekit_geo.checkpoints.reshape.frame import Frame
 from mergekit_geo.checkpoints.reshape.reshape import Reshaped, reshaped
+from mergekit_geo.checkpoints.reshape.view import view
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.config.training import FITTED
 from mergekit_geo.connectivity.paths import KINDS
@@ -148,6 +150,9 @@ def prepare(
     bases = {m.name: _standing_in(m, known) for m in members}
     found: list[Model] = [bases.get(name, known.get(name, name)) for name in inputs.models]
     checkpoints = open_checkpoints(found)
+    for place, name in enumerate(inputs.models):
+        if stated := said.architectures.get(name):
+            found[place] = checkpoints[place] = _overridden(checkpoints[place], stated)
     inputs = ranged(inputs, checkpoints)
     if is_stack(inputs, checkpoints):
         raise RecipeError(
@@ -162,6 +167,15 @@ def prepare(
     return Prepared(
         document, inputs, checkpoints, fitting, resolved, found, position, members, bases, known
     )
+
+
+def _overridden(checkpoint: Checkpoint, architecture: str) -> Checkpoint:
+    """A model whose configuration names another class."""
+    config = {**checkpoint.config, "architectures": [architecture]}
+    if config == checkpoint.config:
+        return checkpoint
+    frame = Frame(checkpoint, config)
+    return view(checkpoint, checkpoint.tensors, lambda one: one.read, frame, architecture)
 
 
 def _standing_in(member: RecipeMember, known: Mapping[str, Model]) -> Checkpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,8 @@ def _document(raw: dict[str, Any], node: yaml.Node | None, name: str, *, strict:
 
 
 def _text(source: str | Path) -> tuple[str, str]:
+    if source == "-":
+        return sys.stdin.read(), "standard input"
     if isinstance(source, str) and "\n" in source:
         return source, "recipe"
     try:
@@ -230,7 +233,7 @@ def _explain_first(error: ValidationError, node: yaml.Node | None, name: str) ->
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ArgumentError):
         where = _where(node, first["loc"], name)
-        said = f"{_path(first['loc'])}: {cause.message}"
+        said = f"{_path(first['loc'])}: {cause.message}".removeprefix(": ")
         raise RecipeError(said, where=where, remedy=cause.remedy) from error
     _explain(first["loc"], first["type"], first["msg"], first["input"], node, name)
 

@@ -35,6 +35,8 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         commits.update(trained.bases)
     text = chat_template(prepared.recipe.chat_template)
     named = renamed(said, lambda name: commits.get(name, name))
+    if stated := prepared.recipe.architectures:
+        named["architectures"] = {commits.get(name, name): one for name, one in stated.items()}
     documents = [*(stage.recipe for stage in prepared.stages), named]
     files = {COPY: yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True)}
     told = {**request.settings, "recipe": said}

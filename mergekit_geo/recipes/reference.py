@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -10,7 +12,8 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.files.hub_id import HubId
 from mergekit_geo.files.sound_json import brief
 
-PARTS = ("model", "lora", "override_architecture")
+OVERRIDE = "override_architecture"
+PARTS = ("model", "lora", OVERRIDE)
 PLACE = ("path", "revision")
 
 
@@ -31,13 +34,47 @@ def reference(said: Any) -> Any:
     if "path" in said:
         return _place(said)
     _refuse_others(said, PARTS)
-    if said.get("override_architecture"):
-        raise ArgumentError(
-            "override_architecture is not built: config.json says what a model is",
-            remedy="leave it out",
-        )
+    stated = said.get(OVERRIDE)
+    if not isinstance(stated, str | None):
+        raise ArgumentError(f"{OVERRIDE}: expected the name of a class, found {brief(stated)}")
     pieces = [said.get("model")] + ([] if said.get("lora") is None else [said["lora"]])
     return "+".join(map(_place, pieces))
+
+
+def overrides(raw: Any) -> dict[str, str]:
+    """Architectures that mappings of models name in the place of those in `config.json`.
+
+    Args:
+        raw: A recipe, or a part of it, as YAML has it.
+
+    Raises:
+        ArgumentError: One model has two.
+
+    Example:
+        >>> model = {"model": "a", "override_architecture": "LlamaForCausalLM"}
+        >>> overrides({"base_model": model, "models": [{"model": "b"}]})
+        {'a': 'LlamaForCausalLM'}
+    """
+    found: dict[str, str] = {}
+    for name, architecture in _overrides(raw):
+        if found.setdefault(name, architecture) != architecture:
+            raise ArgumentError(
+                f"{name} has two architectures, {found[name]} and {architecture}",
+                remedy="name one of them wherever the model stands",
+            )
+    return found
+
+
+def _overrides(raw: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(raw, dict):
+        if isinstance(raw.get(OVERRIDE), str) and "model" in raw:
+            with suppress(ArgumentError):  # told where the model is read
+                yield reference(raw), raw[OVERRIDE]
+        for value in raw.values():
+            yield from _overrides(value)
+    elif isinstance(raw, list):
+        for one in raw:
+            yield from _overrides(one)
 
 
 def _place(said: Any) -> str:

@@ -12,7 +12,7 @@ from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
 from mergekit_geo.recipes.part import RecipeKeys, Whole, keyed
-from mergekit_geo.recipes.reference import Reference
+from mergekit_geo.recipes.reference import Reference, overrides
 from mergekit_geo.recipes.values import layered
 from mergekit_geo.specs.merges import RunSpec
 
@@ -172,6 +172,8 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
         finetune: Members that are trained first.
         objective: What loss is measured on.
         along: A path, for `merge_method: along`.
+        architectures: By model, the class that takes the place of the one in its `config.json`;
+            `override_architecture` in the mapping of a model says the same.
     """
 
     name: Label | None = None
@@ -187,6 +189,15 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
     finetune: list[FinetuneKeys] = Field(default=[])
     objective: ObjectiveKeys | None = None
     along: AlongKeys | None = None
+    architectures: dict[str, str] = Field(default={})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_overrides(cls, raw: object) -> object:
+        """Move architectures out of the mappings of models, whose names are text from here on."""
+        if not isinstance(raw, dict) or not (found := overrides(raw)):
+            return raw
+        return {**raw, "architectures": {**(raw.get("architectures") or {}), **found}}
 
     @field_validator("sharpness", mode="before")
     @classmethod

@@ -45,7 +45,7 @@ def stage_key(prepared: Prepared, asked: RunSpec) -> str:
     work = [
         renamed(said, lambda name: inputs.get(name, name)),
         versions(),
-        [asked.output.allow_nonfinite, asked.output.device],
+        [asked.output.allow_nonfinite, asked.output.device, asdict(prepared.fitting)],
         [_data_key(one) for one in (asked.train_data, *([asked.data] * by_data))],
         [asdict(asked.compute)] * by_data,
         [_file_key(file) for file in _files_in(said)],

@@ -134,7 +134,8 @@ class RunSpec(Merging):
     essential: ClassVar[tuple[str, ...]] = ("recipe", "out", "dry_run", "data")
 
     recipe: Recipes = argument(
-        "Recipe in YAML: mergekit's keys, and those of mergekit_geo.", "RECIPE"
+        "Recipe in YAML, or - for standard input: mergekit's keys, and those of mergekit_geo.",
+        "RECIPE",
     )
     out: str | Path | None = out(WRITTEN, unset="required without --dry-run")
     _: KW_ONLY

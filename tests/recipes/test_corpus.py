@@ -36,9 +36,6 @@ PENDING: dict[str, tuple[str, ...]] = {
         "method-nuslerp-rows", "method-ram", "method-ram-defaults", "method-ramplus",
         "method-ramplus-slices", "stages-near-swaps",
     ),
-    "spellings that mergekit accepts": (
-        "adapter-mapping-paths", "method-karcher",
-    ),
     "stacks: slices that make another architecture": (
         "adapter-stack", "modules-default-stack", "modules-vision-stack",
         "stack-block-expansion", "stack-condensed", "stack-cooled-attention",

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import (
     DiskFullError,
@@ -257,6 +258,27 @@ def test_an_interrupted_stage_goes_on(few: Path, tmp_path: Path, share: float) -
 
 
 @pytest.mark.slow
+def test_commits_are_told_to_the_bottom(few: Path, tmp_path: Path) -> None:
+    """The front matter of the card names what is on the Hub, whatever stage it went into."""
+    known = {f"org/{n}": open_folder(few / n, f"org/{n}", n * 40) for n in "abc"}
+    one, two = (f"org/{n}" for n in "ab")
+    recipes = [
+        {"name": "x", "merge_method": "linear", "models": [entry(one), entry(two)]},
+        {"name": "y", "merge_method": "linear", "models": [entry("x"), entry("org/c")]},
+        {"merge_method": "linear", "models": [entry("y"), entry(one)]},
+    ]
+    run(recipes, tmp_path / "out", models=known)
+    report = geo.read_report(tmp_path / "out")
+    assert [model.name for model in report.models] == ["y", one]
+    pinned = [f"org/{n}@{n * 40}" for n in "abc"]
+    assert [source.pinned for source in report.models[0].made_of] == pinned
+    stages = report.settings["stages"]
+    assert [model["model"] for model in stages[0]["models"]] == pinned[:2]
+    assert [model["model"] for model in stages[1]["models"]] == ["x", pinned[2]]
+    card = (tmp_path / "out" / "README.md").read_text().split("---")[1]
+    assert yaml.safe_load(card)["base_model"] == ["org/a", "org/b", "org/c"]
+
+
 def test_all_with_names(few: Path, tmp_path: Path) -> None:
     """The output is the one that no other is made of."""
     named = {**last(few), "name": "third"}

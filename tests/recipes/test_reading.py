@@ -26,7 +26,7 @@ def read(text: str) -> Inputs:
         ("- linear\n- b\n", "a recipe is a mapping, found list"),
         ("merge_method: linear\nmodel: a\n", "line 2: unknown key model .*mean models"),
         (f"merge_method: linear\nmerge_method: slerp\n{AB}", "line 2: merge_method is there twice"),
-        (AB + "x: 1\n", "unknown key x .*known here: along, base_model"),
+        (AB + "x: 1\n", "unknown key x .*known here: along, architectures"),
         (AB + "\n", "merge_method is missing"),
         ("merge_method: linear\nmodels: 3\n", "line 2: models: input should be a valid list"),
         ("merge_method: linear\nmodels:\n - {modle: a}\n", r"models\[0\].modle .*mean model\?"),
@@ -83,6 +83,15 @@ def read(text: str) -> Inputs:
         (
             "merge_method: linear\nmodels: [{model: {model: a, lora: 3}}]\n",
             r"line 2: models\[0\].model: expected a model, found 3",
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: {model: a, override_architecture: 3}}]\n",
+            r"line 2: models\[0\].model: override_architecture: expected the name of a cl.*found 3",
+        ),
+        (
+            "merge_method: linear\nbase_model: {model: a, override_architecture: X}\n"
+            "models: [{model: {model: a, override_architecture: Y}}]\n",
+            "^recipe: a has two architectures, X and Y .name one of them",
         ),
         (f"merge_method: linear\n{AB}tokenizer: {{sorce: base}}\n", r"sorce .*mean source\?"),
         (f"merge_method: linear\n{AB}experts: []\n", "mixture of experts makes another arch"),
@@ -203,7 +212,10 @@ def test_no_file(tmp_path: Path) -> None:
         ),
         (f"merge_method: liner\n{AB}", r"line 1: merge_method: no method 'liner' \(did you mean"),
         (f"merge_method: passthrough\n{AB}", "takes 1 model, found 2 .*several models: linear"),
-        ("merge_method: linear\nmodels: [{model: a}, {model: a}]\n", "a is listed twice"),
+        (
+            "merge_method: slerp\nbase_model: a\nmodels: [{model: b}, {model: b}]\n",
+            r"slerp needs t \(add",
+        ),
         ("merge_method: linear\nmodels: []\n", "no models"),
         ("merge_method: linear\nbase_model: a\n", "models or slices, found neither"),
         ("merge_method: linear\nslices: []\n", "no slices"),
@@ -249,6 +261,32 @@ def test_models_as_mergekit_writes_them_out() -> None:
     assert recipe.models is not None
     assert [entry.model for entry in recipe.models] == ["org/a@v1+org/l", "b"]
     assert (recipe.name, recipe.tokenizer and recipe.tokenizer.source) == ("7", "union")
+
+
+def test_an_architecture_in_the_place_of_the_stated_one() -> None:
+    found = read_recipe(
+        "merge_method: ties\nbase_model: {model: {path: org/a}, override_architecture: X}\n"
+        "models: [{model: {model: b, lora: l, override_architecture: Y}}, {model: c}]\n"
+    )
+    assert found.base_model == "org/a"
+    assert found.architectures == {"org/a": "X", "b+l": "Y"}
+    again = read_recipe(found.model_dump(exclude_none=True, exclude_defaults=True))
+    assert again == found
+
+
+def test_a_model_that_is_listed_twice_counts_once() -> None:
+    """As in mergekit, which keeps tensors by model; what the first says goes before."""
+    found = read(
+        "merge_method: ties\nbase_model: c\nparameters: {density: 0.5}\nmodels:\n"
+        "- {model: a, parameters: {weight: 1}}\n- {model: b, parameters: {weight: 2}}\n"
+        "- {model: a, parameters: {weight: 3, density: 0.25}}\n"
+    )
+    assert found.members == ("a", "b")
+    assert found.each["weight"] == (1.0, 2.0)
+    assert [at(value, "x", 0) for value in found.each["density"]] == [0.25, 0.5]
+    assert found.warnings == (
+        "a is listed 2 times, and counts once, as in mergekit: raise its weight",
+    )
 
 
 def test_the_default_module_is_the_recipe() -> None:

@@ -493,6 +493,44 @@ def test_the_recipe_beside_the_weights_has_the_commits(save: Save, tmp_path: Pat
     assert kept.models[0].model == f"org/b@{'b' * 40}"
 
 
+def test_an_architecture_in_the_place_of_the_stated_one(save: Save, tmp_path: Path) -> None:
+    """The models are compared by it, and the output states it."""
+    one = open_folder(save("a", config={"architectures": ["Other"]}), "org/a", "a" * 40)
+    known = {"org/a": one, "b": save("b")}
+    recipe = {"merge_method": "linear", "models": [entry("org/a"), entry("b")]}
+    with pytest.raises(IncompatibleError, match="different architectures: org/a is Other, "):
+        geo.run(recipe, models=known, data=None)
+    recipe["models"][0]["model"] = {  # type: ignore[index]
+        "model": {"path": "org/a"}, "override_architecture": "LlamaForCausalLM",
+    }  # fmt: skip
+    fast = geo.OutputConfig(fsync=False)
+    geo.run(recipe, tmp_path / "out", models=known, data=None, output=fast)
+    stated = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert stated["architectures"] == ["LlamaForCausalLM"]
+    kept = read_recipe(tmp_path / "out" / "recipe.yml")
+    assert kept.architectures == {f"org/a@{'a' * 40}": "LlamaForCausalLM"}
+
+
+def test_a_seed_of_the_call_is_that_of_the_masks() -> None:
+    said = {
+        "merge_method": "dare_linear", "base_model": "base", "seed": 1,
+        "models": [entry("a", weight=1, density=0.5)],
+    }  # fmt: skip
+    own, same, other = (
+        geo.run(said, models=MODELS, data=None, seed=seed).state or {} for seed in (None, 1, 2)
+    )
+    assert all(torch.equal(own[name], same[name]) for name in own)
+    assert not all(torch.equal(own[name], other[name]) for name in own)
+
+
+def test_a_recipe_from_standard_input(save: Save) -> None:
+    recipe = yaml.safe_dump({"merge_method": "passthrough", "models": [entry(str(save("a")))]})
+    done = CliRunner().invoke(app, ["run", "-", "--dry-run"], input=recipe)
+    assert "nothing was written" in done.stdout, done.stderr
+    done = CliRunner().invoke(app, ["run", "-", "--dry-run"], input="merge: a\n")
+    assert "standard input, line 1: unknown key merge" in done.stderr
+
+
 def test_what_the_call_says_goes_before_the_recipe(family: Path) -> None:
     recipe = {
         "merge_method": "linear", "models": [entry(str(family / "a")), entry(str(family / "b"))],
