@@ -32,7 +32,7 @@ from mergekit_geo.checkpoints.hub_errors import (
     is_web_page,
 )
 from mergekit_geo.checkpoints.index import INDEXES, weight_files
-from mergekit_geo.checkpoints.module_folders import MODULES, backbone_of, read_modules
+from mergekit_geo.checkpoints.module_folders import MODULES, at, backbone_of, files_in, read_modules
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.side_files import PATTERNS, not_here, side_files_of, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
@@ -51,12 +51,12 @@ from mergekit_geo.records.model import License
 def _open(name: str, place: HubId, listing: Listing) -> Checkpoint:
     names = listing.files
     below = _backbone(place, names)
-    refuse_unreadable(inside(name, below), _within(names, below))
-    root, at = download_beside(place, wanted_on_hub(names), names)
+    refuse_unreadable(inside(name, below), files_in(names, below))
+    root, commit = download_beside(place, wanted_on_hub(names), names)
     require_files(root, name, listing.hashes)
-    folder, weights = root / below, replace(at, subfolder=at.file(below).rstrip("/"))
+    folder, weights = root / below, replace(commit, subfolder=commit.file(below).rstrip("/"))
     config = read_config(folder)
-    files = weight_files(_within(names, below), folder, name)
+    files = weight_files(files_in(names, below), folder, name)
     with quantised_errors(name, config), ThreadPoolExecutor(8) as pool:
         headers = list(pool.map(lambda file: read_remote_header(weights, file, name), files))
     stored = {tensor: info for header in headers for tensor, info in header.items()}
@@ -68,12 +68,12 @@ def _open(name: str, place: HubId, listing: Listing) -> Checkpoint:
         name=name,
         tensors=tensors,
         read=not_local,
-        fingerprint=lambda: str(at),
+        fingerprint=lambda: str(commit),
         config=config,
         folder=folder,
-        revision=at.revision,
+        revision=commit.revision,
         is_local=False,
-        fetched=partial(_fetched, at, listing.hashes),
+        fetched=partial(_fetched, commit, listing.hashes),
         files=tuple(files),
         listed=frozenset(names),
         license=listing.license,
@@ -90,19 +90,12 @@ def _backbone(place: HubId, names: set[str]) -> str:
     return backbone_of(folder, names)
 
 
-def _within(names: set[str], below: str) -> set[str]:
-    """Files in a folder, relative to it."""
-    if not below:
-        return names
-    return {name.removeprefix(f"{below}/") for name in names if name.startswith(f"{below}/")}
-
-
 def _fetched(place: HubId, hashes: Mapping[str, str], checkpoint: Checkpoint) -> Checkpoint:
     """Download the weights, and only the files that hold them; whole ones are kept if it fails."""
-    name, below = checkpoint.name, f"{checkpoint.inside}/".lstrip("/")
-    files = [f"{below}{file}" for file in checkpoint.files]
+    name, below = checkpoint.name, checkpoint.inside
+    files = [at(below, file) for file in checkpoint.files]
     with hub_errors(name, place.repo, place.revision):
-        folder, _ = _download(place, [*files, *(f"{below}{index}" for index in INDEXES)])
+        folder, _ = _download(place, [*files, *(at(below, index) for index in INDEXES)])
     require_stated_hashes(folder, files, name, hashes)
     return open_folder(folder, name, place.revision, checkpoint.license, checkpoint.listed)
 
@@ -118,10 +111,10 @@ def download_beside(place: HubId, wanted: list[str], names: Collection[str]) -> 
         wanted: Patterns of files.
         names: All files that are there.
     """
-    folder, at = _download(place, wanted)
+    folder, commit = _download(place, wanted)
     while more := not_here(folder, names):
-        _download(at, more)
-    return folder, at
+        _download(commit, more)
+    return folder, commit
 
 
 def _download(place: HubId, patterns: Iterable[str], *, local: bool = False) -> tuple[Path, HubId]:
@@ -250,11 +243,11 @@ def cached_folder(name: str, place: HubId) -> tuple[Path, HubId] | None:
     with hub_errors(name, place.repo, place.revision):
         # Without patterns, huggingface-hub 2 calls a snapshot incomplete that lacks any file of
         # the repository, such as its README; what opens the folder looks for the weights itself.
-        folder, at = _download(place, PATTERNS, local=True)
+        folder, commit = _download(place, PATTERNS, local=True)
         if not any((folder / backbone_of(folder)).glob("*.safetensors")):
             raise LocalEntryNotFoundError(f"the weights of {place} are not in the cache")
         require_files(folder, name)
-        return folder, at
+        return folder, commit
 
 
 def _adapter(name: str, place: HubId, listing: Listing) -> Adapter:
@@ -262,18 +255,18 @@ def _adapter(name: str, place: HubId, listing: Listing) -> Adapter:
     refuse_unreadable_adapter(name, listing.files)
     with hub_errors(name, place.repo, place.revision):
         patterns = [ADAPTER_CONFIG, *wanted_on_hub(listing.files)]
-        folder, at = download_beside(place, patterns, listing.files)
+        folder, commit = download_beside(place, patterns, listing.files)
         require_files(folder, name, listing.hashes)
         return Adapter(
             name=name,
             folder=folder,
             settings=read_settings(folder / ADAPTER_CONFIG, name),
-            tensors=read_remote_header(at, ADAPTER_WEIGHTS, name),
+            tensors=read_remote_header(commit, ADAPTER_WEIGHTS, name),
             read=not_local,
-            fingerprint=lambda: str(at),
-            revision=at.revision,
+            fingerprint=lambda: str(commit),
+            revision=commit.revision,
             is_local=False,
-            fetched=partial(_fetched_adapter, at, listing.hashes),
+            fetched=partial(_fetched_adapter, commit, listing.hashes),
         )
 
 

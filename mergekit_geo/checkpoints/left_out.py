@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mergekit_geo.checkpoints.adapter.files import ADAPTER_WEIGHTS, Adapter
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.index import index_of, weight_files
-from mergekit_geo.checkpoints.module_folders import MODULES, read_modules, weight_folders
+from mergekit_geo.checkpoints.module_folders import (
+    MODULES,
+    at,
+    files_in,
+    read_modules,
+    weight_folders,
+)
 from mergekit_geo.checkpoints.own_files import refuse_links
 from mergekit_geo.checkpoints.side_files import (
     foreign_links,
@@ -23,23 +30,53 @@ SHOWN = 12
 """Most names in a warning; the report has them all."""
 
 
-def left_out(donor: Checkpoint) -> list[str]:
-    """The files of the donor that an output does not have; folders of them end in `/`.
+@dataclass(frozen=True)
+class DonorFiles:
+    """What an output does with each file of its donor; of an adapter and its base, those of both.
 
-    They are pickles, states of a training, exports of weights that are not the output's, its card,
-    and whatever nobody here knows. Of an adapter and its base, those of both.
+    Attributes:
+        merged: Files of weights that are read, and their indices.
+        copied: Files that go to the output, at most with keys changed.
+        left_out: Files that the output does not have; folders of them end in `/`.
+    """
+
+    merged: list[str] = field(default_factory=list)
+    copied: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def donor_files(donor: Checkpoint) -> DonorFiles:
+    """What an output does with each file of its donor.
+
+    Left out are pickles, states of a training, exports of weights that are not the output's, its
+    card, and whatever nobody here knows.
     """
     stored = _stored(donor)
     if stored.adapted is not None:
-        folder = stored.adapted.adapter.folder
-        used = {*tokenizer_files(folder), *module_files(folder)}
-        used |= {Path(ADAPTER_CONFIG), Path(ADAPTER_WEIGHTS)}
-        own = _others(folder, {path.as_posix() for path in used}, ())
-        return sorted({*left_out(stored.adapted.base), *own})
+        return _with_adapter(donor_files(stored.adapted.base), stored.adapted.adapter.folder)
     if stored.root is None:
-        return []
-    taken = _taken(stored.root, stored)
-    return sorted(_others(stored.root, taken, stored.listed))
+        return DonorFiles(merged=list(stored.files))
+    copied = {path.as_posix() for path in side_files_of(stored.root)}
+    merged = _weights_of(stored, stored.root)
+    others = _others(stored.root, copied | merged, stored.listed)
+    return DonorFiles(sorted(merged), sorted(copied), sorted(others))
+
+
+def left_out(donor: Checkpoint) -> list[str]:
+    """The files of the donor that an output does not have; folders of them end in `/`."""
+    return donor_files(donor).left_out
+
+
+def _with_adapter(base: DonorFiles, folder: Path) -> DonorFiles:
+    """Those of a base, and those in the folder of an adapter on it."""
+    copied = {path.as_posix() for path in (*tokenizer_files(folder), *module_files(folder))}
+    merged = {ADAPTER_CONFIG, ADAPTER_WEIGHTS}
+    others = _others(folder, copied | merged, ())
+    return DonorFiles(
+        sorted({*base.merged, *merged}),
+        sorted({*base.copied, *copied}),
+        sorted({*base.left_out, *others}),
+    )
 
 
 def left_out_warning(name: str, files: list[str]) -> list[str]:
@@ -57,19 +94,23 @@ def _others(folder: Path, taken: set[str], listed: Collection[str]) -> set[str]:
     return {_short(file, entered) for file in files if file not in taken}
 
 
-def _taken(folder: Path, donor: Checkpoint) -> set[str]:
-    """What is copied or merged, as paths relative to the folder."""
-    copied = {path.as_posix() for path in side_files_of(folder)}
-    places = {donor.inside, *(path.as_posix() for path in weight_folders(folder, donor.inside))}
-    return copied.union(*(_weights_in(folder, place, donor.name) for place in places))
+def _weights_of(stored: Checkpoint, folder: Path) -> set[str]:
+    """The files of weights that are read of a model and its modules, and their indices."""
+    names = stored.listed or {
+        path.relative_to(folder).as_posix() for path in (folder / stored.inside).iterdir()
+    }
+    index = index_of(files_in(names, stored.inside))
+    own = {at(stored.inside, file) for file in (*stored.files, *([index] if index else []))}
+    places = weight_folders(folder, stored.inside)
+    return own.union(*(_weights_in(folder, path.as_posix(), stored.name) for path in places))
 
 
 def _weights_in(folder: Path, place: str, name: str) -> set[str]:
-    """The files of weights that are read in a folder of it, and their index."""
+    """The files of weights that are read of a module, and their index."""
     names = {path.name for path in (folder / place).iterdir()}
     index = index_of(names)
     found = [*weight_files(names, folder / place, name), *([index] if index else [])]
-    return {f"{place}/{file}" if place else file for file in found}
+    return {at(place, file) for file in found}
 
 
 def _home(source: Checkpoint | Adapter) -> Path | None:

@@ -14,6 +14,10 @@ MODULES = "modules.json"
 ROUTES = ("router_config.json", "config.json")
 """Files in which a module names others, in folders of its own: of a Router, and of an Asym."""
 
+SETTINGS = "config_sentence_transformers.json"
+LOADERS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
+"""Values of `model_type` in these settings, which name classes; older ones have none."""
+
 SAFE = ".safetensors"
 SHARDS = f"{SAFE}.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -62,6 +66,21 @@ class ModuleFolder:
     def side_files(self) -> tuple[Path, ...]:
         """Files that are copied unchanged."""
         return tuple(path for path in self.files if not is_weights(path.name))
+
+
+def at(place: str, file: str) -> str:
+    """Path of a file in a folder of a model's, which is its own if empty.
+
+    >>> at("0_Transformer", "config.json"), at("", "config.json")
+    ('0_Transformer/config.json', 'config.json')
+    """
+    return f"{place}/{file}" if place else file
+
+
+def files_in(names: Collection[str], place: str) -> set[str]:
+    """Files in a folder of a model's, relative to it."""
+    begin = at(place, "")
+    return {name.removeprefix(begin) for name in names if name.startswith(begin)}
 
 
 def is_weights(file: str) -> bool:
@@ -123,6 +142,15 @@ def backbone_of(folder: Path, listed: Collection[str] = ()) -> str:
     apart = [module for module in modules if module.is_apart]
     models = (module.path for module in apart if _is_model(folder / module.path))
     return next(models, next((module.path for module in apart if module.weights), ""))
+
+
+def loader_in(folder: Path | None) -> str | None:
+    """Class of sentence-transformers that loads a folder; None where it has no modules."""
+    if folder is None or not (folder / MODULES).is_file():
+        return None
+    settings = folder / SETTINGS
+    found = read_json(settings).get("model_type") if settings.is_file() else None
+    return found if found in LOADERS else LOADERS[0]
 
 
 def weight_folders(folder: Path | None, backbone: str = "") -> list[Path]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mergekit_geo.checkpoints.beside import weights_beside
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.index import read_tensors
@@ -63,6 +64,7 @@ ALSO_BY_DEFAULT = {"include_prompt": True}
 def mergeable(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None) -> Preflight:
     """Run `preflight`, and check that sentence-transformers modules beside the model agree."""
     found = preflight(checkpoints, tokenizer_of)
+    found.warnings += weights_beside(checkpoints)
     sources = [original(checkpoint) for checkpoint in checkpoints]
     folders = [Parent(source.name, source.root, source.inside) for source in sources]
     donor = folders[0]

@@ -10,7 +10,8 @@ from platform import python_version
 from typing import Literal
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.sources import sources_of
+from mergekit_geo.checkpoints.module_folders import loader_in
+from mergekit_geo.checkpoints.sources import original, sources_of
 from mergekit_geo.checkpoints.stated_license import stated_license
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Provenance
@@ -55,6 +56,7 @@ def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "paren
         parameters=count_parameters(checkpoint),
         license=stated_license(checkpoint),
         architecture=_architecture(checkpoint.config),
+        loader=loader_in(original(checkpoint).root),
         role=role,
     )
     parts = sources_of(checkpoint)

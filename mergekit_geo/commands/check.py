@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.left_out import donor_files
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.reference import open_checkpoints
@@ -10,7 +12,7 @@ from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.commands.parts import part_entries
 from mergekit_geo.errors import ArgumentError, IncompatibleError
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.records.model import CheckMeasurements
+from mergekit_geo.records.model import CheckMeasurements, FilesEntry
 from mergekit_geo.specs.measures import CheckSpec
 
 
@@ -43,6 +45,7 @@ def check(asked: CheckSpec) -> Work:
             notes=[*fitted.notes, *found.notes],
             problems=found.problems,
             parts=part_entries(checkpoints, found),
+            files=_files(checkpoints[0]),
         )
         no = IncompatibleError(found.problems) if found.problems else None
         return Findings(
@@ -53,3 +56,12 @@ def check(asked: CheckSpec) -> Work:
         )
 
     return Work(asked, do)
+
+
+def _files(donor: Checkpoint) -> FilesEntry | None:
+    """What becomes of the first model's files; None for a model in memory."""
+    found = donor_files(donor)
+    entry = FilesEntry(
+        model=donor.name, merged=found.merged, copied=found.copied, left_out=found.left_out
+    )
+    return entry if found.merged else None

@@ -74,6 +74,7 @@ class ModelEntry(Record):
         parameters: Number of elements of its float tensors.
         license: Of its card; null where none states one.
         architecture: transformers' class, from its configuration; null where it has none.
+        loader: Class of sentence-transformers that loads it whole; null where it has no modules.
         role: Whether it is a model, or a bend of the path between models.
         base: What an adapter was added to; null for a whole model.
         adapter: The adapter; null for a whole model.
@@ -85,6 +86,7 @@ class ModelEntry(Record):
     parameters: int
     license: License | None = None
     architecture: str | None = None
+    loader: str | None = None
     role: Literal["parent", "bend"] = "parent"
     base: Source | None = None
     adapter: Source | None = None
@@ -178,6 +180,22 @@ class PartEntry(Record):
         return f"{self.module}/{self.kind}" if self.kind else self.module
 
 
+class FilesEntry(Record):
+    """What a merge does with each file of the first model.
+
+    Attributes:
+        model: Its name.
+        merged: Weights that are read, and their indices.
+        copied: Files that go to the output, at most with keys changed.
+        left_out: Files that the output does not have; folders of them end in `/`.
+    """
+
+    model: str
+    merged: list[str]
+    copied: list[str]
+    left_out: list[str]
+
+
 class CheckMeasurements(Record):
     """Result of a check.
 
@@ -187,6 +205,7 @@ class CheckMeasurements(Record):
         notes: Ordinary differences, and what a merge does about them.
         problems: Why they cannot be merged.
         parts: The parts of each model, model after model.
+        files: What becomes of the first model's files; null for a model in memory.
     """
 
     compatible: bool
@@ -194,6 +213,7 @@ class CheckMeasurements(Record):
     notes: list[str]
     problems: list[str]
     parts: list[PartEntry] = []
+    files: FilesEntry | None = None
 
 
 def common_license(models: Sequence[ModelEntry]) -> License | None:

@@ -70,6 +70,9 @@ def usage(report: Report) -> list[Code]:
         report: Of a merge.
     """
     architecture = report.models[0].architecture if report.models else None
+    if report.models and (loader := report.models[0].loader):
+        made = f"model = {loader}({_quoted(report)}{_trust(report)})"
+        return [Code(f"from sentence_transformers import {loader}\n\n{made}", "python")]
     if architecture is None:
         path = f'{_quoted(report)} + "/model.safetensors"'
         text = f"from safetensors.torch import load_file\n\nstate = load_file({path})"
@@ -84,8 +87,7 @@ def usage(report: Report) -> list[Code]:
 
 
 def _loading(report: Report, classes: Sequence[str]) -> str:
-    compute = report.settings.get("compute") or {}
-    extra = ", trust_remote_code=True" if compute.get("trust_remote_code") else ""
+    extra = _trust(report)
     names = ("model", "processor" if "Image" in classes[-1] else "tokenizer")
     lines = [f"from transformers import {', '.join(classes)}", ""]
     lines += [
@@ -93,6 +95,11 @@ def _loading(report: Report, classes: Sequence[str]) -> str:
         for name, kind in zip(names, classes, strict=False)
     ]
     return "\n".join(lines)
+
+
+def _trust(report: Report) -> str:
+    compute = report.settings.get("compute") or {}
+    return ", trust_remote_code=True" if compute.get("trust_remote_code") else ""
 
 
 def _quoted(report: Report) -> str:

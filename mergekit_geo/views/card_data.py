@@ -58,7 +58,7 @@ def card_data(report: Report) -> ModelCardData:
     task = task_of(report)
     data = ModelCardData(
         base_model=parents or None,
-        library_name="transformers" if _architecture(report) else None,
+        library_name=_library(report),
         pipeline_tag=TASKS[task][1] if task in TASKS else None,
         tags=_tags(report),
         model_name=model_name(report) if results else None,
@@ -69,6 +69,13 @@ def card_data(report: Report) -> ModelCardData:
         merged = isinstance(report.result, MergeMeasurements)
         data["base_model_relation"] = "merge" if merged else "finetune"
     return data
+
+
+def _library(report: Report) -> str | None:
+    """The library that loads the output."""
+    if report.models and report.models[0].loader:
+        return "sentence-transformers"
+    return "transformers" if _architecture(report) else None
 
 
 def task_of(report: Report) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mergekit_geo.printable import in_gigabytes
-from mergekit_geo.records.model import CheckMeasurements, PartEntry
+from mergekit_geo.records.model import CheckMeasurements, FilesEntry, PartEntry
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.records.report import PushMeasurements, Report
 from mergekit_geo.views.block import Block, Code, Items, Paragraph, Section, Table, View
@@ -77,7 +77,7 @@ def push_view(report: Report, found: PushMeasurements) -> View:
 
 
 MOST = 10
-"""Problems that are shown."""
+"""Problems, and files of a kind, that are shown."""
 
 
 def check_view(report: Report, found: CheckMeasurements) -> View:
@@ -90,6 +90,7 @@ def check_view(report: Report, found: CheckMeasurements) -> View:
     notes = [f"note: {note}" for note in found.notes]
     blocks = [
         Section("Parts", [_parts(names, found.parts)]),
+        *_files(found.files),
         Section("Notes", [Items(notes)]),
         Section("Problems", [Items(problems)]),
     ]
@@ -100,6 +101,20 @@ def check_view(report: Report, found: CheckMeasurements) -> View:
         headline = f"{', '.join(names)}: {verdict} ({found.tensors} tensors)"
         brief = [f"the models {verdict}"]
     return View([headline], blocks, brief=[*brief, *found.problems, *found.notes])
+
+
+def _files(found: FilesEntry | None) -> list[Section]:
+    """What a merge does with each file of the first model."""
+    if found is None:
+        return []
+    kinds = {"merged": found.merged, "copied": found.copied, "left out": found.left_out}
+    lines = [f"files {kind}: {_some(files)}" for kind, files in kinds.items() if files]
+    return [Section(f"Files of {found.model} in a merge", [Items(lines)])]
+
+
+def _some(files: Sequence[str]) -> str:
+    more = f" and {len(files) - MOST} more (--json has all)" if len(files) > MOST else ""
+    return ", ".join(files[:MOST]) + more
 
 
 def _parts(models: Sequence[str], parts: Sequence[PartEntry]) -> Table:

@@ -148,6 +148,10 @@ def test_every_module_is_merged_in_either_layout(tmp_path: Path, layout: tuple[s
         assert file.is_dir() or (result.out / inside).is_file()
         assert file.suffix != ".json" or (result.out / inside).read_bytes() == file.read_bytes()
     assert Path(layout[0], "model.safetensors") in require_finished(result.out)
+    card = (result.out / "README.md").read_text()
+    assert "from sentence_transformers import SentenceTransformer\n" in card
+    assert 'SentenceTransformer("out")' in card
+    assert "library_name: sentence-transformers" in card
 
 
 def test_a_whole_folder_of_equal_parents_is_theirs_to_the_bit(tmp_path: Path) -> None:
@@ -277,3 +281,83 @@ def test_a_backbone_in_a_folder_of_a_repository(tmp_path: Path) -> None:
     one, two = state_of(tmp_path / "out"), state_of(tmp_path / "local")
     assert all(two[name].equal(tensor) for name, tensor in one.items())
     assert one.keys() == two.keys()
+
+
+# --- everything at once
+
+
+def everything(folder: Path, seed: int) -> Path:
+    """Whatever has been seen in folders of models."""
+    bert(folder, seed)
+    list_modules(folder, ("Transformer", ""), ("Pooling", "1_Pooling"), ("Dense", "2_Dense"))
+    write(folder / "1_Pooling" / "config.json", {"pooling_mode": "mean"})
+    dense(folder / "2_Dense", seed)
+    for name in OTHERS:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".safetensors"):
+            save_file({"w": torch.full((2,), float(seed))}, path)
+        else:
+            path.write_text('{"format": 1}')
+    return folder
+
+
+OTHERS = [
+    ".gitattributes", ".git/HEAD", ".cache/x", "2_Dense/pytorch_model.bin", "2_Dense/notes.txt",
+    "LICENSE", "NOTICE", "README.md", "USE_POLICY.md", "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors", "added_tokens.json", "additional_chat_templates/rag.jinja",
+    "chat_template.jinja", "checkpoint-7/model.safetensors", "checkpoint-7/optimizer.pt",
+    "config_sentence_transformers.json", "custom/__init__.py", "eval/results.csv",
+    "figures/loss.png", "flax_model.msgpack", "generation_config.json", "merges.txt",
+    "model-q4_k.gguf", "model.fp16.safetensors", "modeling_own.py", "onnx/config.json",
+    "onnx/model.onnx", "openvino/openvino_model.bin", "openvino/openvino_model.xml", "optimizer.pt",
+    "original/consolidated.00.pth", "preprocessor_config.json", "processor_config.json",
+    "pytorch_model.bin", "rng_state.pth", "rust_model.ot", "scheduler.pt", "sentencepiece.model",
+    "special_tokens_map.json", "text_encoder/model.safetensors", "tf_model.h5", "thesis.json",
+    "trainer_state.json", "training_args.bin", "vae/diffusion_pytorch_model.safetensors",
+    "video_preprocessor_config.json", "vocab.txt", "deep/er/model.safetensors",
+]  # fmt: skip
+
+
+def test_each_file_of_the_donor_is_copied_merged_or_named(tmp_path: Path) -> None:
+    a, b = (everything(tmp_path / name, seed) for seed, name in enumerate("ab"))
+    result = geo.soup([a, b], tmp_path / "out", data=None, output=FAST)
+    assert result.out is not None
+    named = result.report.left_out
+    for path in (path for path in a.rglob("*") if path.is_file()):
+        file = path.relative_to(a).as_posix()
+        is_named = file in named or f"{file.partition('/')[0]}/" in named
+        there = result.out / file
+        if file.endswith(".safetensors") and there.is_file():
+            assert not is_named
+            one, two, found = (load_file(f / file) for f in (a, b, result.out))
+            assert all(found[n].equal((one[n] + two[n]) / 2) for n in found)
+        elif is_named:
+            assert file == "README.md" or not there.is_file()
+        else:
+            assert there.read_bytes() == path.read_bytes()
+    told = geo.check([a, b]).measurements.files
+    assert told is not None
+    assert told.left_out == named
+    assert told.merged == ["2_Dense/model.safetensors", "model.safetensors"]
+    copied = {path.relative_to(result.out).as_posix() for path in result.out.rglob("*")}
+    assert set(told.copied) <= copied
+
+
+def test_folders_of_weights_beside_the_models_are_told(tmp_path: Path) -> None:
+    a, b = (bert(tmp_path / name, seed) for seed, name in enumerate("ab"))
+    for folder, names in ((a, ("vae", "own")), (b, ("vae", "extra/deep", "checkpoint-3"))):
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            save_file({"w": torch.ones(2)}, folder / name / "model.safetensors")
+    for warnings in (
+        geo.check([a, b]).report.warnings,
+        geo.soup([a, b], tmp_path / "out", data=None, output=FAST).report.warnings,
+    ):
+        assert f"weights in extra/deep of {b} are left out: {a} has none there" in warnings
+        (shared,) = [text for text in warnings if "are not merged" in text]
+        assert shared == (
+            "weights in vae are not merged: merge each folder by its name, such as "
+            f"geo-merge soup {a}/vae {b}/vae -o OUT/vae"
+        )
+    assert geo.read_report(tmp_path / "out").left_out == ["own/", "vae/"]
