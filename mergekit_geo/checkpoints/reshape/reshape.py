@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.reshape import ReshapeConfig
-from mergekit_geo.errors import UnsupportedError
+
+NO_TOKENIZER = "no model has a tokenizer: their rows stay as they are"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,27 @@ def reshaped(
         IncompatibleError: They cannot be made to fit so.
         ArgumentError: A model or token that nobody has.
     """
-    if config.is_by_token or config.truncate_embeddings:
-        raise UnsupportedError("vocabularies that differ are not merged yet")
+    if config.truncate_embeddings:
+        return _truncated(checkpoints)
+    if config.is_by_token:
+        return _by_token(checkpoints, config, has_base=has_base)
     return Reshaped(tuple(checkpoints))
+
+
+def _truncated(checkpoints: Sequence[Checkpoint]) -> Reshaped:
+    from mergekit_geo.checkpoints.reshape.truncated import truncated
+
+    found, notes, warnings = truncated(checkpoints)
+    return Reshaped(tuple(found), tuple(notes), tuple(warnings))
+
+
+def _by_token(
+    checkpoints: Sequence[Checkpoint], config: ReshapeConfig, *, has_base: bool
+) -> Reshaped:
+    from mergekit_geo.checkpoints.reshape.vocabulary import by_token, open_vocabularies
+
+    found = open_vocabularies(checkpoints, config, has_base=has_base)
+    if found is None:
+        return Reshaped(tuple(checkpoints), (NO_TOKENIZER,))
+    views = by_token(found)
+    return Reshaped(tuple(views), tuple(found.notes), tuple(found.warnings))

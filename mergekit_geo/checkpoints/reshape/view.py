@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.reading import Read
 from mergekit_geo.checkpoints.reshape.frame import Frame
@@ -16,6 +16,7 @@ def view(
     reader: Callable[[Checkpoint], Read],
     frame: Frame,
     said: object,
+    config: Config | None = None,
 ) -> Checkpoint:
     """A checkpoint that reads through to another, as a model of the frame's configuration.
 
@@ -28,6 +29,7 @@ def view(
         reader: Makes the function that reads these, of the checkpoint once its data is local.
         frame: Configuration and side files; views of one merge share it.
         said: A JSON value that tells this view from others of the checkpoint, for fingerprints.
+        config: Its own configuration, where that is not the frame's.
 
     Example:
         >>> from mergekit_geo.checkpoints.header import TensorInfo
@@ -46,12 +48,12 @@ def view(
         tensors=tensors,
         read=reader(checkpoint),
         fingerprint=lambda: [checkpoint.fingerprint(), said],
-        config=frame.config,
+        config=frame.config if config is None else config,
         folder=frame.folder,
         revision=checkpoint.revision,
         stamps=checkpoint.stamps,
         is_local=checkpoint.is_local,
-        fetched=lambda _: view(checkpoint.fetch(), tensors, reader, frame, said),
+        fetched=lambda _: view(checkpoint.fetch(), tensors, reader, frame, said, config),
         ties={own: name for own, name in checkpoint.ties.items() if name in tensors},
         license=checkpoint.license,
         of=checkpoint,

@@ -1,0 +1,107 @@
+"""Which tensors of a model have one row a token: embeddings, heads, and biases of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.configuration import vocabulary_size
+from mergekit_geo.checkpoints.naming import Schema, schema_of
+from mergekit_geo.checkpoints.reshape.rows import Table
+from mergekit_geo.errors import UnsupportedError
+
+NAMES = (
+    "embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight",
+    "embed_in.weight", "embed_out.weight",
+)  # fmt: skip
+"""Ends of the names that are never anything else."""
+
+SIZE = "vocab_size"
+
+
+def tables_of(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Table]]:
+    """The tables of each model, by a name that all know them by; none where there is no size."""
+    plain = [_by_name(checkpoint) for checkpoint in checkpoints]
+    if all(found is not None for found in plain) and len({frozenset(f or ()) for f in plain}) == 1:
+        return [found or {} for found in plain]
+    return [_by_schema(checkpoint) for checkpoint in checkpoints]
+
+
+def _by_name(checkpoint: Checkpoint) -> dict[str, Table] | None:
+    """Tables by their well-known names; None where shapes and names leave a doubt."""
+    size = vocabulary_size(checkpoint.config)
+    named = {n: _table(n, i.shape, size) for n, i in checkpoint.tensors.items() if size in i.shape}
+    sure = all(name.endswith(NAMES) for name in named) and None not in named.values()
+    return {name: table for name, table in named.items() if table} if sure else None
+
+
+def _table(name: str, shape: Sequence[int], rows: int | None) -> Table | None:
+    """A tensor whose first dimension of more than one element is the vocabulary."""
+    leading = next((i for i, length in enumerate(shape) if length > 1), 0)
+    if rows is None or not shape or shape[leading] != rows:
+        return None
+    return Table(name, rows, prod(shape[leading + 1 :]))
+
+
+def _by_schema(checkpoint: Checkpoint) -> dict[str, Table]:
+    """Tables by what changes in the architecture if it has one token more."""
+    size = vocabulary_size(checkpoint.config)
+    if size is None:
+        return {}
+    schema = schema_of(checkpoint.config)
+    growing = _growing(schema, schema_of(resized(checkpoint.config, size, size + 1)))
+    found: dict[str, Table] = {}
+    for stored, info in checkpoint.tensors.items():
+        name, table = schema.canonical(stored), _table(stored, info.shape, size)
+        if name not in growing if growing else table is None:
+            continue
+        if table is None:
+            raise UnsupportedError(
+                f"{stored} grows with the vocabulary, and is {list(info.shape)} where that has "
+                f"{size} tokens: its rows are not those of tokens alone",
+                where=checkpoint.name,
+                remedy="merge models of one vocabulary, without a tokenizer source",
+            )
+        found[name] = table
+    return found
+
+
+def _growing(schema: Schema, larger: Schema) -> set[str]:
+    return {
+        name
+        for name, tensor in schema.expected.items()
+        if name in larger.expected and larger.expected[name].shape != tensor.shape
+    }
+
+
+def resized(config: Config, size: int, rows: int) -> Config:
+    """Copy a configuration with another number of tokens, wherever it states the old one.
+
+    Example:
+        >>> resized({"text_config": {"vocab_size": 8}, "hidden_size": 8}, 8, 9)
+        {'text_config': {'vocab_size': 9}, 'hidden_size': 8}
+    """
+
+    def new(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return resized(value, size, rows)
+        return rows if key == SIZE and value == size else value
+
+    return {key: new(key, value) for key, value in config.items()}
+
+
+def require_tables(checkpoints: Sequence[Checkpoint], tables: Sequence[dict[str, Table]]) -> None:
+    """Refuse a model in which no embedding is found.
+
+    Raises:
+        UnsupportedError: With its name.
+    """
+    for checkpoint, own in zip(checkpoints, tables, strict=True):
+        if not own:
+            raise UnsupportedError(
+                "which of its tensors have one row a token cannot be told: its configuration "
+                "states no vocabulary, or no tensor has so many rows",
+                where=checkpoint.name,
+            )
