@@ -93,12 +93,11 @@ class Preflight:
             )
 
 
-def preflight(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None) -> Preflight:
+def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     """Compare checkpoints with the first of them, the donor.
 
     Args:
         checkpoints: The models.
-        tokenizer_of: Whose tokenizer the output has, where that was asked for.
     """
     found = Preflight()
     for checkpoint in checkpoints:
@@ -112,7 +111,7 @@ def preflight(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None
     names = _align_names(checkpoints, found)
     _leave_to_donor(checkpoints, names, found)
     _compare_tensors(checkpoints, names, found)
-    source = side_files_from(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
+    source = side_files_from(checkpoints)
     others = [c for c in checkpoints if c is not source and not is_base_of(c, source)]
     problems, warnings = compare_vocabularies([source, *others])
     found.problems += problems

@@ -61,9 +61,9 @@ BY_DEFAULT = (False, None)
 ALSO_BY_DEFAULT = {"include_prompt": True}
 
 
-def mergeable(checkpoints: Sequence[Checkpoint], tokenizer_of: int | None = None) -> Preflight:
+def mergeable(checkpoints: Sequence[Checkpoint]) -> Preflight:
     """Run `preflight`, and check that sentence-transformers modules beside the model agree."""
-    found = preflight(checkpoints, tokenizer_of)
+    found = preflight(checkpoints)
     found.warnings += weights_beside(checkpoints)
     sources = [original(checkpoint) for checkpoint in checkpoints]
     folders = [Parent(source.name, source.root, source.inside) for source in sources]

@@ -65,9 +65,9 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     require_one_process()
     kernel_for(request.asked.output.device)  # refuses a device before any work
     progress = request.asked.told
-    found = check_early(checkpoints, request.asked, request.selector.config, request.tokenizer_of)
+    found = check_early(checkpoints, request.asked, request.selector.config)
     _refuse_modules_on_a_path(checkpoints[0], request)
-    study = Study.of(checkpoints, found, request.asked, request.tokenizer_of)
+    study = Study.of(checkpoints, found, request.asked)
     if request.selector.config.by_loss(len(checkpoints)):
         study.require_measurable()
     check_statistics_data(study)
@@ -258,10 +258,9 @@ def write_side_files(
 
 
 def _write_asked_for(draft: Draft, folder: Path) -> None:
-    """Write another model's tokenizer, and the command's own files, where asked for."""
+    """Write the tokenizer that an adapter brings, and the command's own files."""
     request, parents = draft.request, draft.parents
-    wanted = request.tokenizer_of
-    source = side_files_from(parents) if wanted is None else parents[wanted]
+    source = side_files_from(parents)
     if source is not parents[0] and source.folder is not None:
         copy_tokenizer(source.folder, folder / parents[0].inside)
     for name, text in request.files.items():

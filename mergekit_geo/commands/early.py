@@ -24,7 +24,6 @@ def check_early(
     checkpoints: Sequence[Checkpoint],
     asked: Writing,
     selection: SelectionConfig,
-    tokenizer_of: int | None = None,
 ) -> Preflight:
     """Refuse what headers and settings alone show to be impossible; the output has seen its place.
 
@@ -32,12 +31,11 @@ def check_early(
         checkpoints: The models.
         asked: The command's options.
         selection: How the point is found.
-        tokenizer_of: Whose tokenizer the output has, where that was asked for.
 
     Raises:
         GeoError: With the reason and the remedy.
     """
-    found = mergeable(checkpoints, tokenizer_of)
+    found = mergeable(checkpoints)
     found.require()
     if asked.target is not None:
         refuse_foreign_needs(checkpoints[0])

@@ -30,8 +30,6 @@ class Request:
         files: Texts that go beside the weights, by name; they replace what the donor has.
         recipe: The merge as a recipe of its own says it; empty where the options and the point say
             it, None where nothing does.
-        tokenizer_of: Position of the model whose tokenizer the output has; if None, that of the
-            first, or of an adapter on it that brings one.
     """
 
     asked: Writing
@@ -41,7 +39,6 @@ class Request:
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = field(default_factory=dict)
-    tokenizer_of: int | None = None
 
     def with_reshaped(self, found: Reshaped) -> Request:
         """Add what was said when the models were made to fit."""

@@ -108,7 +108,6 @@ class Study:
         models: Sequence[Checkpoint],
         checked: Preflight,
         asked: MeasuringOptions,
-        tokenizer_of: int | None = None,
     ) -> Study:
         """The study of models that are open and compared; loss need not be measurable.
 
@@ -116,12 +115,11 @@ class Study:
             models: The models.
             checked: What comparing them found.
             asked: The command's options.
-            tokenizer_of: Position of the model whose tokenizer is used; None for the default.
 
         Raises:
             DataError: Data that was asked for is missing or unusable.
         """
-        plan = plan_losses(models, asked.data, asked.compute, tokenizer_of)
+        plan = plan_losses(models, asked.data, asked.compute)
         return cls(
             tuple(models), checked, plan, asked.data, asked.train_data, asked.compute, asked.told,
             clock_of(asked.compute.budget),

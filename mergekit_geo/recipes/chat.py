@@ -81,7 +81,7 @@ TEMPLATES = {
 
 
 def chat_template(said: str | None) -> str | None:
-    """The template's text; None leaves the donor's as it is.
+    """The template's text; None where there is nothing to say, or where the models say it.
 
     Raises:
         RecipeError: Neither a name that is known nor a template.

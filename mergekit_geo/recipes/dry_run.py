@@ -60,7 +60,7 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
         stages = planned(documents, asked)
         known = known_to(documents.output, asked, {one.name: one.standing for one in stages})
         prepared = prepare(documents.output, known, asked.reshape)
-        found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
+        found = mergeable(prepared.checkpoints)
         found.require()
         measured = _measured(prepared, tuple(found.anchors), asked.target, asked.output, asked)
         warnings = [text for stage in stages for text in stage.prepared.warnings]
@@ -68,12 +68,7 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
             measured.model_copy(update={"stages": [_stage(one) for one in stages]}),
             model_entries(prepared.checkpoints),
             settings={"recipe": prepared.recipe.model_dump(exclude_none=True)},
-            warnings=[
-                *warnings,
-                *prepared.warnings,
-                *prepared.fitted.warnings,
-                *found.warnings,
-            ],
+            warnings=[*warnings, *prepared.warnings, *found.warnings],
         )
 
     return Work(replace(asked, dry_run=True), do)
@@ -82,7 +77,7 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
 def _stage(stage: Stage) -> PlannedStage:
     """What would be made on the way."""
     store = StageStore(CacheFolder(STAGES).folder)
-    anchors = mergeable(stage.prepared.checkpoints, stage.prepared.tokenizer_of).anchors
+    anchors = mergeable(stage.prepared.checkpoints).anchors
     place = store.place(stage)
     unfinished = partial_of(place).is_dir()
     return PlannedStage(

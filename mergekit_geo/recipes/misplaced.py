@@ -22,8 +22,8 @@ from mergekit_geo.recipes.schema import (
     Recipe,
     Slice,
     SourceKeys,
-    Tokenizer,
 )
+from mergekit_geo.recipes.tokenizer import Tokenizer
 
 KeyPath = tuple[int | str, ...]
 

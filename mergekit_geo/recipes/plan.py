@@ -27,7 +27,8 @@ from mergekit_geo.recipes.reading import Document, read_document
 from mergekit_geo.recipes.resolve import Resolved, resolve
 from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.recipes.slices import is_stack, ranged
-from mergekit_geo.recipes.tokenizer import check_tokenizer, holder_of_union, tokenizer_of
+from mergekit_geo.recipes.template import Template, template_for
+from mergekit_geo.recipes.tokenizer import fitting_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -47,7 +48,6 @@ class Prepared:
         fitting: How they are made to fit one another.
         resolved: The rule of every tensor.
         models: As the workflows take them.
-        tokenizer_of: Position of the model whose tokenizer the output has; None leaves it open.
         members: To be trained first.
         bases: What each stands as until then, by its name.
         known: What names stand for, where not folders or Hub ids.
@@ -61,7 +61,6 @@ class Prepared:
     fitting: ReshapeConfig
     resolved: Resolved
     models: list[Model]
-    tokenizer_of: int | None
     members: tuple[RecipeMember, ...]
     bases: Mapping[str, Checkpoint]
     known: Mapping[str, Model]
@@ -83,6 +82,15 @@ class Prepared:
             where = error.where or "tokenizer"
             raise RecipeError(error.message, where=where, remedy=error.remedy) from error
 
+    @cached_property
+    def template(self) -> Template:
+        """The output's chat template.
+
+        Raises:
+            RecipeError: It cannot be that.
+        """
+        return template_for(self.recipe.chat_template, self.opened, self.checkpoints[0])
+
     @property
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """The anchors as they are merged."""
@@ -103,6 +111,8 @@ class Prepared:
             *self.document.warnings,
             *self.inputs.warnings,
             *self.resolved.warnings,
+            *self.fitted.warnings,
+            *self.template.warnings,
             *training,
         )
 
@@ -115,6 +125,11 @@ class Prepared:
         """
         found = self.resolved
         return Blend(anchors, found.rule, dtype, found.rules, found.takers)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to make the models fit, and how the chat template was chosen."""
+        return (*self.fitted.notes, *self.template.notes)
 
     def with_trained(self, trained: TrainedMembers) -> Prepared:
         """Replace the bases of trained members by the members."""
@@ -132,7 +147,7 @@ class Prepared:
 def prepare(
     recipe: str | Path | Mapping[str, Any] | Document,
     models: Mapping[str, Model] | None = None,
-    fitting: ReshapeConfig = ReshapeConfig(),
+    called: ReshapeConfig = ReshapeConfig(),
 ) -> Prepared:
     """Read a recipe, if it is not read yet, and the headers of its models.
 
@@ -145,7 +160,6 @@ def prepare(
     inputs = inputs_of(said)
     _check_own_keys(said, inputs)
     chat_template(said.chat_template)
-    position = tokenizer_of(said, inputs.models)
     known, members = models or {}, members_of(said)
     bases = {m.name: _standing_in(m, known) for m in members}
     found: list[Model] = [bases.get(name, known.get(name, name)) for name in inputs.models]
@@ -161,12 +175,10 @@ def prepare(
             where="slices",
             remedy="slices that follow one another from the first layer to the last merge models",
         )
-    check_tokenizer(said, checkpoints, position)
-    position = holder_of_union(said, checkpoints) if position is None else position
+    names = dict(zip(inputs.models, (one.name for one in checkpoints), strict=True))
+    fitting = fitting_of(said.tokenizer, said.tokenizer_source, called, names)
     resolved = resolve(inputs, checkpoints[0])
-    return Prepared(
-        document, inputs, checkpoints, fitting, resolved, found, position, members, bases, known
-    )
+    return Prepared(document, inputs, checkpoints, fitting, resolved, found, members, bases, known)
 
 
 def _overridden(checkpoint: Checkpoint, architecture: str) -> Checkpoint:

@@ -11,7 +11,6 @@ import yaml
 
 from mergekit_geo.checkpoints.sources import pinned
 from mergekit_geo.commands.request import Request
-from mergekit_geo.recipes.chat import chat_template
 from mergekit_geo.specs.merges import RunSpec
 from mergekit_geo.views.again import renamed
 
@@ -33,7 +32,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     trained, resolved = prepared.trained, prepared.resolved
     if trained is not None:
         commits.update(trained.bases)
-    text = chat_template(prepared.recipe.chat_template)
+    text = prepared.template.text
     named = renamed(said, lambda name: commits.get(name, name))
     if stated := prepared.recipe.architectures:
         named["architectures"] = {commits.get(name, name): one for name, one in stated.items()}
@@ -47,19 +46,14 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     if trained is not None:
         told["members"] = trained.entries
     return replace(
-        request.with_reshaped(prepared.fitted),
+        request,
         asked=replace(asked, recipe=str(Path(asked.out or "") / COPY)),
         settings=told,
-        warnings=(
-            *prepared.warnings,
-            *prepared.fitted.warnings,
-            *_negative(request),
-            *request.warnings,
-        ),
+        warnings=(*prepared.warnings, *_negative(request), *request.warnings),
+        notes=prepared.notes,
         selector=replace(request.selector, rules=resolved.rules, takers=resolved.takers),
         files={**files, "chat_template.jinja": text} if text else files,
         recipe=None if trained is not None or prepared.stages else by_itself,
-        tokenizer_of=prepared.tokenizer_of,
     )
 
 

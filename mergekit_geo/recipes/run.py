@@ -92,13 +92,15 @@ def _after(
 
 def _work(asked: RunSpec, prepared: Prepared, *, early: bool = False) -> Work:
     """The work of one recipe; checked early where much is done before it."""
+    if asked.strict:
+        _refuse_marks(prepared)
     how, call = _resolved(asked, prepared.recipe)
     _check_data(prepared, call)
     wide = replace(call, compute=replace(call.compute, dtype="float32"))
     choosing = _choosing(prepared, call.data)
     shown = wide if choosing.needs_gradients else call
     if early:
-        check_early(prepared.checkpoints, call, choosing, prepared.tokenizer_of)
+        check_early(prepared.checkpoints, call, choosing)
 
     def do(output: Output) -> Findings:
         kept = asked.members_in is not None or asked.out is not None
@@ -139,6 +141,12 @@ def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
     )
 
 
+def _refuse_marks(prepared: Prepared) -> None:
+    """Refuse a chat template whose marks are no tokens of the output's tokenizer."""
+    if said := prepared.template.warnings:
+        raise RecipeError(said[0], where="chat_template")
+
+
 def _check_data(prepared: Prepared, call: RunSpec) -> None:
     """Check settings and data of choosing, before anything is trained or fitted."""
     _choosing(prepared, call.data)
@@ -176,8 +184,7 @@ def _with_members(
 
     require_one_process()
     choosing = _choosing(prepared, call.data)
-    wanted = prepared.tokenizer_of
-    check_early(prepared.checkpoints, call, choosing, wanted)
+    check_early(prepared.checkpoints, call, choosing)
     orders = Orders(prepared.known, how, call.data, call.compute, call.output)
     return prepared.with_trained(
         train(ready(prepared.members, folder, orders), call.told, kept=kept)

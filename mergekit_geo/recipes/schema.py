@@ -8,11 +8,12 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.output import OutputConfig
-from mergekit_geo.errors import ArgumentError, RecipeError
+from mergekit_geo.errors import RecipeError
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
-from mergekit_geo.recipes.part import RecipeKeys, Whole, keyed
+from mergekit_geo.recipes.part import RecipeKeys, keyed
 from mergekit_geo.recipes.reference import Reference, overrides
+from mergekit_geo.recipes.tokenizer import Tokenizer
 from mergekit_geo.recipes.values import layered
 from mergekit_geo.specs.merges import RunSpec
 
@@ -126,29 +127,6 @@ class ObjectiveKeys(_Data):  # type: ignore[misc]
         return self
 
 
-class Tokenizer(RecipeKeys):
-    """Which tokenizer the output has: mergekit's newer form of `tokenizer_source`.
-
-    Attributes:
-        source: `base`, the model that it is copied from, or `union`: of equal ones, any of them.
-        pad_to_multiple_of: What the rows of the embedding are a multiple of already.
-        tokens: Where single tokens come from; nothing.
-    """
-
-    source: Reference = "union"
-    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = None
-    tokens: dict[str, Any] | None = None
-
-    @field_validator("tokens")
-    @classmethod
-    def _none(cls, value: dict[str, Any] | None) -> None:
-        if value:
-            raise ArgumentError(
-                "a tokenizer put together token by token is not built; source takes one whole",
-                remedy="leave tokens out",
-            )
-
-
 _Push: Any = keyed(OutputConfig, only=("push_to",))
 _Run: Any = keyed(RunSpec, only=("sharpness", "seed"), stated=False)
 
@@ -166,8 +144,8 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
         modules: either of them for each part of an architecture, by its name.
         base_model: Where task vectors start, or the end of SLERP at t = 0.
         parameters: Of the method: numbers, gradients, or lists of filters.
-        tokenizer_source: `base`, the model that the tokenizer is copied from, or `union`; or
-        tokenizer: the same as `source` under this key.
+        tokenizer_source: `base`, `union`, or the model whose tokenizer the output has; or
+        tokenizer: the same as `source` under this key, and whose rows tokens have.
         chat_template: `auto`, a name such as `chatml`, or a Jinja template.
         finetune: Members that are trained first.
         objective: What loss is measured on.

@@ -55,7 +55,7 @@ def stage_key(prepared: Prepared, asked: RunSpec) -> str:
 
 def _inputs(prepared: Prepared) -> dict[str, str]:
     """What stands for each model that is not trained here."""
-    found = dict(zip(prepared.inputs.models, prepared.checkpoints, strict=True))
+    found = dict(zip(prepared.inputs.models, prepared.opened, strict=True))
     for member in prepared.members:
         found.pop(member.name, None)
         base = prepared.bases[member.name].of

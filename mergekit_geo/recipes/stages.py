@@ -12,7 +12,6 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.reference import open_checkpoint
-from mergekit_geo.checkpoints.reshape.frame import Frame
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.output import DTYPES
 from mergekit_geo.errors import GeoError, InternalError, RecipeError
@@ -140,24 +139,22 @@ def _asked_of(prepared: Prepared, asked: RunSpec) -> RunSpec:
 
 def _standing(prepared: Prepared, key: str) -> Checkpoint:
     """The headers and side files of what a recipe makes, and no weights."""
-    found = mergeable(prepared.checkpoints, prepared.tokenizer_of)
+    found = mergeable(prepared.checkpoints)
     found.require()
     recipe = prepared.recipe
     dtype = recipe.out_dtype or recipe.dtype
     blend = prepared.blend(tuple(found.anchors), dtype and DTYPES[dtype])
-    donor, position = blend.donor, prepared.tokenizer_of or 0
-    tokenizer = prepared.checkpoints[position].folder if position else None
-    frame = donor.frame if tokenizer is None else Frame(donor, donor.config, tokenizer)
+    donor = blend.donor
     return Checkpoint(
         name=str(recipe.name),
         tensors=blend.outputs(),
         read=_unread,
         fingerprint=lambda: ["stage", key],
         config=donor.config,
-        folder=frame.folder if frame else donor.folder,
+        folder=donor.folder,
         ties=donor.ties,
         reshaped=donor.reshaped,
-        frame=frame,
+        frame=donor.frame,
         in_memory=donor.in_memory,
     )
 

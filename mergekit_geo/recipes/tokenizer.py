@@ -1,120 +1,154 @@
-"""`tokenizer` and `tokenizer_source`: which model's tokenizer the output has."""
+"""`tokenizer` and `tokenizer_source`: which tokenizer the output has, and whose rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal
 
-from mergekit_geo.checkpoints.configuration import vocabulary_size
-from mergekit_geo.checkpoints.vocabulary import tokenizer_folder, unlike_vocabularies
-from mergekit_geo.errors import RecipeError
-from mergekit_geo.recipes.schema import Recipe
+from pydantic import BeforeValidator, Field, model_validator
 
-if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.checkpoint import Checkpoint
-
-UNION, BASE = "union", "base"
+from mergekit_geo.config.reshape import ReshapeConfig, TokenSource
+from mergekit_geo.errors import ArgumentError, RecipeError
+from mergekit_geo.recipes.part import RecipeKeys, Whole
+from mergekit_geo.recipes.reference import Reference, reference
 
 
-def tokenizer_of(recipe: Recipe, models: Sequence[str]) -> int | None:
-    """Position of the model whose tokenizer the output has; None where the recipe leaves it open.
+class ModelToken(RecipeKeys):
+    """A row of a model, by its token or its id.
 
-    Args:
-        recipe: As read.
-        models: The anchors, the base first.
+    Attributes:
+        kind: `model_token`.
+        model: The model.
+        token: One of its tokens; or
+        token_id: the number of a row.
+    """
+
+    kind: Literal["model_token"]
+    model: Reference
+    token: str | None = None
+    token_id: Whole | None = None
+
+
+class ZeroRow(RecipeKeys):
+    """A row of zeros.
+
+    Attributes:
+        kind: `zero`.
+    """
+
+    kind: Literal["zero"]
+
+
+def _source(said: Any) -> Any:
+    """A model as text, or one of the two mappings by its `kind`.
 
     Raises:
-        RecipeError: It names two, or none of the models.
+        ArgumentError: Another kind.
     """
-    source = _source(recipe)
-    if source is None or source == UNION:
-        return None
-    if source == BASE:
-        return 0
-    if source not in models:
-        raise RecipeError(
-            f"{source} is none of the models",
-            where="tokenizer_source",
-            remedy=f"expected base or one of {', '.join(models)}",
+    if not isinstance(said, dict) or "kind" not in said:
+        return reference(said)
+    kinds: dict[Any, type[RecipeKeys]] = {"model_token": ModelToken, "zero": ZeroRow}
+    if said["kind"] not in kinds:
+        raise ArgumentError(
+            f"no kind of source {said['kind']!r}", remedy=f"expected {' or '.join(kinds)}"
         )
-    return models.index(source)
+    return kinds[said["kind"]].model_validate(said)
 
 
-def holder_of_union(recipe: Recipe, checkpoints: Sequence[Checkpoint]) -> int | None:
-    """Position of the first model that has the tokenizer of all, where the first has none.
+class TokenKeys(RecipeKeys):
+    """Where the row of a token comes from.
 
-    Args:
-        recipe: As read.
-        checkpoints: The anchors, the base first.
+    Attributes:
+        source: The model that has it; a row of a model, `{kind: model_token, model, token}` or
+            with `token_id`; or `{kind: zero}`.
+        force: Give every model this row, those that have the token, too.
     """
-    if _source(recipe) != UNION or tokenizer_folder(checkpoints[0]):
-        return None
-    return next((i for i, one in enumerate(checkpoints) if tokenizer_folder(one)), None)
+
+    source: Annotated[ModelToken | ZeroRow | str | None, BeforeValidator(_source)] = None
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> TokenKeys:
+        said = self.source
+        if isinstance(said, ModelToken) and said.token is None and said.token_id is None:
+            raise ArgumentError(
+                "neither token nor token_id says which row of the model is taken",
+                remedy="add `token: ...`",
+            )
+        self.resolved({})
+        return self
+
+    def resolved(self, names: Mapping[str, str]) -> TokenSource:
+        """The same, with the names that the models have when they are open."""
+        said = self.source
+        if isinstance(said, ModelToken):
+            name = names.get(said.model, said.model)
+            return TokenSource(name, said.token, said.token_id, force=self.force)
+        name = names.get(said, said) if isinstance(said, str) else None
+        return TokenSource(name, zero=isinstance(said, ZeroRow), force=self.force)
 
 
-def check_tokenizer(
-    recipe: Recipe, checkpoints: Sequence[Checkpoint], position: int | None
-) -> None:
-    """Refuse what would need rows that no model has, and a tokenizer that is not there.
+class Tokenizer(RecipeKeys):
+    """Which tokenizer the output has: mergekit's newer form of `tokenizer_source`.
+
+    Attributes:
+        source: `base`, `union`, or the model whose it is.
+        tokens: Where rows of single tokens come from, by token.
+        pad_to_multiple_of: What the rows of the embedding become a multiple of.
+        keep_padding: Keep the base's rows beyond its tokens.
+    """
+
+    source: Reference = "union"
+    tokens: dict[str, TokenKeys | None] | None = None
+    pad_to_multiple_of: Annotated[Whole, Field(ge=1)] | None = None
+    keep_padding: bool = False
+
+
+def fitting_of(
+    tokenizer: Tokenizer | None,
+    source: str | None,
+    called: ReshapeConfig,
+    names: Mapping[str, str],
+) -> ReshapeConfig:
+    """How models are made to fit; what the call says goes before what the recipe says.
 
     Args:
-        recipe: As read.
-        checkpoints: The anchors, the base first.
-        position: Of the one whose tokenizer the output is to have; None leaves it open.
+        tokenizer: As the recipe has it.
+        source: `tokenizer_source`, as the recipe has it.
+        called: As the call has it.
+        names: Of the models when they are open, by what the recipe calls them.
 
     Raises:
-        RecipeError: A union of unlike vocabularies, padding that is not there yet, or no tokenizer.
+        RecipeError: The recipe says it twice.
+
+    Example:
+        >>> called = ReshapeConfig(pad_to_multiple_of=8)
+        >>> found = fitting_of(None, "m", called, {"m": "model 1 (in memory)"})
+        >>> found.tokenizer_source, found.pad_to_multiple_of
+        ('model 1 (in memory)', 8)
     """
-    if position is not None:
-        _check_is_there(checkpoints, position)
-    if _source(recipe) == UNION:
-        _check_union(checkpoints)
-    multiple = recipe.tokenizer and recipe.tokenizer.pad_to_multiple_of
-    if multiple:
-        _check_padding(multiple, checkpoints[0])
-
-
-def _source(recipe: Recipe) -> str | None:
-    if recipe.tokenizer and recipe.tokenizer_source:
+    if tokenizer and source:
         raise RecipeError(
             "tokenizer and tokenizer_source say the same",
             where="tokenizer_source",
             remedy="leave one of them out",
         )
-    return recipe.tokenizer.source if recipe.tokenizer else recipe.tokenizer_source
+    wanted = tokenizer or (Tokenizer(source=source) if source else None)
+    found = _said(wanted, names) if wanted else ReshapeConfig()
+    given = {
+        one.name: value
+        for one in fields(called)
+        if (value := getattr(called, one.name)) != one.default
+    }
+    return replace(found, **given)
 
 
-def _check_is_there(checkpoints: Sequence[Checkpoint], position: int) -> None:
-    """Where another model has one: pictures and sounds need none."""
-    having = [checkpoint.name for checkpoint in checkpoints if tokenizer_folder(checkpoint)]
-    if having and (named := checkpoints[position]).name not in having:
-        raise RecipeError(
-            f"{named.name} has no tokenizer",
-            where="tokenizer_source",
-            remedy=f"name one that has: {', '.join(having)}",
-        )
-
-
-def _check_union(checkpoints: Sequence[Checkpoint]) -> None:
-    """Refuse a union of unlike vocabularies; of equal ones it is any of them."""
-    here = [c for c in checkpoints if tokenizer_folder(c) is not None]
-    if unlike := unlike_vocabularies(here):
-        raise RecipeError(
-            "a union of unlike vocabularies is not built: a model has no row, or none that was "
-            f"trained, for tokens of another: {unlike}",
-            where="tokenizer_source",
-            remedy="merge models of one vocabulary; or take one model's whole, `tokenizer_source: "
-            f"{checkpoints[0].name}`",
-        )
-
-
-def _check_padding(multiple: int, checkpoint: Checkpoint) -> None:
-    rows = vocabulary_size(checkpoint.config)
-    if rows is None or rows % multiple:
-        found = "whose number cannot be told" if rows is None else f"{rows} now"
-        raise RecipeError(
-            f"padding the vocabulary to a multiple of {multiple} is not built: rows of the "
-            f"embeddings, {found}, would have to be made up",
-            where="tokenizer.pad_to_multiple_of",
-            remedy="leave it out: the output has the rows that the models have",
-        )
+def _said(tokenizer: Tokenizer, names: Mapping[str, str]) -> ReshapeConfig:
+    tokens = (tokenizer.tokens or {}).items()
+    return ReshapeConfig(
+        names.get(tokenizer.source, tokenizer.source),
+        tokenizer.pad_to_multiple_of,
+        tokenizer.keep_padding,
+        tokens={t: (one or TokenKeys()).resolved(names) for t, one in tokens} or None,
+    )

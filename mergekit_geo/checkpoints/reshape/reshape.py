@@ -57,10 +57,15 @@ def _truncated(checkpoints: Sequence[Checkpoint]) -> Reshaped:
 def _by_token(
     checkpoints: Sequence[Checkpoint], config: ReshapeConfig, *, has_base: bool
 ) -> Reshaped:
-    from mergekit_geo.checkpoints.reshape.vocabulary import by_token, open_vocabularies
+    from mergekit_geo.checkpoints.reshape.vocabulary import (
+        by_token,
+        open_vocabularies,
+        refuse_by_token,
+    )
 
     found = open_vocabularies(checkpoints, config, has_base=has_base)
     if found is None:
+        refuse_by_token(checkpoints, config)
         return Reshaped(tuple(checkpoints), (NO_TOKENIZER,))
     views = by_token(found)
     return Reshaped(tuple(views), tuple(found.notes), tuple(found.warnings))

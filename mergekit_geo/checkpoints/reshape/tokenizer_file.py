@@ -72,12 +72,15 @@ class TokenizerFile:
         ids = [*self.ordinary.values(), *(int(one["id"]) for one in self.added.values())]
         return max(ids, default=-1) + 1
 
+    def only(self, other: TokenizerFile) -> list[str]:
+        """Ordinary tokens that another has not at all."""
+        return [token for token in self.ordinary if token not in other.tokens]
+
     def unlike(self, other: TokenizerFile) -> str:
         """How another cuts text differently, apart from added tokens; empty if it does not."""
         if self.raw["model"] == other.raw["model"]:
             return ""
-        own = [t for t in self.ordinary if t not in other.tokens]
-        theirs = [t for t in other.ordinary if t not in self.tokens]
+        own, theirs = self.only(other), other.only(self)
         if own or theirs:
             example = (own or theirs)[0]
             return (

@@ -35,23 +35,44 @@ class Held:
         return {token: row for token, row in self.file.tokens.items() if row < self.rows}
 
 
+REMEDY = "merge fine-tunes of one base"
+
+
 def refuse_unlike(held: Sequence[Held]) -> None:
-    """Refuse tokenizers that differ in more than added tokens.
+    """Refuse a union of tokenizers that differ in more than added tokens.
 
     Raises:
         IncompatibleError: With the number of unlike tokens, and what to do.
     """
     base, *others = held
     for other in others:
-        if other.file is base.file:
-            continue
-        if unlike := base.file.unlike(other.file):
+        if other.file is not base.file and (unlike := base.file.unlike(other.file)):
             raise IncompatibleError(
                 [f"{base.name} and {other.name} cut text differently: {unlike}; a union has the "
-                 "tokenizer of one and the added tokens of all, and half of the ordinary tokens "
-                 "would never be met"],
-                remedy="keep one tokenizer: tokenizer_source base or the model's name puts the "
-                "rows of the tokens that both have where it has them",
+                 "tokenizer of one, and added tokens of the others"],
+                remedy=f"where one tokenizer extends the other, tokenizer_source: "
+                f"{_larger(base, other).name} puts the rows in its order; else {REMEDY}",
+            )  # fmt: skip
+
+
+def _larger(base: Held, other: Held) -> Held:
+    return other if len(other.file.ordinary) > len(base.file.ordinary) else base
+
+
+def refuse_foreign(output: Held, held: Sequence[Held]) -> None:
+    """Refuse a tokenizer and a model's of which neither extends the other: two that cut unlike.
+
+    Raises:
+        IncompatibleError: With the number of unlike tokens, and what to do.
+    """
+    for other in held:
+        own, theirs = output.file.only(other.file), other.file.only(output.file)
+        if own and theirs:
+            raise IncompatibleError(
+                [f"{output.name} and {other.name} cut text differently: {len(own) + len(theirs):,} "
+                 f"ordinary tokens are in one only, such as {own[0]!r} and {theirs[0]!r}, and rows "
+                 "of the one mean nothing to the other"],
+                remedy=REMEDY,
             )  # fmt: skip
 
 

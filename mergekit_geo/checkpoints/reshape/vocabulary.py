@@ -19,7 +19,13 @@ from mergekit_geo.checkpoints.reshape.tokenizer_file import (
     read_tokenizer,
     write_tokenizer,
 )
-from mergekit_geo.checkpoints.reshape.union import Held, stripped, union, with_tokens
+from mergekit_geo.checkpoints.reshape.union import (
+    Held,
+    refuse_foreign,
+    stripped,
+    union,
+    with_tokens,
+)
 from mergekit_geo.checkpoints.reshape.views import views
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.config.reshape import BASE, UNION, ReshapeConfig
@@ -61,6 +67,33 @@ def open_vocabularies(
 def _held(checkpoint: Checkpoint, file: TokenizerFile) -> Held:
     rows = vocabulary_size(checkpoint.config)
     return Held(checkpoint.name, file, file.count if rows is None else rows)
+
+
+def refuse_by_token(checkpoints: Sequence[Checkpoint], config: ReshapeConfig) -> None:
+    """Refuse what needs a tokenizer where no model has one.
+
+    Raises:
+        ArgumentError: No such model, or rows that nothing says the tokens of.
+    """
+    names, source = [one.name for one in checkpoints], config.tokenizer_source
+    if source not in (None, BASE, UNION, *names):
+        raise _no_model(str(source), names)
+    multiple = config.pad_to_multiple_of or 1
+    sizes = [vocabulary_size(checkpoint.config) for checkpoint in checkpoints]
+    unpadded = multiple > 1 and any(size is None or size % multiple for size in sizes)
+    if config.tokens or unpadded:
+        raise ArgumentError(
+            "no model has a tokenizer, and which row is which token's has to be known",
+            remedy="put the tokenizer's files into the first model's folder",
+        )
+
+
+def _no_model(source: str, names: Sequence[str]) -> ArgumentError:
+    return ArgumentError(
+        f"{source} is none of the models, and no folder",
+        where="tokenizer_source",
+        remedy=f"expected base, union, or one of {', '.join(names)}",
+    )
 
 
 def _files(checkpoints: Sequence[Checkpoint], warnings: list[str]) -> list[TokenizerFile | None]:
@@ -119,6 +152,7 @@ def output_of(found: Vocabularies) -> Output:
         base = held[0]
     else:
         base = _named(found, source)
+        refuse_foreign(base, held)
         raw = stripped(base)
     if found.config.tokens:
         known = {t: one for each in reversed(held) for t, one in each.file.added.items()}
@@ -144,10 +178,7 @@ def _named(found: Vocabularies, source: str) -> Held:
         return found.held[found.names.index(source)]
     folder = local_path(source)
     if not folder.is_dir() and "/" not in source:
-        raise ArgumentError(
-            f"{source} is none of the models, and no folder", where="tokenizer_source",
-            remedy=f"expected base, union, or one of {', '.join(found.names)}",
-        )  # fmt: skip
+        raise _no_model(source, found.names)
     place = folder if folder.is_dir() else open_checkpoint(source).folder
     file = read_tokenizer(place)
     if file is None:
