@@ -414,7 +414,11 @@ def _cause(
     sizes = [vocabulary_size(checkpoint.config) for checkpoint in (donor, other)]
     rows = [shape[0] if shape else None for shape in (mine, theirs)]
     if mine[1:] == theirs[1:] and sizes[0] != sizes[1] and rows == sizes:
-        return "different vocabularies (was one resized for added tokens?)"
+        return (
+            "different vocabularies (was one resized for added tokens?): --tokenizer-source union "
+            "(tokenizer_source in a recipe) puts rows by token, --truncate-embeddings cuts them to "
+            "what all have"
+        )
     labels = [len(c.config.get("id2label") or PAIR) for c in (donor, other)]
     if mine[1:] == theirs[1:] and labels[0] != labels[1] and rows == labels:
         return "classifiers of different numbers of labels"

@@ -7,6 +7,7 @@ from typing import Any
 
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import source_of
+from mergekit_geo.config.reshape import BASE, ReshapeConfig, TokenSource
 from mergekit_geo.config.selection import PAIR
 from mergekit_geo.merging.method import BaseUse
 from mergekit_geo.merging.methods import METHODS
@@ -36,8 +37,40 @@ def as_recipe(
         if isinstance(request.asked, MergeSpec)
         else _of_point(names, method, weights)
     )
-    dtype = request.asked.output.dtype
-    return {**found, "dtype": dtype} if found and dtype else found or None
+    dtype, fitting = request.asked.output.dtype, getattr(request.asked, "reshape", ReshapeConfig())
+    if not found or fitting.truncate_embeddings:  # no key of a recipe cuts
+        return None
+    if fitting.is_by_token and not said:
+        found |= {"tokenizer": tokenizer_keys(fitting)}
+    return {**found, "dtype": dtype} if dtype else found
+
+
+def tokenizer_keys(fitting: ReshapeConfig) -> dict[str, Any]:
+    """How models are made to fit, as a recipe has it under `tokenizer`.
+
+    Example:
+        >>> tokenizer_keys(ReshapeConfig("union", pad_to_multiple_of=64))
+        {'source': 'union', 'pad_to_multiple_of': 64}
+    """
+    found = {
+        "source": fitting.tokenizer_source or BASE,
+        "tokens": {token: _token(one) for token, one in (fitting.tokens or {}).items()},
+        "pad_to_multiple_of": fitting.pad_to_multiple_of,
+        "keep_padding": fitting.keep_padding,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _token(one: TokenSource) -> dict[str, Any]:
+    forced = {"force": True} if one.force else {}
+    if not one.is_stated:
+        return {}
+    if one.zero:
+        return {"source": {"kind": "zero"}, **forced}
+    if one.token is None and one.token_id is None:
+        return {"source": one.model, **forced}
+    row = {"token": one.token} if one.token_id is None else {"token_id": one.token_id}
+    return {"source": {"kind": "model_token", "model": one.model, **row}, **forced}
 
 
 def _of_point(names: Sequence[str], method: str, weights: Sequence[float]) -> dict[str, Any]:

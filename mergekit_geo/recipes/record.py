@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from mergekit_geo.checkpoints.sources import pinned
+from mergekit_geo.commands.as_recipe import tokenizer_keys
 from mergekit_geo.commands.request import Request
 from mergekit_geo.specs.merges import RunSpec
 from mergekit_geo.views.again import renamed
@@ -22,6 +23,8 @@ COPY = "recipe.yml"
 
 BY_DATA = ("objective", "sharpness", "push_to", "along", "finetune")
 """Keys that no weight of the output depends on where nothing is chosen by loss or trained."""
+
+TOKENIZER = ("tokenizer", "tokenizer_source")
 
 
 def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
@@ -42,6 +45,9 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     if prepared.stages:
         told["stages"] = documents[:-1]
     plain = {key: value for key, value in named.items() if key not in BY_DATA}
+    if not asked.reshape.is_nothing:
+        plain = {key: value for key, value in plain.items() if key not in TOKENIZER}
+        plain["tokenizer"] = tokenizer_keys(prepared.fitting)
     by_itself = {} if prepared.inputs.method.by_loss else plain
     if trained is not None:
         told["members"] = trained.entries

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.output import OutputConfig
-from mergekit_geo.errors import RecipeError
+from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
 from mergekit_geo.recipes.part import RecipeKeys, keyed

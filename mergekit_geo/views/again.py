@@ -20,7 +20,10 @@ AGAIN = "-again"
 MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
 """Keys of a recipe that name a model."""
 
-DATA = ("--data=", "--train-data=", "--base=", "--along=")
+WORDS = {"tokenizer_source": ("base", "union"), "source": ("base", "union")}
+"""Values of these keys that are no names, whatever lies in the folder."""
+
+DATA = ("--data=", "--train-data=", "--base=", "--along=", "--tokenizer-source=")
 
 
 def command_again(report: Report) -> str:
@@ -77,7 +80,8 @@ def renamed(said: Any, name_of: Callable[[str], str], key: object = "") -> Any:
         return {name: renamed(value, name_of, name) for name, value in said.items()}
     if isinstance(said, list):
         return [renamed(item, name_of) for item in said]
-    return name_of(said) if key in MODEL_KEYS and isinstance(said, str) else said
+    is_name = key in MODEL_KEYS and isinstance(said, str) and said not in WORDS.get(str(key), ())
+    return name_of(said) if is_name else said
 
 
 def _input(word: str, out: str) -> str:
@@ -97,8 +101,10 @@ def _part(word: str, out: str) -> str:
 
 def _flag(word: str, out: str) -> str:
     for name in DATA:
-        if word.startswith(name) and _is_here(word.removeprefix(name)):
-            return name + _seen_from(word.removeprefix(name), out)
+        value = word.removeprefix(name)
+        is_word = value in WORDS.get(name.strip("-=").replace("-", "_"), ())
+        if word.startswith(name) and not is_word and _is_here(value):
+            return name + _seen_from(value, out)
     return word
 
 

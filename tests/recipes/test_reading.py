@@ -32,8 +32,8 @@ def read(text: str) -> Inputs:
         ("merge_method: linear\nmodels:\n - {modle: a}\n", r"models\[0\].modle .*mean model\?"),
         (f"merge_method: linear\n{AB}dtype: int8\n", "dtype: input should be 'float64'"),
         (
-            f"merge_method: linear\n{AB}tokenizer:\n  source: base\n  tokens: {{x: {{}}}}\n",
-            "line 5: tokenizer.tokens: a tokenizer put together token by token",
+            f"merge_method: linear\n{AB}tokenizer:\n  tokens:\n    x: {{force: true}}\n",
+            "line 5: tokenizer.tokens.x: force gives every model one row, and no source says which",
         ),
         (
             f"merge_method: linear\n{AB}tokenizer: {{pad_to_multiple_of: 0}}\n",

@@ -253,61 +253,10 @@ def test_modules_have_models_of_their_own() -> None:
         geo.run({"merge_method": "linear", "modules": {"encoder": {}}}, models=states)
 
 
-def _with_words(folder: Path, words: dict[str, int], **config: object) -> None:
-    (folder / "vocab.json").write_text(json.dumps(words))
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-
-
-@pytest.mark.parametrize("said", [{"tokenizer_source": "union"}, {"tokenizer": {}}])
-def test_the_union_of_equal_vocabularies_is_theirs(
-    save: Save, tmp_path: Path, said: dict[str, Any]
-) -> None:
-    a, b, bare, other = (save(name) for name in ("a", "b", "bare", "other"))
-    _with_words(a, {"x": 0, "y": 1}, first=True)
-    _with_words(b, {"y": 1, "x": 0})
-    _with_words(other, {"x": 0, "y": 1, "z": 2})
-    models = [entry(str(a)), entry(str(b)), entry(str(bare))]
-    out = tmp_path / "out"
-    geo.run({"merge_method": "linear", "models": models, **said}, out, data=None)
-    assert json.loads((out / "tokenizer_config.json").read_text()) == {"first": True}
-    geo.run({"merge_method": "linear", "models": models[::-1], **said}, tmp_path / "of", data=None)
-    assert (tmp_path / "of/vocab.json").read_bytes() == (b / "vocab.json").read_bytes()
-    unlike = {"merge_method": "linear", "models": [*models, entry(str(other))], **said}
-    with pytest.raises(RecipeError, match=r"union of unlike vocab.*1 tokens are in one .*other\)"):
-        geo.run(unlike, data=None)
-
-
-def test_a_tokenizer_that_is_not_there(save: Save) -> None:
-    a, bare = save("a"), save("bare")
-    _with_words(a, {"x": 0})
-    recipe = {"merge_method": "linear", "models": [entry(str(a)), entry(str(bare))]}
-    with pytest.raises(RecipeError, match=r"bare has no tokenizer \(name one that has: \S+a\)"):
-        geo.run({**recipe, "tokenizer_source": str(bare)}, data=None)
-
-
-@pytest.mark.parametrize("wanted", ["a", "b"])
-def test_whose_tokenizer_it_is_is_told(save: Save, wanted: str) -> None:
-    folders = {name: str(save(name)) for name in "ab"}
-    for number, folder in enumerate(folders.values()):
-        _with_words(Path(folder), {"x": 0, "y": 1, **({"z": 2} if number else {})})
-    models = [entry(folder) for folder in folders.values()]
-    recipe = {"merge_method": "linear", "models": models, "tokenizer_source": folders[wanted]}
-    said = geo.run(recipe, data=None).report.warnings
-    (line,) = [line for line in said if line.startswith("vocab.json differs")]
-    assert line.partition(" (in ")[2].startswith(f"{folders[wanted]} and in ")
-
-
 def test_dtypes_as_torch_writes_them(save: Save, tmp_path: Path) -> None:
     recipe = {"merge_method": "linear", "models": [entry(str(save("a")))], "dtype": "torch.float16"}
     geo.run(recipe, tmp_path / "out", data=None, output=geo.OutputConfig(fsync=False))
     assert json.loads((tmp_path / "out/config.json").read_text())["dtype"] == "float16"
-
-
-def test_padding_that_is_there_already_changes_nothing(save: Save) -> None:
-    recipe: dict[str, Any] = {"merge_method": "linear", "models": [entry(str(save("a")))]}
-    assert geo.run({**recipe, "tokenizer": {"pad_to_multiple_of": 4}}, data=None).state
-    with pytest.raises(RecipeError, match=r"a multiple of 5 is not built: .*, 8 now"):
-        geo.run({**recipe, "tokenizer": {"pad_to_multiple_of": 5}}, data=None)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +305,7 @@ def test_padding_that_is_there_already_changes_nothing(save: Save) -> None:
                 "models": [entry("a")],
                 "tokenizer": {"source": "a", "pad_to_multiple_of": 64},
             },
-            "a multiple of 64 is not built: rows of the embeddings, whose number cannot be told",
+            "tokenizer: no model has a tokenizer, and which row is which token's has to be known",
         ),
         (
             {"merge_method": "linear", "slices": [span(0, 1, "a"), span(2, 3, "a")]},
@@ -387,7 +336,7 @@ def test_padding_that_is_there_already_changes_nothing(save: Save) -> None:
         ),
         (
             {"merge_method": "linear", "models": [entry("a")], "tokenizer": {"source": "x"}},
-            "x is none of the models .*base or one of a",
+            "tokenizer_source: x is none of the models.*base, union, or one of model 1",
         ),
         (
             {"merge_method": "linear", "models": [entry("a")], "chat_template": "llama9"},
@@ -411,28 +360,6 @@ def test_a_filter_that_matches_nothing_is_a_warning() -> None:
     recipe = {"merge_method": "linear", "models": [entry("a", weight=weight), entry("b", weight=1)]}
     found = geo.run(recipe, models=MODELS, data=None)
     assert any("'self_attn' matches no tensor; the nearest" in w for w in found.report.warnings)
-
-
-def test_tokenizer_template_and_recipe_go_beside_the_weights(save: Save, tmp_path: Path) -> None:
-    a, b = save("a"), save("b")
-    (a / "tokenizer_config.json").write_text("{}")
-    (a / "vocab.json").write_text('{"x": 0}')
-    (b / "tokenizer_config.json").write_text('{"clean_up": true}')
-    (b / "vocab.json").write_text('{"x": 0}')
-    recipe = {
-        "merge_method": "linear", "models": [entry(str(a)), entry(str(b))],
-        "tokenizer_source": str(b), "chat_template": "chatml", "out_dtype": "bfloat16",
-    }  # fmt: skip
-    out = tmp_path / "out"
-    geo.run(recipe, out, data=None, output=geo.OutputConfig(fsync=False))
-    assert (out / "tokenizer_config.json").read_text() == '{"clean_up": true}'
-    assert "<|im_start|>" in (out / "chat_template.jinja").read_text()
-    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
-    again = geo.run(out / "recipe.yml", data=None).state
-    first = geo.run(recipe, data=None).state
-    assert again is not None
-    assert first is not None
-    assert all(torch.equal(again[name], first[name]) for name in first)
 
 
 def test_dry_run_resolves_what_run_does(save: Save, tmp_path: Path) -> None:

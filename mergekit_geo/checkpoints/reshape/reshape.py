@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.reshape import ReshapeConfig
+from mergekit_geo.errors import ArgumentError
 
 NO_TOKENIZER = "no model has a tokenizer: their rows stay as they are"
 
@@ -40,6 +41,12 @@ def reshaped(
         IncompatibleError: They cannot be made to fit so.
         ArgumentError: A model or token that nobody has.
     """
+    if config.truncate_embeddings and config.is_by_token:
+        raise ArgumentError(
+            "truncate_embeddings cuts rows by place, and a tokenizer source puts them in place "
+            "by token: only one of them can be meant",
+            remedy="leave one of them out",
+        )
     if config.truncate_embeddings:
         return _truncated(checkpoints)
     if config.is_by_token:

@@ -104,14 +104,18 @@ def _fill(found: Vocabularies, output: TokenizerFile, maps: Sequence[Rows]) -> l
     codes: dict[Sources, int] = {}
     nobody: list[str] = []
     stated = found.config.tokens or {}
+    wished = {token: _wished(found, token, one) for token, one in stated.items() if one.is_stated}
     lacking = np.any([place == FIRST_MADE for place in maps], axis=0)
     for token, row in output.tokens.items():
-        wish = stated.get(token, TokenSource())
-        if lacking[row] or wish.force:
-            sources = _sources(found, token, wish, [int(place[row]) for place in maps], nobody)
+        forced = token in stated and stated[token].force
+        if lacking[row] or forced:
+            sources = wished.get(token)
+            if sources is None:
+                sources = _by_rule([int(place[row]) for place in maps], has_base=found.has_base)
+                nobody += [] if sources else [token]
             code = codes.setdefault(sources, FIRST_MADE - 1 - len(codes))
             for place in maps:
-                if wish.force or place[row] == FIRST_MADE:
+                if forced or place[row] == FIRST_MADE:
                     place[row] = code
     if nobody:
         found.warnings.append(
@@ -120,15 +124,19 @@ def _fill(found: Vocabularies, output: TokenizerFile, maps: Sequence[Rows]) -> l
     return [(), *codes]
 
 
-def _sources(
-    found: Vocabularies, token: str, wish: TokenSource, rows: Sequence[int], nobody: list[str]
-) -> Sources:
-    """What the row of a token is made of, where a model lacks it."""
-    if wish.is_stated:
-        return _wished(found, token, wish)
+def _by_rule(rows: Sequence[int], *, has_base: bool) -> Sources:
+    """Where the row of a token comes from in models that lack it.
+
+    Args:
+        rows: Its row in each model; negative where that has none.
+        has_base: Whether the first is a base, whose row then stands for all.
+
+    Example:
+        >>> _by_rule([4, -1, 7], has_base=False), _by_rule([4, -1, 7], has_base=True)
+        (((0, 4), (2, 7)), ((0, 4),))
+    """
     having = [place for place, row in enumerate(rows) if row >= 0]
-    nobody += [] if having else [token]
-    chosen = [0] if found.has_base and 0 in having else having
+    chosen = [0] if has_base and 0 in having else having
     return tuple((place, rows[place]) for place in chosen)
 
 

@@ -28,6 +28,7 @@ from mergekit_geo.checkpoints.reshape.union import (
 )
 from mergekit_geo.checkpoints.reshape.views import views
 from mergekit_geo.checkpoints.shapes import misshapen
+from mergekit_geo.checkpoints.vocabulary import tokenizer_folder
 from mergekit_geo.config.reshape import BASE, UNION, ReshapeConfig
 from mergekit_geo.errors import (
     ArgumentError,
@@ -191,7 +192,8 @@ def by_token(found: Vocabularies) -> list[Checkpoint]:
     output, donor = output_of(found), found.checkpoints[0]
     maps = row_maps(found, output.file)
     stay = all(m.is_identity(held.rows) for m, held in zip(maps, found.held, strict=True))
-    if stay and output.folder is not None and output.folder == donor.folder:
+    unread = [c for c in found.checkpoints if c.name in found.bare and tokenizer_folder(c)]
+    if stay and not unread and output.folder is not None and output.folder == donor.folder:
         found.notes.append("the models have one vocabulary: their rows stay as they are")
         return list(found.checkpoints)
     tables = tables_of(found.checkpoints)
