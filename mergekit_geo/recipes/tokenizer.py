@@ -83,10 +83,10 @@ class TokenKeys(RecipeKeys):
         """The same, with the names that the models have when they are open."""
         said = self.source
         if isinstance(said, ModelToken):
-            name = names.get(said.model, said.model)
-            return TokenSource(name, said.token, said.token_id, force=self.force)
-        name = names.get(said, said) if isinstance(said, str) else None
-        return TokenSource(name, zero=isinstance(said, ZeroRow), force=self.force)
+            model: str | None = names.get(said.model, said.model)
+            return TokenSource(model, said.token, said.token_id, force=self.force)
+        model = names.get(said, said) if isinstance(said, str) else None
+        return TokenSource(model, zero=isinstance(said, ZeroRow), force=self.force)
 
 
 class Tokenizer(RecipeKeys):

@@ -46,12 +46,6 @@ PENDING: dict[str, tuple[str, ...]] = {
         "stack-self-uneven", "stack-tail-of-another", "stack-tiny-repeated", "stack-two-models",
         "stack-unlike-depths", "stack-unlike-widths", "stages-flat-then-stack",
     ),
-    "tokens: tokenizers that differ": (
-        "tokens-base-della", "tokens-chat-auto", "tokens-chatml-filters", "tokens-forced",
-        "tokens-jinja", "tokens-languages-apart", "tokens-of-a-model", "tokens-of-all-kinds",
-        "tokens-padded", "tokens-padded-unlike", "tokens-translation", "tokens-union-linear",
-        "tokens-union-llama3", "tokens-union-slerp", "tokens-unlike-words", "stages-unions",
-    ),
 }  # fmt: skip
 """What is not built yet, and the recipes that wait for it."""
 

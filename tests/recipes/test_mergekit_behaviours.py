@@ -34,7 +34,7 @@ from mergekit_geo.modules.load import quiet_transformers
 from tests.recipes.small_models import class_of, drawn
 
 pytestmark = pytest.mark.slow
-STACKS, TOKENS, METHODS = "stacks are built", "rows of tokens are mapped", "the method is built"
+STACKS, METHODS = "stacks are built", "the method is built"
 WORDS = 64
 EMBED = "model.embed_tokens.weight"
 LLAMA: dict[str, Any] = {
@@ -287,7 +287,6 @@ ALL = ("base", "padded", "chatml")
 CHATML = ("<|im_start|>", "<|im_end|>")
 
 
-@pending(TOKENS)
 def test_without_a_tokenizer_setting_unlike_rows_are_refused_with_a_way_out(
     merged: Merge,
 ) -> None:
@@ -295,7 +294,6 @@ def test_without_a_tokenizer_setting_unlike_rows_are_refused_with_a_way_out(
         merged(tokens_of(*ALL))
 
 
-@pending(TOKENS)
 def test_the_base_gives_the_tokenizer(models: Path, merged: Merge) -> None:
     out = merged(tokens_of(*ALL, tokenizer_source="base"))
     whole(out)
@@ -304,7 +302,6 @@ def test_the_base_gives_the_tokenizer(models: Path, merged: Merge) -> None:
     close(found["_tok_9"], sum(rows["_tok_9"] for rows in own) / 3)  # type: ignore[arg-type]
 
 
-@pending(TOKENS)
 def test_the_union_has_what_any_model_uses(models: Path, merged: Merge) -> None:
     """Words beyond the rows of their model are in no union."""
     out = merged(tokens_of(*ALL, tokenizer_source="union"))
@@ -317,14 +314,12 @@ def test_the_union_has_what_any_model_uses(models: Path, merged: Merge) -> None:
         close(found[token], chatml[token])
 
 
-@pending(TOKENS)
 def test_one_of_the_models_gives_the_tokenizer(models: Path, merged: Merge) -> None:
     found = Rows(merged(tokens_of(*ALL, tokenizer_source="chatml")))
     assert len(found.vocabulary) == 66
     assert found.vocabulary["<|im_start|>"] == 64
 
 
-@pending(TOKENS)
 def test_slerp_takes_a_union(models: Path, merged: Merge) -> None:
     recipe = tokens_of("base", "chatml", method="slerp", tokenizer_source="union")
     out = merged(recipe | {"parameters": {"t": 0.5}})
@@ -332,7 +327,6 @@ def test_slerp_takes_a_union(models: Path, merged: Merge) -> None:
     assert set(CHATML) < set(Rows(out).vocabulary)
 
 
-@pending(TOKENS)
 def test_a_token_is_forced_upon_all(models: Path, merged: Merge) -> None:
     tokens = {
         "_tok_10": {"source": "chatml", "force": True},
@@ -346,7 +340,6 @@ def test_a_token_is_forced_upon_all(models: Path, merged: Merge) -> None:
     close(found["_tok_12"], (base["_tok_12"] + chatml["_tok_12"]) / 2)
 
 
-@pending(TOKENS)
 def test_a_token_is_taken_from_another_by_id_or_name_or_is_zero(
     models: Path, merged: Merge
 ) -> None:
@@ -365,7 +358,6 @@ def test_a_token_is_taken_from_another_by_id_or_name_or_is_zero(
     assert not found["_tok_22"].any()
 
 
-@pending(TOKENS)
 def test_a_token_that_is_listed_is_added(models: Path, merged: Merge) -> None:
     tokens = {"<|new|>": {"source": {"kind": "model_token", "model": "base", "token": "_tok_5"}}}
     tokenizer = {"source": "base", "tokens": tokens}
@@ -374,7 +366,6 @@ def test_a_token_that_is_listed_is_added(models: Path, merged: Merge) -> None:
     close(found["<|new|>"], Rows(models / "base")["_tok_5"])
 
 
-@pending(TOKENS)
 def test_rows_are_padded_with_their_mean(merged: Merge) -> None:
     tokenizer = {"source": "base", "pad_to_multiple_of": 16}
     out = merged(tokens_of("chatml", tokenizer=tokenizer))

@@ -142,8 +142,9 @@ def stripped(held: Held) -> dict[str, Any]:
         model = raw["model"]
         if not isinstance(model.get("merges"), list):
             raise UnsupportedError(
-                f"{len(ordinary)} ordinary tokens have ids beyond its {held.rows} rows", held.name,
-            )  # fmt: skip
+                f"{len(ordinary)} ordinary tokens have ids beyond its {held.rows} rows",
+                where=held.name,
+            )
         raw["model"] = {
             **model,
             "vocab": {t: i for t, i in model["vocab"].items() if t not in gone},
