@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mergekit_geo.errors import FormatError
 from mergekit_geo.files.regular import read_bytes
@@ -174,15 +175,49 @@ def _is_model(folder: Path) -> bool:
 
 
 def _with_parts(folder: Path, kind: str, place: str) -> Iterator[tuple[str, str]]:
-    """A module, then those that it is made of: kind and folder of each."""
+    """A module, then those that it is made of, route by route: kind and folder of each."""
     yield kind, place
     for name in ROUTES if kind.endswith(ROUTERS) else ():
         path = folder / place / name
-        types = read_json(path).get("types") if path.is_file() else None
-        for part, named in types.items() if isinstance(types, Mapping) else ():
-            below = _inside(f"{place}/{part}" if place else str(part), path)
+        for part, named in _parts(read_json(path) if path.is_file() else {}).items():
+            below = _inside(at(place, part), path)
             if below != place:
-                yield from _with_parts(folder, str(named), below)
+                yield from _with_parts(folder, named, below)
+
+
+def _parts(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Folders and types of a Router's modules, in the order of its routes.
+
+    Their folders may be called by numbers that are different each time a model is saved.
+
+    >>> _parts({"types": {"9": "D", "7": "Q"}, "structure": {"query": ["7"], "doc": ["9"]}})
+    {'9': 'D', '7': 'Q'}
+    """
+    types, routes = settings.get("types"), _routes(settings)
+    if not isinstance(types, Mapping):
+        return {}
+    named = [part for route in sorted(routes) for part in routes[route] if part in types]
+    return {part: str(types[part]) for part in dict.fromkeys([*named, *types])}
+
+
+def _routes(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Folders of the modules along each route."""
+    found = settings.get("structure")
+    stated = found.items() if isinstance(found, Mapping) else ()
+    return {route: list(map(str, parts)) for route, parts in stated if isinstance(parts, list)}
+
+
+def route_kinds(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Kinds of the modules along each route of a Router.
+
+    >>> route_kinds({"types": {"7": "models.Dense"}, "structure": {"query": ["7"]}})
+    {'query': ['Dense']}
+    """
+    kinds = {part: kind.rpartition(".")[2] for part, kind in _parts(settings).items()}
+    return {
+        route: [kinds.get(part, part) for part in parts]
+        for route, parts in _routes(settings).items()
+    }
 
 
 def _inside(place: str, path: Path) -> str:

@@ -6,6 +6,7 @@ compute must be the same in all parents.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,13 @@ from mergekit_geo.checkpoints.beside import weights_beside
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.index import read_tensors
-from mergekit_geo.checkpoints.module_folders import MODULES, ModuleFolder, read_modules
+from mergekit_geo.checkpoints.module_folders import (
+    MODULES,
+    ROUTERS,
+    ModuleFolder,
+    read_modules,
+    route_kinds,
+)
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.checkpoints.vocabulary import has_tokenizer, read_vocabulary
 from mergekit_geo.errors import CheckpointError
@@ -122,11 +129,21 @@ class Parent:
                     yield f"{place} ({module.kind}), which is missing"
             elif not module.weights and module.pickles:
                 yield (
-                    f"{place}, whose weights are pickled ({module.pickles[0]}); save them as "
-                    "safetensors with sentence-transformers"
+                    f"{place}, whose weights are pickled ({module.pickles[0]}); if you trust them "
+                    f"save them as safetensors: {_conversion(self.name)}"
                 )
             elif not module.weights and module.kind in WEIGHTED:
                 yield f"{place} ({module.kind}), whose weights are missing"
+
+
+def _conversion(name: str) -> str:
+    """The command that saves a model's modules as safetensors."""
+    code = (
+        "import sys, sentence_transformers as s; "
+        "s.SentenceTransformer(sys.argv[1]).save_pretrained(sys.argv[2])"
+    )
+    target = f"{Path(name.partition('@')[0]).name}-safetensors"
+    return f'python -c "{code}" {shlex.join([name.partition("@")[0], target])}'
 
 
 def _compare(donor: Parent, other: Parent, found: Preflight) -> None:
@@ -191,6 +208,8 @@ def _today(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
         flags = [mode for key, mode in MODES.items() if settings.get(key)] or ["mean"]
         stated = found.get("pooling_mode") or flags
         found["pooling_mode"] = ", ".join(stated) if isinstance(stated, list) else stated
+    if kind in ROUTERS:
+        return {**found, "types": None, "structure": route_kinds(settings)}
     return found
 
 

@@ -219,6 +219,40 @@ def test_modules_of_a_module_are_merged(tmp_path: Path) -> None:
         geo.soup([a, b], data=None)
 
 
+def asymmetric(folder: Path, seed: int, numbers: tuple[int, int]) -> Path:
+    """As early releases save a Router: its folders bear numbers, different each time."""
+    bert(folder, seed)
+    parts = {f"{number}_Dense": route for number, route in zip(numbers, ("q", "d"), strict=True)}
+    for i, name in enumerate(parts):
+        dense(folder / "1_Asym" / name, 10 * seed + i)
+    settings = {
+        "types": dict.fromkeys(sorted(parts), f"{TYPES}.Dense"),
+        "structure": {route: [name] for name, route in parts.items()},
+    }
+    write(folder / "1_Asym" / "config.json", settings)
+    list_modules(folder, ("Transformer", ""), ("Asym", "1_Asym"))
+    return folder
+
+
+def test_routes_are_matched_by_name(tmp_path: Path) -> None:
+    a = asymmetric(tmp_path / "a", 1, (71, 35))
+    b = asymmetric(tmp_path / "b", 2, (12, 98))
+    result = geo.soup([a, b], tmp_path / "out", data=None, output=FAST)
+    assert result.out is not None
+    for mine, theirs in ((71, 12), (35, 98)):
+        one = load_file(a / "1_Asym" / f"{mine}_Dense" / "model.safetensors")
+        two = load_file(b / "1_Asym" / f"{theirs}_Dense" / "model.safetensors")
+        found = load_file(result.out / "1_Asym" / f"{mine}_Dense" / "model.safetensors")
+        assert all(found[name].equal((one[name] + two[name]) / 2) for name in one)
+    settings = json.loads((b / "1_Asym" / "config.json").read_text())
+    settings["structure"]["d"] = []
+    write(b / "1_Asym" / "config.json", settings)
+    with pytest.raises(
+        IncompatibleError, match=r"structure is {'d': \['Dense'\], .* and {'d': \[\],"
+    ):
+        geo.soup([a, b], data=None)
+
+
 def test_a_backbone_without_weights_is_not_another_module(tmp_path: Path) -> None:
     a = sentence_model(tmp_path / "a", 1, backbone="0_Transformer")
     weights = a / "0_Transformer" / "model.safetensors"
