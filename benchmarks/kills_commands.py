@@ -96,6 +96,15 @@ class Commands:
         recipe = {"merge_method": "linear", "models": models}
         return geo.run(recipe, out, data=None, output=_replacing(overwrite))
 
+    def stages(self, out: Path, overwrite: bool) -> object:
+        """Merge by two recipes, of which one is made on the way."""
+        one, two = ({"model": str(model)} for model in self.models)
+        recipes = [
+            {"name": "first", "merge_method": "linear", "models": [one, two]},
+            {"merge_method": "linear", "models": [{"model": "first"}, two]},
+        ]
+        return geo.run(recipes, out, data=None, output=_replacing(overwrite))
+
     def barrier(self, out: Path, overwrite: bool) -> object:
         """Loss on a line."""
         return geo.barrier(self.models, out, points=3, data=DATA, overwrite=overwrite)

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mergekit_geo as geo
-from mergekit_geo.recipes.reading import read_recipe
+from mergekit_geo.recipes.reading import read_documents
+from mergekit_geo.recipes.schema import Recipe
 from tests.checkpoints.hub_process import command_line, succeeded
 from tests.checkpoints.hub_server import serve_hub
 from tests.checkpoints.hub_store import Token
@@ -52,6 +53,7 @@ EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "soup": lambda base, a, b, c: (a + b + c) / 3,
     "weighted": lambda base, a, b, c: 0.6 * a + 0.4 * b,
     "slerp": lambda base, a, b, c: slerp(a, b, 1.3 / 3),  # between 0.5 at 1/4 and 0.3 at 1/2
+    "stages": lambda base, a, b, c: slerp(base, (a + b) / 2, 0.8),
     "task_arithmetic": lambda base, a, b, c: base + 0.9 * (0.6 * (a - base) + 0.3 * (b - base)),
     "model_stock": stock,
     "ties": ties,
@@ -61,8 +63,12 @@ EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 """What layer 1 of 4 is, at a third of the way."""
 
 
-def test_there_are_twelve() -> None:
-    assert len(EXAMPLES) == 12
+def test_there_are_thirteen() -> None:
+    assert len(EXAMPLES) == 13
+
+
+def recipes_in(path: Path) -> list[Recipe]:
+    return [document.recipe for document in read_documents(path)]
 
 
 SHORT = [path for path in EXAMPLES if path.stem != "sam_then_path"]  # that one is run below
@@ -73,11 +79,11 @@ def test_an_example_runs(
     path: Path, deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(deep)
-    data = FEW if read_recipe(path).objective else None
+    data = FEW if recipes_in(path)[-1].objective else None
     out = tmp_path / "out"
     found = geo.run(path, out, data=data, output=geo.OutputConfig(fsync=False))
     assert found.report.command == "run"
-    assert read_recipe(out / "recipe.yml") == read_recipe(path)
+    assert recipes_in(out / "recipe.yml") == recipes_in(path)
     assert (found.measurements.selection is not None) == (data is not None)
     if path.stem in EXPECTED:
         tensors = [load_file(deep / n / "model.safetensors")[Q] for n in ("base", *"abc")]
