@@ -8,9 +8,10 @@ Usage:
 Every method is run on the demo models, stored as float32 and as bfloat16, with random weights,
 densities, gradients, filters and flags, by `geo.run` and by mergekit from the same recipe with
 `dtype: float64` and `out_dtype: bfloat16`. Printed is the share of elements that are within one
-unit in the last place of bfloat16. Two things are taken from chance on mergekit's side: random
-masks are those of mergekit_geo, and of equal magnitudes the first comes first (its sort leaves
-that open; `--unstable` leaves it so). With `--dtype bfloat16` it does its arithmetic in bfloat16,
+unit in the last place of bfloat16. Three things are taken from chance on mergekit's side: random
+masks are those of mergekit_geo, quartiles of Arcee Fusion are those of all elements (it draws a
+million), and of equal magnitudes the first comes first (its sort leaves that open; `--unstable`
+leaves it so). With `--dtype bfloat16` it does its arithmetic in bfloat16,
 so that task vectors are rounded before they are compared: what that alone changes.
 """
 
@@ -116,14 +117,33 @@ METHODS: dict[str, Callable[[Settings], Recipe]] = {
         "models": [of.model(name) for name in "abc"],
         "parameters": {"tol": 1e-9, "max_iter": 100},  # 1e-5 and 10 by default
     },
-    "nuslerp": lambda of: based(of, "ab"),
+    "nuslerp": lambda of: based(
+        of, "ab", nuslerp_flatten=of.flag(), nuslerp_row_wise=of.flag(),
+    ),
     "multislerp": lambda of: based(of, "abc", normalize_weights=of.flag()),
     "passthrough": lambda of: {"models": [of.model("a", scale=of.number(0.5, 1.5))]},
     "task_arithmetic": lambda of: {
         **of.base(), "models": of.weighted("abc"),
         "parameters": {"normalize": of.flag(), "lambda": of.number(0.5, 1.5)},
     },
-    "model_stock": lambda of: {**of.base(), "models": [of.model(name) for name in "abc"]},
+    "model_stock": lambda of: {
+        **of.base(), "models": [of.model(name) for name in "abc"],
+        "parameters": {"filter_wise": of.flag()},
+    },
+    "nearswap": lambda of: {
+        **of.base(), "models": [of.model("a")], "parameters": {"t": of.value(0.0, 0.01)},
+    },
+    "arcee_fusion": lambda of: {**of.base(), "models": [of.model(of.random.choice("abc"))]},
+    "ram": lambda of: {
+        **of.base(), "models": [of.model(name) for name in "abc"],
+        "parameters": {"epsilon": of.number(0.0, 0.01)},
+    },
+    "ramplus_tl": lambda of: {
+        **of.base(), "models": [of.model(name) for name in "abc"],
+        "parameters": {
+            "epsilon": of.number(0.0, 0.02), "r": of.number(0, 1), "alpha": of.number(0, 1),
+        },
+    },
     "ties": lambda of: of.masked(density=(0.05, 1.0)),
     "breadcrumbs": lambda of: of.masked(density=(0.05, 0.9), gamma=(0.0, 0.1)),
     "breadcrumbs_ties": lambda of: of.masked(density=(0.05, 0.9), gamma=(0.0, 0.1)),
@@ -147,9 +167,11 @@ def merge_as_peer(jobs: list[list[str]], *, stable: bool) -> None:
     import torch
     from mergekit.config import MergeConfiguration
     from mergekit.merge import run_merge
+    from mergekit.merge_methods import arcee_fusion
     from mergekit.options import MergeOptions
 
     inject_masks(torch)
+    arcee_fusion._QUANTILE_SAMPLE_SIZE = 1 << 40  # quartiles of all elements, not of a sample
     if stable:
         torch.argsort = partial(torch.argsort, stable=True)
         torch.sort = partial(torch.sort, stable=True)

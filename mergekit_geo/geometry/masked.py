@@ -9,14 +9,23 @@ tensors, so `merging.masked` streams them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Coefficients, ModelWeights
-from mergekit_geo.geometry.sparsifiers import ByRank, ByVariance, Sparsifier, VarianceTopK
+from mergekit_geo.geometry.sparsifiers import RANKED, Sparsifier, VarianceTopK
+
+Values = NDArray[np.floating[Any]]
+
+Step = Callable[[Sequence[Values]], Values]
+"""What is added to the base, from what is kept of each task vector: arrays of the same elements."""
 
 SMALLEST_SUM = 1e-7
 """A sum of magnitudes below which nothing is rescaled."""
@@ -37,12 +46,16 @@ class Sizes:
         kept: Of the magnitudes that are kept.
         squares: Of the squares that are kept.
         count: Number of elements, kept or not.
+        shared: How many are kept that are kept of another task vector, too.
+        alone: How many are kept that are kept of no other.
     """
 
     total: float
     kept: float
     squares: float
     count: int
+    shared: int = 0
+    alone: int = 0
 
     @property
     def is_finite(self) -> bool:
@@ -54,6 +67,7 @@ class Sizes:
         return Sizes(
             self.total + other.total, self.kept + other.kept,
             self.squares + other.squares, self.count + other.count,
+            self.shared + other.shared, self.alone + other.alone,
         )  # fmt: skip
 
 
@@ -66,12 +80,15 @@ class Sum:
         votes: Of each in the sum whose sign an element must have to count; None if all count.
         weights: The sum of those that count divides; None divides by nothing.
         scale: Of the whole.
+        step: Makes the sum, where it is none of the above; then `factors` are the largest that an
+            element of each task vector has in it.
     """
 
     factors: ModelWeights
     votes: ModelWeights | None = None
     weights: ModelWeights | None = None
     scale: float = 1.0
+    step: Step | None = None
 
 
 class Elementwise:
@@ -80,6 +97,8 @@ class Elementwise:
     name: str
     seed: int
     needs_gram = False
+    needs_overlaps = False
+    """Whether `sum` depends on what is kept of several task vectors, and of sizes on that alone."""
 
     @property
     def sparsifiers(self) -> tuple[Sparsifier, ...]:
@@ -113,8 +132,7 @@ class Elementwise:
     @property
     def passes(self) -> int:
         """How often tensors are read: to look for thresholds twice, to measure, and to write."""
-        ranked = ByRank | ByVariance
-        looks = any(isinstance(each.selection(1), ranked) for each in self.sparsifiers)
+        looks = any(isinstance(each.selection(1), RANKED) for each in self.sparsifiers)
         return (2 + self.needs_sizes if looks else 1) + 1
 
     def coefficients(self, gram: Gram | None) -> Coefficients:

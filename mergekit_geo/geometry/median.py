@@ -17,8 +17,11 @@ from mergekit_geo.geometry.linear import normalized
 from mergekit_geo.geometry.rule import Coefficients
 from mergekit_geo.limits import Interval
 
-STEPS = 1000
+STEPS = 200
 """At most so many."""
+
+HALVED = 10
+"""Newton's steps are tried whole, and halved so many times less one."""
 
 SAME = 1e-7
 """A distance that counts as none, as a share of the largest: less is lost in rounding."""
@@ -33,6 +36,8 @@ TOLERANCE = Interval(0, 1, open_high=True)
 @dataclass(frozen=True)
 class GeometricMedian:
     """The x with the least sum_i w_i |a_i - x|, by Weiszfeld's iteration (Weiszfeld 1937).
+
+    Near a model its steps become small long before the end: Newton's are taken where they go lower.
 
     Where a model is that point itself it is found before the iteration: the pulls of the others,
     unit vectors times weights, then sum to less than its own weight. Where every point between two
@@ -76,13 +81,21 @@ class GeometricMedian:
                 return Coefficients(tuple(map(float, model)), f"{self.name}: one of the models")
         point, branch = weights, f"{self.name}: not converged"
         for _ in range(STEPS):
-            before, point = point, _step(point, weights, squares)
-            moved = point - before
-            length = math.sqrt(max(-0.5 * float(moved @ squares @ moved), 0.0))
-            if length <= self.tolerance * float(weights @ _distances(point, squares)):
+            before, point = point, _lower(point, weights, squares)
+            if _length(point - before, squares) <= self.tolerance * _sum(point, weights, squares):
                 branch = self.name
                 break
         return Coefficients(tuple(map(float, point)), branch)
+
+
+def _length(step: Matrix, squares: Matrix) -> float:
+    """Of a sum of anchors whose weights sum to zero."""
+    return math.sqrt(max(-0.5 * float(step @ squares @ step), 0.0))
+
+
+def _sum(point: Matrix, weights: Matrix, squares: Matrix) -> float:
+    """Of the distances, each times its weight."""
+    return float(weights @ _distances(point, squares))
 
 
 def _distances(point: Matrix, squares: Matrix) -> Matrix:
@@ -106,8 +119,7 @@ def _share_that_stays(point: Matrix, weights: Matrix, squares: Matrix) -> float:
     """How much of the others' pull the anchors at a point hold: above 1 it is the median."""
     pulls = _pulls(point, weights, squares)
     held = float(weights[pulls == 0].sum())
-    force = pulls - pulls.sum() * point  # sums to zero
-    length = math.sqrt(max(-0.5 * float(force @ squares @ force), 0.0))
+    length = _length(pulls - pulls.sum() * point, squares)
     return held / length if 0 < length >= held / EQUAL else math.inf
 
 
@@ -118,3 +130,26 @@ def _step(point: Matrix, weights: Matrix, squares: Matrix) -> Matrix:
         return np.asarray(pulls / pulls.sum())
     stays = min(_share_that_stays(point, weights, squares), 1.0)
     return np.asarray((1 - stays) * pulls / pulls.sum() + stays * point)
+
+
+def _lower(point: Matrix, weights: Matrix, squares: Matrix) -> Matrix:
+    """The lowest of Weiszfeld's step, which never goes up, and shares of Newton's."""
+    newton = _newton(point, weights, squares)
+    tried = [point + 0.5**halved * newton for halved in range(HALVED)]
+    tried.append(_step(point, weights, squares))
+    return min(tried, key=lambda found: _sum(found, weights, squares))
+
+
+def _newton(point: Matrix, weights: Matrix, squares: Matrix) -> Matrix:
+    """The step to where the second-order expansion of the sum has no slope.
+
+    With p_i the pulls and u_i the unit vectors to the anchors its Hessian is
+    sum_i p_i (1 - u_i u_i'), here over weights of anchors that sum to zero: the inner product of
+    two such, x and y, is -1/2 x' D y, D the squares.
+    """
+    pulls, distances = _pulls(point, weights, squares), _distances(point, squares)
+    away = np.eye(len(point)) - point
+    bent = np.divide(pulls, distances**2, out=np.zeros_like(pulls), where=distances > 0)
+    hessian = pulls.sum() * np.eye(len(point)) + 0.5 * (away.T * bent) @ away @ squares
+    slope = pulls.sum() * point - pulls
+    return np.asarray(-np.linalg.lstsq(hessian, slope, rcond=None)[0])

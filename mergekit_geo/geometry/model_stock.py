@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.geometry.rule import Coefficients, Rule
+from mergekit_geo.geometry.gram import Gram, Matrix
+from mergekit_geo.geometry.rule import Coefficients
 from mergekit_geo.geometry.task_vectors import FromBase
 
 FLAT = 1e-12
@@ -49,14 +49,21 @@ class Stock:
     def coefficients(self, gram: Gram | None) -> Coefficients:
         """One and the same for every task vector."""
         assert gram is not None
-        cosine = mean_cosine(gram)
+        cosine = float(mean_cosine(gram))
         total = 1.0 + (self.count - 1) * cosine
         if total < FLAT:
             return Coefficients((0.0,) * self.count, "model_stock: balanced, the base")
         return Coefficients((cosine / total,) * self.count, "model_stock")
 
+    def of_rows(self, grams: Gram) -> Matrix:
+        """Those of many rows, 0 where task vectors balance out: (n, k)."""
+        cosine = mean_cosine(grams)
+        total = 1.0 + (self.count - 1) * cosine
+        share = np.where(total < FLAT, 0.0, cosine / np.where(total < FLAT, 1.0, total))
+        return np.repeat(share[:, None], self.count, axis=1)
 
-def model_stock(count: int) -> Rule:
+
+def model_stock(count: int) -> FromBase:
     """Model Stock of a base and so many models, tensor by tensor.
 
     Raises:
@@ -70,8 +77,10 @@ def model_stock(count: int) -> Rule:
     return FromBase(Stock(count))
 
 
-def mean_cosine(gram: Gram) -> float:
-    """Mean cosine of all pairs; 0 for a pair with a zero."""
+def mean_cosine(gram: Gram) -> Matrix:
+    """Mean cosine of all pairs, of each row; 0 for a pair with a zero."""
     present = gram.norms > 0
-    cosines = np.where(np.outer(present, present), gram.cosines, 0.0)
-    return float(cosines[np.triu_indices(len(cosines), 1)].mean())
+    pairs = present[..., :, None] & present[..., None, :]
+    cosines = np.where(pairs, gram.cosines, 0.0)
+    first, second = np.triu_indices(cosines.shape[-1], 1)
+    return np.asarray(cosines[..., first, second].mean(axis=-1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.gram import Gram, Matrix
 
 ModelWeights = tuple[float, ...]
 """One for each anchor."""
@@ -53,3 +53,10 @@ class Rule(Protocol):
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
         """One factor per anchor for a tensor with these inner products."""
+
+
+class RowRule(Rule, Protocol):
+    """A rule that can be asked about many rows of a tensor at once."""
+
+    def of_rows(self, grams: Gram) -> Matrix:
+        """Factors of n rows, from their inner products: (n, k)."""

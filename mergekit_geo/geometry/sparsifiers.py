@@ -70,7 +70,29 @@ class AtRandomByRank:
     high: float
 
 
-Selection = ByRank | ByVariance | AtRandom | AtRandomByRank
+@dataclass(frozen=True)
+class ByImportance:
+    """Elements whose importance is the median and 1.5 interquartile ranges, or more.
+
+    That of an element is its magnitude times the Kullback-Leibler divergence of its row.
+    """
+
+
+@dataclass(frozen=True)
+class Above:
+    """Elements of a larger magnitude.
+
+    Attributes:
+        limit: Larger than this.
+    """
+
+    limit: float
+
+
+Selection = ByRank | ByVariance | ByImportance | AtRandom | AtRandomByRank | Above
+
+RANKED = ByRank | ByVariance | ByImportance
+"""Those that look at all elements before they can say what is kept."""
 
 NOTHING = AtRandom(0.0)
 """Selects no element, without a look at them."""
@@ -176,3 +198,26 @@ class VarianceTopK(Sparsifier):
     def select(self, count: int) -> Selection:
         """The density is the share."""
         return ByVariance(self.density)
+
+
+class Important(Sparsifier):
+    """Those that Arcee Fusion fuses, however many they are."""
+
+    def selection(self, count: int) -> Selection | None:
+        """By importance."""
+        return ByImportance() if count else None
+
+
+@dataclass(frozen=True)
+class Larger(Sparsifier):
+    """Those that change by more than so much (RAM), however many they are.
+
+    Attributes:
+        limit: A change of this size is none.
+    """
+
+    limit: float = 0.0
+
+    def selection(self, count: int) -> Selection | None:
+        """By magnitude."""
+        return Above(self.limit) if count else None

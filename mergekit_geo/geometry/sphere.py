@@ -72,6 +72,14 @@ class Slerp:
         parts = (math.sin((1 - self.t) * theta), math.sin(self.t * theta))
         return Coefficients((parts[0] / math.sin(theta), parts[1] / math.sin(theta)), "slerp")
 
+    def of_rows(self, grams: Gram) -> Matrix:
+        """Those of many rows, the straight line where there is no one arc: (n, 2)."""
+        theta = grams.angles[:, 0, 1]
+        is_arc = (grams.norms > 0).all(axis=1) & (theta >= PARALLEL) & (theta <= math.pi - PARALLEL)
+        angle = np.where(is_arc, theta, 1.0)
+        parts = np.stack([np.sin((1 - self.t) * angle), np.sin(self.t * angle)], axis=1)
+        return np.where(is_arc[:, None], parts / np.sin(angle)[:, None], self.weights)
+
 
 @dataclass(frozen=True)
 class Karcher:

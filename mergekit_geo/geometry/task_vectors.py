@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
-from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.gram import Gram, Matrix
 from mergekit_geo.geometry.linear import Linear, normalized
-from mergekit_geo.geometry.rule import Coefficients, ModelWeights, Rule
+from mergekit_geo.geometry.rule import Coefficients, ModelWeights, RowRule, Rule
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class FromBase:
         found = self.step.coefficients(None if gram is None else task_gram(gram))
         return Coefficients(_with_base(found.values), found.branch)
 
+    def of_rows(self, grams: Gram) -> Matrix:
+        """Those of many rows, if the rule for the task vectors has some: (n, 1 + k)."""
+        found = cast("RowRule", self.step).of_rows(task_gram(grams))
+        return np.concatenate([1.0 - found.sum(axis=1, keepdims=True), found], axis=1)
+
 
 def task_arithmetic(weights: Sequence[float], scale: float = 1.0, normalize: bool = False) -> Rule:
     """Task arithmetic: base + scale * sum_i w_i (a_i - base) (Ilharco 2023).
@@ -80,7 +86,7 @@ def task_gram(gram: Gram) -> Gram:
         >>> gram.norms.tolist()
         [5.0, 2.0]
     """
-    size = len(gram.differences) - 1
+    size = gram.differences.shape[-1] - 1
     rows = np.zeros((size, size + 1))
     rows[:, 1:] = np.eye(size)
     rows[1:, 1] -= 1.0

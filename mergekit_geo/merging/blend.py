@@ -9,6 +9,7 @@ from functools import cached_property
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.geometry.by_row import ByRow
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.rule import Rule
@@ -121,4 +122,4 @@ class Blend:
         if self.role(name) is Role.DONATED:
             return 1
         rule = self.rule_for(name)
-        return rule.passes if isinstance(rule, Elementwise) else 1 + rule.needs_gram
+        return rule.passes if isinstance(rule, Elementwise | ByRow) else 1 + rule.needs_gram

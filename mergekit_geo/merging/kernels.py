@@ -46,6 +46,11 @@ class Chunk:
         """Number of elements."""
         return len(self.data) // EXPONENTS[self.dtype].itemsize
 
+    def part(self, start: int, stop: int) -> Chunk:
+        """Some of the elements, in the same memory."""
+        size = EXPONENTS[self.dtype].itemsize
+        return Chunk(self.data[start * size : stop * size], self.dtype)
+
     @property
     def values(self) -> NDArray[np.floating[Any]]:
         """The numbers that they are, bfloat16 as float32."""

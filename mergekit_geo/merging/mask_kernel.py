@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.geometry.masked import Sizes, Sum
+from mergekit_geo.geometry.masked import Sizes, Sum, Values
 from mergekit_geo.merging.kernels import Chunk
 
 Keys = NDArray[np.uint32]
@@ -100,3 +100,6 @@ class MaskKernel(Protocol):
         self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: Sum, out: Chunk
     ) -> None:
         """Overwrite `out` with the base and the sum of what is kept; no mask keeps everything."""
+
+    def store(self, values: Values, out: Chunk) -> None:
+        """Overwrite `out` with float64 values, rounded once."""

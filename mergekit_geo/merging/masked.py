@@ -14,12 +14,14 @@ from math import prod
 import numpy as np
 
 from mergekit_geo.geometry.masked import Elementwise, Sizes, Sum
-from mergekit_geo.geometry.sparsifiers import AtRandomByRank, ByVariance
+from mergekit_geo.geometry.sparsifiers import AtRandomByRank, ByImportance, ByVariance
+from mergekit_geo.merging.importance import Importances
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import Keys, Mask
 from mergekit_geo.merging.masks import Masker, masker_for, remembered
 from mergekit_geo.merging.native_masks import mask_kernel
 from mergekit_geo.merging.overflow import widened
+from mergekit_geo.merging.steps import add_step
 
 Chunks = Iterator[tuple[int, list[Chunk]]]
 """Place of the first element and the anchors' chunks, the base first, one after the other."""
@@ -60,8 +62,12 @@ class MaskedTensor:
         ]
         if rule.needs_sizes:
             self._maskers = [remembered(masker, shape) for masker in self._maskers]
-        by_row = any(isinstance(selection, AtRandomByRank) for selection in selections)
+        rows = AtRandomByRank | ByImportance
+        by_row = any(isinstance(selection, rows) for selection in selections)
         columns = shape[-1] if shape and by_row else 1
+        self._importances: Importances | None = None
+        if any(isinstance(selection, ByImportance) for selection in selections):
+            self._importances = Importances(prod(shape) // columns, columns)
         self._step = max(1, chunk // max(1, columns)) * columns
         self._read = read
         longest = min(self._step, prod(shape))
@@ -90,7 +96,10 @@ class MaskedTensor:
 
     def add(self, masks: Sequence[Mask | None], anchors: Anchors, out: Chunk) -> None:
         """Overwrite `out` with the merged chunk."""
-        self.kernel.add(anchors, masks, self.sum, out)
+        if self.sum.step:
+            add_step(self.sum.step, anchors, masks, self.kernel.store, out)
+        else:
+            self.kernel.add(anchors, masks, self.sum, out)
 
     @cached_property
     def sum(self) -> Sum:
@@ -101,10 +110,10 @@ class MaskedTensor:
         return [masker for masker in self._maskers if masker]
 
     def _look(self) -> Iterator[Anchors]:
-        for _, anchors in self._read(self._step):
+        for start, anchors in self._read(self._step):
             for j, masker in enumerate(self._maskers):
                 if masker and masker.looks:
-                    masker.look(self._keys_of(j, anchors))
+                    masker.look(self._keys_of(j, start, anchors))
             yield anchors
         for masker in self._used():
             masker.settle()
@@ -112,9 +121,11 @@ class MaskedTensor:
     def _measure(self) -> Iterator[Anchors]:
         self._sizes = [Sizes(0.0, 0.0, 0.0, 0)] * len(self.rule.sparsifiers)
         for _, (base, *models), masks in self.masks():
-            found = [
-                self._sizes_of(base, model, mask) for model, mask in zip(models, masks, strict=True)
-            ]
+            if self.rule.needs_overlaps:
+                found = _overlaps(masks, base.count)
+            else:
+                pairs = zip(models, masks, strict=True)
+                found = [self._sizes_of(base, model, mask) for model, mask in pairs]
             self._sizes = [old + new for old, new in zip(self._sizes, found, strict=True)]
             yield [base, *models]
 
@@ -123,13 +134,15 @@ class MaskedTensor:
         found = self.kernel.measure(base, model, mask)
         return found if found.is_finite else self.kernel.measure(widened(base), model, mask)
 
-    def _keys_of(self, model: int, anchors: Anchors) -> Keys:
+    def _keys_of(self, model: int, start: int, anchors: Anchors) -> Keys:
         """Keys of one task vector, or of all together; the next call overwrites them."""
         keys, (base, *models) = self._keys[: anchors[0].count], anchors
         if self._shared:
             self.kernel.spreads(models, keys)
         else:
             self.kernel.sizes(base, models[model], keys)
+        if self._importances:
+            self._importances.weigh(start, base, models[model], keys)
         return keys
 
     def _filled(self, start: int, anchors: Anchors) -> list[Mask | None]:
@@ -143,6 +156,16 @@ class MaskedTensor:
         if (masker := self._maskers[model]) is None:
             return None
         mask = self._masks[model, : anchors[0].count]
-        keys = self._keys_of(model, anchors) if masker.needs_keys else self._keys[: len(mask)]
+        wanted = masker.needs_keys
+        keys = self._keys_of(model, start, anchors) if wanted else self._keys[: len(mask)]
         masker.fill(start, keys, mask)
         return mask
+
+
+def _overlaps(masks: Sequence[Mask | None], count: int) -> list[Sizes]:
+    """How many elements of each are kept with others, and alone."""
+    kept = [np.ones(count, np.uint8) if mask is None else mask for mask in masks]
+    once = np.sum(kept, axis=0, dtype=np.uint16) == 1
+    alone = [int(np.count_nonzero(mask[once])) for mask in kept]
+    every = [int(np.count_nonzero(mask)) for mask in kept]
+    return [Sizes(0, 0, 0, count, a - b, b) for a, b in zip(every, alone, strict=True)]

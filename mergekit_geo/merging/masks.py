@@ -13,14 +13,16 @@ from typing import Protocol
 import numpy as np
 
 from mergekit_geo.geometry.sparsifiers import (
+    Above,
     AtRandom,
     AtRandomByRank,
+    ByImportance,
     ByRank,
     ByVariance,
     Selection,
 )
 from mergekit_geo.merging.mask_kernel import Keys, Mask, MaskKernel
-from mergekit_geo.merging.ranks import Moved, Ranks
+from mergekit_geo.merging.ranks import Moved, Outlying, Ranks, above
 
 MOST_KEPT = 1 << 27
 """Elements of a tensor whose masks are remembered, 16 MB each; those of larger ones are found
@@ -63,16 +65,27 @@ def masker_for(
         stream: Names the random numbers: seed, model and tensor.
     """
     match selection:
-        case ByRank(first, stop, first_come):
-            return Ranks(kernel, prod(shape), first, stop, first_come=first_come)
-        case ByVariance(share):
-            return Moved(kernel, prod(shape), share)
         case AtRandom(chance):
             return Drawn(kernel, seed_of(stream), chance)
         case AtRandomByRank(low, high):
             columns = shape[-1] if shape else 1
             return DrawnByRank(kernel, seed_of(stream), columns, low, high)
-    return None
+        case None:
+            return None
+    return _by_keys(selection, kernel, prod(shape))
+
+
+def _by_keys(
+    selection: ByRank | ByVariance | ByImportance | Above, kernel: MaskKernel, count: int
+) -> Masker:
+    match selection:
+        case ByRank(first, stop, first_come):
+            return Ranks(kernel, count, first, stop, first_come=first_come)
+        case ByVariance(share):
+            return Moved(kernel, count, share)
+        case ByImportance():
+            return Outlying(kernel, count)
+    return Exceeding(kernel, selection.limit)
 
 
 def remembered(masker: Masker | None, shape: tuple[int, ...]) -> Masker | None:
@@ -83,6 +96,33 @@ def remembered(masker: Masker | None, shape: tuple[int, ...]) -> Masker | None:
 def seed_of(stream: str) -> int:
     """64 bits that a name stands for."""
     return int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
+
+
+class Exceeding:
+    """Keeps the elements that are larger than a limit.
+
+    Args:
+        kernel: Does the arithmetic.
+        limit: Of their size.
+    """
+
+    looks, needs_keys = 0, True
+
+    def __init__(self, kernel: MaskKernel, limit: float) -> None:
+        self.kernel, self._bounds = kernel, above(limit)
+
+    def look(self, keys: Keys) -> None:
+        """Do nothing: the limit does not depend on keys."""
+
+    def settle(self) -> None:
+        """Do nothing: the limit is known."""
+
+    def begin(self) -> None:
+        """Do nothing: no state is kept."""
+
+    def fill(self, start: int, keys: Keys, mask: Mask) -> None:
+        """Write the mask of the elements whose keys are above the limit's."""
+        self.kernel.between(keys, self._bounds, np.zeros(2, np.int64), mask)
 
 
 class Drawn:

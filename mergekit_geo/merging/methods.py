@@ -7,18 +7,22 @@ the documentation its table. A new method is a `Method`, in a file of its own, a
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.files.sound_json import brief
+from mergekit_geo.geometry.by_row import ByRow
 from mergekit_geo.geometry.linear import Linear, normalized
 from mergekit_geo.geometry.median import TOLERANCE, GeometricMedian
 from mergekit_geo.geometry.model_stock import model_stock
 from mergekit_geo.geometry.multislerp import MultiSlerp, nuslerp
+from mergekit_geo.geometry.pointwise import ArceeFusion, NearSwap, Ram
 from mergekit_geo.geometry.rule import ModelWeights, Rule
 from mergekit_geo.geometry.sphere import UNIT, Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
+from mergekit_geo.limits import Interval
 from mergekit_geo.merging import sparsified
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.parameter import (
@@ -32,6 +36,33 @@ from mergekit_geo.merging.parameter import (
 
 PRECISION = Parameter(
     "tolerance", "Last step of the iteration, as a share of the mean distance.", 1e-9, TOLERANCE
+)
+
+POSITION = Parameter(
+    "t", "Position on the arc between two models; of nearswap, the longest step of an element.",
+    0.5, UNIT, stated=True,
+)  # fmt: skip
+FLATTEN = Parameter(
+    "nuslerp_flatten", "Take a tensor as one vector, not each of its rows.", default=True
+)
+COLUMNS = Parameter(
+    "nuslerp_row_wise",
+    "Without nuslerp_flatten, take vectors along the first dimension, not along the last.",
+    default=False,
+)
+FILTERS = Parameter(
+    "filter_wise", "Take each row of a tensor as a vector, along the last dimension.", default=False
+)
+SIZES = Interval(0, math.inf, open_high=True)
+LEAST_CHANGE = Parameter(
+    "epsilon", "Changes of an element up to this size count as none.", 1e-5, SIZES,
+    spelling="least_change",
+)  # fmt: skip
+GAIN = Parameter(
+    "r", "What one model alone changes is multiplied by 1 + r min(rho, alpha).", 0.1, SIZES
+)
+MOST_RHO = Parameter(
+    "alpha", "Bound of rho, the ratio of what a model shares to what it alone changes.", 0.2, SIZES
 )
 
 LONGEST = 100
@@ -54,8 +85,15 @@ def _geometric_median(weights: ModelWeights, tolerance: float, **_: object) -> R
     return GeometricMedian(normalized(weights), tolerance)
 
 
-def _nuslerp(weights: ModelWeights, has_base: bool, **_: object) -> Rule:
-    return FromBase(nuslerp(weights)) if has_base else nuslerp(weights)
+def _nuslerp(
+    weights: ModelWeights,
+    has_base: bool,
+    nuslerp_flatten: bool,
+    nuslerp_row_wise: bool,
+    **_: object,
+) -> Rule:
+    rule = FromBase(nuslerp(weights)) if has_base else nuslerp(weights)
+    return rule if nuslerp_flatten else ByRow(rule, columns=nuslerp_row_wise)
 
 
 def _multislerp(
@@ -69,8 +107,24 @@ def _task_arithmetic(weights: ModelWeights, lambda_: float, normalize: bool, **_
     return task_arithmetic(weights, lambda_, normalize)
 
 
-def _model_stock(count: int, **_: object) -> Rule:
-    return model_stock(count)
+def _model_stock(count: int, filter_wise: bool, **_: object) -> Rule:
+    return ByRow(model_stock(count)) if filter_wise else model_stock(count)
+
+
+def _nearswap(t: float, **_: object) -> Rule:
+    return NearSwap(t)
+
+
+def _arcee_fusion(**_: object) -> Rule:
+    return ArceeFusion()
+
+
+def _ram(count: int, least_change: float, **_: object) -> Rule:
+    return Ram(count, least_change)
+
+
+def _ramplus_tl(count: int, r: float, alpha: float, least_change: float, **_: object) -> Rule:
+    return Ram(count, least_change, r, alpha, name="ramplus_tl")
 
 
 def _passthrough(scale: ModelWeights, **_: object) -> Rule:
@@ -87,8 +141,7 @@ ALL: tuple[Method, ...] = (
     ),
     Method(
         "slerp", "arc from the first model to the second, at t", "Shoemake 1985", _slerp,
-        (Parameter("t", "Position on the arc between two models.", 0.5, UNIT, stated=True),),
-        BaseUse.END, most=1,
+        (POSITION,), BaseUse.END, most=1,
     ),
     Method(
         "karcher", "Karcher mean of the directions times the weighted mean of the norms",
@@ -100,9 +153,9 @@ ALL: tuple[Method, ...] = (
         _geometric_median, (WEIGHT, PRECISION), least=2,
     ),
     Method(
-        "nuslerp", "arc at w_1 / (w_0 + w_1); of the v_i with a base", "mergekit", _nuslerp,
-        (STATED_WEIGHT,), BaseUse.OPTIONAL, least=2, most=2,
-        accepted={"nuslerp_flatten": True, "nuslerp_row_wise": False},
+        "nuslerp",
+        "arc at w_1 / (w_0 + w_1), of whole tensors or of each row; of the v_i with a base",
+        "mergekit", _nuslerp, (STATED_WEIGHT, FLATTEN, COLUMNS), BaseUse.OPTIONAL, least=2, most=2,
     ),
     Method(
         "multislerp",
@@ -114,8 +167,9 @@ ALL: tuple[Method, ...] = (
     ),
     Method(
         "model_stock",
-        "b + t (mean a_i - b), t = k cos / (1 + (k - 1) cos), cos the mean over pairs of the v_i",
-        "Jang 2024", _model_stock, base=BaseUse.REQUIRED, least=2, accepted={"filter_wise": False},
+        "b + t (mean a_i - b), t = k cos / (1 + (k - 1) cos), cos the mean over pairs of the v_i, "
+        "of whole tensors or of each row",
+        "Jang 2024", _model_stock, (FILTERS,), BaseUse.REQUIRED, least=2,
     ),
     Method(
         "task_arithmetic", "b + lambda sum w_i v_i", "Ilharco 2023", _task_arithmetic,
@@ -130,6 +184,25 @@ ALL: tuple[Method, ...] = (
     sparsified.BREADCRUMBS,
     sparsified.BREADCRUMBS_TIES,
     sparsified.SCE,
+    Method(
+        "nearswap", "b + v min(1, t / |v|)", "alchemonaut 2024", _nearswap,
+        (replace(POSITION, default=1e-4),), BaseUse.REQUIRED, most=1,
+    ),
+    Method(
+        "arcee_fusion",
+        "b + m v, m where |v| KL(softmax of the row of a | of b) reaches its median + 1.5 "
+        "interquartile ranges",
+        "Arcee 2025", _arcee_fusion, (), BaseUse.REQUIRED, most=1,
+    ),
+    Method(
+        "ram", "b + v_i where |v_i| > epsilon for one i, their mean where for several",
+        "Yuan 2026", _ram, (LEAST_CHANGE,), BaseUse.REQUIRED,
+    ),
+    Method(
+        "ramplus_tl",
+        "ram, v_i of one i times 1 + r min(rho_i, alpha), rho_i its elements shared / its own",
+        "Yuan 2026", _ramplus_tl, (GAIN, MOST_RHO, LEAST_CHANGE), BaseUse.REQUIRED,
+    ),
     Method(
         "passthrough", "scale a", "", _passthrough,
         (Parameter("scale", "Factor of the model.", 1.0, each=True),), most=1,
@@ -153,8 +226,6 @@ METHODS: dict[str, Method] = {method.name: method for method in ALL}
 
 ELSEWHERE = {
     "moe": "builds a mixture of experts, which is another architecture, not a point between models",
-    "arcee_fusion": "is not built; a weighting by layers works as linear with gradients",
-    "nearswap": "is not built; slerp with gradients and filters comes nearest",
 }
 """Methods of mergekit's that are refused, and why."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.geometry.masked import Sizes, Sum
+from mergekit_geo.geometry.masked import Sizes, Sum, Values
 from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask, MaskKernel
@@ -37,6 +37,9 @@ class _Sum(ctypes.Structure):
 
 class NativeMasks:
     """Mask operations as compiled code on the CPU, with the same bits on every machine."""
+
+    def __init__(self) -> None:
+        self._kernel = NativeKernel()
 
     def sizes(self, base: Chunk, model: Chunk, keys: Keys) -> None:
         """Keys of the elements of model - base."""
@@ -86,6 +89,10 @@ class NativeMasks:
         to, dtype = out.data.ctypes.data, CODES[out.dtype]
         if _library().add_masked(k, out.count, _stored(anchors), kept, sums, to, dtype):
             raise MemoryError(f"no memory for blocks of {k} models")
+
+    def store(self, values: Values, out: Chunk) -> None:
+        """Overwrite `out` with float64 values, rounded once."""
+        self._kernel.combine([Chunk(values.view(np.uint8), "F64")], (1.0,), out)
 
 
 def _stored(chunks: Sequence[Chunk]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mergekit_geo.geometry.masked import Sizes, Sum
+from mergekit_geo.geometry.masked import Sizes, Sum, Values
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import CERTAIN, DRAWN, Bounds, Digit, Keys, Mask
 from mergekit_geo.merging.torch_kernel import store
@@ -18,7 +18,6 @@ HALVES = ("BF16", "F16")
 LOW = 0xFFFFFFFF
 PARITY = 0x1BD11BDA
 TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
-Reals = NDArray[np.floating[Any]]
 
 _beyond_range = np.errstate(over="ignore", invalid="ignore")
 """Infinities are looked for where they matter, and counted."""
@@ -94,10 +93,14 @@ class PlainMasks:
         if share is not None:
             total = np.divide(total, share, out=total, where=share != 0)
         merged = np.where(total != 0, base + base.dtype.type(how.scale) * total, base)
-        _store(merged, out)
+        self.store(merged.astype(np.float64), out)
+
+    def store(self, values: Values, out: Chunk) -> None:
+        """Overwrite `out` with float64 values, rounded once."""
+        store(torch.from_numpy(values), out)
 
 
-def _summed(moved: Sequence[Reals], how: Sum) -> tuple[Reals, Reals | None]:
+def _summed(moved: Sequence[Values], how: Sum) -> tuple[Values, Values | None]:
     """The sum of what counts, and of its weights."""
     real = moved[0].dtype.type
     total, share = np.zeros_like(moved[0]), np.zeros_like(moved[0])
@@ -137,7 +140,7 @@ def threefry(seed: int, counter: int, count: int) -> NDArray[np.uint32]:
     return np.stack([x, y], axis=1)
 
 
-def _keys(sizes: Reals) -> Keys:
+def _keys(sizes: Values) -> Keys:
     return sizes.astype(np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)
 
 
@@ -146,9 +149,5 @@ def _width(chunks: Sequence[Chunk]) -> type[np.floating[Any]]:
     return np.float32 if all(chunk.dtype in HALVES for chunk in chunks) else np.float64
 
 
-def _rows(chunks: Sequence[Chunk], width: type[np.floating[Any]]) -> list[Reals]:
+def _rows(chunks: Sequence[Chunk], width: type[np.floating[Any]]) -> list[Values]:
     return [chunk.values.astype(width) for chunk in chunks]
-
-
-def _store(values: Reals, out: Chunk) -> None:
-    store(torch.from_numpy(values.astype(np.float64)), out)

@@ -52,6 +52,10 @@ class Threshold:
         self._turn()
 
 
+EVERY = 1 << 62
+"""More ties than there are elements."""
+
+
 class Ranks:
     """Keeps the elements whose ranks by size lie in a range.
 
@@ -136,3 +140,66 @@ class Moved(Ranks):
         self._low.ties = self.count - kept
         self._low = self._low if kept else None
         self._ranked = True
+
+
+class Outlying:
+    """Keeps the elements from the median and 1.5 interquartile ranges on.
+
+    Args:
+        kernel: Does the arithmetic.
+        count: Number of elements.
+    """
+
+    looks, needs_keys = 2, True
+
+    def __init__(self, kernel: MaskKernel, count: int) -> None:
+        self.kernel = kernel
+        self._quartiles = [Threshold(share * (count - 1) // 4) for share in (1, 2, 3)]
+
+    def look(self, keys: Keys) -> None:
+        """Count a digit."""
+        for quartile in self._quartiles:
+            quartile.look(self.kernel, keys)
+
+    def settle(self) -> None:
+        """Know it."""
+        for quartile in self._quartiles:
+            quartile.settle()
+
+    def begin(self) -> None:
+        """Know the bound."""
+        low, middle, high = (size_of(quartile.key) for quartile in self._quartiles)
+        self._bounds = at_least(middle + 1.5 * (high - low))
+
+    def fill(self, start: int, keys: Keys, mask: Mask) -> None:
+        """Write the mask of the elements whose keys reach the bound."""
+        self.kernel.between(keys, self._bounds, np.zeros(2, np.int64), mask)
+
+
+def size_of(key: int) -> float:
+    """The size that a key stands for."""
+    return float(np.uint32(key).view(np.float32))
+
+
+def at_least(size: float) -> Bounds:
+    """Bounds that keep this size and all that are larger.
+
+    Example:
+        >>> size_of(at_least(1.0).low), size_of(at_least(0.1).low) >= 0.1
+        (1.0, True)
+    """
+    near = np.float32(size)
+    up = near if float(near) >= size else np.nextafter(near, np.float32(np.inf))
+    return Bounds(int(up.view(np.uint32)), NO_KEY, (0, EVERY))
+
+
+def above(size: float) -> Bounds:
+    """Bounds that keep all that is larger than this size.
+
+    Example:
+        >>> size_of(above(0.1).low) <= 0.1, above(0.0).low
+        (True, 0)
+    """
+    near = np.float32(size)
+    down = near if float(near) <= size else np.nextafter(near, np.float32(0.0))
+    return Bounds(int(down.view(np.uint32)), NO_KEY, (0, 0))

@@ -14,6 +14,7 @@ import numpy as np
 from mergekit_geo.checkpoints.header import ITEM_BYTES
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import AntipodalError, NonFiniteError
+from mergekit_geo.geometry.by_row import ByRow
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.rule import Coefficients, Rule
@@ -29,6 +30,7 @@ from mergekit_geo.merging.overflow import (
     widened,
 )
 from mergekit_geo.merging.reader import CHUNK, Reader, at_least, chunks
+from mergekit_geo.merging.rows import Part, RowTensor
 
 Made = TypeVar("Made")
 T = TypeVar("T")
@@ -163,6 +165,8 @@ class TensorMerger:
         rule = self.blend.rule_for(name)
         if isinstance(rule, Elementwise):
             return self._mask(name, rule)
+        if isinstance(rule, ByRow):
+            return self._by_row(name, rule)
         if rule.needs_gram:
             gram, counts = self._checked(name, self._gram(name))
             coefficients = self._coefficients(name, rule, gram)
@@ -188,6 +192,21 @@ class TensorMerger:
         for start, anchors, masks in task.masks():
             self._put(name, start, anchors, partial(task.add, masks), lambda _: most)
         return TensorRecord(rule.name, rule.weights, gram, counts, tuple(task.kept))
+
+    def _by_row(self, name: str, rule: ByRow) -> TensorRecord:
+        """Row by row; a row in which an anchor is not finite as a weighted mean."""
+        task = RowTensor(self.blend.first(name).shape, rule, partial(self._read, name), CHUNK)
+        for anchors in task.before():
+            self.advance(anchors[0].count)
+        grams = (self._put_rows(name, task, part) for part in task.parts())
+        gram, counts = self._checked(name, self._sum(name, grams))
+        return TensorRecord(rule.branch, tuple(map(float, task.mean)), gram, counts)
+
+    def _put_rows(self, name: str, task: RowTensor, part: Part) -> Gram:
+        most = reach(part.gram, part.largest)
+        make = partial(task.combine, part.factors)
+        self._put(name, part.start, part.anchors, make, lambda _: most)
+        return part.gram
 
     def _seen(self, name: str, anchors: Sequence[Chunk]) -> Gram:
         self.advance(anchors[0].count)

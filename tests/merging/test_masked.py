@@ -21,7 +21,7 @@ from mergekit_geo.geometry.sparsifiers import (
     VarianceTopK,
 )
 from mergekit_geo.geometry.task_vectors import task_arithmetic
-from mergekit_geo.merging import masked, tensor
+from mergekit_geo.merging import tensor
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.mask_kernel import MaskKernel
 from mergekit_geo.merging.masks import seed_of
@@ -44,14 +44,6 @@ WEIGHTS = (0.75, -0.25, 0.5)
 """Exact in any dtype, so that sums that cancel are zero for everybody."""
 
 State = dict[str, Tensor]
-
-
-@pytest.fixture(params=[NativeMasks(), PlainMasks()], ids=["native", "plain"])
-def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MaskKernel:
-    """Short chunks, so that every tensor has several."""
-    monkeypatch.setattr(masked, "mask_kernel", lambda: request.param)
-    monkeypatch.setattr(tensor, "CHUNK", 500)
-    return request.param  # type: ignore[no-any-return]
 
 
 def family(dtype: str, count: int = 4, seed: int = 0, scale: float = 0.01) -> list[State]:

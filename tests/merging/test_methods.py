@@ -77,6 +77,8 @@ def test_bounds_are_those_that_the_table_declares(name: str, parameter: Paramete
         (bounds.low, -math.inf, bounds.open_low),
         (bounds.high, math.inf, bounds.open_high),
     ):
+        if math.isinf(end):
+            continue
         for value in [math.nextafter(end, beyond), *([end] if is_open else [])]:
             with pytest.raises(ArgumentError, match=f"{parameter.name} must lie in"):
                 called(name, **{parameter.keyword: value})

@@ -1,0 +1,134 @@
+"""Merging task vectors element by element by rules of their own: nearswap, Arcee Fusion, RAM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from mergekit_geo.geometry.masked import Elementwise, Sizes, Sum, Values
+from mergekit_geo.geometry.rule import ModelWeights
+from mergekit_geo.geometry.sparsifiers import Important, Larger, Sparsifier
+
+SMALLEST_CHANGE = 1e-6
+"""What nearswap divides by at least."""
+
+
+@dataclass(frozen=True)
+class NearSwap(Elementwise):
+    """b + v min(1, t / |v|): each element moves towards the model's, by `reach` at the most.
+
+    Where the two are within `reach` the output is the model's element. As in mergekit |v| is taken
+    for 1e-6 where it is less.
+
+    Attributes:
+        reach: The longest step, `t` in a recipe.
+
+    Example:
+        >>> NearSwap(0.5).sum([]).step([np.array([0.2, -3.0])]).tolist()
+        [0.2, -0.5]
+    """
+
+    reach: float
+    name = "nearswap"
+    seed = 0
+    needs_sizes = False
+    weights = (0.0, 1.0)
+    convex = (1.0, 0.0)
+    sparsifiers = (Sparsifier(),)
+
+    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+        """Steps that end after `reach`."""
+        return Sum((1.0,), step=partial(_cut, self.reach))
+
+
+@dataclass(frozen=True)
+class ArceeFusion(Elementwise):
+    """The model's elements where a change is important, the base's elsewhere (Arcee 2025).
+
+    Example:
+        >>> ArceeFusion().passes
+        3
+    """
+
+    name = "arcee_fusion"
+    seed = 0
+    needs_sizes = False
+    weights = (0.0, 1.0)
+    convex = (1.0, 0.0)
+    sparsifiers = (Important(),)
+
+    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+        """What is kept, as it is."""
+        return Sum((1.0,))
+
+
+@dataclass(frozen=True)
+class Ram(Elementwise):
+    """Reinforced Agent Merging (Yuan 2026): what one model alone changes is added whole.
+
+    Where several models change an element, it is the mean of their changes.
+
+    Attributes:
+        count: Number of models, the base left out.
+        threshold: Changes up to this size are none, `epsilon` in a recipe.
+        gain: RAM+ multiplies what one model alone changes by 1 + gain min(rho, bound), rho the
+            number of elements that it shares over that of those it alone changes, in the tensor.
+        bound: See there.
+
+    Example:
+        >>> rule = Ram(2, 0.1)
+        >>> rule.sum([]).step([np.array([4.0, 1.0, 0.0]), np.array([2.0, 0.0, 0.0])]).tolist()
+        [3.0, 1.0, 0.0]
+    """
+
+    count: int
+    threshold: float = 1e-5
+    gain: float = 0.0
+    bound: float = 0.0
+    name: str = "ram"
+    seed = 0
+
+    @property
+    def sparsifiers(self) -> tuple[Sparsifier, ...]:
+        """What counts as a change."""
+        return (Larger(limit=self.threshold),) * self.count
+
+    @property
+    def weights(self) -> ModelWeights:
+        """Weights of base and models, as if all changed every element."""
+        return (0.0, *(1 / self.count,) * self.count)
+
+    @property
+    def needs_sizes(self) -> bool:
+        """RAM+ counts what is shared first."""
+        return self.gain > 0 and self.bound > 0
+
+    @property
+    def needs_overlaps(self) -> bool:
+        """And nothing but that."""
+        return self.needs_sizes
+
+    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+        """The sum for one tensor, by the overlaps of RAM+."""
+        factors = tuple(self._factor(each) for each in sizes) or (1.0,) * self.count
+        return Sum(factors, step=partial(_joined, factors))
+
+    def _factor(self, found: Sizes) -> float:
+        """What multiplies the changes that one model alone makes."""
+        return 1 + self.gain * min(found.shared / max(found.alone, 1), self.bound)
+
+
+def _cut(reach: float, moved: Sequence[Values]) -> Values:
+    (vector,) = moved
+    share = np.minimum(reach / np.maximum(np.abs(vector), SMALLEST_CHANGE), 1.0)
+    return np.asarray(share * vector)
+
+
+def _joined(factors: ModelWeights, moved: Sequence[Values]) -> Values:
+    """Of what counts: alone times its factor, together the mean."""
+    met = sum(vector != 0 for vector in moved)
+    alone = sum(factor * vector for factor, vector in zip(factors, moved, strict=True))
+    return np.asarray(np.where(met == 1, alone, sum(moved) / np.maximum(met, 1)))
