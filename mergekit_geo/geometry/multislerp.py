@@ -10,11 +10,17 @@ import numpy as np
 
 from mergekit_geo.errors import AntipodalError, ArgumentError
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.geometry.linear import Linear, normalized
+from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Coefficients
 from mergekit_geo.geometry.sphere import PARALLEL, Antipodal, Slerp
 
 PAIR = 2
+
+SMALLEST_SUM = 1e-6
+"""A sum of weights below which nothing is divided by it."""
+
+MIDDLE = 0.5
+"""Then both models count the same."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,10 @@ class MultiSlerp:
 
 
 def nuslerp(weights: Sequence[float], antipodal: Antipodal = "linear") -> Slerp:
-    """SLERP of two models at t = w_1 / (w_0 + w_1), flattened tensors, as in mergekit.
+    """SLERP of two models at t = w_1 / (w_0 + w_1), as in mergekit half-way where the sum is zero.
 
     Raises:
-        ArgumentError: Not two weights, or they sum to zero, or t falls outside [0, 1].
+        ArgumentError: Not two weights, or t falls outside [0, 1].
 
     Example:
         >>> nuslerp([1.0, 3.0]).t
@@ -85,4 +91,6 @@ def nuslerp(weights: Sequence[float], antipodal: Antipodal = "linear") -> Slerp:
     """
     if len(weights) != PAIR:
         raise ArgumentError(f"nuslerp merges two models, found {len(weights)}")
-    return Slerp(normalized(weights)[1], antipodal, name="nuslerp")
+    total = sum(weights)
+    t = weights[1] / total if abs(total) >= SMALLEST_SUM else MIDDLE
+    return Slerp(t, antipodal, name="nuslerp")

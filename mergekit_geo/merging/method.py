@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from mergekit_geo.errors import ArgumentError
@@ -38,8 +38,7 @@ class Method:
         most: Most models beside the base.
         chosen_by: The command that chooses the point by loss: then the rule is where that starts.
         ignores_base: Whether a recipe may name a base that has no part in it.
-        accepted: Parameters of mergekit's that a recipe may give and that change nothing here, with
-            the one value that is allowed; None allows any.
+        accepted: Parameters of mergekit's that a recipe may give and that change nothing here.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Method:
     most: int | None = None
     chosen_by: str = ""
     ignores_base: bool = False
-    accepted: Mapping[str, object] = field(default_factory=dict)
+    accepted: tuple[str, ...] = ()
 
     @property
     def by_loss(self) -> bool:

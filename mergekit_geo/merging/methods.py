@@ -146,7 +146,7 @@ ALL: tuple[Method, ...] = (
     Method(
         "karcher", "Karcher mean of the directions times the weighted mean of the norms",
         "Karcher 1977", _karcher, (WEIGHT,), least=2,
-        accepted={"max_iter": None, "tol": None}, ignores_base=True,
+        accepted=("max_iter", "tol"), ignores_base=True,
     ),
     Method(
         "geometric_median", "the point x with the least sum w_i |a_i - x|", "Weiszfeld 1937",
@@ -163,7 +163,7 @@ ALL: tuple[Method, ...] = (
         "v_i with a base",
         "mergekit", _multislerp,
         (WEIGHT, replace(NORMALIZE, name="normalize_weights")), BaseUse.OPTIONAL, least=2,
-        accepted={"eps": None},
+        accepted=("eps",),
     ),
     Method(
         "model_stock",
@@ -174,7 +174,7 @@ ALL: tuple[Method, ...] = (
     Method(
         "task_arithmetic", "b + lambda sum w_i v_i", "Ilharco 2023", _task_arithmetic,
         (STATED_WEIGHT, SCALE_OF_SUM, replace(NORMALIZE, default=False)), BaseUse.REQUIRED,
-        accepted={"rescale": False},
+        accepted=("rescale",),
     ),
     sparsified.TIES,
     sparsified.DARE_LINEAR,

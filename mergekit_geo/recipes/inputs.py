@@ -263,8 +263,6 @@ def _said(key: str, entry: ModelKeys, shared: Mapping[str, Any]) -> list[Value]:
 
 def _shared(method: Method, given: Mapping[str, Any]) -> dict[str, Value]:
     """The method's parameters, their defaults where they are not given."""
-    for key in given.keys() & method.accepted.keys():
-        _check_accepted(method, key, given[key])
     return {key: _one(method, each, given.get(key)) for key, each in method.shared.items()}
 
 
@@ -280,16 +278,6 @@ def _one(method: Method, parameter: Parameter, raw: object) -> Value:
             remedy=f"add `parameters: {{{key}: 0.5}}`",
         )
     return parameter.default
-
-
-def _check_accepted(method: Method, key: str, value: object) -> None:
-    done = method.accepted[key]
-    if done is not None and value != done:
-        raise RecipeError(
-            f"{key}: {value} of {method.name} is not built, whole tensors are",
-            where="parameters",
-            remedy=f"leave {key} out",
-        )
 
 
 def check_parameter(method: Method, key: str, value: object, *, of_model: bool) -> None:

@@ -30,12 +30,6 @@ METHODS = (
 )  # fmt: skip
 
 PENDING: dict[str, tuple[str, ...]] = {
-    "methods": (
-        "method-arcee-fusion", "method-arcee-fusion-weights", "method-model-stock-rows",
-        "method-nearswap", "method-nearswap-slices", "method-nuslerp-columns",
-        "method-nuslerp-rows", "method-ram", "method-ram-defaults", "method-ramplus",
-        "method-ramplus-slices", "stages-near-swaps",
-    ),
     "stacks: slices that make another architecture": (
         "adapter-stack", "modules-default-stack", "modules-vision-stack",
         "stack-block-expansion", "stack-condensed", "stack-cooled-attention",

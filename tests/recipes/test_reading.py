@@ -220,10 +220,6 @@ def test_no_file(tmp_path: Path) -> None:
         ("merge_method: linear\nbase_model: a\n", "models or slices, found neither"),
         ("merge_method: linear\nslices: []\n", "no slices"),
         ("merge_method: linear\nmodules: {default: {}}\n", "models or slices, found neither"),
-        (
-            f"merge_method: nuslerp\n{AB}parameters: {{weight: 1, nuslerp_row_wise: true}}",
-            "nuslerp_row_wise: True of nuslerp is not built",
-        ),
     ],
 )
 def test_a_recipe_that_its_method_cannot_take(text: str, said: str) -> None:
