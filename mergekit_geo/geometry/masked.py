@@ -97,8 +97,6 @@ class Elementwise:
     name: str
     seed: int
     needs_gram = False
-    needs_overlaps = False
-    """Whether `sum` depends on what is kept of several task vectors, and of sizes on that alone."""
 
     @property
     def sparsifiers(self) -> tuple[Sparsifier, ...]:
@@ -114,6 +112,11 @@ class Elementwise:
     def needs_sizes(self) -> bool:
         """Whether `sum` depends on the sizes of what is kept."""
         raise NotImplementedError
+
+    @property
+    def needs_overlaps(self) -> bool:
+        """Whether all that `sum` needs of sizes is what is kept of several task vectors."""
+        return False
 
     def sum(self, sizes: Sequence[Sizes]) -> Sum:
         """The sum for one tensor, by the sizes of each task vector if they are needed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 
 import numpy as np
 
@@ -108,7 +108,7 @@ class Ram(Elementwise):
 
     @property
     def needs_overlaps(self) -> bool:
-        """And nothing but that."""
+        """It needs no more of sizes."""
         return self.needs_sizes
 
     def sum(self, sizes: Sequence[Sizes]) -> Sum:
@@ -129,6 +129,10 @@ def _cut(reach: float, moved: Sequence[Values]) -> Values:
 
 def _joined(factors: ModelWeights, moved: Sequence[Values]) -> Values:
     """Of what counts: alone times its factor, together the mean."""
-    met = sum(vector != 0 for vector in moved)
-    alone = sum(factor * vector for factor, vector in zip(factors, moved, strict=True))
-    return np.asarray(np.where(met == 1, alone, sum(moved) / np.maximum(met, 1)))
+    met = reduce(np.add, [(vector != 0).astype(np.uint16) for vector in moved])
+    total = reduce(np.add, moved)
+    found = total / np.maximum(met, 1)
+    for factor, vector in zip(factors, moved, strict=True):
+        if factor != 1:
+            np.multiply(vector, factor, out=found, where=(met == 1) & (vector != 0))
+    return np.asarray(found)

@@ -14,7 +14,7 @@ from mergekit_geo.merging.mask_kernel import Keys
 MOST_ROWS = 1 << 21
 """Rows of a tensor whose divergences are remembered, 8 MB; those of larger ones are found again."""
 
-BLOCK = 1 << 15
+BLOCK = 1 << 14
 """Elements that are widened at a time: they stay in the cache."""
 
 FLOOR = 1e-8
@@ -66,7 +66,7 @@ def divergences(new: Matrix, old: Matrix) -> Matrix:
     """
     with np.errstate(invalid="ignore", over="ignore"):  # who reads the tensor counts those
         p, q = _softmax(new) + FLOOR, _softmax(old) + FLOOR
-        return np.maximum(np.einsum("rc,rc->r", p, np.log(p / q)), 0.0)
+        return np.asarray(np.maximum(np.einsum("rc,rc->r", p, np.log(p / q)), 0.0))
 
 
 def _softmax(rows: Matrix) -> Matrix:

@@ -10,7 +10,7 @@ from mergekit_geo.geometry.masked import Step, Values
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import Mask
 
-BLOCK = 1 << 15
+BLOCK = 1 << 14
 """Elements that are widened at a time, of each anchor: they stay in the cache."""
 
 

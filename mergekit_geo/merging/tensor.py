@@ -198,15 +198,15 @@ class TensorMerger:
         task = RowTensor(self.blend.first(name).shape, rule, partial(self._read, name), CHUNK)
         for anchors in task.before():
             self.advance(anchors[0].count)
-        grams = (self._put_rows(name, task, part) for part in task.parts())
-        gram, counts = self._checked(name, self._sum(name, grams))
+        for part in task.parts():
+            self._put_rows(name, task, part)
+        gram, counts = self._checked(name, task.gram)
         return TensorRecord(rule.branch, tuple(map(float, task.mean)), gram, counts)
 
-    def _put_rows(self, name: str, task: RowTensor, part: Part) -> Gram:
+    def _put_rows(self, name: str, task: RowTensor, part: Part) -> None:
         most = reach(part.gram, part.largest)
         make = partial(task.combine, part.factors)
         self._put(name, part.start, part.anchors, make, lambda _: most)
-        return part.gram
 
     def _seen(self, name: str, anchors: Sequence[Chunk]) -> Gram:
         self.advance(anchors[0].count)
