@@ -23,7 +23,7 @@ from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.output import parse_size
 from mergekit_geo.config.selection import INNER_POINTS
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.losses import OUTPUT, report_losses
+from mergekit_geo.evaluation.losses import OUTPUT, report_losses, run_with
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
@@ -219,7 +219,7 @@ def _measured(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossRepor
     return report_losses(
         study,
         [(name, "parent", before), (OUTPUT, "output", after)],
-        evaluator.live.model,
+        run_with(evaluator.live.model),
         [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings],
         barriers=barriers,
     )

@@ -220,6 +220,8 @@ def _measurements(
         geometry=summarize({n: r.gram for n, r in records.items() if r.gram is not None}),
         selection=selection.entry,
         unmerged=None if alone is None else models[alone].name,
+        tokenization=losses.tokenization,
+        influence=losses.influence,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.content import content_digest
+from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.config.measures import Compute, SharpnessRadii
 from mergekit_geo.config.selection import INNER_POINTS, MOST_PARENTS, SEGMENT_POINTS, measurements
 from mergekit_geo.connectivity.barrier import path_heights
@@ -21,7 +22,11 @@ from mergekit_geo.connectivity.paths import path
 from mergekit_geo.curvature.levels import level_of
 from mergekit_geo.curvature.suite import Subject, measure_sharpness, subject
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.losses import OUTPUT, LossRole, report_losses
+from mergekit_geo.evaluation.as_they_are import AsTheyAre, on_common_documents
+from mergekit_geo.evaluation.block_influence import block_influence
+from mergekit_geo.evaluation.evaluator import Evaluator
+from mergekit_geo.evaluation.losses import OUTPUT, LossRole, report_losses, run_with
+from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
@@ -29,6 +34,7 @@ from mergekit_geo.evaluation.study import Study
 from mergekit_geo.modules.load import load_model
 from mergekit_geo.modules.open import load_result
 from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.selection.baseline import MatchedComputeBaseline
 from mergekit_geo.selection.segment import SelectedPoint
 from mergekit_geo.selection.selector import Selected
@@ -47,6 +53,9 @@ def loss_evidence(
 ) -> LossReport:
     """Measure parents, output and barriers on the same examples.
 
+    A parent whose own tokenizer is another than the output's is measured by that, on the same
+    documents.
+
     A failure is a reason in the report, not an error: the merged weights are there already.
 
     Args:
@@ -58,9 +67,25 @@ def loss_evidence(
             if None.
     """
     try:
-        count = measurements(len(study.anchors), len(selection.segments))
+        count = measurements(len(study.anchors), len(selection.segments)) + len(study.plan.unlike)
         evaluator = evaluator or PointEvaluator.open(study, count, refresh_models=False)
         return _measured(evaluator, output, selection, train_ends)
+    except Exception as error:  # a model's and a tokenizer's own code raise anything
+        return LossReport(**vars(failure(error, study.data)))
+
+
+def stack_evidence(study: Study, output: MergedModel, donor: Checkpoint) -> LossReport:
+    """Losses and block influence of a stack and of its parents, each in its own architecture.
+
+    A failure is a reason in the report, not an error: the merged weights are there already.
+
+    Args:
+        study: The parents, and what loss is measured on.
+        output: A folder, or configuration and tensors.
+        donor: Of the output's architecture.
+    """
+    try:
+        return _measured_stack(study, output, donor)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
         return LossReport(**vars(failure(error, study.data)))
 
@@ -111,23 +136,107 @@ def _measured(
     trained, reason = MatchedComputeBaseline(train_ends).run(evaluator, selection)
     models += trained
     evaluator.leave()
-    module = _open(output, anchors[0], evaluator.study.compute)
-    models.append((OUTPUT, "output", evaluator.module_evaluator.measure_any(OUTPUT, module)))
+    out = _Output.measured(output, anchors[0], evaluator.module_evaluator, evaluator.study)
+    models.append((OUTPUT, "output", out.losses))
     if selection.split is not None:
         rows = selection.split.report
         models = [(name, role, found.take(rows)) for name, role, found in models]
-    for name, _, found in models:
-        if not math.isfinite(found.mean):
-            raise DataError("the loss is not a number", where=name)
-    return report_losses(
+    *_, (_, _, losses) = models
+    own = AsTheyAre(evaluator.study, losses)
+    found = report_losses(
         evaluator.study,
-        models,
-        module,
-        [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings],
+        _finite(_in_place_of_views(models, own)),
+        out.place,
+        [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings, *own.warnings],
+        measured=losses,
         half="" if selection.split is None else "report",
         barriers=barriers,
         no_control=reason,
     )
+    return replace(found, tokenization=own.tokenization())
+
+
+def _in_place_of_views(models: NamedLosses, own: AsTheyAre) -> NamedLosses:
+    """Losses of parents by their own tokenizers in place of those by the output's."""
+    found = {i: own.measure(original(own.study.anchors[i])) for i in own.study.plan.unlike}
+    known = {i: one[0] for i, one in found.items() if one is not None}
+    if not known:
+        return models
+    return _by_document(
+        [(name, role, known.get(i, losses)) for i, (name, role, losses) in enumerate(models)]
+    )
+
+
+def _measured_stack(study: Study, output: MergedModel, donor: Checkpoint) -> LossReport:
+    assert study.plan.objective is not None, "there is nothing to measure on"
+    parents = {anchor.name: original(anchor) for anchor in study.anchors}
+    evaluator = Evaluator(
+        study.plan.objective, study.compute, evaluations=1 + len(parents), seed=study.seed,
+        progress=study.progress,
+    )  # fmt: skip
+    out = _Output.measured(output, donor, evaluator, study, layers=True)
+    own = AsTheyAre(study, out.losses)
+    known = {name: own.measure(parent, layers=True) for name, parent in parents.items()}
+    measured = {name: found for name, found in known.items() if found is not None}
+    models: NamedLosses = [(name, "parent", found) for name, (found, _) in measured.items()]
+    found = report_losses(
+        study,
+        _finite(_by_document([*models, (OUTPUT, "output", out.losses)])),
+        out.place,
+        [*evaluator.warnings, *own.warnings],
+        measured=out.losses,
+    )
+    layers = [*(entry for _, entry in measured.values()), out.influence]
+    return replace(
+        found,
+        tokenization=own.tokenization(),
+        influence=[entry for entry in layers if entry is not None],
+    )
+
+
+def _by_document(models: NamedLosses) -> NamedLosses:
+    """Losses by document: models that cut them into unlike examples can be compared by these."""
+    shared = on_common_documents([losses for _, _, losses in models])
+    return [(name, role, found) for (name, role, _), found in zip(models, shared, strict=True)]
+
+
+def _finite(models: NamedLosses) -> NamedLosses:
+    """Return the losses, all of which are numbers.
+
+    Raises:
+        DataError: One is not.
+    """
+    for name, _, found in models:
+        if not math.isfinite(found.mean):
+            raise DataError("the loss is not a number", where=name)
+    return models
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What was measured of the output before its module was let go."""
+
+    losses: Losses
+    place: tuple[str, str, str]
+    influence: InfluenceEntry | None
+
+    @classmethod
+    def measured(
+        cls,
+        output: MergedModel,
+        donor: Checkpoint,
+        evaluator: Evaluator,
+        study: Study,
+        *,
+        layers: bool = False,
+    ) -> _Output:
+        module = _open(output, donor, study.compute)
+        evaluator.fit(module)
+        losses, objective = evaluator.measure_any(OUTPUT, module), evaluator.objective
+        found = None
+        if layers and isinstance(objective, TaskObjective):
+            found = block_influence(module, objective, OUTPUT, study.seed)
+        return cls(losses, run_with(module), found)
 
 
 def _references(evaluator: PointEvaluator, selection: Selected) -> NamedLosses:

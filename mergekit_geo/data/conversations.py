@@ -49,6 +49,16 @@ def conversations(
     return found
 
 
+def whole_texts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat]) -> list[str]:
+    """Conversations as the chat template writes them.
+
+    Raises:
+        DataError: There is no chat template, or it fails.
+    """
+    asked = [_renderings(chat, [])[0] for chat in chats]
+    return render(tokenizer, asked) if asked else []
+
+
 def _require_turns(chats: Sequence[Chat], turns: Sequence[Sequence[int]]) -> None:
     if not any(turns):
         roles = sorted({str(message["role"]) for chat in chats for message in chat.messages})

@@ -35,9 +35,10 @@ LARGEST_EXPONENT = 700.0
 def report_losses(
     study: Study,
     models: Sequence[tuple[str, LossRole, Losses]],
-    module: Module,
+    place: tuple[str, str, str],
     warnings: Sequence[str],
     *,
+    measured: Losses | None = None,
     half: Literal["", "report"] = "",
     barriers: Sequence[BarrierEntry] = (),
     no_control: str = "",
@@ -47,19 +48,19 @@ def report_losses(
     Args:
         study: What was measured on.
         models: Name, role and losses of each, the output last; it is compared with all others.
-        module: Any of them, for where it ran.
+        place: Device, dtype and attention backend, as `run_with` gives them.
         warnings: What was left out.
+        measured: Losses of the output example by example, where `models` has them by document.
         half: Whether these are the losses on the report half alone.
         barriers: Between the parents.
         no_control: Why the ends of a fitted path were not trained further.
     """
     *others, (_, _, output) = models
     documents = len(set(output.document.tolist()))
-    place = run_with(module)
     return LossReport(
         losses=[loss_entry(name, role, found, study.sample) for name, role, found in models],
         differences=[difference(name, output, found) for name, _, found in others],
-        data=data_entry(study, output, half),
+        data=data_entry(study, measured or output, half),
         device=place[0],
         dtype=place[1],
         attention=place[2],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -132,6 +132,10 @@ class TaskObjective:
     def of(self, examples: Indices) -> TaskObjective:
         """Restrict the objective to some of its examples."""
         return replace(self, kept=[self.kept[i] for i in examples])
+
+    def of_documents(self, documents: Collection[int]) -> TaskObjective:
+        """Restrict the objective to the examples of some documents."""
+        return replace(self, kept=[one for one in self.kept if one.document in documents])
 
     def drawn(self, most: int, seed: int) -> TaskObjective:
         """Restrict the objective to a random sample of at most so many examples."""

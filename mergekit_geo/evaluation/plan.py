@@ -15,7 +15,9 @@ from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError, GeoError, InternalError, is_of_this_package
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
+from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
+from mergekit_geo.records.tokenization import TokenizationEntry
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
@@ -33,12 +35,14 @@ class LossPlan:
         objective: The examples; None if nothing is measured.
         sample: What they were made of, if from data.
         reason: Why nothing is measured.
-        unlike: Positions of the models whose own vocabulary is not that of the sample's tokenizer.
+        tokenizer: Folder of the sample's tokenizer.
+        unlike: Positions of the models whose own vocabulary is not that one's.
     """
 
     objective: Objective | None = None
     sample: Sample | None = None
     reason: str = ""
+    tokenizer: Path | None = None
     unlike: tuple[int, ...] = ()
 
 
@@ -57,6 +61,8 @@ class LossReport:
         barriers: Between the parents.
         no_control: Why the ends of a fitted path were not trained further; empty if they were, or
             there is none.
+        tokenization: How the parents' own tokenizers cut the documents, where they are others.
+        influence: Of the layers of parents and output, where that has another architecture.
         reason: Why nothing was measured; empty if it was.
         fails: Whether the command fails for that reason.
     """
@@ -70,6 +76,8 @@ class LossReport:
     warnings: list[str] = field(default_factory=list)
     barriers: list[BarrierEntry] = field(default_factory=list)
     no_control: str = ""
+    tokenization: list[TokenizationEntry] = field(default_factory=list)
+    influence: list[InfluenceEntry] = field(default_factory=list)
     reason: str = ""
     fails: bool = False
 
@@ -95,7 +103,8 @@ def plan_losses(
     checkpoints: Sequence[Checkpoint],
     data: Data,
     compute: Compute,
-    tokenizer_of: int | None = None,
+    *,
+    apart: bool = False,
 ) -> LossPlan:
     """Plan, before anything is merged, whether loss can be measured and on what.
 
@@ -103,8 +112,7 @@ def plan_losses(
         checkpoints: What is measured.
         data: As asked for.
         compute: How models are run.
-        tokenizer_of: Position of the one whose tokenizer is used; if None, that of the first, or of
-            an adapter on it that brings one.
+        apart: Whether they are measured in an architecture of their own.
 
     Raises:
         DataError: The data that was asked for is missing or unusable.
@@ -116,10 +124,11 @@ def plan_losses(
     from mergekit_geo.evaluation.sample import Cut, held_out  # torch, where losses are asked for
 
     try:
-        donor = side_files_from(checkpoints) if tokenizer_of is None else checkpoints[tokenizer_of]
+        donor = side_files_from(checkpoints)
         unlike = _unlike(checkpoints, donor)
-        cut = Cut(per_byte=bool(unlike), whole=any(model.reshaped for model in checkpoints))
-        sample = held_out(settings, _folder_of(donor), checkpoints[0].config, compute, cut)
+        cut = Cut(per_byte=bool(unlike), whole=apart or bool(unlike))
+        folder = _folder_of(donor)
+        sample = held_out(settings, folder, checkpoints[0].config, compute, cut)
     except GeoError as error:
         if settings.is_named:
             raise
@@ -129,7 +138,7 @@ def plan_losses(
         if found.fails:
             raise DataError(found.reason, where=settings.origin) from error
         return LossPlan(reason=found.reason)
-    return LossPlan(sample.objective, sample, unlike=unlike)
+    return LossPlan(sample.objective, sample, tokenizer=folder, unlike=unlike)
 
 
 def _unlike(checkpoints: Sequence[Checkpoint], donor: Checkpoint) -> tuple[int, ...]:

@@ -108,6 +108,8 @@ class Study:
         models: Sequence[Checkpoint],
         checked: Preflight,
         asked: MeasuringOptions,
+        *,
+        apart: bool = False,
     ) -> Study:
         """The study of models that are open and compared; loss need not be measurable.
 
@@ -115,11 +117,12 @@ class Study:
             models: The models.
             checked: What comparing them found.
             asked: The command's options.
+            apart: Whether the models are measured in an architecture of their own.
 
         Raises:
             DataError: Data that was asked for is missing or unusable.
         """
-        plan = plan_losses(models, asked.data, asked.compute)
+        plan = plan_losses(models, asked.data, asked.compute, apart=apart)
         return cls(
             tuple(models), checked, plan, asked.data, asked.train_data, asked.compute, asked.told,
             clock_of(asked.compute.budget),

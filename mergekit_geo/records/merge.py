@@ -7,8 +7,10 @@ from typing import Any
 from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
+from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.losses import DifferenceEntry, LossEntry
 from mergekit_geo.records.model import Geometry
+from mergekit_geo.records.tokenization import TokenizationEntry
 
 
 class MergeCoefficients(Record):
@@ -63,6 +65,9 @@ class MergeMeasurements(Record):
         barriers: Between the parents.
         sharpness: Of parents and output.
         geometry: Where the parents lie.
+        tokenization: How the parents' own tokenizers cut the texts, where they are others than the
+            output's.
+        influence: Of the layers of parents and output, where these have other layers.
         selection: What was chosen by loss; null where nothing was.
         unmerged: The model that the output is, where no other has a part in it; else null.
     """
@@ -73,5 +78,7 @@ class MergeMeasurements(Record):
     barriers: list[BarrierEntry]
     sharpness: list[SharpnessEntry]
     geometry: Geometry | None
+    tokenization: list[TokenizationEntry] = []
+    influence: list[InfluenceEntry] = []
     selection: SelectionEntry | None = None
     unmerged: str | None = None

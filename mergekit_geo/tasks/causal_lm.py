@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module, functional
 
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.conversations import conversations
+from mergekit_geo.data.conversations import conversations, whole_texts
 from mergekit_geo.data.documents import Chat, PlainText, Shape, documents_of
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
@@ -81,6 +81,15 @@ class CausalLM:
                 where=rows.source,
             )
         return found
+
+    def texts(self, rows: Rows) -> list[list[str]]:
+        """The texts of every row: prompt and text, or a conversation as the template writes it."""
+        documents = documents_of(rows, Shape.of(rows, self.data))
+        chats = [document for document in documents if isinstance(document, Chat)]
+        told = iter(whole_texts(self.tokenizer, chats))
+        return [
+            [next(told)] if isinstance(one, Chat) else [one.prompt, one.text] for one in documents
+        ]
 
     def byte_counts(self, rows: Rows, examples: Sequence[Example]) -> list[int]:
         """UTF-8 bytes of the text that counts, a number a row; of messages, of what they say."""

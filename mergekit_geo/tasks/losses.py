@@ -82,6 +82,30 @@ class Losses:
             return None
         return float(self.weight @ self.score / self.weight.sum())
 
+    def by_document(self) -> Losses:
+        """One row a document, in the order of their indices: means over its examples.
+
+        Example:
+            >>> found = Losses(np.array([1.0, 4.0, 3.0]), np.array([2.0, 1.0, 1.0]),
+            ...                np.array([0, 0, 5])).by_document()
+            >>> found.loss, found.weight, found.document
+            (array([2., 3.]), array([3., 1.]), array([0, 5]))
+        """
+        documents, place = np.unique(self.document, return_inverse=True)
+        weight = np.bincount(place, self.weight).astype(np.float64)
+
+        def mean(values: Floats) -> Floats:
+            return np.asarray(np.bincount(place, self.weight * values) / weight)
+
+        answers = self.answers
+        return Losses(
+            mean(self.loss),
+            weight,
+            documents,
+            None if self.score is None else mean(self.score),
+            answers and Answers(place[answers.example], answers.target, answers.predicted),
+        )
+
     def take(self, examples: Indices) -> Losses:
         """Losses of some examples, in the order given."""
         return Losses(

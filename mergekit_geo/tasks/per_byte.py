@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
+from mergekit_geo.tasks.texts import Texts, texts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mergekit_geo.data.rows import Rows
     from mergekit_geo.tasks.task import Batch
 
-BYTE = "byte"
+TOKEN, BYTE = "token", "byte"
 SCALE = "scale"
 """The field of an example that turns nats per token into nats per byte."""
 
@@ -59,6 +60,10 @@ class PerByte:
         for example in found:
             tokens[example.document] += example.weight
         return [_scaled(one, tokens[one.document] / max(counts[one.document], 1)) for one in found]
+
+    def texts(self, rows: Rows) -> Texts:
+        """The texts of every row that the tokenizer is given."""
+        return texts_of(self.task, rows)
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Default batch size."""

@@ -11,6 +11,7 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.block import Block, Chart, Items, Paragraph, Section, Table, table
 from mergekit_geo.views.chart import Dot, Dots, Panel, number, short_name
+from mergekit_geo.views.tokenization import tokenization_blocks
 
 WITH_OUTPUT = MergeMeasurements | FinetuneMeasurements
 """Results of commands that write a model."""
@@ -27,7 +28,9 @@ def losses_section(title: str, report: Report) -> Section:
     if report.data is None or not found.rows:
         return Section(title, ())
     about, *blocks = _blocks(report.data, found, ", paired in the columns of differences")
-    return Section(title, [about, *loss_chart(report), *blocks])
+    cut = report.result.tokenization if isinstance(report.result, MergeMeasurements) else []
+    told = tokenization_blocks(cut, report.data.unit)
+    return Section(title, [about, *loss_chart(report), *blocks, *told])
 
 
 def _blocks(data: DataEntry, found: Table, more: str = "") -> list[Block]:

@@ -13,6 +13,7 @@ from mergekit_geo.views.basins import between
 from mergekit_geo.views.block import Block, Chart, Folded, Items, Paragraph, Section, Table, View
 from mergekit_geo.views.chart import Heatmap, short_name
 from mergekit_geo.views.flatness import flatness
+from mergekit_geo.views.influence import influence_section
 from mergekit_geo.views.losses import losses_section
 from mergekit_geo.views.sharpness import sharpness_section
 from mergekit_geo.views.verdict import brief_losses, verdict
@@ -31,6 +32,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
         losses_section("Losses", report),
         Section("What was chosen", _selection(found.selection)),
         Section("Barriers between the parents", way),
+        influence_section(found.influence),
         sharpness_section(found.sharpness, report.data),
         Section("Geometry", _geometry(report, found.geometry)),
         Section("Tensors", [Items(_tensors(report, found))]),

@@ -1,0 +1,168 @@
+"""Parents whose tokenizer or architecture is another than the output's, measured as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import AddedToken
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.folder import open_folder
+from mergekit_geo.checkpoints.header import TensorInfo
+from mergekit_geo.checkpoints.reshape.frame import Frame
+from mergekit_geo.checkpoints.reshape.view import view
+from mergekit_geo.commands._merge import merge
+from mergekit_geo.commands._run import Work, carry_out
+from mergekit_geo.commands.request import Request
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.measures import Compute
+from mergekit_geo.data.text import builtin_documents
+from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.outputs.kind import MERGED
+from mergekit_geo.records.losses import LossEntry
+from mergekit_geo.records.report import Report, read_report
+from mergekit_geo.selection.selector import Selector
+from mergekit_geo.specs.merges import SoupSpec
+
+WINDOW = 64
+COMPUTE = Compute(device="cpu", budget=0)
+TOKEN = "<tool>"
+TEXTS = [d.text[i : i + 350] for d in builtin_documents("held-out")[:16] for i in (0, 350)]
+for i in (3, 8, 12):
+    TEXTS[i] += f" {TOKEN}"
+
+
+@dataclass
+class Parents:
+    """Models with a token more than the output has."""
+
+    folder: Path
+    data: Path
+
+    def own(self, name: str) -> Any:
+        return AutoTokenizer.from_pretrained(self.folder / name)
+
+
+@pytest.fixture(scope="module")
+def parents(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Parents:
+    """The family's a as it is; and b with a tokenizer that has a token more, and rows for it."""
+    folder = tmp_path_factory.mktemp("parents")
+    for name in "ab":
+        model = AutoModelForCausalLM.from_pretrained(family / name)
+        tokenizer = AutoTokenizer.from_pretrained(family / name)
+        if name == "b":
+            tokenizer.add_tokens(AddedToken(TOKEN, normalized=False))
+            model.resize_token_embeddings(len(tokenizer))
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    data = folder / "held-out.jsonl"
+    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    return Parents(folder, data)
+
+
+def without_last_row(model: Checkpoint, frame: Frame, rows: int) -> Checkpoint:
+    """The model seen with so many rows of its vocabulary alone."""
+    tensors = {
+        name: TensorInfo(info.dtype, (rows, *info.shape[1:])) if info.shape[0] > rows else info
+        for name, info in model.tensors.items()
+    }
+    return view(model, tensors, lambda source: source.read, frame, "without the last row")
+
+
+def views_of(parents: Parents) -> list[Checkpoint]:
+    """Both under the tokenizer of the first."""
+    first, other = (open_folder(parents.folder / name) for name in "ab")
+    rows, frame = first.config["vocab_size"], Frame(first, first.config)
+    return [without_last_row(one, frame, rows) for one in (first, other)]
+
+
+def soup(models: list[Checkpoint], out: Path, data: Path, budget: float = 0, **more: Any) -> Report:
+    asked = SoupSpec(
+        [model.name for model in models], out, data=EvalData(str(data), seq_len=WINDOW),
+        compute=replace(COMPUTE, budget=budget), sharpness="off",
+    )  # fmt: skip
+    request = Request(asked, Selector(Linear((0.5,) * len(models))), {}, **more)
+    carry_out(Work(asked, lambda output: merge(models, request, output), MERGED, models))
+    return read_report(out)
+
+
+@pytest.fixture(scope="module")
+def report(parents: Parents, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """A soup under the tokenizer of the first."""
+    return soup(views_of(parents), tmp_path_factory.mktemp("merge") / "out", parents.data)
+
+
+@torch.no_grad()
+def nats(folder: Path, text: str) -> float:
+    """A text's loss, all of its tokens, in windows that the end of a text begins."""
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    first = tokenizer.bos_token_id
+    first = tokenizer.eos_token_id if first is None else first
+    total, step = 0.0, WINDOW - 1
+    for start in range(0, len(ids), step):
+        window = torch.tensor([[first, *ids[start : start + step]]])
+        total += float(model(window, labels=window).loss) * (window.shape[1] - 1)
+    return total
+
+
+def by_name(report: Report) -> Mapping[str, LossEntry]:
+    return {Path(entry.model).name: entry for entry in report.result.losses}
+
+
+@pytest.mark.slow
+def test_each_is_measured_by_its_own_tokenizer_per_byte(parents: Parents, report: Report) -> None:
+    assert report.data is not None
+    assert report.data.unit == "byte"
+    counts = [len(text.encode()) for text in TEXTS]
+    assert report.data.tokens == sum(counts)
+    found = by_name(report)
+    assert report.output is not None
+    folders = {"a": parents.folder / "a", "b": parents.folder / "b", "output": Path(report.output)}
+    losses = {name: np.array([nats(folder, t) for t in TEXTS]) for name, folder in folders.items()}
+    for name, each in losses.items():
+        assert found[name].loss == pytest.approx(each.sum() / sum(counts), rel=1e-4), name
+        assert found[name].perplexity is None
+        assert found[name].metric is None
+    for entry in report.result.differences:
+        change = losses["output"] - losses[Path(entry.model).name]
+        assert entry.value == pytest.approx(change.sum() / sum(counts), rel=1e-3)
+        assert entry.low < entry.value < entry.high
+
+
+def test_texts_that_are_cut_differently_are_counted(parents: Parents, report: Report) -> None:
+    (entry,) = report.result.tokenization
+    own, output = parents.own("b"), parents.own("a")
+    cuts = [(own.tokenize(text), output.tokenize(text)) for text in TEXTS]
+    assert entry.model == str(parents.folder / "b")
+    assert (entry.texts, entry.differing) == (len(TEXTS), 3)
+    assert entry.differing == sum(mine != theirs for mine, theirs in cuts)
+    assert entry.tokens == sum(len(mine) for mine, _ in cuts)
+    assert entry.output_tokens == sum(len(theirs) for _, theirs in cuts)
+
+
+@pytest.mark.slow
+def test_a_budget_takes_the_same_documents_of_all(
+    parents: Parents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mergekit_geo.evaluation.evaluator._seconds_each", lambda *_: 50.0)
+    found = soup(views_of(parents), tmp_path / "out", parents.data, budget=3.0)
+    assert found.data is not None
+    assert 5 <= found.data.documents < len(TEXTS)
+    assert {entry.texts for entry in found.result.tokenization} == {found.data.documents}
+    assert any("to stay within 3 minutes" in warning for warning in found.warnings)
+    assert all(entry.low is not None for entry in found.result.differences)
+
+
+def test_barriers_are_between_the_views_per_byte(report: Report) -> None:
+    (entry,) = report.result.barriers
+    assert entry.loss[0] == pytest.approx(by_name(report)["a"].loss, rel=0.2)  # on one half
