@@ -207,6 +207,8 @@ def _open_part(text: str) -> Checkpoint | Adapter:
         return _in_file(folder, text)
     if within := split_subfolder(text):
         return _in_subfolder(*within, text)
+    if text.endswith(SAFE):
+        raise NotFoundError(f"no file {folder.absolute()}", where=text)
     if found := HubId.parse(text):
         return _on_hub(text, found)
     raise NotFoundError(

@@ -130,8 +130,10 @@ def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) ->
         return found
     assert source.as_settings is not None, "no training data"
     if donor.folder is None:
+        what = "a single file" if donor.is_stored else "a model in memory"
         raise DataError(
-            "a model in memory comes without its tokenizer",
-            remedy="give a FunctionObjective of training batches",
+            f"{what} comes without its tokenizer",
+            where=donor.name if donor.is_stored else "",
+            remedy="name its folder, or give a FunctionObjective of training batches",
         )
     return prepare(source.as_settings, donor.folder, donor.config, compute).objective

@@ -19,6 +19,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoint, split_reference
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import FormatError, GeoError, NotFoundError, UnsupportedError
 from mergekit_geo.files.hub_id import HubId, split_subfolder
+from mergekit_geo.outputs.verify import require_finished
 from tests.checkpoints.adapter_models import make_adapter, make_base
 from tests.conftest import Save
 
@@ -46,6 +47,7 @@ def test_single_files_are_merged_into_a_folder(tmp_path: Path) -> None:
     with safe_open(result.out / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt", "modelspec.title": "one"}
     assert not (result.out / "config.json").exists()
+    assert Path("model.safetensors") in require_finished(result.out)
     assert result.report.left_out == []
     (missing,) = [entry for entry in result.report.not_measured if entry.what == "losses"]
     assert "a single file has no configuration and no tokenizer" in missing.why
@@ -111,6 +113,8 @@ def test_other_files_are_no_models(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(NotFoundError, match=r"a file, and no \.safetensors one"):
         open_checkpoint(tmp_path / "notes.txt")
+    with pytest.raises(NotFoundError, match=r"models/gone.safetensors: no file /\S+gone"):
+        open_checkpoint("models/gone.safetensors")  # which could be a repository's name
     factors = tmp_path / "lora.safetensors"
     save_file({"q.lora_A.weight": torch.ones(1, 2), "q.lora_B.weight": torch.ones(2, 1)}, factors)
     with pytest.raises(UnsupportedError, match="factors of an adapter"):
