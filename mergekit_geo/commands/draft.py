@@ -16,6 +16,7 @@ from mergekit_geo.commands.as_recipe import as_recipe
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
+from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
@@ -178,11 +179,17 @@ class Draft:
     def _no_sharpness(self, sharpness: SharpnessReport, out: Path | None) -> NotMeasured:
         command = ""
         if out and self.blend.donor.folder:
-            names = [*(opening(anchor) for anchor in self.parents), str(out)]
+            known = () if self._is_refitted else self.parents
+            names = [*(opening(anchor) for anchor in known), str(out)]
             command = command_line(SharpnessSpec(names, data=self._data, compute=Compute(budget=0)))
         return NotMeasured(
             what="sharpness", why=sharpness.reason, command=command, failed=sharpness.fails
         )
+
+    @property
+    def _is_refitted(self) -> bool:
+        """Whether parents as they are do not fit one another."""
+        return any(model.reshaped for model in self.study.models)
 
     @property
     def _data(self) -> EvalData:
@@ -192,8 +199,12 @@ class Draft:
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         why = losses.reason or "more than four parents, or too few documents for two halves"
         names = [opening(anchor) for anchor in self.parents]
-        asked = BarrierSpec(names, data=self._data, train_data=self.request.train_data)
-        can = self.blend.donor.folder and not losses.fails
+        fitting = getattr(self.request.asked, "reshape", ReshapeConfig())
+        asked = BarrierSpec(
+            names, data=self._data, train_data=self.request.train_data, reshape=fitting
+        )
+        lost = self._is_refitted and fitting.is_nothing  # a recipe of its own says how they fit
+        can = self.blend.donor.folder and not losses.fails and not lost
         return NotMeasured(what="barriers", why=why, command=command_line(asked) if can else "")
 
 

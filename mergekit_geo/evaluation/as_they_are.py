@@ -124,13 +124,17 @@ class AsTheyAre:
     Args:
         study: What the output is measured on, and how.
         output: Its losses.
+        instead: What becomes of a model that cannot be measured as it is.
 
     Attributes:
         warnings: What could not be measured, and why.
     """
 
-    def __init__(self, study: Study, output: Losses) -> None:
+    def __init__(
+        self, study: Study, output: Losses, instead: str = "is measured by the output's tokenizer"
+    ) -> None:
         self.study, self.documents = study, frozenset(output.document.tolist())
+        self.instead = instead
         self.warnings: list[str] = []
 
     def measure(
@@ -142,17 +146,20 @@ class AsTheyAre:
         """
         shared = self.study.sample
         if self.study.plan.unlike and shared and shared.objective.task.unit == TOKEN:
-            self.warnings.append(
-                f"{model.name} is measured by the output's tokenizer: {shared.objective.task.name} "
-                "has no loss that can be compared where texts are cut differently"
+            task = shared.objective.task.name
+            self._miss(
+                model, f"{task} has no loss that can be compared where texts are cut differently"
             )
             return None
         one = AsItIs(self.study, model, self.documents, self.warnings.append)
         try:
             return one.losses(), one.influence() if layers else None
         except GeoError as error:
-            self.warnings.append(f"{model.name} as it is could not be measured: {error}")
+            self._miss(model, str(error))
             return None
+
+    def _miss(self, model: Checkpoint, why: str) -> None:
+        self.warnings.append(f"{model.name} {self.instead}: {why}")
 
     def tokenization(self) -> list[TokenizationEntry]:
         """How the models' own tokenizers cut the documents, of those that have another."""

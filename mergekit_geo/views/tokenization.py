@@ -9,7 +9,7 @@ from mergekit_geo.records.tokenization import TokenizationEntry
 from mergekit_geo.views.block import Block, Paragraph, Table
 
 ABOUT = (
-    "Each parent was measured by its own tokenizer, the output by its own, on the same documents. "
+    "Parents were measured by their own tokenizers, the output by its own, on the same documents. "
     "Losses per token of unlike tokenizers cannot be compared; these are per byte of text."
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,10 +102,14 @@ def report(parents: Parents, tmp_path_factory: pytest.TempPathFactory) -> Report
 
 
 @torch.no_grad()
-def nats(folder: Path, text: str) -> float:
-    """A text's loss, all of its tokens, in windows that the end of a text begins."""
+def nats(folder: Path) -> np.ndarray[Any, Any]:
+    """Each text's loss, all of its tokens, in windows that the end of a text begins."""
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    return np.array([nats_of(model, tokenizer, text) for text in TEXTS])
+
+
+def nats_of(model: Any, tokenizer: Any, text: str) -> float:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     first = tokenizer.bos_token_id
     first = tokenizer.eos_token_id if first is None else first
@@ -128,7 +133,7 @@ def test_each_is_measured_by_its_own_tokenizer_per_byte(parents: Parents, report
     found = by_name(report)
     assert report.output is not None
     folders = {"a": parents.folder / "a", "b": parents.folder / "b", "output": Path(report.output)}
-    losses = {name: np.array([nats(folder, t) for t in TEXTS]) for name, folder in folders.items()}
+    losses = {name: nats(folder) for name, folder in folders.items()}
     for name, each in losses.items():
         assert found[name].loss == pytest.approx(each.sum() / sum(counts), rel=1e-4), name
         assert found[name].perplexity is None
@@ -166,3 +171,26 @@ def test_a_budget_takes_the_same_documents_of_all(
 def test_barriers_are_between_the_views_per_byte(report: Report) -> None:
     (entry,) = report.result.barriers
     assert entry.loss[0] == pytest.approx(by_name(report)["a"].loss, rel=0.2)  # on one half
+
+
+@pytest.mark.slow
+def test_a_parent_that_cannot_be_measured_as_it_is(parents: Parents, tmp_path: Path) -> None:
+    data = tmp_path / "talks.jsonl"
+    talk = [{"role": "user", "content": "2 + 2"}, {"role": "assistant", "content": "4"}]
+    data.write_text((json.dumps({"messages": talk}) + "\n") * 6)
+    for name in "ab":
+        shutil.copytree(parents.folder / name, tmp_path / name)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a")
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    tokenizer.chat_template += "{% if add_generation_prompt %}<assistant>{% endif %}"
+    tokenizer.save_pretrained(tmp_path / "a")
+    found = soup(views_of(replace(parents, folder=tmp_path)), tmp_path / "out", data)
+    assert [Path(entry.model).name for entry in found.result.losses] == ["a", "b", "output"]
+    (warning,) = [text for text in found.warnings if "is measured by the output's" in text]
+    assert "the tokenizer has no chat template" in warning
+
+
+def test_what_is_left_to_measure_fits_the_output_alone(report: Report) -> None:
+    (entry,) = [entry for entry in report.not_measured if entry.what == "sharpness"]
+    assert report.output is not None
+    assert entry.command.startswith(f"geo-merge sharpness {report.output} ")
