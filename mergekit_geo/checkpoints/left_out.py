@@ -9,6 +9,7 @@ from pathlib import Path
 from mergekit_geo.checkpoints.adapter.files import ADAPTER_WEIGHTS, Adapter
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.content import OURS
 from mergekit_geo.checkpoints.index import index_of, weight_files
 from mergekit_geo.checkpoints.module_folders import (
     MODULES,
@@ -28,6 +29,9 @@ from mergekit_geo.checkpoints.sources import parts_of
 
 SHOWN = 12
 """Most names in a warning; the report has them all."""
+
+TOLD = (*OURS, "README.md", "recipe.yml", "report.html", "figures/")
+"""Files in which an output of ours tells how it was made: the next output tells of itself."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,8 @@ def _others(folder: Path, taken: set[str], listed: Collection[str]) -> set[str]:
     """What is not taken of a folder, or of the repository that it is a part of."""
     entered = {file.split("/")[0] for file in taken if "/" in file}
     files = listed or _local(folder, entered)
-    return {_short(file, entered) for file in files if file not in taken}
+    found = {_short(file, entered) for file in files if file not in taken}
+    return found.difference(TOLD if found.intersection(OURS) else ())
 
 
 def _weights_of(stored: Checkpoint, folder: Path) -> set[str]:

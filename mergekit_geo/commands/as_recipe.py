@@ -18,8 +18,10 @@ WEIGHTED = ("linear", "karcher")
 
 def as_recipe(
     request: Request, names: Sequence[str], method: str, weights: Sequence[float]
-) -> dict[str, Any] | None:
+) -> dict[str, Any] | list[dict[str, Any]] | None:
     """The recipe of a merge; None where none says it, as for a point of a fitted path.
+
+    It is the last of several where others make models for it.
 
     What loss chose is said by the weights that came of it, so a recipe needs no data.
 
@@ -42,7 +44,8 @@ def as_recipe(
         return None
     if fitting.is_by_token and not said:
         found |= {"tokenizer": tokenizer_keys(fitting)}
-    return {**found, "dtype": dtype} if dtype else found
+    whole = {**found, "dtype": dtype} if dtype else found
+    return [*map(dict, request.before), whole] if request.before else whole
 
 
 def tokenizer_keys(fitting: ReshapeConfig) -> dict[str, Any]:

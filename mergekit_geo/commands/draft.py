@@ -145,7 +145,7 @@ class Draft:
         names = [pinned(anchor) for anchor in self.parents]
         return command_line(self.request.again(out, names, overwrite=False))
 
-    def as_recipe(self) -> dict[str, Any] | None:
+    def as_recipe(self) -> dict[str, Any] | list[dict[str, Any]] | None:
         """The merge as a recipe; None where none says it."""
         if not all(anchor.is_stored for anchor in self.parents):
             return None
@@ -213,7 +213,7 @@ def _measurements(
     records: dict[str, TensorRecord],
     found: Evidence,
     models: Sequence[ModelEntry],
-    recipe: dict[str, Any] | None,
+    recipe: dict[str, Any] | list[dict[str, Any]] | None,
 ) -> MergeMeasurements:
     losses, alone = found.losses, _alone(records.values())
     return MergeMeasurements(

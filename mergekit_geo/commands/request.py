@@ -30,6 +30,7 @@ class Request:
         files: Texts that go beside the weights, by name; they replace what the donor has.
         recipe: The merge as a recipe of its own says it; empty where the options and the point say
             it, None where nothing does.
+        before: Recipes of models that it names, in the order in which they are made.
     """
 
     asked: Writing
@@ -39,6 +40,7 @@ class Request:
     notes: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = field(default_factory=dict)
+    before: Sequence[Mapping[str, Any]] = ()
 
     def with_reshaped(self, found: Reshaped) -> Request:
         """Add what was said when the models were made to fit."""

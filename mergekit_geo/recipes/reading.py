@@ -23,7 +23,7 @@ from mergekit_geo.recipes.finetune import FinetuneKeys
 from mergekit_geo.recipes.inputs import check_parameter
 from mergekit_geo.recipes.members import misnamed
 from mergekit_geo.recipes.misplaced import PARTS as THEIR_PARTS
-from mergekit_geo.recipes.misplaced import KeyPath, swept
+from mergekit_geo.recipes.misplaced import KeyPath, all_parameters, swept
 from mergekit_geo.recipes.schema import ObjectiveKeys, Recipe, without_modules
 
 if TYPE_CHECKING:
@@ -256,8 +256,10 @@ def _refuse_key(loc: KeyPath, where: str) -> NoReturn:
     if key in REFUSED:
         raise RecipeError(f"{path}: {REFUSED[key]}", where=where)
     known = sorted(_part(loc).model_fields)
-    near = difflib.get_close_matches(key[:LONGEST], known, 1, 0.5)
-    remedy = f"did you mean {near[0]}? " if near else ""
+    inner = sorted(all_parameters()) if "parameters" in known else []
+    near = difflib.get_close_matches(key[:LONGEST], [*known, *inner], 1, 0.5)
+    place = " under parameters" if near and near[0] in inner else ""
+    remedy = f"did you mean {near[0]}{place}? " if near else ""
     raise RecipeError(
         f"unknown key {path}", where=where, remedy=f"{remedy}known here: {', '.join(known)}"
     )

@@ -59,7 +59,8 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         notes=prepared.notes,
         selector=replace(request.selector, rules=resolved.rules, takers=resolved.takers),
         files={**files, "chat_template.jinja": text} if text else files,
-        recipe=None if trained is not None or prepared.stages else by_itself,
+        recipe=by_itself if trained is None else None,
+        before=documents[:-1],
     )
 
 

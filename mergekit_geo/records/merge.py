@@ -30,7 +30,7 @@ class MergeCoefficients(Record):
     weights: list[float]
     branches: dict[str, int]
     kept: list[float | None] = []
-    recipe: dict[str, Any] | None = None
+    recipe: dict[str, Any] | list[dict[str, Any]] | None = None
 
 
 class SelectionEntry(Record):

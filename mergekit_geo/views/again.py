@@ -61,7 +61,8 @@ def recipe_again(report: Report) -> str:
     if not isinstance(result, MergeMeasurements) or not result.coefficients.recipe or not out:
         return ""
     said = renamed(result.coefficients.recipe, lambda name: _input(name, out))
-    return str(yaml.safe_dump(said, sort_keys=False, allow_unicode=True)).rstrip()
+    recipes = said if isinstance(said, list) else [said]
+    return str(yaml.safe_dump_all(recipes, sort_keys=False, allow_unicode=True)).rstrip()
 
 
 def renamed(said: Any, name_of: Callable[[str], str], key: object = "") -> Any:

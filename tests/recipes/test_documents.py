@@ -148,6 +148,10 @@ def test_stages_are_the_merges_one_after_the_other(few: Path, tmp_path: Path) ->
     assert names == [str(few / name) for name in "abc"]
     assert [stage["name"] for stage in report.settings["stages"]] == ["first", "second"]
     assert not any(geo.read_report(place).result.losses for place in kept())  # type: ignore[union-attr]
+    assert not report.warnings
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.count("\n---\n") == 3  # the end of the front matter, and between the recipes
+    assert "name: second\nmerge_method: slerp\n" in card
     run(tmp_path / "out" / "recipe.yml", tmp_path / "again", progress=(told := Told()))
     assert data(tmp_path / "again") == data(tmp_path / "out")
     assert told.made == []

@@ -30,6 +30,10 @@ def read(text: str) -> Inputs:
         (AB + "\n", "merge_method is missing"),
         ("merge_method: linear\nmodels: 3\n", "line 2: models: input should be a valid list"),
         ("merge_method: linear\nmodels:\n - {modle: a}\n", r"models\[0\].modle .*mean model\?"),
+        (
+            "merge_method: ties\nmodels:\n - {model: a, desnity: 0.5}\n",
+            r"models\[0\]\.desnity \(did you mean density under parameters\?",
+        ),
         (f"merge_method: linear\n{AB}dtype: int8\n", "dtype: input should be 'float64'"),
         (
             f"merge_method: linear\n{AB}tokenizer:\n  tokens:\n    x: {{force: true}}\n",
