@@ -84,6 +84,16 @@ def test_nothing_is_said_where_nothing_is_left_out(save: Save) -> None:
     assert "left_out" not in json.loads((result.out / "report.json").read_text())
 
 
+def test_an_output_tells_of_its_own_making(save: Save) -> None:
+    """A donor that is an output itself has a report, a card and a recipe; these are of that one."""
+    first = soup(save("a"), save("b")).out
+    assert first is not None
+    donor = first.rename(first.with_name("first"))
+    (donor / "notes.txt").write_text("mine")
+    (donor / "optimizer.pt").write_text("")
+    assert soup(donor, donor.parent / "a").report.left_out == ["notes.txt", "optimizer.pt"]
+
+
 def test_what_a_repository_holds_beside_what_was_downloaded_is_named(tmp_path: Path) -> None:
     for name in "ab":
         folder = make_model(tmp_path / name)
