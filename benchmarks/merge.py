@@ -37,8 +37,6 @@ from benchmarks.llamas import SIZES, models_of
 if TYPE_CHECKING:
     import argparse
 
-    from mergekit_geo.geometry.rule import Rule
-
 MODELS = 3
 SHARD_BYTES = 5 * 10**9
 SMALL, LARGE = "0.3", "2.2"
@@ -100,29 +98,16 @@ def measure_kernel(name: str, models: list[Path], out: Path) -> Cost:
     """`write_blend` alone; to be called in a process of its own."""
     from mergekit_geo.checkpoints.compatibility import preflight
     from mergekit_geo.checkpoints.reference import open_checkpoint
-    from mergekit_geo.geometry.linear import Linear
-    from mergekit_geo.geometry.masked import Masked
-    from mergekit_geo.geometry.model_stock import model_stock
-    from mergekit_geo.geometry.sparsifiers import Dropout, TopK
-    from mergekit_geo.geometry.sphere import Karcher, Slerp
-    from mergekit_geo.geometry.task_vectors import task_arithmetic
     from mergekit_geo.merging.blend import Blend
     from mergekit_geo.merging.disk import write_blend
+    from mergekit_geo.merging.methods import rule_of
     from mergekit_geo.outputs.kind import MERGED
     from mergekit_geo.outputs.output import Output
 
-    equal, half = (1 / len(models),) * len(models), (0.5, 0.5)
-    rules: dict[str, Rule] = {
-        "linear": Linear(equal),
-        "slerp": Slerp(0.5),
-        "karcher": Karcher(equal),
-        "task_arithmetic": task_arithmetic(half),
-        "model_stock": model_stock(2),
-        "ties": Masked("ties", half, (TopK(0.5),) * 2, elect=True, normalize=True),
-        "dare_linear": Masked("dare_linear", half, (Dropout(0.5),) * 2, rescale=True),
-        "dare_ties": Masked("dare_ties", half, (Dropout(0.5),) * 2, rescale=True, elect=True),
-    }
-    blend = Blend(preflight([open_checkpoint(model) for model in models]).fetch(), rules[name])
+    base = 0 if METHODS[name][0] == "run" else None
+    masks = {"weights": 0.5, "density": 0.5} if name in MASKING else {}
+    rule = rule_of(method_of(name), len(models), base, **masks, **GIVEN.get(name, {}))
+    blend = Blend(preflight([open_checkpoint(model) for model in models]).fetch(), rule)
     output = Output(out, MERGED, fsync=False)
     output.begin(name)
     os.sync()
@@ -145,14 +130,37 @@ PLAIN = ("--no-eval", "--sharpness", "off", "--quiet")
 METHODS = {
     "linear": ("soup", 3), "slerp": ("slerp", 2), "karcher": ("slerp", 3),
     "task_arithmetic": ("run", 3), "model_stock": ("run", 3), "ties": ("run", 3),
-    "dare_linear": ("run", 3), "dare_ties": ("run", 3),
+    "dare_linear": ("run", 3), "dare_ties": ("run", 3), "della": ("run", 3), "sce": ("run", 3),
+    "nearswap": ("run", 2), "arcee_fusion": ("run", 2), "ram": ("run", 3),
+    "ramplus_tl": ("run", 3), "nuslerp by row": ("run", 3), "nuslerp by column": ("run", 3),
+    "model_stock by row": ("run", 3), "geometric_median": ("merge", 3),
 }  # fmt: skip
 """What the peer calls it, our command, and the number of models, of which `run` takes the first as
 the base."""
 
+GIVEN: dict[str, dict[str, Any]] = {
+    "slerp": {"t": 0.5}, "nearswap": {"t": 1e-4},
+    "nuslerp by row": {"nuslerp_flatten": False},
+    "nuslerp by column": {"nuslerp_flatten": False, "nuslerp_row_wise": True},
+    "model_stock by row": {"filter_wise": True},
+}  # fmt: skip
+"""Parameters of a whole merge."""
 
-MASKING = ("ties", "dare_linear", "dare_ties")
+MASKING = ("ties", "dare_linear", "dare_ties", "della")
 """Those that take a density."""
+
+OURS = ("geometric_median",)
+"""Those that the peer lacks."""
+
+
+def method_of(name: str) -> str:
+    """What the peer calls it.
+
+    Example:
+        >>> method_of("nuslerp by row")
+        'nuslerp'
+    """
+    return name.partition(" ")[0]
 
 
 @dataclass(frozen=True)
@@ -178,7 +186,8 @@ class Bench:
     def works(self, *, durable: bool) -> list[Work]:
         """The rows, in order."""
         floors = {count: self.floor(count) for count in (3, 2)}
-        peers = {m: self.theirs(m, floors) for m in self.methods} if self.peer else {}
+        both = [method for method in self.methods if self.peer and method not in OURS]
+        peers = {method: self.theirs(method, floors) for method in both}
         ours = [self.ours(method, floors, peers) for method in self.methods]
         kernels = [self.kernel(method, floors) for method in self.methods]
         extra = self.durable(floors[3]) if durable else []
@@ -193,7 +202,8 @@ class Bench:
         """Our command."""
         command, count = METHODS[method]
         inputs = [self._recipe(method)] if command == "run" else self.models[:count]
-        run = self._run_ours(command, inputs, *PLAIN, "--no-fsync")
+        chosen = ["--method", method] if command == "merge" else []
+        run = self._run_ours(command, inputs, *chosen, *PLAIN, "--no-fsync")
         name = f"`geo-merge {command}`, {inputs_of(method)}"
         return Work(name, run, self.rounds, floors.get(count), peers.get(method))
 
@@ -237,7 +247,7 @@ class Bench:
 
     def _recipe(self, method: str) -> Path:
         """A file with what mergekit is asked to do, and `geo-merge run` too. JSON is YAML."""
-        path = self.runs / f"{method}.yaml"
+        path = self.runs / f"{method.replace(' ', '-')}.yaml"
         path.write_text(json.dumps(self.recipe(method)))
         return path
 
@@ -248,9 +258,10 @@ class Bench:
         given = {"weight": 0.5, "density": 0.5} if method in MASKING else {"weight": 1.0}
         names = others if command == "run" else [first, *others]
         models = [{"model": name, "parameters": given} for name in names]
-        recipe: dict[str, Any] = {"merge_method": method, "models": models, "dtype": "bfloat16"}
-        if method == "slerp":
-            recipe["parameters"] = {"t": 0.5}
+        recipe: dict[str, Any] = {
+            "merge_method": method_of(method), "models": models, "dtype": "bfloat16",
+            "parameters": GIVEN.get(method, {}),
+        }  # fmt: skip
         return recipe | ({"base_model": first} if command == "run" or method == "slerp" else {})
 
 

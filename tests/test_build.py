@@ -69,7 +69,7 @@ def test_a_wheel_is_built_of_the_sdist_alone(tmp_path: Path) -> None:
         "mergekit_geo/views/page.js",
     } <= set(names)
     assert not [name for name in names if name.endswith((".c", ".h", ".pyc"))]
-    assert ctypes.CDLL(str(tmp_path / "mergekit_geo/merging/_kernel.so")).merge
+    assert ctypes.CDLL(str(tmp_path / "mergekit_geo/merging/_kernel.so")).merge_rows
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert metadata["Requires-Python"] == project["requires-python"]
     assert metadata["License-Expression"] == "Apache-2.0"

@@ -9,23 +9,14 @@ tensors, so `merging.masked` streams them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Coefficients, ModelWeights
 from mergekit_geo.geometry.sparsifiers import RANKED, Sparsifier, VarianceTopK
-
-Values = NDArray[np.floating[Any]]
-
-Step = Callable[[Sequence[Values]], Values]
-"""What is added to the base, from what is kept of each task vector: arrays of the same elements."""
 
 SMALLEST_SUM = 1e-7
 """A sum of magnitudes below which nothing is rescaled."""
@@ -80,15 +71,38 @@ class Sum:
         votes: Of each in the sum whose sign an element must have to count; None if all count.
         weights: The sum of those that count divides; None divides by nothing.
         scale: Of the whole.
-        step: Makes the sum, where it is none of the above; then `factors` are the largest that an
-            element of each task vector has in it.
     """
 
     factors: ModelWeights
     votes: ModelWeights | None = None
     weights: ModelWeights | None = None
     scale: float = 1.0
-    step: Step | None = None
+
+
+@dataclass(frozen=True)
+class Near:
+    """How one task vector becomes steps that end after a distance, all elements alike.
+
+    Attributes:
+        reach: The distance.
+    """
+
+    reach: float
+
+
+@dataclass(frozen=True)
+class Joined:
+    """How the kept elements of k task vectors become one: the mean where several are kept.
+
+    Attributes:
+        factors: Of each where it alone is kept.
+    """
+
+    factors: ModelWeights
+
+
+How = Sum | Near | Joined
+"""How the kept elements of task vectors become one."""
 
 
 class Elementwise:
@@ -118,7 +132,7 @@ class Elementwise:
         """Whether all that `sum` needs of sizes is what is kept of several task vectors."""
         return False
 
-    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+    def sum(self, sizes: Sequence[Sizes]) -> How:
         """The sum for one tensor, by the sizes of each task vector if they are needed."""
         raise NotImplementedError
 

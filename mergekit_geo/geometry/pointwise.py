@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
 
-import numpy as np
-
-from mergekit_geo.geometry.masked import Elementwise, Sizes, Sum, Values
+from mergekit_geo.geometry.masked import Elementwise, Joined, Near, Sizes, Sum
 from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.geometry.sparsifiers import Important, Larger, Sparsifier
-
-SMALLEST_CHANGE = 1e-6
-"""What nearswap divides by at least."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +21,8 @@ class NearSwap(Elementwise):
         reach: The longest step, `t` in a recipe.
 
     Example:
-        >>> NearSwap(0.5).sum([]).step([np.array([0.2, -3.0])]).tolist()
-        [0.2, -0.5]
+        >>> NearSwap(0.5).sum([])
+        Near(reach=0.5)
     """
 
     reach: float
@@ -39,9 +33,9 @@ class NearSwap(Elementwise):
     convex = (1.0, 0.0)
     sparsifiers = (Sparsifier(),)
 
-    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+    def sum(self, sizes: Sequence[Sizes]) -> Near:
         """Steps that end after `reach`."""
-        return Sum((1.0,), step=partial(_cut, self.reach))
+        return Near(self.reach)
 
 
 @dataclass(frozen=True)
@@ -79,9 +73,9 @@ class Ram(Elementwise):
         bound: See there.
 
     Example:
-        >>> rule = Ram(2, 0.1)
-        >>> rule.sum([]).step([np.array([4.0, 1.0, 0.0]), np.array([2.0, 0.0, 0.0])]).tolist()
-        [3.0, 1.0, 0.0]
+        >>> sizes = [Sizes(0, 0, 0, 100, shared=30, alone=20), Sizes(0, 0, 0, 100, shared=30)]
+        >>> Ram(2, gain=0.5, bound=2.0).sum(sizes).factors
+        (1.75, 2.0)
     """
 
     count: int
@@ -111,28 +105,10 @@ class Ram(Elementwise):
         """It needs no more of sizes."""
         return self.needs_sizes
 
-    def sum(self, sizes: Sequence[Sizes]) -> Sum:
+    def sum(self, sizes: Sequence[Sizes]) -> Joined:
         """The sum for one tensor, by the overlaps of RAM+."""
-        factors = tuple(self._factor(each) for each in sizes) or (1.0,) * self.count
-        return Sum(factors, step=partial(_joined, factors))
+        return Joined(tuple(self._factor(each) for each in sizes) or (1.0,) * self.count)
 
     def _factor(self, found: Sizes) -> float:
         """What multiplies the changes that one model alone makes."""
         return 1 + self.gain * min(found.shared / max(found.alone, 1), self.bound)
-
-
-def _cut(reach: float, moved: Sequence[Values]) -> Values:
-    (vector,) = moved
-    share = np.minimum(reach / np.maximum(np.abs(vector), SMALLEST_CHANGE), 1.0)
-    return np.asarray(share * vector)
-
-
-def _joined(factors: ModelWeights, moved: Sequence[Values]) -> Values:
-    """Of what counts: alone times its factor, together the mean."""
-    met = reduce(np.add, [(vector != 0).astype(np.uint16) for vector in moved])
-    total = reduce(np.add, moved)
-    found = total / np.maximum(met, 1)
-    for factor, vector in zip(factors, moved, strict=True):
-        if factor != 1:
-            np.multiply(vector, factor, out=found, where=(met == 1) & (vector != 0))
-    return np.asarray(found)

@@ -62,7 +62,7 @@ def divergences(new: Matrix, old: Matrix) -> Matrix:
 
     Example:
         >>> divergences(np.array([[0.0, 1.0]]), np.array([[0.0, 0.0]])).round(6).tolist()
-        [0.110945]
+        [0.110944]
     """
     with np.errstate(invalid="ignore", over="ignore"):  # who reads the tensor counts those
         p, q = _softmax(new) + FLOOR, _softmax(old) + FLOOR

@@ -97,19 +97,15 @@ INLINE int all_halves(size_t k, const int *dtypes, const double *coefficients, i
     return halves;
 }
 
-/* k chunks of n elements each. `out` takes their combination, unless NULL; `gram`, (k, k) and
- * zero before, the lower triangle of the inner products of (a0, a1 - a0, ...), unless NULL; with
- * halves in and halves asked for, their products within a block are those of float32.
- * Returns 0, or 1 if there is no memory for k blocks. */
-FOR_EVERY_CPU
-int merge(size_t k, size_t n, const void *const *stored, const int *dtypes,
-          const double *coefficients, void *out, int out_dtype, double *gram) {
+/* Elements from `first` to `stop` of k chunks, a row; `rows` has room for k + 1 blocks. */
+INLINE void merge_part(double *rows, size_t first, size_t stop, size_t k,
+                       const void *const *stored, const int *dtypes, const double *coefficients,
+                       void *out, int out_dtype, double *gram) {
     const int halves = all_halves(k, dtypes, coefficients, out_dtype);
-    double *rows = malloc((k + 1) * BLOCK * sizeof *rows), *sum = rows + k * BLOCK;
+    double *sum = rows + k * BLOCK;
     float *half_rows = (float *)rows, half_sum[BLOCK], size[BLOCK];
-    if (!rows) return 1;
-    for (size_t start = 0; start < n; start += BLOCK) {
-        const size_t count = n - start < BLOCK ? n - start : BLOCK;
+    for (size_t start = first; start < stop; start += BLOCK) {
+        const size_t count = stop - start < BLOCK ? stop - start : BLOCK;
         char *to = (char *)out + start * ITEM_BYTES[out_dtype];
         if (halves) {
             for (size_t j = 0; j < k; j++)
@@ -132,6 +128,22 @@ int merge(size_t k, size_t n, const void *const *stored, const int *dtypes,
         }
         if (gram && !halves) add_products(rows, k, count, gram);
     }
+}
+
+/* k chunks of `count` rows of n elements each. `out` takes their combination, unless NULL, by
+ * coefficients (count, k); `gram`, (count, k, k) and zero before, the lower triangle of the inner
+ * products of (a0, a1 - a0, ...) of each row, unless NULL; with halves in and halves asked for,
+ * their products within a block are those of float32.
+ * Returns 0, or 1 if there is no memory for k blocks. */
+FOR_EVERY_CPU
+int merge_rows(size_t count, size_t k, size_t n, const void *const *stored, const int *dtypes,
+               const double *coefficients, void *out, int out_dtype, double *gram) {
+    double *rows = malloc((k + 1) * BLOCK * sizeof *rows);
+    if (!rows) return 1;
+    for (size_t i = 0; i < count; i++)
+        merge_part(rows, i * n, i * n + n, k, stored, dtypes,
+                   coefficients ? coefficients + i * k : NULL, out, out_dtype,
+                   gram ? gram + i * k * k : NULL);
     free(rows);
     return 0;
 }

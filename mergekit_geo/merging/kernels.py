@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.checkpoints.reading import Bytes
-from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.gram import Gram, Matrix
 
 EXPONENTS: dict[str, np.unsignedinteger[Any]] = {
     "BF16": np.uint16(0x7F80),
@@ -50,6 +50,11 @@ class Chunk:
         """Some of the elements, in the same memory."""
         size = EXPONENTS[self.dtype].itemsize
         return Chunk(self.data[start * size : stop * size], self.dtype)
+
+    def transposed(self, width: int) -> Chunk:
+        """A copy, with the columns of rows of `width` elements one after the other."""
+        rows = self.data.view(EXPONENTS[self.dtype].dtype).reshape(-1, width)
+        return Chunk(np.ascontiguousarray(rows.T).reshape(-1).view(np.uint8), self.dtype)
 
     @property
     def values(self) -> NDArray[np.floating[Any]]:
@@ -95,6 +100,12 @@ class Kernel(Protocol):
         self, anchors: Sequence[Chunk], coefficients: Sequence[float], out: Chunk
     ) -> Gram:
         """Combine chunks into `out`, and return their inner products, in one pass."""
+
+    def grams(self, anchors: Sequence[Chunk], width: int, dtype: str = "F64") -> Matrix:
+        """Inner products, as `gram` has them, of each row of `width` elements: (n, k, k)."""
+
+    def combine_rows(self, anchors: Sequence[Chunk], factors: Matrix, out: Chunk) -> None:
+        """Overwrite `out` as `combine` does, each of n rows with its own factors: (n, k)."""
 
 
 def core_count() -> int:

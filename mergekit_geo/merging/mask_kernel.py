@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.geometry.masked import Sizes, Sum, Values
+from mergekit_geo.geometry.masked import How, Sizes
 from mergekit_geo.merging.kernels import Chunk
 
 Keys = NDArray[np.uint32]
@@ -97,9 +97,6 @@ class MaskKernel(Protocol):
         """Sums over model - base."""
 
     def add(
-        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: Sum, out: Chunk
+        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: How, out: Chunk
     ) -> None:
         """Overwrite `out` with the base and the sum of what is kept; no mask keeps everything."""
-
-    def store(self, values: Values, out: Chunk) -> None:
-        """Overwrite `out` with float64 values, rounded once."""

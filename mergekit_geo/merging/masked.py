@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from mergekit_geo.geometry.masked import Elementwise, Sizes, Sum
+from mergekit_geo.geometry.masked import Elementwise, How, Sizes
 from mergekit_geo.geometry.sparsifiers import AtRandomByRank, ByImportance, ByVariance
 from mergekit_geo.merging.importance import Importances
 from mergekit_geo.merging.kernels import Chunk
@@ -21,7 +21,6 @@ from mergekit_geo.merging.mask_kernel import Keys, Mask
 from mergekit_geo.merging.masks import Masker, masker_for, remembered
 from mergekit_geo.merging.native_masks import mask_kernel
 from mergekit_geo.merging.overflow import widened
-from mergekit_geo.merging.steps import add_step
 
 Chunks = Iterator[tuple[int, list[Chunk]]]
 """Place of the first element and the anchors' chunks, the base first, one after the other."""
@@ -96,13 +95,10 @@ class MaskedTensor:
 
     def add(self, masks: Sequence[Mask | None], anchors: Anchors, out: Chunk) -> None:
         """Overwrite `out` with the merged chunk."""
-        if self.sum.step:
-            add_step(self.sum.step, anchors, masks, self.kernel.store, out)
-        else:
-            self.kernel.add(anchors, masks, self.sum, out)
+        self.kernel.add(anchors, masks, self.sum, out)
 
     @cached_property
-    def sum(self) -> Sum:
+    def sum(self) -> How:
         """How the task vectors are summed: known when the sizes are."""
         return self.rule.sum(self._sizes)
 

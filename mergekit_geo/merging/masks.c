@@ -323,3 +323,88 @@ int add_masked(size_t k, size_t n, const struct stored *models, const uint8_t *c
     free(rows);
     return 0;
 }
+
+/* Each element towards the model's, by `reach` at the most; sizes below 1e-6 are taken for that. */
+#define DEFINE_NEAR(real)                                                                          \
+    INLINE void near_##real(struct stored base, struct stored model, size_t n, double reach,       \
+                            real *restrict out) {                                                  \
+        real origin[BLOCK], row[BLOCK];                                                            \
+        const real most = (real)reach, least = (real)1e-6;                                         \
+        load_##real(base, n, origin);                                                              \
+        load_##real(model, n, row);                                                                \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            const real moved = row[i] - origin[i], size = (real)fabs(moved);                       \
+            const real share = most / (size > least ? size : least);                               \
+            out[i] = moved != 0 ? origin[i] + (share < 1 ? share : 1) * moved : origin[i];         \
+        }                                                                                          \
+    }
+
+DEFINE_NEAR(float)
+DEFINE_NEAR(double)
+
+FOR_EVERY_CPU
+void add_near(size_t n, struct stored base, struct stored model, double reach, void *out,
+              enum dtype out_dtype) {
+    const int halves = is_half(base.dtype) && is_half(model.dtype) && is_half(out_dtype);
+    float half_row[BLOCK];
+    double row[BLOCK];
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const size_t count = n - start < BLOCK ? n - start : BLOCK;
+        char *to = (char *)out + start * ITEM_BYTES[out_dtype];
+        if (halves) {
+            near_float(from(base, start), from(model, start), count, reach, half_row);
+            store_float(half_row, out_dtype, count, (uint16_t *)to);
+        } else {
+            near_double(from(base, start), from(model, start), count, reach, row);
+            narrow(row, out_dtype, count, to);
+        }
+    }
+}
+
+/* The base and what is kept: of one model times its factor, of several their mean. */
+#define DEFINE_JOINED(real)                                                                        \
+    INLINE void joined_##real(size_t k, size_t start, size_t n, const struct stored *models,       \
+                              const uint8_t *const *masks, const double *factors,                  \
+                              real *restrict out) {                                                \
+        real base[BLOCK], row[BLOCK], total[BLOCK], alone[BLOCK], met[BLOCK];                      \
+        load_##real(from(models[0], start), n, base);                                              \
+        for (size_t i = 0; i < n; i++) total[i] = alone[i] = met[i] = 0;                           \
+        for (size_t j = 0; j < k; j++) {                                                           \
+            const uint8_t *mask = masks[j];                                                        \
+            const real factor = (real)factors[j];                                                  \
+            load_##real(from(models[j + 1], start), n, row);                                       \
+            for (size_t i = 0; i < n; i++) {                                                       \
+                const real moved = !mask || mask[start + i] ? row[i] - base[i] : 0;                \
+                total[i] += moved;                                                                 \
+                alone[i] += factor * moved;                                                        \
+                met[i] += moved != 0 ? 1 : 0;                                                      \
+            }                                                                                      \
+        }                                                                                          \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            const real mean = total[i] / (met[i] > 1 ? met[i] : 1);                                \
+            out[i] = met[i] == 0 ? base[i] : base[i] + (met[i] == 1 ? alone[i] : mean);            \
+        }                                                                                          \
+    }
+
+DEFINE_JOINED(float)
+DEFINE_JOINED(double)
+
+FOR_EVERY_CPU
+void add_joined(size_t k, size_t n, const struct stored *models, const uint8_t *const *masks,
+                const double *factors, void *out, enum dtype out_dtype) {
+    int halves = is_half(out_dtype);
+    float half_row[BLOCK];
+    double row[BLOCK];
+    for (size_t j = 0; j <= k; j++) halves &= is_half(models[j].dtype);
+    for (size_t start = 0; start < n; start += BLOCK) {
+        const size_t count = n - start < BLOCK ? n - start : BLOCK;
+        char *to = (char *)out + start * ITEM_BYTES[out_dtype];
+        if (halves) {
+            joined_float(k, start, count, models, masks, factors, half_row);
+            store_float(half_row, out_dtype, count, (uint16_t *)to);
+        } else {
+            joined_double(k, start, count, models, masks, factors, row);
+            narrow(row, out_dtype, count, to);
+        }
+    }
+}

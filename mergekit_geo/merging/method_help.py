@@ -13,8 +13,8 @@ def options() -> dict[str, Parameter]:
     """Every parameter of the methods, by its keyword; defaults differ from method to method.
 
     Example:
-        >>> list(options())[:4], options()["lambda_"].flag
-        (['weights', 'normalize', 't', 'normalize_weights'], '--lambda')
+        >>> list(options())[:3], options()["lambda_"].flag
+        (['weights', 'normalize', 't'], '--lambda')
     """
     return {each.keyword: each for method in METHODS.values() for each in method.parameters}
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.geometry.masked import Sizes, Sum, Values
+from mergekit_geo.geometry.masked import How, Joined, Near, Sizes, Sum
 from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask, MaskKernel
@@ -37,9 +37,6 @@ class _Sum(ctypes.Structure):
 
 class NativeMasks:
     """Mask operations as compiled code on the CPU, with the same bits on every machine."""
-
-    def __init__(self) -> None:
-        self._kernel = NativeKernel()
 
     def sizes(self, base: Chunk, model: Chunk, keys: Keys) -> None:
         """Keys of the elements of model - base."""
@@ -80,19 +77,27 @@ class NativeMasks:
         return Sizes(sums[0], sums[1], sums[2], count)
 
     def add(
-        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: Sum, out: Chunk
+        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: How, out: Chunk
     ) -> None:
         """Overwrite `out` with the base and the sum of what is kept."""
-        k = len(masks)
-        kept = (c_void_p * k)(*map(_address, masks))
+        kept = (c_void_p * len(masks))(*map(_address, masks))
+        to, dtype = out.data.ctypes.data, CODES[out.dtype]
+        match how:
+            case Sum():
+                self._add(anchors, kept, how, out)
+            case Near(reach):
+                base, model = map(_Stored.of, anchors)
+                _library().add_near(out.count, base, model, reach, to, dtype)
+            case Joined(factors):
+                stored, each = _stored(anchors), _doubles(factors)
+                _library().add_joined(len(masks), out.count, stored, kept, each, to, dtype)
+
+    def _add(self, anchors: Sequence[Chunk], kept: Any, how: Sum, out: Chunk) -> None:
+        k = len(kept)
         sums = _Sum(_doubles(how.factors), _doubles(how.votes), _doubles(how.weights), how.scale)
         to, dtype = out.data.ctypes.data, CODES[out.dtype]
         if _library().add_masked(k, out.count, _stored(anchors), kept, sums, to, dtype):
             raise MemoryError(f"no memory for blocks of {k} models")
-
-    def store(self, values: Values, out: Chunk) -> None:
-        """Overwrite `out` with float64 values, rounded once."""
-        self._kernel.combine([Chunk(values.view(np.uint8), "F64")], (1.0,), out)
 
 
 def _stored(chunks: Sequence[Chunk]) -> Any:
@@ -118,6 +123,8 @@ def _library() -> ctypes.CDLL:
     library.chances.argtypes = [size, size, pointer, c_double, c_double, pointer]
     library.measure.argtypes = [size, _Stored, _Stored, pointer, pointer]
     library.add_masked.argtypes = [size, size, pointer, pointer, _Sum, pointer, c_int]
+    library.add_near.argtypes = [size, _Stored, _Stored, c_double, pointer, c_int]
+    library.add_joined.argtypes = [size, size, pointer, pointer, pointer, pointer, c_int]
     return library
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.geometry.masked import Sum
+from mergekit_geo.geometry.masked import How, Joined, Near
 from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.merging.kernels import EXPONENTS, Chunk
 
@@ -45,9 +45,12 @@ def reach(gram: Gram, coefficients: Sequence[float]) -> float:
     return ROUNDING * sum(abs(c) * size for c, size in zip(coefficients, sizes, strict=True) if c)
 
 
-def reach_of_sum(gram: Gram, how: Sum) -> float:
+def reach_of_sum(gram: Gram, how: How) -> float:
     """Upper bound of the elements and partial sums of a base plus masked task vectors."""
     base, *moved = _norms(gram)
+    if isinstance(how, Near | Joined):
+        factors = how.factors if isinstance(how, Joined) else ()
+        return ROUNDING * (base + max((1.0, *factors)) * sum(moved))
     total, ballot = _weighed(how.factors, moved), _weighed(how.votes or (), moved)
     merged = base + abs(how.scale) * total * _growth(how.weights)
     return ROUNDING * max(merged, ballot, abs(how.scale), sum(map(abs, how.weights or ())))

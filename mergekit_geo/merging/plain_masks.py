@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mergekit_geo.geometry.masked import Sizes, Sum, Values
+from mergekit_geo.geometry.masked import How, Joined, Near, Sizes, Sum
+from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import CERTAIN, DRAWN, Bounds, Digit, Keys, Mask
 from mergekit_geo.merging.torch_kernel import store
@@ -18,6 +20,7 @@ HALVES = ("BF16", "F16")
 LOW = 0xFFFFFFFF
 PARITY = 0x1BD11BDA
 TURNS = ((13, 15, 26, 6), (17, 29, 16, 24))
+Values = NDArray[np.floating[Any]]
 
 _beyond_range = np.errstate(over="ignore", invalid="ignore")
 """Infinities are looked for where they matter, and counted."""
@@ -81,7 +84,7 @@ class PlainMasks:
 
     @_beyond_range
     def add(
-        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: Sum, out: Chunk
+        self, anchors: Sequence[Chunk], masks: Sequence[Mask | None], how: How, out: Chunk
     ) -> None:
         """Overwrite `out` with the base and the sum of what is kept."""
         base, *rows = _rows(anchors, _width([*anchors, out]))
@@ -89,15 +92,37 @@ class PlainMasks:
             row - base if mask is None else np.where(mask, row - base, 0)
             for row, mask in zip(rows, masks, strict=True)
         ]
-        total, share = _summed(moved, how)
-        if share is not None:
-            total = np.divide(total, share, out=total, where=share != 0)
-        merged = np.where(total != 0, base + base.dtype.type(how.scale) * total, base)
-        self.store(merged.astype(np.float64), out)
+        step: Values
+        match how:
+            case Sum():
+                step = base.dtype.type(how.scale) * _weighed(moved, how)
+            case Near(reach):
+                step = _cut(moved[0], reach)
+            case Joined(factors):
+                step = _joined(moved, factors)
+        merged = np.where(step != 0, base + step, base)
+        store(torch.from_numpy(merged.astype(np.float64)), out)
 
-    def store(self, values: Values, out: Chunk) -> None:
-        """Overwrite `out` with float64 values, rounded once."""
-        store(torch.from_numpy(values), out)
+
+def _cut(moved: Values, reach: float) -> Values:
+    """Steps that end after so far, where sizes below 1e-6 are taken for that."""
+    real = moved.dtype.type
+    share = real(reach) / np.maximum(np.abs(moved), real(1e-6))
+    return np.asarray(np.minimum(share, real(1)) * moved)
+
+
+def _joined(moved: Sequence[Values], factors: ModelWeights) -> Values:
+    """Of what counts: alone times its factor, together the mean."""
+    real = moved[0].dtype.type
+    met = reduce(np.add, [(row != 0).astype(real) for row in moved])
+    alone = reduce(np.add, [real(f) * row for f, row in zip(factors, moved, strict=True)])
+    return np.where(met == 1, alone, reduce(np.add, moved) / np.maximum(met, real(1)))
+
+
+def _weighed(moved: Sequence[Values], how: Sum) -> Values:
+    """The sum of what counts, over the sum of its weights where it is divided."""
+    total, share = _summed(moved, how)
+    return total if share is None else np.divide(total, share, out=total, where=share != 0)
 
 
 def _summed(moved: Sequence[Values], how: Sum) -> tuple[Values, Values | None]:

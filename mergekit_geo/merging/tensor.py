@@ -195,7 +195,8 @@ class TensorMerger:
 
     def _by_row(self, name: str, rule: ByRow) -> TensorRecord:
         """Row by row; a row in which an anchor is not finite as a weighted mean."""
-        task = RowTensor(self.blend.first(name).shape, rule, partial(self._read, name), CHUNK)
+        shape, dtype = self.blend.first(name).shape, self.blend.output_info(name).dtype
+        task = RowTensor(shape, dtype, rule, self.kernel, partial(self._read, name), CHUNK)
         for anchors in task.before():
             self.advance(anchors[0].count)
         for part in task.parts():

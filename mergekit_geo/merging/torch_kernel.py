@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES, bytes_of
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.gram import Gram, Matrix
 from mergekit_geo.merging.kernels import Chunk, core_count
 
 STICKY = 1 << 36
@@ -57,6 +57,22 @@ class TorchKernel:
         rows = self._rows(anchors)
         store(_sum(rows, coefficients), out)
         return _gram_(rows)
+
+    def grams(self, anchors: Sequence[Chunk], width: int, dtype: str = "F64") -> Matrix:
+        """Inner products of each row of `width` elements."""
+        first, *others = (row.view(-1, width) for row in self._rows(anchors))
+        moved = torch.stack([first, *(other - first for other in others)], dim=1)
+        return np.asarray((moved @ moved.transpose(1, 2)).cpu().numpy())
+
+    def combine_rows(self, anchors: Sequence[Chunk], factors: Matrix, out: Chunk) -> None:
+        """Overwrite `out` with the sums, each row with its own factors."""
+        columns = torch.from_numpy(np.ascontiguousarray(factors)).to(self.device)[..., None]
+        rows = [row.view(len(factors), -1) for row in self._rows(anchors)]
+        total, begun = torch.zeros_like(rows[0]), torch.zeros_like(columns[:, 0], dtype=torch.bool)
+        for row, factor in zip(rows, columns.unbind(1), strict=True):
+            term = torch.where(begun, total + row * factor, row * factor)
+            total, begun = torch.where(factor != 0, term, total), begun | (factor != 0)
+        store(total.flatten(), out)
 
     def _rows(self, anchors: Sequence[Chunk]) -> list[Tensor]:
         """One float64 vector each."""

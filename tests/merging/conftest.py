@@ -2,7 +2,7 @@
 
 import pytest
 
-from mergekit_geo.merging import masked, rows, tensor
+from mergekit_geo.merging import masked, tensor
 from mergekit_geo.merging.mask_kernel import MaskKernel
 from mergekit_geo.merging.native_masks import NativeMasks
 from mergekit_geo.merging.plain_masks import PlainMasks
@@ -11,7 +11,6 @@ from mergekit_geo.merging.plain_masks import PlainMasks
 @pytest.fixture(params=[NativeMasks(), PlainMasks()], ids=["native", "plain"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MaskKernel:
     """Short chunks, so that every tensor has several."""
-    for module in (masked, rows):
-        monkeypatch.setattr(module, "mask_kernel", lambda: request.param)
+    monkeypatch.setattr(masked, "mask_kernel", lambda: request.param)
     monkeypatch.setattr(tensor, "CHUNK", 500)
     return request.param  # type: ignore[no-any-return]

@@ -132,3 +132,28 @@ def test_many_anchors(kernel: Kernel) -> None:
     gram = kernel.gram(anchors)
     differences = torch.cat([rows[:1], rows[1:] - rows[0]])
     np.testing.assert_allclose(gram.differences, differences @ differences.T, rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+@pytest.mark.parametrize(("rows", "width"), [(1, 700), (13, 37), (5, 300), (50, 1)])
+def test_rows_are_each_as_if_alone(kernel: Kernel, dtype: str, rows: int, width: int) -> None:
+    draw = torch.Generator().manual_seed(rows)
+    anchors = [chunk(torch.randn(rows * width, generator=draw), dtype) for _ in range(3)]
+    factors = torch.randn(rows, 3, generator=draw, dtype=torch.float64).numpy()
+    factors[0, 1] = 0.0
+    found, out = kernel.grams(anchors, width, dtype), empty(rows * width, dtype)
+    kernel.combine_rows(anchors, factors, out)
+    for row in range(rows):
+        ends = row * width, (row + 1) * width
+        parts, alone = [anchor.part(*ends) for anchor in anchors], empty(width, dtype)
+        kernel.combine(parts, factors[row].tolist(), alone)
+        assert values(out.part(*ends)).equal(values(alone))
+        gram = kernel.gram(parts, dtype).differences
+        np.testing.assert_allclose(found[row], gram, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["F16", "F32", "F64"])
+def test_a_chunk_turned_about_twice_is_itself(dtype: str) -> None:
+    one = chunk(torch.arange(35), dtype)
+    assert values(one.transposed(5)).view(5, 7).equal(values(one).view(7, 5).T)
+    assert values(one.transposed(5).transposed(7)).equal(values(one))

@@ -11,7 +11,7 @@ from torch import Tensor
 from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.pointwise import ArceeFusion, NearSwap, Ram
-from mergekit_geo.merging import importance, steps, tensor
+from mergekit_geo.merging import importance, tensor
 from mergekit_geo.merging.mask_kernel import MaskKernel
 from mergekit_geo.merging.methods import rule_of
 from mergekit_geo.merging.native_masks import NativeMasks
@@ -21,7 +21,6 @@ from tests.merging.test_masked import SHAPES, State, assert_rounded, family, mer
 
 @pytest.fixture(autouse=True)
 def _short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "BLOCK", 130)
     monkeypatch.setattr(importance, "BLOCK", 130)
 
 

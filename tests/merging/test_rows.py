@@ -11,18 +11,22 @@ from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.geometry.by_row import ByRow
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.rule import Rule
-from mergekit_geo.merging import rows, tensor
+from mergekit_geo.merging import tensor
 from mergekit_geo.merging.blend import Blend
-from mergekit_geo.merging.mask_kernel import MaskKernel
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.methods import rule_of
+from mergekit_geo.merging.native import NativeKernel
 from mergekit_geo.merging.stream import stream
 from tests.merging.test_masked import State, assert_rounded, family
 
 
-@pytest.fixture(autouse=True)
-def _short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "BLOCK", 130)
+@pytest.fixture(params=["native", "torch"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Short chunks, so that every tensor has several."""
+    monkeypatch.setattr(tensor, "CHUNK", 500)
+    if request.param == "torch":
+        monkeypatch.setattr(NativeKernel, "is_built", lambda: False)
+    return str(request.param)
 
 
 def merged(rule: Rule, models: list[State], workers: int = 2, **options: bool) -> State:
@@ -68,9 +72,7 @@ DTYPES = ["BF16", "F16", "F32"]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("based", [False, True])
-def test_nuslerp_is_the_naive_one(
-    kernel: MaskKernel, dtype: str, columns: bool, based: bool
-) -> None:
+def test_nuslerp_is_the_naive_one(kernel: str, dtype: str, columns: bool, based: bool) -> None:
     models = family(dtype, count=3, scale=0.5)
     rule = rule_of(
         "nuslerp", 2 + based, 0 if based else None, weights=[1.0, 3.0], nuslerp_flatten=False,
@@ -85,7 +87,7 @@ def test_nuslerp_is_the_naive_one(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_model_stock_is_the_naive_one(kernel: MaskKernel, dtype: str) -> None:
+def test_model_stock_is_the_naive_one(kernel: str, dtype: str) -> None:
     models = family(dtype, scale=0.5)
     state = merged(rule_of("model_stock", 4, 0, filter_wise=True), models)
     for name, found in state.items():
@@ -119,7 +121,7 @@ def test_many_rows_at_once_have_the_factors_of_each(rule: ByRow) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.branch)
-def test_zero_rows_and_rows_that_stand_still(kernel: MaskKernel, rule: ByRow) -> None:
+def test_zero_rows_and_rows_that_stand_still(kernel: str, rule: ByRow) -> None:
     models = family("F32", count=3)
     for model in models:
         model["layers.0.w"][5] = 0.0
@@ -140,7 +142,7 @@ def test_equal_models_are_the_base_to_the_bit(rule: Rule, dtype: str) -> None:
     assert all(state[name].equal(base[name]) for name in base)
 
 
-def test_an_end_of_the_arc_is_its_model_to_the_bit(kernel: MaskKernel) -> None:
+def test_an_end_of_the_arc_is_its_model_to_the_bit(kernel: str) -> None:
     models = family("BF16", count=2)
     models[0]["bias"][3] = -0.0
     rule = rule_of("nuslerp", 2, weights=[1.0, 0.0], nuslerp_flatten=False)
