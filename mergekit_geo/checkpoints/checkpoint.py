@@ -56,6 +56,8 @@ class Checkpoint:
         like: Another checkpoint of the same tensors, which says what runs them.
         in_memory: Whether all bytes are in memory.
         frame: The folder of a reshaped view, which is there as long as this is.
+        copied: Names of tensors that a merge copies from the first model: parts that not all have.
+        within: The model that this is seen as a part of: whose side files an output has.
         metadata: What the header of its first file states, such as `format`.
         inside: Place of `folder` in the folder that its name stands for, where that holds further
             modules and the model's own is one of them, such as `0_Transformer`; else empty.
@@ -85,6 +87,8 @@ class Checkpoint:
     like: Checkpoint | None = None
     in_memory: bool = False
     frame: Frame | None = None
+    copied: frozenset[str] = frozenset()
+    within: Checkpoint | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     inside: str = ""
 

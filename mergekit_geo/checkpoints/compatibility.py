@@ -18,6 +18,7 @@ from mergekit_geo.checkpoints.derived import renamed
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import CLASS, INDEX
 from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, schema_of
+from mergekit_geo.checkpoints.parts import MTP, Part, missing_parts, parts_of, parts_with_names
 from mergekit_geo.checkpoints.settings import differing_setting, differing_settings
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.sources import is_base_of, original, side_files_from
@@ -109,6 +110,7 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     if found.problems:
         return found
     names = _align_names(checkpoints, found)
+    _refuse_lost_predictors(checkpoints, found)
     _leave_to_donor(checkpoints, names, found)
     _compare_tensors(checkpoints, names, found)
     source = side_files_from(checkpoints)
@@ -176,7 +178,8 @@ def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> Non
     donor, *others = [c for c in checkpoints if c.config] or [checkpoints[0]]
     for other in others:
         if found_unlike := _unlike_architectures(donor, other):
-            found.problems.append(f"different architectures: {found_unlike}")
+            hint = _graft_hint(donor, other)
+            found.problems.append(f"different architectures: {found_unlike}{hint}")
             continue
         found.warnings += differing_settings(donor, other)
 
@@ -192,6 +195,16 @@ def _unlike_architectures(donor: Checkpoint, other: Checkpoint) -> str:
             same = mine.casefold() == theirs.casefold()
             return "" if same else f"{donor.name} is {mine}, {other.name} is {theirs}"
     return ""
+
+
+def _graft_hint(donor: Checkpoint, other: Checkpoint) -> str:
+    """How the modules that two models share are merged, where one has more; empty otherwise."""
+    mine, theirs = (
+        {part.module for part in parts_of(c.tensors, c.config).values()} for c in (donor, other)
+    )
+    if mine == theirs or len(shared := mine & theirs) != 1:
+        return ""
+    return f"; --part {shared.pop()} merges what both have"
 
 
 def _stated(checkpoint: Checkpoint, key: str) -> str:
@@ -368,11 +381,56 @@ def _compare_tensors(
             found.problems.append(prefixed)
             continue
         shared = (n for n in mine.keys() | own.keys() if not is_counter(n))
-        for name in sorted(n for n in shared if n not in found.aside):
-            both = ((donor, mine), (checkpoint, own))
-            holders = [(one, names[name]) for one, names in both if name in names]
-            if problem := _difference(name, holders, donor, checkpoint):
-                found.refuse(problem, holders)
+        names_here = sorted(n for n in shared if n not in found.aside)
+        both = ((donor, mine), (checkpoint, own))
+        for (holder, its), (lacking, others) in (both, both[::-1]):
+            alone = [its[name] for name in names_here if name in its and name not in others]
+            _refuse_missing(alone, holder, lacking, found)
+        for name in (name for name in names_here if name in mine and name in own):
+            infos = donor.tensors[mine[name]], checkpoint.tensors[own[name]]
+            if problem := _difference(name, infos, donor, checkpoint):
+                found.refuse(problem, [(one, names[name]) for one, names in both])
+
+
+def _refuse_missing(
+    alone: Sequence[str], holder: Checkpoint, lacking: Checkpoint, found: Preflight
+) -> None:
+    """Refuse tensors that one of two models lacks: a part as a whole, or one by one."""
+    if not alone:
+        return
+    theirs = set(parts_with_names(lacking))
+    parts = parts_of(holder.tensors, holder.config)
+    whole: dict[Part, list[str]] = {}
+    for stored in alone:
+        if parts[stored] in theirs or may_be_buffer(stored):
+            problem = f"{stored} is in {holder.name} and not in {lacking.name}"
+            found.refuse(problem, [(holder, stored)])
+        else:
+            whole.setdefault(parts[stored], []).append(stored)
+    for part, names in whole.items():
+        _refuse_part(part, names, holder, lacking, found)
+
+
+def _refuse_part(
+    part: Part, names: Sequence[str], holder: Checkpoint, lacking: Checkpoint, found: Preflight
+) -> None:
+    tensors = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+    found.refuse(
+        f"{part} ({tensors}, {names[0]}) is in {holder.name} and not in {lacking.name}: "
+        "--allow-missing-parts copies it",
+        [(holder, name) for name in names],
+    )
+
+
+def _refuse_lost_predictors(checkpoints: Sequence[Checkpoint], found: Preflight) -> None:
+    """Refuse layers for multi-token prediction in some models only: transformers ignores them."""
+    if all(c.tensors.keys() == checkpoints[0].tensors.keys() for c in checkpoints):
+        return
+    for part in (part for part in missing_parts(checkpoints) if part.kind == MTP):
+        having = [(one, parts_with_names(one).get(part)) for one in checkpoints]
+        holder, names = next((one, names) for one, names in having if names)
+        lacking = next(one for one, names in having if not names)
+        _refuse_part(part, names, holder, lacking, found)
 
 
 def _prefixed(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) -> str:
@@ -391,12 +449,9 @@ def _prefixed(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) 
 
 
 def _difference(
-    name: str, holders: Sequence[tuple[Checkpoint, str]], donor: Checkpoint, other: Checkpoint
+    name: str, infos: tuple[TensorInfo, TensorInfo], donor: Checkpoint, other: Checkpoint
 ) -> str | None:
-    if len(holders) < MANY:
-        holder, lacking = (donor, other) if holders[0][0] is donor else (other, donor)
-        return f"{name} is in {holder.name} and not in {lacking.name}"
-    mine, theirs = (checkpoint.tensors[stored] for checkpoint, stored in holders)
+    mine, theirs = infos
     if mine.shape != theirs.shape:
         cause = _cause(mine.shape, theirs.shape, donor, other)
         return (

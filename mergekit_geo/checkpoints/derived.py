@@ -50,6 +50,8 @@ def renamed(
         stored=stored,
         reshaped=untied or checkpoint.reshaped,
         frame=checkpoint.frame,
+        copied=frozenset(name for name, own in stored.items() if own in checkpoint.copied),
+        within=checkpoint.within,
     )
 
 

@@ -124,6 +124,7 @@ def _home(source: Checkpoint | Adapter) -> Path | None:
 
 def _stored(checkpoint: Checkpoint) -> Checkpoint:
     """What lies in folders or repositories."""
+    checkpoint = checkpoint.within or checkpoint
     while checkpoint.of is not None:
         checkpoint = checkpoint.of
     return checkpoint
@@ -163,7 +164,7 @@ def refuse_foreign_needs(checkpoint: Checkpoint) -> None:
     Raises:
         UnsupportedError: It is a link that leads out.
     """
-    source = parts_of(checkpoint)[0]
+    source = parts_of(checkpoint.within or checkpoint)[0]
     if (folder := _home(source)) is not None:
         modules = [path for module in read_modules(folder) for path in module.side_files]
         needed = [Path("config.json"), Path(MODULES), *modules]

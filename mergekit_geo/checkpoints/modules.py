@@ -72,7 +72,7 @@ def mergeable(checkpoints: Sequence[Checkpoint]) -> Preflight:
     """Run `preflight`, and check that sentence-transformers modules beside the model agree."""
     found = preflight(checkpoints)
     found.warnings += weights_beside(checkpoints)
-    sources = [original(checkpoint) for checkpoint in checkpoints]
+    sources = [original(one.within or one) for one in checkpoints]
     folders = [Parent(source.name, source.root, source.inside) for source in sources]
     donor = folders[0]
     try:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.configuration import TIE
+from mergekit_geo.checkpoints.naming import may_be_buffer
 
 TEXT, VISION, AUDIO, SPEECH, PROJECTOR = "text", "vision", "audio", "speech", "projector"
 ENCODER, DECODER, SHARED = "encoder", "decoder", "shared"
@@ -54,6 +56,9 @@ HEAD_NAME = re.compile(
     r"|output_projection|vocab_projector|vocab_transform|final_logits_bias)(\.|$)|^decoder\.(weight|bias)$"
 )
 EMBEDDINGS_NAME = re.compile(r"(^|\.)(embed\w*|\w+_embeddings?|embeddings|wte|wpe|shared)(\.|$)")
+TIED = ("lm_head.weight", "embed_out.weight", "proj_out.weight")
+"""Ends of the names of output layers that may be tied to the embeddings."""
+
 NUMBERED = re.compile(r"\.\d+\.|^\d+\.")
 ENCODER_DECODER = re.compile(r"^(?:model\.)?(encoder|decoder)\.")
 
@@ -226,3 +231,27 @@ def counted(names: Iterable[str], parts: Mapping[str, Part]) -> str:
     for name in names:
         found[parts[name].module] = found.get(parts[name].module, 0) + 1
     return ", ".join(f"{count} of {module}" for module, count in found.items())
+
+
+def missing_parts(checkpoints: Sequence[Checkpoint]) -> list[Part]:
+    """Parts that some of the models have, and others have nothing of.
+
+    An output layer that is tied to the embeddings is none, nor are buffers that models recompute.
+    """
+    found = [parts_with_names(one) for one in checkpoints]
+    every = dict.fromkeys(part for own in found for part in own)
+    return [part for part in every if any(part not in own for own in found)]
+
+
+def parts_with_names(checkpoint: Checkpoint) -> dict[Part, list[str]]:
+    """Names by part, without output layers that may be tied."""
+    found: dict[Part, list[str]] = {}
+    for name, part in parts_of(checkpoint.tensors, checkpoint.config).items():
+        if not may_be_buffer(name) and not (name.endswith(TIED) and may_tie(checkpoint)):
+            found.setdefault(part, []).append(name)
+    return found
+
+
+def may_tie(checkpoint: Checkpoint) -> bool:
+    """Whether its output layer may be its embeddings: unless it says that it is not."""
+    return checkpoint.config.get(TIE) is not False

@@ -72,6 +72,8 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
         study.require_measurable()
     check_statistics_data(study)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
+    for note in request.notes:
+        progress.say(note)
     return _merged(study, request, output)
 
 
@@ -90,7 +92,7 @@ def _merged(study: Study, request: Request, output: Output) -> Findings:
     blend = selection.point.blend(anchors, dtype)
     beside = [] if output.out is None else left_out(anchors[0])
     links = [] if output.out is None else [text for one in anchors for text in link_warnings(one)]
-    lost = [*links, *left_out_warning(anchors[0].name, beside)]
+    lost = [*links, *left_out_warning((anchors[0].within or anchors[0]).name, beside)]
     warnings = [*request.warnings, *found.warnings, *lost]
     notes = [*request.notes, *found.notes]
     draft = Draft(request, study, blend, warnings, notes, selection, evaluator, beside)

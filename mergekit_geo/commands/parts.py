@@ -79,14 +79,15 @@ def _fates(position: int, checkpoint: Checkpoint, found: Preflight) -> dict[str,
     fates = dict.fromkeys(own, LEFT_OUT)
     for name in found.anchors[position].tensors:
         if (stored := _stored(found.anchors[position], name)) in fates:
-            fates[stored] = _fate(blend, name, position)
+            is_merged = blend.role(name) is not Role.DONATED
+            fates[stored] = MERGED if is_merged else _of_copied(found.anchors, name, position)
     return fates
 
 
-def _fate(blend: Blend, name: str, position: int) -> str:
-    if blend.role(name) is not Role.DONATED:
-        return MERGED
-    return COPIED if position == 0 else LEFT_OUT
+def _of_copied(anchors: Sequence[Checkpoint], name: str, position: int) -> str:
+    """What becomes of a model's tensor, where the output has that of the first that has it."""
+    first = next(i for i, anchor in enumerate(anchors) if _stored(anchor, name) is not None)
+    return COPIED if position == first else LEFT_OUT
 
 
 def _stored(checkpoint: Checkpoint, name: str) -> str | None:

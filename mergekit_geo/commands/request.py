@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mergekit_geo.checkpoints.reshape.reshape import Reshaped
+    from mergekit_geo.checkpoints.reshape.result import Reshaped
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class TokenSource:
 @described
 @dataclass(frozen=True)
 class ReshapeConfig:
-    """How models that differ in vocabulary are made to fit.
+    """How models that differ in vocabulary or in parts are made to fit.
 
     Rows of embeddings and heads are put where the output's tokenizer has their tokens. A token that
     a model lacks gets the row of the only model that has it, or else the base's, or else the mean
@@ -90,6 +90,15 @@ class ReshapeConfig:
     truncate_embeddings: bool = option(
         False, "Cut embeddings and heads of unlike vocabularies to the rows that all models have.",
         panel=PANEL,
+    )  # fmt: skip
+    part: str | None = option(
+        None, "Merge this part alone, such as text or vision: models that are such a part alone "
+        "are put in its place, and all else is the first whole model's.", panel=PANEL,
+        metavar="PART", unset="whole models",
+    )  # fmt: skip
+    allow_missing_parts: bool = option(
+        False, "Copy parts that only some models have, such as a vision tower or a "
+        "multi-token-prediction layer, from the first that has them.", panel=PANEL,
     )  # fmt: skip
     tokens: Mapping[str, TokenSource] | None = option(
         None, "Where rows of single tokens come from, by token; those that the tokenizer lacks are "

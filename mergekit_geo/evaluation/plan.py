@@ -123,13 +123,15 @@ def plan_losses(
         return LossPlan(source.as_objective, reason=TURNED_OFF if source.is_nothing else "")
     from mergekit_geo.evaluation.sample import Cut, held_out  # torch, where losses are asked for
 
+    donor = side_files_from(checkpoints)
     try:
-        donor = side_files_from(checkpoints)
         unlike = _unlike(checkpoints, donor)
         cut = Cut(per_byte=bool(unlike), whole=apart or bool(unlike))
         folder = _folder_of(donor)
         sample = held_out(settings, folder, checkpoints[0].config, compute, cut)
     except GeoError as error:
+        if donor.frame is not None and error.where == str(donor.folder):
+            error.where = (donor.within or donor).name  # nobody knows the folder of a view
         if settings.is_named:
             raise
         return LossPlan(reason=str(error))

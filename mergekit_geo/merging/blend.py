@@ -60,10 +60,12 @@ class Blend:
 
     @cached_property
     def _own(self) -> frozenset[str]:
-        """What only some anchors have."""
+        """What only some anchors have, or is to be copied."""
         others = [anchor.tensors for anchor in self.anchors[1:]]
         own = (name for name in self.donor.tensors if name not in self.takers)
-        return frozenset(name for name in own if any(name not in other for other in others))
+        return self.donor.copied.union(
+            name for name in own if any(name not in other for other in others)
+        )
 
     @property
     def donor(self) -> Checkpoint:

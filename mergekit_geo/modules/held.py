@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -49,6 +50,8 @@ def held_copy(checkpoint: Checkpoint) -> Checkpoint:
         renamed=original(checkpoint).renamed,
         reshaped=checkpoint.reshaped,
         frame=checkpoint.frame,
+        copied=checkpoint.copied,
+        within=checkpoint.within,
         in_memory=True,
     )
 
@@ -78,7 +81,8 @@ def _with_base(anchor: Checkpoint, bases: dict[str, Checkpoint]) -> Checkpoint:
     if original(anchor).adapted is None or anchor.reshaped:
         return held_copy(anchor)
     if anchor.of is not None and anchor.stored is not None:
-        return renamed(_with_base(anchor.of, bases), anchor.stored)
+        found = renamed(_with_base(anchor.of, bases), anchor.stored)
+        return replace(found, copied=anchor.copied)
     assert anchor.adapted is not None
     base = anchor.adapted.base
     key = _key(base)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.checkpoints.reshape.frame import Frame
-from mergekit_geo.checkpoints.reshape.reshape import Reshaped, reshaped
+from mergekit_geo.checkpoints.reshape.reshape import reshaped
+from mergekit_geo.checkpoints.reshape.result import Reshaped
 from mergekit_geo.checkpoints.reshape.view import view
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.config.training import FITTED

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.reshape.parts import completed, grafted
+from mergekit_geo.checkpoints.reshape.result import Reshaped
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.errors import ArgumentError
 
 NO_TOKENIZER = "no model has a tokenizer: their rows stay as they are"
-
-
-@dataclass(frozen=True)
-class Reshaped:
-    """Models as a command goes on with them.
-
-    Attributes:
-        checkpoints: The models, or views of them of one shape.
-        notes: What was done.
-        warnings: What the user should know of it.
-    """
-
-    checkpoints: tuple[Checkpoint, ...]
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 def reshaped(
@@ -48,10 +34,16 @@ def reshaped(
             remedy="leave one of them out",
         )
     if config.truncate_embeddings:
-        return _truncated(checkpoints)
-    if config.is_by_token:
-        return _by_token(checkpoints, config, has_base=has_base)
-    return Reshaped(tuple(checkpoints))
+        found = _truncated(checkpoints)
+    elif config.is_by_token:
+        found = _by_token(checkpoints, config, has_base=has_base)
+    else:
+        found = Reshaped(tuple(checkpoints))
+    if config.part is not None:
+        found = found.then(grafted(found.checkpoints, config.part))
+    if config.allow_missing_parts:
+        found = found.then(completed(found.checkpoints))
+    return found
 
 
 def _truncated(checkpoints: Sequence[Checkpoint]) -> Reshaped:
