@@ -23,28 +23,25 @@ def influence_section(entries: Sequence[InfluenceEntry]) -> Section:
     shown = [entry for entry in entries if entry.layers]
     if not shown:
         return Section(TITLE, ())
-    longest = max((entry.layers for entry in shown), key=len)
+    found = [{layer.layer: layer.influence for layer in entry.layers} for entry in shown]
+    layers = max((list(known) for known in found), key=len)
     blocks: list[Block] = [
         Paragraph(ABOUT),
         Items([_least(entry) for entry in shown]),
         Chart(
             Heatmap(
                 "block influence",
+                layers,
                 [short_name(entry.model) for entry in shown],
-                [str(number) for number in range(len(longest))],
-                [_padded(entry, len(longest)) for entry in shown],
-                caption="Layers from the first to the last; lighter ones change their input less.",
+                [[known.get(layer) for known in found] for layer in layers],
+                log=True,
+                caption="Lighter layers change their input less.",
             ),
             "Block influence of every layer",
             "influence",
         ),
     ]
     return Section(TITLE, blocks)
-
-
-def _padded(entry: InfluenceEntry, length: int) -> list[float | None]:
-    found: list[float | None] = [layer.influence for layer in entry.layers]
-    return found + [None] * (length - len(found))
 
 
 def _least(entry: InfluenceEntry) -> str:

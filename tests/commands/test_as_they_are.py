@@ -32,6 +32,9 @@ from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.records.report import Report, read_report
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import SoupSpec
+from mergekit_geo.tasks.table import TASKS
+
+pytestmark = pytest.mark.slow
 
 WINDOW = 64
 COMPUTE = Compute(device="cpu", budget=0)
@@ -124,7 +127,6 @@ def by_name(report: Report) -> Mapping[str, LossEntry]:
     return {Path(entry.model).name: entry for entry in report.result.losses}
 
 
-@pytest.mark.slow
 def test_each_is_measured_by_its_own_tokenizer_per_byte(parents: Parents, report: Report) -> None:
     assert report.data is not None
     assert report.data.unit == "byte"
@@ -155,7 +157,6 @@ def test_texts_that_are_cut_differently_are_counted(parents: Parents, report: Re
     assert entry.output_tokens == sum(len(theirs) for _, theirs in cuts)
 
 
-@pytest.mark.slow
 def test_a_budget_takes_the_same_documents_of_all(
     parents: Parents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,7 +174,6 @@ def test_barriers_are_between_the_views_per_byte(report: Report) -> None:
     assert entry.loss[0] == pytest.approx(by_name(report)["a"].loss, rel=0.2)  # on one half
 
 
-@pytest.mark.slow
 def test_a_parent_that_cannot_be_measured_as_it_is(parents: Parents, tmp_path: Path) -> None:
     data = tmp_path / "talks.jsonl"
     talk = [{"role": "user", "content": "2 + 2"}, {"role": "assistant", "content": "4"}]
@@ -194,3 +194,15 @@ def test_what_is_left_to_measure_fits_the_output_alone(report: Report) -> None:
     (entry,) = [entry for entry in report.not_measured if entry.what == "sharpness"]
     assert report.output is not None
     assert entry.command.startswith(f"geo-merge sharpness {report.output} ")
+
+
+def test_a_task_without_a_loss_per_byte_keeps_the_output_s_tokenizer(
+    parents: Parents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "causal-lm", replace(TASKS["causal-lm"], counts_bytes=False))
+    found = soup(views_of(parents), tmp_path / "out", parents.data)
+    assert found.data is not None
+    assert found.data.unit == "token"
+    assert [Path(entry.model).name for entry in found.result.losses] == ["a", "b", "output"]
+    (warning,) = [text for text in found.warnings if "is measured by the output's" in text]
+    assert "causal-lm has no loss that can be compared" in warning
