@@ -188,6 +188,7 @@ def pickled(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_folder_in_a_repository(hub: Hub, cli: Cli, tmp_path: Path) -> None:
     """Nothing else of the repository is downloaded, and its commit and place are recorded."""
     shas = {}

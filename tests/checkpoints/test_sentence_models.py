@@ -164,6 +164,7 @@ def test_a_whole_folder_of_equal_parents_is_theirs_to_the_bit(tmp_path: Path) ->
     assert one.keys() == two.keys()
 
 
+@pytest.mark.slow
 def test_an_output_in_shards_and_another_dtype_keeps_its_layout(tmp_path: Path) -> None:
     a, b = (sentence_model(tmp_path / n, i, backbone="0_Transformer") for i, n in enumerate("ab"))
     output = geo.OutputConfig(fsync=False, dtype="bfloat16", max_shard_size="1KB")
@@ -198,6 +199,7 @@ def routed(folder: Path, seed: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_modules_of_a_module_are_merged(tmp_path: Path) -> None:
     a, b = (routed(tmp_path / name, seed) for seed, name in enumerate("ab"))
     assert backbone_of(a) == "document_0_Transformer"
@@ -234,6 +236,7 @@ def asymmetric(folder: Path, seed: int, numbers: tuple[int, int]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_routes_are_matched_by_name(tmp_path: Path) -> None:
     a = asymmetric(tmp_path / "a", 1, (71, 35))
     b = asymmetric(tmp_path / "b", 2, (12, 98))
