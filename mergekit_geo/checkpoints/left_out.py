@@ -27,6 +27,9 @@ from mergekit_geo.checkpoints.side_files import (
 )
 from mergekit_geo.checkpoints.sources import parts_of
 
+REPORT = {*OURS, "README.md", "figures/", "recipe.yml", "report.html"}
+"""What an output of this package has beside the model; the next output has its own."""
+
 SHOWN = 12
 """Most names in a warning; the report has them all."""
 
@@ -84,7 +87,14 @@ def _with_adapter(base: DonorFiles, folder: Path) -> DonorFiles:
 
 
 def left_out_warning(name: str, files: list[str]) -> list[str]:
-    """The warning on files that are left out; empty if there are none."""
+    """The warning on files that are left out; empty if there are none.
+
+    Example:
+        >>> left_out_warning("a", ["notes.txt", "merge.json", "README.md"])
+        ['files of a that the output does not have: notes.txt']
+    """
+    if not {*OURS}.isdisjoint(files):
+        files = [file for file in files if file not in REPORT]
     if not files:
         return []
     more = f" and {len(files) - SHOWN} more (report.json)" if len(files) > SHOWN else ""
