@@ -100,7 +100,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-Merge = Callable[[Mapping[str, Any]], Path]
+Merge = Callable[..., Path]
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ def merged(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mer
     """Run a recipe on the models by their names."""
     monkeypatch.chdir(models)
 
-    def run(recipe: Mapping[str, Any]) -> Path:
-        out = tmp_path / "out"
-        geo.run(recipe, out, data=None, output=geo.OutputConfig(fsync=False, overwrite=True))
+    def run(recipe: Mapping[str, Any], **settings: Any) -> Path:
+        out, how = tmp_path / "out", geo.OutputConfig(fsync=False, overwrite=True)
+        geo.run(recipe, out, data=None, output=how, **settings)
         return out
 
     return run
@@ -277,6 +277,16 @@ def test_without_a_tokenizer_setting_unlike_rows_are_refused_with_a_way_out(
 ) -> None:
     with pytest.raises(GeoError, match=r"(?s)tokenizer_source.*truncate"):
         merged(tokens_of(*ALL))
+
+
+def test_unlike_rows_are_cut_where_that_is_asked_for(models: Path, merged: Merge) -> None:
+    """As mergekit does without a word; the tokenizer is the base's."""
+    reshape = geo.ReshapeConfig(truncate_embeddings=True)
+    out = merged(tokens_of(*ALL), reshape=reshape)
+    whole(out)
+    found, own = Rows(out), [Rows(models / name) for name in ALL]
+    assert (len(found.vocabulary), len(found.added)) == (64, 3)
+    close(found.tensor, sum(rows.tensor[:64] for rows in own) / 3)  # type: ignore[arg-type]
 
 
 def test_the_base_gives_the_tokenizer(models: Path, merged: Merge) -> None:
