@@ -52,6 +52,9 @@ class Threshold:
         self._turn()
 
 
+TIE = 2.0**-21
+"""A share of a size that is lost in rounding: what is below a bound by less has reached it."""
+
 EVERY = 1 << 62
 """More ties than there are elements."""
 
@@ -169,7 +172,7 @@ class Outlying:
     def begin(self) -> None:
         """Know the bound."""
         low, middle, high = (size_of(quartile.key) for quartile in self._quartiles)
-        self._bounds = at_least(middle + 1.5 * (high - low))
+        self._bounds = at_least((1 - TIE) * (middle + 1.5 * (high - low)))
 
     def fill(self, start: int, keys: Keys, mask: Mask) -> None:
         """Write the mask of the elements whose keys reach the bound."""

@@ -44,7 +44,7 @@ def important(base: Tensor, model: Tensor) -> Tensor:
     found = ((model - base).abs() * divergence).float()
     order = found.flatten().sort().values.double()
     low, middle, high = (order[(len(order) - 1) * share // 4] for share in (1, 2, 3))
-    return (found >= middle + 1.5 * (high - low)).reshape(base.shape)
+    return (found >= (1 - 1e-6) * (middle + 1.5 * (high - low))).reshape(base.shape)
 
 
 def naive_ram(rule: Ram, base: Tensor, models: list[Tensor]) -> Tensor:
@@ -118,6 +118,15 @@ def test_divergences_of_many_rows_are_found_again(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importance, "MOST_ROWS", 0)
     again, _ = merged(ArceeFusion(), models)  # type: ignore[arg-type]
     assert all(once[name].equal(again[name]) for name in SHAPES)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7, 1 / 64])
+def test_a_change_that_just_reaches_the_bound_is_kept(scale: float) -> None:
+    """2 + 1.5 (3 - 1) = 5: as gains in bfloat16 do, which have few values."""
+    changes = scale * torch.tensor([1, 5, 1.5, 3, 1, 4.9, 2, 2.5, 1], dtype=torch.float64)
+    state, records = merged(ArceeFusion(), [{"w": torch.zeros(9).double()}, {"w": changes}])  # type: ignore[arg-type]
+    assert records["w"].kept == (1,)
+    assert state["w"].nonzero().tolist() == [[1]]
 
 
 @pytest.mark.parametrize("spread", [1, 3, 1000])
