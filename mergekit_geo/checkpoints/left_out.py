@@ -33,9 +33,6 @@ REPORT = {*OURS, "README.md", "figures/", "recipe.yml", "report.html"}
 SHOWN = 12
 """Most names in a warning; the report has them all."""
 
-TOLD = (*OURS, "README.md", "recipe.yml", "report.html", "figures/")
-"""Files in which an output of ours tells how it was made: the next output tells of itself."""
-
 
 @dataclass(frozen=True)
 class DonorFiles:
@@ -105,8 +102,7 @@ def _others(folder: Path, taken: set[str], listed: Collection[str]) -> set[str]:
     """What is not taken of a folder, or of the repository that it is a part of."""
     entered = {file.split("/")[0] for file in taken if "/" in file}
     files = listed or _local(folder, entered)
-    found = {_short(file, entered) for file in files if file not in taken}
-    return found.difference(TOLD if found.intersection(OURS) else ())
+    return {_short(file, entered) for file in files if file not in taken}
 
 
 def _weights_of(stored: Checkpoint, folder: Path) -> set[str]:
