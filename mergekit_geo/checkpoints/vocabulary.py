@@ -14,6 +14,8 @@ Vocabulary = dict[str, int]
 VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "bpe.codes")
 """Files that hold the tokens, as glob patterns."""
 
+BY_TOKEN = "--tokenizer-source base (tokenizer_source in a recipe) puts the rows by token"
+
 
 def compare_vocabularies(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], list[str]]:
     """Problems and warnings from comparing every tokenizer with the first, which is the output's.
@@ -27,7 +29,7 @@ def compare_vocabularies(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], 
     for name, folder in folders[1:]:
         first_name, first = folders[0]
         found = _compare(first, folder)
-        problems += [f"{p} (in {first_name} and in {name})" for p in found[0]]
+        problems += [f"{p} (in {first_name} and in {name}); {BY_TOKEN}" for p in found[0]]
         warnings += [f"{w} (in {first_name} and in {name})" for w in found[1]]
     return problems, warnings
 
