@@ -28,6 +28,8 @@ def compare_vocabularies(checkpoints: Sequence[Checkpoint]) -> tuple[list[str], 
     folders = [(c.name, c.folder) for c in checkpoints if c.folder is not None]
     for name, folder in folders[1:]:
         first_name, first = folders[0]
+        if folder == first:  # views of one shape
+            continue
         found = _compare(first, folder)
         problems += [f"{p} (in {first_name} and in {name}); {BY_TOKEN}" for p in found[0]]
         warnings += [f"{w} (in {first_name} and in {name})" for w in found[1]]

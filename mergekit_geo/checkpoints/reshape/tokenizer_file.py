@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Any
 from mergekit_geo.checkpoints.side_files import tokenizer_files
 from mergekit_geo.checkpoints.vocabulary import has_tokenizer
 from mergekit_geo.errors import FormatError
-from mergekit_geo.files.sound_json import read_json
+from mergekit_geo.files.regular import read_bytes
+from mergekit_geo.files.sound_json import parse_json, read_json
 
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 DECODER = "added_tokens_decoder"
@@ -20,6 +23,7 @@ DECODER = "added_tokens_decoder"
 NAMED = ("_token", "_tokens")
 """Ends of the settings that name special tokens."""
 
+MODEL = re.compile(rb'"model"\s*:\s*(?=\{)')
 CUTTING = ("type", "merges", "unk_token", "byte_fallback", "ignore_merges", "dropout")
 """What of a model, besides its tokens, decides how text is cut."""
 
@@ -28,30 +32,67 @@ SLOW_KINDS = (".model", ".spm", ".tiktoken")
 """Files, by their beginnings and endings, that say the same as `tokenizer.json` in another form."""
 
 
+class TokenModel:
+    """What `tokenizer.json` says under `model`: the ordinary tokens, and how text is cut into them.
+
+    It is kept as text; parsed it takes ten times the memory.
+
+    Args:
+        data: JSON in UTF-8.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def parsed(self) -> dict[str, Any]:
+        """The whole of it.
+
+        Raises:
+            ValueError: It is no sound JSON.
+        """
+        found: dict[str, Any] = parse_json(self.data.decode("utf-8"))
+        return found
+
+    @cached_property
+    def ordinary(self) -> dict[str, int]:
+        """Ids of the tokens that text is cut into."""
+        found = self.parsed().get("vocab") or {}
+        if isinstance(found, dict):
+            return found
+        return {piece[0]: index for index, piece in enumerate(found)}
+
+    def unlike(self, other: TokenModel) -> str:
+        """How another of the same tokens cuts text differently; empty if it does not."""
+        mine, theirs = self.parsed(), other.parsed()
+        for key in CUTTING:
+            if _pairs(mine.get(key)) != _pairs(theirs.get(key)):
+                return f"their {key} differ" if key == "merges" else f"{key} differs"
+        return "" if _scores(mine) == _scores(theirs) else "the scores of tokens differ"
+
+
 @dataclass(frozen=True, eq=False)
 class TokenizerFile:
     """A fast tokenizer.
 
     Attributes:
-        raw: The parsed `tokenizer.json`, or what transformers makes of another form.
+        head: What `tokenizer.json` says, but for the model: added tokens, normalizer, ...
+        model: The rest.
         folder: Where the tokenizer's files lie.
     """
 
-    raw: Mapping[str, Any]
+    head: Mapping[str, Any]
+    model: TokenModel
     folder: Path
 
-    @cached_property
+    @property
     def ordinary(self) -> dict[str, int]:
         """Ids of the tokens that text is cut into."""
-        found = self.raw["model"].get("vocab") or {}
-        if isinstance(found, dict):
-            return found
-        return {piece[0]: index for index, piece in enumerate(found)}
+        return self.model.ordinary
 
     @cached_property
     def added(self) -> dict[str, dict[str, Any]]:
         """Settings of the tokens that are looked for first, by token in the order of ids."""
-        found = self.raw.get("added_tokens") or []
+        found = self.head.get("added_tokens") or []
         return {one["content"]: one for one in sorted(found, key=lambda one: int(one["id"]))}
 
     @cached_property
@@ -62,15 +103,27 @@ class TokenizerFile:
             return found
         from tokenizers import Tokenizer  # ids with holes: added tokens are counted on without
 
-        text = json.dumps(self.raw, ensure_ascii=False)
-        whole: dict[str, int] = Tokenizer.from_str(text).get_vocab(with_added_tokens=True)
+        whole: dict[str, int] = Tokenizer.from_str(self.text.decode("utf-8")).get_vocab(
+            with_added_tokens=True
+        )
         return whole
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Rows that its ids need."""
-        ids = [*self.ordinary.values(), *(int(one["id"]) for one in self.added.values())]
-        return max(ids, default=-1) + 1
+        ordinary = max(self.ordinary.values(), default=-1)
+        return max([ordinary, *(int(one["id"]) for one in self.added.values())]) + 1
+
+    @property
+    def text(self) -> bytes:
+        """A `tokenizer.json`."""
+        head = json.dumps(self.head, indent=2, ensure_ascii=False).removesuffix("}").rstrip()
+        comma = "," if self.head else ""
+        return f'{head}{comma}\n  "model": '.encode() + self.model.data + b"\n}\n"
+
+    def is_same(self, other: TokenizerFile) -> bool:
+        """Whether another says the same."""
+        return self.head == other.head and self.model.data == other.model.data
 
     def only(self, other: TokenizerFile) -> list[str]:
         """Ordinary tokens that another has not at all."""
@@ -78,19 +131,14 @@ class TokenizerFile:
 
     def unlike(self, other: TokenizerFile) -> str:
         """How another cuts text differently, apart from added tokens; empty if it does not."""
-        if self.raw["model"] == other.raw["model"]:
+        if self.model is other.model:
             return ""
         own, theirs = self.only(other), other.only(self)
-        if own or theirs:
-            example = (own or theirs)[0]
-            return (
-                f"{len(own) + len(theirs):,} ordinary tokens are in one only, such as {example!r}"
-            )
-        for key in CUTTING:
-            mine, others = (_pairs(one.raw["model"].get(key)) for one in (self, other))
-            if mine != others:
-                return f"their {key} differ" if key == "merges" else f"{key} differs"
-        return "" if _scores(self.raw) == _scores(other.raw) else "the scores of tokens differ"
+        if not own and not theirs:
+            return self.model.unlike(other.model)
+        example = (own or theirs)[0]
+        count = len(own) + len(theirs)
+        return f"{count:,} ordinary tokens are in one only, such as {example!r}"
 
 
 def _pairs(found: Any) -> Any:
@@ -100,13 +148,19 @@ def _pairs(found: Any) -> Any:
     return [tuple(one.split(" ")) if isinstance(one, str) else tuple(one) for one in found]
 
 
-def _scores(raw: Mapping[str, Any]) -> Any:
-    found = raw["model"].get("vocab")
+def _scores(model: Mapping[str, Any]) -> Any:
+    found = model.get("vocab")
     return dict(map(tuple, found)) if isinstance(found, list) else None
 
 
-def read_tokenizer(folder: Path | None) -> TokenizerFile | None:
+def read_tokenizer(
+    folder: Path | None, known: Sequence[TokenizerFile] = ()
+) -> TokenizerFile | None:
     """The tokenizer in a folder; None where there is none.
+
+    Args:
+        folder: Of a checkpoint; None for one in memory.
+        known: Tokenizers that are read already: a model that is one of theirs is not kept twice.
 
     Raises:
         FormatError: It is damaged, or in a form that transformers cannot read.
@@ -114,17 +168,56 @@ def read_tokenizer(folder: Path | None) -> TokenizerFile | None:
     if folder is None or not has_tokenizer(folder):
         return None
     path = folder / FILE
-    found = TokenizerFile(_parsed(path), folder) if path.is_file() else None
-    if found is not None and _says_all(found):
-        return found
-    return TokenizerFile(_loaded(folder), folder)
+    if path.is_file():
+        found = _parsed(path, folder, known)
+        if _says_all(found):
+            return found
+    return _split(_loaded(folder), folder, known)
 
 
-def _parsed(path: Path) -> dict[str, Any]:
-    raw = read_json(path)
-    if not isinstance(raw.get("model"), dict):
-        raise FormatError("not a sound tokenizer: it has no model", where=str(path))
-    return raw
+def _parsed(path: Path, folder: Path, known: Sequence[TokenizerFile]) -> TokenizerFile:
+    """What `tokenizer.json` says.
+
+    Raises:
+        FormatError: It is damaged.
+    """
+    try:
+        found = _split(read_bytes(path), folder, known)
+        if not found.tokens:
+            raise ValueError("it has no tokens")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise FormatError(f"not a sound tokenizer: {error}", where=str(path)) from error
+    return found
+
+
+def _split(data: bytes, folder: Path, known: Sequence[TokenizerFile]) -> TokenizerFile:
+    """A tokenizer of its text.
+
+    Raises:
+        ValueError: It is none.
+    """
+    for head, text in _pieces(data):
+        same = (one.model for one in known if one.model.data == text)
+        model = next(same, None) or TokenModel(text)
+        with suppress(ValueError):
+            assert model.ordinary is not None  # parsed: the text is sound
+            return TokenizerFile(head, model, folder)
+    raise ValueError("its model is not sound")
+
+
+def _pieces(data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """What stands before the model, and the model's own text.
+
+    The tokenizers library writes the model last; in any other order the whole has to be parsed.
+    """
+    if found := MODEL.search(data):
+        before = data[: found.start()].rstrip().removesuffix(b",") + b"}"
+        with suppress(ValueError):
+            text = data[found.end() :].rstrip().removesuffix(b"}").rstrip()
+            yield parse_json(before.decode("utf-8")), text
+    whole = parse_json(data.decode("utf-8"))
+    model = whole.pop("model")
+    yield whole, json.dumps(model, ensure_ascii=False).encode()
 
 
 def _says_all(found: TokenizerFile) -> bool:
@@ -155,33 +248,33 @@ def _text(said: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _loaded(folder: Path) -> dict[str, Any]:
+def _loaded(folder: Path) -> bytes:
     """What transformers makes of any form."""
     from mergekit_geo.checkpoints.loading import load_tokenizer  # loads transformers
 
     tokenizer: Any = load_tokenizer(folder)
     if not hasattr(tokenizer, "backend_tokenizer"):
         raise FormatError("a tokenizer in Python alone, which is not made fast", where=str(folder))
-    raw: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
-    return raw
+    found: str = tokenizer.backend_tokenizer.to_str()
+    return found.encode()
 
 
-def write_tokenizer(raw: Mapping[str, Any], source: Path, out: Path) -> None:
-    """Write a fast tokenizer with the settings and templates of another.
+def write_tokenizer(tokenizer: TokenizerFile, out: Path) -> None:
+    """Write a fast tokenizer, with the settings and templates in its folder.
 
     Args:
-        raw: What `tokenizer.json` says.
-        source: Folder of the other; files of it in slow forms are left out.
+        tokenizer: Files of its folder in slow forms are left out.
         out: Folder that is filled.
     """
+    source = tokenizer.folder
     for file in tokenizer_files(source):
         if not (file.name.startswith(SLOW) or file.name.endswith(SLOW_KINDS)):
             (out / file).parent.mkdir(parents=True, exist_ok=True)
             (out / file).write_bytes((source / file).read_bytes())
-    _write(out / FILE, raw)
+    (out / FILE).write_bytes(tokenizer.text)
     settings = read_json(out / SETTINGS) if (out / SETTINGS).is_file() else {}
     if DECODER in settings:
-        added = {str(one["id"]): _without_id(one) for one in raw["added_tokens"]}
+        added = {str(one["id"]): _without_id(one) for one in tokenizer.head["added_tokens"]}
         _write(out / SETTINGS, {**settings, DECODER: added})
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mergekit_geo.checkpoints.reshape.tokenizer_file import TokenizerFile
+from mergekit_geo.checkpoints.reshape.tokenizer_file import TokenizerFile, TokenModel
 from mergekit_geo.errors import IncompatibleError, UnsupportedError
 
 PLAIN = {
@@ -32,7 +33,10 @@ class Held:
     @property
     def tokens(self) -> dict[str, int]:
         """Ids of the tokens that have a row."""
-        return {token: row for token, row in self.file.tokens.items() if row < self.rows}
+        found = self.file.tokens
+        if self.file.count <= self.rows:
+            return found
+        return {token: row for token, row in found.items() if row < self.rows}
 
 
 REMEDY = "merge fine-tunes of one base"
@@ -76,8 +80,8 @@ def refuse_foreign(output: Held, held: Sequence[Held]) -> None:
             )  # fmt: skip
 
 
-def union(held: Sequence[Held]) -> tuple[dict[str, Any], list[str]]:
-    """What `tokenizer.json` says with the tokens of all, and warnings on unlike settings.
+def union(held: Sequence[Held]) -> tuple[TokenizerFile, list[str]]:
+    """The base's tokenizer with the tokens of all, and warnings on unlike settings.
 
     Tokens without a row are no tokens of a model. The first settings of a token count.
 
@@ -109,48 +113,53 @@ def _differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     return any(first.get(key) != second.get(key) for key in PLAIN)
 
 
-def with_tokens(base: Held, new: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What `tokenizer.json` of the base says, without tokens that no row is for, with new ones.
+def with_tokens(base: Held, new: Iterable[Mapping[str, Any]]) -> TokenizerFile:
+    """The base's tokenizer without tokens that no row is for, with new ones behind its own.
 
     Args:
-        base: The tokenizer.
+        base: The tokenizer; itself where nothing changes.
         new: Settings of tokens; those that it has already are left alone.
+
+    Raises:
+        UnsupportedError: As `stripped`.
     """
-    raw = stripped(base)
-    tokens, added = base.tokens, list(raw.get("added_tokens") or [])
-    following = max(tokens.values(), default=-1) + 1
-    for one in new:
-        if one["content"] not in tokens:
-            tokens[one["content"]] = following
-            added.append({**PLAIN, **one, "id": following})
-            following += 1
-    return {**raw, "added_tokens": added}
+    file = stripped(base)
+    following, fresh = file.count, list[dict[str, Any]]()
+    for one in {one["content"]: one for one in new if one["content"] not in file.tokens}.values():
+        fresh.append({**PLAIN, **one, "id": following + len(fresh)})
+    if not fresh:
+        return file
+    added = [*(file.head.get("added_tokens") or ()), *fresh]
+    return replace(file, head={**file.head, "added_tokens": added})
 
 
-def stripped(held: Held) -> dict[str, Any]:
-    """What `tokenizer.json` says without the tokens that no row is for.
+def stripped(held: Held) -> TokenizerFile:
+    """A tokenizer without the tokens that no row is for.
 
     Raises:
         UnsupportedError: Ordinary tokens of another kind of tokenizer than BPE are among these.
     """
-    raw = dict(held.file.raw)
-    gone = {token for token, row in held.file.tokens.items() if row >= held.rows}
+    file = held.file
+    gone = {token for token, row in file.tokens.items() if row >= held.rows}
     if not gone:
-        return raw
-    raw["added_tokens"] = [one for one in raw["added_tokens"] if one["content"] not in gone]
-    if ordinary := gone & held.file.ordinary.keys():
-        model = raw["model"]
-        if not isinstance(model.get("merges"), list):
-            raise UnsupportedError(
-                f"{len(ordinary)} ordinary tokens have ids beyond its {held.rows} rows",
-                where=held.name,
-            )
-        raw["model"] = {
-            **model,
-            "vocab": {t: i for t, i in model["vocab"].items() if t not in gone},
-            "merges": [m for m in model["merges"] if not gone & _products(m)],
-        }
-    return raw
+        return file
+    added = [one for one in file.head.get("added_tokens") or () if one["content"] not in gone]
+    model = file.model if gone.isdisjoint(file.ordinary) else _without(file.model, gone, held)
+    return replace(file, head={**file.head, "added_tokens": added}, model=model)
+
+
+def _without(model: TokenModel, gone: set[str], held: Held) -> TokenModel:
+    """A BPE without some tokens, and the merges that need them."""
+    found = model.parsed()
+    if not isinstance(found.get("merges"), list):
+        raise UnsupportedError(
+            f"ordinary tokens have ids beyond its {held.rows} rows, which are left out of a BPE "
+            f"alone, and this is {found.get('type')}",
+            where=held.name,
+        )
+    found["vocab"] = {t: i for t, i in found["vocab"].items() if t not in gone}
+    found["merges"] = [one for one in found["merges"] if not gone & _products(one)]
+    return TokenModel(json.dumps(found, ensure_ascii=False).encode())
 
 
 def _products(merge: Any) -> set[str]:

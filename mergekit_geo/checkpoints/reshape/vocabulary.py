@@ -103,7 +103,8 @@ def _files(checkpoints: Sequence[Checkpoint], warnings: list[str]) -> list[Token
     for checkpoint in checkpoints:
         same = (one for one in found if one and _is_same(one.folder, checkpoint.folder))
         try:
-            found.append(next(same, None) or read_tokenizer(checkpoint.folder))
+            known = [one for one in found if one]
+            found.append(next(same, None) or read_tokenizer(checkpoint.folder, known))
         except CheckpointError as error:
             if not any(found):
                 raise
@@ -148,20 +149,18 @@ def output_of(found: Vocabularies) -> Output:
     """
     source, held = found.config.tokenizer_source or BASE, found.held
     if source == UNION:
-        raw, warnings = union(held)
+        file, warnings = union(held)
         found.warnings += warnings
         base = held[0]
     else:
         base = _named(found, source)
         refuse_foreign(base, held)
-        raw = stripped(base)
+        file = stripped(base)
     if found.config.tokens:
         known = {t: one for each in reversed(held) for t, one in each.file.added.items()}
         new = [known.get(token, {"content": token}) for token in found.config.tokens]
-        raw = with_tokens(Held(base.name, TokenizerFile(raw, base.file.folder), ENDLESS), new)
-    if raw == base.file.raw:
-        return Output(base.file, base.file.folder)
-    return Output(TokenizerFile(raw, base.file.folder), None)
+        file = with_tokens(Held(base.name, file, ENDLESS), new)
+    return Output(file, base.file.folder if file is base.file else None)
 
 
 def _named(found: Vocabularies, source: str) -> Held:
@@ -203,7 +202,7 @@ def by_token(found: Vocabularies) -> list[Checkpoint]:
         folder = output.folder
         if folder is None:
             folder = Path(place)
-            write_tokenizer(output.file.raw, output.file.folder, folder)
+            write_tokenizer(output.file, folder)
         moves = [_mover(held, output, len(maps[0].rows)) for held in found.held]
         tokenizer = None if folder == donor.folder else folder
         return views(found.checkpoints, maps, tables, moves, tokenizer, found.warnings)
@@ -226,11 +225,11 @@ def _tell(found: Vocabularies, output: Output, maps: Sequence[RowMap]) -> None:
 
 def _mover(held: Held, output: Output, rows: int) -> Move:
     """Where the token of an id is now; an id without a token stays, if it is among the rows."""
-    names, tokens = {row: token for token, row in held.tokens.items()}, output.file.tokens
 
     def move(index: int) -> int | None:
-        if index in names:
-            return tokens.get(names[index])
+        token = next((token for token, row in held.tokens.items() if row == index), None)
+        if token is not None:
+            return output.file.tokens.get(token)
         return index if index < rows else None
 
     return move

@@ -265,7 +265,7 @@ def test_a_tokenizer_that_cannot_be_read_is_taken_as_the_base_s(
     (tmp_path / "odd/tokenizer.json").write_text("{")
     found = soup([models / "base", tmp_path / "odd"], tmp_path / "out", tokenizer_source="union")
     assert any("odd cannot be read: " in warning for warning in found.report.warnings)
-    with pytest.raises(FormatError, match=r"not a sound tokenizer.json"):
+    with pytest.raises(FormatError, match="not a sound tokenizer"):
         soup([tmp_path / "odd", models / "base"], tmp_path / "out", tokenizer_source="union")
 
 
