@@ -39,7 +39,7 @@ def as_recipe(
         if isinstance(request.asked, MergeSpec)
         else _of_point(names, method, weights)
     )
-    dtype, fitting = request.asked.output.dtype, getattr(request.asked, "reshape", ReshapeConfig())
+    dtype, fitting = request.asked.output.dtype, request.fitting
     if not found or fitting.truncate_embeddings:  # no key of a recipe cuts
         return None
     if fitting.is_by_token and not said:

@@ -16,7 +16,6 @@ from mergekit_geo.commands.as_recipe import as_recipe
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
-from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
@@ -199,11 +198,12 @@ class Draft:
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         why = losses.reason or "more than four parents, or too few documents for two halves"
         names = [opening(anchor) for anchor in self.parents]
-        fitting = getattr(self.request.asked, "reshape", ReshapeConfig())
+        fitting = self.request.fitting
         asked = BarrierSpec(
             names, data=self._data, train_data=self.request.train_data, reshape=fitting
         )
-        lost = self._is_refitted and fitting.is_nothing  # a recipe of its own says how they fit
+        # no flag says how slices, or single tokens, make them fit
+        lost = self._is_refitted and (fitting.is_nothing or bool(fitting.tokens))
         can = self.blend.donor.folder and not losses.fails and not lost
         return NotMeasured(what="barriers", why=why, command=command_line(asked) if can else "")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.spec import Writing
 
@@ -27,6 +28,7 @@ class Request:
         settings: The command's own settings, for the report.
         warnings: What the user should know of the settings.
         notes: What was done to make the models fit.
+        fitting: How they were made to fit.
         files: Texts that go beside the weights, by name; they replace what the donor has.
         recipe: The merge as a recipe of its own says it; empty where the options and the point say
             it, None where nothing does.
@@ -38,6 +40,7 @@ class Request:
     settings: dict[str, Any]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    fitting: ReshapeConfig = ReshapeConfig()
     files: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = field(default_factory=dict)
     before: Sequence[Mapping[str, Any]] = ()
@@ -48,6 +51,7 @@ class Request:
             self,
             warnings=(*self.warnings, *found.warnings),
             notes=(*self.notes, *found.notes),
+            fitting=found.config,
         )
 
     @property

@@ -57,6 +57,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         settings=told,
         warnings=(*prepared.warnings, *_negative(request), *request.warnings),
         notes=prepared.notes,
+        fitting=prepared.fitting,
         selector=replace(request.selector, rules=resolved.rules, takers=resolved.takers),
         files={**files, "chat_template.jinja": text} if text else files,
         recipe=by_itself if trained is None else None,

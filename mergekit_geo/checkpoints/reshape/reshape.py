@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.reshape.parts import completed, grafted
@@ -43,7 +44,7 @@ def reshaped(
         found = found.then(grafted(found.checkpoints, config.part))
     if config.allow_missing_parts:
         found = found.then(completed(found.checkpoints))
-    return found
+    return replace(found, config=config)
 
 
 def _truncated(checkpoints: Sequence[Checkpoint]) -> Reshaped:
