@@ -208,3 +208,21 @@ def test_tokens_that_cannot_be_meant(tmp_path: Path, said: str, error: str) -> N
 def test_a_tokenizer_that_is_not_there(models: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"bare has no tokenizer \(name one that has: \S+base\)"):
         run(models, tmp_path / "out", "base", "bare", tokenizer_source=str(models / "bare"))
+
+
+def test_the_recipe_of_a_command_makes_the_same_merge(models: Path, tmp_path: Path) -> None:
+    names = [models / "base", models / "chat"]
+    tokens = {
+        "a": geo.TokenSource(str(names[1]), force=True),
+        "<x>": geo.TokenSource(str(names[1]), token_id=280),
+        "<0>": geo.TokenSource(zero=True),
+    }
+    fitting = geo.ReshapeConfig("union", pad_to_multiple_of=8, keep_padding=True, tokens=tokens)
+    made = geo.soup(names, tmp_path / "soup", reshape=fitting, **QUIET)
+    said = made.measurements.coefficients.recipe
+    geo.run(said, tmp_path / "run", **QUIET)
+    first, second = (weights(tmp_path / name) for name in ("soup", "run"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    cut = geo.ReshapeConfig(truncate_embeddings=True)
+    found = geo.soup(names, tmp_path / "cut", reshape=cut, **QUIET)
+    assert found.measurements.coefficients.recipe is None  # no key of a recipe cuts

@@ -18,11 +18,16 @@ NAMES = (
 )  # fmt: skip
 """Ends of the names that are never anything else."""
 
+FURTHER = "embed_tokens_per_layer.weight"
+"""A second embedding that is looked up by the same ids, with a number of rows of its own."""
+
 SIZE = "vocab_size"
 
 
 def tables_of(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Table]]:
     """The tables of each model, by a name that all know them by; none where there is no size."""
+    for checkpoint in checkpoints:
+        _refuse_further(checkpoint)
     plain = [_by_name(checkpoint) for checkpoint in checkpoints]
     if all(found is not None for found in plain) and len({frozenset(f or ()) for f in plain}) == 1:
         return [found or {} for found in plain]
@@ -33,8 +38,24 @@ def _by_name(checkpoint: Checkpoint) -> dict[str, Table] | None:
     """Tables by their well-known names; None where shapes and names leave a doubt."""
     size = vocabulary_size(checkpoint.config)
     named = {n: _table(n, i.shape, size) for n, i in checkpoint.tensors.items() if size in i.shape}
-    sure = all(name.endswith(NAMES) for name in named) and None not in named.values()
+    tables = {name for name in checkpoint.tensors if name.endswith(NAMES)}
+    sure = named.keys() == tables and None not in named.values()
     return {name: table for name, table in named.items() if table} if sure else None
+
+
+def _refuse_further(checkpoint: Checkpoint) -> None:
+    """Refuse a model with a further embedding, of which nothing tells that it has to follow.
+
+    Raises:
+        UnsupportedError: With its name.
+    """
+    if found := next((name for name in checkpoint.tensors if name.endswith(FURTHER)), None):
+        raise UnsupportedError(
+            f"{found} is looked up by ids of tokens, too, with a number of rows of its own: such "
+            "rows are not put elsewhere",
+            where=checkpoint.name,
+            remedy="merge models of one vocabulary, without a tokenizer source",
+        )
 
 
 def _table(name: str, shape: Sequence[int], rows: int | None) -> Table | None:
@@ -55,7 +76,7 @@ def _by_schema(checkpoint: Checkpoint) -> dict[str, Table]:
     found: dict[str, Table] = {}
     for stored, info in checkpoint.tensors.items():
         name, table = schema.canonical(stored), _table(stored, info.shape, size)
-        if name not in growing if growing else table is None:
+        if name not in growing and (table is None or name in schema.expected):
             continue
         if table is None:
             raise UnsupportedError(

@@ -34,7 +34,7 @@ def moved_ids(config: Config, move: Move, where: str, warnings: list[str]) -> Co
     def of(key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return moved_ids(value, move, where, warnings)
-        return _moved(value, move, where, key, warnings) if IDS.search(key) else value
+        return _moved(value, move, where, key, warnings) if IDS.search(str(key)) else value
 
     return {key: of(key, value) for key, value in config.items()}
 

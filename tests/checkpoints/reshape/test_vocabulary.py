@@ -10,14 +10,21 @@ import pytest
 import torch
 from tokenizers import AddedToken
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 import mergekit_geo as geo
 from mergekit_geo import ReshapeConfig, TokenSource
+from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
+from mergekit_geo.checkpoints.reshape.tables import tables_of
 from mergekit_geo.checkpoints.sources import original
-from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError
+from mergekit_geo.errors import (
+    ArgumentError,
+    FormatError,
+    IncompatibleError,
+    UnsupportedError,
+)
 from tests.checkpoints.reshape.vocabularies import TABLES, by_hand, save, tokenizer, weights
 
 CHAT = [AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>", special=True)]
@@ -351,6 +358,40 @@ def test_rows_that_nobody_has(models: Path, wished: dict[str, Any], said: str) -
     config = ReshapeConfig(**{"tokenizer_source": "union", **wished, "tokens": named or None})
     with pytest.raises(ArgumentError, match=said):
         reshaped(open_checkpoints(folders(models)), config)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "said"),
+    [
+        (
+            {TABLES[0]: (16, 8), TABLES[1]: (8, 8)},
+            r"embed_tokens.weight grows .*\[16, 8\]",
+        ),
+        (
+            {TABLES[0]: (8, 4), "model.embed_tokens_per_layer.weight": (6, 4)},
+            "its own: such rows",
+        ),
+    ],
+)
+def test_tables_whose_rows_are_not_those_of_tokens_alone(
+    shapes: dict[str, tuple[int, ...]], said: str
+) -> None:
+    config = LlamaConfig(
+        vocab_size=8, hidden_size=8, num_attention_heads=2, num_hidden_layers=1,
+        architectures=["LlamaForCausalLM"],
+    ).to_dict()  # fmt: skip
+    state = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    with pytest.raises(UnsupportedError, match=said):
+        tables_of([of_state(state, "m", config)])
+
+
+def test_models_in_memory_are_cut(models: Path) -> None:
+    opened = [AutoModelForCausalLM.from_pretrained(models / name) for name in ("chat", "base")]
+    found = geo.soup(opened, data=None, reshape=ReshapeConfig(truncate_embeddings=True))
+    assert found.state is not None
+    for table in TABLES:
+        mean = sum(weights(models / name)[table][:280] for name in ("chat", "base")) / 2
+        assert torch.allclose(found.state[table].double(), mean, atol=1e-6)
 
 
 @pytest.mark.parametrize(
