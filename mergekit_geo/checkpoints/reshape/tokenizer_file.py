@@ -24,6 +24,8 @@ NAMED = ("_token", "_tokens")
 """Ends of the settings that name special tokens."""
 
 MODEL = re.compile(rb'"model"\s*:\s*(?=\{)')
+MERGES = re.compile(rb'"merges"\s*:\s*\[')
+
 CUTTING = ("type", "merges", "unk_token", "byte_fallback", "ignore_merges", "dropout")
 """What of a model, besides its tokens, decides how text is cut."""
 
@@ -56,10 +58,20 @@ class TokenModel:
     @cached_property
     def ordinary(self) -> dict[str, int]:
         """Ids of the tokens that text is cut into."""
-        found = self.parsed().get("vocab") or {}
+        found = self._without_merges().get("vocab") or {}
         if isinstance(found, dict):
             return found
         return {piece[0]: index for index, piece in enumerate(found)}
+
+    def _without_merges(self) -> dict[str, Any]:
+        """All but the merges, which are most of a BPE, and stand at its end."""
+        if found := MERGES.search(self.data):
+            text = self.data[: found.end()] + self.data[self.data.rindex(b"]") :]
+            with suppress(ValueError):
+                less: dict[str, Any] = parse_json(text.decode("utf-8"))
+                if "vocab" in less:
+                    return less
+        return self.parsed()
 
     def unlike(self, other: TokenModel) -> str:
         """How another of the same tokens cuts text differently; empty if it does not."""
@@ -103,9 +115,8 @@ class TokenizerFile:
             return found
         from tokenizers import Tokenizer  # ids with holes: added tokens are counted on without
 
-        whole: dict[str, int] = Tokenizer.from_str(self.text.decode("utf-8")).get_vocab(
-            with_added_tokens=True
-        )
+        text = b"".join(self.pieces()).decode("utf-8")
+        whole: dict[str, int] = Tokenizer.from_str(text).get_vocab(with_added_tokens=True)
         return whole
 
     @cached_property
@@ -114,12 +125,11 @@ class TokenizerFile:
         ordinary = max(self.ordinary.values(), default=-1)
         return max([ordinary, *(int(one["id"]) for one in self.added.values())]) + 1
 
-    @property
-    def text(self) -> bytes:
-        """A `tokenizer.json`."""
+    def pieces(self) -> tuple[bytes, bytes, bytes]:
+        """A `tokenizer.json`, in parts that follow one another."""
         head = json.dumps(self.head, indent=2, ensure_ascii=False).removesuffix("}").rstrip()
         comma = "," if self.head else ""
-        return f'{head}{comma}\n  "model": '.encode() + self.model.data + b"\n}\n"
+        return f'{head}{comma}\n  "model": '.encode(), self.model.data, b"}\n"
 
     def is_same(self, other: TokenizerFile) -> bool:
         """Whether another says the same."""
@@ -213,8 +223,9 @@ def _pieces(data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
     if found := MODEL.search(data):
         before = data[: found.start()].rstrip().removesuffix(b",") + b"}"
         with suppress(ValueError):
-            text = data[found.end() :].rstrip().removesuffix(b"}").rstrip()
-            yield parse_json(before.decode("utf-8")), text
+            head = parse_json(before.decode("utf-8"))
+            if "added_tokens" in head:
+                yield head, data[found.end() : data.rindex(b"}")]
     whole = parse_json(data.decode("utf-8"))
     model = whole.pop("model")
     yield whole, json.dumps(model, ensure_ascii=False).encode()
@@ -271,7 +282,8 @@ def write_tokenizer(tokenizer: TokenizerFile, out: Path) -> None:
         if not (file.name.startswith(SLOW) or file.name.endswith(SLOW_KINDS)):
             (out / file).parent.mkdir(parents=True, exist_ok=True)
             (out / file).write_bytes((source / file).read_bytes())
-    (out / FILE).write_bytes(tokenizer.text)
+    with (out / FILE).open("wb") as file:
+        file.writelines(tokenizer.pieces())
     settings = read_json(out / SETTINGS) if (out / SETTINGS).is_file() else {}
     if DECODER in settings:
         added = {str(one["id"]): _without_id(one) for one in tokenizer.head["added_tokens"]}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
@@ -18,6 +18,7 @@ from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.checkpoints.reshape.tables import tables_of
+from mergekit_geo.checkpoints.reshape.tokenizer_file import read_tokenizer, write_tokenizer
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import (
     ArgumentError,
@@ -296,6 +297,27 @@ def test_two_tokenizers_that_cut_text_differently(models: Path, tmp_path: Path) 
     for source in ("union", "base", str(tmp_path / "other")):
         with pytest.raises(IncompatibleError, match=rf"{unlike} ordinary tokens are in one only"):
             soup(order, tmp_path / "out", tokenizer_source=source)
+
+
+@pytest.mark.parametrize("form", ["sorted", "compact", "reversed"])
+def test_a_tokenizer_file_in_any_order(models: Path, tmp_path: Path, form: str) -> None:
+    """As scripts write it: what is read of it is what the tokenizers library reads."""
+    raw = json.loads((models / "chat/tokenizer.json").read_text())
+    if form == "reversed":
+        raw = dict(reversed([(key, raw[key]) for key in raw]))
+        raw["model"] = dict(reversed([(key, raw["model"][key]) for key in raw["model"]]))
+    compact = {"separators": (",", ":")} if form == "compact" else {}
+    text = json.dumps(raw, sort_keys=form == "sorted", ensure_ascii=form == "compact", **compact)
+    (tmp_path / "tokenizer.json").write_text(text, "utf-8")
+    found = read_tokenizer(tmp_path)
+    assert found is not None
+    known = AutoTokenizer.from_pretrained(models / "chat")
+    assert found.tokens == known.get_vocab()
+    assert found.model.parsed()["merges"] == raw["model"]["merges"]
+    write_tokenizer(found, tmp_path)
+    again = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert again.get_vocab() == known.get_vocab()
+    assert again.encode("seven boats<|im_end|>").ids == known.encode("seven boats<|im_end|>")
 
 
 def test_a_tokenizer_that_extends_another(models: Path, tmp_path: Path) -> None:
