@@ -8,7 +8,7 @@ another are one read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from threading import Lock
@@ -94,7 +94,7 @@ class Models:
     def row(self, model: int, table: str, row: int) -> Array:
         """A row of a table in float64."""
         found, tables = self._at(model), self.tables[model]
-        at = tables.get(table) or next(iter(tables.values()))  # a head that is tied
+        at = tables.get(table) or _like(table, tables)
         return values_of(found, at.name, row * at.columns, at.columns)
 
     def _at(self, model: int) -> Checkpoint:
@@ -102,6 +102,18 @@ class Models:
             if model not in self._here:
                 self._here[model] = self.checkpoints[model].fetch()
             return self._here[model]
+
+
+def _like(name: str, tables: Mapping[str, Table]) -> Table:
+    """The table that another model calls otherwise, by its end; for a tied head the embedding.
+
+    Example:
+        >>> tables = {n: Table(n, 8, 4) for n in ("model.embed.weight", "lm_head.weight")}
+        >>> _like("language_model.lm_head.weight", tables).name
+        'lm_head.weight'
+    """
+    ends = (one for key, one in tables.items() if key.split(".")[-2:] == name.split(".")[-2:])
+    return next(ends, None) or next(iter(tables.values()))
 
 
 def values_of(checkpoint: Checkpoint, name: str, start: int, count: int) -> Array:
