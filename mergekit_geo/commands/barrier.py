@@ -69,8 +69,8 @@ def barrier(asked: BarrierSpec) -> Work:
 
 def _barrier(asked: BarrierSpec, output: Output) -> Findings:
     study = Study.open(asked.models, asked, output)
-    fit = fitting_to(asked.models, asked, CurveFitConfig(), seed=0)
-    routes = _distinct(asked.along, [named_path(name, asked.models, fit) for name in asked.along])
+    fit = fitting_to(study.models, asked, CurveFitConfig(), seed=0)
+    routes = _distinct(asked.along, [named_path(name, study.models, fit) for name in asked.along])
     count = len(study.models)
     pairs = count * (count - 1) // 2 * len(asked.along)
     inner = max(asked.points, MOST_POINTS) - PAIR

@@ -70,8 +70,8 @@ def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
         require_one_process()
         # a path may take long to fit
         check_early(checkpoints, asked, config)
-        fit = fitting_to(asked.models, asked, asked.fitting, seed=asked.fit_seed or 0)
-        path = _path(config.along, asked.models, fit, train_data)
+        fit = fitting_to(checkpoints, asked, asked.fitting, seed=asked.fit_seed or 0)
+        path = _path(config.along, checkpoints, fit, train_data)
     checked = check_weights(len(asked.models), weights)
     used = normalized(checked) if asked.normalize else checked
     return Request(

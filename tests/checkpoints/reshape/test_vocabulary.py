@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
@@ -275,6 +275,21 @@ def test_a_tokenizer_that_cannot_be_read_is_taken_as_the_base_s(
     assert any("odd cannot be read: " in warning for warning in found.report.warnings)
     with pytest.raises(FormatError, match="not a sound tokenizer"):
         soup([tmp_path / "odd", models / "base"], tmp_path / "out", tokenizer_source="union")
+
+
+def test_settings_that_differ_are_told(models: Path, tmp_path: Path) -> None:
+    """Of the same token, and of what is done to text before it is cut."""
+    spaced = tokenizer([AddedToken("<|im_end|>", special=False, lstrip=True)])
+    before = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    spaced.backend_tokenizer.pre_tokenizer = before
+    save(tmp_path / "spaced", spaced, seed=5)
+    found = soup(
+        [models / "chat", tmp_path / "spaced"], tmp_path / "out", tokenizer_source="union"
+    ).report.warnings
+    assert any("1 added tokens have other settings in" in warning for warning in found)
+    assert any("the pre_tokenizer of" in w and "text may be cut" in w for w in found)
+    end = AutoTokenizer.from_pretrained(tmp_path / "out").added_tokens_decoder[281]
+    assert (end.special, end.lstrip) == (True, False)
 
 
 def test_tokens_beyond_the_rows_are_none(models: Path, tmp_path: Path) -> None:
