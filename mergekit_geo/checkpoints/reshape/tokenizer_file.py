@@ -282,8 +282,8 @@ def write_tokenizer(tokenizer: TokenizerFile, out: Path) -> None:
         if not (file.name.startswith(SLOW) or file.name.endswith(SLOW_KINDS)):
             (out / file).parent.mkdir(parents=True, exist_ok=True)
             (out / file).write_bytes((source / file).read_bytes())
-    with (out / FILE).open("wb") as file:
-        file.writelines(tokenizer.pieces())
+    with (out / FILE).open("wb") as whole:
+        whole.writelines(tokenizer.pieces())
     settings = read_json(out / SETTINGS) if (out / SETTINGS).is_file() else {}
     if DECODER in settings:
         added = {str(one["id"]): _without_id(one) for one in tokenizer.head["added_tokens"]}
