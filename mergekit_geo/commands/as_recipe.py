@@ -40,7 +40,8 @@ def as_recipe(
         else _of_point(names, method, weights)
     )
     dtype, fitting = request.asked.output.dtype, request.fitting
-    if not found or fitting.truncate_embeddings:  # no key of a recipe cuts
+    unsaid = fitting.truncate_embeddings or fitting.part or fitting.allow_missing_parts
+    if not found or unsaid:  # no key of a recipe says these
         return None
     if fitting.is_by_token and not said:
         found |= {"tokenizer": tokenizer_keys(fitting)}

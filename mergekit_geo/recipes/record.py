@@ -45,7 +45,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
     if prepared.stages:
         told["stages"] = documents[:-1]
     plain = {key: value for key, value in named.items() if key not in BY_DATA}
-    if not asked.reshape.is_nothing:
+    if asked.reshape.is_by_token:
         plain = {key: value for key, value in plain.items() if key not in TOKENIZER}
         plain["tokenizer"] = tokenizer_keys(prepared.fitting)
     by_itself = {} if prepared.inputs.method.by_loss else plain
