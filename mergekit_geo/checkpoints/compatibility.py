@@ -7,7 +7,7 @@ else is found here, all at once, before anything is downloaded or written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,10 @@ from mergekit_geo.checkpoints.configuration import TIE, vocabulary_size
 from mergekit_geo.checkpoints.derived import renamed
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.index import CLASS, INDEX
+from mergekit_geo.checkpoints.layers import layer_number, renumbered
 from mergekit_geo.checkpoints.naming import Schema, is_counter, may_be_buffer, schema_of
 from mergekit_geo.checkpoints.parts import MTP, Part, missing_parts, parts_of, parts_with_names
+from mergekit_geo.checkpoints.reshape.depth import depth_keys
 from mergekit_geo.checkpoints.settings import differing_setting, differing_settings
 from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.sources import is_base_of, original, side_files_from
@@ -94,11 +96,12 @@ class Preflight:
             )
 
 
-def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
+def preflight(checkpoints: Sequence[Checkpoint], *, by_layers: bool = False) -> Preflight:
     """Compare checkpoints with the first of them, the donor.
 
     Args:
         checkpoints: The models.
+        by_layers: Whether single layers are taken of them, so that their depths may differ.
     """
     found = Preflight()
     for checkpoint in checkpoints:
@@ -106,13 +109,13 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
         found.notes += _renamed(original(checkpoint))
         found.problems += misshapen(checkpoint)
         found.warnings += _other_weights(checkpoint)
-    _compare_configs(checkpoints, found)
+    _compare_configs(checkpoints, found, depth_keys() if by_layers else ())
     if found.problems:
         return found
     names = _align_names(checkpoints, found)
     _refuse_lost_predictors(checkpoints, found)
     _leave_to_donor(checkpoints, names, found)
-    _compare_tensors(checkpoints, names, found)
+    _compare_tensors(checkpoints, names, found, by_layers=by_layers)
     source = side_files_from(checkpoints)
     others = [c for c in checkpoints if c is not source and not is_base_of(c, source)]
     problems, warnings = compare_vocabularies([source, *others])
@@ -120,6 +123,7 @@ def preflight(checkpoints: Sequence[Checkpoint]) -> Preflight:
     found.warnings += warnings
     if not found.problems:
         outputs = _output_names(names[0])
+        outputs |= _further_layers(outputs, names[1:]) if by_layers else {}
         found.anchors = [
             renamed(
                 checkpoint,
@@ -156,6 +160,16 @@ def _output_names(donor: Names) -> Names:
     return found
 
 
+def _further_layers(outputs: Names, others: Sequence[Names]) -> Names:
+    """The same for layers that only other models have, called as the donor's first one."""
+    found: Names = {}
+    for name in (name for own in others for name in own if name not in outputs):
+        if place := layer_number(name):
+            first = outputs.get(renumbered(name, 0))
+            found[name] = renumbered(first, place[1]) if first and layer_number(first) else name
+    return found
+
+
 def _renamed(checkpoint: Checkpoint) -> list[str]:
     """What was done to the names of a model, or of an adapter's base, before all else."""
     base = checkpoint.adapted.base if checkpoint.adapted else checkpoint
@@ -174,14 +188,16 @@ def _other_weights(checkpoint: Checkpoint) -> list[str]:
     ]
 
 
-def _compare_configs(checkpoints: Sequence[Checkpoint], found: Preflight) -> None:
+def _compare_configs(
+    checkpoints: Sequence[Checkpoint], found: Preflight, silent: Collection[str] = ()
+) -> None:
     donor, *others = [c for c in checkpoints if c.config] or [checkpoints[0]]
     for other in others:
         if found_unlike := _unlike_architectures(donor, other):
             hint = _graft_hint(donor, other)
             found.problems.append(f"different architectures: {found_unlike}{hint}")
             continue
-        found.warnings += differing_settings(donor, other)
+        found.warnings += differing_settings(donor, other, silent)
 
 
 def _unlike_architectures(donor: Checkpoint, other: Checkpoint) -> str:
@@ -373,14 +389,16 @@ def _unlike(name: str, mine: TensorInfo, theirs: TensorInfo) -> bool:
 
 
 def _compare_tensors(
-    checkpoints: Sequence[Checkpoint], names: list[Names], found: Preflight
+    checkpoints: Sequence[Checkpoint], names: list[Names], found: Preflight, *, by_layers: bool
 ) -> None:
     donor, mine = checkpoints[0], names[0]
     for checkpoint, own in zip(checkpoints[1:], names[1:], strict=True):
         if prefixed := _prefixed((donor, mine), (checkpoint, own)):
             found.problems.append(prefixed)
             continue
-        shared = (n for n in mine.keys() | own.keys() if not is_counter(n))
+        shared = [n for n in mine.keys() | own.keys() if not is_counter(n)]
+        if by_layers:
+            shared = [n for n in shared if (n in mine and n in own) or not layer_number(n)]
         names_here = sorted(n for n in shared if n not in found.aside)
         both = ((donor, mine), (checkpoint, own))
         for (holder, its), (lacking, others) in (both, both[::-1]):
@@ -477,6 +495,9 @@ def _cause(
     labels = [len(c.config.get("id2label") or PAIR) for c in (donor, other)]
     if mine[1:] == theirs[1:] and labels[0] != labels[1] and rows == labels:
         return "classifiers of different numbers of labels"
+    widths = [checkpoint.config.get("hidden_size") for checkpoint in (donor, other)]
+    if None not in widths and widths[0] != widths[1]:
+        return f"models of widths {widths[0]} and {widths[1]}"
     return "models of different sizes"
 
 

@@ -68,9 +68,9 @@ BY_DEFAULT = (False, None)
 ALSO_BY_DEFAULT = {"include_prompt": True}
 
 
-def mergeable(checkpoints: Sequence[Checkpoint]) -> Preflight:
+def mergeable(checkpoints: Sequence[Checkpoint], *, by_layers: bool = False) -> Preflight:
     """Run `preflight`, and check that sentence-transformers modules beside the model agree."""
-    found = preflight(checkpoints)
+    found = preflight(checkpoints, by_layers=by_layers)
     found.warnings += weights_beside(checkpoints)
     sources = [original(one.within or one) for one in checkpoints]
     folders = [Parent(source.name, source.root, source.inside) for source in sources]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
@@ -23,12 +23,15 @@ ROPE, ROPES = "rope_parameters", ("rope_theta", "rope_scaling", "rope_parameters
 SettingPair = tuple[Any, Any]
 
 
-def differing_settings(donor: Checkpoint, other: Checkpoint) -> list[str]:
-    """A line for each setting that differs.
+def differing_settings(
+    donor: Checkpoint, other: Checkpoint, silent: Collection[str] = ()
+) -> list[str]:
+    """A line for each setting that differs, but for some.
 
     What only one of the two states is compared with the other's default, as transformers knows it.
     """
     pairs = dict(_stated(donor.config, other.config))
+    pairs = {key: pair for key, pair in pairs.items() if key.rpartition(".")[2] not in silent}
     single = [key for key, (mine, theirs) in pairs.items() if mine is ... or theirs is ...]
     found = {key: pair for key, pair in pairs.items() if key not in single}
     if single:

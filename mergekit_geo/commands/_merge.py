@@ -65,7 +65,9 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     require_one_process()
     kernel_for(request.asked.output.device)  # refuses a device before any work
     progress = request.asked.told
-    found = check_early(checkpoints, request.asked, request.selector.config)
+    by_layers = request.stack is not None
+    config = request.selector.config
+    found = check_early(checkpoints, request.asked, config, by_layers=by_layers)
     _refuse_modules_on_a_path(checkpoints[0], request)
     study = Study.of(checkpoints, found, request.asked)
     if request.selector.config.by_loss(len(checkpoints)):
@@ -81,21 +83,23 @@ def _merged(study: Study, request: Request, output: Output) -> Findings:
     """Choose the point, then merge and measure it."""
     found = study.checked
     first = tuple(found.anchors)
+    dtype = request.asked.output.stored_dtype
+    before = None if request.stack is None else request.stack.of(first, dtype)
     output.need(
-        _weight_bytes(Blend(first, request.selector.rule, request.asked.output.stored_dtype))
+        _weight_bytes(before.blend if before else Blend(first, request.selector.rule, dtype))
     )
     anchors = study.anchors
     with study.clock.running():
         further = measurements(len(anchors), request.selector.segments(len(anchors)))
-        dtype = request.asked.output.stored_dtype
         selection, evaluator = request.selector.select(study, dtype, further=further)
-    blend = selection.point.blend(anchors, dtype)
+    stack = None if request.stack is None else request.stack.of(anchors, dtype)
+    blend = selection.point.blend(anchors, dtype) if stack is None else stack.blend
     beside = [] if output.out is None else left_out(anchors[0])
     links = [] if output.out is None else [text for one in anchors for text in link_warnings(one)]
     lost = [*links, *left_out_warning((anchors[0].within or anchors[0]).name, beside)]
-    warnings = [*request.warnings, *found.warnings, *lost]
-    notes = [*request.notes, *found.notes]
-    draft = Draft(request, study, blend, warnings, notes, selection, evaluator, beside)
+    warnings = [*request.warnings, *found.warnings, *lost, *(stack.warnings if stack else ())]
+    notes = [*request.notes, *found.notes, *(stack.notes if stack else ())]
+    draft = Draft(request, study, blend, warnings, notes, selection, evaluator, beside, stack)
     return _in_memory(draft) if output.out is None else _on_disk(draft, output)
 
 
@@ -308,12 +312,15 @@ def _recipe(
 ) -> str:
     """Text of `merge.json`."""
     recipe: dict[str, Any] = {
-        "method": draft.selection.point.rule.name,
+        "method": (draft.blend if draft.stack else draft.selection.point).rule.name,
         "settings": settings,
         "models": [model_entry(anchor).model_dump() for anchor in draft.blend.anchors],
         "versions": versions(),
         "tensors": {name: _as_recorded(record) for name, record in records.items()},
     }
+    if draft.stack:
+        names = [parent.name for parent in draft.parents]
+        recipe["layers"] = [entry.model_dump() for entry in draft.stack.entries(names)]
     if modules:
         recipe["modules"] = {
             file: {name: _as_recorded(record) for name, record in of_module.items()}

@@ -20,6 +20,7 @@ from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import summarize
+from mergekit_geo.merging.stack import Stack
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry, differing_licenses
 from mergekit_geo.records.report import NotMeasured
@@ -72,6 +73,7 @@ class Draft:
         selection: The point, and what it was found on.
         evaluator: Where that was measured, if it was.
         left_out: Files of the donor that the output does not have.
+        stack: What the blend is of, where layers are left out, repeated or moved.
     """
 
     request: Request
@@ -82,6 +84,7 @@ class Draft:
     selection: Selected
     evaluator: PointEvaluator | None = None
     left_out: list[str] = field(default_factory=list)
+    stack: Stack | None = None
 
     @property
     def parents(self) -> tuple[Checkpoint, ...]:
@@ -108,13 +111,15 @@ class Draft:
     ) -> Findings:
         """What the report says of it."""
         losses, sharpness = found.losses, found.sharpness
-        bends = self.blend.anchors[len(self.parents) :]
+        bends = () if self.stack else self.blend.anchors[len(self.parents) :]
         entries = [
             *model_entries(self.parents),
             *(model_entry(bend, "bend") for bend in bends),
         ]
         return Findings(
-            _measurements(self.selection, records, found, entries, self.as_recipe()),
+            self._with_layers(
+                _measurements(self.selection, records, found, entries, self.as_recipe())
+            ),
             entries,
             (losses.device, losses.dtype, losses.attention),
             {**self.request.settings, "alignment": self.notes},
@@ -130,6 +135,15 @@ class Draft:
             left_out=self.left_out,
             again=self.recipe(out),
         )
+
+    def _with_layers(self, found: MergeMeasurements) -> MergeMeasurements:
+        """Of a stack: where its layers are from; it is no point that weights tell."""
+        if self.stack is None:
+            return found
+        entries = self.stack.entries([parent.name for parent in self.parents])
+        told = found.coefficients.model_copy(update={"method": self.blend.rule.name, "weights": []})
+        more = {"coefficients": told, "layers": entries, "unmerged": None}
+        return found.model_copy(update=more)
 
     def command_line(self, out: Path) -> str:
         """The command that makes the same merge again, and measures it."""

@@ -24,6 +24,8 @@ def check_early(
     checkpoints: Sequence[Checkpoint],
     asked: Writing,
     selection: SelectionConfig,
+    *,
+    by_layers: bool = False,
 ) -> Preflight:
     """Refuse what headers and settings alone show to be impossible; the output has seen its place.
 
@@ -31,11 +33,12 @@ def check_early(
         checkpoints: The models.
         asked: The command's options.
         selection: How the point is found.
+        by_layers: Whether single layers are taken of them, so that their depths may differ.
 
     Raises:
         GeoError: With the reason and the remedy.
     """
-    found = mergeable(checkpoints)
+    found = mergeable(checkpoints, by_layers=by_layers)
     found.require()
     if asked.target is not None:
         refuse_foreign_needs(checkpoints[0])

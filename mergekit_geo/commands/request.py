@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergekit_geo.checkpoints.reshape.result import Reshaped
+    from mergekit_geo.merging.stack import StackPlan
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Request:
         recipe: The merge as a recipe of its own says it; empty where the options and the point say
             it, None where nothing does.
         before: Recipes of models that it names, in the order in which they are made.
+        stack: Which layers make the output, where it is another architecture: then it is no point
+            between the models.
     """
 
     asked: Writing
@@ -44,6 +47,7 @@ class Request:
     files: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = field(default_factory=dict)
     before: Sequence[Mapping[str, Any]] = ()
+    stack: StackPlan | None = None
 
     def with_reshaped(self, found: Reshaped) -> Request:
         """Add what was said when the models were made to fit."""

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.modules import mergeable
-from mergekit_geo.checkpoints.origin import count_parameters, model_entries
+from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.output import DTYPES, OutputConfig
 from mergekit_geo.files.user_cache import CacheFolder
@@ -60,7 +59,7 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
         stages = planned(documents, asked)
         known = known_to(documents.output, asked, {one.name: one.standing for one in stages})
         prepared = prepare(documents.output, known, asked.reshape)
-        found = mergeable(prepared.checkpoints)
+        found = prepared.checked()
         found.require()
         measured = _measured(prepared, tuple(found.anchors), asked.target, asked.output, asked)
         warnings = [text for stage in stages for text in stage.prepared.warnings]
@@ -77,7 +76,7 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
 def _stage(stage: Stage) -> PlannedStage:
     """What would be made on the way."""
     store = StageStore(CacheFolder(STAGES).folder)
-    anchors = mergeable(stage.prepared.checkpoints).anchors
+    anchors = stage.prepared.checked().anchors
     place = store.place(stage)
     unfinished = partial_of(place).is_dir()
     return PlannedStage(
@@ -97,25 +96,27 @@ def _measured(
     output: OutputConfig,
     asked: RunSpec,
 ) -> PlanMeasurements:
-    resolved, by_loss = prepared.resolved, prepared.inputs.method.by_loss
+    by_loss = prepared.inputs.method.by_loss
     said = spoken_over(prepared.recipe, asked.data, asked.given, asked.seed)
     how = read_as(said, asked.data)
     dtype = output.dtype or prepared.recipe.out_dtype or prepared.recipe.dtype
-    blend = prepared.blend(anchors, dtype and DTYPES[dtype])
+    stack = prepared.stack and prepared.stack.of(anchors, dtype and DTYPES[dtype])
+    blend = stack.blend if stack else prepared.blend(anchors, dtype and DTYPES[dtype])
     outputs = blend.outputs()
     floats = sorted({info.dtype for info in outputs.values() if info.is_float})
     return PlanMeasurements(
         method=prepared.inputs.name,
-        by_geometry=resolved.rule.needs_gram,
+        by_geometry=any(rule.needs_gram for rule in (blend.rule, *blend.rules.values())),
         by_loss=by_loss,
-        rows=[] if by_loss else _rows(blend),
+        rows=[] if by_loss or len(blend.anchors) > len(anchors) else _rows(blend),
         tensors=len(outputs),
-        parameters=count_parameters(anchors[0]),
-        read=sum(info.nbytes for anchor in anchors for info in anchor.tensors.values()),
+        parameters=sum(info.count for info in outputs.values() if info.is_float),
+        read=sum(info.nbytes for name in outputs for info in blend.infos(name)),
         written=sum(info.nbytes for info in outputs.values()),
         free=None if out is None else _free(Path(out)),
         dtype=", ".join(floats),
         members=_members(prepared, None if out is None else Path(out), output, how),
+        layers=stack.entries([anchor.name for anchor in anchors]) if stack else [],
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.derived import overlay
+from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.checkpoints.reshape.frame import Frame
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
@@ -28,14 +29,19 @@ from mergekit_geo.recipes.reading import Document, read_document
 from mergekit_geo.recipes.resolve import Resolved, resolve
 from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.recipes.slices import is_stack, ranged
+from mergekit_geo.recipes.stack import ALONE, SlicedStack
 from mergekit_geo.recipes.template import Template, template_for
 from mergekit_geo.recipes.tokenizer import fitting_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.checkpoints.compatibility import Preflight
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.recipes.stage_store import MadeStage
     from mergekit_geo.recipes.training import TrainedMembers
+
+
+NOTHING = Resolved(ALONE, {})
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Prepared:
         known: What names stand for, where not folders or Hub ids.
         trained: The members, when they are there.
         stages: Models that it names and other recipes of the file have made, in their order.
+        stack: Its slices, where they make another architecture; nothing is resolved before then.
     """
 
     document: Document
@@ -67,6 +74,7 @@ class Prepared:
     known: Mapping[str, Model]
     trained: TrainedMembers | None = None
     stages: tuple[MadeStage, ...] = ()
+    stack: SlicedStack | None = None
 
     @cached_property
     def fitted(self) -> Reshaped:
@@ -97,6 +105,11 @@ class Prepared:
         """The anchors as they are merged."""
         return self.fitted.checkpoints
 
+    def checked(self) -> Preflight:
+        """Compare the anchors; of models whose layers are taken apart, all but their depth."""
+        by_layers = self.stack is not None
+        return mergeable(self.checkpoints, by_layers=by_layers)
+
     @property
     def recipe(self) -> Recipe:
         """The recipe as read."""
@@ -124,6 +137,8 @@ class Prepared:
             anchors: The checkpoints under the donor's names.
             dtype: Of every float tensor in the output; the donor's if None.
         """
+        if self.stack is not None:
+            return self.stack.of(anchors, dtype).blend
         found = self.resolved
         return Blend(anchors, found.rule, dtype, found.rules, found.takers)
 
@@ -169,17 +184,20 @@ def prepare(
         if stated := said.architectures.get(name):
             found[place] = checkpoints[place] = _overridden(checkpoints[place], stated)
     inputs = ranged(inputs, checkpoints)
-    if is_stack(inputs, checkpoints):
+    stack = SlicedStack(inputs) if is_stack(inputs, checkpoints) else None
+    if stack is not None and inputs.method.by_loss:
         raise RecipeError(
-            "the slices leave out, repeat or move layers: another architecture, no point between "
-            "the models, and nothing to compare it with",
+            f"{inputs.name} chooses a point between models by loss, and slices that leave out, "
+            "repeat or move layers make another architecture",
             where="slices",
-            remedy="slices that follow one another from the first layer to the last merge models",
+            remedy="use another merge_method",
         )
     names = dict(zip(inputs.models, (one.name for one in checkpoints), strict=True))
     fitting = fitting_of(said.tokenizer, said.tokenizer_source, called, names)
-    resolved = resolve(inputs, checkpoints[0])
-    return Prepared(document, inputs, checkpoints, fitting, resolved, found, members, bases, known)
+    resolved = resolve(inputs, checkpoints[0]) if stack is None else NOTHING
+    return Prepared(
+        document, inputs, checkpoints, fitting, resolved, found, members, bases, known, stack=stack
+    )
 
 
 def _overridden(checkpoint: Checkpoint, architecture: str) -> Checkpoint:

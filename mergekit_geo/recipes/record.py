@@ -62,6 +62,7 @@ def recorded(prepared: Prepared, request: Request, asked: RunSpec) -> Request:
         files={**files, "chat_template.jinja": text} if text else files,
         recipe=by_itself if trained is None else None,
         before=documents[:-1],
+        stack=prepared.stack,
     )
 
 

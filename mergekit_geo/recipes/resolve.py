@@ -78,7 +78,7 @@ def resolve(inputs: Inputs, checkpoint: Checkpoint) -> Resolved:
     takers = {name: _takers(spot, inputs, order) for name, spot in spots.items()}
     every = tuple(range(len(order)))
     apart = {name: taken for name, taken in takers.items() if taken != every}
-    warnings = (*_idle(inputs, floats), *_left_over(spots, inputs))
+    warnings = (*idle(inputs, floats), *_left_over(spots, inputs))
     common = Counter(rules.values()).most_common(1)[0][0]
     if all(takers[name] == every for name, rule in rules.items() if rule == common):
         others = {name: rule for name, rule in rules.items() if rule != common}
@@ -199,7 +199,8 @@ def _takers(spot: Spot, inputs: Inputs, order: Mapping[str, int]) -> tuple[int, 
     return tuple(order[name] for name in inputs.parts[spot.part].taken)
 
 
-def _idle(inputs: Inputs, tensors: Sequence[str]) -> tuple[str, ...]:
+def idle(inputs: Inputs, tensors: Sequence[str]) -> tuple[str, ...]:
+    """A line for each filter that no tensor follows."""
     values = [_values(part) for part in inputs.parts]
     said = (
         f"{w}: {s}" for part in values for w, v in part.items() for s in idle_filters(v, tensors)

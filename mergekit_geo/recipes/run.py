@@ -100,7 +100,8 @@ def _work(asked: RunSpec, prepared: Prepared, *, early: bool = False) -> Work:
     choosing = _choosing(prepared, call.data)
     shown = wide if choosing.needs_gradients else call
     if early:
-        check_early(prepared.checkpoints, call, choosing)
+        by_layers = prepared.stack is not None
+        check_early(prepared.checkpoints, call, choosing, by_layers=by_layers)
 
     def do(output: Output) -> Findings:
         kept = asked.members_in is not None or asked.out is not None
@@ -184,7 +185,8 @@ def _with_members(
 
     require_one_process()
     choosing = _choosing(prepared, call.data)
-    check_early(prepared.checkpoints, call, choosing)
+    by_layers = prepared.stack is not None
+    check_early(prepared.checkpoints, call, choosing, by_layers=by_layers)
     orders = Orders(prepared.known, how, call.data, call.compute, call.output)
     return prepared.with_trained(
         train(ready(prepared.members, folder, orders), call.told, kept=kept)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.adapter.names import AdapterBase
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.config.data import EvalData
@@ -139,7 +138,7 @@ def _asked_of(prepared: Prepared, asked: RunSpec) -> RunSpec:
 
 def _standing(prepared: Prepared, key: str) -> Checkpoint:
     """The headers and side files of what a recipe makes, and no weights."""
-    found = mergeable(prepared.checkpoints)
+    found = prepared.checked()
     found.require()
     recipe = prepared.recipe
     dtype = recipe.out_dtype or recipe.dtype

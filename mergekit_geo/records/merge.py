@@ -55,6 +55,18 @@ class SelectionEntry(Record):
     started_from: str | None = None
 
 
+class LayerSources(Record):
+    """Where a layer of an output is from, whose layers are not its models' one for one.
+
+    Attributes:
+        layer: Its name, such as `model.layers.5`.
+        sources: The models that it is made of, the base first, and the layer of each.
+    """
+
+    layer: str
+    sources: list[tuple[str, int]]
+
+
 class MergeMeasurements(Record):
     """Result of a merge.
 
@@ -70,6 +82,7 @@ class MergeMeasurements(Record):
         influence: Of the layers of parents and output, where these have other layers.
         selection: What was chosen by loss; null where nothing was.
         unmerged: The model that the output is, where no other has a part in it; else null.
+        layers: Where each layer is from, where layers are left out, repeated or moved.
     """
 
     coefficients: MergeCoefficients
@@ -82,3 +95,4 @@ class MergeMeasurements(Record):
     influence: list[InfluenceEntry] = []
     selection: SelectionEntry | None = None
     unmerged: str | None = None
+    layers: list[LayerSources] = []

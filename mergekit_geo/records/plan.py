@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from mergekit_geo.records import Record
+from mergekit_geo.records.merge import LayerSources
 
 
 class PlanRow(Record):
@@ -67,6 +68,7 @@ class PlanMeasurements(Record):
         free: Bytes free where the output goes; None where it is kept in memory.
         dtype: Of the output, as the safetensors format names it.
         members: Models that would be trained first.
+        layers: Where each layer is from, where layers are left out, repeated or moved.
         stages: Models that other recipes of the file would make first, in their order.
     """
 
@@ -81,6 +83,7 @@ class PlanMeasurements(Record):
     free: int | None
     dtype: str
     members: list[PlannedMember] = []
+    layers: list[LayerSources] = []
     stages: list[PlannedStage] = []
 
 

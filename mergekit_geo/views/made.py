@@ -52,7 +52,7 @@ def _parents(report: Report, result: MergeMeasurements) -> Table:
     ]
     return table({
         "parent": [called(model) for model in report.models],
-        "weight": weights,
+        "weight": weights or ["by layer" for _ in report.models],
         "commit": [commits_of(model) for model in report.models],
         "license": [license_name(model) for model in report.models],
     })  # fmt: skip

@@ -16,6 +16,7 @@ from mergekit_geo.views.flatness import flatness
 from mergekit_geo.views.influence import influence_section
 from mergekit_geo.views.losses import losses_section
 from mergekit_geo.views.sharpness import sharpness_section
+from mergekit_geo.views.stack import stack_table
 from mergekit_geo.views.verdict import brief_losses, verdict
 
 STRAIGHT = "linear"
@@ -35,6 +36,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
         influence_section(found.influence),
         sharpness_section(found.sharpness, report.data),
         Section("Geometry", _geometry(report, found.geometry)),
+        Section("Layers", [stack_table(found.layers)]),
         Section("Tensors", [Items(_tensors(report, found))]),
     ]
     files = barrier_files(found.barriers)

@@ -9,6 +9,7 @@ from mergekit_geo.records.model import CheckMeasurements, FilesEntry, PartEntry
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlanRow
 from mergekit_geo.records.report import PushMeasurements, Report
 from mergekit_geo.views.block import Block, Code, Items, Paragraph, Section, Table, View
+from mergekit_geo.views.stack import stack_table
 
 
 def view(report: Report, found: PlanMeasurements) -> View:
@@ -33,7 +34,7 @@ def _blocks(found: PlanMeasurements, names: Sequence[str]) -> list[Block]:
         f"{found.tensors} tensors, {found.parameters:,} parameters, {found.dtype}: reads "
         f"{in_gigabytes(found.read)}, needs {in_gigabytes(found.written)} of disk{free}"
     )
-    return [rows, Items(_remarks(found)), members, Items([size])]
+    return [stack_table(found.layers), rows, Items(_remarks(found)), members, Items([size])]
 
 
 def _remarks(found: PlanMeasurements) -> list[str]:

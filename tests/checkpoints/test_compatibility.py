@@ -251,4 +251,4 @@ def test_models_of_another_width_are_refused(tmp_path: Path) -> None:
     narrow, wide = make_base(tmp_path / "a"), make_base(tmp_path / "b", hidden_size=16)
     found = compare(narrow, wide)
     assert len(found.problems) == len(open_checkpoint(narrow).tensors)
-    assert all("models of different sizes" in problem for problem in found.problems)
+    assert all("models of widths 8 and 16" in problem for problem in found.problems)

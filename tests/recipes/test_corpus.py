@@ -29,18 +29,7 @@ METHODS = (
     "passthrough", "arcee_fusion", "nearswap", "ram", "ramplus_tl",
 )  # fmt: skip
 
-PENDING: dict[str, tuple[str, ...]] = {
-    "stacks: slices that make another architecture": (
-        "adapter-stack", "modules-default-stack", "modules-vision-stack",
-        "stack-block-expansion", "stack-condensed", "stack-cooled-attention",
-        "stack-depth-up-scaling", "stack-gpt2-twice",
-        "stack-identity-growth", "stack-interleaved", "stack-layer-types", "stack-mixture",
-        "stack-of-merged-slices", "stack-pruned", "stack-pruned-middle",
-        "stack-revision-beside-model", "stack-self-many", "stack-self-thirds",
-        "stack-self-uneven", "stack-tail-of-another", "stack-tiny-repeated", "stack-two-models",
-        "stack-unlike-depths", "stack-unlike-widths", "stages-flat-then-stack",
-    ),
-}  # fmt: skip
+PENDING: dict[str, tuple[str, ...]] = {}
 """What is not built yet, and the recipes that wait for it."""
 
 

@@ -265,13 +265,6 @@ def test_dtypes_as_torch_writes_them(save: Save, tmp_path: Path) -> None:
         (
             {
                 "merge_method": "linear",
-                "slices": [{"sources": [{"model": "a", "layer_range": [0, 2]}]}],
-            },
-            "slices: the slices leave out, repeat or move layers",
-        ),
-        (
-            {
-                "merge_method": "linear",
                 "models": [entry("a", weight=[{"filter": "mlp", "value": 1}])],
             },
             "weight of a: no filter matches embed.weight",
@@ -306,10 +299,6 @@ def test_dtypes_as_torch_writes_them(save: Save, tmp_path: Path) -> None:
                 "tokenizer": {"source": "a", "pad_to_multiple_of": 64},
             },
             "tokenizer: no model has a tokenizer, and which row is which token's has to be known",
-        ),
-        (
-            {"merge_method": "linear", "slices": [span(0, 1, "a"), span(2, 3, "a")]},
-            "slices: the slices leave out, repeat or move layers",
         ),
         (
             {"merge_method": "linear", "slices": [span(0, 3, "a"), span(1, 4, "a")]},
