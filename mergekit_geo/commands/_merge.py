@@ -69,7 +69,7 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     config = request.selector.config
     found = check_early(checkpoints, request.asked, config, by_layers=by_layers)
     _refuse_modules_on_a_path(checkpoints[0], request)
-    study = Study.of(checkpoints, found, request.asked)
+    study = Study.of(checkpoints, found, request.asked, apart=by_layers)
     if request.selector.config.by_loss(len(checkpoints)):
         study.require_measurable()
     check_statistics_data(study)

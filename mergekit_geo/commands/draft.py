@@ -38,6 +38,12 @@ CHOOSERS = ("soup", "run")
 """Commands that can choose a point by loss."""
 
 
+STACKED = (
+    "layers were left out, repeated or moved: the output is of another architecture than its "
+    "parents, and no way leads from one to the other"
+)
+"""Why parents and output are not compared in weight space."""
+
 SHOWN = 5
 """Most tensors that a warning names; the others are counted."""
 
@@ -97,8 +103,16 @@ class Draft:
         if study.plan.objective is None:
             return Evidence.missing(study.plan.reason)
         # what needs torch is loaded here, and not where nothing is measured
-        from mergekit_geo.commands.evidence import loss_evidence, sharpness_evidence
+        from mergekit_geo.commands.evidence import (
+            loss_evidence,
+            sharpness_evidence,
+            stack_evidence,
+        )
 
+        if self.stack is not None:
+            with study.clock.running():
+                losses = stack_evidence(study, output, self.blend.donor)
+            return Evidence(losses, SharpnessReport(reason=STACKED))
         wanted = request.selector.config.control if request.asked.command in CHOOSERS else False
         with study.clock.running():
             losses = loss_evidence(study, output, self.selection, self.evaluator, wanted)
@@ -174,11 +188,11 @@ class Draft:
             missing.append(
                 NotMeasured(what="losses", why=losses.reason, command=again, failed=losses.fails)
             )
-        if not losses.barriers and len(self.parents) > 1:
+        if self.stack is not None or (not losses.barriers and len(self.parents) > 1):
             missing.append(self._no_barriers(losses))
         if losses.no_control and self.request.asked.command in CHOOSERS:
             missing.append(self._no_control(losses, out))
-        if found.sharpness.reason:
+        if found.sharpness.reason and self.stack is None:
             missing.append(self._no_sharpness(found.sharpness, out))
         return missing
 
@@ -210,6 +224,8 @@ class Draft:
         return source_of(self.request.asked.data).as_settings or EvalData()
 
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
+        if self.stack is not None:
+            return NotMeasured(what="barriers", why=STACKED, command="")
         why = losses.reason or "more than four parents, or too few documents for two halves"
         names = [opening(anchor) for anchor in self.parents]
         fitting = self.request.fitting

@@ -397,3 +397,34 @@ def test_which_of_several_stacks_is_sliced_has_to_be_said() -> None:
     recipe = {"merge_method": "passthrough", "slices": [span("a", 0, 1)]}
     with pytest.raises(RecipeError, match=r"several stacks of layers \(x.layers, y.layers\).*mod"):
         in_memory(recipe, a=towers)
+
+
+FEW = geo.EvalData(max_examples=40, seq_len=16)
+
+
+@pytest.mark.slow
+def test_a_grown_model_has_the_loss_of_its_parent(family: Path, tmp_path: Path) -> None:
+    """Identity growth of a trained model; measured without barriers, and that is said."""
+    a = str(family / "a")
+    scale = [{"filter": f, "value": 0} for f in ("o_proj", "down_proj")]
+    new = {"model": a, "layer_range": [0, 2], "parameters": {"scale": [*scale, {"value": 1}]}}
+    slices = [span(a, 0, 1), {"sources": [new]}, span(a, 1, 2)]
+    recipe = {"merge_method": "passthrough", "slices": slices}
+    found = geo.run(recipe, tmp_path / "out", data=FEW, output=KEPT)
+    parent, output = found.measurements.losses
+    assert output.loss == pytest.approx(parent.loss, rel=1e-6)
+    assert [one.what for one in found.report.not_measured] == ["barriers"]
+    assert "of another architecture" in found.report.not_measured[0].why
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "most such models are worse than their parents until they are trained" in card
+
+
+@pytest.mark.slow
+def test_parents_of_a_stack_are_measured_as_they_are(family: Path) -> None:
+    a, b = (str(family / name) for name in "ab")
+    recipe = {"merge_method": "passthrough", "slices": [span(a, 0, 2), span(b, 1, 2)]}
+    found = geo.run(recipe, data=FEW).measurements
+    assert [entry.role for entry in found.losses] == ["parent", "parent", "output"]
+    assert found.losses[2].loss > found.losses[0].loss
+    assert (found.geometry, found.barriers) == (None, [])
+    assert [len(entry.layers) for entry in found.influence] == [2, 2, 3]
