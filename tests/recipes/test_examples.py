@@ -53,6 +53,8 @@ EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "soup": lambda base, a, b, c: (a + b + c) / 3,
     "weighted": lambda base, a, b, c: 0.6 * a + 0.4 * b,
     "slerp": lambda base, a, b, c: slerp(a, b, 1.3 / 3),  # between 0.5 at 1/4 and 0.3 at 1/2
+    "stack": lambda base, a, b, c: a,
+    "union": lambda base, a, b, c: (base + a + b) / 3,
     "stages": lambda base, a, b, c: slerp(base, (a + b) / 2, 0.8),
     "task_arithmetic": lambda base, a, b, c: base + 0.9 * (0.6 * (a - base) + 0.3 * (b - base)),
     "model_stock": stock,
@@ -63,8 +65,8 @@ EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 """What layer 1 of 4 is, at a third of the way."""
 
 
-def test_there_are_thirteen() -> None:
-    assert len(EXAMPLES) == 13
+def test_there_are_fifteen() -> None:
+    assert len(EXAMPLES) == 15
 
 
 def recipes_in(path: Path) -> list[Recipe]:
@@ -89,9 +91,8 @@ def test_an_example_runs(
         tensors = [load_file(deep / n / "model.safetensors")[Q] for n in ("base", *"abc")]
         expected = EXPECTED[path.stem](*(tensor.double() for tensor in tensors))
         merged = load_file(out / "model.safetensors")[Q]
-        assert merged.dtype == (
-            torch.bfloat16 if path.stem in {"slerp", "nuslerp"} else torch.float32
-        )
+        halved = {"slerp", "nuslerp", "stack", "union"}
+        assert merged.dtype == (torch.bfloat16 if path.stem in halved else torch.float32)
         unit = torch.finfo(merged.dtype).eps
         torch.testing.assert_close(merged.double(), expected, rtol=2 * unit, atol=1e-6)
 
