@@ -34,17 +34,11 @@ from mergekit_geo.modules.load import quiet_transformers
 from tests.recipes.small_models import class_of, drawn
 
 pytestmark = pytest.mark.slow
-STACKS = "stacks are built"
 WORDS = 64
 EMBED = "model.embed_tokens.weight"
 LLAMA: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2,
 }  # fmt: skip
-
-
-def pending(what: str) -> pytest.MarkDecorator:
-    """Not there yet."""
-    return pytest.mark.xfail(strict=True, reason=f"until {what}")
 
 
 def _tokenizer(folder: Path, added: list[str]) -> LlamaTokenizerFast:
@@ -218,7 +212,6 @@ def test_granite_merges(method: str, merged: Merge) -> None:
     whole(merged(two(method, "a" if slerp else None, "granite", **({"t": 0.5} if slerp else {}))))
 
 
-@pending(STACKS)
 def test_a_gpt2_stacked_on_itself_has_twice_its_layers(models: Path, merged: Merge) -> None:
     part = {"sources": [{"model": "gpt2-a", "layer_range": [0, 3]}]}
     out = merged({"merge_method": "passthrough", "slices": [part] * 2, "dtype": "bfloat16"})
