@@ -494,7 +494,9 @@ def _cause(
         )
     labels = [len(c.config.get("id2label") or PAIR) for c in (donor, other)]
     if mine[1:] == theirs[1:] and labels[0] != labels[1] and rows == labels:
-        return "classifiers of different numbers of labels"
+        return (
+            "classifiers of different numbers of labels (--part layers merges their layers alone)"
+        )
     widths = [checkpoint.config.get("hidden_size") for checkpoint in (donor, other)]
     if None not in widths and widths[0] != widths[1]:
         return f"models of widths {widths[0]} and {widths[1]}"

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterable
 
 from mergekit_geo.checkpoints.layers import layer_number
+from mergekit_geo.checkpoints.parts import DECODER, SHARED, Part, part_named, parts_of
 
 PARTS: dict[str, tuple[str, ...]] = {
     "encoder": ("encoder",),
@@ -18,8 +19,8 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 """Module names of recipes, and the parts of tensor names by which each is told."""
 
-REST = ("default", "shared", "text_decoder", "decoder")
-"""Modules that have the tensors of no other: the first of these that a recipe names."""
+DEFAULT = "default"
+"""The module of all tensors that are in no other."""
 
 
 def modules_of(tensors: Iterable[str], named: Collection[str]) -> dict[str, str | None]:
@@ -35,8 +36,25 @@ def modules_of(tensors: Iterable[str], named: Collection[str]) -> dict[str, str 
         >>> modules_of(["visual.merger.w"], ["vision_tower", "multi_modal_projector"])
         {'visual.merger.w': 'multi_modal_projector'}
     """
-    rest = next((name for name in REST if name in named), None)
-    return {tensor: _module(tensor, named) or rest for tensor in tensors}
+    names = list(tensors)
+    parts = parts_of(names, {})
+    return {
+        name: _named(part, named) or _module(name, named) or _rest(part, named)
+        for name, part in parts.items()
+    }
+
+
+def _named(part: Part, named: Collection[str]) -> str | None:
+    """The name of a part as a recipe has it, the narrowest first."""
+    told = {part_named(name): name for name in named}
+    return next((told[one] for one in (str(part), part.kind, part.module) if one in told), None)
+
+
+def _rest(part: Part, named: Collection[str]) -> str | None:
+    """What encoder and decoder share is the decoder's where nobody names it."""
+    if part.module == SHARED and DECODER in named:
+        return DECODER
+    return DEFAULT if DEFAULT in named else None
 
 
 def _module(tensor: str, named: Collection[str]) -> str | None:

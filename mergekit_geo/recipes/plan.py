@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.checkpoints.reshape.frame import Frame
+from mergekit_geo.checkpoints.reshape.parts import seated
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.checkpoints.reshape.result import Reshaped
 from mergekit_geo.checkpoints.reshape.view import view
@@ -58,6 +59,7 @@ class Prepared:
         members: To be trained first.
         bases: What each stands as until then, by its name.
         known: What names stand for, where not folders or Hub ids.
+        seated: What was said of models that are taken as a module of another.
         trained: The members, when they are there.
         stages: Models that it names and other recipes of the file have made, in their order.
         stack: Its slices, where they make another architecture; nothing is resolved before then.
@@ -72,6 +74,7 @@ class Prepared:
     members: tuple[RecipeMember, ...]
     bases: Mapping[str, Checkpoint]
     known: Mapping[str, Model]
+    seated: Reshaped
     trained: TrainedMembers | None = None
     stages: tuple[MadeStage, ...] = ()
     stack: SlicedStack | None = None
@@ -86,7 +89,7 @@ class Prepared:
         """
         has_base = self.recipe.base_model is not None
         try:
-            return reshaped(self.opened, self.fitting, has_base=has_base)
+            return self.seated.then(reshaped(self.opened, self.fitting, has_base=has_base))
         except ArgumentError as error:
             where = error.where or "tokenizer"
             raise RecipeError(error.message, where=where, remedy=error.remedy) from error
@@ -183,6 +186,8 @@ def prepare(
     for place, name in enumerate(inputs.models):
         if stated := said.architectures.get(name):
             found[place] = checkpoints[place] = _overridden(checkpoints[place], stated)
+    seats = _seated(inputs, checkpoints)
+    checkpoints = list(seats.checkpoints)
     inputs = ranged(inputs, checkpoints)
     stack = SlicedStack(inputs) if is_stack(inputs, checkpoints) else None
     if stack is not None and inputs.method.by_loss:
@@ -196,8 +201,30 @@ def prepare(
     fitting = fitting_of(said.tokenizer, said.tokenizer_source, called, names)
     resolved = resolve(inputs, checkpoints[0]) if stack is None else NOTHING
     return Prepared(
-        document, inputs, checkpoints, fitting, resolved, found, members, bases, known, stack=stack
+        document,
+        inputs,
+        checkpoints,
+        fitting,
+        resolved,
+        found,
+        members,
+        bases,
+        known,
+        seats,
+        stack=stack,
     )
+
+
+def _seated(inputs: Inputs, checkpoints: Sequence[Checkpoint]) -> Reshaped:
+    """Models that a recipe names in one module, as that module of one that has several."""
+    used = [{part.module for part in inputs.parts if name in part.taken} for name in inputs.models]
+    if not any(module for modules in used for module in modules):
+        return Reshaped(tuple(checkpoints))
+    parts = [next(iter(modules)) if len(modules) == 1 else "" for modules in used]
+    try:
+        return seated(checkpoints, parts)
+    except ArgumentError as error:
+        raise RecipeError(error.message, where="modules", remedy=error.remedy) from error
 
 
 def _overridden(checkpoint: Checkpoint, architecture: str) -> Checkpoint:

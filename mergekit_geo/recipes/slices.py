@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.layers import depths, layer_number
-from mergekit_geo.checkpoints.module_names import REST, modules_of, nearest_module
+from mergekit_geo.checkpoints.module_names import DEFAULT, modules_of, nearest_module
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.recipes.schema import ModelKeys, ModuleKeys, Recipe, Slice
@@ -157,7 +157,7 @@ def _named(inputs: Inputs) -> list[str]:
 
 
 def _check_module(module: str, checkpoint: Checkpoint) -> None:
-    if module not in REST and module not in modules_of(checkpoint.tensors, [module]).values():
+    if module != DEFAULT and module not in modules_of(checkpoint.tensors, [module]).values():
         raise RecipeError(
             f"{checkpoint.name} has no module {module}",
             where=f"modules.{module}",

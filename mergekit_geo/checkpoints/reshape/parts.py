@@ -166,6 +166,39 @@ def grafted(checkpoints: Sequence[Checkpoint], part: str) -> Reshaped:
     return Reshaped(tuple(views), tuple(whole.told(checkpoints[0])), (*warnings, *settings))
 
 
+def seated(checkpoints: Sequence[Checkpoint], parts: Sequence[str]) -> Reshaped:
+    """Models seen as the first of several modules, where they are one of these modules alone.
+
+    Args:
+        checkpoints: Whole models, and models that are a module alone, in any order.
+        parts: The module that each gives; empty for more than one.
+
+    Raises:
+        ArgumentError: A model has no such part.
+        IncompatibleError: A model does not fit into that part of the first.
+    """
+    donor = next((one for one in checkpoints if len(_modules(one)) > 1), None)
+    if donor is None:
+        return Reshaped(tuple(checkpoints))
+    views, problems, notes = [], [], []
+    for one, part in zip(checkpoints, parts, strict=True):
+        if not part or len(_modules(one)) > 1:
+            views.append(one)
+            continue
+        whole = _Whole(donor, part_named(part), _slots(part, donor), marks=False)
+        found, unfit = whole.holding(one, _slots(part, one))
+        views.append(found)
+        problems += unfit
+        notes.append(f"{one.name} is taken as {whole.part} of {donor.name}")
+    if problems:
+        raise IncompatibleError(problems, remedy=f"merge fine-tunes of the parts of {donor.name}")
+    return Reshaped(tuple(views), tuple(notes))
+
+
+def _modules(checkpoint: Checkpoint) -> set[str]:
+    return {part.module for part in parts_of(checkpoint.tensors, checkpoint.config).values()}
+
+
 def _slots(part: str, checkpoint: Checkpoint) -> list[str]:
     """Names of a checkpoint's tensors in a part.
 
@@ -193,11 +226,13 @@ class _Whole:
         model: The model.
         part: Which part.
         taken: Names of its tensors there.
+        marks: Whether a merge of the views copies all other tensors.
     """
 
     model: Checkpoint
     part: str
     taken: Sequence[str]
+    marks: bool = True
 
     @cached_property
     def copied(self) -> list[str]:
@@ -217,7 +252,7 @@ class _Whole:
 
     def holding(self, other: Checkpoint, own: Sequence[str]) -> tuple[Checkpoint, list[str]]:
         """Another model in the place of the part, and what is in the way."""
-        if other.tensors.keys() == self.model.tensors.keys():
+        if self.marks and self._is_like(other):
             return with_copied(other, self.copied), []
         mine, theirs = _sound_keys(self.taken), _sound_keys(own)
         _match_heads(mine, theirs, other)
@@ -231,8 +266,14 @@ class _Whole:
                 pieces[mine[key]] = piece
         return self._view(other, pieces), sorted(problems)
 
+    def _is_like(self, other: Checkpoint) -> bool:
+        """Whether it can stay as it is: its other tensors are as they are here."""
+        mine, theirs = self.model.tensors, other.tensors
+        same = mine.keys() == theirs.keys()
+        return same and all(mine[name].shape == theirs[name].shape for name in self.copied)
+
     def _view(self, other: Checkpoint, pieces: Mapping[str, Piece]) -> Checkpoint:
-        found = pieced(other, pieces, self.frame, self.copied)
+        found = pieced(other, pieces, self.frame, self.copied if self.marks else ())
         return replace(
             found, within=self.model, fetched=lambda _: replace(found.fetch(), within=self.model)
         )

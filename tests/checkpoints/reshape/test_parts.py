@@ -12,7 +12,8 @@ from torch import Tensor
 
 import mergekit_geo as geo
 from mergekit_geo.config.reshape import ReshapeConfig
-from mergekit_geo.errors import ArgumentError, IncompatibleError
+from mergekit_geo.errors import ArgumentError, IncompatibleError, RecipeError
+from tests.conftest import Save
 from tests.part_models import TEXT, reloaded, saved
 
 LANGUAGE = ReshapeConfig(part="text")
@@ -282,3 +283,56 @@ def test_losses_of_a_graft_are_those_of_the_module(family: Path, tmp_path: Path)
     found = geo.soup([a, b], weights=[0, 1], reshape=LANGUAGE, data=str(data), sharpness="off")
     (_, parent, output) = found.measurements.losses
     assert output.loss == pytest.approx(parent.loss)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_recipe_merges_a_text_model_into_a_module(first: str, tmp_path: Path) -> None:
+    """Modules that the recipe does not name are the whole model's, wherever it stands."""
+    a = saved(tmp_path / "a", "Llava", seed=1)
+    b = saved(tmp_path / "b", "Llama", "ForCausalLM", seed=2)
+    c = saved(tmp_path / "c", "Llava", seed=3)
+    whole, own = reloaded(a, "Llava"), wide(reloaded(b, "Llama", "ForCausalLM"))
+    other = wide(reloaded(c, "Llava"))
+    expected = {
+        place: 0.25 * whole[place].double() + 0.75 * own[name]
+        for name, place in inside(whole, own).items()
+    } | {
+        name: (whole[name].double() + other[name]) / 2
+        for name in whole
+        if name.startswith("model.vision_tower.")
+    }
+    text = [
+        {"model": "a", "parameters": {"weight": 1}},
+        {"model": "b", "parameters": {"weight": 3}},
+    ]
+    vision = [{"model": name, "parameters": {"weight": 1}} for name in ("a", "c")]
+    modules = {
+        "text_decoder": {"models": text if first == "a" else text[::-1]},
+        "vision_tower": {"models": vision},
+    }
+    recipe = {"merge_method": "linear", "modules": modules}
+    models = {"a": a, "b": b, "c": c}
+    found = geo.run(recipe, tmp_path / "o", models=models, output=OUTPUT, data=None)
+    check_graft(tmp_path / "o", "Llava", whole, expected)
+    assert f"{b} is taken as text of {a}" in found.report.settings["alignment"]
+    modules["visoin_tower"] = modules.pop("vision_tower")
+    with pytest.raises(RecipeError, match=r"no module visoin_tower .*did you mean vision_tower\?"):
+        geo.run(recipe, models=models, data=None)
+
+
+def test_layers_of_classifiers_with_unlike_labels(save: Save) -> None:
+    """Refused with the way out; the rest is the first model's."""
+    draw = torch.Generator().manual_seed(0)
+    a, b = (
+        {"layers.0.w": torch.randn(4, 4, generator=draw), "score.weight": torch.randn(n, 4)}
+        for n in (2, 3)
+    )
+    labels = {"architectures": None, "id2label": {"0": "x", "1": "y", "2": "z"}}
+    folders = [save("a", a, {"architectures": None}), save("b", b, labels)]
+    with pytest.raises(IncompatibleError, match=r"of labels \(--part layers merges"):
+        geo.soup(folders, data=None)
+    found = geo.soup(folders, reshape=ReshapeConfig(part="layers"), data=None).state
+    assert found is not None
+    assert torch.allclose(found["layers.0.w"], (a["layers.0.w"] + b["layers.0.w"]) / 2)
+    assert torch.equal(found["score.weight"], a["score.weight"])
