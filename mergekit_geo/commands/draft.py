@@ -44,6 +44,10 @@ STACKED = (
 )
 """Why parents and output are not compared in weight space."""
 
+UNLIKE = (
+    "the output is of another architecture than its parents, and sharpness compares like models"
+)
+
 SHOWN = 5
 """Most tensors that a warning names; the others are counted."""
 
@@ -112,7 +116,7 @@ class Draft:
         if self.stack is not None:
             with study.clock.running():
                 losses = stack_evidence(study, output, self.blend.donor)
-            return Evidence(losses, SharpnessReport(reason=STACKED))
+            return Evidence(losses, SharpnessReport(reason=UNLIKE))
         wanted = request.selector.config.control if request.asked.command in CHOOSERS else False
         with study.clock.running():
             losses = loss_evidence(study, output, self.selection, self.evaluator, wanted)
@@ -192,7 +196,7 @@ class Draft:
             missing.append(self._no_barriers(losses))
         if losses.no_control and self.request.asked.command in CHOOSERS:
             missing.append(self._no_control(losses, out))
-        if found.sharpness.reason and self.stack is None:
+        if found.sharpness.reason:
             missing.append(self._no_sharpness(found.sharpness, out))
         return missing
 
@@ -215,8 +219,8 @@ class Draft:
 
     @property
     def _is_refitted(self) -> bool:
-        """Whether parents as they are do not fit one another."""
-        return any(model.reshaped for model in self.study.models)
+        """Whether parents as they are do not fit one another, or the output."""
+        return self.stack is not None or any(model.reshaped for model in self.study.models)
 
     @property
     def _data(self) -> EvalData:

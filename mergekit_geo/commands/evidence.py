@@ -175,7 +175,7 @@ def _measured_stack(study: Study, output: MergedModel, donor: Checkpoint) -> Los
         progress=study.progress,
     )  # fmt: skip
     out = _Output.measured(output, donor, evaluator, study, layers=True)
-    own = AsTheyAre(study, out.losses)
+    own = AsTheyAre(study, out.losses, instead="is left out")
     known = {name: own.measure(parent, layers=True) for name, parent in parents.items()}
     measured = {name: found for name, found in known.items() if found is not None}
     models: NamedLosses = [(name, "parent", found) for name, (found, _) in measured.items()]

@@ -20,10 +20,6 @@ from mergekit_geo.views.stack import stack_table
 from mergekit_geo.views.verdict import brief_losses, verdict
 
 STRAIGHT = "linear"
-STACKED = (
-    "Layers were left out, repeated or moved: most such models are worse than their parents until "
-    "they are trained."
-)
 ALIKE, APART, MOST = 0.9, 0.5, 3
 """Median cosine of models that are alike, cosine of a layer that is not, and most named."""
 
@@ -52,8 +48,7 @@ def _headline(report: Report, found: MergeMeasurements) -> list[str]:
     straight = [e for e in found.barriers if e.along == STRAIGHT and {e.first, e.second} <= parents]
     taken = [_along(entry) for entry in found.barriers if entry.taken is not None]
     why = parted_by(found.geometry) if any(e.significant for e in straight) else ""
-    stack = STACKED if found.layers else ""
-    told = [verdict(report), stack, between(straight), why, *taken, flatness(found.sharpness)]
+    told = [verdict(report), between(straight), why, *taken, flatness(found.sharpness)]
     return [text for text in told if text]
 
 

@@ -54,7 +54,8 @@ def verdict(report: Report) -> str:
     found, alone = _rival(report), unmerged(report)
     if found is None or (alone and found.name == _alone(report)):
         return alone
-    return " ".join(filter(None, [alone, _loss(found), *_metrics(found, report)]))
+    told = [alone, _loss(found), _stacked(found, report), *_metrics(found, report)]
+    return " ".join(filter(None, told))
 
 
 def verdict_of(report: Report) -> Verdict | None:
@@ -145,6 +146,13 @@ def _loss(found: Rival) -> str:
         return f"The output is better than every parent: {size}."
     side, comma = _side(found.finding), "," if name != found.name else ""
     return f"The output is {side} than {name}{comma} by {_size(own)}{share}."
+
+
+def _stacked(found: Rival, report: Report) -> str:
+    """What is to be expected of a stack that is worse; empty for any other output."""
+    is_stack = isinstance(report.result, MergeMeasurements) and report.result.layers
+    worse = is_stack and found.finding == "higher"
+    return "Most stacks are, until they are trained." if worse else ""
 
 
 def _side(found: Finding) -> str:

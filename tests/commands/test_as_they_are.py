@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,18 @@ from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.text import builtin_documents
+from mergekit_geo.evaluation.block_influence import MOST
+from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.outputs.kind import MERGED
+from mergekit_geo.recipes.run import run
 from mergekit_geo.records.losses import LossEntry
 from mergekit_geo.records.report import Report, read_report
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import SoupSpec
 from mergekit_geo.tasks.table import TASKS
+from mergekit_geo.tasks.task import Example
+from mergekit_geo.views.console import print_report
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +66,7 @@ def parents(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Parents:
     """The family's a as it is; and b with a tokenizer that has a token more, and rows for it."""
     folder = tmp_path_factory.mktemp("parents")
     for name in "ab":
+        shutil.copytree(family / name, folder / "plain" / name)
         model = AutoModelForCausalLM.from_pretrained(family / name)
         tokenizer = AutoTokenizer.from_pretrained(family / name)
         if name == "b":
@@ -206,3 +213,90 @@ def test_a_task_without_a_loss_per_byte_keeps_the_output_s_tokenizer(
     assert [Path(entry.model).name for entry in found.result.losses] == ["a", "b", "output"]
     (warning,) = [text for text in found.warnings if "is measured by the output's" in text]
     assert "causal-lm has no loss that can be compared" in warning
+
+
+@pytest.fixture(scope="module")
+def stack(parents: Parents, tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The layers of a and, once more, the last of b's."""
+    a, b = (str(parents.folder / "plain" / name) for name in "ab")
+    slices = [{"model": a, "layer_range": [0, 2]}, {"model": b, "layer_range": [1, 2]}]
+    recipe = {"merge_method": "passthrough", "slices": [{"sources": [one]} for one in slices]}
+    out = tmp_path_factory.mktemp("stack") / "out"
+    run(recipe, out, data=EvalData(str(parents.data), seq_len=WINDOW), compute=COMPUTE)
+    return read_report(out)
+
+
+@torch.no_grad()
+def losses_per_token(folder: Path) -> float:
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    total, count = 0.0, 0
+    for text in TEXTS:
+        ids = tokenizer(text)["input_ids"]
+        for start in range(0, len(ids), WINDOW):
+            window = torch.tensor([ids[start : start + WINDOW]])
+            if (predicted := window.shape[1] - 1) > 0:
+                total += float(model(window, labels=window).loss) * predicted
+                count += predicted
+    return total / count
+
+
+def test_a_stack_stands_beside_its_parents_in_their_own_architecture(
+    parents: Parents, stack: Report
+) -> None:
+    assert stack.data is not None
+    assert stack.data.unit == "token"
+    assert stack.output is not None
+    found = by_name(stack)
+    folders = {name: parents.folder / "plain" / name for name in "ab"}
+    for name, folder in {**folders, "output": Path(stack.output)}.items():
+        assert found[name].loss == pytest.approx(losses_per_token(folder), rel=1e-5)
+    assert len(stack.result.layers) == 3
+    assert stack.result.tokenization == []
+    missing = {entry.what: entry.why for entry in stack.not_measured}
+    assert "another architecture" in missing["barriers"]
+    assert "another architecture" in missing["sharpness"]
+
+
+def test_a_stack_that_is_worse_is_told_with_the_number(
+    stack: Report, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stack.verdict is not None
+    assert stack.verdict.word == "worse"
+    best = min(stack.result.losses[:-1], key=lambda entry: entry.loss).model
+    entry = next(entry for entry in stack.result.differences if entry.model == best)
+    sentence = f"by {entry.value:.4f} [{entry.low:.4f}, {entry.high:.4f}]"
+    assert sentence in stack.verdict.sentence
+    assert "Most stacks are, until they are trained." in stack.verdict.sentence
+    print_report(stack)
+    assert "change their input least" in capsys.readouterr().out
+
+
+@torch.no_grad()
+def test_block_influence_is_that_of_transformers_hidden_states(stack: Report) -> None:
+    entry = stack.result.influence[-1]
+    assert entry.model == "output"
+    assert stack.output is not None
+    model = AutoModelForCausalLM.from_pretrained(stack.output).eval().double()
+    tokenizer = AutoTokenizer.from_pretrained(stack.output)
+    hidden: dict[int, list[torch.Tensor]] = {}
+    model.model.norm = torch.nn.Identity()  # the last state is then the last layer's own
+    for text in sampled(stack, tokenizer):
+        states = model(torch.tensor([text]), output_hidden_states=True).hidden_states
+        for i, (before, after) in enumerate(pairwise(states)):
+            cosine = torch.nn.functional.cosine_similarity(before[0], after[0], dim=-1)
+            hidden.setdefault(i, []).append(cosine)
+    assert [layer.layer for layer in entry.layers] == [f"model.layers.{i}" for i in hidden]
+    for layer, cosines in zip(entry.layers, hidden.values(), strict=True):
+        assert layer.influence == pytest.approx(1 - float(torch.cat(cosines).mean()), abs=1e-6)
+    assert entry.tokens == sum(map(len, hidden[0]))
+
+
+def sampled(stack: Report, tokenizer: Any) -> list[list[int]]:
+    """The windows that influence is measured on, drawn as `draw` draws whole documents."""
+    windows = []
+    for document, text in enumerate(TEXTS):
+        ids = tokenizer(text)["input_ids"]
+        cut = [ids[i : i + WINDOW] for i in range(0, len(ids), WINDOW)]
+        windows += [Example(document, len(ids), 1, {"ids": ids}) for ids in cut if len(ids) > 1]
+    return [one.fields["ids"] for one in draw(windows, MOST, 0, whole=True)]
