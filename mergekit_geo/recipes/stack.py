@@ -8,10 +8,10 @@ of the last's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.layers import depths, layer_number, renumbered
 from mergekit_geo.checkpoints.module_names import modules_of
 from mergekit_geo.checkpoints.naming import Schema, schema_of
@@ -59,6 +59,7 @@ class SlicedStack:
             found = restacked([config, *(one.config for one in anchors[1:])], stack, taken)
             config = found.config
             self._check_kinds(found.unlike, layers, anchors)
+        warnings = tuple(_mismatched(config, layers, anchors))
         notes = _fit(made_of, layers, anchors, schema_of(config))
         spots = spots_of(inputs, list(made_of), donor)
         rules, lone = self._rules(made_of, spots, anchors)
@@ -68,7 +69,8 @@ class SlicedStack:
             seen.views, common, _dtype(dtype, anchors), {**rules, **lone}, seen.takers,
             tuple(made_of),
         )  # fmt: skip
-        return Stack(blend, layers, idle(inputs, [n for n in made_of if n in rules]), notes)
+        unused = idle(inputs, [name for name in made_of if name in rules])
+        return Stack(blend, layers, (*unused, *warnings), notes)
 
     @staticmethod
     def _check_kinds(
@@ -258,6 +260,32 @@ def _fit(
 
 def _is_idle(loaded: str, schema: Schema) -> bool:
     return layer_number(loaded) is not None and schema.is_superfluous(loaded)
+
+
+def _mismatched(
+    config: Config, layers: Sequence[StackedLayer], anchors: Sequence[Checkpoint]
+) -> Iterator[str]:
+    """Warnings of numbers that are not those of the layers that were taken.
+
+    Raises:
+        RecipeError: A layer would be of another kind than the one that it is from.
+    """
+    if not config.get("architectures"):
+        return
+    from mergekit_geo.checkpoints.layer_traits import mismatches  # loads torch
+
+    for stack in dict.fromkeys(layer.stack for layer in layers):
+        taken = [layer.sources[0] for layer in layers if layer.stack == stack]
+        for one in mismatches(config, [anchor.config for anchor in anchors], stack, taken):
+            said = (
+                f"layer {one.layer} of the output has {one.trait} {one.found}, and layer "
+                f"{one.number} of {anchors[one.model].name}, which it is from, {one.expected}: "
+                "the architecture makes layers by their number"
+            )
+            if not isinstance(one.found, float):
+                remedy = "take layers so that those of each kind come to places of that kind"
+                raise RecipeError(said, where="slices", remedy=remedy)
+            yield said
 
 
 def _most(rules: Mapping[str, Rule], takers: Mapping[str, tuple[int, ...]], count: int) -> Rule:

@@ -20,6 +20,8 @@ from transformers import (
     Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    JambaConfig,
+    JambaForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
@@ -390,6 +392,24 @@ def test_layers_of_two_kinds_are_not_merged_with_one_another() -> None:
     states[1]["layers.1.extra"] = torch.ones(1)
     with pytest.raises(RecipeError, match=r"layer 0 of .* and layer 1 of .*layers.0.extra is in"):
         in_memory({"merge_method": "linear", "slices": slices}, a=states[0], b=states[1])
+
+
+@pytest.mark.slow
+def test_layers_that_are_made_by_their_number_keep_their_kind() -> None:
+    """A pattern that the configuration cannot say otherwise."""
+    sizes = {**SIZES, "num_hidden_layers": 4, "num_experts": 2, "mamba_d_state": 4}
+    config = JambaConfig(**sizes, attn_layer_period=2, attn_layer_offset=1, use_mamba_kernels=False)
+    model = drawn(JambaForCausalLM(config), 1)
+    recipe = {"merge_method": "passthrough", "slices": [span("a", 0, 2), span("a", 1, 3)]}
+    with pytest.raises(RecipeError, match=r"layer 2 of the output has .*, and layer 1 of .*kind"):
+        in_memory(recipe, a=model)
+    again = {"merge_method": "passthrough", "slices": [span("a", 0, 2), span("a", 0, 4)]}
+    assert len({n.split(".")[2] for n in in_memory(again, a=model).state if "layers" in n}) == 6
+    sizes = {"vocab_size": 24, "n_embd": 16, "n_head": 2, "n_layer": 3, "n_positions": 16}
+    scaled = GPT2LMHeadModel(GPT2Config(**sizes, scale_attn_by_inverse_layer_idx=True))
+    recipe = {"merge_method": "passthrough", "slices": [span("a", 1, 3)]}
+    warned = in_memory(recipe, a=scaled).report.warnings
+    assert any("attn.scaling" in line and "makes layers by their number" in line for line in warned)
 
 
 def test_which_of_several_stacks_is_sliced_has_to_be_said() -> None:
