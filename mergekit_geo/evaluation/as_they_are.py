@@ -18,13 +18,13 @@ from mergekit_geo.evaluation.block_influence import block_influence
 from mergekit_geo.evaluation.cache import LossCache, NoCache, RecordCache
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.evaluator import Evaluator
-from mergekit_geo.evaluation.sample import Cut, Sample, prepare
+from mergekit_geo.evaluation.sample import Sample, prepare
 from mergekit_geo.evaluation.tokenization import tokenizations
 from mergekit_geo.modules.open import open_module
 from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
 from mergekit_geo.tasks.losses import Losses
-from mergekit_geo.tasks.per_byte import BYTE, TOKEN
+from mergekit_geo.tasks.per_byte import TOKEN
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -96,9 +96,9 @@ class AsItIs:
             return None
         if self.model.folder is None:
             raise DataError("a model in memory comes without its tokenizer")
-        cut = Cut(per_byte=shared.objective.task.unit == BYTE, whole=True)
         every = settings.replaced(max_examples=None)
-        own = prepare(every, self.model.folder, self.model.config, self.study.compute, cut)
+        cut, compute = replace(shared.cut, whole=True), self.study.compute
+        own = prepare(every, self.model.folder, self.model.config, compute, cut)
         if own.digest != shared.digest:
             raise DataError("the data has changed since it was read", where=settings.origin)
         return replace(own, objective=own.objective.of_documents(self.documents))

@@ -126,9 +126,10 @@ def plan_losses(
     donor = side_files_from(checkpoints)
     try:
         unlike = _unlike(checkpoints, donor)
-        cut = Cut(per_byte=bool(unlike), whole=apart or bool(unlike))
-        folder = _folder_of(donor)
-        sample = held_out(settings, folder, checkpoints[0].config, compute, cut)
+        config, folder = checkpoints[0].config, _folder_of(donor)
+        whole = apart or bool(unlike)
+        cut = Cut.of_texts(settings, config, per_byte=bool(unlike)) if whole else Cut()
+        sample = held_out(settings, folder, config, compute, cut)
     except GeoError as error:
         if donor.frame is not None and error.where == str(donor.folder):
             error.where = (donor.within or donor).name  # nobody knows the folder of a view

@@ -10,17 +10,26 @@ from typing import TYPE_CHECKING
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.config.data import BUILTIN, EvalData, source_of
 from mergekit_geo.config.measures import Compute
+from mergekit_geo.data.beginnings import beginnings
 from mergekit_geo.data.load import load_rows
 from mergekit_geo.data.rows import Rows, filled
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
+from mergekit_geo.tasks.kind import context_length
 from mergekit_geo.tasks.per_byte import BYTE
 from mergekit_geo.tasks.table import TASKS, make_task, task_name
 from mergekit_geo.tasks.task import Example
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
+
+
+CHARACTERS = 3
+"""Of a text, for each token of a window: fewer than one of English has, so that all texts fit."""
+
+SHORTEST = 500
+"""Characters of a text that count in any case."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,30 @@ class Cut:
     Attributes:
         per_byte: Count loss per byte of text: their tokenizers differ.
         whole: Draw whole documents: their windows differ, by tokenizer or by context.
+        characters: Of all texts together, about how many count; None for all.
     """
 
     per_byte: bool = False
     whole: bool = False
+    characters: int | None = None
+
+    @classmethod
+    def of_texts(cls, data: EvalData, config: Config, *, per_byte: bool) -> Cut:
+        """Whole texts, shortened so that all of them can be measured.
+
+        Args:
+            data: How much of it.
+            config: Of the architecture whose windows are meant.
+            per_byte: Count loss per byte.
+        """
+        window, most = CHARACTERS * context_length(config, data.seq_len), data.max_examples
+        return cls(per_byte, True, None if most is None else most * window)
+
+    def shortened(self, rows: Rows, columns: Sequence[str]) -> Rows:
+        """Rows of one column of text whose texts share the characters that count evenly."""
+        if self.characters is None or len(columns) != 1:
+            return rows
+        return beginnings(rows, columns[0], max(SHORTEST, self.characters // len(rows.cells)))
 
 
 @dataclass(frozen=True)
@@ -44,11 +73,13 @@ class Sample:
         objective: On the examples that are measured.
         available: How many examples there were.
         notes: What was guessed about the data.
+        cut: What allows for models that cut the text otherwise.
     """
 
     objective: TaskObjective
     available: int
     notes: tuple[str, ...] = ()
+    cut: Cut = Cut()
 
     @property
     def digest(self) -> str:
@@ -85,13 +116,14 @@ def prepare(
     rows = load_rows(data)
     name = task_name(config, data.task)
     task = make_task(name, folder, config, data, compute, per_byte=cut.per_byte)
-    rows = filled(rows, task.columns(rows))
+    columns = task.columns(rows)
+    rows = cut.shortened(filled(rows, columns), columns)
     examples = task.examples(rows)
     _note_left_out(rows, examples)
     kept = draw(examples, data.max_examples, data.seed, whole=cut.whole)
     size = data.batch_size or task.batch_size(kept)
     objective = TaskObjective(task, kept, document_keys(rows), size, cut.whole)
-    return Sample(objective, len(examples), tuple(rows.notes))
+    return Sample(objective, len(examples), tuple(rows.notes), cut)
 
 
 def _note_left_out(rows: Rows, examples: Sequence[Example]) -> None:

@@ -18,7 +18,7 @@ from mergekit_geo.evaluation.cache import LossCache
 from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.evaluation.evaluator import Evaluator
 from mergekit_geo.evaluation.objective import FunctionObjective, TaskObjective
-from mergekit_geo.evaluation.sample import Sample, prepare
+from mergekit_geo.evaluation.sample import Cut, Sample, prepare
 from mergekit_geo.evaluation.split import Split
 from mergekit_geo.modules.load import load_model, load_tokenizer
 from mergekit_geo.tasks.causal_lm import CausalLM
@@ -314,3 +314,19 @@ def test_model_larger_than_memory_is_not_loaded(
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**5))
     with pytest.raises(DataError, match=r"needs 0\.628 MB of memory, and 0\.100 MB are free"):
         load_model(family / "a", CPU)
+
+
+def test_texts_that_count_whole_share_what_counts() -> None:
+    """Few long texts are shortened so that all of them are drawn; short ones stay."""
+    long, short = "seven boats drift " * 400, "a harbour"
+    rows = Rows([{"text": long}, {"text": short}, {"text": [1]}], ["1", "2", "3"], "x.jsonl")
+    cut = Cut.of_texts(EvalData("x", max_examples=9, seq_len=100), {}, per_byte=True)
+    found = cut.shortened(rows, ["text"])
+    texts = [cells["text"] for cells in found.cells]
+    assert texts[1:] == [short, [1]]
+    assert long.startswith(texts[0] + " ")
+    assert 880 < len(texts[0]) <= 900
+    assert found.notes == ["of each text the first 900 characters count"]
+    assert cut.shortened(rows, ["source", "target"]) is rows
+    every = Cut.of_texts(EvalData("x", max_examples=None), {}, per_byte=True)
+    assert every.shortened(rows, ["text"]) is rows
