@@ -90,7 +90,11 @@ def inputs_of(recipe: Recipe) -> Inputs:
     with placed("merge_method"):
         method = method_named(recipe.merge_method)
     found = [_of_part(method, recipe.seed or 0, part) for part in parts_of(recipe)]
-    return joined(found, recipe.base_model)
+    whole, base = joined(found, recipe.base_model), recipe.base_model
+    if base is None or base in whole.models or any(base in line for line in whole.warnings):
+        return whole
+    told = f"base_model {base} is in no slice, and has no part in {whole.name}"
+    return replace(whole, warnings=(*whole.warnings, told))
 
 
 def _of_part(method: Method, seed: int, part: SlicePart) -> Inputs:

@@ -305,6 +305,13 @@ def test_pieces_of_models_of_unlike_depth_without_a_configuration() -> None:
     }  # fmt: skip
 
 
+def test_a_base_that_is_in_no_slice_is_told() -> None:
+    slices = [span("a", 0, 2), span("a", 1, 4)]
+    recipe = {"merge_method": "passthrough", "base_model": "base", "slices": slices}
+    found = in_memory(recipe, a=llama(1), base=llama(0))
+    assert "base_model base is in no slice, and has no part in passthrough" in found.report.warnings
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stacks")
