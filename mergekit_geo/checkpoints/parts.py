@@ -220,7 +220,7 @@ def _key(name: str) -> str:
 
 
 def counted(names: Iterable[str], parts: Mapping[str, Part]) -> str:
-    """How many tensors of which modules or parts, for a message.
+    """How many tensors of which parts, for a message.
 
     Example:
         >>> parts = {"a": Part("vision"), "b": Part("vision"), "c": Part("projector")}
@@ -229,8 +229,9 @@ def counted(names: Iterable[str], parts: Mapping[str, Part]) -> str:
     """
     found: dict[str, int] = {}
     for name in names:
-        found[parts[name].module] = found.get(parts[name].module, 0) + 1
-    return ", ".join(f"{count} of {module}" for module, count in found.items())
+        part = str(parts[name])
+        found[part] = found.get(part, 0) + 1
+    return ", ".join(f"{count} of {part}" for part, count in found.items())
 
 
 def missing_parts(checkpoints: Sequence[Checkpoint]) -> list[Part]:
