@@ -19,6 +19,9 @@ from mergekit_geo.checkpoints.naming import schema_of
 NUMBERING = ("idx", "index", "layer_id", "layer_number", "layer_num", "drop", "training")
 """Parts of the names of attributes that number layers, or have no part in what is computed."""
 
+FIRST = "relative_attention_bias"
+"""What the first of T5's blocks has for all."""
+
 Traits = dict[str, object]
 
 
@@ -82,8 +85,10 @@ def _traits(config: Config, stack: str) -> list[Traits] | None:
 
 def _plain(layer: Any) -> Iterator[tuple[str, object]]:
     for name, part in layer.named_modules():
+        if FIRST in name:
+            continue
         yield name, type(part).__name__
         for key, value in vars(part).items():
-            named = not key.startswith("_") and not any(one in key for one in NUMBERING)
+            named = not key.startswith("_") and not any(one in key for one in (*NUMBERING, FIRST))
             if named and isinstance(value, bool | int | float | str | type(None)):
                 yield f"{name}.{key}".lstrip("."), value
