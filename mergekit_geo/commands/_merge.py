@@ -68,7 +68,7 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     by_layers = request.stack is not None
     config = request.selector.config
     found = check_early(checkpoints, request.asked, config, by_layers=by_layers)
-    _refuse_modules_on_a_path(checkpoints[0], request)
+    _refuse_modules_without_a_rule(checkpoints[0], request)
     study = Study.of(checkpoints, found, request.asked, apart=by_layers)
     if request.selector.config.by_loss(len(checkpoints)):
         study.require_measurable()
@@ -103,18 +103,24 @@ def _merged(study: Study, request: Request, output: Output) -> Findings:
     return _in_memory(draft) if output.out is None else _on_disk(draft, output)
 
 
-def _refuse_modules_on_a_path(donor: Checkpoint, request: Request) -> None:
-    """Refuse a point of a fitted path where a model has further modules with weights.
+def _refuse_modules_without_a_rule(donor: Checkpoint, request: Request) -> None:
+    """Refuse what gives a model's tensors and not those of the modules that stand after it.
 
     Raises:
-        UnsupportedError: They are to be merged on one.
+        UnsupportedError: A module has weights, and the output is a point of a fitted path, or its
+            layers are of unlike models.
     """
-    along = request.selector.config.along
+    along, selector = request.selector.config.along, request.selector
     fitted = request.asked.command == "point" or (along is not None and along not in STRAIGHT)
-    if fitted and (folders := weight_folders(donor.root, donor.inside)):
+    sliced = request.stack is not None or bool(selector.takers)
+    if (fitted or sliced) and (folders := weight_folders(donor.root, donor.inside)):
+        why = (
+            "a fitted path leads between models without their modules"
+            if fitted
+            else "slices take layers of models, and do not say whose modules"
+        )
         raise UnsupportedError(
-            f"a fitted path leads between models without their modules, and {folders[0]} has "
-            "weights",
+            f"{why}, and {folders[0]} has weights",
             where=donor.name,
             remedy="merge them by soup or slerp",
         )

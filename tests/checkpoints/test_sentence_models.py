@@ -398,3 +398,14 @@ def test_folders_of_weights_beside_the_models_are_told(tmp_path: Path) -> None:
             f"geo-merge soup {a}/vae {b}/vae -o OUT/vae"
         )
     assert geo.read_report(tmp_path / "out").left_out == ["own/", "vae/"]
+
+
+def test_a_stack_does_not_say_whose_modules(tmp_path: Path) -> None:
+    models = [str(sentence_model(tmp_path / name, seed)) for seed, name in enumerate("ab")]
+    recipe = {
+        "merge_method": "passthrough",
+        "slices": [{"sources": [{"model": name, "layer_range": [0, 1]}]} for name in models],
+    }
+    with pytest.raises(UnsupportedError, match=r"do not say whose modules, and .* has weights"):
+        geo.run(recipe, tmp_path / "out", data=None, sharpness="off")
+    assert not (tmp_path / "out").exists()
