@@ -178,7 +178,8 @@ def _with_ranges(part: Inputs, depth: Mapping[tuple[str, str], int]) -> Inputs:
         span = said or (0, total)
         if span[1] > total:
             raise RecipeError(
-                f"layer_range [{span[0]}, {span[1]}] goes beyond {name}, which has {total} layers",
+                f"layer_range [{span[0]}, {span[1]}] goes beyond {name}, which has "
+                f"{total} layer{'s' * (total != 1)}",
                 where="slices",
                 remedy=f"the upper bound is exclusive: [0, {total}] takes all of them",
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mergekit_geo.data.text import Document, TextSplit, builtin_documents
 from mergekit_geo.modules.load import quiet_transformers
@@ -25,6 +25,9 @@ ALSO = {
 """Further names of the same models; `org/...` is the Hub's, and a folder goes before it."""
 
 ADAPTERS = ("lora-1", "lora-2", "lora-3")
+DEEP = ("deep-a", "deep-b")
+"""Models of four layers."""
+
 COUNTS = {"train": 48, "held-out": 24}
 LENGTH = 200
 
@@ -46,6 +49,8 @@ def furnish(folder: Path) -> None:
     for name, seed in MEMBERS.items():
         member = LlamaForCausalLM.from_pretrained(folder / "base")
         _save(trained(member, ids, seed, 20), tokenizer, folder / name)
+    for seed, name in enumerate(DEEP):
+        _save(LlamaForCausalLM(_deeper(base.config, seed)), tokenizer, folder / name)
     for seed, name in enumerate(ADAPTERS):
         _adapter(folder, name, ids, seed)
     for name, target in ALSO.items():
@@ -53,6 +58,11 @@ def furnish(folder: Path) -> None:
         (folder / name).symlink_to(Path("..") / target if "/" in name else target)
     for split in ("train", "held-out"):
         _texts(folder / split, [document.text for document in few_documents(split)])
+
+
+def _deeper(config: LlamaConfig, seed: int) -> LlamaConfig:
+    torch.manual_seed(seed)
+    return LlamaConfig(**{**config.to_dict(), "num_hidden_layers": 4})
 
 
 def trained(model: LlamaForCausalLM, ids: Tensor, seed: int, steps: int) -> LlamaForCausalLM:
