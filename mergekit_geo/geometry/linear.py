@@ -67,6 +67,23 @@ def check_weights(count: int, weights: Sequence[float] | None) -> tuple[float, .
     return tuple(float(weight) for weight in weights)
 
 
+def refuse_negative(weights: Sequence[float], what: str) -> None:
+    """Refuse weights below zero.
+
+    Args:
+        weights: Of the models.
+        what: That has a meaning for none of them, such as `a median`.
+
+    Raises:
+        ArgumentError: With the smallest.
+    """
+    if min(weights) < 0:
+        raise ArgumentError(
+            f"{what} needs weights >= 0, found {min(weights):g}",
+            remedy="use a soup for negative weights",
+        )
+
+
 def normalized(weights: Sequence[float]) -> tuple[float, ...]:
     """The weights divided by their sum.
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mergekit_geo.errors import ArgumentError
 from mergekit_geo.geometry.gram import Gram, Matrix
-from mergekit_geo.geometry.linear import normalized
+from mergekit_geo.geometry.linear import normalized, refuse_negative
 from mergekit_geo.geometry.rule import Coefficients
 from mergekit_geo.limits import Interval
 
@@ -61,11 +60,7 @@ class GeometricMedian:
 
     def __post_init__(self) -> None:
         TOLERANCE.check("tolerance", self.tolerance)
-        if min(self.weights) < 0:
-            raise ArgumentError(
-                f"a median needs weights >= 0, found {min(self.weights):g}",
-                remedy="use a soup for negative weights",
-            )
+        refuse_negative(self.weights, "a median")
 
     @property
     def convex(self) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mergekit_geo.errors import AntipodalError, ArgumentError
 from mergekit_geo.geometry.gram import Gram, Matrix
-from mergekit_geo.geometry.linear import check_weights, normalized
+from mergekit_geo.geometry.linear import check_weights, normalized, refuse_negative
 from mergekit_geo.geometry.rule import Coefficients
 from mergekit_geo.limits import Interval
 
@@ -104,11 +104,7 @@ class Karcher:
     needs_gram: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.weights) < 0:
-            raise ArgumentError(
-                f"a mean on the sphere needs weights >= 0, found {min(self.weights):g}",
-                remedy="use a soup for negative weights",
-            )
+        refuse_negative(self.weights, "a mean on the sphere")
 
     @property
     def convex(self) -> tuple[float, ...]:
