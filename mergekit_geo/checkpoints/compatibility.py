@@ -441,14 +441,18 @@ def _refuse_part(
 
 
 def _refuse_lost_predictors(checkpoints: Sequence[Checkpoint], found: Preflight) -> None:
-    """Refuse layers for multi-token prediction in some models only: transformers ignores them."""
+    """Refuse layers for multi-token prediction that some models lack.
+
+    What transformers ignores by declaration is left aside: it has no part in what the models are.
+    """
     if all(c.tensors.keys() == checkpoints[0].tensors.keys() for c in checkpoints):
         return
     for part in (part for part in missing_parts(checkpoints) if part.kind == MTP):
         having = [(one, parts_with_names(one).get(part)) for one in checkpoints]
         holder, names = next((one, names) for one, names in having if names)
         lacking = next(one for one, names in having if not names)
-        _refuse_part(part, names, holder, lacking, found)
+        if not all(map(schema_of(holder.config).is_ignored, names)):
+            _refuse_part(part, names, holder, lacking, found)
 
 
 def _prefixed(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) -> str:

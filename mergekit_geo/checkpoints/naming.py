@@ -98,7 +98,11 @@ class Schema:
         """Whether models of this kind run without it: by declaration, or for want of a place."""
         if name in self.expected:
             return any(re.search(pattern, name) for pattern in self.optional)
-        return any(re.search(pattern, name) for pattern in self.ignored) or self.is_unknown(name)
+        return self.is_ignored(name) or self.is_unknown(name)
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether transformers declares that it leaves a stored tensor of this name aside."""
+        return any(re.search(pattern, name) for pattern in self.ignored)
 
     def is_unknown(self, name: str) -> bool:
         """Whether nothing in the loaded model is called so, or made of it."""

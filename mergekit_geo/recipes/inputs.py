@@ -314,6 +314,6 @@ def known_parameters() -> set[str]:
 
     Example:
         >>> sorted(known_parameters())[:3]
-        ['density', 'epsilon', 'gamma']
+        ['alpha', 'density', 'epsilon']
     """
     return {each.name for method in METHODS.values() for each in method.parameters}

@@ -66,7 +66,7 @@ def panels(spec: type[Spec]) -> dict[str, list[OptionHelp]]:
     Example:
         >>> from mergekit_geo.specs.merges import SlerpSpec
         >>> list(panels(SlerpSpec))
-        ['Main options', 'Evaluation data', 'Output', 'Compute', 'Models that differ', 'Verbosity']
+        ['Main options', 'Models that differ', 'Evaluation data', 'Output', 'Compute', 'Verbosity']
         >>> panels(SlerpSpec)["Main options"][1].flags
         ('-o', '--out')
     """

@@ -32,8 +32,9 @@ def recipe_of(method: str, names: str, base: str | None) -> dict[str, object]:
 
 @pytest.mark.parametrize("method", NAMES)
 def test_a_call_and_a_recipe_merge_the_same(method: str) -> None:
-    base = "c" if METHODS[method].base.value in {"a base"} else None
-    names = "a" if method == "passthrough" else "ab"
+    found = METHODS[method]
+    base = "c" if found.base.value == "a base" else None
+    names = "a" if found.most == 1 and found.base.value != "two models" else "ab"
     if method == "slerp":
         base = None
     called = geo.merge(
