@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from torch import Tensor
 
@@ -107,14 +108,20 @@ REFERENCES = {"soup": mean, "slerp": arc, "ties": ties}
 
 
 def merged(method: str, folder: Path, data: Path | None) -> geo.Result:
+    """A merge in a folder; of the methods after the first the tensors alone are made and stored."""
     a, b, out = str(folder / "a"), str(folder / "b"), folder / method
     common: Any = {"data": data and geo.EvalData(str(data)), "sharpness": "off"}
     if method == "soup":
         return geo.soup([a, b], out, **common)
     if method == "slerp":
-        return geo.slerp([a, b], out, t=T, **common)
-    base = str(folder / "base")
-    return geo.merge([a, b], out, method="ties", base=base, density=DENSITY, **common)
+        result = geo.slerp([a, b], t=T, **common)
+    else:
+        base = str(folder / "base")
+        result = geo.merge([a, b], method="ties", base=base, density=DENSITY, **common)
+    assert result.state is not None
+    shutil.copytree(folder / "soup", out, ignore=shutil.ignore_patterns("*.safetensors"))
+    save_file(result.state, out / "model.safetensors", {"format": "pt"})
+    return result
 
 
 @pytest.mark.parametrize("name", list(known()))
