@@ -1,12 +1,10 @@
-"""The files beside the weights: configuration, tokenizer, chat template, code.
-
-Which files those are; `outputs.side_files` copies them.
-"""
+"""The files beside the weights: configuration, tokenizer, chat template, code."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import shutil
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mergekit_geo.checkpoints.index import INDEXES
@@ -108,3 +106,23 @@ def module_files(folder: Path) -> list[Path]:
     found = {path.relative_to(folder) for path in beside} | inside
     unread = (*PICKLES, *EXPORTS)
     return own(folder, sorted(path for path in found if not path.name.endswith(unread)))
+
+
+def copy_files(source: Path, files: Iterable[Path], out: Path) -> None:
+    """Copy files of a folder into another, byte for byte.
+
+    Args:
+        source: The folder that they are in.
+        files: Relative to it.
+        out: The other one.
+    """
+    for file in files:
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, out / file)
+
+
+def copy_tokenizer(source: Path, out: Path) -> None:
+    """Put the tokenizer of `source` in the place of the one in `out`."""
+    for old in tokenizer_files(out):
+        (out / old).unlink()
+    copy_files(source, tokenizer_files(source), out)

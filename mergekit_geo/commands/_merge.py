@@ -13,7 +13,7 @@ from mergekit_geo.checkpoints.content import model_key
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
 from mergekit_geo.checkpoints.module_folders import weight_folders
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
-from mergekit_geo.checkpoints.side_files import TOKENIZER, side_files_of
+from mergekit_geo.checkpoints.side_files import TOKENIZER, copy_tokenizer, side_files_of
 from mergekit_geo.checkpoints.sources import original, side_files_from
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.commands._run import Findings
@@ -37,7 +37,7 @@ from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.outputs.kind import MARK
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.outputs.side_files import copy_side_files, copy_tokenizer, write_config
+from mergekit_geo.outputs.side_files import copy_side_files, write_config
 from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.processes import world
 

@@ -6,13 +6,12 @@ Resaving them through transformers would change them, and raises on some generat
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.configuration import config_text, without_other_files
 from mergekit_geo.checkpoints.index import CLASS
-from mergekit_geo.checkpoints.side_files import side_files_of, tokenizer_files
+from mergekit_geo.checkpoints.side_files import copy_files, side_files_of
 
 DTYPE_KEYS = ("dtype", "torch_dtype")
 
@@ -35,22 +34,11 @@ def copy_side_files(
         config: What `config.json` is to say where that is not what the donor's says.
         inside: Place of `config.json` in these folders.
     """
-    for relative in side_files_of(donor):
-        (out / relative).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(donor / relative, out / relative)
+    copy_files(donor, side_files_of(donor), out)
     if config is not None:
         write_config(out / inside, config, dtype)
     elif (out / inside / "config.json").is_file():
         _adapt_config(out / inside, dtype)
-
-
-def copy_tokenizer(source: Path, out: Path) -> None:
-    """Put the tokenizer of `source` in the place of the one in `out`."""
-    for old in tokenizer_files(out):
-        (out / old).unlink()
-    for relative in tokenizer_files(source):
-        (out / relative).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / relative, out / relative)
 
 
 def write_config(out: Path, config: Config, dtype: str | None = None) -> None:

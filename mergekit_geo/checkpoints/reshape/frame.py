@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +10,7 @@ from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import config_text
-from mergekit_geo.checkpoints.side_files import side_files_of, tokenizer_files
+from mergekit_geo.checkpoints.side_files import copy_files, copy_tokenizer, side_files_of
 from mergekit_geo.files.sound_json import read_json
 
 GENERATION = "generation_config.json"
@@ -48,23 +47,11 @@ class Frame:
         self._place = TemporaryDirectory(prefix="geo-merge-frame-", ignore_cleanup_errors=True)
         place = Path(self._place.name)
         self.folder = place / donor.inside
-        _copy(donor.root, side_files_of(donor.root), place)
+        copy_files(donor.root, side_files_of(donor.root), place)
         if tokenizer is not None:
-            self._replace_tokenizer(self.folder, tokenizer)
+            copy_tokenizer(tokenizer, self.folder)
         (self.folder / "config.json").write_text(config_text(config), "utf-8")
         _say_anew(self.folder / GENERATION, generation)
-
-    @staticmethod
-    def _replace_tokenizer(folder: Path, tokenizer: Path) -> None:
-        for old in tokenizer_files(folder):
-            (folder / old).unlink()
-        _copy(tokenizer, tokenizer_files(tokenizer), folder)
-
-
-def _copy(source: Path, files: list[Path], folder: Path) -> None:
-    for file in files:
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / file, folder / file)
 
 
 def _say_anew(path: Path, settings: Mapping[str, Any]) -> None:
