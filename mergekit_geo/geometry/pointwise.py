@@ -10,8 +10,17 @@ from mergekit_geo.geometry.rule import ModelWeights
 from mergekit_geo.geometry.sparsifiers import Important, Larger, Sparsifier
 
 
+class OfOneModel(Elementwise):
+    """A rule of base and one model, in which the model's elements take the place of the base's."""
+
+    seed = 0
+    needs_sizes = False
+    weights = (0.0, 1.0)
+    convex = (1.0, 0.0)
+
+
 @dataclass(frozen=True)
-class NearSwap(Elementwise):
+class NearSwap(OfOneModel):
     """b + v min(1, t / |v|): each element moves towards the model's, by `reach` at the most.
 
     Where the two are within `reach` the output is the model's element. As in mergekit |v| is taken
@@ -27,10 +36,6 @@ class NearSwap(Elementwise):
 
     reach: float
     name = "nearswap"
-    seed = 0
-    needs_sizes = False
-    weights = (0.0, 1.0)
-    convex = (1.0, 0.0)
     sparsifiers = (Sparsifier(),)
 
     def sum(self, sizes: Sequence[Sizes]) -> Near:
@@ -39,7 +44,7 @@ class NearSwap(Elementwise):
 
 
 @dataclass(frozen=True)
-class ArceeFusion(Elementwise):
+class ArceeFusion(OfOneModel):
     """The model's elements where a change is important, the base's elsewhere (Arcee 2025).
 
     Example:
@@ -48,10 +53,6 @@ class ArceeFusion(Elementwise):
     """
 
     name = "arcee_fusion"
-    seed = 0
-    needs_sizes = False
-    weights = (0.0, 1.0)
-    convex = (1.0, 0.0)
     sparsifiers = (Important(),)
 
     def sum(self, sizes: Sequence[Sizes]) -> Sum:
