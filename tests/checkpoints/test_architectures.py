@@ -19,13 +19,20 @@ from torch import Tensor
 
 import mergekit_geo as geo
 from tests.architectures import VOCABULARY, Architecture, known
-from tests.tokenizers_ import byte_tokenizer
+from tests.checkpoints.reshape.vocabularies import tokenizer
 
 pytestmark = pytest.mark.slow
 Tensors = dict[str, Tensor]
 
 STEP, T, DENSITY = 0.05, 0.3, 0.5
 TEXTS = [f"the {i} green boats drift past {i + 3} old harbours" for i in range(12)]
+TOKENIZER = tokenizer(
+    size=VOCABULARY - 3,
+    pad_token="<pad>",
+    unk_token="<unk>",
+    mask_token="<mask>",
+    model_max_length=64,
+)
 METHODS = ("soup", "slerp", "ties")
 
 
@@ -62,7 +69,7 @@ def save_family(one: Architecture, folder: Path) -> None:
         draw(model, seed)
         model.save_pretrained(folder / name)
         if one.data in {"text", "pairs"}:
-            byte_tokenizer(VOCABULARY).save_pretrained(folder / name)
+            TOKENIZER.save_pretrained(folder / name)
         if one.data == "images":
             transformers.ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(
                 folder / name
