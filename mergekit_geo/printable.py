@@ -8,9 +8,14 @@ words, and a line break pretends to be the next line: each is shown as Python wo
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 LONGEST = 2_500
 """Characters of one line of an error."""
+
+COMPARED = 100
+"""Characters of a wrong word that are compared with the right ones."""
 
 JSON_ODD = re.compile("[^\\n -~]")
 MINUTE = 60
@@ -52,6 +57,22 @@ def _escaped(found: re.Match[str]) -> str:
         return found[0]
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+def nearest_of(word: str, known: Iterable[str], like: float = 0.6) -> str:
+    """`did you mean ...? `, or nothing where no known word is near.
+
+    Args:
+        word: The wrong one; of a long one the beginning is compared.
+        known: The right ones.
+        like: The least likeness, from 0 to 1, of two words that are near.
+
+    Example:
+        >>> nearest_of("slrp", ["linear", "slerp"]), nearest_of("x", ["linear"])
+        ('did you mean slerp? ', '')
+    """
+    near = get_close_matches(word[:COMPARED], list(known), 1, like)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def in_gigabytes(count: int) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 
 from mergekit_geo.checkpoints.layers import layer_number
 from mergekit_geo.checkpoints.parts import DECODER, SHARED, Part, part_named, parts_of
+from mergekit_geo.printable import nearest_of
 
 PARTS: dict[str, tuple[str, ...]] = {
     "encoder": ("encoder",),
@@ -85,6 +85,4 @@ def known_modules(tensors: Iterable[str]) -> list[str]:
 def nearest_module(name: str, tensors: Iterable[str]) -> str:
     """`did you mean encoder? `, and what there is."""
     known = known_modules(tensors)
-    near = difflib.get_close_matches(name[:100], known, 1, 0.5)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return f"{hint}modules of this architecture: {', '.join(known)}"
+    return f"{nearest_of(name, known, 0.5)}modules of this architecture: {', '.join(known)}"

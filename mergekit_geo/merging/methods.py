@@ -6,9 +6,7 @@ the documentation its table. A new method is a `Method`, in a file of its own, a
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 
 from mergekit_geo.errors import ArgumentError
@@ -33,6 +31,7 @@ from mergekit_geo.merging.parameter import (
     Given,
     Parameter,
 )
+from mergekit_geo.printable import nearest_of
 
 PRECISION = Parameter(
     "tolerance", "Last step of the iteration, as a share of the mean distance.", 1e-9, TOLERANCE
@@ -64,9 +63,6 @@ GAIN = Parameter(
 MOST_RHO = Parameter(
     "alpha", "Bound of rho, the ratio of what a model shares to what it alone changes.", 0.2, SIZES
 )
-
-LONGEST = 100
-"""Characters of a wrong word that are compared with the right ones."""
 
 
 def _linear(weights: ModelWeights, normalize: bool, **_: object) -> Rule:
@@ -323,9 +319,3 @@ def _check_known(method: Method, given: dict[str, Given]) -> None:
                 f"{method.name} takes no {brief(key)}",
                 remedy=f"{hint}parameters of {method.name}: {takes}",
             )
-
-
-def nearest_of(word: str, known: Iterable[str]) -> str:
-    """`did you mean ...? `, or nothing where no known word is near."""
-    near = difflib.get_close_matches(word[:LONGEST], list(known), 1)
-    return f"did you mean {near[0]}? " if near else ""

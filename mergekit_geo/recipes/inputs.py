@@ -10,8 +10,9 @@ from typing import Any
 
 from mergekit_geo.errors import GeoError, RecipeError
 from mergekit_geo.merging.method import BaseUse, Method
-from mergekit_geo.merging.methods import METHODS, method_named, nearest_of
+from mergekit_geo.merging.methods import METHODS, method_named
 from mergekit_geo.merging.parameter import Parameter
+from mergekit_geo.printable import nearest_of
 from mergekit_geo.recipes.schema import ModelKeys, Recipe, SourceKeys
 from mergekit_geo.recipes.slices import Range, SlicePart, joined, parts_of
 from mergekit_geo.recipes.values import Value, in_turn, numbers_in, parse_value

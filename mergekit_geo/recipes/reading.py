@@ -17,7 +17,8 @@ from mergekit_geo.files.local_path import local_path
 from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import brief
 from mergekit_geo.files.sound_yaml import compose, construct
-from mergekit_geo.merging.methods import LONGEST, method_named
+from mergekit_geo.merging.methods import method_named
+from mergekit_geo.printable import COMPARED
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
 from mergekit_geo.recipes.inputs import check_parameter
@@ -257,7 +258,7 @@ def _refuse_key(loc: KeyPath, where: str) -> NoReturn:
         raise RecipeError(f"{path}: {REFUSED[key]}", where=where)
     known = sorted(_part(loc).model_fields)
     inner = sorted(all_parameters()) if "parameters" in known else []
-    near = difflib.get_close_matches(key[:LONGEST], [*known, *inner], 1, 0.5)
+    near = difflib.get_close_matches(key[:COMPARED], [*known, *inner], 1, 0.5)
     place = " under parameters" if near and near[0] in inner else ""
     remedy = f"did you mean {near[0]}{place}? " if near else ""
     raise RecipeError(

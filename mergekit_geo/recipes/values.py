@@ -12,8 +12,8 @@ from typing import Any
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.sound_json import brief
-from mergekit_geo.merging.methods import LONGEST
 from mergekit_geo.merging.parameter import Number
+from mergekit_geo.printable import COMPARED
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def nearest(part: str, names: Iterable[str], count: int = 3) -> list[str]:
         >>> nearest("self_atn", ["layers.0.self_attn.q", "layers.0.mlp.up", "norm"], 1)
         ['layers.0.self_attn.q']
     """
-    part = part[:LONGEST]
+    part = part[:COMPARED]
     unlike = {re.sub(r"\.\d+\.", ".0.", name): name for name in reversed(list(names))}
     scored = [(_likeness(part, name), name) for name in unlike.values()]
     return [name for _, name in sorted(scored, key=lambda pair: (-pair[0], pair[1]))[:count]]
