@@ -35,6 +35,11 @@ class DocumentMean:
         return len(self.totals)
 
     @property
+    def freedom(self) -> float:
+        """Degrees of freedom of its error."""
+        return degrees_of_freedom(self.totals / self.totals.sum())
+
+    @property
     def estimate(self) -> Estimate:
         """The mean with its interval."""
         if self.error is None:
@@ -145,9 +150,13 @@ def around(value: float, error: float, totals: Floats) -> Estimate:
         error: Its standard error over documents.
         totals: (n,) weight of each document.
     """
+    return students(value, error, degrees_of_freedom(totals / totals.sum()))
+
+
+def students(value: float, error: float, freedom: float) -> Estimate:
+    """Student's interval with so many degrees of freedom, and the size that would be detected."""
     from scipy.special import stdtrit
 
-    freedom = degrees_of_freedom(totals / totals.sum())
     margin = error * float(stdtrit(freedom, (1 + LEVEL) / 2))
     detectable = margin + error * float(stdtrit(freedom, POWER))
     return Estimate(value=value, low=value - margin, high=value + margin, detectable=detectable)

@@ -100,6 +100,28 @@ class DifferenceEntry(Record):
     macro_f1: Estimate | None = None
 
 
+class SignTest(Record):
+    """On how many documents one model's loss is above another's, and below.
+
+    Attributes:
+        above: Documents on which the first model's loss is the larger one.
+        below: Documents on which it is the smaller one.
+        ties: Documents on which both have the same loss; they say nothing.
+        p_value: Two-sided, of the exact binomial test that both are equally likely; 1 where all
+            documents are ties.
+    """
+
+    above: int
+    below: int
+    ties: int
+    p_value: float
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the share of documents above differs from one half at the 5 % level."""
+        return self.p_value < 0.05  # noqa: PLR2004
+
+
 class DataEntry(Record):
     """What loss was measured on.
 
