@@ -8,7 +8,13 @@ from typing import Any, ClassVar, Protocol
 from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
 
-BUILTIN = "builtin:python-docs"
+BUILTIN, PYTHON_SOURCE = "builtin:python-docs", "builtin:python-source"
+BUILTINS = {
+    BUILTIN: "CPython's documentation",
+    PYTHON_SOURCE: "the source code of Python's standard library",
+}
+"""What each built-in text is; the first is the default."""
+
 TRAIN = "train"
 LOSS_ON = ("assistant", "all")
 PANEL = "Evaluation data"
@@ -21,7 +27,7 @@ class EvalData:
     """Which data loss is measured on.
 
     Of a dataset with several splits `validation`, `test` or `train` is read where none is named; of
-    the built-in text `train` is what is not held out. Columns that are not named are guessed from
+    a built-in text `train` is what is not held out. Columns that are not named are guessed from
     the usual names.
 
     Raises:
@@ -35,7 +41,8 @@ class EvalData:
     source: str = option(
         "",
         "Held-out data on which the loss is measured: a .txt, .jsonl, .json, .csv or .parquet "
-        "file, a folder saved by datasets, or a dataset on the Hub.",
+        "file, a folder saved by datasets, a dataset on the Hub, or a text that comes with Python: "
+        f"{' or '.join(BUILTINS)}.",
         "--data", panel=PANEL, metavar="DATA", unset=f"{BUILTIN}, for language models",
     )  # fmt: skip
     text_column: str | None = option(

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mergekit_geo.config.data import BUILTIN, TRAIN, EvalData
+from mergekit_geo.config.data import BUILTINS, TRAIN, EvalData
 from mergekit_geo.data.files import READERS, read_file
 from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.extras import require
 from mergekit_geo.files.local_path import local_path
+from mergekit_geo.printable import nearest_of
 
+BUILTIN_PREFIX = "builtin:"
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def load_rows(data: EvalData) -> Rows:
-    """The rows that `data` names; of the built-in text a row a topic, held out unless split=train.
+    """The rows that `data` names; of a built-in text those that are held out, unless split=train.
 
     Raises:
         DataError: Missing, empty, or unreadable.
@@ -42,22 +44,36 @@ def is_on_hub(data: EvalData) -> bool:
 
 def _read(data: EvalData) -> Rows:
     path = _path(data)
-    if data.origin == BUILTIN:
-        documents = builtin_documents("train" if data.split == TRAIN else "held-out")
-        cells = [Row({"text": d.text}, d.name, BUILTIN) for d in documents]
-        return _without_splits(cells, data)
+    if data.origin in BUILTINS:
+        return _builtin(data)
     if path.is_file():
         return _without_splits(read_file(path), data)
     if path.exists() and not path.is_dir():
         raise DataError("neither a file nor a folder", where=data.origin)
     if not path.is_dir() and not is_on_hub(data):
-        raise DataError(
-            "no such file",
-            where=data.origin,
-            remedy=f"give a {', '.join(READERS)} file, a folder saved by datasets, a dataset on "
-            f"the Hub as org/name, or {BUILTIN}",
-        )
+        raise _missing(data)
     return _dataset(path, data)
+
+
+def _builtin(data: EvalData) -> Rows:
+    documents = builtin_documents("train" if data.split == TRAIN else "held-out", data.origin)
+    cells = [Row({"text": found.text}, found.name, data.origin) for found in documents]
+    return _without_splits(cells, data)
+
+
+def _missing(data: EvalData) -> DataError:
+    if data.origin.startswith(BUILTIN_PREFIX):
+        return DataError(
+            f"no such built-in text; there are {' and '.join(BUILTINS)}",
+            where=data.origin,
+            remedy=f"{nearest_of(data.origin, BUILTINS)}name one of them, or a file",
+        )
+    return DataError(
+        "no such file",
+        where=data.origin,
+        remedy=f"give a {', '.join(READERS)} file, a folder saved by datasets, a dataset on the "
+        f"Hub as org/name, or {' or '.join(BUILTINS)}",
+    )
 
 
 def _dataset(path: Path, data: EvalData) -> Rows:

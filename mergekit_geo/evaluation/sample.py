@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.config.data import BUILTIN, EvalData, source_of
+from mergekit_geo.config.data import BUILTINS, EvalData, source_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.beginnings import beginnings
 from mergekit_geo.data.load import load_rows
@@ -142,7 +142,7 @@ def held_out(
         DataError: As `prepare`; or no loss of this architecture can be had on the built-in text.
     """
     name = task_name(config, data.task)
-    if data.origin == BUILTIN and not TASKS[name].reads_plain_text:
+    if data.origin in BUILTINS and not TASKS[name].reads_plain_text:
         raise DataError(
             f"{name} cannot be measured on the built-in text",
             remedy="give held-out data with --data",

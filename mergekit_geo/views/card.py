@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from mergekit_geo.config.data import BUILTIN
+from mergekit_geo.config.data import BUILTINS
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.block import Block, Code, Items, Paragraph, Section
@@ -58,9 +58,9 @@ def _origin(report: Report) -> str:
 
 def _caveats(report: Report) -> list[str]:
     """What a reader must know before relying on the numbers."""
-    builtin = report.data is not None and report.data.source == BUILTIN
-    little = "Loss was measured on CPython's documentation: it says little about other text."
-    return [*report.warnings, *([little] if builtin else [])]
+    text = BUILTINS.get(report.data.source) if report.data is not None else None
+    little = f"Loss was measured on {text}: it says little about other text."
+    return [*report.warnings, *([little] if text else [])]
 
 
 def usage(report: Report) -> list[Code]:

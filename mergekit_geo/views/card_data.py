@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from mergekit_geo.config.data import BUILTIN
+from mergekit_geo.config.data import BUILTINS
 from mergekit_geo.printable import printable
 from mergekit_geo.records.losses import DataEntry, LossEntry
 from mergekit_geo.records.merge import MergeMeasurements
@@ -160,8 +160,8 @@ def public(report: Report) -> Report:
 
 
 def _public_source(data: DataEntry) -> str:
-    """A dataset of the Hub or the built-in text by name, all else by its content."""
-    if data.repository or data.source == BUILTIN:
+    """A dataset of the Hub or a built-in text by name, all else by its content."""
+    if data.repository or data.source in BUILTINS:
         return data.source
     return f"unpublished data of SHA-256 {data.digest[:12]}" if data.digest else "unpublished data"
 

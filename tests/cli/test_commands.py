@@ -103,7 +103,7 @@ def test_quiet_says_nothing(save: Save, tmp_path: Path) -> None:
         (["soup", "a", "b", "--max-shard-size", "big"], "'big' is not a size"),
         (["soup", "a", "b", "--device", "gpu9"], "device 'gpu9' cannot be used"),
         (["soup", "a", "b", "--data", "no.txt"], "no.txt: no such file"),
-        (["soup", "a", "b", "--data", "builtin:x"], "builtin:x: no such file"),
+        (["soup", "a", "b", "--data", "builtin:x"], "builtin:x: no such built-in text"),
         (["soup", "a", "missing"], "missing: no folder"),
     ],
 )

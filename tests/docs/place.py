@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from mergekit_geo.config.data import BUILTIN
 from mergekit_geo.data.text import Document, TextSplit, builtin_documents
 from mergekit_geo.modules.load import quiet_transformers
 from tests.commands.trainings import tiny, tiny_tokenizer
@@ -32,9 +33,9 @@ COUNTS = {"train": 48, "held-out": 24}
 LENGTH = 200
 
 
-def few_documents(split: TextSplit) -> list[Document]:
-    """The beginnings of some of the built-in text."""
-    found = builtin_documents(split)[: COUNTS[split]]
+def few_documents(split: TextSplit, source: str = BUILTIN) -> list[Document]:
+    """The beginnings of some of a built-in text."""
+    found = builtin_documents(split, source)[: COUNTS[split]]
     return [Document(one.name, " ".join(one.text.split())[:LENGTH]) for one in found]
 
 
