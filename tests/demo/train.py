@@ -1,7 +1,8 @@
-"""Train the demo: a small Llama on CPython's documentation, three fine-tunes, one trained apart.
+"""Train the demo: a small Llama on CPython's documentation, fine-tunes of it, one trained apart.
 
-Real text, real training, seeded. Held-out topics are never seen; the tokenizer is trained on the
-training topics as well. What is there already is kept.
+Three fine-tunes differ by their seed; two are specialists, of prose (the documentation again) and
+of code (the standard library). Real text, real training, seeded. Held-out text is never seen; the
+tokenizer is trained on the training topics as well. What is there already is kept.
 
 Usage: python tests/demo/train.py DIR [NAME ...] [--quick]   # all by default; fine-tunes need base
 
@@ -23,15 +24,22 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
+from mergekit_geo.config.data import BUILTIN, PYTHON_SOURCE
 from mergekit_geo.data.text import builtin_documents
 
 VOCABULARY, CONTEXT = 1024, 64
 BASE_RATE = 3e-3
-FINE_TUNES = {"a": 1, "b": 2, "c": 3}
+FINE_TUNES = {"a": 1, "b": 2, "c": 3, "prose": 5, "code": 6}
+"""Seeds."""
+
+TEXTS = {"code": PYTHON_SOURCE}
+"""What a model is trained on, where that is not the documentation."""
+
 STRANGER, STRANGER_SEED = "independent", 11
 """Initialised and trained apart from the others, on the same text."""
 
-NAMES = ("base", *FINE_TUNES, STRANGER)
+FAMILY = ("base", "a", "b", "c", STRANGER)
+NAMES = (*FAMILY, "prose", "code")
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -131,14 +139,20 @@ def _rate(step: int, steps: int) -> float:
     return warm_up * (0.1 + 0.9 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
-def make(folder: Path, names: Sequence[str] = NAMES, plan: Plan = DEMO) -> None:
+def make(folder: Path, names: Sequence[str] = FAMILY, plan: Plan = DEMO) -> None:
     """Train what is not there yet."""
-    texts = [document.text for document in builtin_documents("train")]
-    tokenizer = train_tokenizer(texts)
-    stream = token_stream(tokenizer, texts)
+    tokenizer = train_tokenizer(_texts(BUILTIN))
+    streams: dict[str, Tensor] = {}
     for name in names:
         if not (folder / name).exists():
-            _save(_trained(name, plan, stream, folder / "base"), tokenizer, folder / name)
+            text = TEXTS.get(name, BUILTIN)
+            if text not in streams:
+                streams[text] = token_stream(tokenizer, _texts(text))
+            _save(_trained(name, plan, streams[text], folder / "base"), tokenizer, folder / name)
+
+
+def _texts(source: str) -> list[str]:
+    return [document.text for document in builtin_documents("train", source)]
 
 
 def _trained(name: str, plan: Plan, stream: Tensor, base: Path) -> LlamaForCausalLM:
