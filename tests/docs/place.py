@@ -21,7 +21,7 @@ ALSO = {
     "run-1": "a", "run-2": "b", "run-3": "c",
     "org/base": "base", "org/a": "a", "org/b": "b", "org/c": "c",
     "demo/base": "base", "demo/a": "a", "demo/b": "b", "demo/c": "c",
-    "demo/independent": "independent",
+    "demo/independent": "independent", "demo/prose": "c", "demo/code": "d",
 }  # fmt: skip
 """Further names of the same models; `org/...` is the Hub's, and a folder goes before it."""
 
