@@ -49,6 +49,7 @@ class Preflight:
         untied: Whether some models tie head and embedding and others do not: merged, none does.
         aside: Names of what only the donor has, and keeps.
         unfit: Why single tensors cannot be merged, by model and stored name.
+        is_fetched: Whether the data of the anchors is here, and was compared.
     """
 
     anchors: list[Checkpoint] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Preflight:
     untied: bool = False
     aside: set[str] = field(default_factory=set)
     unfit: dict[Checkpoint, dict[str, str]] = field(default_factory=dict)
+    is_fetched: bool = False
 
     def refuse(self, problem: str, holders: Sequence[tuple[Checkpoint, str]]) -> None:
         """Note what is wrong with a tensor, by its stored name in the models that have it."""
@@ -74,9 +76,11 @@ class Preflight:
             HubError: A download failed.
         """
         self.require()
-        self.anchors = [anchor.fetch() for anchor in self.anchors]
-        self.compare_values()
-        self.require()
+        if not self.is_fetched:
+            self.anchors = [anchor.fetch() for anchor in self.anchors]
+            self.compare_values()
+            self.require()
+            self.is_fetched = True
         return tuple(self.anchors)
 
     def compare_values(self) -> None:

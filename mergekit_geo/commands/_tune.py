@@ -150,7 +150,7 @@ def overlap_warnings(tuning: Tuning) -> list[str]:
 
 
 def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasured]:
-    data = source_of(tuning.asked.data).as_settings or EvalData()
+    data = source_of(tuning.asked.data).spoken or EvalData()
     names = [tuning.base.name, str(out)]
     parts: dict[str, tuple[LossReport | SharpnessReport, Spec]] = {
         "losses": (found.losses, BarrierSpec(names, data=data)),

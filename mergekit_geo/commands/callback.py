@@ -127,7 +127,7 @@ class SoupCallback(TrainerCallback):
     def command(self) -> str:
         """The command that makes the soup of the members that are kept."""
         names, asked = [str(member.folder) for member in self.members], self.asked
-        data = None if asked.data is None else source_of(asked.data).as_settings or EvalData()
+        data = None if asked.data is None else source_of(asked.data).spoken or EvalData()
         output, compute = replace(asked.output, device="cpu"), replace(asked.compute, device=None)
         return command_line(replace(asked, models=names, output=output, compute=compute, data=data))
 

@@ -16,6 +16,7 @@ from mergekit_geo.commands.as_recipe import as_recipe
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
+from mergekit_geo.config.sets import EvalSets
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
@@ -223,9 +224,9 @@ class Draft:
         return self.stack is not None or any(model.reshaped for model in self.study.models)
 
     @property
-    def _data(self) -> EvalData:
+    def _data(self) -> EvalData | EvalSets:
         """What a further command would measure on."""
-        return source_of(self.request.asked.data).as_settings or EvalData()
+        return source_of(self.request.asked.data).spoken or EvalData()
 
     def _no_barriers(self, losses: LossReport) -> NotMeasured:
         if self.stack is not None:

@@ -67,7 +67,7 @@ def _member(tuning: Tuning, name: str, output: Output) -> Result:
 
 
 def _findings(tuning: Tuning, members: Sequence[Result], output: Output) -> Findings:
-    data = source_of(tuning.asked.data).as_settings or EvalData()
+    data = source_of(tuning.asked.data).spoken or EvalData()
     folders, first = [str(member.out) for member in members], members[0].report
     run = first.provenance
     return Findings(

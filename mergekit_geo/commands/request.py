@@ -79,7 +79,7 @@ class Request:
         asked = self.asked
         output = replace(asked.output.local, overwrite=overwrite, device="cpu")
         compute = replace(asked.compute, device=None)
-        data = source_of(self.asked.data).as_settings  # a function has no flag
+        data = source_of(self.asked.data).spoken  # a function has no flag
         again = replace(
             asked.naming(names),
             output=output,

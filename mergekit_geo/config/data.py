@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from mergekit_geo.config.docstrings import described
+from mergekit_geo.config.flags import settings_of
 from mergekit_geo.config.option import check, option
+from mergekit_geo.config.sets import (
+    DataSource,
+    EvalSet,
+    EvalSets,
+    is_named,
+    named,
+    sets_named,
+)
 
 BUILTIN, PYTHON_SOURCE = "builtin:python-docs", "builtin:python-source"
 BUILTINS = {
@@ -38,12 +48,13 @@ class EvalData:
         'held-out.jsonl'
     """
 
-    source: str = option(
+    source: str | Sequence[str] = option(
         "",
         "Held-out data on which the loss is measured: a .txt, .jsonl, .json, .csv or .parquet "
         "file, a folder saved by datasets, a dataset on the Hub, or a text that comes with Python: "
-        f"{' or '.join(BUILTINS)}.",
-        "--data", panel=PANEL, metavar="DATA", unset=f"{BUILTIN}, for language models",
+        f"{' or '.join(BUILTINS)}. Given several times, as NAME=DATA, it is several sets; a .yml "
+        "file lists sets with options of their own.",
+        "--data", panel=PANEL, metavar="[NAME=]DATA", unset=f"{BUILTIN}, for language models",
     )  # fmt: skip
     text_column: str | None = option(
         None, "Column of the text, messages or words.", panel=PANEL, unset=GUESSED
@@ -83,12 +94,18 @@ class EvalData:
         "assistant", "Tokens of a conversation that count: the assistant's, or all.", panel=PANEL,
         choices=LOSS_ON,
     )  # fmt: skip
+    weight: float = option(1.0, "What the set counts beside other sets.", "", recorded=False)
 
     as_objective: ClassVar[None] = None
     is_nothing: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def spoken(self) -> EvalData:
+        """These settings, which a command line can say."""
+        return self
 
     @property
     def as_settings(self) -> EvalData:
@@ -110,7 +127,7 @@ class EvalData:
 
     def settings(self) -> dict[str, Any]:
         """The settings as a JSON value."""
-        return asdict(self)
+        return settings_of(self)
 
     def replaced(self, **changes: Any) -> EvalData:
         """Copy with other settings."""
@@ -119,7 +136,7 @@ class EvalData:
     @property
     def origin(self) -> str:
         """Where the data is from, by default or by name."""
-        return self.source or BUILTIN
+        return str(self.source) or BUILTIN
 
     def training(self, source: str) -> EvalData:
         """Training data that is read as this is, from the split that is for training.
@@ -130,49 +147,16 @@ class EvalData:
         return replace(self, source=source, split=TRAIN, max_examples=None)
 
 
-class DataSource(Protocol):
-    """Settings of data, an objective of the caller's, or nothing."""
-
-    @property
-    def seed(self) -> int:
-        """Seed of samples, halves and intervals; 0 where there are no settings."""
-
-    @property
-    def as_settings(self) -> EvalData | None:
-        """The settings, which can be read again; None where there are none."""
-
-    @property
-    def as_objective(self) -> Any:
-        """The objective of the caller's, ready to be measured; None where it is none."""
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether there is nothing to measure on."""
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it is the built-in text, and nobody named it."""
-
-    @property
-    def is_named(self) -> bool:
-        """Whether somebody said what it is, rather than to take the built-in text by default."""
-
-    def settings(self) -> dict[str, Any] | None:
-        """The settings as a JSON value."""
-
-    def replaced(self, **changes: Any) -> DataSource:
-        """Copy with other settings, where there are settings."""
-
-
-Data = DataSource | str | None
-"""What a call says: `EvalData`, its source, a `FunctionObjective`, or None for no data."""
+Data = DataSource | str | Mapping[str, DataSource | str] | None
+"""What a call says: `EvalData`, its source, a `FunctionObjective`, a mapping of several of these by
+name, or None for no data."""
 
 
 class NoData:
     """Null object for data: there is nothing to measure or train on."""
 
     seed = 0
-    as_settings = as_objective = None
+    as_settings = as_objective = spoken = None
     is_nothing = True
     is_default = is_named = False
 
@@ -188,12 +172,55 @@ NO_DATA = NoData()
 
 
 def source_of(data: Data) -> DataSource:
-    """What was given, the data of a source, or no data for None.
+    """What was given, the data of a source, several sets by name, or no data for None.
 
     Example:
         >>> source_of(None).is_nothing, source_of("held-out.jsonl").origin
         (True, 'held-out.jsonl')
+        >>> source_of(EvalData(["code=a.jsonl", "b.jsonl"], seq_len=64)).names
+        ('code', 'b')
     """
+    if data is None:
+        return NO_DATA
     if isinstance(data, str):
-        return EvalData(data)
-    return NO_DATA if data is None else data
+        data = EvalData(data)
+    if isinstance(data, Mapping):
+        return _by_name({name: source_of(one) for name, one in data.items()})
+    return _split(data) if isinstance(data, EvalData) else data
+
+
+def sets_of(data: Data) -> tuple[EvalSet, ...]:
+    """The sets of data, each by itself; one that nobody named is called after its source.
+
+    Example:
+        >>> [one.name for one in sets_of({"code": "a.jsonl", "chat": "b.jsonl"})]
+        ['code', 'chat']
+        >>> [one.name for one in sets_of("runs/held.jsonl")]
+        ['held']
+    """
+    source = source_of(data)
+    if isinstance(source, EvalSets):
+        return source.sets
+    settings = source.as_settings
+    return (EvalSet("data" if settings is None else named(settings.origin)[0], source),)
+
+
+def _split(data: EvalData) -> EvalData | EvalSets:
+    """The sets of settings that name several sources, or give one a name."""
+    if isinstance(data.source, str) and not is_named(data.source):
+        return data
+    sources = [data.source] if isinstance(data.source, str) else list(data.source)
+    if len(sources) == 1 and not is_named(sources[0]):
+        return replace(data, source=sources[0])
+    pairs = [(name, replace(data, source=source)) for name, source in map(named, sources)]
+    return sets_named(pairs, said=replace(data, source=tuple(sources)))
+
+
+def _by_name(data: Mapping[str, DataSource]) -> EvalSets:
+    """Sets of a mapping; a command line can say them where no setting but the source differs."""
+    found = [one for one in data.values() if isinstance(one, EvalData)]
+    shared = {replace(one, source="") for one in found}
+    if len(found) < len(data) or len(shared) != 1:
+        return sets_named(data)
+    words = tuple(f"{name}={one.origin}" for name, one in zip(data, found, strict=True))
+    return sets_named(data, said=replace(found[0], source=words))

@@ -52,6 +52,7 @@ def _holder(settings: Any, found: Declared) -> Any:
     if len(found.path) == 1:
         return settings
     group = getattr(settings, found.path[0])
+    group = getattr(group, "said", group)  # of several sets, what they share
     if group is None and found.path[0] == "data" and found.path[-1] not in UNLIKE:
         return getattr(settings.train_data, "as_settings", None)
     return group
@@ -68,8 +69,9 @@ def _words(found: Declared, value: Any) -> Iterator[str]:
         yield flag
     elif found.kind == "flag":
         yield flag if value or found.option.switches_off else f"--no-{flag[2:]}"
-    elif found.kind == "texts":
-        yield from (f"{flag}={one}" for one in value)
+    elif found.kind in {"texts", "sources"}:
+        several = [value] if isinstance(value, str) else value
+        yield from (f"{flag}={one}" for one in several)
     elif found.kind == "numbers":
         values = value if isinstance(value, list | tuple) else [value]
         yield f"{flag}={','.join(map(repr, values))}"
@@ -108,8 +110,10 @@ def read(found: Declared, value: Any) -> Any:
     """
     if found.option.choices and value is not None:
         return str(value)
-    if value is None or found.kind not in {"numbers", "texts", "pair", "path", "flag"}:
+    if value is None or found.kind not in {"numbers", "texts", "sources", "pair", "path", "flag"}:
         return value
+    if found.kind == "sources" and (isinstance(value, str) or len(value) == 1):
+        return value if isinstance(value, str) else value[0]
     if found.kind == "flag":
         return not value if found.option.switches_off else value
     if found.kind == "path":
@@ -148,6 +152,8 @@ def settings_of(spec: DataclassInstance) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "sets"):
+        return value.settings()
     if is_dataclass(value) and not isinstance(value, type):
         return settings_of(value) or None
     if isinstance(value, list | tuple):

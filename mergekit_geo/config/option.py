@@ -23,7 +23,7 @@ GROUP = "group"
 KINDS = {
     "str": "text", "bool": "flag", "int": "whole", "float": "number",
     "str | Path": "path", "Path": "path", "Model": "text", "Data": "data",
-    "Sequence[float]": "numbers", "tuple[float, float]": "pair",
+    "Sequence[float]": "numbers", "tuple[float, float]": "pair", "str | Sequence[str]": "sources",
 }  # fmt: skip
 """What an annotation means on a command line; other sequences are texts, all else is a text."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.config.data import DataSource
+from mergekit_geo.config.sets import DataSource
 from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.point import Point

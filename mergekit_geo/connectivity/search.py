@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from mergekit_geo.config.data import DataSource
+    from mergekit_geo.config.sets import DataSource
     from mergekit_geo.connectivity.state import FitState
     from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.evaluation.points import PointEvaluator

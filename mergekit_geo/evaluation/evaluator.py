@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mergekit_geo.clock import clock_of
@@ -40,6 +41,7 @@ class Evaluator:
     ) -> None:
         self.objective, self.compute, self.seed = objective, compute, seed
         self.evaluations, self.progress = evaluations, progress or Silent()
+        self.part = "losses"
         self.warnings: list[str] = []
         self._fitted, self._done, self._each = False, 0, 0.0
 
@@ -74,7 +76,7 @@ class Evaluator:
         self._done += 1
         self._each += (seconds - self._each) / self._done
         left = max(self.evaluations - self._done, 0)
-        expect(self.progress, "losses", self._each * left)
+        expect(self.progress, self.part, self._each * left)
 
     def fit(self, model: Module) -> None:
         """Time a batch, report the cost, and shrink the sample to the budget, once.
@@ -82,16 +84,28 @@ class Evaluator:
         Args:
             model: Any of those to come.
         """
+        fit([self], model)
+
+    def seconds(self, model: Module) -> float:
+        """Estimate what all measurements take; 0 where the examples are settled already."""
         if self._fitted or not isinstance(self.objective, TaskObjective):
-            return
+            return 0.0
+        return broadcast(_seconds_each(self.objective, model) * self.evaluations)
+
+    def settle(self, seconds: float, share: float) -> None:
+        """Fix the number of examples, and report the cost.
+
+        Args:
+            seconds: Of all measurements of all examples.
+            share: Of the examples that the budget holds.
+        """
+        assert isinstance(self.objective, TaskObjective), "nothing to settle"
         count = len(self.objective.kept)
-        seconds = broadcast(_seconds_each(self.objective, model) * self.evaluations)
-        left = broadcast(clock_of(self.compute.budget).left)
-        most = int(count * left / seconds) if seconds > left else count
+        most = int(count * share) if share < 1 else count
         self.take(min(count, max(self.objective.batch_size, most)))
         expected = seconds * self.count / count
         self._each = expected / max(self.evaluations, 1)
-        expect(self.progress, "losses", expected)
+        expect(self.progress, self.part, expected)
         self.progress.say(
             f"{self.evaluations} measurements on {self.count} examples: about {expected:.0f} s"
         )
@@ -116,6 +130,22 @@ class Evaluator:
             f"measured on {self.count} of {count} examples to stay within "
             f"{self.compute.budget:g} minutes; --budget 0 measures all"
         )
+
+
+def fit(evaluators: Sequence[Evaluator], model: Module) -> None:
+    """Shrink the samples of evaluators to the budget that they share, each by the same factor.
+
+    Args:
+        evaluators: Of one model after another, each on examples of its own.
+        model: Any of those to come.
+    """
+    each = [(one, one.seconds(model)) for one in evaluators]
+    if not (total := sum(seconds for _, seconds in each)):
+        return
+    left = broadcast(clock_of(evaluators[0].compute.budget).left)
+    for one, seconds in each:
+        if seconds:
+            one.settle(seconds, left / total)
 
 
 def _seconds_each(objective: TaskObjective, model: Module) -> float:

@@ -170,6 +170,7 @@ class FunctionObjective:
 
     seed: ClassVar[int] = 0
     as_settings: ClassVar[None] = None
+    spoken: ClassVar[None] = None
     is_nothing: ClassVar[bool] = False
     is_default: ClassVar[bool] = False
     is_named: ClassVar[bool] = True

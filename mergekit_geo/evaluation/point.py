@@ -44,6 +44,12 @@ class Point:
         """The place of a model's own weights."""
         return cls(Linear((1.0,)), name, f"model {index}", (index,))
 
+    @property
+    def alone(self) -> int | None:
+        """Index of the model whose own weights stand here; None at any other place."""
+        (index,) = self.models if self.models and len(self.models) == 1 else (None,)
+        return index if self.key == f"model {index}" else None
+
     @classmethod
     def mean(
         cls, members: Sequence[int], names: Sequence[str], title: str = "", dtype: str | None = None

@@ -9,10 +9,11 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.unchanged import require_unchanged
+from mergekit_geo.config.data import NO_DATA
 from mergekit_geo.evaluation.batch_norm import refreshing
 from mergekit_geo.evaluation.cache import LossCache
 from mergekit_geo.evaluation.cache_key import cache_key
-from mergekit_geo.evaluation.evaluator import Evaluator
+from mergekit_geo.evaluation.evaluator import Evaluator, fit
 from mergekit_geo.evaluation.objective import Objective
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.split import Split
@@ -41,6 +42,8 @@ class _Gone:
 class PointEvaluator:
     """Takes one module from point to point between models, and measures losses there.
 
+    Of several sets of data each has an evaluator of its own, and all share the module.
+
     Attributes:
         study: What is measured, on what and how.
         anchors: The models.
@@ -49,7 +52,9 @@ class PointEvaluator:
         refresh: Called on the module after each move between models (BatchNorm statistics).
         refresh_models: Whether it is called at the models themselves, too.
         cache: Of finished points; None where none are kept.
+        model_caches: Of each model by itself, for whatever command measures it.
         warnings: What the user should know of BatchNorm statistics.
+        further: Evaluators on further sets.
     """
 
     study: Study
@@ -59,7 +64,9 @@ class PointEvaluator:
     refresh: Callable[[Module], object]
     refresh_models: bool = True
     cache: LossCache | None = None
+    model_caches: Sequence[LossCache | None] = ()
     warnings: tuple[str, ...] = ()
+    further: tuple[PointEvaluator, ...] = ()
     _seen: dict[str, Losses] = field(default_factory=dict)
     _split: Split | None = None
 
@@ -86,23 +93,32 @@ class PointEvaluator:
             DataError: Nothing can be measured.
         """
         study.require_measurable()
-        assert study.plan.objective is not None
         models = study.anchors if anchors is None else anchors
         held = hold(models, study.compute.anchors_in_memory)
         first = Blend((held[0],), Linear((1.0,)))
         live = open_live(first, study.compute)
         live.put(first)
-        evaluator = Evaluator(
-            study.plan.objective, study.compute, evaluations=evaluations, seed=study.seed,
-            progress=study.progress,
-        )  # fmt: skip
         refresh, training, warnings = refreshing(live.model, models[0], study)
         train = study.statistics_data and asdict(study.statistics_data)
         fed = training and [training.digest, training.objective.digest]
-        plans = [evaluations, study.compute.budget, refresh_models, train, fed]
-        cache = _cache(study, models, plans, evaluator)
-        _settle(evaluator, cache, live.model)
-        return cls(study, held, live, evaluator, refresh, refresh_models, cache, warnings)
+        made = []
+        for one in study.sets:
+            evaluator = _evaluator(one, evaluations)
+            cache = _cache(
+                one, models, evaluator, evaluations, one.compute.budget, refresh_models, train, fed
+            )
+            alone = [refresh_models, train, fed] if fed else []
+            caches = [_cache_of_model(one, model, evaluator, alone) for model in models]
+            made.append(
+                cls(one, held, live, evaluator, refresh, refresh_models, cache, caches, warnings)
+            )
+        _settle(made)
+        return replace(made[0], further=tuple(made[1:]))
+
+    @property
+    def every(self) -> tuple[PointEvaluator, ...]:
+        """An evaluator a set, this one first."""
+        return self, *self.further
 
     @property
     def objective(self) -> Objective:
@@ -132,7 +148,10 @@ class PointEvaluator:
 
     def between_models(self, first: Checkpoint, last: Checkpoint) -> PointEvaluator:
         """Evaluator of two other anchors with this module and examples; nothing is cached."""
-        return replace(self, anchors=(first, last), cache=None, _seen={}, _split=self.split)
+        return replace(
+            self, anchors=(first, last), cache=None, model_caches=(), _seen={}, _split=self.split,
+            further=tuple(one.between_models(first, last) for one in self.further),
+        )  # fmt: skip
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,11 +163,19 @@ class PointEvaluator:
         return self.at(Point.model(index, self.anchors[index].name))
 
     def at(self, point: Point) -> Losses:
-        """Losses at a point, which is measured once."""
-        if point.key not in self._seen:
-            found = self.cache.get(point.key) if self.cache else None
-            self._seen[point.key] = found or self._measure(point)
+        """Losses at a point on this set, which is measured once."""
+        if not self._knows(point):
+            self.go_to(point)
+            self._measure(point)
         return self._seen[point.key]
+
+    def at_all(self, point: Point) -> list[Losses]:
+        """Losses at a point on every set; the module moves once."""
+        if unknown := [one for one in self.every if not one._knows(point)]:
+            self.go_to(point)
+            for one in unknown:
+                one._measure(point)
+        return [one._seen[point.key] for one in self.every]
 
     def go_to(self, point: Point) -> None:
         """Give the module the weights of a point, and statistics of its own."""
@@ -159,19 +186,50 @@ class PointEvaluator:
 
     def leave(self) -> None:
         """Release the module; losses that were measured stay cached."""
-        self.live = _Gone()
+        for one in self.every:
+            one.live = _Gone()
 
-    def _measure(self, point: Point) -> Losses:
-        self.go_to(point)
+    def _knows(self, point: Point) -> bool:
+        """Whether losses at a point were measured, by this run or an earlier one."""
+        if point.key not in self._seen:
+            cache = self._cache_of(point)
+            found = cache.get(_stored_as(point)) if cache else None
+            if found is None:
+                return False
+            self._seen[point.key] = found
+        return True
+
+    def _measure(self, point: Point) -> None:
+        """Measure the module where it stands."""
         found = self.module_evaluator.measure_any(point.title, self.live.model)
-        if self.cache:
+        if (cache := self._cache_of(point)) is not None:
             require_unchanged(self.anchors)
-            self.cache.put(point.key, found)
-        return found
+            cache.put(_stored_as(point), found)
+        self._seen[point.key] = found
+
+    def _cache_of(self, point: Point) -> LossCache | None:
+        if (index := point.alone) is not None and self.model_caches:
+            return self.model_caches[index]
+        return self.cache
+
+
+def _stored_as(point: Point) -> str:
+    """What losses at a point are kept under; those of a model do not depend on what is beside."""
+    return point.key if point.alone is None else ""
+
+
+def _evaluator(study: Study, evaluations: int) -> Evaluator:
+    assert study.plan.objective is not None
+    evaluator = Evaluator(
+        study.plan.objective, study.compute, evaluations=evaluations, seed=study.seed,
+        progress=study.progress,
+    )  # fmt: skip
+    evaluator.part = f"losses on {study.name}"
+    return evaluator
 
 
 def _cache(
-    study: Study, models: Sequence[Checkpoint], plans: Sequence[object], evaluator: Evaluator
+    study: Study, models: Sequence[Checkpoint], evaluator: Evaluator, *plans: object
 ) -> LossCache | None:
     """Where finished points are kept; None where changes of a model cannot be detected."""
     if study.sample is None or any(model.folder is None for model in models):
@@ -180,14 +238,28 @@ def _cache(
     return LossCache(key, evaluator.warnings.append)
 
 
-def _settle(evaluator: Evaluator, cache: LossCache | None, model: Module) -> None:
+def _cache_of_model(
+    study: Study, model: Checkpoint, evaluator: Evaluator, statistics: Sequence[object]
+) -> LossCache | None:
+    """Where the losses of one model are kept; None where its changes cannot be detected."""
+    if study.sample is None or model.folder is None:
+        return None
+    key = cache_key(
+        [model], study.sample, NO_DATA, study.compute, "by itself", study.seed, *statistics
+    )
+    return LossCache(key, evaluator.warnings.append)
+
+
+def _settle(evaluators: Sequence[PointEvaluator]) -> None:
     """Set the number of examples: an earlier run's if cached, else what the budget allows."""
-    settled = broadcast(cache.settled(evaluator.count) if cache and is_main_process() else None)
-    if settled is None:
-        evaluator.fit(model)
-    else:
-        evaluator.take(settled)
-    if cache:
-        cache.count = evaluator.count
-        if settled is None:
-            cache.settle(evaluator.count)
+    for one in evaluators:
+        cache, most = one.cache, one.module_evaluator.count
+        settled = broadcast(cache.settled(most) if cache and is_main_process() else None)
+        if settled is not None:
+            one.module_evaluator.take(settled)
+    fit([one.module_evaluator for one in evaluators], evaluators[0].live.model)
+    for one in evaluators:
+        for kept in filter(None, (one.cache, *one.model_caches)):
+            kept.count = one.module_evaluator.count
+        if one.cache is not None:
+            one.cache.settle(one.module_evaluator.count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,7 +11,7 @@ from mergekit_geo.checkpoints.compatibility import Preflight, preflight
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.clock import Clock, clock_of
-from mergekit_geo.config.data import source_of
+from mergekit_geo.config.data import sets_of, source_of
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.plan import LossPlan, plan_losses
@@ -54,7 +54,7 @@ class MeasuringOptions(Protocol):
 
 @dataclass(frozen=True)
 class Study:
-    """What a command measures, on what and how.
+    """What a command measures, on what and how; of several sets of data, on the first of them.
 
     Attributes:
         models: As they were opened, in the order in which they were named.
@@ -65,6 +65,9 @@ class Study:
         compute: How models are run.
         progress: Told what is going on.
         clock: The time that the command may spend on measuring.
+        name: Of the set of data.
+        weight: What the set counts beside others.
+        further: The same on further sets.
     """
 
     models: tuple[Checkpoint, ...]
@@ -75,6 +78,9 @@ class Study:
     compute: Compute
     progress: Progress
     clock: Clock
+    name: str = "data"
+    weight: float = 1.0
+    further: tuple[Study, ...] = ()
 
     @classmethod
     def open(cls, models: Sequence[Model], asked: MeasuringOptions, output: Output) -> Study:
@@ -122,11 +128,25 @@ class Study:
         Raises:
             DataError: Data that was asked for is missing or unusable.
         """
-        plan = plan_losses(models, asked.data, asked.compute, apart=apart)
-        return cls(
-            tuple(models), checked, plan, asked.data, asked.train_data, asked.compute, asked.told,
-            clock_of(asked.compute.budget),
+        clock = clock_of(asked.compute.budget)
+        first, *further = (
+            cls(
+                tuple(models), checked, plan_losses(models, one.data, asked.compute, apart=apart),
+                one.data, asked.train_data, asked.compute, asked.told, clock, one.name, one.weight,
+            )
+            for one in sets_of(asked.data)
         )  # fmt: skip
+        return replace(first, further=tuple(further))
+
+    def of_models(self, models: Sequence[Checkpoint]) -> Study:
+        """Copy whose models are others of the same architecture."""
+        further = tuple(study.of_models(models) for study in self.further)
+        return replace(self, models=tuple(models), further=further)
+
+    @property
+    def sets(self) -> tuple[Study, ...]:
+        """One study a set of data; this one is that of the first."""
+        return self, *self.further
 
     @cached_property
     def anchors(self) -> tuple[Checkpoint, ...]:
@@ -157,10 +177,12 @@ class Study:
         """Refuse to measure on nothing.
 
         Raises:
-            DataError: With the reason.
+            DataError: With the reason, of the first set that has one.
         """
-        if self.plan.objective is None:
-            raise DataError(
-                f"loss cannot be measured: {self.plan.reason}",
-                remedy="give held-out data with --data",
-            )
+        for study in self.sets:
+            if study.plan.objective is None:
+                on = f" on {study.name}" if self.further else ""
+                raise DataError(
+                    f"loss cannot be measured{on}: {study.plan.reason}",
+                    remedy="give held-out data with --data",
+                )

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
+from mergekit_geo.config.keys import keyed
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.recipes.part import keyed
 from mergekit_geo.specs.measures import PathSpec
 
 CHOICE = ("pick", "average_points", "tolerance", "control")

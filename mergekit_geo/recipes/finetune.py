@@ -8,10 +8,10 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from mergekit_geo.config.data import TRAIN, EvalData
+from mergekit_geo.config.keys import keyed
 from mergekit_geo.config.training import SamArguments, TrainingConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.files.sound_json import brief
-from mergekit_geo.recipes.part import keyed
 from mergekit_geo.specs.training import FinetuneSpec
 
 NAME, UNFINISHED = re.compile(r"\w[\w.-]*"), ".partial"

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.keys import RecipeKeys, keyed
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
-from mergekit_geo.recipes.part import RecipeKeys, keyed
 from mergekit_geo.recipes.reference import Reference, overrides
 from mergekit_geo.recipes.tokenizer import Tokenizer
 from mergekit_geo.recipes.values import layered

@@ -13,7 +13,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import loaded_files
 from mergekit_geo.checkpoints.origin import versions
 from mergekit_geo.checkpoints.sources import parts_of
-from mergekit_geo.config.data import source_of
+from mergekit_geo.config.data import sets_of
 from mergekit_geo.files.local_path import local_path
 from mergekit_geo.recipes.plan import Prepared
 from mergekit_geo.records.model import Source
@@ -22,6 +22,7 @@ from mergekit_geo.views.again import renamed
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
+    from mergekit_geo.config.sets import DataSource
 
 IDLE = ("name", "push_to", "sharpness", "objective")
 """Keys of a recipe that no weight depends on where nothing is chosen by loss or trained."""
@@ -76,10 +77,13 @@ def _input(checkpoint: Checkpoint) -> list[object]:
 
 
 def _data_key(data: Data) -> object:
-    source = source_of(data)
+    return [_source_key(one.data) for one in sets_of(data)]
+
+
+def _source_key(source: DataSource) -> object:
     settings = source.as_settings
     if settings is not None:
-        return [asdict(settings), _file_key(settings.source)]
+        return [asdict(settings), _file_key(settings.origin)]
     return None if source.is_nothing else uuid.uuid4().hex  # a function is never known again
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mergekit_geo.config.keys import RecipeKeys, Whole
 from mergekit_geo.config.reshape import ReshapeConfig, TokenSource
 from mergekit_geo.errors import ArgumentError, RecipeError
-from mergekit_geo.recipes.part import RecipeKeys, Whole
 from mergekit_geo.recipes.reference import Reference, reference
 
 

@@ -112,7 +112,8 @@ def _tuning(member: RecipeMember, orders: Orders) -> Tuning:
 def _ready(member: RecipeMember, first: Tuning, folder: Path, output: OutputConfig) -> Ready:
     warnings = tuple(f"{member.name}: {text}" for text in overlap_warnings(first))
     asked = replace(first.asked, data=None, seed=first.asked.seed + member.offset)
-    tuning = replace(first, asked=asked, plan=LossPlan(reason=ELSEWHERE))
+    nowhere = replace(first.measured, plan=LossPlan(reason=ELSEWHERE), data=None, further=())
+    tuning = replace(first, asked=asked, measured=nowhere)
     place = folder / member.name
     finished = _is_finished(place, tuning, overwrite=output.overwrite)
     resumes = not finished and _resumes(place, tuning, overwrite=output.overwrite)

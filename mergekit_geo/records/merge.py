@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from mergekit_geo.records import Record
+from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.losses import DifferenceEntry, LossEntry
 from mergekit_geo.records.model import Geometry
+from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
 
 
@@ -67,8 +68,8 @@ class LayerSources(Record):
     sources: list[tuple[str, int]]
 
 
-class MergeMeasurements(Record):
-    """Result of a merge.
+class MergeMeasurements(Sparse):
+    """Result of a merge; of several sets, losses, differences and barriers are those of the first.
 
     Attributes:
         coefficients: How the models were combined.
@@ -83,7 +84,11 @@ class MergeMeasurements(Record):
         selection: What was chosen by loss; null where nothing was.
         unmerged: The model that the output is, where no other has a part in it; else null.
         layers: Where each layer is from, where layers are left out, repeated or moved.
+        sets: The same on every set, by its name; only where there are several.
+        across: The output beside the best parent of each set; only where there are several.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across")
 
     coefficients: MergeCoefficients
     losses: list[LossEntry]
@@ -96,3 +101,5 @@ class MergeMeasurements(Record):
     selection: SelectionEntry | None = None
     unmerged: str | None = None
     layers: list[LayerSources] = []
+    sets: dict[str, OutputSetEntry] = {}
+    across: AcrossSets | None = None

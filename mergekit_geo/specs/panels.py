@@ -13,7 +13,8 @@ from mergekit_geo.specs.spec import Spec
 MAIN, VERBOSITY = "Main options", "Verbosity"
 METAVARS = {
     "text": "TEXT", "flag": "", "off": "", "whole": "INT", "number": "FLOAT", "path": "PATH",
-    "texts": "TEXT", "numbers": "FLOAT,...", "pair": "FLOAT FLOAT", "data": "DATA",
+    "texts": "TEXT", "sources": "DATA", "numbers": "FLOAT,...", "pair": "FLOAT FLOAT",
+    "data": "DATA",
 }  # fmt: skip
 """What a value is called in help, by the kind of the option."""
 

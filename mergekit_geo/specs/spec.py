@@ -18,11 +18,13 @@ from mergekit_geo.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
+    from mergekit_geo.config.sets import DataSource
 
 SHARPNESS_TEXT = (
     "Sharpness of parents and output that is measured; full adds the trace, the spectrum and "
     "adaptive measures."
 )
+SETS_FILES = (".yml", ".yaml")
 NO_EVAL = Option("Measure neither loss nor sharpness.", "--no-eval", panel=PANEL)
 
 
@@ -75,7 +77,7 @@ def repeated(asked: Measuring) -> str:
     values = [getattr(asked, one.path[0]) for one in named]
     several = [value if isinstance(value, list | tuple) else [value] for value in values]
     sources = [source_of(asked.data), source_of(asked.train_data)]
-    spoken = all(source.as_settings or source.is_nothing for source in sources)
+    spoken = all(source.spoken or source.is_nothing for source in sources)
     spoken &= all(isinstance(one, str | Path) for those in several for one in those)
     return command_line(asked) if spoken else ""
 
@@ -162,11 +164,24 @@ class Measuring(Spec):
     def __post_init__(self) -> None:
         super().__post_init__()
         # frozen, and this is its making
-        if isinstance(self.data, str):
-            object.__setattr__(self, "data", source_of(self.data))
+        if self.data is not None:
+            object.__setattr__(self, "data", read_sets(source_of(self.data)))
         if isinstance(self.train_data, str):
             read_as = source_of(self.data).as_settings or EvalData()
             object.__setattr__(self, "train_data", read_as.training(self.train_data))
+
+
+def read_sets(data: DataSource) -> DataSource:
+    """The sets that a file lists, where data is one; all else as it is.
+
+    Raises:
+        DataError: It is no such file.
+    """
+    if not isinstance(data, EvalData) or not data.origin.lower().endswith(SETS_FILES):
+        return data
+    from mergekit_geo.config.sets_file import sets_in_file  # loads pydantic
+
+    return sets_in_file(data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,8 @@ from mergekit_geo.checkpoints.compatibility import Preflight
 from mergekit_geo.checkpoints.content import model_key
 from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.reference import open_checkpoint
-from mergekit_geo.clock import clock_of
 from mergekit_geo.evaluation.cache_key import machine_key
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest
-from mergekit_geo.evaluation.plan import LossPlan, plan_losses
 from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.processes import world
@@ -30,13 +28,13 @@ class Tuning:
     Attributes:
         asked: The options.
         base: The model, its data here.
-        plan: What loss is measured on.
+        measured: What loss is measured on.
         objective: What is trained on.
     """
 
     asked: FinetuneSpec
     base: Checkpoint
-    plan: LossPlan
+    measured: Study
     objective: Objective
 
     def with_seed(self, seed: int) -> Tuning:
@@ -63,18 +61,14 @@ class Tuning:
 
     def study(self) -> Study:
         """What the model is measured on before and after."""
-        asked = self.asked
-        return Study(
-            (self.base,), Preflight(), self.plan, asked.data, asked.train_data, asked.compute,
-            asked.told, clock_of(asked.compute.budget),
-        )  # fmt: skip
+        return self.measured.of_models((self.base,))
 
     @property
     def overlap(self) -> int:
         """Number of held-out documents that are also among the training data."""
-        if self.plan.sample is None:
-            return 0
-        return len({*self.plan.sample.objective.documents} & {*_keys(self.objective)})
+        samples = [study.sample for study in self.measured.sets]
+        held_out = {key for one in samples if one for key in one.objective.documents}
+        return len(held_out & {*_keys(self.objective)})
 
 
 def make_tuning(asked: FinetuneSpec) -> Tuning:
@@ -85,10 +79,10 @@ def make_tuning(asked: FinetuneSpec) -> Tuning:
     """
     found = open_checkpoint(asked.model)
     refuse_foreign_needs(found)
-    plan = plan_losses([found], asked.data, asked.compute)
+    measured = Study.of([found], Preflight(), asked)
     compute = replace(asked.compute, dtype="float32")
     training = training_objective(asked.train_data, found, compute)
-    return Tuning(asked, found.fetch(), plan, training)
+    return Tuning(asked, found.fetch(), measured, training)
 
 
 def _keys(objective: Objective) -> list[str]:

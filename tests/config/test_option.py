@@ -31,6 +31,9 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "texts": st.lists(TEXTS, min_size=1, max_size=3),
     "numbers": st.lists(NUMBERS, min_size=1, max_size=4).map(tuple),
     "pair": st.tuples(st.floats(-5, 0), st.floats(1, 5)),
+    "sources": TEXTS | st.lists(TEXTS, min_size=2, max_size=3).map(
+        lambda texts: tuple(f"s{i}={text}" for i, text in enumerate(texts))
+    ),
 }  # fmt: skip
 EXCLUSIVE = {
     "max_shard_size", "private", "push_to", "along", "method", "basin", "pick", "epochs", "steps",

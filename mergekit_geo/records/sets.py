@@ -1,0 +1,54 @@
+"""What was found on each of several evaluation sets."""
+
+from __future__ import annotations
+
+from mergekit_geo.records import Record
+from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
+from mergekit_geo.records.tokenization import TokenizationEntry
+
+
+class SetEntry(Record):
+    """What was found on one evaluation set.
+
+    Attributes:
+        data: What it is.
+        weight: What it counts beside others.
+        losses: Of the models there.
+    """
+
+    data: DataEntry
+    weight: float = 1.0
+    losses: list[LossEntry]
+
+
+class OutputSetEntry(SetEntry):
+    """An output and its parents on one evaluation set.
+
+    Attributes:
+        differences: The output minus each of the others.
+        barriers: Between the parents.
+        tokenization: How the parents' own tokenizers cut its texts.
+    """
+
+    differences: list[DifferenceEntry] = []
+    barriers: list[BarrierEntry] = []
+    tokenization: list[TokenizationEntry] = []
+
+
+class AcrossSets(Record):
+    """An output beside the best parent of each set, over all sets.
+
+    Attributes:
+        mean: Mean over the sets of the output's loss minus that of the best parent there, each set
+            counting by its weight.
+        worst: The largest of these differences.
+        worst_set: Where that is.
+        relative: Whether each difference is divided by that parent's loss: the sets count in
+            unlike units.
+    """
+
+    mean: Estimate
+    worst: Estimate
+    worst_set: str
+    relative: bool = False
