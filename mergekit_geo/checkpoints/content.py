@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.module_folders import MODULES, model_folder
+from mergekit_geo.checkpoints.side_files import module_files
 from mergekit_geo.checkpoints.sources import parts_of
 
 if TYPE_CHECKING:
@@ -53,7 +55,14 @@ def loaded_files(folder: Path) -> str:
 
 def _loaded(folder: Path) -> list[Path]:
     beside = [*folder.glob("*"), *folder.glob(f"{TEMPLATES}/*"), *folder.glob("*/*.py")]
-    return [path for path in beside if _is_loaded(path)]
+    return [*(path for path in beside if _is_loaded(path)), *_of_modules(folder)]
+
+
+def _of_modules(folder: Path) -> list[Path]:
+    """What sentence-transformers modules after a model are loaded from, weights included."""
+    root = model_folder(folder)
+    files = module_files(root) if (root / MODULES).is_file() else []
+    return [root / path for path in files if (root / path).parent != folder]
 
 
 def _is_loaded(path: Path) -> bool:
@@ -64,7 +73,7 @@ def _is_loaded(path: Path) -> bool:
 def _digest(paths: Iterable[Path], folder: Path) -> str:
     total = hashlib.sha256()
     for path in sorted(set(paths)):
-        total.update(os.fsencode(path.relative_to(folder)) + b"\0" + _digest_of(path))
+        total.update(os.fsencode(os.path.relpath(path, folder)) + b"\0" + _digest_of(path))
     return total.hexdigest()
 
 

@@ -19,6 +19,9 @@ SETTINGS = "config_sentence_transformers.json"
 LOADERS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
 """Values of `model_type` in these settings, which name classes; older ones have none."""
 
+DEEPEST = 2
+"""How many folders up from its backbone a model's own folder is at most."""
+
 SAFE = ".safetensors"
 SHARDS = f"{SAFE}.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -143,6 +146,19 @@ def backbone_of(folder: Path, listed: Collection[str] = ()) -> str:
     apart = [module for module in modules if module.is_apart]
     models = (module.path for module in apart if _is_model(folder / module.path))
     return next(models, next((module.path for module in apart if module.weights), ""))
+
+
+def model_folder(folder: Path) -> Path:
+    """The folder of the whole model, for that of its backbone; itself where it is no backbone.
+
+    Args:
+        folder: With the configuration and weights of a model of transformers.
+    """
+    for above in (folder, *list(folder.absolute().parents)[:DEEPEST]):
+        if (above / MODULES).is_file():
+            inside = "" if above == folder else folder.absolute().relative_to(above).as_posix()
+            return above if inside == backbone_of(above) else folder
+    return folder
 
 
 def loader_in(folder: Path | None) -> str | None:

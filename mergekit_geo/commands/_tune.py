@@ -17,7 +17,12 @@ from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.commands._run import Findings
 from mergekit_geo.commands.draft import Evidence
-from mergekit_geo.commands.evidence import MergedModel, coarse_barriers, sharpness_evidence
+from mergekit_geo.commands.evidence import (
+    MergedModel,
+    MergedState,
+    coarse_barriers,
+    sharpness_evidence,
+)
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.output import parse_size
@@ -88,7 +93,7 @@ def _made(tuning: Tuning, output: Output, out: Path) -> Findings:
     trained = train(tuning, output)
     let_go()
     tuned = _write_weights(tuning, trained, output)
-    stored = None if tuned.state is None else (tuned.config, dict(tuned.state))
+    stored = None if tuned.state is None else MergedState(tuned.config, dict(tuned.state))
     found = compare(tuning, tuned, stored or output.folder / tuning.base.inside)
     require_unchanged([tuning.base])
     return _findings(tuning, trained, found, out)

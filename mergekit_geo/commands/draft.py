@@ -109,20 +109,26 @@ class Draft:
             return Evidence.missing(study.plan.reason)
         # what needs torch is loaded here, and not where nothing is measured
         from mergekit_geo.commands.evidence import (
+            MergedState,
             loss_evidence,
             sharpness_evidence,
             stack_evidence,
         )
+        from mergekit_geo.modules.beside import merged_beside
+
+        place = (
+            output if isinstance(output, Path) else MergedState(*output, merged_beside(self.blend))
+        )
 
         if self.stack is not None:
             with study.clock.running():
-                losses = stack_evidence(study, output, self.blend.donor)
+                losses = stack_evidence(study, place, self.blend.donor)
             return Evidence(losses, SharpnessReport(reason=UNLIKE))
         wanted = request.selector.config.control if request.asked.command in CHOOSERS else False
         with study.clock.running():
-            losses = loss_evidence(study, output, self.selection, self.evaluator, wanted)
+            losses = loss_evidence(study, place, self.selection, self.evaluator, wanted)
             self.evaluator = None  # the module that was measured makes room
-            sharpness = sharpness_evidence(study, study.anchors, output, request.sharpness)
+            sharpness = sharpness_evidence(study, study.anchors, place, request.sharpness)
         return Evidence(losses, sharpness)
 
     def findings(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -31,6 +31,7 @@ from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
+from mergekit_geo.modules.beside import State, keep_beside
 from mergekit_geo.modules.load import load_model
 from mergekit_geo.modules.open import load_result
 from mergekit_geo.records.barrier import BarrierEntry
@@ -40,7 +41,23 @@ from mergekit_geo.selection.segment import SelectedPoint
 from mergekit_geo.selection.selector import Selected
 from mergekit_geo.tasks.losses import Losses
 
-MergedModel = Path | tuple[Config, dict[str, Tensor]]
+
+@dataclass(frozen=True)
+class MergedState:
+    """A merge that stayed in memory.
+
+    Attributes:
+        config: Of its architecture.
+        state: Stored name to tensor.
+        modules: Weights of the modules after it, by place.
+    """
+
+    config: Config
+    state: dict[str, Tensor]
+    modules: Mapping[int, State] = field(default_factory=dict)
+
+
+MergedModel = Path | MergedState
 NamedLosses = list[tuple[str, LossRole, Losses]]
 
 
@@ -292,8 +309,9 @@ def _segment_entry(evaluator: PointEvaluator, found: SelectedPoint) -> BarrierEn
 
 def _open(output: MergedModel, donor: Checkpoint, compute: Compute) -> Module:
     gc.collect()
-    return (
-        load_model(output, compute)
-        if isinstance(output, Path)
-        else load_result(donor, output[1], compute)
-    )
+    if isinstance(output, Path):
+        return load_model(output, compute)
+    module = load_result(donor, output.state, compute)
+    if output.modules:
+        keep_beside(module, output.modules)
+    return module

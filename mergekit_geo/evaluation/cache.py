@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from mergekit_geo.files.user_cache import CacheFolder, Warn
 from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.records import Record
-from mergekit_geo.tasks.losses import Answers, Losses
+from mergekit_geo.tasks.losses import Answers, Losses, Ratings
 
 OPTIONAL = ("score", "example", "target", "predicted")
+RATINGS = ("rated", "rating")
 COUNT = "examples"
 
 Found = TypeVar("Found", bound=Record)
@@ -116,6 +117,8 @@ def _arrays(losses: Losses) -> dict[str, NDArray[Any]]:
         arrays["score"] = losses.score
     if losses.answers is not None:
         arrays |= {name: getattr(losses.answers, name) for name in OPTIONAL[1:]}
+    if losses.ratings is not None:
+        arrays |= {name: getattr(losses.ratings, name) for name in RATINGS}
     return arrays
 
 
@@ -129,6 +132,7 @@ def _losses(arrays: dict[str, NDArray[Any]]) -> Losses:
         arrays["document"],
         arrays.get("score"),
         answers,
+        Ratings(*(arrays[name] for name in RATINGS)) if "rated" in arrays else None,
     )
 
 

@@ -16,7 +16,7 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.processes import gather, world
-from mergekit_geo.tasks.losses import Answers, Floats, Indices, Losses
+from mergekit_geo.tasks.losses import Answers, Floats, Indices, Losses, Ratings
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
 if TYPE_CHECKING:
@@ -246,6 +246,7 @@ class MeasuredBatch:
     loss: Floats
     score: Floats | None
     answers: Answers | None
+    ratings: Ratings | None = None
 
     @classmethod
     def of(cls, rows: Indices, found: BatchLosses) -> MeasuredBatch:
@@ -261,6 +262,7 @@ class MeasuredBatch:
             _floats(found.loss),
             None if found.score is None else _floats(found.score),
             answers,
+            _ratings(found),
         )
 
 
@@ -272,7 +274,23 @@ def assemble(parts: Sequence[MeasuredBatch], weight: Floats, document: Indices) 
         loss[part.rows] = part.loss
         if score is not None and part.score is not None:
             score[part.rows] = part.score
-    return Losses(loss, weight, document, score, _all_answers(parts))
+    return Losses(loss, weight, document, score, _all_answers(parts), _all_ratings(parts))
+
+
+def _ratings(found: BatchLosses) -> Ratings | None:
+    if found.rated is None or found.rating is None:
+        return None
+    return Ratings(_floats(found.rated), _floats(found.rating))
+
+
+def _all_ratings(parts: Sequence[MeasuredBatch]) -> Ratings | None:
+    found = [(part.rows, part.ratings) for part in parts if part.ratings is not None]
+    if not found:
+        return None
+    order = np.argsort(np.concatenate([rows for rows, _ in found]))
+    rated = np.concatenate([ratings.rated for _, ratings in found])
+    rating = np.concatenate([ratings.rating for _, ratings in found])
+    return Ratings(rated[order], rating[order])
 
 
 def _all_answers(parts: Sequence[MeasuredBatch]) -> Answers | None:

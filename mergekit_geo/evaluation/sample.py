@@ -119,10 +119,13 @@ def prepare(
     columns = task.columns(rows)
     rows = cut.shortened(filled(rows, columns), columns)
     examples = task.examples(rows)
-    _note_left_out(rows, examples)
-    kept = draw(examples, data.max_examples, data.seed, whole=cut.whole)
+    groups = TASKS[name].by_group
+    if not groups:
+        _note_left_out(rows, examples)
+    whole = cut.whole or groups
+    kept = draw(examples, data.max_examples, data.seed, whole=whole)
     size = data.batch_size or task.batch_size(kept)
-    objective = TaskObjective(task, kept, document_keys(rows), size, cut.whole)
+    objective = TaskObjective(task, kept, document_keys(rows), size, whole)
     return Sample(objective, len(examples), tuple(rows.notes), cut)
 
 

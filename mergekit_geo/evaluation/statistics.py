@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mergekit_geo.evaluation.correlation import correlation
 from mergekit_geo.records.losses import Estimate
 from mergekit_geo.tasks.losses import Floats, Indices, Losses
 
@@ -66,7 +67,9 @@ def paired_difference(first: Losses, second: Losses) -> DocumentMean:
 
 
 def mean_score(losses: Losses) -> Estimate | None:
-    """Share of right answers with its interval; None where the task has none."""
+    """Share of right answers, or rank correlation, with its interval; None without either."""
+    if losses.ratings is not None:
+        return correlation(losses.ratings, None, losses.document, around, FEWEST_DOCUMENTS)
     if losses.score is None:
         return None
     return estimate_share(losses.score, losses.weight, losses.document)
@@ -74,6 +77,8 @@ def mean_score(losses: Losses) -> Estimate | None:
 
 def paired_score(first: Losses, second: Losses) -> Estimate | None:
     """Score of the first minus that of the second on the same examples, with its interval."""
+    if first.ratings is not None and second.ratings is not None:
+        return correlation(first.ratings, second.ratings, first.document, around, FEWEST_DOCUMENTS)
     if first.score is None or second.score is None:
         return None
     if np.array_equal(first.loss, second.loss):  # one model, which has one score

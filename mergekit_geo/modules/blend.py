@@ -23,6 +23,7 @@ from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.stream import stream
+from mergekit_geo.modules.beside import keep_beside, merged_beside
 from mergekit_geo.modules.load import load_model
 
 
@@ -66,6 +67,7 @@ class InPlace:
     def put(self, blend: Blend) -> None:
         """Give the module the weights of a blend."""
         stream(blend, _Targets(blend, self._targets), kernel=self.kernel, allow_nonfinite=True)
+        keep_beside(self.model, merged_beside(blend))
 
 
 class Reloading:
@@ -93,6 +95,7 @@ class Reloading:
         sink = MemorySink(blend)
         stream(blend, sink, allow_nonfinite=True)
         self._model = load_model((self.config, sink.state), self.compute, self.code)
+        keep_beside(self._model, merged_beside(blend))
 
 
 class _Targets:

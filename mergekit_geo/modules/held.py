@@ -53,6 +53,7 @@ def held_copy(checkpoint: Checkpoint) -> Checkpoint:
         copied=checkpoint.copied,
         within=checkpoint.within,
         in_memory=True,
+        inside=checkpoint.inside,
     )
 
 

@@ -20,6 +20,7 @@ from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError, FormatError
+from mergekit_geo.modules.beside import keep_beside, stored_beside
 from mergekit_geo.modules.staging import stage
 from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.processes import local_device
@@ -69,6 +70,8 @@ def load_model(source: ModelSource, compute: Compute, code: Path | None = None) 
             where=_name(source),
         )
     placed: PreTrainedModel = (model if placement else model.to(device)).eval()
+    if (folder := source if isinstance(source, Path) else code) is not None:
+        keep_beside(placed, stored_beside(folder))
     return placed
 
 

@@ -65,6 +65,10 @@ class TaskInputs:
         )
 
 
+def _none(config: Config) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class TaskKind:
     """A task, and the architectures that can do it.
@@ -77,6 +81,9 @@ class TaskKind:
         reads_plain_text: Whether text without labels is data for it.
         has_perplexity: Whether the exponential of its loss is the models' perplexity.
         counts_bytes: Whether its loss can be counted per byte of text (`CountsBytes`).
+        also: Whether an architecture that is not in the table can do it.
+        by_group: Whether examples of a document are measured against one another: samples are of
+            whole documents.
     """
 
     name: str
@@ -86,6 +93,8 @@ class TaskKind:
     reads_plain_text: bool = False
     has_perplexity: bool = False
     counts_bytes: bool = False
+    also: Callable[[Config], bool] = _none
+    by_group: bool = False
 
 
 def context_length(config: Config, asked: int | None) -> int:

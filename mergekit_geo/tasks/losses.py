@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,6 +53,38 @@ class Answers:
 
 
 @dataclass(frozen=True)
+class Ratings:
+    """Numbers of all examples, in their order, of which the metric is a rank correlation.
+
+    Attributes:
+        rated: (n,) in the data.
+        rating: (n,) of the model.
+    """
+
+    rated: Floats
+    rating: Floats
+
+    @cached_property
+    def spearman(self) -> float:
+        """Spearman's rank correlation; NaN where all numbers of a side are equal.
+
+        Example:
+            >>> Ratings(np.array([0.0, 1, 2, 3]), np.array([1.0, 5, 4, 9])).spearman
+            0.8
+        """
+        from scipy.stats import rankdata
+
+        middle = (len(self.rated) + 1) / 2
+        one, two = (rankdata(values) - middle for values in (self.rated, self.rating))
+        size = math.sqrt(float(one @ one) * float(two @ two))
+        return float(one @ two) / size if size else math.nan
+
+    def take(self, examples: Indices) -> Ratings:
+        """Numbers of some examples, in the order given."""
+        return Ratings(self.rated[examples], self.rating[examples])
+
+
+@dataclass(frozen=True)
 class Losses:
     """Losses of one model, per example and in the examples' order (n examples).
 
@@ -62,6 +95,7 @@ class Losses:
         document: (n,) index of the document each example is from.
         score: (n,) share of right answers of each example; None where the task has none.
         answers: The answers themselves, for classifiers.
+        ratings: The numbers themselves, where the metric is a rank correlation.
     """
 
     loss: Floats
@@ -69,6 +103,7 @@ class Losses:
     document: Indices
     score: Floats | None = None
     answers: Answers | None = None
+    ratings: Ratings | None = None
 
     @cached_property
     def mean(self) -> float:
@@ -77,7 +112,9 @@ class Losses:
 
     @cached_property
     def accuracy(self) -> float | None:
-        """Share of right answers, weighted as the loss is."""
+        """The task's metric: share of right answers, weighted as the loss is; or Spearman's."""
+        if self.ratings is not None:
+            return self.ratings.spearman
         if self.score is None:
             return None
         return float(self.weight @ self.score / self.weight.sum())
@@ -104,6 +141,7 @@ class Losses:
             documents,
             None if self.score is None else mean(self.score),
             answers and Answers(place[answers.example], answers.target, answers.predicted),
+            self.ratings and Ratings(mean(self.ratings.rated), mean(self.ratings.rating)),
         )
 
     def take(self, examples: Indices) -> Losses:
@@ -114,4 +152,5 @@ class Losses:
             self.document[examples],
             None if self.score is None else self.score[examples],
             None if self.answers is None else self.answers.take(examples),
+            None if self.ratings is None else self.ratings.take(examples),
         )

@@ -19,6 +19,7 @@ from mergekit_geo.tasks import (
     causal_lm,
     image_classification,
     masked_lm,
+    sentence_similarity,
     seq2seq,
     sequence_classification,
     token_classification,
@@ -105,7 +106,8 @@ def reads_text_alone(config: Config) -> bool:
 
 
 def _can(config: Config, kind: TaskKind) -> bool:
-    return _is_listed(config, kind.table) or kind.auto in (config.get("auto_map") or {})
+    listed = _is_listed(config, kind.table) or kind.auto in (config.get("auto_map") or {})
+    return listed or kind.also(config)
 
 
 def _is_listed(config: Config, table: str) -> bool:
@@ -138,6 +140,7 @@ KINDS = (
     sequence_classification.KIND,
     token_classification.KIND,
     image_classification.KIND,
+    sentence_similarity.KIND,
 )
 """The first that an architecture can do is its default; a new task is its own file and a line."""
 

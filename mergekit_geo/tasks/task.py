@@ -42,6 +42,8 @@ class BatchLosses:
         owner: (m,) index in the batch of each answer, None without answers.
         target: (m,) true class.
         predicted: (m,) class said.
+        rated: (b,) number in the data, None where the metric is no rank correlation.
+        rating: (b,) number said.
     """
 
     loss: Tensor
@@ -49,6 +51,8 @@ class BatchLosses:
     owner: Tensor | None = None
     target: Tensor | None = None
     predicted: Tensor | None = None
+    rated: Tensor | None = None
+    rating: Tensor | None = None
 
 
 class Task(Protocol):

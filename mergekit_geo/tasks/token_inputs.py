@@ -36,7 +36,7 @@ def encode(
     found: BatchEncoding = tokenizer(*texts, verbose=False, **limits, **options)
     cut = sum(bool(encoding.overflowing) for encoding in found.encodings or [])
     if cut:
-        rows.notes.append(f"{cut} of {len(rows.cells)} texts are cut to {seq_len} tokens")
+        rows.notes.append(f"{cut} of {len(found['input_ids'])} texts are cut to {seq_len} tokens")
     return found
 
 

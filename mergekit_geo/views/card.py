@@ -77,11 +77,12 @@ def usage(report: Report) -> list[Code]:
         path = f'{_quoted(report)} + "/model.safetensors"'
         text = f"from safetensors.torch import load_file\n\nstate = load_file({path})"
         return [Code(text, "python")]
-    end, _ = TASKS.get(task_of(report), ("", ""))
-    if not end and not architecture.isidentifier():
+    task = task_of(report)
+    end, _ = TASKS.get(task, ("", ""))
+    if task not in TASKS and not architecture.isidentifier():
         return []
     inputs = "AutoImageProcessor" if "Image" in end else "AutoTokenizer"
-    classes = [f"AutoModel{end}", inputs] if end else [architecture]
+    classes = [f"AutoModel{end}", inputs] if task in TASKS else [architecture]
     said = [_loading(report, classes), *([WRITING] if "CausalLM" in end else [])]
     return [Code("\n\n".join(said), "python")]
 

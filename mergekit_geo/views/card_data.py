@@ -30,6 +30,7 @@ TASKS = {
     "sequence-classification": ("ForSequenceClassification", "text-classification"),
     "token-classification": ("ForTokenClassification", "token-classification"),
     "image-classification": ("ForImageClassification", "image-classification"),
+    "sentence-similarity": ("", "sentence-similarity"),
 }
 """How transformers' classes for a task end, and the Hub's pipeline tag of it."""
 
@@ -83,7 +84,7 @@ def task_of(report: Report) -> str:
     if report.data is not None and report.data.task:
         return report.data.task
     name = (_architecture(report) or "").replace("LMHeadModel", "ForCausalLM")
-    return next((task for task, (end, _) in TASKS.items() if name.endswith(end)), "")
+    return next((task for task, (end, _) in TASKS.items() if end and name.endswith(end)), "")
 
 
 def model_name(report: Report) -> str:

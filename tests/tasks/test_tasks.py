@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -38,26 +35,23 @@ from transformers import (
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.labels import ClassId
-from mergekit_geo.data.rows import Row, Rows
+from mergekit_geo.data.rows import Rows
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.evaluation.objective import TaskObjective
-from mergekit_geo.tasks.losses import Losses
 from mergekit_geo.tasks.masked_lm import MaskedLM
 from mergekit_geo.tasks.table import TASKS, make_task, task_name
-from mergekit_geo.tasks.task import Example, Task
+from mergekit_geo.tasks.task import Example
+from tests.tasks.tiny import (
+    TINY,
+    VOCABULARY,
+    Make,
+    Reference,
+    check,
+    ids,
+    measured,
+    rows_of,
+)
 
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-VOCABULARY = 320
-TINY: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 128,
-    "attn_implementation": "eager",
-}
 TEXTS = [
     "the cat sat on the mat",
     "a name",
@@ -69,89 +63,6 @@ NAMES: dict[str, Any] = {
     "id2label": {0: "no", 1: "yes", 2: "maybe"},
     "label2id": {"no": 0, "yes": 1, "maybe": 2},
 }
-
-Reference = Callable[[Example], torch.Tensor]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE with BERT's special tokens, trained on the built-in text."""
-    made = Tokenizer(models.BPE(unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=SPECIAL,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    made.train_from_iterator([d.text for d in builtin_documents("train")[:5]], trainer)
-    made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    roles = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **dict(zip(roles, SPECIAL, strict=True)),
-    )
-
-
-Make = Callable[..., tuple[PreTrainedModel, Task]]
-
-
-@pytest.fixture
-def make(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Make:
-    """A random model of a class, saved, and the task that its folder makes."""
-
-    def made(
-        architecture: Any,
-        config: Any,
-        data: EvalData | None = None,
-        asked: str | None = None,
-        tweak: Mapping[str, Any] | None = None,
-    ) -> tuple[PreTrainedModel, Task]:
-        torch.manual_seed(0)
-        model = architecture(config).eval()
-        model.config.save_pretrained(tmp_path)
-        tokenizer.save_pretrained(tmp_path)
-        parsed = json.loads((tmp_path / "config.json").read_text())
-        parsed = {**parsed, "architectures": [architecture.__name__], **(tweak or {})}
-        name = task_name(parsed, asked)
-        return model, make_task(name, tmp_path, parsed, data or EvalData(), Compute())
-
-    return made
-
-
-def rows_of(**columns: Sequence[Any]) -> Rows:
-    names = [f"x.jsonl:{i}" for i in range(1, len(next(iter(columns.values()))) + 1)]
-    cells = [
-        Row(dict(zip(columns, row, strict=True)), name, "x.jsonl")
-        for name, row in zip(names, zip(*columns.values(), strict=True), strict=True)
-    ]
-    return Rows(cells, names, "x.jsonl")
-
-
-def measured(task: Task, examples: Sequence[Example], model: PreTrainedModel, size: int) -> Losses:
-    return TaskObjective(task, examples, [], size).measure(model)
-
-
-def check(
-    task: Task, examples: Sequence[Example], model: PreTrainedModel, alone: Reference
-) -> Losses:
-    """Losses are the reference's in batches of any size; the smallest are returned."""
-    with torch.no_grad():
-        expected = np.array([float(alone(example)) for example in examples])
-    found = [measured(task, examples, model, size) for size in (1, 2, len(examples))]
-    for losses in found:
-        np.testing.assert_allclose(losses.loss, expected, atol=1e-5, rtol=0)
-    assert task.batch_size(examples) >= 1
-    return found[0]
-
-
-def ids(values: Sequence[int]) -> torch.Tensor:
-    return torch.tensor([list(values)])
 
 
 # --- masked language modelling
