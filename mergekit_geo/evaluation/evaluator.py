@@ -90,7 +90,9 @@ class Evaluator:
         """Estimate what all measurements take; 0 where the examples are settled already."""
         if self._fitted or not isinstance(self.objective, TaskObjective):
             return 0.0
-        return broadcast(_seconds_each(self.objective, model) * self.evaluations)
+        left = broadcast(clock_of(self.compute.budget).left)
+        plenty = left / max(self.evaluations, 1) / 8  # sets share the budget
+        return _seconds_each(self.objective, model, plenty) * self.evaluations
 
     def settle(self, seconds: float, share: float) -> None:
         """Fix the number of examples, and report the cost.
@@ -148,14 +150,26 @@ def fit(evaluators: Sequence[Evaluator], model: Module) -> None:
             one.settle(seconds, left / total)
 
 
-def _seconds_each(objective: TaskObjective, model: Module) -> float:
-    """Estimate the seconds of one measurement from one batch of typical length."""
+def _seconds_each(objective: TaskObjective, model: Module, plenty: float) -> float:
+    """Estimate the seconds of one measurement from one batch of typical length.
+
+    Args:
+        objective: What is measured.
+        model: Any of those to come.
+        plenty: Seconds with which nobody asks how exact the estimate is.
+    """
     batches = objective.batch_rows()
     rows = batches[len(batches) // 2]
     objective.of(rows[:1]).measure(model)  # the first forward pass of a process is slower
-    timings = []
-    for _ in range(2):  # what else the machine does at the moment is not of the model
-        began = time.perf_counter()
-        objective.of(rows).measure(model)
-        timings.append(time.perf_counter() - began)
-    return float(min(timings) / sum(objective.kept[i].size for i in rows) * objective.cost)
+    share = float(sum(objective.kept[i].size for i in rows) / objective.cost)
+    found = _seconds(objective.of(rows), model) / share
+    if found < plenty:
+        return found
+    return min(found, _seconds(objective.of(rows), model) / share)  # the machine may do much else
+
+
+def _seconds(objective: TaskObjective, model: Module) -> float:
+    """Seconds of one measurement, which all processes share."""
+    began = time.perf_counter()
+    objective.measure(model)
+    return float(broadcast(time.perf_counter() - began))

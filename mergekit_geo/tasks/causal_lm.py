@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module, functional
@@ -16,6 +17,7 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind, context_length
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
+from mergekit_geo.tasks.token_losses import IGNORED, token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -26,8 +28,6 @@ LOGIT_ELEMENTS = 1 << 25
 """Most logits of a batch by default: 128 MiB in float32."""
 
 MOST_AT_ONCE = 32
-IGNORED = -100
-"""The label of a position that does not count, as torch and transformers have it."""
 
 
 class CausalLM:
@@ -112,8 +112,8 @@ class CausalLM:
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Mean negative log-likelihood of each window's tokens, in nats."""
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        logits = model(**inputs, use_cache=False).logits
-        return token_losses(logits[:, :-1], batch["labels"][:, 1:])
+        following = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)
+        return token_losses(model, {**inputs, "use_cache": False}, following)
 
     @property
     def _only_answers(self) -> bool:
@@ -178,32 +178,14 @@ def pad(
         >>> pad([{"x": [1, 2]}, {"x": [3]}], {"x": 0})["x"].tolist()
         [[1, 2], [3, 0]]
     """
-    padded = {}
-    for name, filler in fillers.items():
-        rows = [row[name] for row in fields]
-        longest = max(map(len, rows))
-        padded[name] = torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows])
-    return padded
+    return {name: _padded([row[name] for row in fields], fill) for name, fill in fillers.items()}
 
 
-def token_losses(logits_blv: Tensor, labels_bl: Tensor) -> BatchLosses:
-    """Mean loss and share of right answers over each row's counted tokens.
-
-    Args:
-        logits_blv: Scores for each position's label.
-        labels_bl: -100 where a position does not count.
-    """
-    rows = [_row(row, labels) for row, labels in zip(logits_blv, labels_bl, strict=True)]
-    loss, score = zip(*rows, strict=True)
-    return BatchLosses(torch.stack(loss), torch.stack(score))
-
-
-def _row(logits_lv: Tensor, labels_l: Tensor) -> tuple[Tensor, Tensor]:
-    """One row at a time: float32 logits of a whole batch could be larger than the model."""
-    counted = labels_l != IGNORED
-    logits, labels = logits_lv[counted].float(), labels_l[counted]
-    right = (logits.argmax(dim=-1) == labels).float().mean()
-    return functional.cross_entropy(logits, labels), right
+def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+    padded = np.full((len(rows), max(map(len, rows))), filler)
+    for place, row in zip(padded, rows, strict=True):
+        place[: len(row)] = row
+    return torch.from_numpy(padded)
 
 
 def _make(parts: TaskInputs) -> Task:

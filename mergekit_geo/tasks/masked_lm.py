@@ -13,10 +13,11 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.documents import TEXT
 from mergekit_geo.data.rows import Rows, find_column, texts_of
 from mergekit_geo.errors import DataError
-from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE, token_losses
+from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, pad_inputs, padding_id
+from mergekit_geo.tasks.token_losses import token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,7 +93,7 @@ class MaskedLM:
 
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Mean negative log-likelihood of each window's masked tokens, in nats."""
-        return token_losses(model(**accepted(model, batch)).logits, batch["labels"])
+        return token_losses(model, accepted(model, batch), batch["labels"])
 
     def _window(self, document: int, number: int, ids: list[int]) -> Example | None:
         """A window with some of its tokens masked, at least one; None where none can be."""

@@ -11,10 +11,11 @@ from torch.nn import Module
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.rows import Rows, find_column, texts_of
 from mergekit_geo.errors import DataError
-from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE, token_losses
+from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
+from mergekit_geo.tasks.token_losses import token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,7 +98,7 @@ class Seq2SeqLM:
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Mean negative log-likelihood of each target's tokens, in nats."""
         inputs = {**accepted(model, batch), **_decoder_inputs(model, batch["labels"])}
-        return token_losses(model(**inputs, use_cache=False).logits, batch["labels"])
+        return token_losses(model, {**inputs, "use_cache": False}, batch["labels"])
 
 
 def _decoder_inputs(model: Module, labels: Tensor) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -14,17 +13,17 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.labels import LabelMap
 from mergekit_geo.data.rows import Rows, find_column
 from mergekit_geo.errors import DataError
-from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE, token_losses
+from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
+from mergekit_geo.tasks.token_losses import IGNORED, token_losses
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WORDS = ("tokens", "words")
 TAGS = ("ner_tags", "tags", "labels", "pos_tags", "chunk_tags")
-UNLABELLED = -100
 
 
 class TokenClassification:
@@ -77,7 +76,7 @@ class TokenClassification:
                 **inputs_of(encoded, row),
                 "labels": _on_first(encoded.word_ids(row), classes),
             }
-            weight = sum(label != UNLABELLED for label in fields["labels"])
+            weight = sum(label != IGNORED for label in fields["labels"])
             found += [Example(row, len(fields["labels"]), weight, fields)] if weight else []
         if not found:
             raise DataError("no word has a label", where=rows.source)
@@ -93,21 +92,14 @@ class TokenClassification:
 
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Mean cross entropy of each row's labels in nats, and every answer."""
-        logits, labels = model(**accepted(model, batch)).logits, batch["labels"]
-        counted = labels != UNLABELLED
-        return replace(
-            token_losses(logits, labels),
-            owner=counted.nonzero()[:, 0],
-            target=labels[counted],
-            predicted=logits.argmax(dim=-1)[counted],
-        )
+        return token_losses(model, accepted(model, batch), batch["labels"], answers=True)
 
     def _classes(self, cell: Any, words: int, name: str, source: str) -> list[int]:
         count = len(cell) if isinstance(cell, list) else 0
         if count != words:
             raise DataError(f"{name} has {words} words and {count} labels", where=source)
         return [
-            UNLABELLED if label == UNLABELLED else self.labels.index(label, name, source)
+            IGNORED if label == IGNORED else self.labels.index(label, name, source)
             for label in cell
         ]
 
@@ -130,7 +122,7 @@ def _on_first(words: Sequence[int | None], classes: Sequence[int]) -> list[int]:
     """
     before = [None, *words[:-1]]
     return [
-        UNLABELLED if word is None or word == last else classes[word]
+        IGNORED if word is None or word == last else classes[word]
         for last, word in zip(before, words, strict=True)
     ]
 
