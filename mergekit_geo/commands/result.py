@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.records.report import Report
-from mergekit_geo.views.verdict import is_not_worse
+from mergekit_geo.records.standing import holds
 from mergekit_geo.views.view import said
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Result:
         """
         if self.members:
             return all(member.is_not_worse for member in self.members)
-        return is_not_worse(self.report)
+        return holds(self.report)
 
     def exceeds(self, limit: float) -> bool:
         """Whether some barrier is higher than a limit: its interval's lower end, if it has one.

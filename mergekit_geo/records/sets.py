@@ -26,11 +26,13 @@ class OutputSetEntry(SetEntry):
     """An output and its parents on one evaluation set.
 
     Attributes:
+        reason: Why nothing was measured there; empty if it was.
         differences: The output minus each of the others.
         barriers: Between the parents.
         tokenization: How the parents' own tokenizers cut its texts.
     """
 
+    reason: str = ""
     differences: list[DifferenceEntry] = []
     barriers: list[BarrierEntry] = []
     tokenization: list[TokenizationEntry] = []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from mergekit_geo.records import Record
+from typing import ClassVar
+
+from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.losses import DifferenceEntry, LossEntry
+from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
 
 
 class TrainingEntry(Record):
@@ -48,8 +51,8 @@ class TrainingEntry(Record):
     history: list[tuple[int, float]]
 
 
-class FinetuneMeasurements(Record):
-    """Result of fine-tuning.
+class FinetuneMeasurements(Sparse):
+    """Result of fine-tuning; of several sets, losses, differences and barriers are of the first.
 
     Attributes:
         training: How.
@@ -57,13 +60,19 @@ class FinetuneMeasurements(Record):
         differences: After minus before.
         barriers: On the straight line from before to after.
         sharpness: Before and after.
+        sets: The same on every set, by its name; only where there are several.
+        across: After beside before, over all sets; only where there are several.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across")
 
     training: TrainingEntry
     losses: list[LossEntry]
     differences: list[DifferenceEntry]
     barriers: list[BarrierEntry]
     sharpness: list[SharpnessEntry]
+    sets: dict[str, OutputSetEntry] = {}
+    across: AcrossSets | None = None
 
 
 class MemberEntry(Record):

@@ -1,49 +1,20 @@
-"""What the losses of an output come to, in words, and what gates ask of the same numbers."""
+"""What the losses of an output come to, in words."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
 
-from mergekit_geo.records.findings import MATERIAL, Finding, finding, limit_of, percent, sized
+from mergekit_geo.records.findings import Finding, percent, sized
 from mergekit_geo.records.losses import DifferenceEntry, Estimate
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
+from mergekit_geo.records.standing import Standing, overall, standings, turned
 from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.records.verdict import Verdict, Word
+from mergekit_geo.records.verdict import Verdict
 from mergekit_geo.views.losses import estimate, loss_table
 
 LEAST = "only a difference of {} or more"
-
-WORDS: dict[Finding, Word] = {
-    "lower": "better", "higher": "worse", "same": "no-difference", "unknown": "cannot-tell",
-}  # fmt: skip
-
-TURNED: dict[Finding, Finding] = {"higher": "lower", "lower": "higher"}
-"""A higher score is as good as a lower loss."""
-
-
-@dataclass(frozen=True)
-class Rival:
-    """What an output is held against.
-
-    Attributes:
-        name: Of the model.
-        title: What it is, with its name.
-        loss: Its own.
-        difference: The output's loss minus that.
-        beaten: Whether the output is better than every other parent, too.
-    """
-
-    name: str
-    title: str
-    loss: float
-    difference: DifferenceEntry
-    beaten: bool = False
-
-    @property
-    def finding(self) -> Finding:
-        """Finding on the loss: `lower` is better."""
-        return finding(self.difference, limit_of(self.loss))
 
 
 def verdict(report: Report) -> str:
@@ -51,40 +22,67 @@ def verdict(report: Report) -> str:
 
     Empty where none were measured.
     """
-    found, alone = _rival(report), unmerged(report)
-    if found is None or (alone and found.name == _alone(report)):
+    every, alone = standings(report), unmerged(report)
+    if len(every) > 1:
+        told = (f"{name}: {_told_on(report, one, name)}" for name, one in every.items())
+        return " ".join(filter(None, [alone, *told]))
+    found = next(iter(every.values()), None)
+    if found is None or (alone and found.model == _alone(report)):
         return alone
-    told = [alone, _loss(found), _stacked(found, report), *_metrics(found, report)]
+    return " ".join(filter(None, [alone, _told_on(report, found)]))
+
+
+def _told_on(report: Report, found: Standing | None, name: str = "") -> str:
+    """What the losses say on one evaluation set."""
+    if found is None:
+        return "No loss was measured."
+    metric = _metric_of(report, name)
+    told = [_loss(found, report), _stacked(found, report), *_metrics(found, metric)]
     return " ".join(filter(None, told))
+
+
+def _metric_of(report: Report, name: str) -> str:
+    """What the task's metric is called, on a set or on the only one."""
+    result = report.result
+    several = result.sets if isinstance(result, MergeMeasurements | FinetuneMeasurements) else {}
+    data = several[name].data if name in several else report.data
+    return data.metric if data else ""
 
 
 def verdict_of(report: Report) -> Verdict | None:
     """Verdict as a JSON field; None where no losses were measured, and the output is a merge."""
-    sentence, found = verdict(report), _rival(report)
+    sentence, found = verdict(report), standings(report)
     if not sentence:
         return None
+    if len(found) == 1:
+        (only,) = found.values()
+        return only.verdict(sentence) if only else Verdict(word="cannot-tell", sentence=sentence)
+    return _over_all(report, found).model_copy(update={"sentence": sentence})
+
+
+def _over_all(report: Report, found: Mapping[str, Standing | None]) -> Verdict:
+    """The verdicts on several sets, with the numbers of one that the word is of."""
+    sets = {name: _on_one(report, one, name) for name, one in found.items()}
+    word = overall([one.word for one in sets.values()])
+    name = max(
+        (name for name, one in sets.items() if one.word == word),
+        key=lambda name: -math.inf if (d := sets[name].difference) is None else d,
+    )
+    more = {"on": name, "score": None, "sets": sets}
+    return sets[name].model_copy(update=more)
+
+
+def _on_one(report: Report, found: Standing | None, name: str) -> Verdict:
+    told = _told_on(report, found, name)
     if found is None:
-        return Verdict(word="cannot-tell", sentence=sentence)
-    own = found.difference
-    return Verdict(
-        word=WORDS[found.finding], sentence=sentence, model=found.name, difference=own.value,
-        low=own.low, high=own.high, detectable=own.detectable,
-    )  # fmt: skip
+        return Verdict(word="cannot-tell", sentence=told)
+    return found.verdict(told).model_copy(update={"score": found.score})
 
 
 def brief_losses(report: Report) -> list[str]:
     """Losses of all models, a line each, and what they say."""
     rows = ["  ".join(row) for row in loss_table(report).rows]
     return rows + [text for text in [verdict(report)] if text]
-
-
-def is_not_worse(report: Report) -> bool:
-    """Whether losses tell that the output is not worse than the best parent.
-
-    It is better, or no difference is significant where one of 2 % of the loss would be.
-    """
-    found = _rival(report)
-    return found is not None and found.finding in {"lower", "same"}
 
 
 def unmerged(report: Report) -> str:
@@ -105,33 +103,10 @@ def _alone(report: Report) -> str | None:
     return report.result.unmerged if isinstance(report.result, MergeMeasurements) else None
 
 
-def _rival(report: Report) -> Rival | None:
-    """The best parent, or what was fine-tuned."""
-    if isinstance(report.result, FinetuneMeasurements):
-        return _before(report.result)
-    return _best(report.result) if isinstance(report.result, MergeMeasurements) else None
-
-
-def _before(result: FinetuneMeasurements) -> Rival | None:
-    if not result.differences:
-        return None
-    first, losses = result.differences[0], {entry.model: entry.loss for entry in result.losses}
-    return Rival(first.model, first.model, losses.get(first.model, 0.0), first)
-
-
-def _best(result: MergeMeasurements) -> Rival | None:
-    losses = {entry.model: entry.loss for entry in result.losses if entry.role == "parent"}
-    differences = [entry for entry in result.differences if entry.model in losses]
-    if not differences:
-        return None
-    best = min(differences, key=lambda entry: losses[entry.model])
-    found = [finding(entry, limit_of(losses[entry.model])) for entry in differences]
-    beaten = set(found) == {"lower"}
-    return Rival(best.model, f"the best parent, {best.model}", losses[best.model], best, beaten)
-
-
-def _loss(found: Rival) -> str:
-    own, name = found.difference, found.title
+def _loss(found: Standing, report: Report) -> str:
+    is_tuned = isinstance(report.result, FinetuneMeasurements)  # beside what it was, and no other
+    title = found.model if is_tuned else f"the best parent, {found.model}"
+    own, name = found.difference, title
     if own.low is None:
         return f"Too few documents to tell the output from {name}."
     if not own.detectable and own.low == own.high == 0:
@@ -141,14 +116,14 @@ def _loss(found: Rival) -> str:
     if found.finding == "unknown":
         return f"Cannot tell the output from {name}: {_power(own, found.loss, LEAST)}."
     share = f" ({percent(abs(own.value) / found.loss)} of its loss)" if found.loss else ""
-    if found.beaten:
-        size = f"{_size(own)} below the best, {found.name}{share}"
+    if found.beaten and not is_tuned:
+        size = f"{_size(own)} below the best, {found.model}{share}"
         return f"The output is better than every parent: {size}."
-    side, comma = _side(found.finding), "," if name != found.name else ""
+    side, comma = _side(found.finding), "," if name != found.model else ""
     return f"The output is {side} than {name}{comma} by {_size(own)}{share}."
 
 
-def _stacked(found: Rival, report: Report) -> str:
+def _stacked(found: Standing, report: Report) -> str:
     """What is to be expected of a stack that is worse; empty for any other output."""
     is_stack = isinstance(report.result, MergeMeasurements) and report.result.layers
     worse = is_stack and found.finding == "higher"
@@ -159,24 +134,18 @@ def _side(found: Finding) -> str:
     return "better" if found == "lower" else "worse"
 
 
-def _metrics(found: Rival, report: Report) -> list[str]:
+def _metrics(found: Standing, metric: str) -> list[str]:
     """The task's metrics that do not say the same as the loss."""
-    name = report.data.metric if report.data else ""
-    pairs = [(name or "score", found.difference.metric), ("macro-F1", found.difference.macro_f1)]
+    pairs = [(metric or "score", found.difference.metric), ("macro-F1", found.difference.macro_f1)]
     return [
         _metric(title, entry)
         for title, entry in pairs
-        if entry is not None and entry.low is not None and _turned(entry) != found.finding
+        if entry is not None and entry.low is not None and turned(entry) != found.finding
     ]
 
 
-def _turned(entry: Estimate) -> Finding:
-    found = finding(entry, MATERIAL)
-    return TURNED.get(found, found)
-
-
 def _metric(title: str, entry: Estimate) -> str:
-    name, kind = f"{title[:1].upper()}{title[1:]}", _turned(entry)
+    name, kind = f"{title[:1].upper()}{title[1:]}", turned(entry)
     if kind == "same":
         return f"{name} does not differ significantly: {_power(entry, 0.0)}."
     if kind == "unknown":

@@ -12,10 +12,11 @@ from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, Lo
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements, SelectionEntry
 from mergekit_geo.records.model import ModelEntry
 from mergekit_geo.records.report import Report
+from mergekit_geo.records.standing import holds
 from mergekit_geo.views.barrier import barrier_table
 from mergekit_geo.views.chart import Dot, Dots
 from mergekit_geo.views.losses import loss_chart, loss_table
-from mergekit_geo.views.verdict import is_not_worse, verdict, verdict_of
+from mergekit_geo.views.verdict import verdict, verdict_of
 
 DATA = DataEntry(
     source="x.jsonl", digest="", documents=27, examples=27, available=27, tokens=27, seq_len=9,
@@ -57,7 +58,7 @@ def report_of(
 
 
 @pytest.mark.parametrize(
-    ("differences", "words", "holds"),
+    ("differences", "words", "expected"),
     [
         ([(0.23, 0.03), (-1, 0.1)], "The output is worse than the best parent, ", False),
         (
@@ -73,16 +74,16 @@ def report_of(
     ],
 )
 def test_words_and_gate_go_by_the_numbers(
-    differences: list[tuple[float, float]], words: str, holds: bool
+    differences: list[tuple[float, float]], words: str, expected: bool
 ) -> None:
     """The best parent's loss is 2, of which 2 % are 0.04; names that say something else do not."""
     report = report_of(*differences)
     assert verdict(report).startswith(words)
-    assert is_not_worse(report) is holds
+    assert holds(report) is expected
     told = verdict_of(report)
     assert told is not None
     assert told.sentence == verdict(report)
-    assert (told.word in {"better", "no-difference"}) is holds
+    assert (told.word in {"better", "no-difference"}) is expected
     assert told.model == report.models[0].name
     value, half = differences[0]
     assert (told.difference, told.low, told.high) == (value, value - half, value + half)
@@ -127,7 +128,7 @@ def test_too_few_documents_tell_nothing() -> None:
                           significant=None)  # fmt: skip
     changed = report.model_copy(update={"result": result.model_copy(update={"differences": [few]})})
     assert verdict(changed).startswith("Too few documents to tell the output from the best parent")
-    assert not is_not_worse(changed)
+    assert not holds(changed)
 
 
 @pytest.mark.parametrize(
@@ -157,13 +158,13 @@ def test_one_model_is_no_merge() -> None:
     kept = report_of((0.0, 0.0), (-1, 0.1), selection=chosen, unmerged=f"{HOSTILE} 0")
     name = f"{HOSTILE} 0"
     assert verdict(kept) == f"Nothing helped {name}: the output is {name}, unmerged."
-    assert is_not_worse(kept)
+    assert holds(kept)
     worse = report_of((1.0, 0.1), (0.0, 0.0), unmerged=f"{HOSTILE} 1")
     assert f"The output is {HOSTILE} 1, unmerged: no other model has a part in it. " in verdict(
         worse
     )
     assert "The output is worse than the best parent" in verdict(worse)
-    assert not is_not_worse(worse)
+    assert not holds(worse)
     one = report_of((0.0, 0.0), unmerged=name)
     assert verdict(one) == f"There is nothing to merge: the output is a copy of {name}."
 
