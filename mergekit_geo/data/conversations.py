@@ -36,17 +36,31 @@ def conversations(
     """
     if not chats:
         return []
-    turns = [chat.answers if only_assistant else [] for chat in chats]
     if only_assistant:
-        _require_turns(chats, turns)
-    asked = [_renderings(chat, own) for chat, own in zip(chats, turns, strict=True)]
+        _require_turns(chats)
+    asked = [_counted_renderings(chat, only_assistant) for chat in chats]
     texts = iter(render(tokenizer, list(chain.from_iterable(asked))))
-    found = []
-    for chat, own, parts in zip(chats, turns, asked, strict=True):
-        whole, *rest = (next(texts) for _ in parts)
-        spans = _spans(chat, own, whole, iter(rest)) if only_assistant else [(0, len(whole))]
-        found.append(_tokens(tokenizer, whole, spans))
-    return found
+    return [
+        _told(tokenizer, chat, [next(texts) for _ in own], only_assistant)
+        for chat, own in zip(chats, asked, strict=True)
+    ]
+
+
+def _counted_renderings(chat: Chat, only_assistant: bool) -> list[Conversation]:
+    """What a template has to write of a conversation; nothing where nothing counts."""
+    turns = chat.answers if only_assistant else []
+    nothing = chat.is_system_alone or (only_assistant and not turns)
+    return [] if nothing else _renderings(chat, turns)
+
+
+def _told(
+    tokenizer: PreTrainedTokenizerBase, chat: Chat, texts: Sequence[str], only_assistant: bool
+) -> Tokens:
+    if not texts:
+        return [], []
+    whole, *rest = texts
+    spans = _spans(chat, chat.answers, whole, iter(rest)) if only_assistant else [(0, len(whole))]
+    return _tokens(tokenizer, whole, spans)
 
 
 def whole_texts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat]) -> list[str]:
@@ -59,9 +73,9 @@ def whole_texts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat]) -> li
     return render(tokenizer, asked) if asked else []
 
 
-def _require_turns(chats: Sequence[Chat], turns: Sequence[Sequence[int]]) -> None:
-    if not any(turns):
-        roles = sorted({str(message["role"]) for chat in chats for message in chat.messages})
+def _require_turns(chats: Sequence[Chat]) -> None:
+    if not any(chat.answers for chat in chats):
+        roles = sorted({role for chat in chats for role in chat.roles})
         raise DataError(
             "no conversation has a turn of 'assistant' that counts; the roles are "
             f"{', '.join(roles)}",

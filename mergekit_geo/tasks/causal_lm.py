@@ -12,8 +12,9 @@ from torch.nn import Module, functional
 
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.conversations import conversations, whole_texts
-from mergekit_geo.data.documents import Chat, PlainText, Shape, documents_of
+from mergekit_geo.data.documents import Chat, Document, PlainText, documents_of
 from mergekit_geo.data.rows import Rows
+from mergekit_geo.data.shape import Shape
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind, context_length
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
@@ -71,7 +72,7 @@ class CausalLM:
         """
         rows.notes.extend([self.note] if self.note else [])
         found = []
-        documents = documents_of(rows, Shape.of(rows, self.data))
+        documents = self._documents(rows)
         for number, (ids, counted) in enumerate(self._tokens(documents)):
             prefix = self._prefix(ids, documents[number])
             found += _windows(number, ids, counted, prefix, self.seq_len)
@@ -84,7 +85,7 @@ class CausalLM:
 
     def texts(self, rows: Rows) -> list[list[str]]:
         """The texts of every row: prompt and text, or a conversation as the template writes it."""
-        documents = documents_of(rows, Shape.of(rows, self.data))
+        documents = self._documents(rows)
         chats = [document for document in documents if isinstance(document, Chat)]
         told = iter(whole_texts(self.tokenizer, chats))
         return [
@@ -94,7 +95,7 @@ class CausalLM:
     def byte_counts(self, rows: Rows, examples: Sequence[Example]) -> list[int]:
         """UTF-8 bytes of the text that counts, a number a row; of messages, of what they say."""
         only = self._only_answers
-        found = documents_of(rows, Shape.of(rows, self.data))
+        found = self._documents(rows)
         return [len(document.counted(only_assistant=only).encode()) for document in found]
 
     def batch_size(self, examples: Sequence[Example]) -> int:
@@ -119,7 +120,11 @@ class CausalLM:
     def _only_answers(self) -> bool:
         return self.data.loss_on != "all"
 
-    def _prefix(self, ids: Sequence[int], document: PlainText | Chat) -> list[int]:
+    def _documents(self, rows: Rows) -> list[Document]:
+        shape = Shape.of(rows, self.data)
+        return documents_of(rows, shape, has_template=bool(self.tokenizer.chat_template))
+
+    def _prefix(self, ids: Sequence[int], document: Document) -> list[int]:
         """The begin-of-sequence token of every window, where there is one.
 
         Text has it if the tokenizer adds it, or every token is to be predicted; a conversation, if
@@ -135,7 +140,7 @@ class CausalLM:
         end = self.tokenizer.eos_token_id if self.every_token else None
         return [] if end is None else [end]
 
-    def _tokens(self, documents: Sequence[PlainText | Chat]) -> Iterator[Tokens]:
+    def _tokens(self, documents: Sequence[Document]) -> Iterator[Tokens]:
         """Ids of each document, and which of them count."""
         chats = [document for document in documents if isinstance(document, Chat)]
         told = iter(conversations(self.tokenizer, chats, only_assistant=self._only_answers))

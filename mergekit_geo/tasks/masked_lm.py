@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.documents import TEXT
 from mergekit_geo.data.rows import Rows, find_column, texts_of
+from mergekit_geo.data.shape import TEXT
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind

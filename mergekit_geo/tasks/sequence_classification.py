@@ -11,9 +11,9 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.config.data import EvalData
-from mergekit_geo.data.documents import TEXT
 from mergekit_geo.data.labels import LABEL, LabelMap
 from mergekit_geo.data.rows import Rows, find_column, texts_of
+from mergekit_geo.data.shape import TEXT
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind

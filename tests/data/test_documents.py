@@ -84,6 +84,15 @@ SHAREGPT = [
          WHOLE, "five\n"),
         ({"prompt": "two and two", "chosen": [ASKED, SAID], "rejected": [ASKED, MORE[1]]},
          FIRST, "four\n"),
+        ({"instruction": "two and two", "input": "", "output": "four"}, FIRST, "four\n"),
+        ({"instruction": "two", "input": "and one", "output": "three"},
+         "<user>two\n\nand one\n<assistant>three\n", "three\n"),
+        ({"instruction": "two", "context": "and one", "response": "three", "text": "all of it"},
+         "<user>two\n\nand one\n<assistant>three\n", "three\n"),
+        ({"system": "sum", "instruction": "two and two", "output": "four"},
+         f"<system>sum\n{FIRST}", "four\n"),
+        ({"instruction": None, "input": "two and two", "output": "four"}, FIRST, "four\n"),
+        ({"instruction": " ", "input": None, "output": "four"}, "four", "four"),
         ({"prompt": "two and two"}, "two and two", "two and two"),
         ({"prompt": None, "completion": "two and"}, "two and", "two and"),
         ({"prompt": None, "completion": [ASKED, SAID]}, FIRST, "four\n"),
@@ -112,6 +121,61 @@ def test_the_shape_of_a_row_tells_what_counts(
     (everything,) = examples(tokenizer, cells, loss_on="all")
     assert everything.fields["input_ids"] == example.fields["input_ids"]
     assert everything.weight == everything.size - 1
+
+
+def test_instructions_without_a_chat_template_stand_under_headings(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer.chat_template = None
+    both, alone = examples(
+        tokenizer,
+        {"instruction": "add", "input": "2, 2", "output": "four"},
+        {"instruction": "say two", "input": "", "output": "two"},
+    )
+    asked = "### Instruction:\nadd\n\n### Input:\n2, 2\n\n### Response:\n"
+    assert fed(tokenizer, both) == (f"{asked}four", "four")
+    asked = "### Instruction:\nsay two\n\n### Response:\n"
+    assert fed(tokenizer, alone) == (f"{asked}two", "two")
+
+
+def test_named_columns_may_be_those_of_instructions(tokenizer: PreTrainedTokenizerFast) -> None:
+    cells = {"instruction": "two", "input": "and two", "best": "four", "output": "five"}
+    rows = rows_of(cells)
+    (example,) = CausalLM(tokenizer, 99, 1024, EvalData(label_column="best")).examples(rows)
+    assert fed(tokenizer, example)[0] == "<user>two\n\nand two\n<assistant>four\n"
+    assert rows.notes[-1] == "column 'best' counts, given 'instruction' and 'input'"
+
+
+def test_roles_that_do_not_alternate_are_kept_and_told(tokenizer: PreTrainedTokenizerFast) -> None:
+    twice = [ASKED, MORE[0], SAID, MORE[1]]
+    tools = [
+        ASKED,
+        {"role": "assistant", "content": "2 + 2"},
+        {"role": "tool", "content": "4"},
+        SAID,
+    ]
+    rows = rows_of({"messages": twice}, {"messages": [ASKED, SAID]}, {"messages": tools})
+    first, *_ = CausalLM(tokenizer, 512, 1024, EvalData()).examples(rows)
+    assert fed(tokenizer, first)[0] == (
+        "<user>two and two\n<user>and one\n<assistant>four\n<assistant>five\n"
+    )
+    assert rows.notes == ["in 1 of 3 conversations roles do not alternate: kept as is"]
+
+
+@pytest.mark.parametrize("loss_on", ["assistant", "all"])
+def test_conversations_of_a_system_message_are_left_out_and_counted(
+    tokenizer: PreTrainedTokenizerFast, loss_on: str
+) -> None:
+    tokenizer.chat_template = (
+        "{% if messages[-1].role == 'system' %}{{ raise_exception('x') }}{% endif %}" + TURNS
+    )
+    alone = {"messages": [{"role": "system", "content": "sum"}]}
+    rows = rows_of(alone, {"messages": [ASKED, SAID]})
+    (example,) = CausalLM(tokenizer, 512, 1024, EvalData(loss_on=loss_on)).examples(rows)
+    assert example.document == 1
+    assert rows.notes == ["1 of 2 conversations hold a system message alone"]
+    with pytest.raises(DataError, match=r"too short|the roles are system"):
+        examples(tokenizer, alone, loss_on=loss_on)
 
 
 PARTS = (

@@ -1,0 +1,80 @@
+"""Which columns of a language model's data hold what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mergekit_geo.config.data import EvalData
+from mergekit_geo.data.messages import CHAT, TEXT_FLAG
+from mergekit_geo.data.rows import Rows, find_column
+
+TEXT = ("text", "content", "document", "article", "sentence", "body", "prompt")
+PROMPT, CHOSEN, REJECTED = "prompt", "chosen", "rejected"
+COMPLETION = ("completion", "response")
+INSTRUCTION, INPUT, OUTPUT = "instruction", ("input", "context"), ("output", *COMPLETION)
+LABEL_FLAG = "--label-column"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The columns that hold text, prompt, completion or messages.
+
+    Attributes:
+        answer: The column of what counts.
+        prompt: The column of what comes before it; None if there is none.
+        rejected: The column of the answer that was not chosen, whose common beginning with the
+            chosen one is the prompt where there is none; None if there is none.
+        input: The column of what an instruction is about; None if there is none.
+    """
+
+    answer: str
+    prompt: str | None = None
+    rejected: str | None = None
+    input: str | None = None
+
+    @classmethod
+    def of(cls, rows: Rows, data: EvalData) -> Shape:
+        """Choose the columns that the user names, else those of the usual names.
+
+        Raises:
+            DataError: No such columns.
+        """
+        present = set(rows.columns)
+        if data.label_column is not None:
+            answer = find_column(rows, data.label_column, (), "completion", LABEL_FLAG)
+            usual = (PROMPT, INSTRUCTION, *TEXT)
+            return cls._answered(
+                answer, find_column(rows, data.text_column, usual, "prompt", TEXT_FLAG), present
+            )
+        if data.text_column is None and (known := cls._known(present)):
+            return known
+        return cls(find_column(rows, data.text_column, (*CHAT, *TEXT), "text", TEXT_FLAG))
+
+    @classmethod
+    def _known(cls, present: set[str]) -> Shape | None:
+        """The shape of usual names with an answer apart from what comes before it."""
+        if present.intersection(CHAT):
+            return None
+        for prompt, answers in ((PROMPT, COMPLETION), (INSTRUCTION, OUTPUT)):
+            if prompt in present and (found := [name for name in answers if name in present]):
+                return cls._answered(found[0], prompt, present)
+        if CHOSEN in present:
+            before, after = (name if name in present else None for name in (PROMPT, REJECTED))
+            return cls(CHOSEN, before, after)
+        return None
+
+    @classmethod
+    def _answered(cls, answer: str, prompt: str, present: set[str]) -> Shape:
+        about = [name for name in INPUT if name in present] if prompt == INSTRUCTION else []
+        return cls(answer, prompt, input=about[0] if about else None)
+
+    @property
+    def is_instruction(self) -> bool:
+        """Whether the prompt is an instruction, as in Alpaca's data."""
+        return self.prompt == INSTRUCTION
+
+    @property
+    def needed(self) -> list[str]:
+        """Columns that must not be empty; a prompt may be."""
+        tells = self.rejected if self.prompt is None else None
+        return [self.answer, *([tells] if tells else [])]
