@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._run import Findings, Work, command
+from mergekit_geo.commands.by_layer import ByLayer, check_by_layer, write_weights
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.connectivity.pairs import (
@@ -63,6 +65,7 @@ def barrier(asked: BarrierSpec) -> Work:
         ```
     """
     _check(asked.models, asked.points)
+    check_by_layer(asked)
     once = replace(asked, along=list(dict.fromkeys(asked.along)))
     return Work(once, lambda output: _barrier(once, output), BARRIER)
 
@@ -74,13 +77,16 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
     count = len(study.models)
     pairs = count * (count - 1) // 2 * len(asked.along)
     inner = max(asked.points, MOST_POINTS) - PAIR
-    evaluator = PointEvaluator.open(study, count + pairs * inner)
+    layers = ByLayer.of(study.anchors, study, asked.layer_blocks) if asked.by_layer else None
+    more = layers.count if layers else 0
+    evaluator = PointEvaluator.open(study, count + pairs * inner + more)
     evaluator.tell_where()
     measured = _measure(evaluator, routes, asked.points)
+    found, weights = layers.run(evaluator) if layers else (None, None)
     place = run_with(evaluator.live.model)
     require_unchanged(evaluator.anchors)
     return Findings(
-        measured,
+        measured.model_copy(update={"by_layer": found}),
         model_entries(study.models),
         place,
         settings={"alignment": study.checked.notes},
@@ -91,6 +97,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
             *evaluator.warnings,
             *evaluator.module_evaluator.warnings,
         ],
+        fill=partial(write_weights, weights),
     )
 
 

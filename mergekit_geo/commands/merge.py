@@ -8,6 +8,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.commands._merge import merge as merged
 from mergekit_geo.commands._run import Work, command
+from mergekit_geo.commands.by_layer_request import by_layer_request, refuse_beside_layer_weights
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import source_of
 from mergekit_geo.errors import ArgumentError
@@ -38,6 +39,7 @@ def merge(asked: MergeSpec) -> Work:
         >>> merge([a, b], method="task_arithmetic", base=base, lambda_=0.5, data=None).state["w"]
         tensor([1., 2.])
     """
+    _check_layer_weights(asked)
     models, base = _with_base(asked)
     count = len(models)
     seed = source_of(asked.data).seed
@@ -46,8 +48,22 @@ def merge(asked: MergeSpec) -> Work:
     found = reshaped(opened, asked.reshape, has_base=base is not None)
     checkpoints = found.checkpoints
     named = None if base is None else checkpoints[0].name
-    request = Request(asked, Selector(rule), {"base": named}).with_reshaped(found)
+    request = (
+        Request(asked, Selector(rule), {"base": named})
+        if asked.layer_weights is None
+        else by_layer_request(asked, asked.layer_weights, checkpoints)
+    ).with_reshaped(found)
     return Work(asked, lambda output: merged(checkpoints, request, output), MERGED, checkpoints)
+
+
+def _check_layer_weights(asked: MergeSpec) -> None:
+    """Refuse a method or a parameter beside weights by layer, which are those of a mean."""
+    if asked.layer_weights is None:
+        return
+    method = [] if asked.method == "linear" else [f"--method {asked.method}"]
+    given = [f"--{name.rstrip('_').replace('_', '-')}" for name in asked.given_parameters]
+    base = [] if asked.base is None else ["--base"]
+    refuse_beside_layer_weights([*method, *base, *given])
 
 
 def _with_base(asked: MergeSpec) -> tuple[list[Model], int | None]:

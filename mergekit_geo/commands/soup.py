@@ -10,6 +10,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.commands._merge import merge, require_one_process
 from mergekit_geo.commands._run import Work, command
+from mergekit_geo.commands.by_layer_request import by_layer_request, refuse_beside_layer_weights
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.request import Request
@@ -48,6 +49,7 @@ def soup(asked: SoupSpec) -> Work:
     if not asked.models:
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(asked)
+    _check_layer_weights(asked)
     found = reshaped(open_checkpoints(asked.models), asked.reshape)
     checkpoints = found.checkpoints
     if asked.choosing.needs_gradients:
@@ -72,6 +74,8 @@ def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
         check_early(checkpoints, asked, config)
         fit = fitting_to(checkpoints, asked, asked.fitting, seed=asked.fit_seed or 0)
         path = _path(config.along, checkpoints, fit, train_data)
+    if asked.layer_weights is not None:
+        return by_layer_request(asked, asked.layer_weights, checkpoints)
     checked = check_weights(len(asked.models), weights)
     used = normalized(checked) if asked.normalize else checked
     return Request(
@@ -86,6 +90,20 @@ def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
         {"weights": list(checked)},
         tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0),
     )
+
+
+def _check_layer_weights(asked: SoupSpec) -> None:
+    """Refuse what would weigh models beside the weights by layer."""
+    choosing = asked.choosing
+    beside = {
+        "--weights": asked.weights is not None,
+        f"--method {choosing.method}": choosing.method not in {"uniform", "weighted"},
+        "--along": choosing.along is not None,
+        "--basin": choosing.basin,
+        "--no-normalize": not asked.normalize,
+    }
+    if asked.layer_weights is not None:
+        refuse_beside_layer_weights([name for name, given in beside.items() if given])
 
 
 def _path(

@@ -10,6 +10,9 @@ from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 
+LAYER_BLOCKS = 8
+"""Most blocks of consecutive layers that are told apart, where a model has more layers."""
+
 SHARPNESS_LEVELS = ("quick", "full")
 SHARPNESS = ("off", *SHARPNESS_LEVELS)
 """How much sharpness is measured beside a merge."""

@@ -129,6 +129,38 @@ def estimate(values: Floats, weights: Floats, document: Indices) -> Estimate:
     return document_mean(values, weights, document).estimate
 
 
+def estimate_ratio(
+    part: Floats, whole: Floats, weights: Floats, document: Indices
+) -> Estimate | None:
+    """The mean of one number as a share of the mean of another, with an interval over documents.
+
+    The interval is the delta method's: that of the mean of (part - share x whole), in units of the
+    whole. There is none where the whole is not significantly above zero: a share of what may be
+    nothing says nothing.
+
+    Args:
+        part: (n,) number of each example.
+        whole: (n,) number of each example that it is a share of.
+        weights: (n,) what each counts, such as its tokens.
+        document: (n,) index of the document each is from.
+
+    Example:
+        >>> whole = np.array([1.0, 2, 3, 4, 5])
+        >>> found = estimate_ratio(whole / 4, whole, np.ones(5), np.arange(5))
+        >>> found.value, found.low, found.high
+        (0.25, 0.25, 0.25)
+    """
+    total = document_mean(whole, weights, document)
+    low = total.estimate.low
+    if low is None or low <= 0:
+        return None
+    share = document_mean(part, weights, document).value / total.value
+    rest = document_mean((part - share * whole) / total.value, weights, document)
+    if rest.error is None:
+        return Estimate(value=share, low=None, high=None)
+    return around(share, rest.error, rest.totals)
+
+
 def document_mean(values: Floats, weights: Floats, document: Indices) -> DocumentMean:
     """The weighted mean that `estimate` gives an interval to, with its standard error.
 

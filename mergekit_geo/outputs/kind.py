@@ -89,7 +89,14 @@ def measurement(
 
 MERGED = Kind(work=(JOURNAL,))
 CURVES = ("barrier.csv", "barrier.png", "barrier.svg")
-BARRIER = measurement("barrier", (*CURVES, "matrix.png", "matrix.svg"))
+LAYERS = tuple(f"{name}.{form}" for name in ("layers", "modules") for form in ("png", "svg"))
+LAYER_WEIGHTS = "layer_weights.json"
+"""Weights by group of layers, as `barrier --by-layer` proposes them."""
+BARRIER = measurement(
+    "barrier",
+    (*CURVES, "matrix.png", "matrix.svg", *LAYERS, "layers.csv"),
+    beside=(LAYER_WEIGHTS,),
+)
 SHARPNESS = measurement(
     "sharpness", ("sharpness.png", "sharpness.svg", "spectrum.png", "spectrum.svg")
 )

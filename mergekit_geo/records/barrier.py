@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mergekit_geo.records import Record
+from typing import ClassVar
+
+from mergekit_geo.records import Record, Sparse
+from mergekit_geo.records.layers import LayerMeasurements
 from mergekit_geo.records.losses import Estimate, Finite, LossEntry
 
 
@@ -52,7 +55,7 @@ class BarrierEntry(Record):
     documents: int | None = None
 
 
-class BarrierMeasurements(Record):
+class BarrierMeasurements(Sparse):
     """Result of a barrier measurement.
 
     Attributes:
@@ -61,10 +64,14 @@ class BarrierMeasurements(Record):
         basins: Models that are connected, largest basin first.
         threshold: Barriers below this connect, in nats.
         losses: Of the models themselves, on the report half.
+        by_layer: Which layers did it, where that was asked for.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("by_layer",)
 
     pairs: list[BarrierEntry]
     matrix: list[list[Finite]]
     basins: list[list[str]]
     threshold: float
     losses: list[LossEntry]
+    by_layer: LayerMeasurements | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergekit_geo.config.selection import SelectionConfig, evaluations
 from mergekit_geo.connectivity.pairs import basins_of, measure_pairs
@@ -43,6 +43,20 @@ def select_by_loss(
         return along(config, evaluator, lambda point, target: only), evaluator
     path_to = paths_of_kind(config.along, evaluator, selector.fitting, selector.fit_seed)
     return along(config, evaluator, path_to), evaluator
+
+
+def on_report_half(
+    selected: Selected, study: Study, further: int
+) -> tuple[Selected, PointEvaluator]:
+    """What was chosen before on the selection half, to be reported on the other.
+
+    Args:
+        selected: The point.
+        study: The models, and what loss is measured on.
+        further: Number of measurements to come, and one of the uniform soup.
+    """
+    evaluator = PointEvaluator.open(study, further + 1, refresh_models=False)
+    return replace(selected, split=evaluator.split), evaluator
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Selector:
         t: The point of it that is asked for, where one is.
         fitting: How paths are fitted when they are needed.
         fit_seed: Of the fits; that of the data if None.
+        chosen: What was chosen by loss before, on the selection half: then the other half reports.
     """
 
     rule: Rule
@@ -62,6 +63,7 @@ class Selector:
     t: float | None = None
     fitting: CurveFitConfig = CurveFitConfig()
     fit_seed: int | None = None
+    chosen: SelectionEntry | None = None
 
     def segments(self, count: int) -> int:
         """Number of paths that are taken among so many models, at most."""
@@ -81,8 +83,12 @@ class Selector:
         Raises:
             DataError: Too few documents for two halves.
         """
+        if self.chosen is not None and study.plan.objective is not None:
+            from mergekit_geo.selection.search import on_report_half  # torch, to measure
+
+            return on_report_half(self._asked_for(study_names(study)), study, further)
         if not self.config.by_loss(len(study.anchors)):
-            return self._asked_for([anchor.name for anchor in study.anchors]), None
+            return self._asked_for(study_names(study)), None
         from mergekit_geo.selection.search import select_by_loss  # torch, where loss decides
 
         return select_by_loss(self, study, dtype, further)
@@ -91,13 +97,18 @@ class Selector:
         """The point of a merge that no loss is looked at for."""
         if self.path is None:
             point = Point(self.rule, self.rule.name, "", rules=self.rules, takers=self.takers)
-            return Selected(point)
+            return Selected(point, self.chosen)
         segment = Segment.between(self.path, names)
         if self.t is None:
             found = point_without_losses(self.config, segment)
         else:
             found = SelectedPoint(segment, segment.at(self.t), self.t)
         return Selected(found.point, segments=(found,))
+
+
+def study_names(study: Study) -> list[str]:
+    """Names of the models."""
+    return [anchor.name for anchor in study.anchors]
 
 
 def check_selection(config: SelectionConfig, count: int, data: Data) -> None:

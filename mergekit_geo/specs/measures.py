@@ -7,7 +7,13 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mergekit_geo.config.measures import SHARPNESS_LEVELS, VIEW, LandscapeConfig, SharpnessRadii
+from mergekit_geo.config.measures import (
+    LAYER_BLOCKS,
+    SHARPNESS_LEVELS,
+    VIEW,
+    LandscapeConfig,
+    SharpnessRadii,
+)
 from mergekit_geo.config.option import group, option
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.config.training import CurveFitConfig
@@ -50,12 +56,14 @@ class BarrierSpec(Reporting):
     examples: ClassVar[tuple[str, ...]] = (
         "geo-merge barrier a b c --data held-out.jsonl -o report",
         "geo-merge barrier a b --along linear --along slerp --fail-above 0.05",
+        "geo-merge barrier a b --by-layer --data held-out.jsonl -o layers",
     )
     essential: ClassVar[tuple[str, ...]] = (
         "models",
         "out",
         "along",
         "points",
+        "by_layer",
         "fail_above",
         "data",
     )
@@ -71,6 +79,14 @@ class BarrierSpec(Reporting):
     )
     points: int = option(
         11, "Evenly spaced points of each path; more are added around the maximum."
+    )
+    by_layer: bool = option(
+        False,
+        "Measure which layers and kinds of module carry the rise from the better of two models to "
+        "the mean of both, and propose weights by layer (see soup --layer-weights).",
+    )
+    layer_blocks: int = option(
+        LAYER_BLOCKS, "Most blocks of consecutive layers that --by-layer tells apart.", least=1
     )
     fail_above: float | None = option(
         None, "Exit with code 3 if a barrier is significantly higher than this, in units of the "

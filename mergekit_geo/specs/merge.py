@@ -7,10 +7,11 @@ from dataclasses import KW_ONLY, dataclass, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mergekit_geo.config.option import group, option
+from mergekit_geo.config.option import group, like, option
 from mergekit_geo.merging.method_help import defaults, listing, option_help, options
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.merging.parameter import Parameter
+from mergekit_geo.specs.merges import SoupSpec
 from mergekit_geo.specs.spec import Merging, models, out
 
 if TYPE_CHECKING:
@@ -81,13 +82,14 @@ class MergeSpec(Merging):
         None, "Base model, which task vectors start from; it may be among the models.",
         metavar="MODEL", unset="none",
     )  # fmt: skip
+    layer_weights: str | Path | None = like(SoupSpec, "layer_weights", panel=PANEL)
     parameters: Any = group(MethodParameters, inline=True)
 
     if TYPE_CHECKING:
 
         def __init__(
             self, models: Sequence[Model], out: str | Path | None = None, *, method: str = "linear",
-            base: Model | None = None, **settings: Any,
+            base: Model | None = None, layer_weights: str | Path | None = None, **settings: Any,
         ) -> None: ...  # fmt: skip
 
     @classmethod

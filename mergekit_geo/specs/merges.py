@@ -64,6 +64,12 @@ class SoupSpec(Weighted):
         panel=CHOOSING,
         switches_off=True,
     )
+    layer_weights: str | Path | None = option(
+        None,
+        "Take the weights by layer that `geo-merge barrier --by-layer -o DIR` proposed; measured "
+        "on the documents that did not choose them.",
+        panel=CHOOSING, metavar="DIR", unset="none",
+    )  # fmt: skip
     choosing: SelectionConfig = group(SelectionConfig, inline=True)
     fitting: CurveFitConfig = option(
         CurveFitConfig(),

@@ -23,7 +23,14 @@ MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
 WORDS = {"tokenizer_source": ("base", "union"), "source": ("base", "union")}
 """Values of these keys that are no names, whatever lies in the folder."""
 
-DATA = ("--data=", "--train-data=", "--base=", "--along=", "--tokenizer-source=")
+DATA = (
+    "--data=",
+    "--train-data=",
+    "--base=",
+    "--along=",
+    "--layer-weights=",
+    "--tokenizer-source=",
+)
 
 
 def command_again(report: Report) -> str:

@@ -15,6 +15,7 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.views.basins import standing
 from mergekit_geo.views.block import Block, Chart, Code, Folded, Paragraph, Section, Table, View
 from mergekit_geo.views.chart import Gap, Heatmap, Line, Lines, number, short_name
+from mergekit_geo.views.layers import layers_files, layers_headline, layers_section
 from mergekit_geo.views.losses import estimate, loss_unit, models_section
 
 PAIR = 2
@@ -33,7 +34,9 @@ def view(report: Report, found: BarrierMeasurements) -> View:
     if len(found.losses) > PAIR:
         picture = Chart(matrix(found, report.data), "Barrier of every pair", "matrix")
         sections.append(Section("Every pair", [picture]))
-    return View(_headline(report, found), sections, barrier_files(found.pairs))
+    sections.append(layers_section(found.by_layer, report.data))
+    files = {**barrier_files(found.pairs), **layers_files(found.by_layer)}
+    return View([*_headline(report, found), *layers_headline(found.by_layer)], sections, files)
 
 
 def _headline(report: Report, found: BarrierMeasurements) -> list[str]:

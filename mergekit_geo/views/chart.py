@@ -173,6 +173,13 @@ class Dot:
     high: float | None = None
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Ends of the interval; the number twice where it has none."""
+        if self.low is None or self.high is None:
+            return self.value, self.value
+        return self.low, self.high
+
+    @property
     def text(self) -> str:
         """The number with its interval."""
         if self.low is None or self.high is None:
@@ -217,6 +224,47 @@ class Dots:
     def styles(self) -> list[Style]:
         """How each thing is drawn."""
         return [style(i, stands_out=found) for i, found in enumerate(self.outstanding)]
+
+
+@dataclass(frozen=True)
+class BarPanel:
+    """Bars of one panel: for each series one for each row, None where there is none.
+
+    Attributes:
+        title: Of the axis.
+        bars: By series, then by row.
+        labels: Beside the bars, likewise.
+    """
+
+    title: str
+    bars: Sequence[Sequence[Dot | None]]
+    labels: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars from zero with their intervals, several series side by side in each row.
+
+    Attributes:
+        rows: Names, the uppermost first.
+        series: Names; each has a colour.
+        panels: Of the same rows and series, beside each other.
+        caption: What is to be known of it.
+    """
+
+    rows: Sequence[str]
+    series: Sequence[str]
+    panels: Sequence[BarPanel]
+    caption: str = ""
+
+    def numbers(self) -> NumberTable:
+        """A row for each row, a column for each series of each panel."""
+        head = [f"{name}, {panel.title}" for panel in self.panels for name in self.series]
+        cells = [
+            [dot.text if (dot := bars[i]) else "" for panel in self.panels for bars in panel.bars]
+            for i in range(len(self.rows))
+        ]
+        return ["", *head], [[name, *row] for name, row in zip(self.rows, cells, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -347,7 +395,7 @@ class Relief(HeightMaps):
     """Surfaces to turn in three dimensions; for pages alone."""
 
 
-Picture = Lines | Distributions | Dots | Heatmap | HeightMaps
+Picture = Lines | Distributions | Dots | Bars | Heatmap | HeightMaps
 
 
 def short_name(name: str) -> str:

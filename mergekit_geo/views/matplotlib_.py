@@ -35,6 +35,8 @@ DASHES: dict[str, Any] = {
 }  # fmt: skip
 WORDS = 108
 """Characters in a line of a caption."""
+BARS = 0.84
+"""Share of a row that its bars take."""
 EDGE = 0.04
 """Share of a picture along its edges in which a contour has no label: it would be cut."""
 SIDE = 340
@@ -72,6 +74,8 @@ def draw(picture: chart.Picture) -> Figure:
             return _steps(picture)
         case chart.Dots():
             return _dots(picture)
+        case chart.Bars():
+            return _bars(picture)
         case chart.Heatmap():
             return _matrix(picture)
         case chart.HeightMaps():
@@ -175,6 +179,43 @@ def _forest(axes: Axes, panel: chart.Panel, picture: chart.Dots) -> None:
     axes.set_xlabel(_text(panel.title), fontsize=9)
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=4)
+
+
+def _bars(picture: chart.Bars) -> Figure:
+    count, rows = len(picture.panels), [_text(name) for name in picture.rows]
+    size = (max(3.4, 7.2 / count) * count + 1.0, 1.3 + 0.5 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    for number, panel in enumerate(picture.panels):
+        axes = _plain(figure.add_subplot(1, count, number + 1))
+        for i, name in enumerate(picture.series):
+            _series(axes, panel, i, chart.style(i), _text(name))
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(labelleft=number == 0)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(_text(panel.title), fontsize=9)
+        axes.grid(visible=False, axis="y")
+        axes.margins(x=0.14)
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8.5, ncols=2,
+                  loc="outside upper left")  # fmt: skip
+    return _captioned(figure, picture.caption)
+
+
+def _series(axes: Axes, panel: chart.BarPanel, number: int, own: chart.Style, name: str) -> None:
+    """The bars of one series, each with its interval and its label beyond that."""
+    width = BARS / len(panel.bars)
+    shift = width * (number - (len(panel.bars) - 1) / 2)
+    found = [(i, dot) for i, dot in enumerate(panel.bars[number]) if dot is not None]
+    places = [i + shift for i, _ in found]
+    axes.barh(places, [dot.value for _, dot in found], 0.9 * width, color=own.colour, label=name)
+    for place, (i, dot) in zip(places, found, strict=True):
+        low, high = dot.ends
+        axes.hlines(place, low, high, color=INK, linewidth=1.1)
+        end, side = (high, 4) if dot.value >= 0 else (low, -4)
+        axes.annotate(
+            _text(panel.labels[number][i]), (end, place), (side, 0), textcoords="offset points",
+            ha="left" if side > 0 else "right", va="center", fontsize=8, color=INK,
+        )  # fmt: skip
 
 
 def _matrix(picture: chart.Heatmap) -> Figure:

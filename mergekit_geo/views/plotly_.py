@@ -37,18 +37,27 @@ NEAR = 0.15
 def figures(picture: chart.Picture) -> list[Json]:
     """Figures of a picture: one, or one for each panel; `width` is the most that one takes."""
     match picture:
-        case chart.Lines():
-            return [_curves(picture)]
-        case chart.Distributions():
-            return [_steps(picture)]
+        case chart.Lines() | chart.Distributions() | chart.Heatmap():
+            return [_whole(picture)]
         case chart.Dots():
             return [_dots(panel, picture) for panel in picture.panels]
-        case chart.Heatmap():
-            return [_matrix(picture)]
+        case chart.Bars():
+            return [_bars(panel, picture) for panel in picture.panels]
         case chart.Relief():
             return [_relief(surface, picture) for surface in picture.panels]
         case chart.HeightMaps():
             return [_contours(surface, picture) for surface in picture.panels]
+
+
+def _whole(picture: chart.Lines | chart.Distributions | chart.Heatmap) -> Json:
+    """A picture without panels."""
+    match picture:
+        case chart.Lines():
+            return _curves(picture)
+        case chart.Distributions():
+            return _steps(picture)
+        case chart.Heatmap():
+            return _matrix(picture)
 
 
 def _curves(picture: chart.Lines) -> Json:
@@ -180,6 +189,54 @@ def _reference(panel: chart.Panel) -> list[Json]:
         return []
     place = {"x0": panel.reference, "x1": panel.reference, "y0": 0, "y1": 1, "yref": "paper"}
     return [{"type": "line", **place, "line": {"color": MUTED, "width": 1.5, "dash": "dot"}}]
+
+
+def _bars(panel: chart.BarPanel, picture: chart.Bars) -> Json:
+    """Bars of one panel; rows stand at whole numbers, since two may have one name."""
+    count = len(picture.rows)
+    y = {
+        "tickvals": list(range(count)), "ticktext": _texts(picture.rows), "zeroline": False,
+        "range": [count - 0.5, -0.5], "automargin": True, "showgrid": False,
+    }  # fmt: skip
+    x = _titled(panel.title) | {
+        "nticks": 5,
+        "tickangle": 0,
+        "zeroline": True,
+        "range": _reach(panel),
+    }
+    traces = [_series(panel, i, name) for i, name in enumerate(picture.series)]
+    legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"}
+    return _figure(
+        traces, HEAD + TALL + MODEL * count, xaxis=x, yaxis=y, legend=legend, bargap=0.16,
+        barmode="group", showlegend=True,
+    )  # fmt: skip
+
+
+def _reach(panel: chart.BarPanel) -> list[float]:
+    """Ends of an axis with room for labels beyond the intervals."""
+    ends = [end for bars in panel.bars for dot in bars if dot for end in (*dot.ends, 0.0)]
+    low, high = min(ends, default=0.0), max(ends, default=1.0)
+    room = 0.22 * (high - low)
+    return [low - (room if low < 0 else 0.0), high + room]
+
+
+def _series(panel: chart.BarPanel, number: int, name: str) -> Json:
+    own = chart.style(number)
+    found = [(i, dot) for i, dot in enumerate(panel.bars[number]) if dot is not None]
+    ends = [dot.ends for _, dot in found]
+    return {
+        "type": "bar", "orientation": "h", "name": escape(name),
+        "x": [dot.value for _, dot in found], "y": [i for i, _ in found],
+        "marker": {"color": own.colour},
+        "error_x": {
+            "type": "data", "symmetric": False, "thickness": 1.2, "width": 0,
+            "array": [high - dot.value for (_, dot), (_, high) in zip(found, ends, strict=True)],
+            "arrayminus": [dot.value - low for (_, dot), (low, _) in zip(found, ends, strict=True)],
+        },
+        "text": [escape(panel.labels[number][i]) for i, _ in found], "textposition": "outside",
+        "cliponaxis": False,
+        "hovertext": [dot.text for _, dot in found], "hoverinfo": "text",
+    }  # fmt: skip
 
 
 def _matrix(picture: chart.Heatmap) -> Json:
