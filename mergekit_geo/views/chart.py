@@ -22,6 +22,8 @@ HEAT = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
 """Colours of a matrix, from small to large."""
 BESIDE = 0.012
 """Distance of gaps that are drawn side by side."""
+BROAD = 0.84
+"""Share of a row that its bars take."""
 TRACED = 7
 """Points from which on a line through them is drawn as a curve."""
 SKEWED = 2.5

@@ -30,7 +30,7 @@ def layers_section(found: LayerMeasurements | None, data: DataEntry | None) -> S
     for division, name in NAMES.items():
         caption = f"Rise of the loss by {'layers' if division == 'depth' else 'kind of module'}"
         blocks.append(Chart(bars(found.sets, division, data), caption, name))
-    blocks += [_table(found.sets, division) for division in NAMES]
+        blocks.append(_table(found.sets, division))
     if found.proposal is not None:
         tried = [[title, f"{loss:.4f}"] for title, loss in sorted(found.proposal.steps, key=_loss)]
         blocks.append(Folded("what was tried", [Table(["tried", "loss, selection half"], tried)]))

@@ -35,8 +35,6 @@ DASHES: dict[str, Any] = {
 }  # fmt: skip
 WORDS = 108
 """Characters in a line of a caption."""
-BARS = 0.84
-"""Share of a row that its bars take."""
 EDGE = 0.04
 """Share of a picture along its edges in which a contour has no label: it would be cut."""
 SIDE = 340
@@ -203,7 +201,7 @@ def _bars(picture: chart.Bars) -> Figure:
 
 def _series(axes: Axes, panel: chart.BarPanel, number: int, own: chart.Style, name: str) -> None:
     """The bars of one series, each with its interval and its label beyond that."""
-    width = BARS / len(panel.bars)
+    width = chart.BROAD / len(panel.bars)
     shift = width * (number - (len(panel.bars) - 1) / 2)
     found = [(i, dot) for i, dot in enumerate(panel.bars[number]) if dot is not None]
     places = [i + shift for i, _ in found]

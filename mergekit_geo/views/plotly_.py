@@ -22,8 +22,8 @@ INK, MUTED, PAPER = "#1b1b1b", "#8a8a8a", "#ffffff"
 FAINT = "rgba(128, 128, 128, 0.18)"
 CURVES = 420
 """Pixels of the height of curves."""
-ROW, MODEL, HEAD = 22, 30, 80
-"""Pixels of a row of a long matrix, of a row of dots, and of what is around rows."""
+ROW, MODEL, ROWS, HEAD = 22, 30, 40, 80
+"""Pixels of a row of a long matrix, of dots and of bars, and of what is around rows."""
 FEW, TALL, WIDE = 12, 56, 96
 """Most rows of a matrix that are tall, and the pixels of their cells."""
 SIDE, RELIEF, AROUND = 560, 640, 120
@@ -198,17 +198,12 @@ def _bars(panel: chart.BarPanel, picture: chart.Bars) -> Json:
         "tickvals": list(range(count)), "ticktext": _texts(picture.rows), "zeroline": False,
         "range": [count - 0.5, -0.5], "automargin": True, "showgrid": False,
     }  # fmt: skip
-    x = _titled(panel.title) | {
-        "nticks": 5,
-        "tickangle": 0,
-        "zeroline": True,
-        "range": _reach(panel),
-    }
-    traces = [_series(panel, i, name) for i, name in enumerate(picture.series)]
+    more = {"nticks": 5, "tickangle": 0, "zeroline": True, "range": _reach(panel)}
+    traces = [one for i, name in enumerate(picture.series) for one in _series(panel, i, name)]
     legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"}
     return _figure(
-        traces, HEAD + TALL + MODEL * count, xaxis=x, yaxis=y, legend=legend, bargap=0.16,
-        barmode="group", showlegend=True,
+        traces, HEAD + TALL + ROWS * count, xaxis=_titled(panel.title) | more, yaxis=y,
+        legend=legend, barmode="overlay", showlegend=True,
     )  # fmt: skip
 
 
@@ -220,23 +215,31 @@ def _reach(panel: chart.BarPanel) -> list[float]:
     return [low - (room if low < 0 else 0.0), high + room]
 
 
-def _series(panel: chart.BarPanel, number: int, name: str) -> Json:
-    own = chart.style(number)
+def _series(panel: chart.BarPanel, number: int, name: str) -> list[Json]:
+    """The bars of one series with their intervals, and the labels beyond these."""
     found = [(i, dot) for i, dot in enumerate(panel.bars[number]) if dot is not None]
-    ends = [dot.ends for _, dot in found]
-    return {
-        "type": "bar", "orientation": "h", "name": escape(name),
+    width = chart.BROAD / len(panel.bars)
+    shift = width * (number - (len(panel.bars) - 1) / 2)
+    interval = {
+        "type": "data", "symmetric": False, "thickness": 1.2, "width": 0, "color": MUTED,
+        "array": [dot.ends[1] - dot.value for _, dot in found],
+        "arrayminus": [dot.value - dot.ends[0] for _, dot in found],
+    }  # fmt: skip
+    bars = {
+        "type": "bar", "orientation": "h", "name": escape(name), "error_x": interval,
         "x": [dot.value for _, dot in found], "y": [i for i, _ in found],
-        "marker": {"color": own.colour},
-        "error_x": {
-            "type": "data", "symmetric": False, "thickness": 1.2, "width": 0,
-            "array": [high - dot.value for (_, dot), (_, high) in zip(found, ends, strict=True)],
-            "arrayminus": [dot.value - low for (_, dot), (low, _) in zip(found, ends, strict=True)],
-        },
-        "text": [escape(panel.labels[number][i]) for i, _ in found], "textposition": "outside",
-        "cliponaxis": False,
+        "width": 0.9 * width, "offset": shift - 0.45 * width,
+        "marker": {"color": chart.style(number).colour},
         "hovertext": [dot.text for _, dot in found], "hoverinfo": "text",
     }  # fmt: skip
+    labels = {
+        "type": "scatter", "mode": "text", "showlegend": False, "hoverinfo": "skip",
+        "x": [dot.ends[dot.value >= 0] for _, dot in found], "y": [i + shift for i, _ in found],
+        "text": [f"\u2002{escape(panel.labels[number][i])}\u2002" for i, _ in found],
+        "textposition": [f"middle {'right' if dot.value >= 0 else 'left'}" for _, dot in found],
+        "textfont": {"size": 11}, "cliponaxis": False,
+    }  # fmt: skip
+    return [bars, labels]
 
 
 def _matrix(picture: chart.Heatmap) -> Json:
