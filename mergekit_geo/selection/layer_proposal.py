@@ -42,8 +42,7 @@ class Tried:
     @property
     def model(self) -> int | None:
         """The model that it is, if it is one as it is."""
-        models = self.point.models or ()
-        return models[0] if len(models) == 1 else None
+        return self.point.alone
 
 
 @dataclass(frozen=True)

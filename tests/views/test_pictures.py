@@ -213,3 +213,25 @@ def test_layers_that_part_models_are_named() -> None:
     assert parted_by(Geometry(total=alike, layers=layers)) == ""
     assert parted_by(Geometry(total=pair, layers=[head] * 3)) == ""
     assert parted_by(None) == ""
+
+
+def test_bars_stand_side_by_side_with_labels_beyond_their_intervals() -> None:
+    """In both back ends: two series in three rows, one of which has a bar of one series only."""
+    bars = [
+        [chart.Dot(2.0, 1.0, 3.0), chart.Dot(-1.0, -1.5, -0.5), chart.Dot(0.5)],
+        [chart.Dot(1.0, 0.5, 1.5), None, chart.Dot(0.0, -0.1, 0.1)],
+    ]
+    labels = [["70 %", "-35 %", ""], ["35 %", "", "0 %"]]
+    picture = chart.Bars(["x", "y", "z"], ["in", "out"], [chart.BarPanel("rise", bars, labels)])
+    (figure,) = figures(picture)
+    drawn = {trace["name"]: trace for trace in figure["data"] if trace["type"] == "bar"}
+    assert (drawn["in"]["x"], drawn["out"]["y"]) == ([2.0, -1.0, 0.5], [0, 2])
+    assert drawn["in"]["offset"] + drawn["in"]["width"] <= drawn["out"]["offset"]
+    texts = [trace for trace in figure["data"] if trace["type"] == "scatter"]
+    assert [trace["x"] for trace in texts] == [[3.0, -1.5, 0.5], [1.5, 0.1]]
+    (axes,) = draw(picture).axes
+    assert [round(bar.get_width(), 9) for bar in axes.patches] == [2.0, -1.0, 0.5, 1.0, 0.0]
+    assert [text.get_text() for text in axes.texts if text.get_text()] == [
+        "70 %", "-35 %", "35 %", "0 %"
+    ]  # fmt: skip
+    assert picture.numbers()[1][1] == ["y", "-1 [-1.5, -0.5]", ""]
