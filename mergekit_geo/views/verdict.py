@@ -13,40 +13,34 @@ from mergekit_geo.records.standing import Standing, overall, standings, turned
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.records.verdict import Verdict
 from mergekit_geo.views.losses import estimate, loss_table
+from mergekit_geo.views.score import score_words
+from mergekit_geo.views.skills import skills
 
 LEAST = "only a difference of {} or more"
 
 
 def verdict(report: Report) -> str:
-    """What the losses say, in words, and the metric where it says something else.
+    """What loss and score say, in words; empty where none were measured."""
+    return " ".join(verdict_lines(report))
 
-    Empty where none were measured.
-    """
+
+def verdict_lines(report: Report) -> list[str]:
+    """What loss and score say, the most important first: a line, or several of several sets."""
     every, alone = standings(report), unmerged(report)
     if len(every) > 1:
-        told = (f"{name}: {_told_on(report, one, name)}" for name, one in every.items())
-        return " ".join(filter(None, [alone, *told]))
+        return [*([alone] if alone else []), *skills(report)]
     found = next(iter(every.values()), None)
     if found is None or (alone and found.model == _alone(report)):
-        return alone
-    return " ".join(filter(None, [alone, _told_on(report, found)]))
+        return [alone] if alone else []
+    return [" ".join(filter(None, [alone, told_on(report, found)]))]
 
 
-def _told_on(report: Report, found: Standing | None, name: str = "") -> str:
-    """What the losses say on one evaluation set."""
+def told_on(report: Report, found: Standing | None) -> str:
+    """What loss and score say on one evaluation set."""
     if found is None:
         return "No loss was measured."
-    metric = _metric_of(report, name)
-    told = [_loss(found, report), _stacked(found, report), *_metrics(found, metric)]
+    told = [_loss(found, report), _stacked(found, report), score_words(found), _macro_f1(found)]
     return " ".join(filter(None, told))
-
-
-def _metric_of(report: Report, name: str) -> str:
-    """What the task's metric is called, on a set or on the only one."""
-    result = report.result
-    several = result.sets if isinstance(result, MergeMeasurements | FinetuneMeasurements) else {}
-    data = several[name].data if name in several else report.data
-    return data.metric if data else ""
 
 
 def verdict_of(report: Report) -> Verdict | None:
@@ -62,7 +56,7 @@ def verdict_of(report: Report) -> Verdict | None:
 
 def _over_all(report: Report, found: Mapping[str, Standing | None]) -> Verdict:
     """The verdicts on several sets, with the numbers of one that the word is of."""
-    sets = {name: _on_one(report, one, name) for name, one in found.items()}
+    sets = {name: _on_one(report, one) for name, one in found.items()}
     word = overall([one.word for one in sets.values()])
     name = max(
         (name for name, one in sets.items() if one.word == word),
@@ -72,8 +66,8 @@ def _over_all(report: Report, found: Mapping[str, Standing | None]) -> Verdict:
     return sets[name].model_copy(update=more)
 
 
-def _on_one(report: Report, found: Standing | None, name: str) -> Verdict:
-    told = _told_on(report, found, name)
+def _on_one(report: Report, found: Standing | None) -> Verdict:
+    told = told_on(report, found)
     if found is None:
         return Verdict(word="cannot-tell", sentence=told)
     return found.verdict(told).model_copy(update={"score": found.score})
@@ -134,23 +128,16 @@ def _side(found: Finding) -> str:
     return "better" if found == "lower" else "worse"
 
 
-def _metrics(found: Standing, metric: str) -> list[str]:
-    """The task's metrics that do not say the same as the loss."""
-    pairs = [(metric or "score", found.difference.metric), ("macro-F1", found.difference.macro_f1)]
-    return [
-        _metric(title, entry)
-        for title, entry in pairs
-        if entry is not None and entry.low is not None and turned(entry) != found.finding
-    ]
-
-
-def _metric(title: str, entry: Estimate) -> str:
-    name, kind = f"{title[:1].upper()}{title[1:]}", turned(entry)
+def _macro_f1(found: Standing) -> str:
+    """Macro-F1, where it does not say the same as the loss."""
+    entry = found.difference.macro_f1
+    if entry is None or entry.low is None or (kind := turned(entry)) == found.finding:
+        return ""
     if kind == "same":
-        return f"{name} does not differ significantly: {_power(entry, 0.0)}."
+        return f"Macro-F1 does not differ significantly: {_power(entry, 0.0)}."
     if kind == "unknown":
-        return f"{name} cannot be told apart: {_power(entry, 0.0, LEAST)}."
-    return f"{name} is {_side(kind)}: {estimate(entry)}."
+        return f"Macro-F1 cannot be told apart: {_power(entry, 0.0, LEAST)}."
+    return f"Macro-F1 is {_side(kind)}: {estimate(entry)}."
 
 
 def _power(entry: DifferenceEntry | Estimate, loss: float, form: str = "one of {}") -> str:

@@ -131,23 +131,39 @@ def test_too_few_documents_tell_nothing() -> None:
     assert not holds(changed)
 
 
+SAME = "Accuracy is the same (-0.003 ± 0.010, and one of 0.014 would be detected)"
+HARDLY = "only 0.026 or more would be detected)"
+
+
 @pytest.mark.parametrize(
-    ("score", "words"),
+    ("loss", "score", "words"),
     [
-        (
-            (-0.003, 0.01),
-            "Accuracy does not differ significantly: -0.0030 [-0.0130, +0.0070], a",
-        ),
-        ((-0.003, 0.018), "Accuracy cannot be told apart: -0.0030 [-0.0210, +0.0150], and only a "),
-        ((0.05, 0.018), "Accuracy is better: +0.0500 [+0.0320, +0.0680]."),
-        ((-0.05, 0.018), ""),
+        # S1: a loss that is worse, an accuracy that is not, and 0.0260 that would be detected
+        ((0.23, 0.03), (-0.003, 0.018), f"Accuracy is the same as far as can be told (-0.003 ± "
+         f"0.018; {HARDLY}: less confident in the right answers, not measurably less often right."),
+        ((0.23, 0.03), (-0.003, 0.01),
+         f"{SAME}: less confident in the right answers, not less often right."),
+        ((0.23, 0.03), (0.05, 0.018), "Accuracy is better by 0.050 ± 0.018: less confident in the "
+         "right answers, more often right."),
+        ((0.23, 0.03), (-0.05, 0.018), "Accuracy is worse, too, by 0.050 ± 0.018."),
+        ((0.23, 0.03), (-0.05, 0.3), "Accuracy cannot be told apart (-0.05 ± 0.30; only 0.43 or "
+         "more would be detected)."),
+        ((0.0, 0.02), (-0.003, 0.01), f"{SAME}."),
+        ((0.0, 0.02), (-0.05, 0.018), "Accuracy is worse by 0.050 ± 0.018: as confident in the "
+         "right answers, less often right."),
+        ((0.0, 0.02), (0.05, 0.018), ": as confident in the right answers, more often right."),
+        ((-0.23, 0.03), (-0.003, 0.01),
+         f"{SAME}: more confident in the right answers, not more often right."),
+        ((-0.23, 0.03), (-0.05, 0.018), ": more confident in the right answers, less often right."),
+        ((-0.23, 0.03), (0.05, 0.018), "Accuracy is better, too, by 0.050 ± 0.018."),
+        ((0.1, 0.9), (-0.05, 0.018), "Accuracy is worse by 0.050 ± 0.018."),
     ],
-)
-def test_the_metric_is_told_where_it_does_not_say_the_same(
-    score: tuple[float, float], words: str
+)  # fmt: skip
+def test_the_score_is_told_beside_the_loss(
+    loss: tuple[float, float], score: tuple[float, float], words: str
 ) -> None:
-    report = report_of((0.23, 0.03), score=score)
-    assert (words in verdict(report)) if words else ("ccuracy" not in verdict(report))
+    report = report_of(loss, score=score)
+    assert verdict(report).endswith(words)
     table = loss_table(report)
     column = list(table.head).index("Δ accuracy ↑")
     assert table.rows[0][column].startswith(f"{score[0]:+.4f} ± {score[1]:.4f}")

@@ -1,0 +1,94 @@
+"""What the task's score says of an output beside what its loss says, in words."""
+
+from __future__ import annotations
+
+from mergekit_geo.records.findings import Finding
+from mergekit_geo.records.standing import Standing
+from mergekit_geo.records.verdict import ScoreVerdict, Word
+from mergekit_geo.views.amount import signed, size
+
+ROUGH = 0.05
+"""A difference of scores of this size must have been detectable for `the same` to be said."""
+
+CONFIDENCE: dict[Finding, str] = {
+    "higher": "less confident in the right answers",
+    "same": "as confident in the right answers",
+    "lower": "more confident in the right answers",
+}
+"""What a loss says where the score counts right answers: it is how sure the model is of them."""
+
+RIGHT: dict[tuple[Finding, Word], str] = {
+    ("higher", "no-difference"): "not less often right",
+    ("higher", "better"): "more often right",
+    ("same", "worse"): "less often right",
+    ("same", "better"): "more often right",
+    ("lower", "no-difference"): "not more often right",
+    ("lower", "worse"): "less often right",
+}
+"""How often the model is right, where that does not follow from its loss."""
+
+CHANCE: dict[Finding, str] = {
+    "higher": "not measurably less often right",
+    "lower": "not measurably more often right",
+}
+"""The same, where a small difference could have gone unseen."""
+
+
+def score_words(found: Standing) -> str:
+    """A sentence on the task's score; empty where it has none, or too few documents.
+
+    Where loss and score do not say the same, it tells what that means.
+    """
+    score = found.score
+    if score is None or score.difference is None or score.low is None:
+        return ""
+    name = f"{score.metric[:1].upper()}{score.metric[1:]}"
+    reading = _reading(found.finding, score) if _is_of_one_model(found, score) else ""
+    return f"{name} {_compared(found, score)}{f': {reading}' if reading else ''}."
+
+
+def _is_of_one_model(found: Standing, score: ScoreVerdict) -> bool:
+    """Whether loss and score are held against one parent, and the score counts right answers."""
+    return score.model == found.model and "accuracy" in score.metric.lower()
+
+
+def _compared(found: Standing, score: ScoreVerdict) -> str:
+    """How the score compares, with its numbers."""
+    assert score.difference is not None, "told without a number"
+    highest = "" if score.model == found.model else f"that of {score.model}, the highest"
+    told = signed(score.difference, score)
+    if score.word == "no-difference":
+        return (
+            f"is the same{highest and f' as {highest},'} ({told}{_least(score, ', and one of {}')})"
+        )
+    if score.word == "cannot-tell" and _is_rough(score):
+        apart = f"cannot be told apart{highest and f' from {highest}'}"
+        return f"{apart} ({told}{_least(score, '; only {} or more')})"
+    if score.word == "cannot-tell":
+        same = f"is the same{highest and f' as {highest},'} as far as can be told"
+        return f"{same} ({told}; only {score.detectable:.2g} or more would be detected)"
+    too = ", too," if score.word == found.word and not highest else ""
+    return (
+        f"is {score.word}{highest and f' than {highest},'}{too} by {size(score.difference, score)}"
+    )
+
+
+def _is_rough(score: ScoreVerdict) -> bool:
+    return score.detectable is None or score.detectable > ROUGH
+
+
+def _least(score: ScoreVerdict, form: str) -> str:
+    """The size that would be detected, where that is known."""
+    known = score.detectable
+    return "" if not known else f"{form.format(f'{known:.2g}')} would be detected"
+
+
+def _reading(loss: Finding, score: ScoreVerdict) -> str:
+    """What loss and score come to together; empty where they say the same."""
+    if loss == "unknown":
+        return ""
+    if score.word == "cannot-tell":
+        right = "" if _is_rough(score) else CHANCE.get(loss, "")
+    else:
+        right = RIGHT.get((loss, score.word), "")
+    return f"{CONFIDENCE[loss]}, {right}" if right else ""

@@ -1,0 +1,148 @@
+"""Which skills an output kept and which it lost, of several evaluation sets, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mergekit_geo.records.findings import Finding, percent
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
+from mergekit_geo.records.standing import Standing, standings
+from mergekit_geo.records.training import FinetuneMeasurements
+from mergekit_geo.views.amount import signed, size, spanned
+from mergekit_geo.views.losses import WITH_OUTPUT, loss_unit
+from mergekit_geo.views.score import score_words
+
+ORDER: tuple[Finding, ...] = ("higher", "same", "lower", "unknown")
+"""What is lost stands first."""
+
+KIND: dict[Finding, str] = {
+    "higher": "lost", "same": "kept", "lower": "gained", "unknown": "cannot tell",
+}  # fmt: skip
+"""What became of a skill, in a word."""
+
+Found = Mapping[str, Standing | None]
+
+
+def sets_of(report: Report) -> dict[str, OutputSetEntry]:
+    """What was measured on each of several sets by name; nothing where there is one."""
+    return report.result.sets if isinstance(report.result, WITH_OUTPUT) else {}
+
+
+def kind_of(found: Standing | None) -> Finding:
+    """Finding on the loss of one set; nothing can be told of one that was not measured."""
+    return "unknown" if found is None else found.finding
+
+
+def skills(report: Report) -> list[str]:
+    """What the losses on several sets say: sets by what became of them, then scores, then all."""
+    found, sets = standings(report), sets_of(report)
+    return [_kept_and_lost(report, found), *_scores(found), *_missing(sets), *_across(report)]
+
+
+def _kept_and_lost(report: Report, found: Found) -> str:
+    """One sentence on every set, the lost ones first."""
+    units = {name: loss_unit(one.data) for name, one in sets_of(report).items()}
+    words = _Words(units, rival(report))
+    told = []
+    for kind in ORDER:
+        those = {n: one for n, one in found.items() if one is not None and one.finding == kind}
+        told += [words.of(kind, those)] if those else []
+    return f"The output {listed(told)}." if told else ""
+
+
+def rival(report: Report) -> str:
+    """What an output is held against on each set."""
+    tuned = isinstance(report.result, FinetuneMeasurements)
+    return "the model before" if tuned else "the best parent"
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Words for sets by what became of them.
+
+    Attributes:
+        units: What loss is counted in, by set.
+        rival: What the output is held against.
+    """
+
+    units: Mapping[str, str]
+    rival: str
+
+    def of(self, kind: Finding, found: Mapping[str, Standing]) -> str:
+        if kind == "same":
+            return f"keeps {listed(list(found))} (no significant difference from {self.rival})"
+        if kind == "unknown":
+            sets = listed([_least(name, one) for name, one in found.items()])
+            return f"cannot be told from {self.rival} on {sets}"
+        return f"{'loses' if kind == 'higher' else 'gains'} {self._sizes(found)}"
+
+    def _sizes(self, found: Mapping[str, Standing]) -> str:
+        """Differences with their sets, the largest first; a unit is told once."""
+        told, last = [], ""
+        for name in sorted(found, key=lambda name: -abs(found[name].difference.value)):
+            own, loss = found[name].difference, found[name].loss
+            unit = "" if self.units[name] == last else f" {self.units[name]}"
+            share = f" ({percent(abs(own.value) / loss)})" if loss else ""
+            told.append(f"{size(own.value, own)}{unit} on {name}{share}")
+            last = self.units[name]
+        return listed(told)
+
+
+def _least(name: str, found: Standing) -> str:
+    """A set, and what would have been detected there."""
+    known = found.difference.detectable
+    if known is None or found.difference.low is None:
+        return f"{name} (too few documents)"
+    return f"{name} (only {known:.2g} or more would be detected)"
+
+
+def _scores(found: Found) -> list[str]:
+    """Scores that do not say the same as the loss, by set."""
+    return [
+        f"{name}: {words}"
+        for name, one in found.items()
+        if one is not None and one.score is not None and one.score.word != one.word
+        and (words := score_words(one))
+    ]  # fmt: skip
+
+
+def _missing(sets: Mapping[str, OutputSetEntry]) -> list[str]:
+    return [f"{name} was not measured: {one.reason}." for name, one in sets.items() if one.reason]
+
+
+def _across(report: Report) -> list[str]:
+    """Mean and worst of the differences to the best parents."""
+    across = report.result.across if isinstance(report.result, WITH_OUTPUT) else None
+    if across is None or across.mean.value is None or across.worst.value is None:
+        return []
+    than = rival(report).replace("parent", "parents")
+    return [
+        f"Over all sets its loss is {_mean(across)} beside {than} on average, and "
+        f"{_told(across.worst.value, across)} at worst, on {across.worst_set}."
+    ]
+
+
+def _mean(across: AcrossSets) -> str:
+    """The mean with its interval, in percent where sets count in unlike units."""
+    value, found = across.mean.value, across.mean
+    assert value is not None, "told without a number"
+    if not across.relative or found.low is None or found.high is None:
+        return _told(value, across) if across.relative else signed(value, found)
+    return f"{spanned(100 * value, 100 * found.low, 100 * found.high, '+')} %"
+
+
+def _told(value: float, across: AcrossSets) -> str:
+    return f"{100 * value:+.2g} %" if across.relative else f"{value:+.2g}"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts with `and` before the last.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    *rest, last = texts or [""]
+    return f"{', '.join(rest)} and {last}" if rest else last
