@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -106,7 +106,17 @@ def filled(rows: Rows, columns: Sequence[str]) -> Rows:
         raise DataError(f"every row is empty in column {named}", where=rows.source)
     verb = "row is" if left_out == 1 else "rows are"
     notes = [*rows.notes, f"{left_out} {verb} empty in column {named} and left out"]
-    return Rows(_Some(rows.cells, kept), [rows.names[i] for i in kept], rows.source, notes)
+    return replace(some(rows, kept), notes=notes)
+
+
+def some(rows: Rows, kept: Sequence[int]) -> Rows:
+    """Rows of some indices, in that order, with notes of their own.
+
+    Example:
+        >>> some(Rows([{"x": 1}, {"x": 2}], ["1", "2"], "x.jsonl"), [1]).names
+        ['2']
+    """
+    return Rows(_Some(rows.cells, kept), [rows.names[i] for i in kept], rows.source)
 
 
 def is_empty(cell: Any) -> bool:

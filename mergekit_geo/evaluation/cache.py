@@ -117,6 +117,8 @@ def _arrays(losses: Losses) -> dict[str, NDArray[Any]]:
         arrays["score"] = losses.score
     if losses.answers is not None:
         arrays |= {name: getattr(losses.answers, name) for name in OPTIONAL[1:]}
+    if losses.score_weight is not None:
+        arrays["score_weight"] = losses.score_weight
     if losses.ratings is not None:
         arrays |= {name: getattr(losses.ratings, name) for name in RATINGS}
     return arrays
@@ -133,6 +135,7 @@ def _losses(arrays: dict[str, NDArray[Any]]) -> Losses:
         arrays.get("score"),
         answers,
         Ratings(*(arrays[name] for name in RATINGS)) if "rated" in arrays else None,
+        arrays.get("score_weight"),
     )
 
 

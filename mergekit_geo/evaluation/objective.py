@@ -247,6 +247,7 @@ class MeasuredBatch:
     score: Floats | None
     answers: Answers | None
     ratings: Ratings | None = None
+    score_weight: Floats | None = None
 
     @classmethod
     def of(cls, rows: Indices, found: BatchLosses) -> MeasuredBatch:
@@ -263,18 +264,27 @@ class MeasuredBatch:
             None if found.score is None else _floats(found.score),
             answers,
             _ratings(found),
+            None if found.score_weight is None else _floats(found.score_weight),
         )
 
 
 def assemble(parts: Sequence[MeasuredBatch], weight: Floats, document: Indices) -> Losses:
     """Results of all batches in the examples' order."""
     loss = np.empty(len(weight))
-    score = None if parts[0].score is None else np.empty(len(weight))
     for part in parts:
         loss[part.rows] = part.loss
-        if score is not None and part.score is not None:
-            score[part.rows] = part.score
-    return Losses(loss, weight, document, score, _all_answers(parts), _all_ratings(parts))
+    score, of_score = _all_floats(parts, "score"), _all_floats(parts, "score_weight")
+    answers, ratings = _all_answers(parts), _all_ratings(parts)
+    return Losses(loss, weight, document, score, answers, ratings, of_score)
+
+
+def _all_floats(parts: Sequence[MeasuredBatch], name: str) -> Floats | None:
+    """Numbers of all examples in their order; None where there are none."""
+    found = [(part.rows, getattr(part, name)) for part in parts]
+    if any(values is None for _, values in found):
+        return None
+    order = np.argsort(np.concatenate([rows for rows, _ in found]))
+    return np.asarray(np.concatenate([values for _, values in found])[order])
 
 
 def _ratings(found: BatchLosses) -> Ratings | None:

@@ -18,6 +18,7 @@ from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
 from mergekit_geo.tasks.kind import context_length
 from mergekit_geo.tasks.per_byte import BYTE
+from mergekit_geo.tasks.preference import with_preferences
 from mergekit_geo.tasks.table import TASKS, make_task, task_name
 from mergekit_geo.tasks.task import Example
 
@@ -116,6 +117,7 @@ def prepare(
     rows = load_rows(data)
     name = task_name(config, data.task)
     task = make_task(name, folder, config, data, compute, per_byte=cut.per_byte)
+    task = with_preferences(task, rows)
     columns = task.columns(rows)
     rows = cut.shortened(filled(rows, columns), columns)
     examples = task.examples(rows)

@@ -70,20 +70,21 @@ def mean_score(losses: Losses) -> Estimate | None:
     """Share of right answers, or rank correlation, with its interval; None without either."""
     if losses.ratings is not None:
         return correlation(losses.ratings, None, losses.document, around, FEWEST_DOCUMENTS)
-    if losses.score is None:
+    if losses.score is None or losses.accuracy is None:
         return None
-    return estimate_share(losses.score, losses.weight, losses.document)
+    return estimate_share(losses.score, losses.weight_of_score, losses.document)
 
 
 def paired_score(first: Losses, second: Losses) -> Estimate | None:
     """Score of the first minus that of the second on the same examples, with its interval."""
     if first.ratings is not None and second.ratings is not None:
         return correlation(first.ratings, second.ratings, first.document, around, FEWEST_DOCUMENTS)
-    if first.score is None or second.score is None:
+    if first.score is None or second.score is None or first.accuracy is None:
         return None
+    weight, change = first.weight_of_score, first.score - second.score
     if np.array_equal(first.loss, second.loss):  # one model, which has one score
-        return estimate(first.score - second.score, first.weight, first.document)
-    return estimate_share(first.score - second.score, first.weight, first.document)
+        return estimate(change, weight, first.document)
+    return estimate_share(change, weight, first.document)
 
 
 def estimate_share(values: Floats, weights: Floats, document: Indices) -> Estimate:

@@ -71,16 +71,24 @@ class CausalLM:
                 two tokens, or no token of it counts.
         """
         rows.notes.extend([self.note] if self.note else [])
-        found = []
-        documents = self._documents(rows)
-        for number, (ids, counted) in enumerate(self._tokens(documents)):
-            prefix = self._prefix(ids, documents[number])
-            found += _windows(number, ids, counted, prefix, self.seq_len)
+        found = self.windows(self._documents(rows))
         if not found:
             raise DataError(
                 "the text is too short: no document has two tokens, or none of them counts",
                 where=rows.source,
             )
+        return found
+
+    def windows(self, documents: Sequence[Document]) -> list[Example]:
+        """Windows of documents; of those of which nothing counts there are none.
+
+        Raises:
+            DataError: The chat template fails, or no turn of a conversation counts.
+        """
+        found = []
+        for number, (ids, counted) in enumerate(self._tokens(documents)):
+            prefix = self._prefix(ids, documents[number])
+            found += _windows(number, ids, counted, prefix, self.seq_len)
         return found
 
     def texts(self, rows: Rows) -> list[list[str]]:
@@ -94,7 +102,7 @@ class CausalLM:
 
     def byte_counts(self, rows: Rows, examples: Sequence[Example]) -> list[int]:
         """UTF-8 bytes of the text that counts, a number a row; of messages, of what they say."""
-        only = self._only_answers
+        only = self.only_answers
         found = self._documents(rows)
         return [len(document.counted(only_assistant=only).encode()) for document in found]
 
@@ -117,11 +125,19 @@ class CausalLM:
         return token_losses(model, {**inputs, "use_cache": False}, following)
 
     @property
-    def _only_answers(self) -> bool:
+    def only_answers(self) -> bool:
+        """Whether prompts do not count."""
         return self.data.loss_on != "all"
 
     def _documents(self, rows: Rows) -> list[Document]:
-        shape = Shape.of(rows, self.data)
+        return self.documents(rows, Shape.of(rows, self.data))
+
+    def documents(self, rows: Rows, shape: Shape) -> list[Document]:
+        """Read every row as text or conversation.
+
+        Raises:
+            DataError: A row holds neither.
+        """
         return documents_of(rows, shape, has_template=bool(self.tokenizer.chat_template))
 
     def _prefix(self, ids: Sequence[int], document: Document) -> list[int]:
@@ -143,13 +159,13 @@ class CausalLM:
     def _tokens(self, documents: Sequence[Document]) -> Iterator[Tokens]:
         """Ids of each document, and which of them count."""
         chats = [document for document in documents if isinstance(document, Chat)]
-        told = iter(conversations(self.tokenizer, chats, only_assistant=self._only_answers))
+        told = iter(conversations(self.tokenizer, chats, only_assistant=self.only_answers))
         for document in documents:
             yield next(told) if isinstance(document, Chat) else self._text(document)
 
     def _text(self, document: PlainText) -> Tokens:
         prompt, text = (self._ids(part) for part in (document.prompt, document.text))
-        return [*prompt, *text], [not self._only_answers] * len(prompt) + [True] * len(text)
+        return [*prompt, *text], [not self.only_answers] * len(prompt) + [True] * len(text)
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]

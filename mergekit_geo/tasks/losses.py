@@ -96,6 +96,7 @@ class Losses:
         score: (n,) share of right answers of each example; None where the task has none.
         answers: The answers themselves, for classifiers.
         ratings: The numbers themselves, where the metric is a rank correlation.
+        score_weight: (n,) what each score counts; None where as much as the loss.
     """
 
     loss: Floats
@@ -104,6 +105,12 @@ class Losses:
     score: Floats | None = None
     answers: Answers | None = None
     ratings: Ratings | None = None
+    score_weight: Floats | None = None
+
+    @property
+    def weight_of_score(self) -> Floats:
+        """(n,) what each score counts."""
+        return self.weight if self.score_weight is None else self.score_weight
 
     @cached_property
     def mean(self) -> float:
@@ -112,12 +119,12 @@ class Losses:
 
     @cached_property
     def accuracy(self) -> float | None:
-        """The task's metric: share of right answers, weighted as the loss is; or Spearman's."""
+        """The task's metric: share of right answers, or Spearman's; None where there is none."""
         if self.ratings is not None:
             return self.ratings.spearman
-        if self.score is None:
+        if self.score is None or not self.weight_of_score.any():
             return None
-        return float(self.weight @ self.score / self.weight.sum())
+        return float(self.weight_of_score @ self.score / self.weight_of_score.sum())
 
     def by_document(self) -> Losses:
         """One row a document, in the order of their indices: means over its examples.
@@ -131,17 +138,19 @@ class Losses:
         documents, place = np.unique(self.document, return_inverse=True)
         weight = np.bincount(place, self.weight).astype(np.float64)
 
-        def mean(values: Floats) -> Floats:
-            return np.asarray(np.bincount(place, self.weight * values) / weight)
+        def mean(values: Floats, own: Floats = self.weight) -> Floats:
+            totals = np.bincount(place, own)
+            return np.asarray(np.bincount(place, own * values) / np.where(totals > 0, totals, 1))
 
-        answers = self.answers
+        answers, of_score = self.answers, self.score_weight
         return Losses(
             mean(self.loss),
             weight,
             documents,
-            None if self.score is None else mean(self.score),
+            None if self.score is None else mean(self.score, self.weight_of_score),
             answers and Answers(place[answers.example], answers.target, answers.predicted),
             self.ratings and Ratings(mean(self.ratings.rated), mean(self.ratings.rating)),
+            None if of_score is None else np.bincount(place, of_score).astype(np.float64),
         )
 
     def take(self, examples: Indices) -> Losses:
@@ -153,4 +162,5 @@ class Losses:
             None if self.score is None else self.score[examples],
             None if self.answers is None else self.answers.take(examples),
             None if self.ratings is None else self.ratings.take(examples),
+            None if self.score_weight is None else self.score_weight[examples],
         )

@@ -42,6 +42,7 @@ class BatchLosses:
         owner: (m,) index in the batch of each answer, None without answers.
         target: (m,) true class.
         predicted: (m,) class said.
+        score_weight: (b,) what each score counts; None where as much as the loss.
         rated: (b,) number in the data, None where the metric is no rank correlation.
         rating: (b,) number said.
     """
@@ -51,6 +52,7 @@ class BatchLosses:
     owner: Tensor | None = None
     target: Tensor | None = None
     predicted: Tensor | None = None
+    score_weight: Tensor | None = None
     rated: Tensor | None = None
     rating: Tensor | None = None
 
