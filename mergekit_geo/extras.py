@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from mergekit_geo.errors import ArgumentError, GeoError
 
-EXTRAS = {"datasets": "data", "pyarrow": "data", "peft": "peft"}
+EXTRAS = {"datasets": "data", "pyarrow": "data", "peft": "peft", "lm_eval": "lm-eval"}
 """The extra that installs each optional library."""
 
 

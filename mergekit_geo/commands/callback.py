@@ -227,7 +227,8 @@ class SoupCallback(TrainerCallback):
         prepare_push(self.asked.output, self.out)
         for data in (self.asked.data, self.asked.train_data):
             settings = source_of(data).as_settings
-            if settings is not None and not settings.is_default:
+            own = data is self.asked.data and settings is not None and settings.benchmarks
+            if settings is not None and not settings.is_default and not own:
                 load_rows(settings)
         overwrite = self.asked.output.overwrite
         self._kept.begin(state.global_step, state.max_steps, overwrite=overwrite)

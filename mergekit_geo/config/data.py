@@ -13,8 +13,10 @@ from mergekit_geo.config.sets import (
     DataSource,
     EvalSet,
     EvalSets,
+    benchmarks_in,
     is_named,
     named,
+    one_by_one,
     sets_named,
 )
 
@@ -24,6 +26,9 @@ BUILTINS = {
     PYTHON_SOURCE: "the source code of Python's standard library",
 }
 """What each built-in text is; the first is the default."""
+
+OF_BENCHMARKS = ("include_path", "num_fewshot", "limit")
+"""Settings that only tasks of lm-evaluation-harness have."""
 
 TRAIN = "train"
 LOSS_ON = ("assistant", "all")
@@ -51,9 +56,9 @@ class EvalData:
     source: str | Sequence[str] = option(
         "",
         "Held-out data on which the loss is measured: a .txt, .jsonl, .json, .csv or .parquet "
-        "file, a folder saved by datasets, a dataset on the Hub, or a text that comes with Python: "
-        f"{' or '.join(BUILTINS)}. Given several times, as NAME=DATA, it is several sets; a .yml "
-        "file lists sets with options of their own.",
+        "file, a folder saved by datasets, a dataset on the Hub, a text that comes with Python "
+        f"({' or '.join(BUILTINS)}), or benchmarks as lm-eval:TASK[,TASK...]. Given several times, "
+        "as NAME=DATA, it is several sets; a .yml file lists sets with options of their own.",
         "--data", panel=PANEL, metavar="[NAME=]DATA", unset=f"{BUILTIN}, for language models",
     )  # fmt: skip
     text_column: str | None = option(
@@ -95,6 +100,18 @@ class EvalData:
         "assistant", "Tokens of a conversation that count: the assistant's, or all.", panel=PANEL,
         choices=LOSS_ON,
     )  # fmt: skip
+    include_path: str | None = option(
+        None, "Folder of your own task files (YAML) for lm-eval:TASK.", panel=PANEL, metavar="DIR",
+        unset="lm-evaluation-harness' own tasks",
+    )  # fmt: skip
+    num_fewshot: int | None = option(
+        None, "Solved examples before each question of lm-eval:TASK.", panel=PANEL, least=0,
+        unset="as the task says",
+    )  # fmt: skip
+    limit: int | None = option(
+        None, "Take the first so many documents of each lm-eval:TASK, as lm-eval's own --limit "
+        "does.", panel=PANEL, least=1, unset="all",
+    )  # fmt: skip
     weight: float = option(1.0, "What the set counts beside other sets.", "", recorded=False)
 
     as_objective: ClassVar[None] = None
@@ -122,7 +139,8 @@ class EvalData:
     def is_named(self) -> bool:
         """Whether somebody said what it is, rather than to take the built-in text by default."""
         columns = self.text_column or self.label_column or self.image_column
-        return bool(
+        others = any(getattr(self, name) is not None for name in OF_BENCHMARKS)
+        return others or bool(
             self.source or self.task or self.seq_len or self.split or self.config or columns
         )
 
@@ -139,13 +157,24 @@ class EvalData:
         """Where the data is from, by default or by name."""
         return str(self.source) or BUILTIN
 
+    @property
+    def benchmarks(self) -> list[str]:
+        """Names of tasks of lm-evaluation-harness; none where the source is anything else.
+
+        Example:
+            >>> EvalData("lm-eval:piqa, arc_easy").benchmarks
+            ['piqa', 'arc_easy']
+        """
+        return benchmarks_in(self.origin)
+
     def training(self, source: str) -> EvalData:
         """Training data that is read as this is, from the split that is for training.
 
         Example:
             >>> EvalData("held_out.jsonl", max_examples=9).training("all.jsonl").max_examples
         """
-        return replace(self, source=source, split=TRAIN, max_examples=None)
+        nothing: dict[str, Any] = dict.fromkeys(("max_examples", *OF_BENCHMARKS))
+        return replace(self, source=source, split=TRAIN, **nothing)
 
 
 Data = DataSource | str | Mapping[str, DataSource | str] | None
@@ -208,12 +237,17 @@ def sets_of(data: Data) -> tuple[EvalSet, ...]:
 
 def _split(data: EvalData) -> EvalData | EvalSets:
     """The sets of settings that name several sources, or give one a name."""
-    if isinstance(data.source, str) and not is_named(data.source):
-        return data
-    sources = [data.source] if isinstance(data.source, str) else list(data.source)
+    given = [data.source] if isinstance(data.source, str) else list(data.source)
+    sources = [source for one in given for source in one_by_one(one)]
     if len(sources) == 1 and not is_named(sources[0]):
-        return replace(data, source=sources[0])
-    pairs = [(name, replace(data, source=source)) for name, source in map(named, sources)]
+        return data if data.source == sources[0] else replace(data, source=sources[0])
+    plain = data
+    if any(benchmarks_in(source) for _, source in map(named, sources)):
+        plain = data.replaced(**dict.fromkeys(OF_BENCHMARKS))  # no other set has these
+    pairs = [
+        (name, replace(data if benchmarks_in(source) else plain, source=source))
+        for name, source in map(named, sources)
+    ]
     return sets_named(pairs, said=replace(data, source=tuple(sources)))
 
 

@@ -20,6 +20,9 @@ NAME = re.compile(r"[A-Za-z0-9_-]+")
 NAMED = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
 """`NAME=SOURCE`."""
 
+LM_EVAL = "lm-eval:"
+"""What a source begins with that names tasks of lm-evaluation-harness."""
+
 
 class DataSource(Protocol):
     """Settings of data, an objective of the caller's, several of them by name, or nothing."""
@@ -191,6 +194,28 @@ def is_named(source: str) -> bool:
         (True, False)
     """
     return bool(NAMED.fullmatch(source)) and not _exists(source)
+
+
+def benchmarks_in(source: str) -> list[str]:
+    """Names of the tasks of lm-evaluation-harness in a source; none in any other.
+
+    Example:
+        >>> benchmarks_in("lm-eval:piqa, arc_easy"), benchmarks_in("held.jsonl")
+        (['piqa', 'arc_easy'], [])
+    """
+    if not source.startswith(LM_EVAL):
+        return []
+    return [name.strip() for name in source.removeprefix(LM_EVAL).split(",") if name.strip()]
+
+
+def one_by_one(source: str) -> list[str]:
+    """The tasks of a source, each by itself; a source that is named, or no tasks, as it is.
+
+    Example:
+        >>> one_by_one("lm-eval:piqa,arc_easy"), one_by_one("quiz=lm-eval:piqa,arc_easy")
+        (['lm-eval:piqa', 'lm-eval:arc_easy'], ['quiz=lm-eval:piqa,arc_easy'])
+    """
+    return [f"{LM_EVAL}{name}" for name in benchmarks_in(source)] or [source]
 
 
 def stem(source: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NoReturn
 
 from mergekit_geo.config.data import BUILTINS, TRAIN, EvalData
 from mergekit_geo.data.files import READERS, read_file
@@ -24,10 +25,25 @@ def load_rows(data: EvalData) -> Rows:
     Raises:
         DataError: Missing, empty, or unreadable.
     """
+    if data.benchmarks:
+        refuse_training(data)
     rows = _read(data)
     if len(rows.cells) == 0:
         raise DataError("no documents in it", where=data.origin)
     return rows
+
+
+def refuse_training(data: EvalData) -> NoReturn:
+    """Refuse benchmarks as training data.
+
+    Raises:
+        DataError: Always.
+    """
+    raise DataError(
+        "tasks of lm-eval are for measuring, and nothing is trained on them",
+        where=data.origin,
+        remedy="name other data with --train-data",
+    )
 
 
 def is_on_hub(data: EvalData) -> bool:

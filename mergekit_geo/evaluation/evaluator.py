@@ -90,6 +90,8 @@ class Evaluator:
         """Estimate what all measurements take; 0 where the examples are settled already."""
         if self._fitted or not isinstance(self.objective, TaskObjective):
             return 0.0
+        if (told := getattr(self.objective.task, "cost_of", None)) is not None:
+            self.progress.say(told(self.objective.kept))
         left = broadcast(clock_of(self.compute.budget).left)
         plenty = left / max(self.evaluations, 1) / 8  # sets share the budget
         return _seconds_each(self.objective, model, plenty) * self.evaluations

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.config.data import BUILTINS, EvalData, source_of
+from mergekit_geo.config.data import BUILTINS, OF_BENCHMARKS, EvalData, source_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.beginnings import beginnings
-from mergekit_geo.data.load import load_rows
+from mergekit_geo.data.load import load_rows, refuse_training
 from mergekit_geo.data.rows import Rows, filled
-from mergekit_geo.errors import DataError
+from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
+from mergekit_geo.extras import require
 from mergekit_geo.tasks.kind import context_length
 from mergekit_geo.tasks.per_byte import BYTE
 from mergekit_geo.tasks.preference import with_preferences
 from mergekit_geo.tasks.table import TASKS, make_task, task_name
-from mergekit_geo.tasks.task import Example
+from mergekit_geo.tasks.task import Example, Task
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
@@ -114,14 +115,11 @@ def prepare(
     Raises:
         DataError: The data is missing or unusable, or the architecture has no such task.
     """
-    rows = load_rows(data)
-    name = task_name(config, data.task)
-    task = make_task(name, folder, config, data, compute, per_byte=cut.per_byte)
-    task = with_preferences(task, rows)
+    rows, task = _read(data, folder, config, compute, cut)
     columns = task.columns(rows)
     rows = cut.shortened(filled(rows, columns), columns)
     examples = task.examples(rows)
-    groups = TASKS[name].by_group
+    groups = task.name in TASKS and TASKS[task.name].by_group
     if not groups:
         _note_left_out(rows, examples)
     whole = cut.whole or groups
@@ -129,6 +127,32 @@ def prepare(
     size = data.batch_size or task.batch_size(kept)
     objective = TaskObjective(task, kept, document_keys(rows), size, whole)
     return Sample(objective, len(examples), tuple(rows.notes), cut)
+
+
+def _read(
+    data: EvalData, folder: Path, config: Config, compute: Compute, cut: Cut
+) -> tuple[Rows, Task]:
+    if data.benchmarks:
+        require("lm_eval", "a task of lm-eval", where=data.origin, kind=DataError)
+        from mergekit_geo.tasks.harness.open import open_benchmark  # seconds to load
+
+        return open_benchmark(data, folder, config, compute)
+    _refuse_settings_of_benchmarks(data)
+    rows = load_rows(data)
+    name = task_name(config, data.task)
+    task = make_task(name, folder, config, data, compute, per_byte=cut.per_byte)
+    return rows, with_preferences(task, rows)
+
+
+def _refuse_settings_of_benchmarks(data: EvalData) -> None:
+    given = [name for name in OF_BENCHMARKS if getattr(data, name) is not None]
+    if given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise ArgumentError(
+            f"{flag} is for data of lm-eval:TASK",
+            where=data.origin,
+            remedy="--max-examples takes a sample of any data",
+        )
 
 
 def _note_left_out(rows: Rows, examples: Sequence[Example]) -> None:
@@ -166,6 +190,8 @@ def training_objective(train_data: Data, donor: Checkpoint, compute: Compute) ->
         found: Objective = source.as_objective
         return found
     assert source.as_settings is not None, "no training data"
+    if source.as_settings.benchmarks:
+        refuse_training(source.as_settings)
     if donor.folder is None:
         what = "a single file" if donor.is_stored else "a model in memory"
         raise DataError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.load import load_rows
-from mergekit_geo.data.rows import filled
+from mergekit_geo.data.rows import Rows, filled
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.load import load_tokenizer
 from mergekit_geo.records.tokenization import TokenizationEntry
@@ -42,7 +42,7 @@ def tokenizations(
     Raises:
         DataError: A tokenizer is missing.
     """
-    rows = load_rows(data)
+    rows = Rows([], [], data.origin) if data.benchmarks else load_rows(data)
     texts = texts_of(task, filled(rows, task.columns(rows)))
     some = [texts[i] for i in sorted(documents)]
     cut = _cut(_tokenizer(output, compute), some)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.config.data import TRAIN, EvalData, source_of
+from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.recipes.schema import Recipe
 
 if TYPE_CHECKING:
@@ -63,4 +63,4 @@ def fitted_to(recipe: Recipe, data: Data) -> EvalData | None:
         return None
     how = read_as(recipe, data)
     config = how.config if source == how.source else None
-    return replace(how, source=source, split=TRAIN, config=config, max_examples=None)
+    return replace(how.training(source), config=config)

@@ -97,11 +97,11 @@ class Seq2SeqLM:
 
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Mean negative log-likelihood of each target's tokens, in nats."""
-        inputs = {**accepted(model, batch), **_decoder_inputs(model, batch["labels"])}
+        inputs = {**accepted(model, batch), **decoder_inputs(model, batch["labels"])}
         return token_losses(model, {**inputs, "use_cache": False}, batch["labels"])
 
 
-def _decoder_inputs(model: Module, labels: Tensor) -> dict[str, Tensor]:
+def decoder_inputs(model: Module, labels: Tensor) -> dict[str, Tensor]:
     """The target shifted right; by the model itself where it has no function for that."""
     shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     return {"labels": labels} if shift is None else {"decoder_input_ids": shift(labels)}

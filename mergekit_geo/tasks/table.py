@@ -90,7 +90,7 @@ def make_task(
         DataError: No tokenizer, one that lacks what the task needs, or windows longer than the
             model takes.
     """
-    full = _with_defaults(config)
+    full = with_defaults(config)
     note = TEXT_ALONE if name == causal_lm.KIND.name and reads_text_alone(full) else ""
     kind = TASKS[name]
     task = kind.make(TaskInputs(folder, full, data, compute, note, per_byte))
@@ -102,7 +102,7 @@ def reads_text_alone(config: Config) -> bool:
     if any(_can(config, kind) for kind in TASKS.values()):
         return False
     able = any(_is_listed(config, table) for table in MULTIMODAL)
-    return able and not _with_defaults(config).get("is_encoder_decoder")
+    return able and not with_defaults(config).get("is_encoder_decoder")
 
 
 def _can(config: Config, kind: TaskKind) -> bool:
@@ -124,7 +124,7 @@ def _flat(names: object) -> Iterator[str]:
             yield from _flat(part)
 
 
-def _with_defaults(config: Config) -> Config:
+def with_defaults(config: Config) -> Config:
     """A `config.json` may leave out what is transformers' default, such as a padding id."""
     if config.get("model_type") not in CONFIG_MAPPING:
         return config

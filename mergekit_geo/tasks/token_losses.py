@@ -43,7 +43,7 @@ def token_losses(
     counted_bl = labels_bl != IGNORED
     labels_n = labels_bl[counted_bl]
     logits = counted_logits(model, inputs, counted_bl)
-    rows = _rows_of_a_chunk(logits.values)
+    rows = rows_of_a_chunk(logits.values)
     pieces = zip(logits.chunks(rows), torch.split(labels_n, rows), strict=True)
     loss, said = zip(
         *[_of_chunk(logits_cv, labels_c) for logits_cv, labels_c in pieces], strict=True
@@ -57,7 +57,8 @@ def token_losses(
     return replace(found, owner=owner, target=labels_n, predicted=said_n)
 
 
-def _rows_of_a_chunk(logits: Tensor) -> int:
+def rows_of_a_chunk(logits: Tensor) -> int:
+    """Number of positions whose logits are worked on together."""
     chunk = CPU_CHUNK if logits.device.type == "cpu" else DEVICE_CHUNK
     return max(1, chunk // logits.shape[-1])
 
@@ -65,10 +66,10 @@ def _rows_of_a_chunk(logits: Tensor) -> int:
 def _of_chunk(logits_cv: Tensor, labels_c: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of each position, and the class of its largest logit."""
     logits = logits_cv.float()
-    return functional.cross_entropy(logits, labels_c, reduction="none"), _largest(logits)
+    return functional.cross_entropy(logits, labels_c, reduction="none"), largest(logits)
 
 
-def _largest(logits_cv: Tensor) -> Tensor:
+def largest(logits_cv: Tensor) -> Tensor:
     """The first class of the largest logit; on a CPU by numpy, ten times as fast as torch."""
     if logits_cv.device.type == "cpu":
         return torch.from_numpy(logits_cv.detach().numpy().argmax(axis=-1))
