@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.sharpness import sharpness as sharpness
     from mergekit_geo.commands.slerp import slerp as slerp
     from mergekit_geo.commands.soup import soup as soup
+    from mergekit_geo.config.aim import AimConfig as AimConfig
     from mergekit_geo.config.data import EvalData as EvalData
     from mergekit_geo.config.measures import Compute as Compute
     from mergekit_geo.config.measures import LandscapeConfig as LandscapeConfig
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Compute": "config.measures",
     "CurveFitConfig": "config.training",
+    "AimConfig": "config.aim",
     "EvalData": "config.data",
     "FunctionObjective": "evaluation.objective",
     "GeoError": "errors",

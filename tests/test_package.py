@@ -10,11 +10,11 @@ import torch
 import mergekit_geo
 
 EXPORTED = [
-    "Compute", "CurveFitConfig", "EvalData", "FunctionObjective", "GeoError", "LandscapeConfig",
-    "OutputConfig", "Progress", "ReshapeConfig", "Result", "Sam", "SamArguments", "SamMixin",
-    "SamSummary", "SamTrainer", "SelectionConfig", "SharpnessRadii", "SoupCallback", "TokenSource",
-    "TrainingConfig", "barrier", "check", "errors", "finetune", "fit_path", "landscape", "merge",
-    "point", "push", "read_report", "run", "sharpness", "slerp", "soup",
+    "AimConfig", "Compute", "CurveFitConfig", "EvalData", "FunctionObjective", "GeoError",
+    "LandscapeConfig", "OutputConfig", "Progress", "ReshapeConfig", "Result", "Sam", "SamArguments",
+    "SamMixin", "SamSummary", "SamTrainer", "SelectionConfig", "SharpnessRadii", "SoupCallback",
+    "TokenSource", "TrainingConfig", "barrier", "check", "errors", "finetune", "fit_path",
+    "landscape", "merge", "point", "push", "read_report", "run", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.search import CurveSearch, Found, effort_of, path_through
 from mergekit_geo.connectivity.state import FitState
 from mergekit_geo.errors import ArgumentError, DataError
+from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.losses import (
     data_entry,
@@ -132,14 +133,15 @@ def _fit(asked: PathSpec, output: Output) -> _Fitted:
     ends = study.anchors
     _refuse_equal(ends)
     evaluator = PointEvaluator.open(study, 2 + 2 * MOST_POINTS)
-    _ = evaluator.split  # refuses too few documents before the fit
+    for one in evaluator.every:
+        _ = one.split  # refuses too few documents before the fit
     fed = [training.digest] if isinstance(training, TaskObjective) else []
     fingerprint = cache_key(
         ends, study.sample, study.data, asked.compute, settings_of(asked), *fed,
         evaluator.module_evaluator.count,
     )  # fmt: skip
     state = FitState(output.partial, fingerprint)
-    search = CurveSearch(evaluator, training, asked.fitting, asked.seed, state)
+    search = CurveSearch(Aim(evaluator, asked.aiming), training, asked.fitting, asked.seed, state)
     return _Fitted(evaluator, search.run(), search.found)
 
 

@@ -50,6 +50,7 @@ def soup(asked: SoupSpec) -> Work:
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(asked)
     _check_layer_weights(asked)
+    _check_aim_is_used(asked)
     found = reshaped(open_checkpoints(asked.models), asked.reshape)
     checkpoints = found.checkpoints
     if asked.choosing.needs_gradients:
@@ -86,6 +87,7 @@ def soup_request(asked: SoupSpec, checkpoints: Sequence[Checkpoint]) -> Request:
             path=path,
             fitting=asked.fitting,
             fit_seed=asked.fit_seed,
+            aim=asked.aiming,
         ),
         {"weights": list(checked)},
         tuple(f"weight {weight:g} is negative" for weight in checked if weight < 0),
@@ -125,6 +127,15 @@ def _on(config: SelectionConfig, path: ModelPath, checkpoints: Sequence[Checkpoi
     """The rule of the path's point before one is chosen by loss."""
     names = [checkpoint.name for checkpoint in checkpoints]
     return point_without_losses(config, Segment.between(path, names)).point.rule
+
+
+def _check_aim_is_used(asked: SoupSpec) -> None:
+    """Refuse an aim where nothing is chosen by loss."""
+    if not asked.aiming.is_default and not asked.choosing.by_loss(len(asked.models)):
+        raise ArgumentError(
+            "--aim and --keep say by what points are chosen, and nothing is chosen by loss",
+            remedy="--method greedy, --method learned, --basin or --along",
+        )
 
 
 def _check_weights_are_used(asked: SoupSpec) -> None:

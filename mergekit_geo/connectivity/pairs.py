@@ -61,6 +61,22 @@ def measure_pairs(
     return found
 
 
+def grid_at_once(evaluator: PointEvaluator, along: Sequence[ModelPath], points: int) -> None:
+    """Measure even positions on every set, so that the module moves to each of them once.
+
+    Args:
+        evaluator: Where losses are measured.
+        along: Paths between every two of its models.
+        points: Even positions.
+    """
+    if not evaluator.further:
+        return
+    for first, second in combinations(range(len(evaluator.anchors)), PAIR):
+        for path in along:
+            for i in range(points):
+                evaluator.at_all(path.point((first, second), evaluator.names, i / (points - 1)))
+
+
 def profile_of(
     evaluator: PointEvaluator,
     point_at: Callable[[float], Point],

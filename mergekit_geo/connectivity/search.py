@@ -17,7 +17,6 @@ from mergekit_geo.connectivity.neb import Band
 from mergekit_geo.connectivity.paths import Effort, ModelPath, fitted
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.evaluation.batches import Shuffled
-from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.geometry.curves import Curve, Polygon, Still, curve_of, rule_at
 from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.progress import Steps
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
 
     from mergekit_geo.config.sets import DataSource
     from mergekit_geo.connectivity.state import FitState
+    from mergekit_geo.evaluation.aim import Aim
     from mergekit_geo.evaluation.objective import Objective
-    from mergekit_geo.evaluation.points import PointEvaluator
+    from mergekit_geo.tasks.losses import Indices
 
 WATCHED = (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
 """Positions on the curve where the held-out loss is measured during the fit."""
@@ -76,8 +76,8 @@ class CurveSearch:
     """Fits curves between two models and keeps the best.
 
     Args:
-        evaluator: Where losses are measured, and the best is chosen on the selection half; its
-            module is the one that is trained.
+        aim: By which curves are compared on the selection half; the module of its evaluator is
+            the one that is trained.
         training: What is fitted on.
         fitting: How.
         seed: Of the first fit.
@@ -90,25 +90,25 @@ class CurveSearch:
 
     def __init__(
         self,
-        evaluator: PointEvaluator,
+        aim: Aim,
         training: Objective,
         fitting: CurveFitConfig,
         seed: int,
         state: FitState,
         curve: Curve | None = None,
     ) -> None:
-        live = evaluator.live
+        evaluator, live = aim.evaluator, aim.evaluator.live
         if not isinstance(live, InPlace):
             raise UnsupportedError(
                 "a path needs gradients in the space of the stored weights, and this "
                 "architecture stores its weights under other names than it runs with"
             )
-        self.evaluator, self.live, self.training, self.fitting = evaluator, live, training, fitting
+        self.aim, self.evaluator, self.live = aim, evaluator, live
+        self.training, self.fitting = training, fitting
         self.seed, self.state, self.progress = seed, state, evaluator.study.progress
         self.curve = curve or curve_of(fitting.kind, fitting.corners)
         self.watched = (MIDDLE,) if isinstance(self.curve, Still) else WATCHED
-        rows = evaluator.split.selection
-        self.rows = rows[:: max(1, len(rows) // WATCHED_EXAMPLES)]
+        self.rows = [_thinned(one.split.selection) for one in evaluator.every]
         self.found = Found()
         self._steps = Steps("path")
 
@@ -214,14 +214,16 @@ class CurveSearch:
         for t in places:
             self.live.put(bends.at(rule_at(bends.curve, t)))
             self.evaluator.refresh(self.live.model)
-            found.append(self._mean())
+            measured = [
+                one.module_evaluator.on(rows, self.live.model)
+                for one, rows in zip(self.evaluator.every, self.rows, strict=True)
+            ]
+            found.append(self.aim.of(measured, self.rows))
         return found
 
-    def _mean(self) -> float:
-        objective: Objective = self.evaluator.objective
-        if isinstance(objective, TaskObjective):
-            return objective.of(self.rows).measure(self.live.model).mean
-        return objective.measure(self.live.model).take(self.rows).mean
+
+def _thinned(rows: Indices) -> Indices:
+    return rows[:: max(1, len(rows) // WATCHED_EXAMPLES)]
 
 
 def _places(curve: Curve) -> list[float] | None:

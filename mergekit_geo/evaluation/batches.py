@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,21 @@ def batches_of_rows(objective: Objective, rows: Indices, model: Module) -> list[
         if counts.any():
             found.append(partial(_masked, batch, torch.from_numpy(counts)))
     return found
+
+
+def weighed(batches: Sequence[Batch], factor: float) -> list[Batch]:
+    """Batches whose examples weigh so much more.
+
+    Args:
+        batches: Losses and weights of each, as functions of a model.
+        factor: Of all weights; the inverse of their sum makes them sum to one.
+    """
+    return [partial(_weighed, batch, factor) for batch in batches]
+
+
+def _weighed(batch: Batch, factor: float, model: Module) -> tuple[Tensor, Tensor]:
+    loss, weight = batch(model)
+    return loss, weight * factor
 
 
 def _masked(batch: Batch, counts: Tensor, model: Module) -> tuple[Tensor, Tensor]:

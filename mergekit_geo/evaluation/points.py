@@ -69,6 +69,7 @@ class PointEvaluator:
     further: tuple[PointEvaluator, ...] = ()
     _seen: dict[str, Losses] = field(default_factory=dict)
     _split: Split | None = None
+    _best: Losses | None = None
 
     @classmethod
     def open(
@@ -137,6 +138,14 @@ class PointEvaluator:
         return self._split
 
     @property
+    def best(self) -> Losses:
+        """Losses of the model that is best on the selection half."""
+        if self._best is None:
+            found = [self.at_model(i) for i in range(len(self.anchors))]
+            self._best = min(found, key=lambda losses: losses.take(self.split.selection).mean)
+        return self._best
+
+    @property
     def documents(self) -> int:
         """Number of documents of the selection half."""
         return len(set(self.at_model(0).document[self.split.selection].tolist()))
@@ -147,11 +156,19 @@ class PointEvaluator:
             self.study.progress.say(f"finished points are kept in {self.cache.folder}")
 
     def between_models(self, first: Checkpoint, last: Checkpoint) -> PointEvaluator:
-        """Evaluator of two other anchors with this module and examples; nothing is cached."""
-        return replace(
-            self, anchors=(first, last), cache=None, model_caches=(), _seen={}, _split=self.split,
-            further=tuple(one.between_models(first, last) for one in self.further),
+        """Evaluator of two other anchors with this module and examples; nothing is cached.
+
+        The best model of each set stays that of all models.
+        """
+        is_compared = bool(self.further) or self._best is not None
+        here, *further = (
+            replace(
+                one, anchors=(first, last), cache=None, model_caches=(), further=(), _seen={},
+                _split=one.split, _best=one.best if is_compared else None,
+            )
+            for one in self.every
         )  # fmt: skip
+        return replace(here, further=tuple(further))
 
     @property
     def names(self) -> tuple[str, ...]:

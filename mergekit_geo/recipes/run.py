@@ -167,7 +167,8 @@ def _request(prepared: Prepared, call: RunSpec) -> Request:
     settings = source_of(call.data).as_settings
     seed = prepared.recipe.seed if settings is None else settings.seed
     soup = SoupSpec(
-        prepared.models, call.out, choosing=_choosing(prepared, call.data), output=call.output,
+        prepared.models, call.out, choosing=_choosing(prepared, call.data), aiming=call.aiming,
+        output=call.output,
         data=call.data, train_data=call.train_data, compute=call.compute,
         sharpness=call.sharpness or "quick", fitting=along.fitting() if along else CurveFitConfig(),
         fit_seed=seed if along is None or along.seed is None else along.seed,

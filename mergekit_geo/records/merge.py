@@ -34,7 +34,7 @@ class MergeCoefficients(Record):
     recipe: dict[str, Any] | list[dict[str, Any]] | None = None
 
 
-class SelectionEntry(Record):
+class SelectionEntry(Sparse):
     """What was chosen by loss, on the selection half.
 
     Attributes:
@@ -45,7 +45,10 @@ class SelectionEntry(Record):
         left_out: Models outside the largest basin, and why.
         sharpness: λ_max on the selection half, of the points that were compared by it.
         started_from: Where a learned soup started: the best parent, the uniform or the greedy soup.
+        aim: What was minimised in place of a loss; only where there are several sets.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("aim",)
 
     method: str
     chosen: str
@@ -54,6 +57,7 @@ class SelectionEntry(Record):
     left_out: list[str] = []
     sharpness: list[tuple[str, float]] = []
     started_from: str | None = None
+    aim: str = ""
 
 
 class LayerSources(Record):

@@ -13,6 +13,7 @@ from mergekit_geo.clock import Clock
 from mergekit_geo.connectivity.paths import Effort
 from mergekit_geo.connectivity.search import CurveSearch
 from mergekit_geo.connectivity.state import FitState
+from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.losses import LossRole
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
@@ -78,7 +79,7 @@ class MatchedComputeBaseline:
         wide = replace(evaluator.study.compute, dtype="float32")
         training = training_objective(effort.train_data, model, wide)
         state = FitState(None, [])
-        search = CurveSearch(pair, training, fitting, effort.seed, state, Still(0.0))
+        search = CurveSearch(Aim(pair), training, fitting, effort.seed, state, Still(0.0))
         bends = search.run()
         title = f"{model.name}, trained further"
         there = Point(

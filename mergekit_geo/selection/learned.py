@@ -8,7 +8,7 @@ products does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -69,7 +69,7 @@ class LearnedSoup:
 def learn(
     live: InPlace,
     blend: Blend,
-    loss_of: Callable[[int], Tensor],
+    losses_of: Callable[[int], Iterable[Tensor]],
     how: Descent = Descent(),
     *,
     advance: Callable[[int], None] = lambda step: None,
@@ -80,7 +80,8 @@ def learn(
     Args:
         live: Holds the model; its gradients are used and cleared.
         blend: The anchors.
-        loss_of: Differentiable loss of the model on the batch of a step.
+        losses_of: Differentiable losses of the model on the batches of a step, which are added up;
+            each is asked for when the one before is done with.
         how: Where it starts, and how far and in what steps it goes.
         advance: Told of each step.
         look: Given the number of steps that are done and the coefficients after them.
@@ -93,7 +94,7 @@ def learn(
     for step in range(how.steps):
         weights = _by_group(groups, free)
         live.put(soup_of(blend, weights, how.granularity))
-        losses.append(_backward(live, loss_of, step))
+        losses.append(_backward(live, losses_of, step))
         slopes = _slopes(live, blend, names, how.granularity, groups)
         optimizer.zero_grad()
         torch.softmax(free, dim=1).backward(torch.from_numpy(slopes))  # type: ignore[no-untyped-call]
@@ -128,12 +129,14 @@ def _by_group(groups: Sequence[str], free: Tensor) -> TensorWeights:
     return dict(zip(groups, shares, strict=True))
 
 
-def _backward(live: InPlace, loss_of: Callable[[int], Tensor], step: int) -> float:
+def _backward(live: InPlace, losses_of: Callable[[int], Iterable[Tensor]], step: int) -> float:
     live.model.zero_grad(set_to_none=True)
+    total = 0.0
     with torch.enable_grad():
-        loss = loss_of(step)
-        loss.backward()  # type: ignore[no-untyped-call]
-    return float(loss.detach())
+        for loss in losses_of(step):
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+    return total
 
 
 def _slopes(

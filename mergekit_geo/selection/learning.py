@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
+from torch.nn import Module
 
 from mergekit_geo.config.selection import LOOKS, SelectionConfig
 from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.records.findings import limit_of
 from mergekit_geo.selection.learned import Descent, TensorWeights, learn, soup_of
+from mergekit_geo.tasks.losses import Indices
+
+RATE = 0.01
+"""Of the sets' weights, for each size that matters (2 % of a loss) above the best parent."""
+
+LossesOf = Callable[[int], Iterable[Tensor]]
+"""Differentiable losses of a step."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point, and its loss on the selection half."""
+    """A point, and what it counts on the selection halves."""
 
     point: Point
     loss: float
@@ -37,27 +47,28 @@ def best_of(points: Sequence[Candidate]) -> Candidate:
     return min(points, key=lambda found: found.loss if math.isfinite(found.loss) else math.inf)
 
 
-def differentiable(evaluator: PointEvaluator) -> tuple[InPlace, Callable[[int], Tensor]]:
-    """The module, and its differentiable loss on a step's batch of the selection half.
+def differentiable(aim: Aim) -> tuple[InPlace, LossesOf]:
+    """The module, and its differentiable losses on a step's batches of the selection halves.
 
     Raises:
         DataError: Gradients are not available.
     """
-    objective, live = evaluator.objective, evaluator.live
-    if not isinstance(objective, TaskObjective) or not isinstance(live, InPlace):
+    live, objectives = aim.evaluator.live, [one.objective for one in aim.evaluator.every]
+    tasks = [found for found in objectives if isinstance(found, TaskObjective)]
+    if len(tasks) < len(objectives) or not isinstance(live, InPlace):
         raise DataError(
             "a learned soup needs gradients of a task, and a module whose tensors are those "
             "that are stored",
             remedy="--method greedy needs neither",
         )
-    return live, _batch_loss(objective.of(evaluator.split.selection), live)
+    return live, SteppedLosses(aim, live.model)
 
 
 def learned_from(
     start: Point,
     members: Sequence[int],
     config: SelectionConfig,
-    gradient: tuple[InPlace, Callable[[int], Tensor]],
+    gradient: tuple[InPlace, LossesOf],
     evaluator: PointEvaluator,
     loss_of: Callable[[Point], float],
 ) -> list[Candidate]:
@@ -69,7 +80,7 @@ def learned_from(
         config: How.
         gradient: From `differentiable`.
         evaluator: Holds all models; its progress is told of steps.
-        loss_of: Loss of a point on the selection half.
+        loss_of: What a point counts on the selection halves.
     """
     found: list[Candidate] = []
     if len(members) == 1:
@@ -103,16 +114,46 @@ def learned_from(
     return found
 
 
-def _batch_loss(part: TaskObjective, live: InPlace) -> Callable[[int], Tensor]:
-    """The loss per token of the batch of a step, differentiable; long and short ones in turn."""
-    batches = part.batches()
+class SteppedLosses:
+    """Losses of a model on a batch of every set, each times what the set counts at this step.
+
+    Over several sets the worst is sought by exponentiated weights: those on which the model is
+    further above the best parent count more from step to step (Sagawa 2020, algorithm 1).
+
+    Args:
+        aim: How sets become one number.
+        model: In training of its soup's coefficients.
+    """
+
+    def __init__(self, aim: Aim, model: Module) -> None:
+        self.aim, self.model = aim, model
+        self.batches = [_shuffled(one) for one in aim.evaluator.every]
+        self.shares = np.array(aim.weights)
+
+    def __call__(self, step: int) -> Iterator[Tensor]:
+        """One loss a set, in nats per token or as shares of the best parent's."""
+        rises = np.zeros(len(self.batches))
+        sets = zip(self.aim.evaluator.every, self.batches, self.aim.scales, strict=True)
+        for i, (one, batches, scale) in enumerate(sets):
+            rows = batches[step % len(batches)]
+            losses, weights = one.objective.batch(rows, self.model)  # type: ignore[attr-defined]
+            mean = (losses @ weights) / weights.sum()
+            if not self.aim.is_loss:
+                best = one.best.take(rows).mean
+                rises[i] = (float(mean.detach()) - best) / limit_of(best)
+            yield mean * (float(self.shares[i]) / scale)
+        if self.aim.config.aim == "worst":
+            self.shares = self.shares * np.exp(RATE * (rises - rises.max()))
+            self.shares /= self.shares.sum()
+
+
+def _shuffled(evaluator: PointEvaluator) -> list[Indices]:
+    """Batches of the selection half as rows of all examples; long and short ones in turn."""
+    rows = evaluator.split.selection
+    assert isinstance(evaluator.objective, TaskObjective)
+    batches = [rows[part] for part in evaluator.objective.of(rows).batch_rows()]
     random.Random(0).shuffle(batches)
-
-    def loss_of(step: int) -> Tensor:
-        loss, weight = batches[step % len(batches)](live.model)
-        return (loss @ weight) / weight.sum()
-
-    return loss_of
+    return batches
 
 
 def _of_all(weights: TensorWeights, members: Sequence[int], count: int) -> TensorWeights:

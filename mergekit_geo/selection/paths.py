@@ -13,8 +13,8 @@ from mergekit_geo.connectivity.paths import ModelPath, path
 from mergekit_geo.connectivity.search import CurveSearch, effort_of, path_through
 from mergekit_geo.connectivity.state import FitState
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.point import Point
-from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
@@ -25,7 +25,7 @@ FLOAT32 = "F32"
 
 def paths_of_kind(
     kind: str,
-    evaluator: PointEvaluator,
+    aim: Aim,
     fitting: CurveFitConfig = CurveFitConfig(),
     fit_seed: int | None = None,
 ) -> PathTo:
@@ -33,7 +33,7 @@ def paths_of_kind(
 
     Args:
         kind: `linear`, `slerp`, or one that is fitted.
-        evaluator: Whose module is trained, where one is fitted.
+        aim: By which fits are compared; its evaluator's module is trained.
         fitting: How they are fitted.
         fit_seed: Of the fits; that of the data if None.
 
@@ -43,6 +43,7 @@ def paths_of_kind(
     if kind not in FITTED:
         straight = path(kind)
         return lambda point, target: straight
+    evaluator = aim.evaluator
     study, models = evaluator.study, evaluator.anchors
     train_data = study.train_data
     if train_data is None:
@@ -53,7 +54,7 @@ def paths_of_kind(
     def fit(point: Point, target: int) -> ModelPath:
         pair = evaluator.between_models(_standing(point, models), models[target])
         study.progress.say(f"fitting a path from {point.title} to {models[target].name}")
-        search = CurveSearch(pair, training, how, seed, FitState(None, []))
+        search = CurveSearch(Aim(pair, aim.config), training, how, seed, FitState(None, []))
         with study.clock.resting():
             bends = search.run()
         return path_through(bends, effort_of(search.found, how, source_of(train_data)))

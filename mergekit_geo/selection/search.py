@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mergekit_geo.config.selection import SelectionConfig, evaluations
-from mergekit_geo.connectivity.pairs import basins_of, measure_pairs
-from mergekit_geo.connectivity.paths import path
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.records.merge import SelectionEntry
 from mergekit_geo.selection.along import along
+from mergekit_geo.selection.basins import basins_over
 from mergekit_geo.selection.greedy import GreedySoup, Members, greedy
 from mergekit_geo.selection.learning import Candidate, best_of, differentiable, learned_from
 from mergekit_geo.selection.paths import paths_of_kind
 from mergekit_geo.selection.selector import Selected, Selector
-from mergekit_geo.tasks.losses import Indices
 
 
 def select_by_loss(
@@ -36,13 +35,15 @@ def select_by_loss(
     config = selector.config
     count = evaluations(config, len(study.anchors)) + further
     evaluator = PointEvaluator.open(study, count, refresh_models=False)
-    _ = evaluator.split  # refuses too few documents before any search
+    aim = Aim(evaluator, selector.aim)
+    for one in evaluator.every:
+        _ = one.split  # refuses too few documents before any search
     if config.along is None:
-        return SoupSearch(config, selector.rule.weights, evaluator, dtype).run(), evaluator
+        return SoupSearch(config, selector.rule.weights, aim, dtype).run(), evaluator
     if (only := selector.path) is not None:
-        return along(config, evaluator, lambda point, target: only), evaluator
-    path_to = paths_of_kind(config.along, evaluator, selector.fitting, selector.fit_seed)
-    return along(config, evaluator, path_to), evaluator
+        return along(config, aim, lambda point, target: only), evaluator
+    path_to = paths_of_kind(config.along, aim, selector.fitting, selector.fit_seed)
+    return along(config, aim, path_to), evaluator
 
 
 def on_report_half(
@@ -85,23 +86,29 @@ class SoupSearch:
     Attributes:
         config: How.
         weights: Of the soup where nothing else is asked for.
-        evaluator: Where losses are measured; its anchors are the models.
+        aim: By which soups are compared, where losses are measured.
         dtype: Of the output; soups are measured as they would be written.
     """
 
     config: SelectionConfig
     weights: Sequence[float]
-    evaluator: PointEvaluator
+    aim: Aim
     dtype: str | None = None
 
     def run(self) -> Selected:
-        """The soup of the models, or of those of the largest basin."""
+        """The soup of the models, or of those of the largest basin.
+
+        Raises:
+            DataError: No soup that was tried keeps the sets that are to be kept.
+        """
         members, left_out = self._members()
         found = self._search(members)
+        self.aim.require_kept(self._value(found.point))
         entry = SelectionEntry(
             method=found.method,
             chosen=found.chosen,
-            documents=self.evaluator.documents,
+            documents=self.aim.documents,
+            aim=self.aim.text,
             steps=found.steps,
             left_out=left_out,
             started_from=found.started_from,
@@ -109,8 +116,9 @@ class SoupSearch:
         return Selected(found.point, entry, self.evaluator.split)
 
     @property
-    def _half(self) -> Indices:
-        return self.evaluator.split.selection
+    def evaluator(self) -> PointEvaluator:
+        """Where losses are measured; its anchors are the models."""
+        return self.aim.evaluator
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -118,12 +126,11 @@ class SoupSearch:
 
     def _members(self) -> tuple[list[int], list[str]]:
         """Models of the largest basin, and why the others are left out."""
-        evaluator, names = self.evaluator, self._names
+        names = self._names
         everyone = list(range(len(names)))
         if not self.config.basin:
             return everyone, []
-        pairs = measure_pairs(evaluator, (path("linear"),), points=5, most=5)
-        largest = basins_of(evaluator, pairs, self._singles(everyone)).largest
+        largest = basins_over(self.aim, self._singles(everyone)).largest
         left_out = [
             f"{names[i]}: a barrier separates it from {', '.join(names[j] for j in largest)}"
             for i in everyone
@@ -144,12 +151,12 @@ class SoupSearch:
         return _Found(Point(rule, "largest basin", ""), "largest basin", names, [])
 
     def _singles(self, members: Sequence[int]) -> list[float]:
-        """Mean losses of single models on the selection half."""
-        return [self.evaluator.at_model(i).take(self._half).mean for i in members]
+        """What single models count on the selection half."""
+        return [self.aim.at_model(i) for i in members]
 
-    def _loss(self, point: Point) -> float:
-        """Mean loss at a point on the selection half."""
-        return self.evaluator.at(point).take(self._half).mean
+    def _value(self, point: Point) -> float:
+        """What a point counts on the selection half."""
+        return self.aim.value(point)
 
     def _soup(self, members: Sequence[int], title: str = "") -> Point:
         return Point.mean(members, self._names, title, self.dtype)
@@ -158,7 +165,7 @@ class SoupSearch:
         """Greedy soup over indices into `members`."""
 
         def loss_of(chosen: Members) -> float:
-            return self._loss(self._soup([members[i] for i in chosen]))
+            return self._value(self._soup([members[i] for i in chosen]))
 
         return greedy(self._singles(members), loss_of, with_replacement=again)
 
@@ -178,13 +185,13 @@ class SoupSearch:
             (members[best],): self._names[members[best]],
         }
         soups = [self._soup(soup, title) for soup, title in titles.items()]
-        return [Candidate(soup, self._loss(soup)) for soup in soups]
+        return [Candidate(soup, self._value(soup)) for soup in soups]
 
     def _learned(self, members: Sequence[int]) -> _Found:
-        gradient = differentiable(self.evaluator)
+        gradient = differentiable(self.aim)
         starts = self._starts(members)
         start = best_of(starts)
-        way = learned_from(start.point, members, self.config, gradient, self.evaluator, self._loss)
+        way = learned_from(start.point, members, self.config, gradient, self.evaluator, self._value)
         best, title = best_of([start, *way]), start.point.title
         steps = [(found.point.title, found.loss) for found in (*starts, *way)]
         if best is start:

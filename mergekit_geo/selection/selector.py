@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.config.data import BUILTIN, Data, source_of
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import CurveFitConfig
@@ -53,6 +54,7 @@ class Selector:
         fitting: How paths are fitted when they are needed.
         fit_seed: Of the fits; that of the data if None.
         chosen: What was chosen by loss before, on the selection half: then the other half reports.
+        aim: What is minimised over several sets.
     """
 
     rule: Rule
@@ -64,6 +66,7 @@ class Selector:
     fitting: CurveFitConfig = CurveFitConfig()
     fit_seed: int | None = None
     chosen: SelectionEntry | None = None
+    aim: AimConfig = AimConfig()
 
     def segments(self, count: int) -> int:
         """Number of paths that are taken among so many models, at most."""

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.config.measures import (
     LAYER_BLOCKS,
     SHARPNESS_LEVELS,
@@ -127,6 +128,7 @@ class PathSpec(Reporting):
         None, "Data to fit the path on, read as the evaluation data is.", required=True
     )
     fitting: CurveFitConfig = group(CurveFitConfig, inline=True)
+    aiming: AimConfig = group(AimConfig, inline=True)
     seed: int = option(0, "Seed of the first fit.", "--seed", shared=True, least=0)
 
 

@@ -7,7 +7,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mergekit_geo.config.data import PANEL
+from mergekit_geo.config.aim import AimConfig
+from mergekit_geo.config.data import PANEL, sets_of
 from mergekit_geo.config.measures import SHARPNESS
 from mergekit_geo.config.option import Option, argument, group, option
 from mergekit_geo.config.selection import PANEL as CHOOSING
@@ -71,6 +72,7 @@ class SoupSpec(Weighted):
         panel=CHOOSING, metavar="DIR", unset="none",
     )  # fmt: skip
     choosing: SelectionConfig = group(SelectionConfig, inline=True)
+    aiming: AimConfig = group(AimConfig, inline=True)
     fitting: CurveFitConfig = option(
         CurveFitConfig(),
         "How a path is fitted that `choosing` takes a point of.",
@@ -80,6 +82,11 @@ class SoupSpec(Weighted):
     fit_seed: int | None = option(
         None, "Seed of that fit.", "", recorded=False, unset="0, and the other seeds of restarts"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data is not None:
+            self.aiming.require_known([one.name for one in sets_of(self.data)])
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,7 @@ class RunSpec(Merging):
         recorded=False,
         unset="OUT.members",
     )
+    aiming: AimConfig = group(AimConfig, inline=True)
     sharpness: str | None = option(  # type: ignore[assignment]
         None, SHARPNESS_TEXT, panel=PANEL, choices=SHARPNESS, unset="quick"
     )

@@ -153,10 +153,10 @@ def test_learned_soup_follows_the_gradient_of_the_coefficients(granularity: str)
     live = InPlace(module, {name: name for name in module.state_dict()})
     x, y = torch.randn(32, 3), torch.randn(32, 1)
 
-    def loss_of(step: int) -> torch.Tensor:
-        return nn.functional.mse_loss(module(x), y)
+    def losses_of(step: int) -> list[torch.Tensor]:
+        return [nn.functional.mse_loss(module(x), y)]
 
-    found = learn(live, blend, loss_of, Descent(granularity, steps=15))
+    found = learn(live, blend, losses_of, Descent(granularity, steps=15))
     groups = sorted(found.weights)
     free = torch.zeros(len(groups), 3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([free], lr=0.1)
@@ -196,7 +196,7 @@ def test_learned_soup_starts_where_it_is_told(granularity: str) -> None:
     found = learn(
         live,
         blend,
-        lambda step: module(x).square().mean(),
+        lambda step: [module(x).square().mean()],
         Descent(granularity, start=(0.0, 1.0, 0.0), steps=5, learning_rate=0.0, every=2),
         look=look,
     )
@@ -230,7 +230,7 @@ def test_learned_soup_of_folders(family: Path) -> None:
     assert isinstance(live, InPlace)
     ids = torch.randint(0, 1000, (2, 32), generator=torch.Generator().manual_seed(0))
     found = learn(
-        live, blend, lambda step: live.model(input_ids=ids, labels=ids).loss, Descent(steps=3)
+        live, blend, lambda step: [live.model(input_ids=ids, labels=ids).loss], Descent(steps=3)
     )
     (weights,) = found.weights.values()
     assert weights.sum() == pytest.approx(1)
