@@ -6,6 +6,7 @@ the terminal where it is None. Here it is always said, and is False unless the u
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import transformers
 from transformers import PreTrainedTokenizerBase
 from transformers import dynamic_module_utils as code
+from transformers.utils.import_utils import is_torchvision_available
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.configuration import without_other_files
@@ -23,6 +25,16 @@ from mergekit_geo.files.sound_json import read_json
 REMEDY = "read that code; where you trust it, --trust-remote-code runs it"
 
 TOKENIZER, IMAGE_PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
+PROCESSOR = "processor_config.json"
+
+OF_PROCESSORS = (
+    (PROCESSOR, "AutoProcessor", "processor_class"),
+    (IMAGE_PROCESSOR, "AutoProcessor", "processor_class"),
+    (IMAGE_PROCESSOR, "AutoImageProcessor", "image_processor_type"),
+    (TOKENIZER, "AutoProcessor", "processor_class"),
+    (TOKENIZER, "AutoTokenizer", "tokenizer_class"),
+)
+"""Files that can declare code of a processor or of its parts, and the key of a class without."""
 
 KERNELS = ("attn_implementation", "experts_implementation")
 """Keys whose value can name a repository of compiled code on the Hub, with or without a `_`."""
@@ -66,6 +78,49 @@ def load_image_processor(folder: Path, *, trusted: bool = False) -> Any:
     """
     declared = (IMAGE_PROCESSOR, "AutoImageProcessor", "image_processor_type")
     return _load("the image processor", folder, *declared, trusted=trusted)
+
+
+def load_processor(folder: Path, *, trusted: bool = False) -> Any:
+    """The processor of text and images in a folder.
+
+    Without torchvision the parts that process videos cannot be loaded: then it has none of them.
+
+    Args:
+        folder: Of a checkpoint.
+        trusted: Whether code that lies there may run.
+
+    Raises:
+        UnsupportedError: It needs code that is not trusted.
+        FormatError: transformers cannot load it.
+    """
+    what = "the processor"
+    with _told(what, folder, trusted=trusted):
+        declares = (_declares_code(folder / file, *keys) for file, *keys in OF_PROCESSORS)
+        if not trusted and any(declares):
+            raise _untrusted(what, str(folder))
+        try:
+            auto: Any = transformers.AutoProcessor
+            return auto.from_pretrained(folder, trust_remote_code=trusted)
+        except ImportError:
+            if is_torchvision_available() or (found := _without_videos(folder)) is None:
+                raise
+            return found
+
+
+def _without_videos(folder: Path) -> Any:
+    """A processor whose class wants a processor of videos, without one; None for any other."""
+    stated = [read_json(path) for file in (PROCESSOR, IMAGE_PROCESSOR, TOKENIZER)
+              if (path := folder / file).is_file()]  # fmt: skip
+    name = next((str(one["processor_class"]) for one in stated if one.get("processor_class")), "")
+    kind = getattr(transformers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, transformers.ProcessorMixin)):
+        return None
+    if "video_processor" not in inspect.signature(kind.__init__).parameters:
+        return None
+    # the check of a processor's parts fails on a missing one where its class cannot be imported
+    own = {"check_argument_for_proper_class": lambda *_: None, "__module__": kind.__module__}
+    images, words = load_image_processor(folder), load_tokenizer(folder)
+    return type(name, (kind,), own)(images, words, None)
 
 
 def _load(what: str, folder: Path, file: str, auto: str, key: str, *, trusted: bool) -> Any:

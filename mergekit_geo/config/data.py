@@ -88,8 +88,8 @@ class EvalData:
     )
     task: str | None = option(
         None, "Task whose loss is measured: causal-lm, masked-lm, seq2seq-lm, "
-        "sequence-classification, token-classification, image-classification or "
-        "sentence-similarity.", panel=PANEL,
+        "sequence-classification, token-classification, image-classification, "
+        "sentence-similarity or image-text-to-text.", panel=PANEL,
         unset="that of the architecture",
     )  # fmt: skip
     label_column: str | None = option(

@@ -34,6 +34,23 @@ def conversations(
         DataError: No turn counts, or there is no chat template, or it fails, or it changes earlier
             turns when a turn is added.
     """
+    told = counted_spans(tokenizer, chats, only_assistant=only_assistant)
+    return [_tokens(tokenizer, text, spans) for text, spans in told]
+
+
+def counted_spans(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], *, only_assistant: bool
+) -> list[tuple[str, list[Span]]]:
+    """Conversations as the chat template writes them, and the characters that count.
+
+    Args:
+        tokenizer: With the chat template.
+        chats: The conversations.
+        only_assistant: Count only what the assistant says after the turns that are given.
+
+    Raises:
+        DataError: As `conversations`.
+    """
     if not chats:
         return []
     if only_assistant:
@@ -41,7 +58,7 @@ def conversations(
     asked = [_counted_renderings(chat, only_assistant) for chat in chats]
     texts = iter(render(tokenizer, list(chain.from_iterable(asked))))
     return [
-        _told(tokenizer, chat, [next(texts) for _ in own], only_assistant)
+        _told(chat, [next(texts) for _ in own], only_assistant)
         for chat, own in zip(chats, asked, strict=True)
     ]
 
@@ -53,14 +70,12 @@ def _counted_renderings(chat: Chat, only_assistant: bool) -> list[Conversation]:
     return [] if nothing else _renderings(chat, turns)
 
 
-def _told(
-    tokenizer: PreTrainedTokenizerBase, chat: Chat, texts: Sequence[str], only_assistant: bool
-) -> Tokens:
+def _told(chat: Chat, texts: Sequence[str], only_assistant: bool) -> tuple[str, list[Span]]:
     if not texts:
-        return [], []
+        return "", []
     whole, *rest = texts
     spans = _spans(chat, chat.answers, whole, iter(rest)) if only_assistant else [(0, len(whole))]
-    return _tokens(tokenizer, whole, spans)
+    return whole, spans
 
 
 def whole_texts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat]) -> list[str]:

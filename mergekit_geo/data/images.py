@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -51,6 +52,50 @@ def decode_image(cell: Any, beside: Path) -> NDArray[Any]:
     return found
 
 
+def picture_of(cell: Any, beside: Path) -> Image.Image:
+    """A picture in colours, as processors of images and text take it.
+
+    Args:
+        cell: As of `decode_image`, or a `data:` URL.
+        beside: Folder that relative paths are looked up in, after the current one.
+
+    Raises:
+        DataError: No such file, not a picture, or numbers that are no colours.
+
+    Example:
+        >>> picture_of(np.zeros((2, 3), np.uint8), Path()).size
+        (3, 2)
+    """
+    found = decode_image(_local(cell), beside)
+    if found.dtype.kind not in "biu" or found.min(initial=0) < 0 or found.max(initial=0) > 255:  # noqa: PLR2004
+        raise DataError(
+            f"expected a picture of whole numbers from 0 to 255, found {found.dtype}",
+            remedy="save it as PNG",
+        )
+    pixels = found.astype(np.uint8)
+    if pixels.ndim == 3:  # noqa: PLR2004
+        pixels = channels_first(pixels, None).transpose(1, 2, 0)
+        pixels = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _local(cell: Any) -> Any:
+    """A cell without the scheme of its URL, or what a `data:` URL holds."""
+    if not isinstance(cell, str):
+        return cell
+    if cell.startswith("data:"):
+        try:
+            return b64decode(cell.partition(",")[2], validate=True)
+        except ValueError as error:
+            raise DataError(f"not a picture: {error}") from error
+    if cell.startswith(("http://", "https://")):
+        raise DataError(
+            f"pictures are not fetched from the network: {cell[:80]}",
+            remedy="download it, and name the file",
+        )
+    return cell.removeprefix("file://")
+
+
 def stated_file(cell: Any, beside: Path) -> tuple[int, ...]:
     """Size and times of the file that a cell names, which tell whether it is the same.
 
@@ -66,6 +111,7 @@ def stated_file(cell: Any, beside: Path) -> tuple[int, ...]:
     """
     if isinstance(cell, Mapping):
         cell = None if cell.get("bytes") else cell.get("path")
+    cell = _local(cell)
     if not isinstance(cell, str):
         return ()
     try:

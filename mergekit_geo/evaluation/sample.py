@@ -20,7 +20,7 @@ from mergekit_geo.extras import require
 from mergekit_geo.tasks.kind import context_length
 from mergekit_geo.tasks.per_byte import BYTE
 from mergekit_geo.tasks.preference import with_preferences
-from mergekit_geo.tasks.table import TASKS, make_task, task_name
+from mergekit_geo.tasks.table import TASKS, make_task, task_for, task_name
 from mergekit_geo.tasks.task import Example, Task
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _read(
         return open_benchmark(data, folder, config, compute)
     _refuse_settings_of_benchmarks(data)
     rows = load_rows(data)
-    name = task_name(config, data.task)
+    name = task_for(rows, config, data)
     task = make_task(name, folder, config, data, compute, per_byte=cut.per_byte)
     return rows, with_preferences(task, rows)
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from transformers import CONFIG_MAPPING
+
 from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.loading import load_config
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError
-from mergekit_geo.modules.load import load_tokenizer
+from mergekit_geo.modules.load import load_tokenizer, quiet_transformers
 from mergekit_geo.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -95,6 +98,15 @@ class TaskKind:
     counts_bytes: bool = False
     also: Callable[[Config], bool] = _none
     by_group: bool = False
+
+
+def with_defaults(config: Config) -> Config:
+    """A `config.json` may leave out what is transformers' default, such as a padding id."""
+    if config.get("model_type") not in CONFIG_MAPPING:
+        return config
+    with quiet_transformers():
+        found: Config = load_config(config).to_dict()
+    return found
 
 
 def context_length(config: Config, asked: int | None) -> int:

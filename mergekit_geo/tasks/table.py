@@ -6,25 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from transformers import CONFIG_MAPPING
 from transformers.models.auto import modeling_auto
 
 from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.checkpoints.loading import load_config
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.measures import Compute
+from mergekit_geo.data.pictured import has_pictures
+from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks import (
     causal_lm,
     image_classification,
+    image_text_to_text,
     masked_lm,
     sentence_similarity,
     seq2seq,
     sequence_classification,
     token_classification,
 )
-from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.kind import TaskInputs, TaskKind, with_defaults
 from mergekit_geo.tasks.per_byte import PerByte
 from mergekit_geo.tasks.task import Task
 
@@ -55,7 +55,7 @@ def task_name(config: Config, asked: str | None = None) -> str:
     if asked is not None and asked not in TASKS:
         raise ArgumentError(f"unknown task {asked!r}: expected one of {', '.join(TASKS)}")
     able = [name for name, kind in TASKS.items() if _can(config, kind)]
-    able = able or ([causal_lm.KIND.name] if reads_text_alone(config) else [])
+    able = [*([causal_lm.KIND.name] if reads_text_alone(config) else []), *able]
     names = ", ".join(config.get("architectures") or []) or "a model without architectures"
     if not able:
         raise DataError(
@@ -65,6 +65,25 @@ def task_name(config: Config, asked: str | None = None) -> str:
     if asked is not None and asked not in able:
         raise ArgumentError(f"{names} cannot do {asked}; it can do {', '.join(able)}")
     return asked or able[0]
+
+
+def task_for(rows: Rows, config: Config, data: EvalData) -> str:
+    """The task that is asked for, else that of the architecture, or of it on rows with pictures.
+
+    Args:
+        rows: The data.
+        config: The parsed `config.json`.
+        data: Names a task and the column of images, if it does.
+
+    Raises:
+        ArgumentError: No such task, or the architecture cannot do it.
+        DataError: No task goes with the architecture.
+    """
+    name = task_name(config, data.task)
+    reads = name == causal_lm.KIND.name and _can(config, image_text_to_text.KIND)
+    if data.task is None and reads and has_pictures(rows, data.image_column):
+        return image_text_to_text.KIND.name
+    return name
 
 
 def make_task(
@@ -99,7 +118,7 @@ def make_task(
 
 def reads_text_alone(config: Config) -> bool:
     """Whether this is a decoder of text, pictures or sound, of which text alone can be measured."""
-    if any(_can(config, kind) for kind in TASKS.values()):
+    if any(_can(config, kind) for kind in KINDS if kind is not image_text_to_text.KIND):
         return False
     able = any(_is_listed(config, table) for table in MULTIMODAL)
     return able and not with_defaults(config).get("is_encoder_decoder")
@@ -124,15 +143,6 @@ def _flat(names: object) -> Iterator[str]:
             yield from _flat(part)
 
 
-def with_defaults(config: Config) -> Config:
-    """A `config.json` may leave out what is transformers' default, such as a padding id."""
-    if config.get("model_type") not in CONFIG_MAPPING:
-        return config
-    with quiet_transformers():
-        found: Config = load_config(config).to_dict()
-    return found
-
-
 KINDS = (
     causal_lm.KIND,
     seq2seq.KIND,
@@ -141,6 +151,7 @@ KINDS = (
     token_classification.KIND,
     image_classification.KIND,
     sentence_similarity.KIND,
+    image_text_to_text.KIND,
 )
 """The first that an architecture can do is its default; a new task is its own file and a line."""
 

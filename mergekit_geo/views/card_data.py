@@ -31,6 +31,7 @@ TASKS = {
     "token-classification": ("ForTokenClassification", "token-classification"),
     "image-classification": ("ForImageClassification", "image-classification"),
     "sentence-similarity": ("", "sentence-similarity"),
+    "image-text-to-text": ("ForImageTextToText", "image-text-to-text"),
 }
 """How transformers' classes for a task end, and the Hub's pipeline tag of it."""
 

@@ -16,8 +16,8 @@ from mergekit_geo.tasks.harness.generation import Generations
 from mergekit_geo.tasks.harness.loading import load_tasks
 from mergekit_geo.tasks.harness.questions import Questions
 from mergekit_geo.tasks.harness.rolling import RollingTexts
-from mergekit_geo.tasks.kind import TaskInputs
-from mergekit_geo.tasks.table import task_name, with_defaults
+from mergekit_geo.tasks.kind import TaskInputs, with_defaults
+from mergekit_geo.tasks.table import task_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
