@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from mergekit_geo.records import Record, Sparse
-from mergekit_geo.records.losses import Finite
+from mergekit_geo.records.losses import Estimate, Finite
 
 Word = Literal["better", "worse", "no-difference", "cannot-tell"]
 
@@ -32,6 +32,13 @@ class ScoreVerdict(Record):
     low: Finite = None
     high: Finite = None
     detectable: Finite = None
+
+    @property
+    def estimate(self) -> Estimate:
+        """The difference as an estimate."""
+        return Estimate(
+            value=self.difference, low=self.low, high=self.high, detectable=self.detectable
+        )
 
 
 class Verdict(Sparse):

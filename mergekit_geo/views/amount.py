@@ -1,8 +1,9 @@
-"""Sizes of differences with their intervals, in as many digits as the intervals allow."""
+"""Sizes of differences with their intervals in sentences, and lists of names."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 MOST = 4
@@ -71,3 +72,14 @@ def decimals(half: float) -> int:
     if not 0 < half < math.inf:
         return MOST
     return min(max(1 - math.floor(math.log10(half)), 0), MOST)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts with `and` before the last.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    *rest, last = texts or [""]
+    return f"{', '.join(rest)} and {last}" if rest else last

@@ -190,10 +190,11 @@ def matrix(found: BarrierMeasurements, data: DataEntry | None) -> Heatmap:
 
 def barrier_files(entries: Sequence[BarrierEntry]) -> dict[str, Callable[[], bytes]]:
     """CSV of losses along paths, one row a point; no file without paths."""
-    return {"barrier.csv": partial(_csv, entries)} if entries else {}
+    return {"barrier.csv": partial(barrier_csv, entries)} if entries else {}
 
 
-def _csv(entries: Sequence[BarrierEntry]) -> bytes:
+def barrier_csv(entries: Sequence[BarrierEntry]) -> bytes:
+    """A row for each point of each path."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["first", "second", "along", "t", "loss", "metric"])

@@ -43,6 +43,17 @@ class Table:
     rows: Sequence[Sequence[str]]
     best: Collection[tuple[int, int]] = ()
 
+    def taken(self, columns: Sequence[int]) -> Table:
+        """Some columns of the table, in this order.
+
+        Example:
+            >>> Table(["a", "b", "c"], [["1", "2", "3"]], {(0, 2)}).taken([0, 2])
+            Table(head=['a', 'c'], rows=[['1', '3']], best={(0, 1)})
+        """
+        rows = [[row[column] for column in columns] for row in self.rows]
+        best = {(row, columns.index(j)) for row, j in self.best if j in columns}
+        return Table([self.head[column] for column in columns], rows, best)
+
 
 @dataclass(frozen=True)
 class Chart:

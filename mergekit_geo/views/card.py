@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from mergekit_geo.config.data import BUILTINS
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
+from mergekit_geo.views.amount import listed
 from mergekit_geo.views.block import Block, Code, Items, Paragraph, Section
 from mergekit_geo.views.card_data import TASKS, front_matter, model_name, public, task_of
 from mergekit_geo.views.made import called, commits_of, made
 from mergekit_geo.views.markdown import escape, render
+from mergekit_geo.views.skills import sets_of
 from mergekit_geo.views.view import not_measured, view_of
 
 WRITING = """inputs = tokenizer("The", return_tensors="pt")
@@ -58,9 +60,11 @@ def _origin(report: Report) -> str:
 
 def _caveats(report: Report) -> list[str]:
     """What a reader must know before relying on the numbers."""
-    text = BUILTINS.get(report.data.source) if report.data is not None else None
-    little = f"Loss was measured on {text}: it says little about other text."
-    return [*report.warnings, *([little] if text else [])]
+    sets = sets_of(report).values()
+    every = [one.data for one in sets] or ([report.data] if report.data else [])
+    texts = [text for data in every if (text := BUILTINS.get(data.source))]
+    little = f"Loss was measured on {listed(texts)}: it says little about other text."
+    return [*report.warnings, *([little] if texts and len(texts) == len(every) else [])]
 
 
 def usage(report: Report) -> list[Code]:

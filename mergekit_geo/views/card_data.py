@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -104,11 +105,18 @@ def eval_results(report: Report) -> list[EvalResult]:
     """What was measured of the output; empty where nothing was."""
     if report.data is None or not isinstance(report.result, WITH_OUTPUT):
         return []
-    outputs = [entry for entry in report.result.losses if entry.role == "output"]
-    return [result for entry in outputs for result in _results(entry, report.data)]
+    sets = {name: (one.data, one.losses) for name, one in report.result.sets.items()}
+    return [
+        result
+        for name, (data, losses) in (sets or {"": (report.data, report.result.losses)}).items()
+        for entry in losses
+        if entry.role == "output"
+        for result in _results(entry, data, name)
+    ]
 
 
-def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
+def _results(entry: LossEntry, data: DataEntry, name: str) -> list[EvalResult]:
+    """What was measured of the output on one set; the set has a name where there are several."""
     _, kind_of_task = TASKS.get(data.task, ("", data.task or "other"))
     ends = {"low": entry.low, "high": entry.high}
     known = {end: round(value, DIGITS) for end, value in ends.items() if value is not None}
@@ -119,18 +127,19 @@ def _results(entry: LossEntry, data: DataEntry) -> list[EvalResult]:
         (_metric_type(data.metric), data.metric, entry.metric, None),
         ("f1", "macro-F1", entry.macro_f1, None),
     ]
+    dataset = f"{name}: {dataset_name(data)}" if name else dataset_name(data)
     return [
         EvalResult(
             task_type=kind_of_task,
             dataset_type=dataset_type(data),
-            dataset_name=dataset_name(data),
+            dataset_name=dataset,
             metric_type=kind,
-            metric_name=name or "score",
+            metric_name=called or "score",
             metric_value=round(value, DIGITS),
             metric_args=arguments,
         )
-        for kind, name, value, arguments in measured
-        if value is not None
+        for kind, called, value, arguments in measured
+        if value is not None and math.isfinite(value)
     ]
 
 
@@ -155,10 +164,20 @@ def dataset_name(data: DataEntry) -> str:
 
 def public(report: Report) -> Report:
     """Copy of a report for a model card, without local paths."""
-    known = report.data
-    data = known and known.model_copy(update={"source": _public_source(known), "notes": []})
+    data = report.data and _public_data(report.data)
     missing = [item.model_copy(update={"command": ""}) for item in report.not_measured]
-    return report.model_copy(update={"data": data, "not_measured": missing})
+    changes: dict[str, Any] = {"data": data, "not_measured": missing}
+    if isinstance(report.result, WITH_OUTPUT) and report.result.sets:
+        sets = {
+            name: one.model_copy(update={"data": _public_data(one.data)})
+            for name, one in report.result.sets.items()
+        }
+        changes["result"] = report.result.model_copy(update={"sets": sets})
+    return report.model_copy(update=changes)
+
+
+def _public_data(data: DataEntry) -> DataEntry:
+    return data.model_copy(update={"source": _public_source(data), "notes": []})
 
 
 def _public_source(data: DataEntry) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mergekit_geo.printable import printable
+from mergekit_geo.records.findings import Finding
 from mergekit_geo.records.landscape import ScaleEntry
 
 COLOURS = ("#0072b2", "#008f5f", "#cc79a7", "#56b4e9", "#e6a400")
@@ -40,6 +41,15 @@ class Style:
     colour: str
     marker: str
     dash: str
+
+
+FOUND: dict[Finding, Style] = {
+    "higher": Style("#d55e00", "square", "solid"),
+    "same": Style("#7a7a7a", "circle", "solid"),
+    "lower": Style("#0072b2", "diamond", "solid"),
+    "unknown": Style("#7a7a7a", "circle-open", "solid"),
+}
+"""How a difference is drawn by what it tells: lost, kept, gained, or nothing."""
 
 
 def style(number: int, *, stands_out: bool = False) -> Style:
@@ -208,12 +218,21 @@ class Panel:
 
 @dataclass(frozen=True)
 class Dots:
-    """Forest plots of the same things side by side; two things may share a name."""
+    """Forest plots of the same things side by side; two things may share a name.
+
+    Attributes:
+        names: Of the things.
+        outstanding: Which of them a command wrote.
+        panels: Side by side.
+        caption: How they are to be read.
+        findings: What each tells, where things are drawn by that.
+    """
 
     names: Sequence[str]
     outstanding: Sequence[bool]
     panels: Sequence[Panel]
     caption: str = ""
+    findings: Sequence[Finding] = ()
 
     def numbers(self) -> NumberTable:
         """A row for each thing."""
@@ -225,6 +244,8 @@ class Dots:
     @property
     def styles(self) -> list[Style]:
         """How each thing is drawn."""
+        if self.findings:
+            return [FOUND[found] for found in self.findings]
         return [style(i, stands_out=found) for i, found in enumerate(self.outstanding)]
 
 
@@ -408,6 +429,20 @@ def short_name(name: str) -> str:
         ('a', '/')
     """
     return printable(name.rstrip("/").rpartition("/")[2] or name)
+
+
+def label(name: str, most: int = 24) -> str:
+    """A model's name that fits beside a picture, without its folders and its middle.
+
+    Example:
+        >>> label("runs/a/"), label("org/llama-3.2-1b-instruct-finetuned-on-code", most=16)
+        ('a', 'llama-3.…on-code')
+    """
+    short = short_name(name)
+    if len(short) <= most:
+        return short
+    half = (most - 1) // 2
+    return f"{short[: most - 1 - half]}…{short[-half:]}"
 
 
 def number(value: float | None, form: str = ".4f") -> str:

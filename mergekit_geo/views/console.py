@@ -19,6 +19,8 @@ from mergekit_geo.views import block
 from mergekit_geo.views.view import VIEWS, not_measured, view_of
 
 WIDE, UNBOUNDED = 160, 10_000
+NAME = 28
+"""Most characters of a line in the first column, where space is short."""
 
 
 def print_report(report: Report) -> None:
@@ -55,21 +57,43 @@ def _items(console: InertConsole, shown: block.Items) -> None:
 
 
 def _table(console: InertConsole, shown: block.Table) -> None:
-    """Print a table; where it is too wide, intervals stand below their values."""
+    """Print a table; where it is too wide, intervals stand below their values.
+
+    Where that does not do either, groups of columns stand below each other.
+    """
     if not shown.rows:
         return
-    grid = _grid(shown, below=False)
+    if _fits(console, grid := _grid(shown, below=False)):
+        console.print(grid)
+        return
+    for part in _parts(console, shown):
+        console.print(_grid(part, below=True))
+
+
+def _fits(console: InertConsole, grid: Grid) -> bool:
     unbounded = console.options.update(max_width=UNBOUNDED)
-    if Measurement.get(console, unbounded, grid).maximum > console.width:
-        grid = _grid(shown, below=True)
-    console.print(grid)
+    return Measurement.get(console, unbounded, grid).maximum <= console.width
+
+
+def _parts(console: InertConsole, shown: block.Table) -> list[block.Table]:
+    """Tables of the first column and as many others as fit beside it, at least one."""
+    parts: list[list[int]] = []
+    for column in range(1, len(shown.head)):
+        wider = [0, *(parts[-1][1:] if parts else []), column]
+        if parts and _fits(console, _grid(shown.taken(wider), below=True)):
+            parts[-1] = wider
+        else:
+            parts.append([0, column])
+    return [shown.taken(columns) for columns in parts or [[0]]]
 
 
 def _grid(shown: block.Table, *, below: bool) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(shown.head):
         side: Literal["left", "right"] = "left" if index == 0 else "right"
-        grid.add_column(_text(name, " (?![↓↑])" if below else ""), justify=side, overflow="fold")
+        title = _text(name, " (?![↓↑])" if below and index else "")
+        most = NAME if below and index == 0 else None
+        grid.add_column(title, justify=side, overflow="fold", max_width=most)
     for i, row in enumerate(shown.rows):
         cells = [_text(cell, r" (?=\[|± )" if below else "") for cell in row]
         for j, cell in enumerate(cells):

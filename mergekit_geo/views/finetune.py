@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements, TrainingEntry
-from mergekit_geo.views.barrier import barrier_blocks, barrier_files
+from mergekit_geo.views.barrier_sets import barrier_files_of, barriers_of
 from mergekit_geo.views.block import Block, Code, Folded, Items, Paragraph, Section, Table, View
 from mergekit_geo.views.flatness import flatness
-from mergekit_geo.views.losses import describe_data, estimate, losses_section, with_interval
+from mergekit_geo.views.losses import describe_data, estimate, with_interval
+from mergekit_geo.views.sets import brief_losses, measured_section
 from mergekit_geo.views.sharpness import sharpness_section
-from mergekit_geo.views.verdict import brief_losses, verdict
+from mergekit_geo.views.verdict import verdict_lines
 
 
 def view(report: Report, found: FinetuneMeasurements) -> View:
@@ -19,15 +20,15 @@ def view(report: Report, found: FinetuneMeasurements) -> View:
         Section("Training", [
             Items(training_lines(found.training)), Folded("training loss", [Code(history, "")]),
         ]),
-        losses_section("Losses before and after", report),
-        Section("From before to after", barrier_blocks(
-            found.barriers, "from before to after", report.data, 1.0
+        measured_section("Losses before and after", report),
+        Section("From before to after", barriers_of(
+            report, found, "from before to after", 1.0
         )),
         sharpness_section(found.sharpness, report.data),
     ]  # fmt: skip
-    headline = [verdict(report), flatness(found.sharpness)]
+    headline = [*verdict_lines(report), flatness(found.sharpness)]
     brief = [f"{report.models[0].name}, fine-tuned -> {report.output}", *brief_losses(report)]
-    files = barrier_files(found.barriers)
+    files = barrier_files_of(found)
     return View([text for text in headline if text], blocks, files, brief)
 
 

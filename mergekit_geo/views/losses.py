@@ -15,6 +15,8 @@ from mergekit_geo.views.tokenization import tokenization_blocks
 
 WITH_OUTPUT = MergeMeasurements | FinetuneMeasurements
 """Results of commands that write a model."""
+INTERVALS = "[..] and ± are 95 % intervals over documents"
+ARROWS = "↓ lower is better, ↑ higher is better"
 
 
 def models_section(title: str, losses: Sequence[LossEntry], data: DataEntry | None) -> Section:
@@ -34,8 +36,8 @@ def losses_section(title: str, report: Report) -> Section:
 
 
 def _blocks(data: DataEntry, found: Table, more: str = "") -> list[Block]:
-    intervals = f"[..] and ± are 95 % intervals over documents{more}"
-    arrows = "↓ lower is better, ↑ higher is better" + ("; best in bold" if found.best else "")
+    intervals = f"{INTERVALS}{more}"
+    arrows = ARROWS + ("; best in bold" if found.best else "")
     about = Paragraph(f"Measured on {describe_data(data)}; {intervals}. {arrows}.")
     return [about, Items([f"note: {note}" for note in data.notes]), found]
 
@@ -45,8 +47,16 @@ def loss_table(report: Report) -> Table:
     result = report.result
     if not isinstance(result, WITH_OUTPUT) or report.data is None or not result.losses:
         return Table([], [])
-    entries, data, found = result.losses, report.data, _differences(result)
-    columns = _columns(entries, data)
+    return difference_table(result.losses, result.differences, report.data)
+
+
+def difference_table(
+    entries: Sequence[LossEntry], differences: Sequence[DifferenceEntry], data: DataEntry
+) -> Table:
+    """Losses and scores of models on one set, each with the output's difference from it."""
+    if not entries:
+        return Table([], [])
+    found, columns = _differences(entries, differences), _columns(entries, data)
     model, loss, other, score, macro = columns.items()
     shown = dict([
         model,
@@ -69,12 +79,12 @@ def loss_chart(report: Report) -> list[Chart]:
     result, data = report.result, report.data
     if not isinstance(result, WITH_OUTPUT) or data is None or not result.differences:
         return []
-    entries, found = result.losses, _differences(result)
+    entries, found = result.losses, _differences(result.losses, result.differences)
     panels = [
-        Panel(f"loss ({loss_unit(data)}) ↓", [_dot(e.loss, e.low, e.high) for e in entries]),
-        Panel("Δ loss, output − model ↓", [_estimated(entry) for entry in found], 0.0),
+        Panel(f"loss ({loss_unit(data)}) ↓", [dot(e.loss, e.low, e.high) for e in entries]),
+        Panel("Δ loss, output − model ↓", [estimated(entry) for entry in found], 0.0),
     ]
-    scores = [_estimated(entry and entry.metric) for entry in found]
+    scores = [estimated(entry and entry.metric) for entry in found]
     if any(scores) and not any(entry.perplexity for entry in entries):
         panels.append(Panel(f"Δ {data.metric or 'score'} ↑", scores, 0.0))
     half = " of the report half" if data.half else ""
@@ -87,19 +97,22 @@ def loss_chart(report: Report) -> list[Chart]:
     return [Chart(picture, "Losses, and the output's paired differences", "losses")]
 
 
-def _dot(value: float | None, low: float | None, high: float | None) -> Dot | None:
+def dot(value: float | None, low: float | None, high: float | None) -> Dot | None:
     """A number that can be drawn."""
     return None if value is None or not math.isfinite(value) else Dot(value, low, high)
 
 
-def _estimated(found: Estimate | DifferenceEntry | None) -> Dot | None:
-    return None if found is None else _dot(found.value, found.low, found.high)
+def estimated(found: Estimate | DifferenceEntry | None) -> Dot | None:
+    """An estimate that can be drawn."""
+    return None if found is None else dot(found.value, found.low, found.high)
 
 
-def _differences(result: WITH_OUTPUT) -> list[DifferenceEntry | None]:
+def _differences(
+    losses: Sequence[LossEntry], differences: Sequence[DifferenceEntry]
+) -> list[DifferenceEntry | None]:
     """The output's difference from each model that has a loss; None for itself."""
-    known = {entry.model: entry for entry in result.differences}
-    return [None if entry.role == "output" else known.get(entry.model) for entry in result.losses]
+    known = {entry.model: entry for entry in differences}
+    return [None if entry.role == "output" else known.get(entry.model) for entry in losses]
 
 
 def loss_unit(data: DataEntry | None) -> str:
@@ -165,6 +178,8 @@ def describe_data(data: DataEntry) -> str:
 
 def with_interval(entry: LossEntry) -> str:
     """A loss with its interval as text."""
+    if not math.isfinite(entry.loss):
+        return "not a number"
     if entry.low is None:
         return f"{entry.loss:.4f}"
     return f"{entry.loss:.4f} [{entry.low:.4f}, {entry.high:.4f}]"
@@ -174,7 +189,7 @@ def estimate(found: Estimate | DifferenceEntry | None) -> str:
     """A signed number with its interval as text; empty for None."""
     if found is None:
         return ""
-    if found.value is None:
+    if found.value is None or not math.isfinite(found.value):
         return "not a number"
     if found.low is None:
         return f"{found.value:+.4f}"
@@ -186,18 +201,18 @@ def metric(entry: LossEntry) -> str:
     if entry.metric is None or entry.metric_low is None:
         return number(entry.metric)
     assert entry.metric_high is not None, "an end without the other"
-    return _share(entry.metric, entry.metric_low, entry.metric_high, ".4f")
+    return between(entry.metric, entry.metric_low, entry.metric_high, ".4f")
 
 
 def share_difference(entry: Estimate | DifferenceEntry | None) -> str:
     """A difference of scores with its sign and interval; empty for None."""
     if entry is None or entry.value is None or entry.low is None or entry.high is None:
         return estimate(entry)
-    return _share(entry.value, entry.low, entry.high, "+.4f")
+    return between(entry.value, entry.low, entry.high, "+.4f")
 
 
-def _share(value: float, low: float, high: float, form: str) -> str:
-    """A share with its interval, by ± where that has it in the middle."""
+def between(value: float, low: float, high: float, form: str) -> str:
+    """A number with its interval, by ± where that has it in the middle."""
     if math.isclose(value - low, high - value, abs_tol=1e-6):
         return f"{value:{form}} ± {value - low:.4f}"
     return f"{value:{form}} [{low:{form}}, {high:{form}}]"

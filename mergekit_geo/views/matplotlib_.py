@@ -27,7 +27,7 @@ SURFACES = 3
 """Surfaces in a row."""
 MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "cross": "P", "x": "X",
-    "star": "*",
+    "star": "*", "circle-open": "o",
 }  # fmt: skip
 DASHES: dict[str, Any] = {
     "solid": "-", "dash": "--", "dashdot": "-.", "longdash": (0, (9, 3)),
@@ -173,7 +173,9 @@ def _forest(axes: Axes, panel: chart.Panel, picture: chart.Dots) -> None:
         if dot.low is not None and dot.high is not None:
             axes.hlines(place, dot.low, dot.high, color=own.colour, linewidth=1.6)
         size = 11 if own.marker == "star" else 6
-        axes.plot(dot.value, place, MARKERS[own.marker], color=own.colour, markersize=size)
+        inside = PAPER if own.marker.endswith("open") else own.colour
+        axes.plot(dot.value, place, MARKERS[own.marker], color=own.colour, markersize=size,
+                  markerfacecolor=inside)  # fmt: skip
     axes.set_xlabel(_text(panel.title), fontsize=9)
     axes.grid(visible=False, axis="y")
     axes.locator_params(axis="x", nbins=4)

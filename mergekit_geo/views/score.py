@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from mergekit_geo.records.findings import Finding
 from mergekit_geo.records.standing import Standing
 from mergekit_geo.records.verdict import ScoreVerdict, Word
-from mergekit_geo.views.amount import signed, size
+from mergekit_geo.views.amount import listed, signed, size
 
 ROUGH = 0.05
 """A difference of scores of this size must have been detectable for `the same` to be said."""
@@ -16,6 +18,9 @@ CONFIDENCE: dict[Finding, str] = {
     "lower": "more confident in the right answers",
 }
 """What a loss says where the score counts right answers: it is how sure the model is of them."""
+
+WORSE: tuple[Word, ...] = ("worse",)
+NOT_WORSE: tuple[Word, ...] = ("no-difference", "better")
 
 RIGHT: dict[tuple[Finding, Word], str] = {
     ("higher", "no-difference"): "not less often right",
@@ -92,3 +97,28 @@ def _reading(loss: Finding, score: ScoreVerdict) -> str:
     else:
         right = RIGHT.get((loss, score.word), "")
     return f"{CONFIDENCE[loss]}, {right}" if right else ""
+
+
+def apart(found: Mapping[str, Standing | None]) -> list[str]:
+    """Sets on which the score says something else than the loss of what was lost.
+
+    Args:
+        found: How the output stands on each of several sets.
+    """
+    told = {
+        name: one
+        for name, one in found.items()
+        if one and one.score and _is_of_one_model(one, one.score)
+    }
+    sure = [name for name, one in told.items() if one.word in WORSE and _score_in(one, NOT_WORSE)]
+    less = [name for name, one in told.items() if one.word in NOT_WORSE and _score_in(one, WORSE)]
+    return [
+        *([f"On {listed(sure)} it is less confident in the right answers, not less often right."]
+          if sure else []),
+        *([f"On {listed(less)} it is less often right, though the loss is not worse."]
+          if less else []),
+    ]  # fmt: skip
+
+
+def _score_in(found: Standing, words: Collection[Word]) -> bool:
+    return found.score is not None and found.score.word in words

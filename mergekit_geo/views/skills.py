@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mergekit_geo.records.findings import Finding, percent
@@ -10,9 +10,9 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
 from mergekit_geo.records.standing import Standing, standings
 from mergekit_geo.records.training import FinetuneMeasurements
-from mergekit_geo.views.amount import signed, size, spanned
+from mergekit_geo.views.amount import listed, signed, size, spanned
 from mergekit_geo.views.losses import WITH_OUTPUT, loss_unit
-from mergekit_geo.views.score import score_words
+from mergekit_geo.views.score import apart
 
 ORDER: tuple[Finding, ...] = ("higher", "same", "lower", "unknown")
 """What is lost stands first."""
@@ -36,20 +36,25 @@ def kind_of(found: Standing | None) -> Finding:
 
 
 def skills(report: Report) -> list[str]:
-    """What the losses on several sets say: sets by what became of them, then scores, then all."""
+    """Say what became of each of several sets, where scores say something else, and the mean."""
     found, sets = standings(report), sets_of(report)
-    return [_kept_and_lost(report, found), *_scores(found), *_missing(sets), *_across(report)]
+    return [*_kept_and_lost(report, found), *apart(found), *_missing(sets), *_across(report)]
 
 
-def _kept_and_lost(report: Report, found: Found) -> str:
-    """One sentence on every set, the lost ones first."""
+def _kept_and_lost(report: Report, found: Found) -> list[str]:
+    """A sentence on the sets of which something can be told, and one on the others."""
     units = {name: loss_unit(one.data) for name, one in sets_of(report).items()}
     words = _Words(units, rival(report))
-    told = []
-    for kind in ORDER:
-        those = {n: one for n, one in found.items() if one is not None and one.finding == kind}
-        told += [words.of(kind, those)] if those else []
-    return f"The output {listed(told)}." if told else ""
+    those = {
+        kind: {n: one for n, one in found.items() if one is not None and one.finding == kind}
+        for kind in ORDER
+    }
+    told = [words.of(kind, sets) for kind, sets in those.items() if sets and kind != "unknown"]
+    sentences = [f"The output {listed(told)}."] if told else []
+    if those["unknown"]:
+        subject = "It" if told else "The output"
+        sentences.append(f"{subject} {words.of('unknown', those['unknown'])}.")
+    return sentences
 
 
 def rival(report: Report) -> str:
@@ -98,16 +103,6 @@ def _least(name: str, found: Standing) -> str:
     return f"{name} (only {known:.2g} or more would be detected)"
 
 
-def _scores(found: Found) -> list[str]:
-    """Scores that do not say the same as the loss, by set."""
-    return [
-        f"{name}: {words}"
-        for name, one in found.items()
-        if one is not None and one.score is not None and one.score.word != one.word
-        and (words := score_words(one))
-    ]  # fmt: skip
-
-
 def _missing(sets: Mapping[str, OutputSetEntry]) -> list[str]:
     return [f"{name} was not measured: {one.reason}." for name, one in sets.items() if one.reason]
 
@@ -135,14 +130,3 @@ def _mean(across: AcrossSets) -> str:
 
 def _told(value: float, across: AcrossSets) -> str:
     return f"{100 * value:+.2g} %" if across.relative else f"{value:+.2g}"
-
-
-def listed(texts: Sequence[str]) -> str:
-    """Texts with `and` before the last.
-
-    Example:
-        >>> listed(["a", "b", "c"])
-        'a, b and c'
-    """
-    *rest, last = texts or [""]
-    return f"{', '.join(rest)} and {last}" if rest else last

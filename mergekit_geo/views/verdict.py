@@ -12,7 +12,7 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.records.standing import Standing, overall, standings, turned
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.records.verdict import Verdict
-from mergekit_geo.views.losses import estimate, loss_table
+from mergekit_geo.views.losses import estimate
 from mergekit_geo.views.score import score_words
 from mergekit_geo.views.skills import skills
 
@@ -73,10 +73,9 @@ def _on_one(report: Report, found: Standing | None) -> Verdict:
     return found.verdict(told).model_copy(update={"score": found.score})
 
 
-def brief_losses(report: Report) -> list[str]:
-    """Losses of all models, a line each, and what they say."""
-    rows = ["  ".join(row) for row in loss_table(report).rows]
-    return rows + [text for text in [verdict(report)] if text]
+def is_worse(report: Report) -> bool:
+    """Whether an output is worse than the best parent, on some evaluation set."""
+    return any(one is not None and one.word == "worse" for one in standings(report).values())
 
 
 def unmerged(report: Report) -> str:

@@ -16,10 +16,11 @@ from mergekit_geo.records.losses import DataEntry, Estimate
 from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
 from mergekit_geo.views import chart
 from mergekit_geo.views.barrier import curves
+from mergekit_geo.views.geometry import geometry_picture
 from mergekit_geo.views.losses import loss_unit
 from mergekit_geo.views.matplotlib_ import DASHES, MARKERS, draw
-from mergekit_geo.views.merge import geometry_picture, parted_by
 from mergekit_geo.views.plotly_ import figures
+from mergekit_geo.views.why import parted_by
 
 Floats = NDArray[np.float64]
 DATA = DataEntry(
@@ -74,7 +75,9 @@ def test_neighbours_differ_in_colour_and_marker_and_dash() -> None:
         for kind in ("colour", "marker", "dash"):
             assert len({getattr(one, kind) for one in styles}) == count
     assert len({chart.style(i) for i in range(30)}) == 30
-    assert set(MARKERS) == {*chart.MARKERS, "star"}
+    found = {style.marker for style in chart.FOUND.values()}
+    assert set(MARKERS) == {*chart.MARKERS, *found, "star"}
+    assert len(found) == len(chart.FOUND)
     assert set(DASHES) == set(chart.DASHES)
     assert list(chart.HEAT) == sorted(chart.HEAT, key=lambda shade: -(XYZ @ linear(shade))[1])
 
@@ -209,7 +212,14 @@ def test_layers_that_part_models_are_named() -> None:
     layers = [alike.model_copy(update={"layer": f"layer.{i}"}) for i in range(3)]
     head = pair.model_copy(update={"layer": "classifier"})
     text = parted_by(Geometry(total=alike, layers=[*layers, head]))
-    assert text.startswith("Parents lie apart in classifier (0.01) by cosine, and are alike elsewh")
+    assert text == (
+        "Cosine of the parents: 0.01 in classifier, 1.000 in the other 3 (median): the head was "
+        "initialised separately."
+    )
+    middle = pair.model_copy(update={"layer": "layer.7"})
+    assert parted_by(Geometry(total=alike, layers=[*layers, middle])).endswith(
+        "0.01 in layer.7, 1.000 in the other 3 (median): were these layers initialised separately?"
+    )
     assert parted_by(Geometry(total=alike, layers=layers)) == ""
     assert parted_by(Geometry(total=pair, layers=[head] * 3)) == ""
     assert parted_by(None) == ""

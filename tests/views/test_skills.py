@@ -59,10 +59,8 @@ def test_scores_that_say_something_else_are_told_by_set() -> None:
     })  # fmt: skip
     told = verdict_lines(report)[1:-1]
     assert told == [
-        "code: Next-token accuracy is the same (-0.003 ± 0.010, and one of 0.014 would be "
-        "detected): less confident in the right answers, not less often right.",
-        "docs: Next-token accuracy is worse by 0.100 ± 0.010: as confident in the right answers, "
-        "less often right.",
+        "On code it is less confident in the right answers, not less often right.",
+        "On docs it is less often right, though the loss is not worse.",
     ]
 
 

@@ -1,0 +1,88 @@
+"""Pictures of several evaluation sets: what became of each skill, and the losses behind that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mergekit_geo.records.sets import OutputSetEntry, SetEntry
+from mergekit_geo.records.standing import Standing
+from mergekit_geo.views.block import Chart
+from mergekit_geo.views.chart import Dot, Dots, Panel, label
+from mergekit_geo.views.losses import dot, estimated, loss_unit
+from mergekit_geo.views.skills import KIND, kind_of
+
+HOW = (
+    "Lines are 95 % intervals over documents, paired: square, the output is worse than the best "
+    "parent of that set; circle, no significant difference; diamond, better; open circle, cannot "
+    "tell."
+)
+
+
+def skill_charts(
+    sets: Mapping[str, OutputSetEntry], found: Mapping[str, Standing | None]
+) -> list[Chart]:
+    """What became of each skill at a glance, then the losses of all models set by set."""
+    return [
+        Chart(skills_picture(sets, found), "What was kept and what was lost, by set", "skills"),
+        losses_chart(sets, found),
+    ]
+
+
+def skills_picture(
+    sets: Mapping[str, OutputSetEntry], found: Mapping[str, Standing | None]
+) -> Dots:
+    """A row for each set: the output beside its best parent there."""
+    kinds = [kind_of(one) for one in found.values()]
+    names = [f"{label(n)}: {KIND[kind]}" for n, kind in zip(found, kinds, strict=True)]
+    panels = [_differences(sets, list(found.values()))]
+    scores = [
+        estimated(one.score.estimate) if one and one.score else None for one in found.values()
+    ]
+    metrics = {one.data.metric for one in sets.values() if one.data.metric}
+    if any(scores):
+        title = metrics.pop() if len(metrics) == 1 else "score"
+        panels.append(Panel(f"Δ {title} ↑", scores, 0.0))
+    return Dots(names, [False] * len(names), panels, HOW, kinds)
+
+
+def _differences(sets: Mapping[str, OutputSetEntry], found: Sequence[Standing | None]) -> Panel:
+    """Differences of losses; as shares of the parents' where sets count in unlike units."""
+    units = {loss_unit(one.data) for one in sets.values()}
+    if len(units) == 1:
+        dots = [estimated(one.difference) if one else None for one in found]
+        return Panel(f"Δ to best parent ({units.pop()}) ↓", dots, 0.0)
+    shares = [_share(one) if one else None for one in found]
+    return Panel("Δ to best parent (% of its loss) ↓", shares, 0.0)
+
+
+def _share(found: Standing) -> Dot | None:
+    """A difference in percent of the parent's loss."""
+    if not found.loss:
+        return None
+    own, by = found.difference, 100 / found.loss
+    ends = [None if end is None else end * by for end in (own.low, own.high)]
+    return dot(own.value * by, *ends)
+
+
+def losses_chart(sets: Mapping[str, SetEntry], found: Mapping[str, Standing | None]) -> Chart:
+    """Losses of all models, a panel for each set, with a line at the best parent's."""
+    entries = {e.model: e for one in sets.values() for e in one.losses}
+    panels = []
+    for name, one in sets.items():
+        known = {e.model: dot(e.loss, e.low, e.high) for e in one.losses}
+        standing = found.get(name)
+        title = f"{label(name)} ({loss_unit(one.data)}) ↓"
+        panels.append(
+            Panel(
+                title, [known.get(model) for model in entries], standing.loss if standing else None
+            )
+        )
+    caption = (
+        "Lines are 95 % intervals over documents of each model alone, wider than those of paired "
+        "differences. Dotted: the best parent of that set. Star: the output."
+    )
+    outputs = [entry.role == "output" for entry in entries.values()]
+    return Chart(
+        Dots([label(name) for name in entries], outputs, panels, caption),
+        "Losses of all models, by set", "losses",
+    )  # fmt: skip
