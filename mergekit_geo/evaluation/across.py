@@ -12,18 +12,20 @@ from mergekit_geo.records.losses import Estimate
 from mergekit_geo.tasks.losses import Floats
 
 
-def mean_of(estimates: Sequence[DocumentMean]) -> Estimate:
-    """Unweighted mean of one estimate a set, with Student's interval.
+def mean_of(estimates: Sequence[DocumentMean], weights: Sequence[float] | None = None) -> Estimate:
+    """Mean of one estimate a set, with Student's interval.
 
-    The sets share no documents, so the variance of the mean of k is the sum of their squared errors
-    over k^2. Its degrees of freedom are those of Welch (1947) and Satterthwaite (1946): those of
-    the sets, pooled by the share of the variance that each has.
+    The sets share no documents, so the variance of the mean is the sum of their squared errors,
+    each times the square of its share of the weight. Its degrees of freedom are those of Welch
+    (1947) and Satterthwaite (1946): the sets' own, pooled by the part of the variance that each
+    has.
 
     Args:
         estimates: Such as the paired difference to the best parent on each set.
+        weights: What each set counts, from 0 on; all the same if None.
 
     Returns:
-        Without an interval where a set has none; with one set, that set's own estimate.
+        Without an interval where a set that counts has none; of one set, that set's own estimate.
 
     Example:
         >>> from mergekit_geo.evaluation.statistics import document_mean
@@ -32,21 +34,27 @@ def mean_of(estimates: Sequence[DocumentMean]) -> Estimate:
         >>> found = mean_of(sets)
         >>> found.value, round(found.low, 2), round(found.high, 2)
         (3.5, 1.56, 5.44)
+        >>> mean_of(sets, [3, 1]).value
+        3.25
     """
-    if len(estimates) == 1:
-        return estimates[0].estimate
-    value = float(np.mean([one.value for one in estimates]))
-    errors = [one.error for one in estimates if one.error is not None]
-    if len(errors) < len(estimates) or not math.isfinite(value):
+    every = [1.0] * len(estimates) if weights is None else weights
+    counted = [(one, w) for one, w in zip(estimates, every, strict=True) if w > 0]
+    assert counted, "no set counts"
+    if len(counted) == 1:
+        return counted[0][0].estimate
+    shares = np.array([weight for _, weight in counted]) / sum(weight for _, weight in counted)
+    sets = [one for one, _ in counted]
+    return _pooled(sets, shares)
+
+
+def _pooled(sets: Sequence[DocumentMean], shares: Floats) -> Estimate:
+    """The mean with its interval, where there is one."""
+    value = float(shares @ [one.value for one in sets])
+    errors = [one.error for one in sets if one.error is not None]
+    if len(errors) < len(sets) or not math.isfinite(value):
         return Estimate(value=value, low=None, high=None)
-    variances = np.square(errors)
+    variances = np.square(shares * errors)
     if not variances.any():
         return Estimate(value=value, low=value, high=value, detectable=0.0)
-    error = math.sqrt(variances.sum()) / len(estimates)
-    return students(value, error, _pooled(variances, [one.freedom for one in estimates]))
-
-
-def _pooled(variances: Floats, freedoms: Sequence[float]) -> float:
-    """Degrees of freedom of a sum of independent estimates of variances."""
-    shares = variances / variances.sum()
-    return float(1 / np.sum(shares**2 / np.asarray(freedoms)))
+    freedom = variances.sum() ** 2 / (variances**2 @ [1 / one.freedom for one in sets])
+    return students(value, math.sqrt(variances.sum()), float(freedom))

@@ -43,6 +43,22 @@ def test_a_set_without_doubt_adds_none() -> None:
     assert mean_of([same, same]) == Estimate(value=2.0, low=2.0, high=2.0, detectable=0.0)
 
 
+def test_weights_are_those_of_a_weighted_mean() -> None:
+    """Beside the variance of a sum, and whatever they sum to; a set of weight 0 says nothing."""
+    draw = np.random.default_rng(4)
+    sets = [a_set(draw, 8, 1.0), a_set(draw, 30, 3.0)]
+    found = mean_of(sets, [3, 1])
+    error = np.hypot(0.75 * (sets[0].error or 0), 0.25 * (sets[1].error or 0))
+    parts = [(0.75 * (sets[0].error or 0)) ** 2, (0.25 * (sets[1].error or 0)) ** 2]
+    freedom = sum(parts) ** 2 / sum(p**2 / s.freedom for p, s in zip(parts, sets, strict=True))
+    assert found.value == pytest.approx(0.75 * sets[0].value + 0.25 * sets[1].value)
+    margin = error * stats.t.ppf(0.975, freedom)
+    assert (found.low, found.high) == pytest.approx((found.number - margin, found.number + margin))
+    assert mean_of(sets, [6, 2]) == found
+    few = document_mean(np.arange(3.0), np.ones(3), np.arange(3))
+    assert mean_of([sets[0], few], [1, 0]) == sets[0].estimate
+
+
 @pytest.mark.parametrize("values", [np.arange(3.0), np.array([1, 2, 3, 4, np.nan])])
 def test_a_set_without_an_interval_leaves_none(values: np.ndarray) -> None:
     """Too few documents, or a loss that is not finite."""
