@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.barrier import barrier as barrier
     from mergekit_geo.commands.callback import SoupCallback as SoupCallback
     from mergekit_geo.commands.check import check as check
+    from mergekit_geo.commands.evaluate import evaluate as evaluate
     from mergekit_geo.commands.finetune import finetune as finetune
     from mergekit_geo.commands.landscape import landscape as landscape
     from mergekit_geo.commands.merge import merge as merge
@@ -74,6 +75,7 @@ _HOMES = {
     "TrainingConfig": "config.training",
     "barrier": "commands.barrier",
     "check": "commands.check",
+    "evaluate": "commands.evaluate",
     "finetune": "commands.finetune",
     "fit_path": "commands.path",
     "landscape": "commands.landscape",

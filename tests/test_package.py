@@ -13,8 +13,9 @@ EXPORTED = [
     "AimConfig", "Compute", "CurveFitConfig", "EvalData", "FunctionObjective", "GeoError",
     "LandscapeConfig", "OutputConfig", "Progress", "ReshapeConfig", "Result", "Sam", "SamArguments",
     "SamMixin", "SamSummary", "SamTrainer", "SelectionConfig", "SharpnessRadii", "SoupCallback",
-    "TokenSource", "TrainingConfig", "barrier", "check", "errors", "finetune", "fit_path",
-    "landscape", "merge", "point", "push", "read_report", "run", "sharpness", "slerp", "soup",
+    "TokenSource", "TrainingConfig", "barrier", "check", "errors", "evaluate", "finetune",
+    "fit_path", "landscape", "merge", "point", "push", "read_report", "run", "sharpness", "slerp",
+    "soup",
 ]  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from mergekit_geo.evaluation.block_influence import block_influence
 from mergekit_geo.evaluation.cache import LossCache, NoCache, RecordCache
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.evaluator import Evaluator
-from mergekit_geo.evaluation.sample import Sample, prepare
+from mergekit_geo.evaluation.model_losses import ITSELF, model_cache
+from mergekit_geo.evaluation.sample import Sample, prepare_beside
 from mergekit_geo.evaluation.tokenization import tokenizations
 from mergekit_geo.modules.open import open_module
 from mergekit_geo.records.influence import InfluenceEntry
@@ -56,8 +57,8 @@ class AsItIs:
         Raises:
             DataError: Its tokenizer or its context is not for this data.
         """
-        cache = None if self._key is None else LossCache(self._key, self.warn)
-        known = None if cache is None else cache.get("")
+        cache = self._cache
+        known = None if cache is None else cache.get(ITSELF)
         if known is not None:
             return known
         study = self.study
@@ -67,7 +68,7 @@ class AsItIs:
         found = evaluator.measure_any(f"{self.model.name} as it is", self._module)
         require_unchanged([self.model])
         if cache is not None:
-            cache.put("", found)
+            cache.put(ITSELF, found)
         return found
 
     def influence(self) -> InfluenceEntry | None:
@@ -83,6 +84,17 @@ class AsItIs:
             lambda: block_influence(self._module, sample.objective, name, seed),
         )
 
+    @property
+    def _cache(self) -> LossCache | None:
+        """Where its losses are kept; None where its changes cannot be detected."""
+        own, plan = self._sample, replace(self.study.plan, sample=self._sample)
+        cache = model_cache(
+            replace(self.study, models=(self.model,), plan=plan), self.model, self.warn
+        )
+        if cache is not None and own is not None:
+            cache.count = len(own.objective.kept)
+        return cache
+
     @cached_property
     def _module(self) -> Module:
         gc.collect()
@@ -96,11 +108,8 @@ class AsItIs:
             return None
         if self.model.folder is None:
             raise DataError("a model in memory comes without its tokenizer")
-        every = settings.replaced(max_examples=None)
-        cut, compute = replace(shared.cut, whole=True), self.study.compute
-        own = prepare(every, self.model.folder, self.model.config, compute, cut)
-        if own.digest != shared.digest:
-            raise DataError("the data has changed since it was read", where=settings.origin)
+        compute = self.study.compute
+        own = prepare_beside(shared, settings, self.model.folder, self.model.config, compute)
         return replace(own, objective=own.objective.of_documents(self.documents))
 
     @property

@@ -105,6 +105,7 @@ def plan_losses(
     compute: Compute,
     *,
     apart: bool = False,
+    per_byte: bool = False,
 ) -> LossPlan:
     """Plan, before anything is merged, whether loss can be measured and on what.
 
@@ -113,6 +114,7 @@ def plan_losses(
         data: As asked for.
         compute: How models are run.
         apart: Whether they are measured in an architecture of their own.
+        per_byte: Whether they stand beside models of another tokenizer.
 
     Raises:
         DataError: The data that was asked for is missing or unusable.
@@ -127,8 +129,9 @@ def plan_losses(
     try:
         unlike = _unlike(checkpoints, donor)
         config, folder = checkpoints[0].config, _folder_of(donor)
-        whole = apart or bool(unlike)
-        cut = Cut.of_texts(settings, config, per_byte=bool(unlike)) if whole else Cut()
+        per_byte = per_byte or bool(unlike)
+        whole = apart or per_byte
+        cut = Cut.of_texts(settings, config, per_byte=per_byte) if whole else Cut()
         sample = held_out(settings, folder, config, compute, cut)
     except GeoError as error:
         if donor.frame is not None and error.where == str(donor.folder):

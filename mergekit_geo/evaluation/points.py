@@ -9,11 +9,11 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.config.data import NO_DATA
 from mergekit_geo.evaluation.batch_norm import refreshing
 from mergekit_geo.evaluation.cache import LossCache
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.evaluator import Evaluator, fit
+from mergekit_geo.evaluation.model_losses import ITSELF, model_cache
 from mergekit_geo.evaluation.objective import Objective
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.split import Split
@@ -108,8 +108,9 @@ class PointEvaluator:
             cache = _cache(
                 one, models, evaluator, evaluations, one.compute.budget, refresh_models, train, fed
             )
-            alone = [refresh_models, train, fed] if fed else []
-            caches = [_cache_of_model(one, model, evaluator, alone) for model in models]
+            alone = [train, fed] if fed and refresh_models else []
+            warn = evaluator.warnings.append
+            caches = [model_cache(one, model, warn, alone) for model in models]
             made.append(
                 cls(one, held, live, evaluator, refresh, refresh_models, cache, caches, warnings)
             )
@@ -232,7 +233,7 @@ class PointEvaluator:
 
 def _stored_as(point: Point) -> str:
     """What losses at a point are kept under; those of a model do not depend on what is beside."""
-    return point.key if point.alone is None else ""
+    return point.key if point.alone is None else ITSELF
 
 
 def _evaluator(study: Study, evaluations: int) -> Evaluator:
@@ -252,18 +253,6 @@ def _cache(
     if study.sample is None or any(model.folder is None for model in models):
         return None
     key = cache_key(models, study.sample, study.data, study.compute, *plans)
-    return LossCache(key, evaluator.warnings.append)
-
-
-def _cache_of_model(
-    study: Study, model: Checkpoint, evaluator: Evaluator, statistics: Sequence[object]
-) -> LossCache | None:
-    """Where the losses of one model are kept; None where its changes cannot be detected."""
-    if study.sample is None or model.folder is None:
-        return None
-    key = cache_key(
-        [model], study.sample, NO_DATA, study.compute, "by itself", study.seed, *statistics
-    )
     return LossCache(key, evaluator.warnings.append)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,6 +127,28 @@ def prepare(
     size = data.batch_size or task.batch_size(kept)
     objective = TaskObjective(task, kept, document_keys(rows), size, whole)
     return Sample(objective, len(examples), tuple(rows.notes), cut)
+
+
+def prepare_beside(
+    other: Sample, data: EvalData, folder: Path, config: Config, compute: Compute
+) -> Sample:
+    """All documents of another sample's data, whole, as one model reads them.
+
+    Args:
+        other: Of the same data, as another model reads it.
+        data: Which data.
+        folder: With the model's own tokenizer or image processor.
+        config: Of its architecture.
+        compute: Whether code that comes with it may run.
+
+    Raises:
+        DataError: The data is unusable for this model, or has changed in the meantime.
+    """
+    every, cut = data.replaced(max_examples=None), replace(other.cut, whole=True)
+    own = prepare(every, folder, config, compute, cut)
+    if own.digest != other.digest:
+        raise DataError("the data has changed since it was read", where=data.origin)
+    return own
 
 
 def _read(

@@ -88,6 +88,7 @@ def measurement(
 
 
 MERGED = Kind(work=(JOURNAL,))
+EVALUATION = measurement("eval", ("losses.png", "losses.svg"))
 CURVES = ("barrier.csv", "barrier.png", "barrier.svg")
 LAYERS = tuple(f"{name}.{form}" for name in ("layers", "modules") for form in ("png", "svg"))
 LAYER_WEIGHTS = "layer_weights.json"

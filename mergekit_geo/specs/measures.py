@@ -49,6 +49,23 @@ class CheckSpec(Spec):
 
 
 @dataclass(frozen=True)
+class EvalSpec(Reporting):
+    """The loss of models on evaluation sets."""
+
+    command: ClassVar[str] = "eval"
+    work: ClassVar[str] = "mergekit_geo.commands.evaluate:evaluate"
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge eval a b --data held-out.jsonl",
+        "geo-merge eval a b c --data code=code.jsonl --data chat=chat.jsonl -o report",
+    )
+    essential: ClassVar[tuple[str, ...]] = ("models", "out", "data")
+
+    models: Model | Sequence[Model] = models()
+    out: str | Path | None = out(REPORT, unset=PRINTED)
+    _: KW_ONLY
+
+
+@dataclass(frozen=True)
 class BarrierSpec(Reporting):
     """The loss on paths between models."""
 

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str | type[Spec], str]] = {
         "merge:MergeSpec",
         "Merge models by any method: TIES, DARE, task arithmetic, Model Stock, ...",
     ),
+    "eval": ("measures:EvalSpec", "Measure the loss of models on evaluation data, side by side."),
     "barrier": (
         "measures:BarrierSpec",
         "Measure the loss and its barriers on paths between models.",

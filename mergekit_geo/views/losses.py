@@ -51,16 +51,26 @@ def loss_table(report: Report) -> Table:
 
 
 def difference_table(
-    entries: Sequence[LossEntry], differences: Sequence[DifferenceEntry], data: DataEntry
+    entries: Sequence[LossEntry],
+    differences: Sequence[DifferenceEntry],
+    data: DataEntry,
+    title: str = "output − model",
 ) -> Table:
-    """Losses and scores of models on one set, each with the output's difference from it."""
+    """Losses and scores of models on one set, each with the difference between it and another.
+
+    Args:
+        entries: The models.
+        differences: At most one for each model.
+        data: What was measured on.
+        title: What is subtracted from what.
+    """
     if not entries:
         return Table([], [])
     found, columns = _differences(entries, differences), _columns(entries, data)
     model, loss, other, score, macro = columns.items()
     shown = dict([
         model,
-        ("Δ output − model ↓", [estimate(entry) for entry in found]),
+        (f"Δ {title} ↓", [estimate(entry) for entry in found]),
         loss,
         (f"Δ {score[0]}", [share_difference(entry and entry.metric) for entry in found]),
         score,

@@ -7,6 +7,7 @@ from typing import Any
 
 from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.curvature import SharpnessMeasurements
+from mergekit_geo.records.evaluation import EvaluationMeasurements
 from mergekit_geo.records.landscape import LandscapeMeasurements
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.model import CheckMeasurements
@@ -16,6 +17,7 @@ from mergekit_geo.records.report import PushMeasurements, Report
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.views import (
     barrier,
+    evaluation,
     finetune,
     landscape,
     merge,
@@ -27,6 +29,7 @@ from mergekit_geo.views.block import Block, Code, Paragraph, Section, View
 VIEWS: dict[type, Callable[[Report, Any], View]] = {
     MergeMeasurements: merge.view,
     BarrierMeasurements: barrier.view,
+    EvaluationMeasurements: evaluation.view,
     PathMeasurements: barrier.path_view,
     SharpnessMeasurements: sharpness.view,
     LandscapeMeasurements: landscape.view,

@@ -29,6 +29,9 @@ ADAPTERS = ("lora-1", "lora-2", "lora-3")
 DEEP = ("deep-a", "deep-b")
 """Models of four layers."""
 
+SKILLS = ("code", "chat")
+"""Further names of the text to measure on."""
+
 COUNTS = {"train": 48, "held-out": 24}
 LENGTH = 200
 
@@ -59,6 +62,8 @@ def furnish(folder: Path) -> None:
         (folder / name).symlink_to(Path("..") / target if "/" in name else target)
     for split in ("train", "held-out"):
         _texts(folder / split, [document.text for document in few_documents(split)])
+    for name in SKILLS:
+        (folder / name).with_suffix(".jsonl").symlink_to("held-out.jsonl")
 
 
 def _deeper(config: LlamaConfig, seed: int) -> LlamaConfig:

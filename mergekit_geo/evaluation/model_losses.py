@@ -1,0 +1,46 @@
+"""Where the losses of a model by itself are kept, whatever command measures them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.settings import differing_settings
+from mergekit_geo.checkpoints.sources import original
+from mergekit_geo.config.data import NO_DATA
+from mergekit_geo.evaluation.cache import LossCache
+from mergekit_geo.evaluation.cache_key import cache_key
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.evaluation.study import Study
+    from mergekit_geo.files.user_cache import Warn
+
+ITSELF = ""
+"""The point at which a model's own losses are kept."""
+
+
+def model_cache(
+    study: Study, model: Checkpoint, warn: Warn, statistics: Sequence[object] = ()
+) -> LossCache | None:
+    """Where the losses of one model are kept; None where its changes cannot be detected.
+
+    What it is measured beside does not matter, unless the module it is measured in is configured
+    otherwise than its own would be.
+
+    Args:
+        study: What it is measured on, and how; the first of its models configures the module.
+        model: Its data is here.
+        warn: Told of a cache that cannot be used.
+        statistics: What its BatchNorm statistics are estimated on, where they are not its own.
+    """
+    if study.sample is None or model.folder is None:
+        return None
+    is_whole = not (model.reshaped or model.within or model.copied)
+    own = original(model) if is_whole else model
+    configured = differing_settings(study.models[0], own) if study.models else []
+    key = cache_key(
+        [own], study.sample, NO_DATA, study.compute, "by itself", study.seed, *statistics,
+        *configured,
+    )  # fmt: skip
+    return LossCache(key, warn)
