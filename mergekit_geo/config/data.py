@@ -89,7 +89,7 @@ class EvalData:
     task: str | None = option(
         None, "Task whose loss is measured: causal-lm, masked-lm, seq2seq-lm, "
         "sequence-classification, token-classification, image-classification, "
-        "sentence-similarity or image-text-to-text.", panel=PANEL,
+        "sentence-similarity, image-text-to-text or zero-shot-image-classification.", panel=PANEL,
         unset="that of the architecture",
     )  # fmt: skip
     label_column: str | None = option(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.problem_types import class_losses
+from mergekit_geo.tasks.processors import beside, named
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
 READY = "pixel_values"
@@ -72,8 +72,8 @@ class ImageClassification:
         found = []
         for row, name in enumerate(rows.names):
             target = self.labels.index(rows.cells[row][label], name, rows.source)
-            with _named(rows, row):
-                picture = stated_file(rows.cells[row][column], _beside(rows))
+            with named(rows, row):
+                picture = stated_file(rows.cells[row][column], beside(rows))
             fields = {"rows": rows, "column": column, "target": target, "picture": picture}
             found.append(Example(row, 1, 1, fields))
         self._pixels(found[0])
@@ -103,9 +103,9 @@ class ImageClassification:
     def _pixels(self, example: Example) -> NDArray[np.float32]:
         """A picture as channels × height × width, as the model takes it."""
         rows, column = example.fields["rows"], example.fields["column"]
-        with _named(rows, example.document):
+        with named(rows, example.document):
             cell = rows.cells[example.document][column]
-            image = decode_image(cell, _beside(rows))
+            image = decode_image(cell, beside(rows))
             image = channels_first(image, self.channels, prefer_first=column == READY)
             pixels = self._processed(image, ready=column == READY)
             self._check_size(pixels)
@@ -129,21 +129,6 @@ class ImageClassification:
                 f"found {_times(pixels.shape[1:])}",
                 remedy=RESIZE,
             )
-
-
-@contextmanager
-def _named(rows: Rows, row: int) -> Iterator[None]:
-    """Add the row's name to errors about its picture."""
-    try:
-        yield
-    except DataError as error:
-        where = f"{rows.source}: {rows.names[row]}"
-        raise DataError(error.message, where=where, remedy=error.remedy) from error
-
-
-def _beside(rows: Rows) -> Path:
-    """Folder that the paths of pictures are relative to."""
-    return Path(rows.source).expanduser().parent
 
 
 def load_processor(folder: Path, *, trusted: bool) -> tuple[Any, str]:

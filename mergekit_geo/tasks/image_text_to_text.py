@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
 from mergekit_geo.checkpoints.checkpoint import Config
-from mergekit_geo.checkpoints.loading import IMAGE_PROCESSOR, PROCESSOR, load_processor
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.conversations import counted_spans
 from mergekit_geo.data.documents import Chat, documents_of
@@ -31,6 +28,7 @@ from mergekit_geo.data.shape import Shape
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind, with_defaults
+from mergekit_geo.tasks.processors import beside, named, processor_of
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_losses import IGNORED, token_losses
 
@@ -219,25 +217,6 @@ def _place_ids(config: Config) -> set[int]:
     }
 
 
-@contextmanager
-def named(rows: Rows, row: int) -> Iterator[None]:
-    """Name the row in errors about it, those of a processor included."""
-    where = f"{rows.source}: {rows.names[row]}"
-    try:
-        yield
-    except DataError as error:
-        place = error.where or where
-        raise DataError(error.message, where=place, remedy=error.remedy) from error
-    except (ValueError, IndexError, TypeError) as error:  # of a processor
-        line = next(iter(str(error).splitlines()), "")
-        raise DataError(f"the processor refuses it: {line}", where=where) from error
-
-
-def beside(rows: Rows) -> Path:
-    """Folder that the paths of pictures are relative to."""
-    return Path(rows.source).expanduser().parent
-
-
 def reads_pictures(config: Config) -> bool:
     """Whether the architecture is a decoder of text that reads pictures."""
     own = (config.get("architectures") or [""])[0]
@@ -246,34 +225,8 @@ def reads_pictures(config: Config) -> bool:
 
 
 def _make(parts: TaskInputs) -> Task:
-    return ImageTextToText(processor_of(parts), parts.config, parts.data)
-
-
-def processor_of(parts: TaskInputs) -> Any:
-    """The processor of text and images in a checkpoint's folder, with its chat template.
-
-    Raises:
-        DataError: There is none.
-        UnsupportedError: It comes with code of its own, which is not trusted.
-    """
-    folder = parts.folder
-    missing = DataError(
-        "the model has no processor of images and text: expected "
-        f"{PROCESSOR} or {IMAGE_PROCESSOR} beside its weights, and its tokenizer",
-        where=str(folder),
-        remedy="copy the processor's files from the model's base, with its chat template; text "
-        "alone is measured by --task causal-lm",
-    )
-    if not any((folder / file).is_file() for file in (PROCESSOR, IMAGE_PROCESSOR)):
-        raise missing
-    parts.tokenizer()
-    with quiet_transformers():
-        found = load_processor(folder, trusted=parts.compute.trust_remote_code)
-    if isinstance(found, PreTrainedTokenizerBase) or not hasattr(found, "tokenizer"):
-        raise missing
-    if found.tokenizer.chat_template is None:
-        found.tokenizer.chat_template = getattr(found, "chat_template", None)
-    return found
+    processor = processor_of(parts, "text alone is measured by --task causal-lm")
+    return ImageTextToText(processor, parts.config, parts.data)
 
 
 KIND = TaskKind(

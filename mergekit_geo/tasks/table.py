@@ -23,6 +23,7 @@ from mergekit_geo.tasks import (
     seq2seq,
     sequence_classification,
     token_classification,
+    zero_shot,
 )
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind, with_defaults
 from mergekit_geo.tasks.per_byte import PerByte
@@ -152,6 +153,7 @@ KINDS = (
     image_classification.KIND,
     sentence_similarity.KIND,
     image_text_to_text.KIND,
+    zero_shot.KIND,
 )
 """The first that an architecture can do is its default; a new task is its own file and a line."""
 

@@ -32,6 +32,10 @@ TASKS = {
     "token-classification": ("ForTokenClassification", "token-classification"),
     "image-classification": ("ForImageClassification", "image-classification"),
     "sentence-similarity": ("", "sentence-similarity"),
+    "zero-shot-image-classification": (
+        "ForZeroShotImageClassification",
+        "zero-shot-image-classification",
+    ),
     "image-text-to-text": ("ForImageTextToText", "image-text-to-text"),
 }
 """How transformers' classes for a task end, and the Hub's pipeline tag of it."""
