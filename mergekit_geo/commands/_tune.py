@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,19 @@ from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versi
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.commands._run import Findings
-from mergekit_geo.commands.draft import Evidence
-from mergekit_geo.commands.evidence import (
-    MergedModel,
-    MergedState,
-    coarse_barriers,
-    sharpness_evidence,
-)
+from mergekit_geo.commands.draft import Evidence, missing_on_sets
+from mergekit_geo.commands.evidence import sharpness_evidence
+from mergekit_geo.commands.merged import MergedModel, MergedState
+from mergekit_geo.commands.parent_barriers import at_once, coarse_barriers, coarse_points
+from mergekit_geo.commands.set_evidence import SetEvidence, attempt_each, require_finite
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.output import parse_size
 from mergekit_geo.config.selection import INNER_POINTS
-from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.losses import OUTPUT, report_losses, run_with
-from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
+from mergekit_geo.evaluation.losses import OUTPUT, run_with
+from mergekit_geo.evaluation.over_sets import SetReport, nothing_measured, over_sets
+from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
+from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.linear import Linear
@@ -128,6 +127,8 @@ def _findings(tuning: Tuning, trained: TrainedModel, found: Evidence, out: Path)
             differences=losses.differences,
             barriers=losses.barriers,
             sharpness=sharpness.entries,
+            sets=losses.sets,
+            across=losses.across,
         ),
         [model_entry(tuning.base)],
         (losses.device, losses.dtype, losses.attention),
@@ -162,15 +163,20 @@ def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasure
         "sharpness": (found.sharpness, SharpnessSpec(names, data=data, compute=Compute(budget=0))),
     }
     can = tuning.base.folder is not None
+    if found.losses.sets:
+        del parts["losses"]
     return [
-        NotMeasured(
-            what=what,
-            why=part.reason,
-            command=command_line(again) if can and not part.fails else "",
-            failed=part.fails,
-        )
-        for what, (part, again) in parts.items()
-        if part.reason
+        *missing_on_sets(found.losses),
+        *(
+            NotMeasured(
+                what=what,
+                why=part.reason,
+                command=command_line(again) if can and not part.fails else "",
+                failed=part.fails,
+            )
+            for what, (part, again) in parts.items()
+            if part.reason
+        ),
     ]
 
 
@@ -209,22 +215,27 @@ def compare(tuning: Tuning, tuned: Checkpoint, output: MergedModel) -> Evidence:
 
 def _losses(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
     try:
-        return _measured(study, anchors)
+        return over_sets(_measured(study, anchors))
     except Exception as error:  # a model's and a tokenizer's own code raise anything
-        return LossReport(**vars(failure(error, study.data)))
+        return nothing_measured(study, error)
 
 
-def _measured(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
+def _measured(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> list[SetReport]:
     evaluator = PointEvaluator.open(study, 2 + INNER_POINTS, anchors=anchors, refresh_models=False)
-    name, before, after = anchors[0].name, evaluator.at_model(0), evaluator.at_model(1)
-    for where, found in ((name, before), (OUTPUT, after)):
-        if not math.isfinite(found.mean):
-            raise DataError("the loss is not a number", where=where)
-    barriers, warnings = coarse_barriers(evaluator)
-    return report_losses(
-        study,
-        [(name, "parent", before), (OUTPUT, "output", after)],
-        run_with(evaluator.live.model),
-        [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings],
-        barriers=barriers,
-    )
+    at_once(evaluator, (Point.model(i, name) for i, name in enumerate(evaluator.names)))
+    at_once(evaluator, coarse_points(evaluator))
+    sets = [SetEvidence(one.study, one.module_evaluator) for one in evaluator.every]
+    for found, one in zip(sets, evaluator.every, strict=True):
+        found.attempt(partial(_measure_both, evaluator=one))
+    place = run_with(evaluator.live.model)
+    attempt_each(sets, lambda one: one.report(place))
+    return [one.result for one in sets]
+
+
+def _measure_both(found: SetEvidence, evaluator: PointEvaluator) -> None:
+    """Measure the model before and after, and on the line from one to the other."""
+    before, after = evaluator.at_model(0), evaluator.at_model(1)
+    found.models += [(evaluator.names[0], "parent", before), (OUTPUT, "output", after)]
+    require_finite(found.models)
+    found.barriers, warnings = coarse_barriers(evaluator)
+    found.warnings += [*evaluator.warnings, *warnings]

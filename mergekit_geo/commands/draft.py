@@ -109,11 +109,11 @@ class Draft:
             return Evidence.missing(study.plan.reason)
         # what needs torch is loaded here, and not where nothing is measured
         from mergekit_geo.commands.evidence import (
-            MergedState,
             loss_evidence,
             sharpness_evidence,
             stack_evidence,
         )
+        from mergekit_geo.commands.merged import MergedState
         from mergekit_geo.modules.beside import merged_beside
 
         place = (
@@ -193,12 +193,13 @@ class Draft:
     def not_measured(self, found: Evidence, out: Path | None) -> list[NotMeasured]:
         """Entries on what was not measured, each with the command that measures it."""
         losses, missing = found.losses, []
-        if losses.reason:
+        if losses.reason and not losses.sets:
             can = out and self.blend.donor.folder and not losses.fails
             again = self.command_line(out) if out and can else ""
             missing.append(
                 NotMeasured(what="losses", why=losses.reason, command=again, failed=losses.fails)
             )
+        missing += missing_on_sets(losses)
         if self.stack is not None or (not losses.barriers and len(self.parents) > 1):
             missing.append(self._no_barriers(losses))
         if losses.no_control and self.request.asked.command in CHOOSERS:
@@ -249,6 +250,15 @@ class Draft:
         return NotMeasured(what="barriers", why=why, command=command_line(asked) if can else "")
 
 
+def missing_on_sets(losses: LossReport) -> list[NotMeasured]:
+    """Entries on sets that nothing was measured on, of several."""
+    return [
+        NotMeasured(what=f"losses on {name}", why=one.reason, command="", failed=True)
+        for name, one in losses.sets.items()
+        if one.reason
+    ]
+
+
 def _measurements(
     selection: Selected,
     records: dict[str, TensorRecord],
@@ -274,6 +284,8 @@ def _measurements(
         unmerged=None if alone is None else models[alone].name,
         tokenization=losses.tokenization,
         influence=losses.influence,
+        sets=losses.sets,
+        across=losses.across,
     )
 
 

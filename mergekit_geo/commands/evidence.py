@@ -2,63 +2,36 @@
 
 from __future__ import annotations
 
-import gc
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-from torch.nn import Module
-
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import content_digest
 from mergekit_geo.checkpoints.sources import original
+from mergekit_geo.commands.merged import MergedModel, open_merged
+from mergekit_geo.commands.parent_barriers import (
+    at_once,
+    barriers_of,
+    coarse_points,
+    segment_points,
+)
+from mergekit_geo.commands.set_evidence import SetEvidence, attempt_each
 from mergekit_geo.config.measures import Compute, SharpnessRadii
-from mergekit_geo.config.selection import INNER_POINTS, MOST_PARENTS, SEGMENT_POINTS, measurements
-from mergekit_geo.connectivity.barrier import path_heights
-from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs, path_entry, profile_of
-from mergekit_geo.connectivity.paths import path
+from mergekit_geo.config.selection import measurements
 from mergekit_geo.curvature.levels import level_of
 from mergekit_geo.curvature.suite import Subject, measure_sharpness, subject
-from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.as_they_are import AsTheyAre, on_common_documents
-from mergekit_geo.evaluation.block_influence import block_influence
-from mergekit_geo.evaluation.evaluator import Evaluator
-from mergekit_geo.evaluation.losses import OUTPUT, LossRole, report_losses, run_with
-from mergekit_geo.evaluation.objective import TaskObjective
+from mergekit_geo.evaluation.as_they_are import OneModule
+from mergekit_geo.evaluation.evaluator import Evaluator, fit
+from mergekit_geo.evaluation.losses import OUTPUT, run_with
+from mergekit_geo.evaluation.over_sets import SetReport, nothing_measured, over_sets
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
-from mergekit_geo.modules.beside import State, keep_beside
-from mergekit_geo.modules.load import load_model
-from mergekit_geo.modules.open import load_result
-from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.selection.baseline import MatchedComputeBaseline
-from mergekit_geo.selection.segment import SelectedPoint
 from mergekit_geo.selection.selector import Selected
-from mergekit_geo.tasks.losses import Losses
-
-
-@dataclass(frozen=True)
-class MergedState:
-    """A merge that stayed in memory.
-
-    Attributes:
-        config: Of its architecture.
-        state: Stored name to tensor.
-        modules: Weights of the modules after it, by place.
-    """
-
-    config: Config
-    state: dict[str, Tensor]
-    modules: Mapping[int, State] = field(default_factory=dict)
-
-
-MergedModel = Path | MergedState
-NamedLosses = list[tuple[str, LossRole, Losses]]
 
 
 def loss_evidence(
@@ -68,12 +41,13 @@ def loss_evidence(
     evaluator: PointEvaluator | None,
     train_ends: bool | None,
 ) -> LossReport:
-    """Measure parents, output and barriers on the same examples.
+    """Measure parents, output and barriers on the same examples, of every set.
 
     A parent whose own tokenizer is another than the output's is measured by that, on the same
     documents.
 
-    A failure is a reason in the report, not an error: the merged weights are there already.
+    A failure is a reason in the report, not an error: the merged weights are there already. What
+    fails on one of several sets leaves the others' evidence.
 
     Args:
         study: The parents, and what loss is measured on.
@@ -86,9 +60,9 @@ def loss_evidence(
     try:
         count = measurements(len(study.anchors), len(selection.segments)) + len(study.plan.unlike)
         evaluator = evaluator or PointEvaluator.open(study, count, refresh_models=False)
-        return _measured(evaluator, output, selection, train_ends)
+        return over_sets(_measured(evaluator, output, selection, train_ends))
     except Exception as error:  # a model's and a tokenizer's own code raise anything
-        return LossReport(**vars(failure(error, study.data)))
+        return nothing_measured(study, error)
 
 
 def stack_evidence(study: Study, output: MergedModel, donor: Checkpoint) -> LossReport:
@@ -102,9 +76,9 @@ def stack_evidence(study: Study, output: MergedModel, donor: Checkpoint) -> Loss
         donor: Of the output's architecture.
     """
     try:
-        return _measured_stack(study, output, donor)
+        return over_sets(_measured_stack(study, output, donor))
     except Exception as error:  # a model's and a tokenizer's own code raise anything
-        return LossReport(**vars(failure(error, study.data)))
+        return nothing_measured(study, error)
 
 
 def sharpness_evidence(
@@ -133,7 +107,7 @@ def sharpness_evidence(
 def _output_subject(output: MergedModel, donor: Checkpoint, compute: Compute) -> Subject:
     digest = content_digest(output) if isinstance(output, Path) else ""
     wide = replace(compute, dtype="float32")
-    return Subject(OUTPUT, "output", lambda: _open(output, donor, wide).float(), digest)
+    return Subject(OUTPUT, "output", lambda: open_merged(output, donor, wide).float(), digest)
 
 
 def _measured(
@@ -141,177 +115,97 @@ def _measured(
     output: MergedModel,
     selection: Selected,
     train_ends: bool | None,
-) -> LossReport:
-    anchors = evaluator.study.anchors
-    models: NamedLosses = [
-        (anchor.name, "parent", evaluator.at_model(i)) for i, anchor in enumerate(anchors)
-    ]
-    models += _references(evaluator, selection)
-    barriers, warnings = coarse_barriers(evaluator)
-    if barriers:
-        barriers = _told_once([*_segments(evaluator, selection), *barriers])
-    trained, reason = MatchedComputeBaseline(train_ends).run(evaluator, selection)
-    models += trained
+) -> list[SetReport]:
+    anchors, every = evaluator.study.anchors, evaluator.every
+    sets = [SetEvidence(one.study, one.module_evaluator) for one in every]
+    at_once(evaluator, _points(evaluator, selection))
+    for found, one in zip(sets, every, strict=True):
+        found.attempt(partial(_measure_parents, evaluator=one, selection=selection))
+    reason = _train_further(evaluator, sets, selection, train_ends)
     evaluator.leave()
-    out = _Output.measured(output, anchors[0], evaluator.module_evaluator, evaluator.study)
-    models.append((OUTPUT, "output", out.losses))
+    place = _measure_output(sets, output, anchors[0])
+    opened = OneModule()
+    for index in evaluator.study.plan.unlike:
+        attempt_each(sets, partial(SetEvidence.measure_as_it_is, index=index, opened=opened))
+    attempt_each(sets, lambda one: one.report(place, reason))
+    return [one.result for one in sets]
+
+
+def _points(evaluator: PointEvaluator, selection: Selected) -> Iterator[Point]:
+    """All points whose losses are asked for, but for those that a search looks at."""
+    yield from (Point.model(i, name) for i, name in enumerate(evaluator.names))
+    yield from _references(evaluator, selection)
+    yield from coarse_points(evaluator)
+    yield from segment_points(selection)
+
+
+def _measure_parents(found: SetEvidence, evaluator: PointEvaluator, selection: Selected) -> None:
+    names = evaluator.names
+    found.models += [(name, "parent", evaluator.at_model(i)) for i, name in enumerate(names)]
+    found.models += [
+        (point.title, "reference", evaluator.at(point))
+        for point in _references(evaluator, selection)
+    ]
+    found.barriers, warnings = barriers_of(evaluator, selection)
+    found.warnings += [*evaluator.warnings, *warnings]
     if selection.split is not None:
-        rows = selection.split.report
-        models = [(name, role, found.take(rows)) for name, role, found in models]
-    *_, (_, _, losses) = models
-    own = AsTheyAre(evaluator.study, losses)
-    found = report_losses(
-        evaluator.study,
-        _finite(_in_place_of_views(models, own)),
-        out.place,
-        [*evaluator.module_evaluator.warnings, *evaluator.warnings, *warnings, *own.warnings],
-        measured=losses,
-        half="" if selection.split is None else "report",
-        barriers=barriers,
-        no_control=reason,
-    )
-    return replace(found, tokenization=own.tokenization())
+        found.rows = evaluator.split.report
 
 
-def _in_place_of_views(models: NamedLosses, own: AsTheyAre) -> NamedLosses:
-    """Losses of parents by their own tokenizers in place of those by the output's."""
-    found = {i: own.measure(original(own.study.anchors[i])) for i in own.study.plan.unlike}
-    known = {i: one[0] for i, one in found.items() if one is not None}
-    if not known:
-        return models
-    return _by_document(
-        [(name, role, known.get(i, losses)) for i, (name, role, losses) in enumerate(models)]
-    )
-
-
-def _measured_stack(study: Study, output: MergedModel, donor: Checkpoint) -> LossReport:
-    assert study.plan.objective is not None, "there is nothing to measure on"
-    parents = {anchor.name: original(anchor) for anchor in study.anchors}
-    evaluator = Evaluator(
-        study.plan.objective, study.compute, evaluations=1 + len(parents), seed=study.seed,
-        progress=study.progress,
-    )  # fmt: skip
-    out = _Output.measured(output, donor, evaluator, study, layers=True)
-    own = AsTheyAre(study, out.losses, instead="is left out")
-    known = {name: own.measure(parent, layers=True) for name, parent in parents.items()}
-    measured = {name: found for name, found in known.items() if found is not None}
-    models: NamedLosses = [(name, "parent", found) for name, (found, _) in measured.items()]
-    found = report_losses(
-        study,
-        _finite(_by_document([*models, (OUTPUT, "output", out.losses)])),
-        out.place,
-        [*evaluator.warnings, *own.warnings],
-        measured=out.losses,
-    )
-    layers = [*(entry for _, entry in measured.values()), out.influence]
-    return replace(
-        found,
-        tokenization=own.tokenization(),
-        influence=[entry for entry in layers if entry is not None],
-    )
-
-
-def _by_document(models: NamedLosses) -> NamedLosses:
-    """Losses by document: models that cut them into unlike examples can be compared by these."""
-    shared = on_common_documents([losses for _, _, losses in models])
-    return [(name, role, found) for (name, role, _), found in zip(models, shared, strict=True)]
-
-
-def _finite(models: NamedLosses) -> NamedLosses:
-    """Return the losses, all of which are numbers.
-
-    Raises:
-        DataError: One is not.
-    """
-    for name, _, found in models:
-        if not math.isfinite(found.mean):
-            raise DataError("the loss is not a number", where=name)
-    return models
-
-
-@dataclass(frozen=True)
-class _Output:
-    """What was measured of the output before its module was let go."""
-
-    losses: Losses
-    place: tuple[str, str, str]
-    influence: InfluenceEntry | None
-
-    @classmethod
-    def measured(
-        cls,
-        output: MergedModel,
-        donor: Checkpoint,
-        evaluator: Evaluator,
-        study: Study,
-        *,
-        layers: bool = False,
-    ) -> _Output:
-        module = _open(output, donor, study.compute)
-        evaluator.fit(module)
-        losses, objective = evaluator.measure_any(OUTPUT, module), evaluator.objective
-        found = None
-        if layers and isinstance(objective, TaskObjective):
-            found = block_influence(module, objective, OUTPUT, study.seed)
-        return cls(losses, run_with(module), found)
-
-
-def _references(evaluator: PointEvaluator, selection: Selected) -> NamedLosses:
+def _references(evaluator: PointEvaluator, selection: Selected) -> list[Point]:
     """The uniform soup, where something else was chosen by loss."""
-    if selection.entry is None:
-        return []
     names = evaluator.names
     uniform = Point.mean(range(len(names)), names, "uniform soup")
-    return [(uniform.title, "reference", evaluator.at(uniform))]
+    return [] if selection.entry is None else [uniform]
 
 
-def coarse_barriers(evaluator: PointEvaluator) -> tuple[list[BarrierEntry], list[str]]:
-    """Measure barriers between every two of a few models, or warn why there are none."""
-    if not 1 < len(evaluator.anchors) <= MOST_PARENTS:
-        return [], []
-    try:
-        _ = evaluator.split
-    except DataError as error:
-        return [], [f"no barrier between the models: {error}"]
-    points = INNER_POINTS + 2
-    pairs = measure_pairs(evaluator, (path("linear"),), points=points, most=points)
-    return [barrier_entry(evaluator, pair) for pair in pairs], []
-
-
-def _told_once(entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
-    """Keep the first entry of each pair and kind of path: a segment's points are closer.
-
-    The segments come last.
-    """
-    found: dict[tuple[frozenset[str], str], BarrierEntry] = {}
-    for entry in entries:
-        found.setdefault((frozenset((entry.first, entry.second)), entry.along), entry)
-    return sorted(found.values(), key=lambda entry: entry.taken is not None)
-
-
-def _segments(evaluator: PointEvaluator, selection: Selected) -> list[BarrierEntry]:
-    """The paths that points were taken of."""
-    return [_segment_entry(evaluator, segment) for segment in selection.segments]
-
-
-def _segment_entry(evaluator: PointEvaluator, found: SelectedPoint) -> BarrierEntry:
-    """The path that a point was taken of, and the point on it."""
-    segment, taken = found.segment, found.t
-    profile = profile_of(
-        evaluator,
-        segment.measured_at,
-        points=SEGMENT_POINTS,
-        most=SEGMENT_POINTS + 1,
-        also=() if taken is None else (taken,),
+def _train_further(
+    evaluator: PointEvaluator,
+    sets: Sequence[SetEvidence],
+    selection: Selected,
+    wanted: bool | None,
+) -> str:
+    """Measure the ends of a fitted path after further training; returns why that is not done."""
+    pairs = zip(evaluator.every, sets, strict=True)
+    working = [(one, found) for one, found in pairs if found.failed is None]
+    if not working:
+        return ""
+    first, *others = (one for one, _ in working)
+    trained, reason = MatchedComputeBaseline(wanted).run(
+        replace(first, further=tuple(others)) if len(working) < len(sets) else evaluator, selection
     )
-    return path_entry(segment.ends, segment.path.name, profile, path_heights(profile), taken)
+    for title, losses in trained:
+        for (_, found), own in zip(working, losses, strict=True):
+            found.models.append((title, "reference", own))
+    return reason
 
 
-def _open(output: MergedModel, donor: Checkpoint, compute: Compute) -> Module:
-    gc.collect()
-    if isinstance(output, Path):
-        return load_model(output, compute)
-    module = load_result(donor, output.state, compute)
-    if output.modules:
-        keep_beside(module, output.modules)
-    return module
+def _measure_output(
+    sets: Sequence[SetEvidence], output: MergedModel, donor: Checkpoint
+) -> tuple[str, str, str]:
+    """Measure the output on every set, and let its module go; returns what it ran with."""
+    module = open_merged(output, donor, sets[0].study.compute)
+    fit([one.evaluator for one in sets], module)
+    attempt_each(sets, lambda one: one.measure_output(module))
+    return run_with(module)
+
+
+def _measured_stack(study: Study, output: MergedModel, donor: Checkpoint) -> list[SetReport]:
+    parents, opened = [original(anchor) for anchor in study.anchors], OneModule()
+    sets = [
+        SetEvidence(one, _evaluator(one, 1 + len(parents)), apart=True, layers=one is study)
+        for one in study.sets
+    ]
+    place = _measure_output(sets, output, donor)
+    for parent in parents:
+        attempt_each(sets, partial(SetEvidence.measure_apart, parent=parent, opened=opened))
+    attempt_each(sets, lambda one: one.report(place))
+    return [one.result for one in sets]
+
+
+def _evaluator(study: Study, evaluations: int) -> Evaluator:
+    assert study.plan.objective is not None, "there is nothing to measure on"
+    return Evaluator(
+        study.plan.objective, study.compute, evaluations=evaluations, seed=study.seed,
+        progress=study.progress,
+    )  # fmt: skip

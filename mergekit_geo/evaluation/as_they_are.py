@@ -31,8 +31,25 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
+    from mergekit_geo.config.measures import Compute
     from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.evaluation.study import Study
+
+
+class OneModule:
+    """The module of one model at a time, for all sets that the model is measured on."""
+
+    def __init__(self) -> None:
+        self._model: Checkpoint | None = None
+        self._module: Module | None = None
+
+    def of(self, model: Checkpoint, compute: Compute) -> Module:
+        """The module of a model, in place of that of another one."""
+        if self._module is None or self._model is not model:
+            self._module = None
+            gc.collect()
+            self._module, self._model = open_module(model, compute), model
+        return self._module
 
 
 @dataclass(frozen=True)
@@ -44,12 +61,14 @@ class AsItIs:
         model: Its data is here.
         documents: Indices of the documents.
         warn: Told of a cache that cannot be used.
+        opened: Holds its module.
     """
 
     study: Study
     model: Checkpoint
     documents: Collection[int]
     warn: Callable[[str], None]
+    opened: OneModule
 
     def losses(self) -> Losses:
         """Losses of its own windows of the documents; those of an earlier run, if there are any.
@@ -95,10 +114,9 @@ class AsItIs:
             cache.count = len(own.objective.kept)
         return cache
 
-    @cached_property
+    @property
     def _module(self) -> Module:
-        gc.collect()
-        return open_module(self.model, self.study.compute)
+        return self.opened.of(self.model, self.study.compute)
 
     @cached_property
     def _sample(self) -> Sample | None:
@@ -147,11 +165,16 @@ class AsTheyAre:
         self.warnings: list[str] = []
 
     def measure(
-        self, model: Checkpoint, *, layers: bool = False
+        self, model: Checkpoint, opened: OneModule, *, layers: bool = False
     ) -> tuple[Losses, InfluenceEntry | None] | None:
         """Losses by its own tokenizer, and block influence if its layers are looked at, too.
 
         None, and a warning, where they could not be compared, or cannot be had.
+
+        Args:
+            model: The model.
+            opened: Holds its module.
+            layers: Look at its layers.
         """
         shared = self.study.sample
         if self.study.plan.unlike and shared and shared.objective.task.unit == TOKEN:
@@ -160,7 +183,7 @@ class AsTheyAre:
                 model, f"{task} has no loss that can be compared where texts are cut differently"
             )
             return None
-        one = AsItIs(self.study, model, self.documents, self.warnings.append)
+        one = AsItIs(self.study, model, self.documents, self.warnings.append, opened)
         try:
             return one.losses(), one.influence() if layers else None
         except GeoError as error:

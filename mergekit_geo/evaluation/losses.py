@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mergekit_geo.config.data import source_of
 from mergekit_geo.data.load import is_on_hub
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from mergekit_geo.tasks.losses import Losses
 
 LossRole = Literal["parent", "output", "reference"]
+NamedLosses: TypeAlias = "list[tuple[str, LossRole, Losses]]"
+"""Name, role and losses of models."""
+
 OUTPUT = "output"
 LARGEST_EXPONENT = 700.0
 
 
 def report_losses(
     study: Study,
-    models: Sequence[tuple[str, LossRole, Losses]],
+    models: NamedLosses,
     place: tuple[str, str, str],
     warnings: Sequence[str],
     *,

@@ -17,6 +17,7 @@ from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
+from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class LossReport:
         influence: Of the layers of parents and output, where that has another architecture.
         reason: Why nothing was measured; empty if it was.
         fails: Whether the command fails for that reason.
+        sets: The same on every set, by its name, where there are several; this is of the first.
+        across: The output beside the best parent of each of several sets.
     """
 
     losses: list[LossEntry] = field(default_factory=list)
@@ -80,6 +83,8 @@ class LossReport:
     influence: list[InfluenceEntry] = field(default_factory=list)
     reason: str = ""
     fails: bool = False
+    sets: dict[str, OutputSetEntry] = field(default_factory=dict)
+    across: AcrossSets | None = None
 
 
 @dataclass(frozen=True)

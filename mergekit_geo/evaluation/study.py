@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +14,7 @@ from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.clock import Clock, clock_of
 from mergekit_geo.config.data import sets_of, source_of
 from mergekit_geo.config.reshape import ReshapeConfig
-from mergekit_geo.errors import DataError
+from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.evaluation.plan import LossPlan, plan_losses
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ NO_STATISTICS = (
     "the model has BatchNorm, and the average of running statistics is that of no model: give "
     "--train-data to estimate them anew"
 )
+
+
+@contextmanager
+def _of_set(name: str) -> Iterator[None]:
+    """Errors in here name the set that they are of."""
+    try:
+        yield
+    except GeoError as error:
+        error.where = ": ".join(filter(None, [name, error.where]))
+        raise
 
 
 class MeasuringOptions(Protocol):
@@ -128,15 +139,21 @@ class Study:
         Raises:
             DataError: Data that was asked for is missing or unusable.
         """
-        clock = clock_of(asked.compute.budget)
-        first, *further = (
-            cls(
-                tuple(models), checked, plan_losses(models, one.data, asked.compute, apart=apart),
-                one.data, asked.train_data, asked.compute, asked.told, clock, one.name, one.weight,
-            )
-            for one in sets_of(asked.data)
-        )  # fmt: skip
-        return replace(first, further=tuple(further))
+        clock, sets = clock_of(asked.compute.budget), sets_of(asked.data)
+        found = []
+        for one in sets:
+            with _of_set(one.name if len(sets) > 1 else ""):
+                plan = plan_losses(models, one.data, asked.compute, apart=apart)
+            found.append(
+                cls(
+                    tuple(models), checked, plan, one.data, asked.train_data, asked.compute,
+                    asked.told, clock, one.name, one.weight,
+                )
+            )  # fmt: skip
+        study = replace(found[0], further=tuple(found[1:]))
+        if study.further:
+            study.require_measurable()
+        return study
 
     def of_models(self, models: Sequence[Checkpoint]) -> Study:
         """Copy whose models are others of the same architecture."""

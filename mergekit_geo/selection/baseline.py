@@ -14,7 +14,6 @@ from mergekit_geo.connectivity.paths import Effort
 from mergekit_geo.connectivity.search import CurveSearch
 from mergekit_geo.connectivity.state import FitState
 from mergekit_geo.evaluation.aim import Aim
-from mergekit_geo.evaluation.losses import LossRole
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.sample import training_objective
@@ -23,7 +22,8 @@ from mergekit_geo.processes import broadcast
 from mergekit_geo.selection.selector import Selected
 from mergekit_geo.tasks.losses import Losses
 
-TrainedFurther = list[tuple[str, LossRole, Losses]]
+TrainedFurther = list[tuple[str, list[Losses]]]
+"""A title, and losses on every set."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MatchedComputeBaseline:
     wanted: bool | None
 
     def run(self, evaluator: PointEvaluator, selection: Selected) -> tuple[TrainedFurther, str]:
-        """Losses of the ends after further training, or why there are none.
+        """Losses of the ends after further training on every set, or why there are none.
 
         Of several segments, the model that all began from is trained for the steps of all fits.
         """
@@ -71,7 +71,7 @@ class MatchedComputeBaseline:
 
     def _trained(
         self, evaluator: PointEvaluator, end: int, effort: Effort, steps: int
-    ) -> tuple[str, LossRole, Losses]:
+    ) -> tuple[str, list[Losses]]:
         """Losses of a model after `steps` steps of training from its own weights."""
         model = evaluator.anchors[end]
         pair = evaluator.between_models(model, model)
@@ -85,4 +85,4 @@ class MatchedComputeBaseline:
         there = Point(
             rule_at(bends.curve, 0.0), title, title, extra=bends.anchors, dtype=bends.dtype
         )
-        return title, "reference", pair.at(there)
+        return title, pair.at_all(there)

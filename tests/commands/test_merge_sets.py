@@ -1,0 +1,121 @@
+"""An output and its parents on several evaluation sets: the evidence of each, and of all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import mergekit_geo as geo
+from mergekit_geo.data.text import builtin_documents
+from mergekit_geo.modules.blend import Live
+from mergekit_geo.records.report import NotMeasured, Report
+
+HOW = {"sharpness": "off", "compute": geo.Compute(device="cpu", budget=0)}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Two files of other documents, a set each."""
+    folder = tmp_path_factory.mktemp("texts")
+    words = [" ".join(document.text.split()) for document in builtin_documents("train")]
+    found = {}
+    for name, parts in {
+        "code": [text[:200] for text in words[:40]],
+        "chat": [text[200:400] for text in words[10:]],
+    }.items():
+        (folder / f"{name}.txt").write_text("\n\n".join(parts))
+        found[name] = str(folder / f"{name}.txt")
+    return found
+
+
+def soup(small: Path, data: Any, **more: Any) -> Report:
+    return geo.soup([small / "a", small / "b"], data=data, **{**HOW, **more}).report
+
+
+def test_each_set_has_the_evidence_that_it_has_alone(small: Path, texts: dict[str, str]) -> None:
+    both = soup(small, texts).result
+    assert list(both.sets) == ["code", "chat"]
+    for name, source in texts.items():
+        alone, found = soup(small, source), both.sets[name]
+        assert found.data == alone.data
+        assert found.losses == alone.result.losses
+        assert found.differences == alone.result.differences
+        assert found.barriers == alone.result.barriers
+        assert alone.result.sets == {}
+    first = both.sets["code"]
+    assert (both.losses, both.differences, both.barriers) == (
+        first.losses, first.differences, first.barriers
+    )  # fmt: skip
+
+
+def test_with_one_set_nothing_tells_of_sets(small: Path, texts: dict[str, str]) -> None:
+    found = json.loads(soup(small, geo.EvalData(texts["code"])).to_json())
+    assert {"sets", "across"} & set(found["result"]) == set()
+    assert {"sets", "on", "score"} & set(found["verdict"]) == set()
+
+
+def test_the_aggregate_is_the_mean_of_differences_to_the_best_parents(
+    small: Path, texts: dict[str, str]
+) -> None:
+    found = soup(small, texts).result
+    differences = {}
+    for name, one in found.sets.items():
+        best = min(one.losses[:2], key=lambda entry: entry.loss).model
+        differences[name] = next(d.value for d in one.differences if d.model == best)
+    assert found.across.mean.value == pytest.approx(sum(differences.values()) / 2)
+    assert found.across.mean.low < found.across.mean.value < found.across.mean.high
+    assert found.across.worst_set == max(differences, key=lambda name: differences[name])
+    assert found.across.worst.value == max(differences.values())
+    assert not found.across.relative
+
+
+def test_the_module_moves_once_to_each_point_and_the_output_is_loaded_once(
+    small: Path, texts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves: list[int] = []
+    put = Live.put
+    monkeypatch.setattr(Live, "put", lambda self, blend: (moves.append(1), put(self, blend))[1])
+    soup(small, texts["code"])
+    alone = len(moves)
+    moves.clear()
+    soup(small, {**texts, "own": geo.EvalData(texts["chat"], max_examples=20)})
+    assert len(moves) == alone
+
+
+def test_a_set_that_fails_leaves_the_evidence_of_the_others(
+    small: Path, texts: dict[str, str]
+) -> None:
+    def fails(module: nn.Module, batch: Any) -> torch.Tensor:
+        raise RuntimeError("no loss today")
+
+    data = {"own": geo.FunctionObjective(fails, [{}] * 8), "chat": texts["chat"]}
+    result = geo.soup([small / "a", small / "b"], data=data, **HOW)
+    found, alone = result.report.result, soup(small, texts["chat"]).result
+    assert found.sets["chat"].losses == alone.losses
+    assert found.sets["own"].reason == "RuntimeError: no loss today"
+    assert (found.losses, found.across) == ([], None)
+    assert NotMeasured(
+        what="losses on own", why="RuntimeError: no loss today", command="", failed=True
+    ) in result.report.not_measured  # fmt: skip
+    assert not result.is_not_worse
+    assert "own" in str(result)
+
+
+def test_sets_report_on_their_own_halves_where_loss_has_chosen(
+    small: Path, texts: dict[str, str]
+) -> None:
+    found = soup(small, texts, choosing=geo.SelectionConfig(method="greedy")).result
+    assert [one.data.half for one in found.sets.values()] == ["report", "report"]
+    for one in found.sets.values():
+        assert [entry.role for entry in one.losses] == ["parent", "parent", "reference", "output"]
+        assert one.data.documents < 40
