@@ -19,6 +19,7 @@ from mergekit_geo.evaluation.statistics import (
 )
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
+from mergekit_geo.tasks.task import longest
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -110,13 +111,13 @@ def source_entry(
         source=settings.origin,
         digest=sample.digest,
         available=sample.available,
-        seq_len=max(example.size for example in sample.objective.kept),
+        seq_len=longest(task, sample.objective.kept),
         seed=settings.seed,
         task=task.name,
         unit=task.unit,
         metric=task.metric,
         notes=list(sample.notes),
-        repository=settings.origin if is_on_hub(settings) else None,
+        repository=settings.origin if is_on_hub(settings) else getattr(task, "repository", None),
         **shared,
     )
 

@@ -57,6 +57,12 @@ class BatchLosses:
     rating: Tensor | None = None
 
 
+def longest(task: Task, examples: Sequence[Example]) -> int:
+    """Most tokens that a model reads at once; some tasks have several inputs an example."""
+    own = getattr(task, "longest_of", None)
+    return max(example.size if own is None else own(example) for example in examples)
+
+
 class Task(Protocol):
     """How loss is measured for one kind of model."""
 

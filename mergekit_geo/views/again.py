@@ -26,6 +26,7 @@ WORDS = {"tokenizer_source": ("base", "union"), "source": ("base", "union")}
 DATA = (
     "--data=",
     "--train-data=",
+    "--include-path=",
     "--base=",
     "--along=",
     "--layer-weights=",

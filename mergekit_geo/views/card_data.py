@@ -19,6 +19,9 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.losses import WITH_OUTPUT, rescaled
 
+BENCHMARK = "lm-eval"
+"""What tasks of lm-evaluation-harness are measured as; their notes hold shots and versions."""
+
 PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LIBRARY = "mergekit_geo"
 UNPUBLISHED = "unpublished"
@@ -31,6 +34,7 @@ TASKS = {
     "sequence-classification": ("ForSequenceClassification", "text-classification"),
     "token-classification": ("ForTokenClassification", "token-classification"),
     "image-classification": ("ForImageClassification", "image-classification"),
+    BENCHMARK: ("", "text-generation"),
     "sentence-similarity": ("", "sentence-similarity"),
     "zero-shot-image-classification": (
         "ForZeroShotImageClassification",
@@ -181,12 +185,14 @@ def public(report: Report) -> Report:
 
 
 def _public_data(data: DataEntry) -> DataEntry:
-    return data.model_copy(update={"source": _public_source(data), "notes": []})
+    notes = data.notes if data.task == BENCHMARK else []
+    return data.model_copy(update={"source": _public_source(data), "notes": notes})
 
 
 def _public_source(data: DataEntry) -> str:
     """A dataset of the Hub or a built-in text by name, all else by its content."""
-    if data.repository or data.source in BUILTINS:
+    by_name = data.task == BENCHMARK and not data.source.endswith((".yaml", ".yml"))
+    if by_name or data.repository or data.source in BUILTINS:
         return data.source
     return f"unpublished data of SHA-256 {data.digest[:12]}" if data.digest else "unpublished data"
 

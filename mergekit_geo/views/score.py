@@ -12,6 +12,9 @@ from mergekit_geo.views.amount import listed, signed, size
 ROUGH = 0.05
 """A difference of scores of this size must have been detectable for `the same` to be said."""
 
+COUNTS_RIGHT = ("acc", "exact_match")
+"""In the names of scores that are shares of right answers: accuracy, and lm-eval's `acc_norm`."""
+
 CONFIDENCE: dict[Finding, str] = {
     "higher": "less confident in the right answers",
     "same": "as confident in the right answers",
@@ -54,7 +57,8 @@ def score_words(found: Standing) -> str:
 
 def _is_of_one_model(found: Standing, score: ScoreVerdict) -> bool:
     """Whether loss and score are held against one parent, and the score counts right answers."""
-    return score.model == found.model and "accuracy" in score.metric.lower()
+    counts = any(word in score.metric.lower() for word in COUNTS_RIGHT)
+    return score.model == found.model and counts
 
 
 def _compared(found: Standing, score: ScoreVerdict) -> str:

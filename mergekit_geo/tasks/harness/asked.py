@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.hub_client import reason
+from mergekit_geo.data.load import HUB_NAME
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.tasks.harness.loading import metric_of
 from mergekit_geo.tasks.harness.quiet import quiet, seeded
@@ -152,6 +153,13 @@ def notes_on(asked: Sequence[Asked], data: EvalData) -> list[str]:
 def _version(task: ConfigurableTask) -> str:
     found = (task.get_config("metadata") or {}).get("version")
     return "" if found is None else f" version {found}"
+
+
+def repository_of(asked: Sequence[Asked]) -> str | None:
+    """The dataset on the Hub that all documents are from; None where there is no such."""
+    found = {str(one.task.config.dataset_path) for one in asked}
+    known = found.pop() if len(found) == 1 else ""
+    return known if HUB_NAME.fullmatch(known) and not Path(known).exists() else None
 
 
 def _shots(task: ConfigurableTask) -> str:

@@ -61,6 +61,11 @@ def batch_size(examples: Sequence[Example], vocabulary: int) -> int:
     return max(1, min(MOST_AT_ONCE, MOST_TOKENS // size, room // places, 8 * room // size))
 
 
+def longest_of(example: Example) -> int:
+    """Tokens of the longest row that a model reads."""
+    return int(example.fields["row_lengths"].max())
+
+
 def note_cut(rows: Rows, examples: Sequence[Example], most: int) -> None:
     """Note how many contexts are longer than the model reads."""
     if cut := sum(example.fields["cut"] for example in examples):

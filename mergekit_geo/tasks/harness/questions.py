@@ -10,7 +10,8 @@ import torch
 
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
-from mergekit_geo.tasks.harness.example import batch_size, laid_out, note_cut
+from mergekit_geo.tasks.harness.asked import Asked, repository_of
+from mergekit_geo.tasks.harness.example import batch_size, laid_out, longest_of, note_cut
 from mergekit_geo.tasks.harness.layout import tensors
 from mergekit_geo.tasks.harness.likelihood import answer_losses, log_likelihoods, right_losses
 from mergekit_geo.tasks.harness.right import right_choices
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from mergekit_geo.tasks.harness.asked import Asked
     from mergekit_geo.tasks.harness.encoder import Encoder
 
 NAME = "lm-eval"
@@ -43,7 +43,7 @@ class Questions:
 
     def __init__(self, asked: Sequence[Asked], encoder: Encoder, vocabulary: int) -> None:
         self.asked, self.encoder, self.vocabulary = asked, encoder, vocabulary
-        self.metric = asked[0].metric
+        self.metric, self.repository = asked[0].metric, repository_of(asked)
 
     def columns(self, rows: Rows) -> Sequence[str]:
         """None: tasks of lm-eval name their own."""
@@ -71,6 +71,10 @@ class Questions:
             raise DataError("no question has a right answer", where=rows.source)
         note_cut(rows, found, self.encoder.max_length)
         return found
+
+    def longest_of(self, example: Example) -> int:
+        """Tokens of the longest row that a model reads."""
+        return longest_of(example)
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of questions whose tokens and logits are few."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mergekit_geo.data.rows import Rows
-from mergekit_geo.tasks.harness.example import batch_size, laid_out
+from mergekit_geo.tasks.harness.asked import Asked, repository_of
+from mergekit_geo.tasks.harness.example import batch_size, laid_out, longest_of
 from mergekit_geo.tasks.harness.layout import tensors
 from mergekit_geo.tasks.harness.likelihood import answer_losses
 from mergekit_geo.tasks.harness.questions import NAME
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from mergekit_geo.tasks.harness.asked import Asked
     from mergekit_geo.tasks.harness.encoder import Encoder
 
 
@@ -38,6 +38,7 @@ class RollingTexts:
 
     def __init__(self, asked: Sequence[Asked], encoder: Encoder, vocabulary: int) -> None:
         self.asked, self.encoder, self.vocabulary = asked, encoder, vocabulary
+        self.repository = repository_of(asked)
 
     def columns(self, rows: Rows) -> Sequence[str]:
         """None: tasks of lm-eval name their own."""
@@ -50,6 +51,10 @@ class RollingTexts:
     def examples(self, rows: Rows) -> list[Example]:
         """One example a window."""
         return [part for number, one in enumerate(self.asked) for part in self._parts(number, one)]
+
+    def longest_of(self, example: Example) -> int:
+        """Tokens of the longest row that a model reads."""
+        return longest_of(example)
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of windows whose tokens and logits are few."""
