@@ -112,6 +112,10 @@ class EvalData:
         None, "Take the first so many documents of each lm-eval:TASK, as lm-eval's own --limit "
         "does.", panel=PANEL, least=1, unset="all",
     )  # fmt: skip
+    show_example: bool = option(
+        False, "Tell what was understood of the data, with one example.", panel=PANEL,
+        recorded=False,
+    )  # fmt: skip
     weight: float = option(1.0, "What the set counts beside other sets.", "", recorded=False)
 
     as_objective: ClassVar[None] = None

@@ -92,6 +92,15 @@ class LabelMap:
             )
         return found
 
+    def name(self, index: int) -> str:
+        """What a class is called; its number where it has no name.
+
+        Example:
+            >>> LabelMap(2, {"no": 0, "yes": 1}).name(1)
+            'yes'
+        """
+        return next((name for name, number in self.ids.items() if number == index), str(index))
+
     def _by_name(self, cell: ClassId) -> int | None:
         """The model's number of a class by its name, if it knows all classes of the data."""
         return self.ids[cell.names[cell]] if self.ids.keys() >= {*cell.names} else None

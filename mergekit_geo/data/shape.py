@@ -74,6 +74,25 @@ class Shape:
         return self.prompt == INSTRUCTION
 
     @property
+    def described(self) -> str:
+        """What the columns hold, in words.
+
+        Example:
+            >>> Shape("output", "instruction", input="input").described
+            "instructions in 'instruction' and 'input', answers in 'output'"
+        """
+        if self.prompt is None and self.rejected is None:
+            what = "conversations" if self.answer in CHAT else "text"
+            return f"{what} in {self.answer!r}"
+        asked = " and ".join(repr(column) for column in (self.prompt, self.input) if column)
+        prompts = "instructions" if self.is_instruction else "prompts"
+        answers = "chosen answers" if self.answer == CHOSEN else "answers"
+        parts = [f"{prompts} in {asked}"] if asked else []
+        parts += [f"{answers} in {self.answer!r}"]
+        parts += [f"rejected ones in {self.rejected!r}"] if self.rejected else []
+        return ", ".join(parts)
+
+    @property
     def needed(self) -> list[str]:
         """Columns that must not be empty; a prompt may be."""
         tells = self.rejected if self.prompt is None else None

@@ -15,6 +15,7 @@ from mergekit_geo.data.load import load_rows, refuse_training
 from mergekit_geo.data.rows import Rows, filled
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.drawing import draw
+from mergekit_geo.evaluation.example import Understood
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
 from mergekit_geo.extras import require
 from mergekit_geo.tasks.kind import context_length
@@ -74,12 +75,14 @@ class Sample:
     Attributes:
         objective: On the examples that are measured.
         available: How many examples there were.
+        understood: How the rows were read.
         notes: What was guessed about the data.
         cut: What allows for models that cut the text otherwise.
     """
 
     objective: TaskObjective
     available: int
+    understood: Understood
     notes: tuple[str, ...] = ()
     cut: Cut = Cut()
 
@@ -117,7 +120,7 @@ def prepare(
     """
     rows, task = _read(data, folder, config, compute, cut)
     columns = task.columns(rows)
-    rows = cut.shortened(filled(rows, columns), columns)
+    every, rows = rows, cut.shortened(filled(rows, columns), columns)
     examples = task.examples(rows)
     groups = task.name in TASKS and TASKS[task.name].by_group
     if not groups:
@@ -126,7 +129,8 @@ def prepare(
     kept = draw(examples, data.max_examples, data.seed, whole=whole)
     size = data.batch_size or task.batch_size(kept)
     objective = TaskObjective(task, kept, document_keys(rows), size, whole)
-    return Sample(objective, len(examples), tuple(rows.notes), cut)
+    understood = Understood.of(task, every, replace(rows, notes=[]))
+    return Sample(objective, len(examples), understood, tuple(rows.notes), cut)
 
 
 def prepare_beside(

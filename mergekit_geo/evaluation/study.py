@@ -153,7 +153,18 @@ class Study:
         study = replace(found[0], further=tuple(found[1:]))
         if study.further:
             study.require_measurable()
+        for each in study.sets:
+            each._tell_example()
         return study
+
+    def _tell_example(self) -> None:
+        """Say what was understood of the data, where that was asked for."""
+        settings = source_of(self.data).as_settings
+        if self.sample is not None and settings is not None and settings.show_example:
+            from mergekit_geo.evaluation.example import told_example  # torch, which is there now
+
+            for line in told_example(self.name, settings.origin, self.sample):
+                self.progress.say(line)
 
     def of_models(self, models: Sequence[Checkpoint]) -> Study:
         """Copy whose models are others of the same architecture."""

@@ -17,6 +17,7 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.data.shape import Shape
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind, context_length
+from mergekit_geo.tasks.shown import marked
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_losses import IGNORED, token_losses
 
@@ -105,6 +106,15 @@ class CausalLM:
         only = self.only_answers
         found = self._documents(rows)
         return [len(document.counted(only_assistant=only).encode()) for document in found]
+
+    def shape(self, rows: Rows) -> str:
+        """What the columns hold, in words."""
+        return Shape.of(rows, self.data).described
+
+    def shown(self, example: Example) -> str:
+        """A window with brackets around the tokens that are predicted and count."""
+        labels = [IGNORED, *example.fields["labels"][1:]]
+        return marked(self.tokenizer, example.fields["input_ids"], labels)
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of windows whose logits stay small."""

@@ -24,6 +24,7 @@ from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.problem_types import class_losses
 from mergekit_geo.tasks.processors import beside, named
+from mergekit_geo.tasks.shown import bracketed
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
 READY = "pixel_values"
@@ -78,6 +79,11 @@ class ImageClassification:
             found.append(Example(row, 1, 1, fields))
         self._pixels(found[0])
         return found
+
+    def shown(self, example: Example) -> str:
+        """Channels, height and width of the picture, and its class in brackets."""
+        label = self.labels.name(example.fields["target"])
+        return f"a picture of {_times(self._pixels(example).shape)} {bracketed(label)}"
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """A fixed number: there are few logits."""

@@ -29,6 +29,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind, with_defaults
 from mergekit_geo.tasks.processors import beside, named, processor_of
+from mergekit_geo.tasks.shown import bracketed, decoded
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_losses import IGNORED, token_losses
 
@@ -92,6 +93,15 @@ class ImageTextToText:
         """Conversations as the template writes them, without pictures."""
         told = counted_spans(self.tokenizer, self._chats(rows), only_assistant=False)
         return [[text] for text, _ in told]
+
+    def shape(self, rows: Rows) -> str:
+        """What the columns hold, in words."""
+        return Shape.of(rows, self.data).described
+
+    def shown(self, example: Example) -> str:
+        """The conversation as the template writes it, then what counts of it in brackets."""
+        counted = [label for label in example.fields["labels"] if label != IGNORED]
+        return f"{example.fields['text']}\n{bracketed(decoded(self.tokenizer, counted))}"
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Each runs alone."""

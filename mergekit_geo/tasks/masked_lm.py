@@ -15,6 +15,7 @@ from mergekit_geo.data.shape import TEXT
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.shown import marked
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, pad_inputs, padding_id
 from mergekit_geo.tasks.token_losses import token_losses
@@ -81,6 +82,10 @@ class MaskedLM:
         if not found:
             raise DataError("the text is too short: no token can be masked", where=rows.source)
         return found
+
+    def shown(self, example: Example) -> str:
+        """A window with brackets around the tokens that are masked."""
+        return marked(self.tokenizer, example.fields["input_ids"], example.fields["labels"])
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of windows whose logits stay small."""

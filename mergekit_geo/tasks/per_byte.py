@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from mergekit_geo.tasks.shown import shown
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.texts import Texts, texts_of
 
@@ -64,6 +65,10 @@ class PerByte:
     def texts(self, rows: Rows) -> Texts:
         """The texts of every row that the tokenizer is given."""
         return texts_of(self.task, rows)
+
+    def shown(self, example: Example) -> str:
+        """An example as the task shows it."""
+        return shown(self.task, example)
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Default batch size."""

@@ -90,6 +90,16 @@ class Preference:
         """The texts of every row with its chosen answer."""
         return self.task.texts(rows)
 
+    def shape(self, rows: Rows) -> str:
+        """What the columns hold, in words."""
+        return self.task.shape(rows)
+
+    def shown(self, example: Example) -> str:
+        """Both answers, of each the first window."""
+        windows, chosen = list(_split(example.fields)), example.fields["chosen"]
+        both = zip(("chosen", "rejected"), (windows[:chosen], windows[chosen:]), strict=True)
+        return "\n".join(f"{name}: {self.task.shown(own[0])}" for name, own in both if own)
+
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of pairs whose logits stay small."""
         return self.task.batch_size(examples)

@@ -26,6 +26,7 @@ from mergekit_geo.tasks.contrastive import candidates_of, numbered, ranking_loss
 from mergekit_geo.tasks.embedding import Embedding
 from mergekit_geo.tasks.groups import group_size, groups_of
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.shown import bracketed
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import encode, inputs_of, padding_id
 
@@ -86,6 +87,13 @@ class SentenceSimilarity:
             return self._scored(texts, encoded, scores_of(rows, found.score))
         self.metric = RETRIEVAL
         return self._grouped(rows, texts, encoded)
+
+    def shown(self, example: Example) -> str:
+        """A text, and its partner, or their score, in brackets."""
+        first, (partner, *_) = example.fields["first"], example.fields["others"]
+        if "score" not in example.fields:
+            return f"{first}\n{bracketed(partner)}"
+        return f"{first}\n{partner}\n{bracketed(example.fields['score'])}"
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Whole groups, whose texts are encoded once."""

@@ -13,6 +13,7 @@ from mergekit_geo.data.rows import Rows, find_column, texts_of
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.shown import bracketed, decoded
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
 from mergekit_geo.tasks.token_losses import token_losses
@@ -85,6 +86,13 @@ class Seq2SeqLM:
                 left = str(self.tokenizer.decode(labels, skip_special_tokens=True))
                 counts[example.document] = min(counts[example.document], len(left.encode()))
         return counts
+
+    def shown(self, example: Example) -> str:
+        """The source, and its target in brackets."""
+        source, target = (
+            decoded(self.tokenizer, example.fields[name]) for name in ("input_ids", "labels")
+        )
+        return f"{source}\n{bracketed(target)}"
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of targets whose logits stay small."""

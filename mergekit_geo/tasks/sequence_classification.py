@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.problem_types import PROBLEM_TYPES, Column, ProblemType, guess_problem_type
+from mergekit_geo.tasks.shown import bracketed, decoded
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
 
@@ -85,6 +86,18 @@ class SequenceClassification:
             fields = {**inputs, "target": target}
             found.append(Example(row, len(inputs["input_ids"]), 1, fields))
         return found
+
+    def shown(self, example: Example) -> str:
+        """The text, and its label, labels or number in brackets."""
+        text = decoded(self.tokenizer, example.fields["input_ids"])
+        return f"{text}\n{bracketed(self._named(example.fields['target']))}"
+
+    def _named(self, target: Any) -> str:
+        if isinstance(target, int):
+            return self.labels.name(target)
+        if self.type is PROBLEM_TYPES["regression"]:
+            return ", ".join(f"{number:g}" for number in target)
+        return ", ".join(self.labels.name(i) for i, has in enumerate(target) if has) or "none"
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """A fixed number: there are few logits."""

@@ -15,6 +15,7 @@ from mergekit_geo.data.rows import Rows, find_column
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
+from mergekit_geo.tasks.shown import bracketed, decoded
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, encode, inputs_of, pad_inputs, padding_id
 from mergekit_geo.tasks.token_losses import IGNORED, token_losses
@@ -81,6 +82,13 @@ class TokenClassification:
         if not found:
             raise DataError("no word has a label", where=rows.source)
         return found
+
+    def shown(self, example: Example) -> str:
+        """The text, each word's label in brackets behind its first token."""
+        ids, labels = example.fields["input_ids"], example.fields["labels"]
+        pieces = [decoded(self.tokenizer, [token]) for token in ids]
+        told = ["" if i == IGNORED else bracketed(self.labels.name(i)) for i in labels]
+        return " ".join(piece + label for piece, label in zip(pieces, told, strict=True))
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """A fixed number: there are few logits."""

@@ -26,6 +26,7 @@ from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.evaluation.sample import prepare
 from mergekit_geo.modules.load import load_model
+from mergekit_geo.tasks.shown import shown
 from mergekit_geo.tasks.table import make_task, task_for, task_name
 from mergekit_geo.tasks.task import Task
 from tests.tasks.tiny import make_tokenizer, measured, rows_of
@@ -302,7 +303,9 @@ def test_conversations_that_do_not_fit_are_left_out(models: Path) -> None:
     rows = rows_of(messages=[asked(0, {"type": "image", "image": png(0)}, said)
                              for said in ("one " * 60, "zero")])  # fmt: skip
     _, task = parts_of(folder, EvalData(seq_len=60), "image-text-to-text")
-    assert [example.document for example in task.examples(rows)] == [1]
+    (fitting,) = task.examples(rows)
+    assert fitting.document == 1
+    assert "zero" in shown(task, fitting).rpartition("⟦")[2].replace(" ", "")
     assert "1 conversations are longer than 60 tokens" in rows.notes
     _, task = parts_of(folder, EvalData(seq_len=9), "image-text-to-text")
     with pytest.raises(DataError, match=r"counts and fits: the longest has \d+ tokens .*--seq-len"):

@@ -17,6 +17,7 @@ from mergekit_geo.tasks.harness.likelihood import answer_losses
 from mergekit_geo.tasks.harness.questions import Questions
 from mergekit_geo.tasks.harness.quiet import quiet, seeded
 from mergekit_geo.tasks.harness.right import reference_answer
+from mergekit_geo.tasks.shown import bracketed
 from mergekit_geo.tasks.task import BatchLosses, Example
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ class Generations(Questions):
         if self.references is None:
             rows.notes.append("the loss is 1 - score: the task has no reference answers")
         return found
+
+    def shown(self, example: Example) -> str:
+        """The question, and the reference answer in brackets, where there is one."""
+        question = str(self.asked[example.document].requests[0].args[0])
+        known = self.references
+        return question if known is None else f"{question}{bracketed(known[example.document])}"
 
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Loss of each reference answer; and, without gradients, the score of what is generated.

@@ -15,6 +15,7 @@ from mergekit_geo.tasks.harness.example import batch_size, laid_out, longest_of,
 from mergekit_geo.tasks.harness.layout import tensors
 from mergekit_geo.tasks.harness.likelihood import answer_losses, log_likelihoods, right_losses
 from mergekit_geo.tasks.harness.right import right_choices
+from mergekit_geo.tasks.shown import bracketed
 from mergekit_geo.tasks.task import BatchLosses, Example
 
 if TYPE_CHECKING:
@@ -75,6 +76,15 @@ class Questions:
     def longest_of(self, example: Example) -> int:
         """Tokens of the longest row that a model reads."""
         return longest_of(example)
+
+    def shown(self, example: Example) -> str:
+        """The question, and each answer on a line of its own, right ones in brackets."""
+        right = set(example.fields["right"].tolist())
+        asked = [request.args for request in self.asked[example.document].requests]
+        answers = [bracketed(args[1]) if i in right else args[1] for i, args in enumerate(asked)]
+        if len({args[0] for args in asked}) == 1:
+            return "\n".join([asked[0][0], *answers])
+        return "\n".join(args[0] + answer for args, answer in zip(asked, answers, strict=True))
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of questions whose tokens and logits are few."""

@@ -13,6 +13,7 @@ from mergekit_geo.tasks.harness.likelihood import answer_losses
 from mergekit_geo.tasks.harness.questions import NAME
 from mergekit_geo.tasks.harness.right import count_bytes
 from mergekit_geo.tasks.per_byte import BYTE
+from mergekit_geo.tasks.shown import bracketed
 from mergekit_geo.tasks.task import BatchLosses, Example
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class RollingTexts:
     def longest_of(self, example: Example) -> int:
         """Tokens of the longest row that a model reads."""
         return longest_of(example)
+
+    def shown(self, example: Example) -> str:
+        """The whole text, all of which counts."""
+        return bracketed(self.asked[example.document].requests[0].args[0])
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of windows whose tokens and logits are few."""
