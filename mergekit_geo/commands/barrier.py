@@ -78,7 +78,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
     pairs = count * (count - 1) // 2 * len(asked.along)
     inner = max(asked.points, MOST_POINTS) - PAIR
     layers = ByLayer.of(study.anchors, study, asked.layer_blocks) if asked.by_layer else None
-    more = layers.count if layers else 0
+    more = layers.count(len(study.sets)) if layers else 0
     evaluator = PointEvaluator.open(study, count + pairs * inner + more)
     evaluator.tell_where()
     measured = _measure(evaluator, routes, asked.points)

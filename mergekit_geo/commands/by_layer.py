@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from mergekit_geo.config.data import source_of
 from mergekit_geo.connectivity.layer_rises import LayerMoves, Rises, groups_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import difference
+from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.outputs.kind import LAYER_WEIGHTS
 from mergekit_geo.records.layers import (
@@ -22,10 +23,9 @@ from mergekit_geo.records.layers import (
     ProposalEntry,
     WeightedModel,
 )
-from mergekit_geo.selection.layer_proposal import Proposal, advice, measurements, propose
+from mergekit_geo.selection.layer_proposal import OnSet, Proposal, advice, measurements, propose
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.point import Point
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.records.report import Report
     from mergekit_geo.specs.measures import BarrierSpec
@@ -80,26 +80,51 @@ class ByLayer:
         moves = LayerMoves(names, tuple(groups_of(models, most)))
         return cls(moves, not source_of(study.data).is_default)
 
-    @property
-    def count(self) -> int:
-        """Number of losses that it takes, for the estimate of the cost."""
-        return self.moves.measurements() + (measurements(self.moves, 1) if self.proposes else 0)
+    def count(self, sets: int) -> int:
+        """Number of losses that it takes on each set, for the estimate of the cost.
+
+        Args:
+            sets: How many there are: the better model may be another on each.
+        """
+        models = min(sets, PAIR)
+        more = measurements(self.moves, models) if self.proposes else 0
+        return self.moves.measurements(models) + more
 
     def run(self, evaluator: PointEvaluator) -> tuple[LayerMeasurements, LayerWeights | None]:
         """Measure all moves, and what is proposed."""
-        rises = Rises.measured(evaluator, self.moves)
+        rises = Rises.on_all(evaluator, self.moves)
+        names = [one.study.name if evaluator.further else "" for one in evaluator.every]
+        entries = [one.entry(name) for one, name in zip(rises, names, strict=True)]
         if not self.proposes:
-            return LayerMeasurements(sets=[rises.entry()]), None
-        half = evaluator.split.selection
+            return LayerMeasurements(sets=entries), None
+        sets = [
+            OnSet(name, one.better, _loss_on(one.evaluator))
+            for one, name in zip(rises, names, strict=True)
+        ]
+        found = propose(self.moves, sorted({one.better for one in rises}), _aim(evaluator, sets))
+        said, documents = advice(found, sets), sum(one.documents for one in evaluator.every)
+        entries = [_with_proposed(*one, found) for one in zip(entries, rises, strict=True)]
+        told = LayerMeasurements(sets=entries, proposal=_proposal(found, said, documents))
+        return told, _weights(found, said, documents, evaluator)
 
-        def loss_of(point: Point) -> float:
-            return evaluator.at(point).take(half).mean
 
-        found = propose(self.moves, [rises.better], loss_of)
-        entry = _with_proposed(rises, found)
-        said = advice(found, rises.better)
-        told = LayerMeasurements(sets=[entry], proposal=_proposal(found, said, evaluator.documents))
-        return told, _weights(found, said, evaluator)
+def _loss_on(evaluator: PointEvaluator) -> Callable[[Point], float]:
+    """Mean loss at a point on the selection half of one set."""
+    return lambda point: evaluator.at(point).take(evaluator.split.selection).mean
+
+
+def _aim(evaluator: PointEvaluator, sets: Sequence[OnSet]) -> Callable[[Point], float]:
+    """The loss at a point; of several sets, the weighted mean of what it is above the best."""
+    weights = [one.study.weight for one in evaluator.every]
+    best = [on.loss_of(Point.model(on.better, "")) for on in sets]
+
+    def loss_of(point: Point) -> float:
+        evaluator.at_all(point)
+        above = [on.loss_of(point) - low for on, low in zip(sets, best, strict=True)]
+        mean = sum(w * d for w, d in zip(weights, above, strict=True)) / sum(weights)
+        return mean if evaluator.further else above[0] + best[0]
+
+    return loss_of
 
 
 def write_weights(weights: LayerWeights | None, report: Report, folder: Path) -> None:
@@ -108,7 +133,7 @@ def write_weights(weights: LayerWeights | None, report: Report, folder: Path) ->
         (folder / LAYER_WEIGHTS).write_text(weights.model_dump_json(indent=1) + "\n", "utf-8")
 
 
-def _with_proposed(rises: Rises, found: Proposal) -> LayersEntry:
+def _with_proposed(entry: LayersEntry, rises: Rises, found: Proposal) -> LayersEntry:
     """The entry with differences of the proposed weights from models and mean."""
     evaluator, rows = rises.evaluator, rises.evaluator.split.report
     own = evaluator.at(found.best.point).take(rows)
@@ -118,7 +143,7 @@ def _with_proposed(rises: Rises, found: Proposal) -> LayersEntry:
         difference(title, own, evaluator.at(point).take(rows))
         for title, point in zip(titles, points, strict=True)
     ]
-    return rises.entry().model_copy(update={"proposed": differences})
+    return entry.model_copy(update={"proposed": differences})
 
 
 def _proposal(found: Proposal, said: str, documents: int) -> ProposalEntry:
@@ -132,8 +157,8 @@ def _proposal(found: Proposal, said: str, documents: int) -> ProposalEntry:
     )
 
 
-def _weights(found: Proposal, said: str, evaluator: PointEvaluator) -> LayerWeights:
-    sample = evaluator.study.sample
+def _weights(found: Proposal, said: str, documents: int, evaluator: PointEvaluator) -> LayerWeights:
+    samples = {one.study.name: one.study.sample for one in evaluator.every}
     return LayerWeights(
         models=[
             WeightedModel(name=anchor.name, digest=checkpoint_digest(anchor))
@@ -142,7 +167,7 @@ def _weights(found: Proposal, said: str, evaluator: PointEvaluator) -> LayerWeig
         weights=list(found.weights),
         groups=found.groups,
         advice=said,
-        documents=evaluator.documents,
+        documents=documents,
         seed=evaluator.study.seed,
-        data={"": sample.digest} if sample else {},
+        data={name: sample.digest for name, sample in samples.items() if sample},
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.layer_groups import by_depth, by_kind
@@ -131,6 +131,13 @@ def _point(title: str, rest: ModelWeights, moved: Sequence[tuple[Group, ModelWei
     return Point(Linear(rest), title, f"layers {known}", rules=rules)
 
 
+def _better(evaluator: PointEvaluator) -> int:
+    """The model of lower loss on the selection half."""
+    half = evaluator.split.selection
+    first, second = (evaluator.at_model(i).take(half).mean for i in (0, 1))
+    return int(second < first)
+
+
 @dataclass(frozen=True)
 class Rises:
     """Rises of the loss, example by example.
@@ -148,11 +155,16 @@ class Rises:
     @classmethod
     def measured(cls, evaluator: PointEvaluator, moves: LayerMoves) -> Rises:
         """Measure every move from the model that is better on the selection half."""
-        half = evaluator.split.selection
-        losses = [evaluator.at_model(i).take(half).mean for i in (0, 1)]
-        found = cls(evaluator, moves, int(losses[1] < losses[0]))
-        for point in found.points():
-            evaluator.at(point)
+        (found,) = cls.on_all(replace(evaluator, further=()), moves)
+        return found
+
+    @classmethod
+    def on_all(cls, evaluator: PointEvaluator, moves: LayerMoves) -> list[Rises]:
+        """The same on every set, each from the model that is better there."""
+        found = [cls(one, moves, _better(one)) for one in evaluator.every]
+        for better in dict.fromkeys(rises.better for rises in found):
+            for point in cls(evaluator, moves, better).points():
+                evaluator.at_all(point)
         return found
 
     def points(self) -> Iterator[Point]:
@@ -190,11 +202,16 @@ class Rises:
         examples = self.evaluator.at_model(0).take(rows)
         return estimate_ratio(values[rows], self.whole[rows], examples.weight, examples.document)
 
-    def entry(self) -> LayersEntry:
-        """What the report half says."""
+    def entry(self, name: str = "") -> LayersEntry:
+        """What the report half says.
+
+        Args:
+            name: Of the evaluation set, where there are several.
+        """
         rows, names = self.evaluator.split.report, self.moves.names
         found = self.evaluator.at_model(0).take(rows)
         return LayersEntry(
+            set=name,
             better=names[self.better],
             other=names[1 - self.better],
             weights=list(self.moves.mean),

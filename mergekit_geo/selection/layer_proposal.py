@@ -1,8 +1,8 @@
 """Weights by group of layers, for two models whose mean is worse than the better of them.
 
-From the mean, groups go back to the better model one after the other, those first whose return
-helps most by itself (leave-one-out). The best of all that was tried on the selection half is
-proposed, the mean and the models themselves among them.
+What is tried, on the selection half: the mean and the models; from the mean, groups that go back to
+a model one after the other, those first whose return helps most by itself (leave-one-out); from
+each model, groups that go to the mean, as long as each alone lowers the loss (leave-one-in).
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from mergekit_geo.connectivity.layer_rises import Group, LayerMoves, ModelWeights, alone
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.records.findings import percent
-from mergekit_geo.records.layers import GroupWeights
+from mergekit_geo.records.layers import Division, GroupWeights
 
 MOST_OF_IT = 0.5
 """Share of the rise that groups carry together which are named, where nothing helps."""
 
+DIVISIONS: tuple[Division, ...] = ("depth", "kind")
 BLOCK = re.compile(r"(.*?)layers? (\d+)(?:-(\d+))?")
 
 Given = tuple[tuple[Group, int], ...]
 """Groups, and the model that each goes back to."""
+
+Loss = Callable[[Point], float]
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,12 @@ class Tried:
     Attributes:
         given: Groups that are back at a model.
         point: The place.
-        loss: There, on the selection half.
+        loss: There, on the selection half: of several sets, what is aimed at.
     """
 
     given: Given
     point: Point
     loss: float
-
-    @property
-    def model(self) -> int | None:
-        """The model that it is, if it is one as it is."""
-        return self.point.alone
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,14 @@ class Proposal:
     tried: tuple[Tried, ...]
 
     @property
-    def mean(self) -> Tried:
-        """Without any group that is back at a model."""
-        return self.tried[0]
+    def is_mean(self) -> bool:
+        """Whether the mean is proposed as it is."""
+        return self.best is self.tried[0]
 
     @property
     def model(self) -> int | None:
         """The model that is proposed as it is, if one is."""
-        return self.best.model
+        return self.best.point.alone
 
     @property
     def weights(self) -> ModelWeights:
@@ -83,15 +81,8 @@ class Proposal:
             for one, i in given
         ]
 
-    def share(self, one: Tried, better: Tried) -> float | None:
-        """Share of the rise that is gone at a place; None where the mean is not above a model."""
-        rise = self.mean.loss - better.loss
-        return (self.mean.loss - one.loss) / rise if rise > 0 else None
 
-
-def propose(
-    moves: LayerMoves, models: Sequence[int], loss_of: Callable[[Point], float]
-) -> Proposal:
+def propose(moves: LayerMoves, models: Sequence[int], loss_of: Loss) -> Proposal:
     """Weights of lowest loss among those that are tried.
 
     Args:
@@ -100,107 +91,157 @@ def propose(
         loss_of: Loss at a point, on the selection half.
     """
     tried = [Tried((), moves.at_mean, loss_of(moves.at_mean))]
-    tried += [Tried(_all(moves, i), moves.of(i), loss_of(moves.of(i))) for i in models]
-    for division in ("depth", "kind"):
-        groups = [group for group in moves.groups if group.division == division]
-        tried += _one_after_another(moves, groups, models, loss_of)
+    tried += [_tried(moves, _all(moves, "depth", i), loss_of) for i in models]
+    for division in DIVISIONS:
+        tried += _one_after_another(moves, division, models, loss_of)
+        for model in models:
+            tried += _from_model(moves, division, model, loss_of)
     return Proposal(moves, min(tried, key=lambda one: one.loss), tuple(tried))
 
 
 def measurements(moves: LayerMoves, models: int) -> int:
-    """Number of losses that a proposal takes beside the moves themselves."""
-    return sum(max(0, _count(moves, one) - 2 + (models > 1)) for one in ("depth", "kind"))
+    """Number of losses that a proposal takes beside the moves themselves, at the least."""
+    counts = [len(_groups(moves, division)) for division in DIVISIONS]
+    return sum(max(0, count - 2 + (models > 1)) for count in counts)
 
 
-def _count(moves: LayerMoves, division: str) -> int:
-    return sum(group.division == division for group in moves.groups)
+def _groups(moves: LayerMoves, division: Division) -> list[Group]:
+    return [group for group in moves.groups if group.division == division]
 
 
-def _all(moves: LayerMoves, model: int) -> Given:
-    return tuple((group, model) for group in moves.groups if group.division == "depth")
+def _all(moves: LayerMoves, division: Division, model: int) -> Given:
+    return tuple((group, model) for group in _groups(moves, division))
 
 
 def _one_after_another(
-    moves: LayerMoves,
-    groups: Sequence[Group],
-    models: Sequence[int],
-    loss_of: Callable[[Point], float],
+    moves: LayerMoves, division: Division, models: Sequence[int], loss_of: Loss
 ) -> list[Tried]:
     """Groups back at their best models, one more each time, in the order of what each helps."""
-    single = [
-        min(_returns(moves, group, models, loss_of), key=lambda t: t.loss) for group in groups
-    ]
-    order = [found.given[0] for found in sorted(single, key=lambda one: one.loss)]
+    single = sorted(
+        (
+            min((_tried(moves, ((group, i),), loss_of) for i in models), key=_loss)
+            for group in _groups(moves, division)
+        ),
+        key=_loss,
+    )
+    order = [found.given[0] for found in single]
     several = [_tried(moves, tuple(order[:count]), loss_of) for count in range(2, len(order) + 1)]
-    return [*sorted(single, key=lambda one: one.loss)[:1], *several]
+    return [*single[:1], *several]
 
 
-def _returns(
-    moves: LayerMoves, group: Group, models: Sequence[int], loss_of: Callable[[Point], float]
-) -> list[Tried]:
-    return [_tried(moves, ((group, i),), loss_of) for i in models]
+def _from_model(moves: LayerMoves, division: Division, model: int, loss_of: Loss) -> list[Tried]:
+    """A model with groups at the mean that lower its loss by themselves, one more each time."""
+    own, groups = loss_of(moves.of(model)), _groups(moves, division)
+    losses = {group: loss_of(moves.into(model, group)) for group in groups}
+    order = sorted((group for group in groups if losses[group] < own), key=losses.__getitem__)
+    places = [
+        tuple((group, model) for group in groups if group not in order[:count])
+        for count in range(1, len(order) + 1)
+    ]
+    return [_tried(moves, given, loss_of) for given in places if given]
 
 
-def _tried(moves: LayerMoves, given: Given, loss_of: Callable[[Point], float]) -> Tried:
-    """A place; where all groups are back at one model, it is that model."""
-    (division,) = {group.division for group, _ in given}
-    models = {i for _, i in given}
-    whole = len(given) == _count(moves, division) and len(models) == 1
-    point = moves.of(models.pop()) if whole else moves.back(given)
+def _loss(one: Tried) -> float:
+    return one.loss
+
+
+def _tried(moves: LayerMoves, given: Given, loss_of: Loss) -> Tried:
+    """A place; all groups at one model are that model, and all but one are leave-one-in."""
+    models, at_mean = {i for _, i in given}, _others(moves, given)
+    if len(models) > 1 or len(at_mean) > 1:
+        point = moves.back(given)
+    else:
+        (model,) = models
+        point = moves.into(model, at_mean[0]) if at_mean else moves.of(model)
     return Tried(given, point, loss_of(point))
 
 
-def advice(found: Proposal, better: int, on: str = "") -> str:
-    """What to do, in a sentence.
+def _others(moves: LayerMoves, given: Given) -> list[Group]:
+    """Groups of the same division that stay at the mean."""
+    gone = {group for group, _ in given}
+    (division,) = {group.division for group in gone}
+    return [group for group in _groups(moves, division) if group not in gone]
+
+
+@dataclass(frozen=True)
+class OnSet:
+    """How a proposal does on one evaluation set.
+
+    Attributes:
+        name: Of the set; empty where there is one.
+        better: The model of lower loss there.
+        loss_of: Loss at a point there, on the selection half.
+    """
+
+    name: str
+    better: int
+    loss_of: Loss
+
+    def share(self, found: Proposal, one: Tried) -> float | None:
+        """Share of the rise that is gone at a place; None where the mean is not above a model."""
+        mean, own = (self.loss_of(at) for at in (found.moves.at_mean, found.moves.of(self.better)))
+        return (mean - self.loss_of(one.point)) / (mean - own) if mean > own else None
+
+
+def advice(found: Proposal, sets: Sequence[OnSet]) -> str:
+    """What to do, in a sentence or two.
 
     Args:
         found: What was tried.
-        better: The model whose rise is shared out.
-        on: Name of the evaluation set, where there are several.
+        sets: The evaluation sets.
     """
-    base = next(one for one in found.tried if one.model == better)
-    names, place = found.moves.names, f" on {on}" if on else ""
-    if found.best is found.mean:
+    if found.is_mean:
         return "No layers need weights of their own: the mean has the lowest loss of all tried."
     if found.model is not None:
-        return f"No mean of layers helps: {names[found.model]} itself has the lowest loss of all " \
-               f"tried.{_carriers(found, base, place)}"  # fmt: skip
-    share = found.share(found.best, base)
-    does = "lower the loss" if share is None else f"carry {_whole(share)} of the rise{place}"
-    given = {i: _named(found.best.given, i) for i in dict.fromkeys(i for _, i in found.best.given)}
-    orders = "; ".join(f"{what}: weight 1 of {names[i]}" for i, what in given.items())
-    if share is None:
-        return f"Weights of their own {does}: {orders}. All else stays at the mean."
+        name, carriers = found.moves.names[found.model], _carriers(found, sets)
+        return f"No mean of layers helps: {name} itself has the lowest loss of all tried.{carriers}"
     together = joined([group.name for group, _ in found.best.given])
-    if len(given) == 1:
-        verb = does if _is_plural(together) else does.replace("carry", "carries", 1)
-        them = "them" if _is_plural(together) else "it"
-        return f"{_sentence(together)} {verb}: give {them} weight 1 of {names[better]}."
-    return f"{_sentence(together)} {does}: give {orders}."
+    carried = _carried(found, found.best, sets, together)
+    if not carried:
+        return f"The loss is lowest with {_orders(found)}; all else stays at the mean."
+    by_model = {i for _, i in found.best.given}
+    them = "them" if _is_plural(together) else "it"
+    one = f"{them} weight 1 of {found.moves.names[min(by_model)]}"
+    return f"{carried}: give {one if len(by_model) == 1 else _orders(found)}."
 
 
-def _carriers(found: Proposal, base: Tried, place: str) -> str:
-    """The fewest groups by depth that carry most of the rise together."""
+def _orders(found: Proposal) -> str:
+    """Which groups get weight 1 of which model."""
+    models = sorted({i for _, i in found.best.given})
+    return " and ".join(
+        f"{joined([group.name for group, j in found.best.given if i == j])} weight 1 of "
+        f"{found.moves.names[i]}" if len(models) > 1
+        else f"weight 1 of {found.moves.names[i]} for "
+        f"{joined([group.name for group, _ in found.best.given])}"
+        for i in models
+    )  # fmt: skip
+
+
+def _carried(found: Proposal, one: Tried, sets: Sequence[OnSet], together: str) -> str:
+    """How much of the rise groups carry together, on each set that has one."""
+    shares = [(on.name, on.share(found, one)) for on in sets]
+    told = [
+        f"{_whole(share)} of the rise{f' on {name}' if name else ''}"
+        for name, share in shares
+        if share is not None and share > 0
+    ]
+    verb = "carry" if _is_plural(together) else "carries"
+    return f"{together[:1].upper()}{together[1:]} {verb} {' and '.join(told)}" if told else ""
+
+
+def _carriers(found: Proposal, sets: Sequence[OnSet]) -> str:
+    """The fewest groups by depth that carry most of the rise together, on some set."""
     for one in found.tried:
-        share = found.share(one, base)
-        is_part = one.given and one.model is None and one.given[0][0].division == "depth"
-        if is_part and share is not None and share >= MOST_OF_IT:
+        is_part = one.given and one.point.alone is None and one.given[0][0].division == "depth"
+        shares = [on.share(found, one) or 0.0 for on in sets] if is_part else []
+        if any(share >= MOST_OF_IT for share in shares):
             together = joined([group.name for group, _ in one.given])
-            verb = "carry" if _is_plural(together) else "carries"
-            return f" {_sentence(together)} {verb} {_whole(share)} of the rise{place}."
+            return f" {_carried(found, one, sets, together)}."
     return ""
-
-
-def _named(given: Given, model: int) -> str:
-    return joined([group.name for group, i in given if i == model])
 
 
 def _whole(share: float) -> str:
     return percent(share) if share < 1 else "all"
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _is_plural(text: str) -> bool:

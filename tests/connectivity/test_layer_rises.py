@@ -152,3 +152,52 @@ def test_the_interval_of_a_share_covers_it() -> None:
 def test_no_share_of_what_may_be_nothing() -> None:
     noise = np.random.default_rng(0).normal(0, 1, size=30)
     assert estimate_ratio(noise, noise, np.ones(30), np.arange(30)) is None
+
+
+def of_two_skills(first: int) -> object:
+    """A loss with a well of one layer, and a pull of the other to its own side."""
+
+    def loss(model: nn.Module, scale: Tensor) -> Tensor:
+        assert isinstance(model, Layers)
+        pulled = model.layers[1 - first].mlp.weight.squeeze() + (1 if first == 0 else -1)  # type: ignore[union-attr]
+        return 1 + scale * (model.wells[first] + 0.2 * pulled.square())
+
+    return loss
+
+
+def test_on_several_sets_each_layer_goes_back_to_the_model_that_helps_both() -> None:
+    batches = [SCALE[: COUNT // 2], SCALE[COUNT // 2 :]]
+    data = {
+        name: geo.FunctionObjective(of_two_skills(i), batches)  # type: ignore[arg-type]
+        for i, name in enumerate(("code", "chat"))
+    }
+    models = [Layers(-1.0, -1.0), Layers(1.0, 1.0)]
+    found = geo.barrier(models, data=data, points=3, by_layer=True).measurements.by_layer
+    first, second = found.proposal.models
+    assert [(entry.set, entry.better) for entry in found.sets] == [
+        ("code", first), ("chat", second)
+    ]  # fmt: skip
+    assert dict(found.proposal.groups) == {"layer 0": [0.0, 1.0], "layer 1": [1.0, 0.0]}
+    assert found.proposal.advice == (
+        "Layers 0-1 carry all of the rise on code and all of the rise on chat: give layer 1 weight "
+        f"1 of {first} and layer 0 weight 1 of {second}."
+    )
+    for entry, best in zip(found.sets, (first, second), strict=True):
+        (difference,) = [one for one in entry.proposed if one.model == best]
+        assert difference.value == pytest.approx(0, abs=1e-6)
+    told = render([layers_section(found, None)])
+    assert "on chat" in told
+
+
+def test_a_group_that_helps_at_the_mean_is_found_from_the_model() -> None:
+    """Two layers that must agree: either alone at the mean costs, a third one helps."""
+
+    def loss(model: nn.Module, scale: Tensor) -> Tensor:
+        assert isinstance(model, Layers)
+        x, y, z = (cell.mlp.weight.squeeze() for cell in model.layers)  # type: ignore[union-attr]
+        return 1 + scale * ((x - y).square() + (x.square() - 1).square() + 0.1 * z.square())
+
+    found = measured(loss, Layers(-1.0, -1.0, -1.0), Layers(1.0, 1.0, 1.0))
+    assert found.proposal is not None
+    assert sorted(dict(found.proposal.groups)) == ["embeddings", "layer 0", "layer 1"]
+    assert found.proposal.weights == [0.5, 0.5]
