@@ -49,6 +49,9 @@ UNLIKE = (
     "the output is of another architecture than its parents, and sharpness compares like models"
 )
 
+LAYERS = "layers"
+"""Folder in which weights by layer are proposed."""
+
 SHOWN = 5
 """Most tensors that a warning names; the others are counted."""
 
@@ -202,11 +205,25 @@ class Draft:
         missing += missing_on_sets(losses)
         if self.stack is not None or (not losses.barriers and len(self.parents) > 1):
             missing.append(self._no_barriers(losses))
+        if losses.by_layer or losses.no_layers:
+            missing.append(self._no_layers(losses))
         if losses.no_control and self.request.asked.command in CHOOSERS:
             missing.append(self._no_control(losses, out))
         if found.sharpness.reason:
             missing.append(self._no_sharpness(found.sharpness, out))
         return missing
+
+    def _no_layers(self, losses: LossReport) -> NotMeasured:
+        """What `barrier --by-layer` would tell: all of it, or weights that it would propose."""
+        what, why = "by_layer", losses.no_layers
+        if losses.by_layer:
+            what, why = "weights by layer", "they are proposed by a measurement of their own"
+        names = [opening(anchor) for anchor in self.parents]
+        asked = BarrierSpec(
+            names, LAYERS, data=self._data, by_layer=True, reshape=self.request.fitting
+        )
+        can = self.blend.donor.folder and not self._is_refitted
+        return NotMeasured(what=what, why=why, command=command_line(asked) if can else "")
 
     def _no_control(self, losses: LossReport, out: Path | None) -> NotMeasured:
         if self.request.asked.command == "run":
@@ -286,6 +303,7 @@ def _measurements(
         influence=losses.influence,
         sets=losses.sets,
         across=losses.across,
+        by_layer=losses.by_layer,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import content_digest
 from mergekit_geo.checkpoints.sources import original
+from mergekit_geo.commands.layer_evidence import LayerEvidence, layer_evidence
 from mergekit_geo.commands.merged import MergedModel, open_merged
 from mergekit_geo.commands.parent_barriers import (
     at_once,
@@ -60,7 +61,9 @@ def loss_evidence(
     try:
         count = measurements(len(study.anchors), len(selection.segments)) + len(study.plan.unlike)
         evaluator = evaluator or PointEvaluator.open(study, count, refresh_models=False)
-        return over_sets(_measured(evaluator, output, selection, train_ends))
+        reports, layers = _measured(evaluator, output, selection, train_ends)
+        found = over_sets(reports)
+        return replace(found, by_layer=layers.found, no_layers=layers.reason)
     except Exception as error:  # a model's and a tokenizer's own code raise anything
         return nothing_measured(study, error)
 
@@ -115,12 +118,13 @@ def _measured(
     output: MergedModel,
     selection: Selected,
     train_ends: bool | None,
-) -> list[SetReport]:
+) -> tuple[list[SetReport], LayerEvidence]:
     anchors, every = evaluator.study.anchors, evaluator.every
     sets = [SetEvidence(one.study, one.module_evaluator) for one in every]
     at_once(evaluator, _points(evaluator, selection))
     for found, one in zip(sets, every, strict=True):
         found.attempt(partial(_measure_parents, evaluator=one, selection=selection))
+    layers = _layers(evaluator, sets, selection)
     reason = _train_further(evaluator, sets, selection, train_ends)
     evaluator.leave()
     place = _measure_output(sets, output, anchors[0])
@@ -128,7 +132,19 @@ def _measured(
     for index in evaluator.study.plan.unlike:
         attempt_each(sets, partial(SetEvidence.measure_as_it_is, index=index, opened=opened))
     attempt_each(sets, lambda one: one.report(place, reason))
-    return [one.result for one in sets]
+    return [one.result for one in sets], layers
+
+
+def _layers(
+    evaluator: PointEvaluator, sets: Sequence[SetEvidence], selection: Selected
+) -> LayerEvidence:
+    """Which layers did it, where every set was measured."""
+    if any(found.failed is not None for found in sets):
+        return LayerEvidence()
+    try:
+        return layer_evidence(evaluator, selection)
+    except Exception as error:  # a model's own code raises anything
+        return LayerEvidence(reason=failure(error, None).reason)
 
 
 def _points(evaluator: PointEvaluator, selection: Selected) -> Iterator[Point]:

@@ -131,13 +131,6 @@ def _point(title: str, rest: ModelWeights, moved: Sequence[tuple[Group, ModelWei
     return Point(Linear(rest), title, f"layers {known}", rules=rules)
 
 
-def _better(evaluator: PointEvaluator) -> int:
-    """The model of lower loss on the selection half."""
-    half = evaluator.split.selection
-    first, second = (evaluator.at_model(i).take(half).mean for i in (0, 1))
-    return int(second < first)
-
-
 @dataclass(frozen=True)
 class Rises:
     """Rises of the loss, example by example.
@@ -153,6 +146,13 @@ class Rises:
     better: int
 
     @classmethod
+    def of_better(cls, evaluator: PointEvaluator, moves: LayerMoves) -> Rises:
+        """Rises from the model that is better on the selection half, yet to be measured."""
+        half = evaluator.split.selection
+        first, second = (evaluator.at_model(i).take(half).mean for i in (0, 1))
+        return cls(evaluator, moves, int(second < first))
+
+    @classmethod
     def measured(cls, evaluator: PointEvaluator, moves: LayerMoves) -> Rises:
         """Measure every move from the model that is better on the selection half."""
         (found,) = cls.on_all(replace(evaluator, further=()), moves)
@@ -161,7 +161,7 @@ class Rises:
     @classmethod
     def on_all(cls, evaluator: PointEvaluator, moves: LayerMoves) -> list[Rises]:
         """The same on every set, each from the model that is better there."""
-        found = [cls(one, moves, _better(one)) for one in evaluator.every]
+        found = [cls.of_better(one, moves) for one in evaluator.every]
         for better in dict.fromkeys(rises.better for rises in found):
             for point in cls(evaluator, moves, better).points():
                 evaluator.at_all(point)

@@ -84,6 +84,11 @@ class Evaluator:
         left = max(self.evaluations - self._done, 0)
         expect(self.progress, self.part, self._each * left)
 
+    @property
+    def seconds_each(self) -> float:
+        """Seconds that a measurement takes, as far as is known."""
+        return self._each
+
     def fit(self, model: Module) -> None:
         """Time a batch, report the cost, and shrink the sample to the budget, once.
 

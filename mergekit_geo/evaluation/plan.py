@@ -16,6 +16,7 @@ from mergekit_geo.errors import DataError, GeoError, InternalError, is_of_this_p
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.influence import InfluenceEntry
+from mergekit_geo.records.layers import LayerMeasurements
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
@@ -62,6 +63,8 @@ class LossReport:
         barriers: Between the parents.
         no_control: Why the ends of a fitted path were not trained further; empty if they were, or
             there is none.
+        by_layer: Which layers did it, where a mean of two is worse than one of them.
+        no_layers: Why that was not measured, where it could be.
         tokenization: How the parents' own tokenizers cut the documents, where they are others.
         influence: Of the layers of parents and output, where that has another architecture.
         reason: Why nothing was measured; empty if it was.
@@ -79,6 +82,8 @@ class LossReport:
     warnings: list[str] = field(default_factory=list)
     barriers: list[BarrierEntry] = field(default_factory=list)
     no_control: str = ""
+    by_layer: LayerMeasurements | None = None
+    no_layers: str = ""
     tokenization: list[TokenizationEntry] = field(default_factory=list)
     influence: list[InfluenceEntry] = field(default_factory=list)
     reason: str = ""

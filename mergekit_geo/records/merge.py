@@ -8,6 +8,7 @@ from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.influence import InfluenceEntry
+from mergekit_geo.records.layers import LayerMeasurements
 from mergekit_geo.records.losses import DifferenceEntry, LossEntry
 from mergekit_geo.records.model import Geometry
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
@@ -90,9 +91,10 @@ class MergeMeasurements(Sparse):
         layers: Where each layer is from, where layers are left out, repeated or moved.
         sets: The same on every set, by its name; only where there are several.
         across: The output beside the best parent of each set; only where there are several.
+        by_layer: Which layers did it; only where a mean of two models is worse than one of them.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across")
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across", "by_layer")
 
     coefficients: MergeCoefficients
     losses: list[LossEntry]
@@ -107,3 +109,4 @@ class MergeMeasurements(Sparse):
     layers: list[LayerSources] = []
     sets: dict[str, OutputSetEntry] = {}
     across: AcrossSets | None = None
+    by_layer: LayerMeasurements | None = None

@@ -20,8 +20,16 @@ NAMES: dict[Division, str] = {"depth": "layers", "kind": "modules"}
 """Of the files that hold the pictures."""
 
 
-def layers_section(found: LayerMeasurements | None, data: DataEntry | None) -> Section:
-    """Rises by group, as pictures and tables, and the advice; empty where none were measured."""
+def layers_section(
+    found: LayerMeasurements | None, data: DataEntry | None, *, folded: bool = False
+) -> Section:
+    """Rises by group, as pictures and tables, and the advice; empty where none were measured.
+
+    Args:
+        found: The rises.
+        data: What loss was measured on.
+        folded: Whether tables are details.
+    """
     if found is None:
         return Section(TITLE, ())
     told = [_told(entry) for entry in found.sets]
@@ -30,7 +38,8 @@ def layers_section(found: LayerMeasurements | None, data: DataEntry | None) -> S
     for division, name in NAMES.items():
         caption = f"Rise of the loss by {'layers' if division == 'depth' else 'kind of module'}"
         blocks.append(Chart(bars(found.sets, division, data), caption, name))
-        blocks.append(_table(found.sets, division))
+        table = _table(found.sets, division)
+        blocks.append(Folded("every group", [table]) if folded else table)
     if found.proposal is not None:
         tried = [[title, f"{loss:.4f}"] for title, loss in sorted(found.proposal.steps, key=_loss)]
         blocks.append(Folded("what was tried", [Table(["tried", "loss, selection half"], tried)]))
@@ -49,17 +58,17 @@ def layers_headline(found: LayerMeasurements | None) -> list[str]:
 
 
 def _most(entry: LayersEntry) -> str:
-    """The group by depth, and the kind, of the largest share."""
+    """The groups by depth that cost most by themselves, and whose return helps most."""
     if not entry.rise.is_significant or entry.rise.number < 0:
         return f"The mean is not significantly worse than {entry.better}{_on(entry)}."
-    named = []
-    for division in NAMES:
-        groups = [group for group in entry.groups if group.division == division]
-        top = max(groups, key=lambda group: group.rise_out.number)
-        named.append(f"{top.group} {_share(top.share_out)}")
+    groups = [group for group in entry.groups if group.division == "depth"]
+    first = max(groups, key=lambda group: group.rise_in.number)
+    last = max(groups, key=lambda group: group.rise_out.number)
+    what = "it" if first is last else last.group
     return (
-        f"Of the rise from {entry.better} to the mean{_on(entry)}, giving back one group alone "
-        f"takes away most with {named[0]}, and by kind with {named[1]}."
+        f"From {entry.better} to the mean{_on(entry)}, {first.group} by itself costs most "
+        f"({_share(first.share_in)} of the rise), and giving back {what} alone saves most "
+        f"({_share(last.share_out)})."
     )
 
 

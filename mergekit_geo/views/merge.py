@@ -11,6 +11,7 @@ from mergekit_geo.views.block import Block, Folded, Items, Paragraph, Section, T
 from mergekit_geo.views.flatness import flatness
 from mergekit_geo.views.geometry import geometry_blocks
 from mergekit_geo.views.influence import influence_section
+from mergekit_geo.views.layers import layers_files, layers_headline, layers_section
 from mergekit_geo.views.sets import brief_losses, measured_section
 from mergekit_geo.views.sharpness import sharpness_section
 from mergekit_geo.views.stack import stack_table
@@ -29,13 +30,14 @@ def view(report: Report, found: MergeMeasurements) -> View:
         Section("Barriers between the parents", barriers_of(
             report, found, "between the parents", output_at
         )),
+        layers_section(found.by_layer, report.data, folded=True),
         influence_section(found.influence),
         sharpness_section(found.sharpness, report.data),
         Section("Geometry", geometry_blocks(report, found.geometry)),
         Section("Layers", [stack_table(found.layers)]),
         Section("Tensors", [Items(_tensors(report, found))]),
     ]  # fmt: skip
-    files = barrier_files_of(found)
+    files = {**barrier_files_of(found), **layers_files(found.by_layer)}
     return View(_headline(report, found), blocks, files, _brief(report, found))
 
 
@@ -48,6 +50,7 @@ def _headline(report: Report, found: MergeMeasurements) -> list[str]:
         *verdict_lines(report),
         between(straight),
         *why(report, found.geometry, parted=parted),
+        *layers_headline(found.by_layer),
         *taken,
         flatness(found.sharpness),
     ]

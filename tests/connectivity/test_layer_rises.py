@@ -10,8 +10,10 @@ from torch import Tensor, nn
 import mergekit_geo as geo
 from mergekit_geo.evaluation.statistics import estimate_ratio
 from mergekit_geo.records.layers import GroupEntry, LayerMeasurements
+from mergekit_geo.views.block import Items
 from mergekit_geo.views.layers import layers_section
 from mergekit_geo.views.markdown import render
+from mergekit_geo.views.view import view_of
 
 COUNT = 60
 SCALE = torch.rand(COUNT, generator=torch.Generator().manual_seed(0)) + 1.5
@@ -92,6 +94,36 @@ def test_a_layer_that_alone_differs_carries_all_of_it_and_the_others_nothing() -
     kinds = {group.group: group for group in found.sets[0].groups if group.division == "kind"}
     assert kinds["MLP"].rise_in == by_depth(found)["layer 1"].rise_in
     assert kinds["embeddings"].rise_out.value == 0
+
+
+def test_a_soup_that_is_worse_tells_which_layer_did_it() -> None:
+    """At its own weights, too; a soup that is not worse tells nothing."""
+    data = geo.FunctionObjective(additive, [SCALE[: COUNT // 2], SCALE[COUNT // 2 :]])  # type: ignore[arg-type]
+    apart = [Layers(-1.0, 1.0), Layers(1.0, 1.0)]
+    for weights, height in (([0.5, 0.5], 1.0), ([3, 1], 0.75**2)):
+        found = geo.soup(apart, data=data, weights=weights, sharpness="off")
+        assert found.measurements.by_layer is not None
+        (entry,) = found.measurements.by_layer.sets
+        rises = {g.group: g.rise_in.value for g in entry.groups if g.division == "depth"}
+        assert rises["layer 0"] == pytest.approx(entry.rise.value)
+        assert entry.rise.value == pytest.approx(height * SCALE.mean().item(), rel=0.1)
+        assert rises["layer 1"] == 0
+        assert "layer 0 by itself costs most (100 % of the rise)" in render(
+            [Items(view_of(found.report).headline)]
+        )
+    close = geo.soup([Layers(0.9, 1.0), Layers(1.1, 1.0)], data=data, sharpness="off")
+    assert close.measurements.by_layer is None
+    assert "by_layer" not in close.report.to_json()
+
+
+def test_where_no_time_is_left_a_worse_soup_says_so() -> None:
+    data = geo.FunctionObjective(additive, [SCALE[: COUNT // 2], SCALE[COUNT // 2 :]])  # type: ignore[arg-type]
+    found = geo.soup(
+        [Layers(-1.0), Layers(1.0)], data=data, sharpness="off", compute=geo.Compute(budget=1e-6)
+    )
+    assert found.measurements.by_layer is None
+    (missing,) = [one for one in found.report.not_measured if one.what == "by_layer"]
+    assert "it would take about" in missing.why
 
 
 def test_what_layers_do_together_is_in_no_share_or_in_all() -> None:
