@@ -77,7 +77,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
     count = len(study.models)
     pairs = count * (count - 1) // 2 * len(asked.along)
     inner = max(asked.points, MOST_POINTS) - PAIR
-    layers = ByLayer.of(study.anchors, study, asked.layer_blocks) if asked.by_layer else None
+    layers = ByLayer.of(study, asked) if asked.by_layer else None
     more = layers.count(len(study.sets)) if layers else 0
     evaluator = PointEvaluator.open(study, count + pairs * inner + more)
     evaluator.tell_where()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import checkpoint_digest
+from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.config.data import source_of
 from mergekit_geo.connectivity.layer_rises import LayerMoves, Rises, groups_of
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.losses import difference
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
@@ -62,23 +63,24 @@ class ByLayer:
     Attributes:
         moves: What is measured.
         proposes: Whether weights are proposed: they are chosen by loss, on data that was named.
+        aiming: What loss they are chosen by, of several sets.
     """
 
     moves: LayerMoves
     proposes: bool
+    aiming: AimConfig = AimConfig()
 
     @classmethod
-    def of(cls, models: Sequence[Checkpoint], study: Study, most: int) -> ByLayer:
-        """The measurement of two models.
+    def of(cls, study: Study, asked: BarrierSpec) -> ByLayer:
+        """The measurement of a study's two models.
 
         Args:
-            models: Under the same tensor names.
-            study: What loss is measured on.
-            most: Blocks of consecutive layers.
+            study: The models, and what loss is measured on.
+            asked: The options.
         """
-        names = tuple(model.name for model in models)
-        moves = LayerMoves(names, tuple(groups_of(models, most)))
-        return cls(moves, not source_of(study.data).is_default)
+        names = tuple(model.name for model in study.anchors)
+        moves = LayerMoves(names, tuple(groups_of(study.anchors, asked.layer_blocks)))
+        return cls(moves, not source_of(asked.data).is_default, asked.aiming)
 
     def count(self, sets: int) -> int:
         """Number of losses that it takes on each set, for the estimate of the cost.
@@ -101,8 +103,10 @@ class ByLayer:
             OnSet(name, one.better, _loss_on(one.evaluator))
             for one, name in zip(rises, names, strict=True)
         ]
-        found = propose(self.moves, sorted({one.better for one in rises}), _aim(evaluator, sets))
-        said, documents = advice(found, sets), sum(one.documents for one in evaluator.every)
+        aim = Aim(evaluator, self.aiming)
+        found = propose(self.moves, sorted({one.better for one in rises}), aim.value)
+        aim.require_kept(found.best.loss)
+        said, documents = advice(found, sets), aim.documents
         entries = [_with_proposed(*one, found) for one in zip(entries, rises, strict=True)]
         told = LayerMeasurements(sets=entries, proposal=_proposal(found, said, documents))
         return told, _weights(found, said, documents, evaluator)
@@ -111,20 +115,6 @@ class ByLayer:
 def _loss_on(evaluator: PointEvaluator) -> Callable[[Point], float]:
     """Mean loss at a point on the selection half of one set."""
     return lambda point: evaluator.at(point).take(evaluator.split.selection).mean
-
-
-def _aim(evaluator: PointEvaluator, sets: Sequence[OnSet]) -> Callable[[Point], float]:
-    """The loss at a point; of several sets, the weighted mean of what it is above the best."""
-    weights = [one.study.weight for one in evaluator.every]
-    best = [on.loss_of(Point.model(on.better, "")) for on in sets]
-
-    def loss_of(point: Point) -> float:
-        evaluator.at_all(point)
-        above = [on.loss_of(point) - low for on, low in zip(sets, best, strict=True)]
-        mean = sum(w * d for w, d in zip(weights, above, strict=True)) / sum(weights)
-        return mean if evaluator.further else above[0] + best[0]
-
-    return loss_of
 
 
 def write_weights(weights: LayerWeights | None, report: Report, folder: Path) -> None:

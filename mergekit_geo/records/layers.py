@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from mergekit_geo.records import Record
-from mergekit_geo.records.losses import DifferenceEntry, Estimate
+from mergekit_geo.records.losses import DifferenceEntry, Estimate, Finite
 
 Division = Literal["depth", "kind"]
 
@@ -94,7 +94,7 @@ class ProposalEntry(Record):
     groups: list[tuple[str, list[float]]]
     advice: str
     documents: int
-    steps: list[tuple[str, float]]
+    steps: list[tuple[str, Finite]]
 
 
 class WeightedModel(Record):

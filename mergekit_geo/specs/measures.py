@@ -106,6 +106,7 @@ class BarrierSpec(Reporting):
     layer_blocks: int = option(
         LAYER_BLOCKS, "Most blocks of consecutive layers that --by-layer tells apart.", least=1
     )
+    aiming: AimConfig = group(AimConfig, inline=True)
     fail_above: float | None = option(
         None, "Exit with code 3 if a barrier is significantly higher than this, in units of the "
         "loss.", recorded=False, unset="no limit",

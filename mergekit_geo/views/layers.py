@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -11,7 +12,7 @@ from mergekit_geo.records.findings import percent
 from mergekit_geo.records.layers import Division, GroupEntry, LayerMeasurements, LayersEntry
 from mergekit_geo.records.losses import DataEntry, Estimate
 from mergekit_geo.views.block import Block, Chart, Folded, Items, Paragraph, Section, Table
-from mergekit_geo.views.chart import BarPanel, Bars, Dot, short_name
+from mergekit_geo.views.chart import BarPanel, Bars, Dot, number, short_name
 from mergekit_geo.views.losses import estimate, loss_unit
 
 TITLE = "Which layers did it"
@@ -41,13 +42,14 @@ def layers_section(
         table = _table(found.sets, division)
         blocks.append(Folded("every group", [table]) if folded else table)
     if found.proposal is not None:
-        tried = [[title, f"{loss:.4f}"] for title, loss in sorted(found.proposal.steps, key=_loss)]
+        tried = [[title, number(loss)] for title, loss in sorted(found.proposal.steps, key=_loss)]
         blocks.append(Folded("what was tried", [Table(["tried", "loss, selection half"], tried)]))
     return Section(TITLE, blocks)
 
 
-def _loss(step: tuple[str, float]) -> float:
-    return step[1]
+def _loss(step: tuple[str, float | None]) -> float:
+    """What is sorted by; what loses a set that is to be kept comes last."""
+    return math.inf if step[1] is None else step[1]
 
 
 def layers_headline(found: LayerMeasurements | None) -> list[str]:
