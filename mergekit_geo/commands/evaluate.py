@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.evaluation.example_rows import COLUMNS, rows_of
 from mergekit_geo.evaluation.groups import groups_of
 from mergekit_geo.evaluation.losses import data_entry, difference, loss_entry
 from mergekit_geo.evaluation.side_by_side import SetLosses, measure_groups
 from mergekit_geo.outputs.kind import EVALUATION
+from mergekit_geo.outputs.row_file import check_row_file, write_rows
 from mergekit_geo.records.evaluation import EvaluationMeasurements, EvaluationSet
 from mergekit_geo.specs.measures import EvalSpec
 from mergekit_geo.specs.spec import repeated
@@ -48,6 +51,9 @@ def evaluate(asked: EvalSpec) -> Work:
             print(name, one.best, [entry.loss for entry in one.losses])
         ```
     """
+    if asked.per_example is not None:
+        check_row_file(Path(asked.per_example), overwrite=asked.overwrite)
+        _refuse_inside(Path(asked.per_example), asked.target)
     return Work(asked, lambda output: _evaluate(asked, output), EVALUATION)
 
 
@@ -58,6 +64,7 @@ def _evaluate(asked: EvalSpec, output: Output) -> Findings:
     groups = groups_of(models, asked)
     measured = measure_groups(groups)
     names = [model.name for model in models]
+    _write_examples(asked, names, measured.sets)
     sets = {one.study.name: _set_entry(names, one) for one in measured.sets}
     first = next(iter(sets.values()))
     return Findings(
@@ -90,6 +97,25 @@ def _set_entry(names: Sequence[str], found: SetLosses) -> EvaluationSet:
         compared["differences"] = [difference(names[i], losses[i], losses[best]) for i in others]
     data = data_entry(found.study, found.losses[0])
     return EvaluationSet(data=data, weight=found.study.weight, losses=entries, **compared)
+
+
+def _write_examples(asked: EvalSpec, names: Sequence[str], sets: Sequence[SetLosses]) -> None:
+    """Write the loss of every example, where that was asked for."""
+    if asked.per_example is None:
+        return
+    path, private = Path(asked.per_example), asked.private_examples
+    check_row_file(path, overwrite=asked.overwrite)  # some time has passed
+    write_rows(path, (row for one in sets for row in rows_of(one, names, private=private)), COLUMNS)
+    asked.told.say(f"losses of every example are in {path}")
+
+
+def _refuse_inside(path: Path, out: Path | None) -> None:
+    if out is not None and path.resolve().is_relative_to(out.resolve()):
+        raise ArgumentError(
+            "the file lies in the folder of the report, which appears at the end as a whole",
+            where=str(path),
+            remedy="name a file beside it",
+        )
 
 
 def _several(models: Model | Sequence[Model]) -> list[Model]:

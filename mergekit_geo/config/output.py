@@ -65,6 +65,11 @@ class OutputConfig:
         "worse than its best parent.", panel=PANEL, choices=REQUIRABLE, unset="nothing",
     )  # fmt: skip
 
+    private_examples: bool = option(
+        False, "Put SHA-256 hashes in place of the texts of examples, in files, report and page.",
+        panel=PANEL,
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         parse_size(self.max_shard_size)
         check(self)

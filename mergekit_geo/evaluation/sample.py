@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +78,7 @@ class Sample:
         understood: How the rows were read.
         notes: What was guessed about the data.
         cut: What allows for models that cut the text otherwise.
+        rows: The documents.
     """
 
     objective: TaskObjective
@@ -85,6 +86,7 @@ class Sample:
     understood: Understood
     notes: tuple[str, ...] = ()
     cut: Cut = Cut()
+    rows: Rows | None = field(default=None, repr=False, compare=False)
 
     @property
     def digest(self) -> str:
@@ -130,7 +132,7 @@ def prepare(
     size = data.batch_size or task.batch_size(kept)
     objective = TaskObjective(task, kept, document_keys(rows), size, whole)
     understood = Understood.of(task, every, replace(rows, notes=[]))
-    return Sample(objective, len(examples), understood, tuple(rows.notes), cut)
+    return Sample(objective, len(examples), understood, tuple(rows.notes), cut, rows)
 
 
 def prepare_beside(

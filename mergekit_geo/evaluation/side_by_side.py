@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.config.measures import Compute
+    from mergekit_geo.evaluation.sample import Sample
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.modules.blend import Live
 
@@ -43,14 +44,14 @@ class SetLosses:
 
     Attributes:
         study: What was measured, as the first model reads it.
-        objectives: The examples of each model.
+        samples: The examples that each model was measured on; None of a function of the caller's.
         losses: Of each model on its examples.
         paired: The same where they can be compared, example by example or by document; None where
             they cannot.
     """
 
     study: Study
-    objectives: Sequence[Objective]
+    samples: Sequence[Sample | None]
     losses: Sequence[Losses]
     paired: Sequence[Losses] | None
 
@@ -147,6 +148,13 @@ class GroupEvaluator:
             for i in range(len(self.anchors))
         ]
 
+    def sample(self, number: int) -> Sample | None:
+        """What is measured on one of the sets."""
+        known, objective = self.studies[number].sample, self.evaluators[number].objective
+        if known is None or not isinstance(objective, TaskObjective):
+            return None
+        return replace(known, objective=objective)
+
     def leave(self) -> None:
         """Let the module go."""
         self.module = OneAfterAnother(self.anchors, self.group.studies[0].compute)
@@ -235,14 +243,14 @@ def _set_losses(
 ) -> SetLosses:
     """One set of all models."""
     losses = [own[number] for own, _ in every]
-    objectives = [own.evaluators[number].objective for _, own in every]
+    samples = [own.sample(number) for _, own in every]
     studies = [group.studies[number] for group in groups]
     first = studies[0]
     paired: Sequence[Losses] | None = losses
     if not read_the_same(studies):
         per_token = first.sample is not None and first.sample.objective.task.unit == TOKEN
         paired = None if per_token else on_common_documents(losses)
-    return SetLosses(first, objectives, losses, paired)
+    return SetLosses(first, samples, losses, paired)
 
 
 def _not_compared(sets: Sequence[SetLosses]) -> list[str]:

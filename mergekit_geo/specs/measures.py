@@ -15,7 +15,8 @@ from mergekit_geo.config.measures import (
     LandscapeConfig,
     SharpnessRadii,
 )
-from mergekit_geo.config.option import group, option
+from mergekit_geo.config.option import group, like, option
+from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.config.training import CurveFitConfig
 from mergekit_geo.specs.spec import Reporting, Spec, models, out
@@ -55,14 +56,19 @@ class EvalSpec(Reporting):
     command: ClassVar[str] = "eval"
     work: ClassVar[str] = "mergekit_geo.commands.evaluate:evaluate"
     examples: ClassVar[tuple[str, ...]] = (
-        "geo-merge eval a b --data held-out.jsonl",
+        "geo-merge eval a b --data held-out.jsonl --per-example losses.jsonl",
         "geo-merge eval a b c --data code=code.jsonl --data chat=chat.jsonl -o report",
     )
-    essential: ClassVar[tuple[str, ...]] = ("models", "out", "data")
+    essential: ClassVar[tuple[str, ...]] = ("models", "out", "data", "per_example")
 
     models: Model | Sequence[Model] = models()
     out: str | Path | None = out(REPORT, unset=PRINTED)
     _: KW_ONLY
+    per_example: str | Path | None = option(
+        None, "File for the loss of every example under every model: .jsonl, or .parquet.",
+        metavar="FILE", recorded=False, unset="not written",
+    )  # fmt: skip
+    private_examples: bool = like(OutputConfig, "private_examples", panel="")
 
 
 @dataclass(frozen=True)

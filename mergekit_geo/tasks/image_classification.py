@@ -85,6 +85,12 @@ class ImageClassification:
         label = self.labels.name(example.fields["target"])
         return f"a picture of {_times(self._pixels(example).shape)} {bracketed(label)}"
 
+    def texts(self, rows: Rows) -> list[list[str]]:
+        """The file of every picture, where that is what the row holds."""
+        column, _ = self.columns(rows)
+        cells = (row[column] for row in rows.cells)
+        return [[cell] if isinstance(cell, str) else [] for cell in cells]
+
     def batch_size(self, examples: Sequence[Example]) -> int:
         """A fixed number: there are few logits."""
         return MOST_AT_ONCE

@@ -99,6 +99,11 @@ class SequenceClassification:
             return ", ".join(f"{number:g}" for number in target)
         return ", ".join(self.labels.name(i) for i, has in enumerate(target) if has) or "none"
 
+    def texts(self, rows: Rows) -> list[list[str]]:
+        """The text of every row, or its two, without the label."""
+        columns = [texts_of(rows, column) for column in self._columns(rows)]
+        return [list(texts) for texts in zip(*columns, strict=True)]
+
     def batch_size(self, examples: Sequence[Example]) -> int:
         """A fixed number: there are few logits."""
         return MOST_AT_ONCE

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mergekit_geo.data.rows import Rows
-    from mergekit_geo.tasks.task import Task
+    from mergekit_geo.tasks.task import Example, Task
 
 Texts = list[list[str]]
 """The texts of each document; most have one."""
@@ -30,3 +33,43 @@ def _strings(cell: Any) -> list[str]:
     if isinstance(cell, str):
         return [cell]
     return [text for part in cell for text in _strings(part)] if isinstance(cell, list) else []
+
+
+class ExampleTexts:
+    """The text of each example, as far as it is text.
+
+    An example that is a window of a longer document has the text of that window.
+
+    Args:
+        task: That made the examples.
+        rows: Of which.
+        examples: All of them.
+    """
+
+    def __init__(self, task: Task, rows: Rows, examples: Sequence[Example]) -> None:
+        self.task, self.rows = task, rows
+        self.windows = Counter(example.document for example in examples)
+
+    def of(self, example: Example) -> str:
+        """The text of an example; empty where there is none, as of a picture."""
+        window_text = getattr(_inner(self.task), "window_text", None)
+        if window_text is not None and self.windows[example.document] > 1:
+            return str(window_text(example))
+        return "\n".join(dict.fromkeys(filter(None, self._texts[example.document])))
+
+    def label_of(self, example: Example) -> str | None:
+        """The name of an example's class; None where it has no single one."""
+        target, labels = example.fields.get("target"), getattr(self.task, "labels", None)
+        if not isinstance(target, int) or labels is None:
+            return None
+        return str(labels.name(target))
+
+    @cached_property
+    def _texts(self) -> Texts:
+        return texts_of(self.task, self.rows)
+
+
+def _inner(task: Task) -> Task:
+    """A task without what turns its loss into one per byte."""
+    inner: Task = getattr(task, "task", task)
+    return inner if inner.name == task.name and hasattr(inner, "window_text") else task

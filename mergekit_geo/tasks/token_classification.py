@@ -90,6 +90,11 @@ class TokenClassification:
         told = ["" if i == IGNORED else bracketed(self.labels.name(i)) for i in labels]
         return " ".join(piece + label for piece, label in zip(pieces, told, strict=True))
 
+    def texts(self, rows: Rows) -> list[list[str]]:
+        """The words of every row as one text."""
+        column, _ = self.columns(rows)
+        return [[" ".join(map(str, cells[column]))] for cells in rows.cells]
+
     def batch_size(self, examples: Sequence[Example]) -> int:
         """A fixed number: there are few logits."""
         return MOST_AT_ONCE

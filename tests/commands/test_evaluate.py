@@ -28,7 +28,7 @@ from typer.testing import CliRunner
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.data.text import builtin_documents
-from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError
+from mergekit_geo.errors import ArgumentError, DataError, OutputError, OutputExistsError
 from mergekit_geo.evaluation.statistics import estimate
 from mergekit_geo.records.report import read_report
 
@@ -280,3 +280,96 @@ def test_an_architecture_that_the_data_is_not_for(small: Path, text: Path, tmp_p
     labelled.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(DataError, match=r"is that of causal-lm, .* that of sequence-class"):
         geo.evaluate([small / "a", other], data=data_of(labelled))
+
+
+def rows_in(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    from pyarrow import parquet
+
+    found: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
+    return found
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_losses_of_every_example(small: Path, text: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"losses{suffix}"
+    names = [str(small / "a"), str(small / "b")]
+    words = ["eval", *names, "--data", f"own={text}", "--seq-len", WINDOW, "--per-example", path]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.stderr
+    rows = rows_in(path)
+    loss, weight, document = naive(Path(names[1]))
+    own = [row for row in rows if row["model"] == names[1]]
+    assert [row["model"] for row in rows] == [names[0]] * len(loss) + [names[1]] * len(loss)
+    assert [row["loss"] for row in own] == pytest.approx(loss.tolist(), abs=1e-5)
+    assert [row["weight"] for row in own] == weight.tolist()
+    assert [row["document"] for row in own] == document.tolist()
+    assert {row["set"] for row in rows} == {"own"}
+    for number, full in enumerate(TEXTS):  # windows of a document make its text
+        joined = "".join(row["text"] for row in own if row["document"] == number)
+        assert full.startswith(joined)
+        assert len(full) - len(joined) < 12  # a last token by itself is no example
+    assert next(row["name"] for row in own) == "held.jsonl:1"
+    code = CliRunner().invoke(app, [str(word) for word in words])
+    assert code.exit_code == 1
+    assert "--overwrite replaces it" in " ".join(code.stderr.split())
+    assert rows_in(path) == rows
+    geo.evaluate(
+        names[0], data=data_of(text), per_example=path, private_examples=True, overwrite=True
+    )
+    private = rows_in(path)
+    assert not [row for row in private if TEXTS[0][:20] in row["text"]]
+    assert all(row["text"].startswith("sha256:") for row in private)
+    assert list(tmp_path.glob("losses*")) == [path]
+
+
+def test_a_classifier_s_examples_have_their_class(small: Path, tmp_path: Path) -> None:
+    config = LlamaConfig(
+        vocab_size=json.loads((small / "a" / "config.json").read_text())["vocab_size"],
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        pad_token_id=0, id2label={0: "dull", 1: "fine"}, label2id={"dull": 0, "fine": 1},
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "classifier")
+    for file in (small / "a").glob("token*"):
+        shutil.copy(file, tmp_path / "classifier")
+    data = tmp_path / "labelled.jsonl"
+    rows = [{"text": one, "label": "fine" if i % 3 else "dull"} for i, one in enumerate(TEXTS)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "losses.jsonl"
+    geo.evaluate(tmp_path / "classifier", data=geo.EvalData(str(data)), per_example=path)
+    found = rows_in(path)
+    assert [(row["text"], row["label"]) for row in found] == [
+        (row["text"], row["label"]) for row in rows
+    ]
+    assert {row["score"] for row in found} <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "message"),
+    [
+        ("losses.csv", ArgumentError, r"expected a \.jsonl or \.parquet file, found 'losses\.csv'"),
+        ("missing/losses.jsonl", OutputError, "missing: no such folder"),
+        ("out/losses.jsonl", ArgumentError, "lies in the folder of the report"),
+    ],
+)
+def test_a_file_that_cannot_be_written(
+    small: Path, text: Path, tmp_path: Path, file: str, error: type[Exception], message: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    told = Told()
+    with pytest.raises(error, match=message):
+        geo.evaluate(
+            small / "a", tmp_path / "out", data=data_of(text), per_example=tmp_path / file,
+            progress=told,
+        )  # fmt: skip
+    assert told.phases == []
+
+
+def test_parquet_needs_a_library(
+    small: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mergekit_geo.extras.find_spec", lambda name: None)
+    with pytest.raises(ArgumentError, match=r"needs pyarrow.*pip install 'mergekit_geo\[data\]'"):
+        geo.evaluate(small / "a", data=data_of(text), per_example=tmp_path / "losses.parquet")
