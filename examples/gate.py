@@ -1,6 +1,8 @@
 """A gate in CI: exit 3 if a barrier is too high, or the merge worse than its best parent.
 
-Usage: python examples/gate.py HIGHEST_BARRIER HELD_OUT.jsonl OUT MODEL MODEL [MODEL ...]
+Usage: python examples/gate.py HIGHEST_BARRIER HELD_OUT OUT MODEL MODEL [MODEL ...]
+
+HELD_OUT is a file, or several sets: code=code.jsonl,chat=chat.jsonl. The merge has to hold on each.
 
 The report of the merge is in OUT, for the artifacts of the run. Where the documents are too few to
 tell, the gate stays shut.
@@ -15,7 +17,7 @@ import mergekit_geo as geo
 SHUT = 3
 
 highest, held_out, out, *models = sys.argv[1:]
-data = geo.EvalData(held_out)
+data = geo.EvalData(held_out.split(","))
 
 barrier = geo.barrier(models, data=data)
 print(barrier)
@@ -24,4 +26,4 @@ if barrier.exceeds(float(highest)):
 
 merged = geo.soup(models, out, data=data)
 print(merged)
-sys.exit(0 if merged.is_not_worse else SHUT)
+sys.exit(0 if merged.holds("not-worse") else SHUT)

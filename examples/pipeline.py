@@ -1,6 +1,7 @@
 """A fine-tuning pipeline: train two runs, average each and both, gate, compare, push.
 
 Usage: python examples/pipeline.py BASE TRAIN.txt HELD_OUT.txt OUT REPO [--also MODEL]
+           [--also-on NAME=FILE ...] [--require not-worse:NAME]
 
 The repository is made on the Hub (HF_ENDPOINT says which). Exit code 3: a gate did not hold, and
 nothing was pushed. All that happens here is public: `import mergekit_geo as geo`.
@@ -50,7 +51,7 @@ def train(base: str, rows: Any, tokenizer: Any, out: Path, seed: int, args: Any)
         keep=3,
         every=max(args.steps // 5, 1),
         method="greedy",  # keeps a checkpoint only if the soup gets better on the chosen half
-        data=geo.EvalData(args.held_out),
+        data=held_out(args),
         output=WRITTEN,
         sharpness="off",
         progress=Log(),
@@ -74,8 +75,12 @@ def train(base: str, rows: Any, tokenizer: Any, out: Path, seed: int, args: Any)
     return out
 
 
+def held_out(args: argparse.Namespace) -> geo.EvalData:
+    """What is measured on: one set, or several by name."""
+    return geo.EvalData([args.held_out, *args.also_on])
+
+
 def main(args: argparse.Namespace) -> int:
-    held_out = geo.EvalData(args.held_out)
     tokenizer = AutoTokenizer.from_pretrained(args.base)
     rows = windows(args.train, tokenizer, args.length)
 
@@ -84,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
     parents = [*map(str, runs), *args.also]
 
     # 2. A barrier between two parents says that their average is on no common ground.
-    between = geo.barrier(parents, data=held_out, progress=Log())
+    between = geo.barrier(parents, data=held_out(args), progress=Log())
     print(between)
     if between.exceeds(args.fail_above):
         print(f"a barrier is above {args.fail_above}: no soup, no push", file=sys.stderr)
@@ -93,10 +98,10 @@ def main(args: argparse.Namespace) -> int:
     # 3. The soup, measured beside its parents. Their checkpoints were chosen on half of the
     # held-out documents, which flatters them, and not the soup.
     merged = args.out / "model"
-    result = geo.soup(parents, merged, output=WRITTEN, data=held_out, progress=Log())
+    result = geo.soup(parents, merged, output=WRITTEN, data=held_out(args), progress=Log())
     print(result)
-    if not result.is_not_worse:
-        print("the soup is worse than its best parent: no push", file=sys.stderr)
+    if not result.holds(args.require):
+        print(f"the soup does not hold {args.require}: no push", file=sys.stderr)
         return GATE
 
     # 4. Weights, tokenizer, card and report; what arrived is compared with the disk.
@@ -112,6 +117,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder of all that is made")
     parser.add_argument("repo", help="org/name")
     parser.add_argument("--also", nargs="*", default=[], help="other models to average with")
+    parser.add_argument("--also-on", nargs="*", default=[], help="NAME=FILE of further skills")
+    parser.add_argument("--require", default="not-worse", help="not-worse[:NAME,...][@score]")
     parser.add_argument("--fail-above", type=float, default=0.05, help="highest barrier, in nats")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--lr", type=float, default=1e-3)

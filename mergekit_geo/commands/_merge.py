@@ -18,7 +18,7 @@ from mergekit_geo.checkpoints.sources import original, side_files_from
 from mergekit_geo.checkpoints.unchanged import require_unchanged, unchanged
 from mergekit_geo.commands._run import Findings
 from mergekit_geo.commands.draft import Draft
-from mergekit_geo.commands.early import check_early, check_statistics_data
+from mergekit_geo.commands.early import check_early, check_scores, check_statistics_data
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.output import DTYPES, parse_size
 from mergekit_geo.config.selection import measurements
@@ -73,6 +73,7 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     if request.selector.config.by_loss(len(checkpoints)):
         study.require_measurable()
     check_statistics_data(study)
+    check_scores(study, request.asked.output)
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     for note in request.notes:
         progress.say(note)

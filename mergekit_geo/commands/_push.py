@@ -33,7 +33,7 @@ def push_output(report: Report, output: OutputConfig, progress: Progress, *, hol
         report: Of the output.
         output: Where it is to be pushed, and what it must hold for that.
         progress: Told what is going on.
-        holds: Whether it is not worse than what it came from.
+        holds: Whether it holds what is required.
 
     Returns:
         The report, with `pushed`; the files on the disk stay as they are on the Hub.
@@ -43,7 +43,7 @@ def push_output(report: Report, output: OutputConfig, progress: Progress, *, hol
     """
     if output.push_to is None or report.output is None:
         return report
-    if output.require is not None and not holds:
+    if not holds:
         warning = f"not pushed: the output does not satisfy --require {output.require}"
         return report.model_copy(update={"warnings": [*report.warnings, warning]})
     to = _destination(output)

@@ -140,7 +140,7 @@ def carry_out(work: Work) -> Result:
     if result.out is None or not isinstance(asked, Writing):
         return result
     if is_main_process():
-        holds = result.is_not_worse
+        holds = config.require is None or result.holds(config.require)
         result = replace(result, report=push_output(result.report, config, asked.told, holds=holds))
     return broadcast(result)
 

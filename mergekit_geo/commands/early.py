@@ -9,12 +9,14 @@ from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.commands._push import prepare_push
 from mergekit_geo.data.load import load_rows
+from mergekit_geo.errors import ArgumentError
 from mergekit_geo.merging.blend import has_statistics
 from mergekit_geo.selection.selector import check_selection
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.checkpoints.compatibility import Preflight
+    from mergekit_geo.config.output import OutputConfig
     from mergekit_geo.config.selection import SelectionConfig
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.specs.spec import Writing
@@ -45,6 +47,29 @@ def check_early(
     check_selection(selection, len(checkpoints), asked.data)
     prepare_push(asked.output, asked.target)
     return found
+
+
+def check_scores(study: Study, output: OutputConfig) -> None:
+    """Refuse to require something of a score that there is not.
+
+    Args:
+        study: What is measured.
+        output: Says what is required.
+
+    Raises:
+        ArgumentError: The task of a set has no metric.
+    """
+    wanted = output.requirement
+    if wanted is None or wanted.by != "score":
+        return
+    for one in study.sets:
+        asked = not wanted.sets or not study.further or one.name in wanted.sets
+        if asked and one.sample is not None and not one.sample.objective.task.metric:
+            raise ArgumentError(
+                f"require {output.require!r}: {one.sample.objective.task.name} has no score",
+                where=one.name,
+                remedy="not-worse@loss, or name other sets",
+            )
 
 
 def check_statistics_data(study: Study) -> None:

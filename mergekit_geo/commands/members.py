@@ -9,6 +9,7 @@ from mergekit_geo.checkpoints.origin import model_entry
 from mergekit_geo.clock import clock_of
 from mergekit_geo.commands._run import Findings, Work, carry_out
 from mergekit_geo.commands._tune import tune, write_record
+from mergekit_geo.commands.early import check_scores
 from mergekit_geo.commands.result import Result
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.outputs.output import Output
@@ -33,6 +34,7 @@ def tune_models(asked: FinetuneSpec, output: Output) -> Findings:
         GeoError: As `geo.finetune`.
     """
     tuning = make_tuning(asked)
+    check_scores(tuning.measured, asked.output)
     if asked.members is None:
         return tune(tuning, output)
     return _tune_members(tuning, asked.members, output)

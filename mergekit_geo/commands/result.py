@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.config.requirement import NOT_WORSE, Requirement
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.standing import holds
 from mergekit_geo.views.view import said
@@ -53,11 +54,25 @@ class Result:
     def is_not_worse(self) -> bool:
         """Whether losses tell that the output is not significantly worse than its best parent.
 
-        False where nothing was measured, or on too few documents to tell. Of several members, each.
+        False where nothing was measured, or on too few documents to tell. Of several members, each;
+        and on each of several sets.
+        """
+        return self.holds(NOT_WORSE)
+
+    def holds(self, requirement: str) -> bool:
+        """Whether the output holds what `--require` asks for in the same words.
+
+        Args:
+            requirement: `not-worse`, of all sets, by their losses; `not-worse:code,chat` of two of
+                them; `not-worse@score` by the tasks' metrics.
+
+        Raises:
+            ArgumentError: No requirement.
         """
         if self.members:
-            return all(member.is_not_worse for member in self.members)
-        return holds(self.report)
+            return all(member.holds(requirement) for member in self.members)
+        wanted = Requirement.parse(requirement)
+        return holds(self.report, wanted.sets, wanted.by)
 
     def exceeds(self, limit: float) -> bool:
         """Whether some barrier is higher than a limit: its interval's lower end, if it has one.

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
+from mergekit_geo.config.requirement import FORM, Requirement
 from mergekit_geo.errors import ArgumentError
 
 DTYPES = {"float64": "F64", "float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """Output dtypes as torch names them, to the names of the safetensors format."""
 
-REQUIRABLE = ("not-worse",)
 PANEL = "Output"
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 NAME = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
@@ -27,10 +27,11 @@ class OutputConfig:
 
     Every float tensor has the first model's own dtype where none is named. What is pushed is pushed
     once it is whole on the disk, and only if it holds what is required: `not-worse` asks that
-    losses tell that the output is not significantly worse than its best parent.
+    losses tell that the output is not significantly worse than the best parent of each set;
+    `not-worse:code,chat@score` that the task's metric tells so on two of them.
 
     Raises:
-        ArgumentError: No such dtype, no size, or no name of a repository.
+        ArgumentError: No such dtype, no size, no name of a repository, or no requirement.
 
     Example:
         >>> OutputConfig(dtype="bfloat16", max_shard_size="2GB").stored_dtype
@@ -62,7 +63,8 @@ class OutputConfig:
     private: bool = option(False, "Make that repository private.", panel=PANEL)
     require: str | None = option(
         None, "Exit with code 3 unless this holds. not-worse: the output is not significantly "
-        "worse than its best parent.", panel=PANEL, choices=REQUIRABLE, unset="nothing",
+        "worse than the best parent of each set, or of the sets that are named, by the loss or by "
+        "the task's metric.", panel=PANEL, metavar=FORM, unset="nothing",
     )  # fmt: skip
 
     private_examples: bool = option(
@@ -73,6 +75,7 @@ class OutputConfig:
     def __post_init__(self) -> None:
         parse_size(self.max_shard_size)
         check(self)
+        _ = self.requirement
         if self.push_to is not None:
             Destination(self.push_to, self.private)
         elif self.private:
@@ -85,6 +88,11 @@ class OutputConfig:
     def stored_dtype(self) -> str | None:
         """The dtype as the safetensors format names it."""
         return None if self.dtype is None else DTYPES[self.dtype]
+
+    @property
+    def requirement(self) -> Requirement | None:
+        """What the output must hold; None for nothing."""
+        return None if self.require is None else Requirement.parse(self.require)
 
     @property
     def local(self) -> OutputConfig:

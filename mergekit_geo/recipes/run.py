@@ -31,6 +31,7 @@ from mergekit_geo.recipes.stage_store import make, store_of
 from mergekit_geo.recipes.stages import known_to, of_stage, planned
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import RunSpec, SoupSpec
+from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
@@ -133,13 +134,15 @@ def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
     said = spoken_over(recipe, data, asked.given, seed)
     if data is not None and seed is not None:
         data = source_of(data).replaced(seed=seed)
-    return read_as(said, data), replace(
+    found = replace(
         asked,
         output=_output(said, asked.output),
         data=held_out(said, data),
         train_data=asked.train_data or fitted_to(said, data),
         sharpness=asked.sharpness or said.sharpness or "quick",
     )
+    Writing.check_requirement(found)
+    return read_as(said, data), found
 
 
 def _refuse_marks(prepared: Prepared) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mergekit_geo.config.aim import AimConfig
-from mergekit_geo.config.data import PANEL, sets_of
+from mergekit_geo.config.data import PANEL, sets_of, source_of
 from mergekit_geo.config.measures import SHARPNESS
 from mergekit_geo.config.option import Option, argument, group, option
 from mergekit_geo.config.selection import PANEL as CHOOSING
@@ -197,6 +197,11 @@ class RunSpec(Merging):
         if "out" in given or "dry_run" in given:
             return None
         return Option("say where to write, or --dry-run", "--out")
+
+    def check_requirement(self) -> None:
+        """As in every command; where the call names no data, the recipe's sets are asked later."""
+        if not source_of(self.data).is_default:
+            super().check_requirement()
 
     def unmet(self, result: Any) -> str:
         """What the output does not hold; a dry run has none."""

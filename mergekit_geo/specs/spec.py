@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mergekit_geo.config.data import PANEL, EvalData, source_of
+from mergekit_geo.config.data import PANEL, EvalData, sets_of, source_of
 from mergekit_geo.config.flags import flags, settings_of
 from mergekit_geo.config.measures import SHARPNESS, Compute
 from mergekit_geo.config.option import Option, argument, check, group, like, option, own_options
@@ -205,10 +205,24 @@ class Writing(Measuring):
         """Replace the models by these names, where the command names models."""
         return replace(self, models=tuple(names))  # type: ignore[call-arg]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_requirement()
+
+    def check_requirement(self) -> None:
+        """Refuse to require something of a set that is not measured.
+
+        Raises:
+            ArgumentError: It names those that are.
+        """
+        if (wanted := self.output.requirement) is not None:
+            names = [one.name for one in sets_of(self.data) if not one.data.is_nothing]
+            wanted.require_known(names)
+
     def unmet(self, result: Any) -> str:
-        """`--require not-worse`, where the output is worse or nobody can tell."""
-        holds = self.output.require is None or result.is_not_worse
-        return "" if holds else f"--require {self.output.require}"
+        """`--require`, where the output is worse or nobody can tell."""
+        wanted = self.output.require
+        return "" if wanted is None or result.holds(wanted) else f"--require {wanted}"
 
 
 @dataclass(frozen=True, kw_only=True)

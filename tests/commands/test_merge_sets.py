@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 import mergekit_geo as geo
 from mergekit_geo.data.text import builtin_documents
+from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.modules.blend import Live
 from mergekit_geo.records.report import NotMeasured, Report
+from mergekit_geo.records.standing import standings
 
 HOW = {"sharpness": "off", "compute": geo.Compute(device="cpu", budget=0)}
 
@@ -119,3 +123,67 @@ def test_sets_report_on_their_own_halves_where_loss_has_chosen(
     for one in found.sets.values():
         assert [entry.role for entry in one.losses] == ["parent", "parent", "reference", "output"]
         assert one.data.documents < 40
+
+
+def test_a_gate_on_some_of_the_sets(small: Path, texts: dict[str, str]) -> None:
+    """No score is below 2 points of 100 in models that know nothing; losses are told apart."""
+    pair = [small / "base", small / "c"]
+    data = {"code": texts["code"], "chat": texts["chat"]}
+    output = geo.OutputConfig(require="not-worse:chat@score")
+    result = geo.soup(pair, data=data, output=output, **HOW)
+    standing = standings(result.report)
+    for name, one in standing.items():
+        assert one is not None
+        assert one.score is not None
+        assert result.holds(f"not-worse:{name}") is (one.word in {"better", "no-difference"})
+        assert result.holds(f"not-worse:{name}@score") is (
+            one.score.word in {"better", "no-difference"}
+        )
+    assert result.holds("not-worse") is result.is_not_worse
+
+
+@pytest.fixture(scope="module")
+def raters(small: Path, texts: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models that rate texts by a number, and ratings."""
+    folder = tmp_path_factory.mktemp("raters")
+    config = LlamaConfig.from_pretrained(
+        small / "base", num_labels=1, problem_type="regression", pad_token_id=0
+    )
+    for name in "ab":
+        LlamaForSequenceClassification(config).save_pretrained(folder / name)
+        for file in (small / "base").glob("token*"):
+            shutil.copy(file, folder / name)
+    rows = Path(texts["chat"]).read_text().split("\n\n")
+    lines = (json.dumps({"text": text, "score": len(text) / 9}) for text in rows)
+    (folder / "ratings.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_score_that_there_is_not_is_refused_before_any_work(raters: Path, tmp_path: Path) -> None:
+    data = {"first": str(raters / "ratings.jsonl"), "more": str(raters / "ratings.jsonl")}
+    output = geo.OutputConfig(require="not-worse:more@score")
+    match = "more: require 'not-worse:more@score': sequence-classification has no score"
+    with pytest.raises(ArgumentError, match=match):
+        geo.soup([raters / "a", raters / "b"], tmp_path / "out", data=data, output=output)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_sets_of_tasks_that_a_model_cannot_do_are_named(
+    raters: Path, texts: dict[str, str], tmp_path: Path
+) -> None:
+    data = {"ratings": str(raters / "ratings.jsonl"), "chat": geo.EvalData(texts["chat"])}
+    with pytest.raises(DataError, match=r"^chat: .*chat\.txt: "):
+        geo.soup([raters / "a", raters / "b"], tmp_path / "out", data=data)
+    told = {"chat": geo.EvalData(texts["chat"], task="causal-lm"), "ratings": data["ratings"]}
+    match = "^chat: .* cannot do causal-lm; it can do sequence-classification"
+    with pytest.raises(ArgumentError, match=match):
+        geo.soup([raters / "a", raters / "b"], tmp_path / "out", data=told)
+
+
+def test_a_set_that_is_empty_after_cleaning_is_named(
+    small: Path, texts: dict[str, str], tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text('{"text": ""}\n{"text": "  "}\n')
+    with pytest.raises(DataError, match=r"^bare: .*empty\.jsonl"):
+        geo.soup([small / "a", small / "b"], data={**texts, "bare": str(empty)}, **HOW)

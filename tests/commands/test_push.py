@@ -366,7 +366,7 @@ def test_settings_of_a_push_that_cannot_be_meant() -> None:
         geo.OutputConfig(push_to="a/b/c")
     with pytest.raises(geo.GeoError, match=r"private applies only .* push_to is not given"):
         geo.OutputConfig(private=True)
-    with pytest.raises(geo.GeoError, match="require 'better': expected one of not-worse"):
+    with pytest.raises(geo.GeoError, match="require 'better': expected not-worse"):
         geo.OutputConfig(require="better")
     state = {"w": torch.ones(2)}
     with pytest.raises(geo.GeoError, match="only an output in a folder can be pushed"):

@@ -46,6 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     texts = [" ".join(document.text.split())[:200] for document in builtin_documents("train")]
     (home / "train.txt").write_text("\n\n".join(texts[24:]))
     (home / "held-out.txt").write_text("\n\n".join(texts[:24]))
+    (home / "more.txt").write_text("\n\n".join(text[::-1] for text in texts[:24]))
     for seed, name in enumerate(("base", "stranger")):
         tokenizer = tiny_tokenizer()
         tokenizer.save_pretrained(home / name)
@@ -70,7 +71,7 @@ def pretrained(ids: Tensor, seed: int) -> LlamaForCausalLM:
 
 
 def test_the_soup_of_two_runs_arrives(place: Place) -> None:
-    done = place.run("good", "--fail-above", "0.02")
+    done = place.run("good", "--fail-above", "0.02", "--also-on", "more=more.txt")
     assert done.returncode == 0, done.stderr
     model = place.home / "good" / "model"
     there = place.hub.files("org/good")
@@ -85,6 +86,7 @@ def test_the_soup_of_two_runs_arrives(place: Place) -> None:
     report = json.loads((model / "report.json").read_text())
     assert [entry["name"] for entry in report["models"]] == ["good/run-0", "good/run-1"]
     assert (there["README.md"].path or Path()).read_text().startswith("---\n")
+    assert list(report["verdict"]["sets"]) == ["held-out", "more"]
     first, second = (json.loads((place.home / "good" / f"run-{s}" / "report.json").read_text())
                      for s in range(2))  # fmt: skip
     assert first["result"]["selection"]["method"] == "greedy"
