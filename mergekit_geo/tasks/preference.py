@@ -100,6 +100,10 @@ class Preference:
         both = zip(("chosen", "rejected"), (windows[:chosen], windows[chosen:]), strict=True)
         return "\n".join(f"{name}: {self.task.shown(own[0])}" for name, own in both if own)
 
+    def longest_of(self, example: Example) -> int:
+        """Tokens of the longest window of both answers."""
+        return int(max(example.fields["lengths"]))
+
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of pairs whose logits stay small."""
         return self.task.batch_size(examples)

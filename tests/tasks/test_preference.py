@@ -154,4 +154,5 @@ def test_the_report_names_the_score(family: Path, tmp_path: Path) -> None:
     found = geo.soup([family / "a", family / "b"], data=data, sharpness="off", out=None)
     assert found.report.data is not None
     assert found.report.data.metric == "preference accuracy"
+    assert found.report.data.seq_len == 32, "that of a window, not of a pair"
     assert all(entry.metric in [i / 8 for i in range(9)] for entry in found.report.result.losses)
