@@ -18,6 +18,7 @@ from examples.whisper import batches_of, transcript_loss
 from tests.conftest import ROOT
 from tests.tasks.tiny import make_tokenizer
 
+NAME = "whisper"
 ROWS, COLUMNS = (697, 770, 852, 941), (1209, 1336, 1477)
 KEYS = ("123", "456", "789", "*0#")
 RATE = 8000
@@ -69,7 +70,7 @@ def test_whisper_models_are_measured_on_recordings(
     lines = [json.dumps({"audio": f"{n}.wav", "text": " ".join(n)}) for n in numbers]
     (tmp_path / "held-out.jsonl").write_text("\n".join(lines))
     out = tmp_path / "out"
-    script = str(ROOT / "examples" / "whisper.py")
+    script = str((ROOT / "examples" / NAME).with_suffix(".py"))
     monkeypatch.setattr(sys, "argv", [script, str(tmp_path / "held-out.jsonl"), str(out), a, b])
     runpy.run_path(script, run_name="__main__")
     assert "output" in capsys.readouterr().out
