@@ -141,6 +141,7 @@ def _results(entry: LossEntry, data: DataEntry, name: str) -> list[EvalResult]:
             task_type=kind_of_task,
             dataset_type=dataset_type(data),
             dataset_name=dataset,
+            dataset_config=name or None,  # the Hub's client joins what differs in its name alone
             metric_type=kind,
             metric_name=called or "score",
             metric_value=round(value, DIGITS),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from mergekit_geo.records.findings import Finding
 from mergekit_geo.records.standing import Standing
 from mergekit_geo.records.verdict import ScoreVerdict, Word
-from mergekit_geo.views.amount import listed, signed, size
+from mergekit_geo.views.amount import Spanned, listed, signed, size
 
 ROUGH = 0.05
 """A difference of scores of this size must have been detectable for `the same` to be said."""
 
 COUNTS_RIGHT = ("acc", "exact_match")
 """In the names of scores that are shares of right answers: accuracy, and lm-eval's `acc_norm`."""
+
+IN_POINTS = ("acc", "acc_norm", "acc_bytes", "exact_match")
+"""Scores of lm-eval that are quoted in points of 100."""
 
 CONFIDENCE: dict[Finding, str] = {
     "higher": "less confident in the right answers",
@@ -65,7 +68,7 @@ def _compared(found: Standing, score: ScoreVerdict) -> str:
     """How the score compares, with its numbers."""
     assert score.difference is not None, "told without a number"
     highest = "" if score.model == found.model else f"that of {score.model}, the highest"
-    told = signed(score.difference, score)
+    told = _difference(score, signed)
     if score.word == "no-difference":
         return (
             f"is the same{highest and f' as {highest},'} ({told}{_least(score, ', and one of {}')})"
@@ -75,11 +78,9 @@ def _compared(found: Standing, score: ScoreVerdict) -> str:
         return f"{apart} ({told}{_least(score, '; only {} or more')})"
     if score.word == "cannot-tell":
         same = f"is the same{highest and f' as {highest},'} as far as can be told"
-        return f"{same} ({told}; only {score.detectable:.2g} or more would be detected)"
+        return f"{same} ({told}{_least(score, '; only {} or more')})"
     too = ", too," if score.word == found.word and not highest else ""
-    return (
-        f"is {score.word}{highest and f' than {highest},'}{too} by {size(score.difference, score)}"
-    )
+    return f"is {score.word}{highest and f' than {highest},'}{too} by {_difference(score, size)}"
 
 
 def _is_rough(score: ScoreVerdict) -> bool:
@@ -88,8 +89,25 @@ def _is_rough(score: ScoreVerdict) -> bool:
 
 def _least(score: ScoreVerdict, form: str) -> str:
     """The size that would be detected, where that is known."""
-    known = score.detectable
-    return "" if not known else f"{form.format(f'{known:.2g}')} would be detected"
+    if not score.detectable:
+        return ""
+    points = _is_in_points(score)
+    known = f"{100 * score.detectable:.2g} points" if points else f"{score.detectable:.2g}"
+    return f"{form.format(known)} would be detected"
+
+
+def _is_in_points(score: ScoreVerdict) -> bool:
+    """Whether people quote the score in hundredths."""
+    return score.metric.rpartition(" ")[2] in IN_POINTS
+
+
+def _difference(score: ScoreVerdict, say: Callable[[float, Spanned], str]) -> str:
+    """A difference of scores with its interval, in points where people quote it so."""
+    assert score.difference is not None, "told without a number"
+    if not _is_in_points(score) or score.low is None or score.high is None:
+        return say(score.difference, score)
+    ends = {"low": 100 * score.low, "high": 100 * score.high}
+    return f"{say(100 * score.difference, score.model_copy(update=ends))} points"
 
 
 def _reading(loss: Finding, score: ScoreVerdict) -> str:

@@ -141,6 +141,7 @@ def test_a_card_has_an_entry_for_each_set_and_no_path() -> None:
     assert "/home/me" not in card
     assert "| loss per token | code ↓ | docs ↓ | chat ↓ |" in card
     assert "The output loses 0.120 ± 0.030 nats per token on code (6 %)" in card
+    assert card.split("---")[1].count("dataset:") == len(sets)
     results = eval_results(report)
     assert [result.dataset_name for result in results if result.metric_type == "loss"] == [
         f"{name}: unpublished data of SHA-256 dddddddddddd (27 documents)" for name in sets

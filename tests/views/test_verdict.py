@@ -169,6 +169,17 @@ def test_the_score_is_told_beside_the_loss(
     assert table.rows[0][column].startswith(f"{score[0]:+.4f} ± {score[1]:.4f}")
 
 
+def test_scores_of_benchmarks_are_told_in_points() -> None:
+    report = report_of((0.23, 0.03), score=(0.013, 0.008))
+    assert report.data is not None
+    names = {"acc_norm": "Acc_norm", "strict-match exact_match": "Strict-match"}
+    for metric, name in names.items():
+        data = report.data.model_copy(update={"metric": metric})
+        told = verdict(report.model_copy(update={"data": data}))
+        assert name in told
+        assert "better by 1.30 ± 0.80 points: less confident" in told
+
+
 def test_one_model_is_no_merge() -> None:
     chosen = SelectionEntry(method="greedy", chosen="x", documents=9, steps=[])
     kept = report_of((0.0, 0.0), (-1, 0.1), selection=chosen, unmerged=f"{HOSTILE} 0")
