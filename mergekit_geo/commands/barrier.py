@@ -18,6 +18,7 @@ from mergekit_geo.connectivity.pairs import (
     PAIR,
     barrier_entry,
     basins_of,
+    grid_at_once,
     matrix_of,
     measure_pairs,
     threshold_of,
@@ -30,8 +31,8 @@ from mergekit_geo.evaluation.study import Study
 from mergekit_geo.limits import check_count
 from mergekit_geo.outputs.kind import BARRIER
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.records.barrier import BarrierMeasurements
-from mergekit_geo.records.losses import LossEntry
+from mergekit_geo.records.barrier import BarrierMeasurements, BarrierSetEntry
+from mergekit_geo.records.losses import DataEntry, LossEntry
 from mergekit_geo.specs.measures import BarrierSpec
 from mergekit_geo.specs.spec import repeated
 
@@ -81,7 +82,7 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
     more = layers.count(len(study.sets)) if layers else 0
     evaluator = PointEvaluator.open(study, count + pairs * inner + more)
     evaluator.tell_where()
-    measured = _measure(evaluator, routes, asked.points)
+    measured = _measured(evaluator, routes, asked.points)
     found, weights = layers.run(evaluator) if layers else (None, None)
     place = run_with(evaluator.live.model)
     require_unchanged(evaluator.anchors)
@@ -91,19 +92,26 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
         place,
         settings={"alignment": study.checked.notes},
         again=repeated(asked),
-        data=data_entry(study, evaluator.at_model(0).take(evaluator.split.report), "report"),
-        warnings=[
-            *study.checked.warnings,
-            *evaluator.warnings,
-            *evaluator.module_evaluator.warnings,
-        ],
+        data=_data(evaluator),
+        warnings=[*study.checked.warnings, *evaluator.all_warnings],
         fill=partial(write_weights, weights),
     )
 
 
-def _measure(
+def _measured(
     evaluator: PointEvaluator, along: Sequence[ModelPath], points: int
 ) -> BarrierMeasurements:
+    grid_at_once(evaluator, along, points)
+    sets = {one.study.name: _on_set(one, along, points) for one in evaluator.every}
+    first = next(iter(sets.values()))
+    return BarrierMeasurements(
+        pairs=first.pairs, matrix=first.matrix, basins=first.basins, threshold=first.threshold,
+        losses=first.losses, sets=sets if evaluator.further else {},
+    )  # fmt: skip
+
+
+def _on_set(evaluator: PointEvaluator, along: Sequence[ModelPath], points: int) -> BarrierSetEntry:
+    """All pairs of models on one set."""
     models = [evaluator.at_model(i) for i in range(len(evaluator.anchors))]
     pairs = measure_pairs(evaluator, along, points=points, most=MOST_POINTS)
     reported = [found.take(evaluator.split.report) for found in models]
@@ -111,13 +119,19 @@ def _measure(
     first = [pair for pair in pairs if pair.along == along[0].name]
     found = basins_of(evaluator, first, [losses.mean for losses in reported])
     groups = sorted(found.all, key=lambda group: group != found.largest)
-    return BarrierMeasurements(
+    return BarrierSetEntry(
+        data=_data(evaluator),
+        weight=evaluator.study.weight,
         pairs=[barrier_entry(evaluator, pair) for pair in pairs],
         matrix=matrix_of(len(models), first),
         basins=[[evaluator.anchors[i].name for i in group] for group in groups],
         threshold=limit,
         losses=_entries(evaluator, reported),
     )
+
+
+def _data(evaluator: PointEvaluator) -> DataEntry:
+    return data_entry(evaluator.study, evaluator.at_model(0).take(evaluator.split.report), "report")
 
 
 def _entries(evaluator: PointEvaluator, reported: Sequence[Losses]) -> list[LossEntry]:

@@ -21,6 +21,7 @@ from mergekit_geo.outputs.kind import LANDSCAPE
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.landscape import (
     LandscapeMeasurements,
+    LandscapeSetEntry,
     MarkEntry,
     ScaleEntry,
     SurfaceEntry,
@@ -69,28 +70,34 @@ def _landscape(asked: LandscapeSpec, output: Output) -> Findings:
     planned = plan_landscape(study, len(several), view)
     evaluator = PointEvaluator.open(study, len(study.anchors) + planned.points)
     evaluator.tell_where()
-    reported = _at_models(evaluator)
-    surfaces = [
-        _surface(evaluator, plane_grid, view)
-        for plane_grid in planned.made(evaluator.anchors, evaluator.live)
-    ]
+    reported = [_at_models(one) for one in evaluator.every]
+    surfaces: list[list[SurfaceEntry]] = [[] for _ in evaluator.every]
+    for grid in planned.made(evaluator.anchors, evaluator.live):
+        for one, own in zip(evaluator.every, surfaces, strict=True):
+            own.append(_surface(one, evaluator, grid, view))
+    sets = {
+        one.study.name: LandscapeSetEntry(
+            data=data_entry(one.study, losses[0]),
+            weight=one.study.weight,
+            surfaces=own,
+            scale=_scale(own, view),
+            losses=_losses(one, losses, planned.count),
+        )
+        for one, losses, own in zip(evaluator.every, reported, surfaces, strict=True)
+    }
+    first = next(iter(sets.values()))
     measured = LandscapeMeasurements(
-        surfaces=surfaces,
-        scale=_scale(surfaces, view),
-        losses=_losses(evaluator, reported, planned.count),
-    )
+        surfaces=first.surfaces, scale=first.scale, losses=first.losses,
+        sets=sets if evaluator.further else {},
+    )  # fmt: skip
     require_unchanged(evaluator.anchors)
-    remarks = [
-        *planned.warnings(evaluator.live),
-        *evaluator.warnings,
-        *evaluator.module_evaluator.warnings,
-    ]
+    remarks = [*planned.warnings(evaluator.live), *evaluator.all_warnings]
     return Findings(
         measured,
         model_entries(study.models),
         run_with(evaluator.live.model),
         settings={"marked": len(mark), "alignment": study.checked.notes},
-        data=data_entry(study, reported[0]),
+        data=first.data,
         warnings=[*study.checked.warnings, *remarks],
         again=repeated(asked),
     )
@@ -113,16 +120,25 @@ def _losses(evaluator: PointEvaluator, found: Sequence[Losses], spanning: int) -
 
 
 def _surface(
-    evaluator: PointEvaluator, plane_grid: PlaneGrid, view: LandscapeConfig
+    evaluator: PointEvaluator, every: PointEvaluator, plane_grid: PlaneGrid, view: LandscapeConfig
 ) -> SurfaceEntry:
-    """Measure the loss on a plane's grid."""
+    """Measure the loss on a plane's grid.
+
+    Args:
+        evaluator: On the set that is meant.
+        every: On all sets, which are measured at a point before the module moves on.
+        plane_grid: The grid.
+        view: What part of the plane is looked at.
+    """
 
     def measure(number: int, x: float, y: float) -> Losses:
         rule = plane_grid.plane.rule(x, y)
         model = plane_grid.model_at(rule)
         if model is not None:
             return evaluator.at_model(model)
-        return evaluator.at(plane_grid.at(rule, f"point {number} of {view.points}"))
+        point = plane_grid.at(rule, f"point {number} of {view.points}")
+        every.at_all(point)
+        return evaluator.at(point)
 
     found = scan(plane_grid.x, plane_grid.y, measure)
     return SurfaceEntry(

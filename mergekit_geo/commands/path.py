@@ -12,7 +12,7 @@ from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.data import source_of
 from mergekit_geo.config.flags import settings_of
-from mergekit_geo.connectivity.pairs import barrier_entry, measure_pairs
+from mergekit_geo.connectivity.pairs import barrier_entry, grid_at_once, measure_pairs
 from mergekit_geo.connectivity.path_folder import BENDS, PATH, RECORD, end_entry, save_bends
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.connectivity.search import CurveSearch, Found, effort_of, path_through
@@ -32,7 +32,7 @@ from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.curves import Still, length_ratio
 from mergekit_geo.merging.gram import gram_of
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.records.path import PathMeasurements, PathRecord, SaddleEntry
+from mergekit_geo.records.path import PathMeasurements, PathRecord, PathSetEntry, SaddleEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.specs.measures import PathSpec
 from mergekit_geo.specs.spec import repeated
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from mergekit_geo.records.barrier import BarrierEntry
 
 PAIR = 2
-MOST_POINTS = 20
+POINTS, MOST_POINTS = 11, 20
 
 
 @command(PathSpec)
@@ -82,19 +82,16 @@ def _fit_path(asked: PathSpec, output: Output) -> Findings:
     output.begin([])  # a fit's state tells by itself what it is of
     work = _fit(asked, output)
     evaluator, route = work.evaluator, path_through(work.bends)
+    measured = _measured(work, route)
     reported = evaluator.at_model(0).take(evaluator.split.report)
     require_unchanged(evaluator.anchors)
     output.need(sum(vector.nbytes for vector in work.bends.vectors))
     return Findings(
-        _measured(work, route),
+        measured,
         model_entries(evaluator.anchors),
         run_with(evaluator.live.model),
         data=data_entry(evaluator.study, reported, "report"),
-        warnings=[
-            *evaluator.study.checked.warnings,
-            *evaluator.warnings,
-            *evaluator.module_evaluator.warnings,
-        ],
+        warnings=[*evaluator.study.checked.warnings, *evaluator.all_warnings],
         again=repeated(asked),
         fill=lambda report, folder: _write(report, folder, work.bends, evaluator.anchors),
         kept={"route": route},
@@ -115,9 +112,14 @@ def fitted_route(asked: PathSpec) -> ModelPath:
 
 @dataclass(frozen=True)
 class _Fitted:
-    evaluator: PointEvaluator
+    aim: Aim
     bends: Bends
     found: Found
+
+    @property
+    def evaluator(self) -> PointEvaluator:
+        """Where it was fitted."""
+        return self.aim.evaluator
 
 
 def _fit(asked: PathSpec, output: Output) -> _Fitted:
@@ -136,13 +138,17 @@ def _fit(asked: PathSpec, output: Output) -> _Fitted:
     for one in evaluator.every:
         _ = one.split  # refuses too few documents before the fit
     fed = [training.digest] if isinstance(training, TaskObjective) else []
+    further = [
+        [one.study.sample and one.study.sample.digest, one.module_evaluator.count]
+        for one in evaluator.further
+    ]
     fingerprint = cache_key(
         ends, study.sample, study.data, asked.compute, settings_of(asked), *fed,
-        evaluator.module_evaluator.count,
+        evaluator.module_evaluator.count, *further,
     )  # fmt: skip
     state = FitState(output.partial, fingerprint)
     search = CurveSearch(Aim(evaluator, asked.aiming), training, asked.fitting, asked.seed, state)
-    return _Fitted(evaluator, search.run(), search.found)
+    return _Fitted(search.aim, search.run(), search.found)
 
 
 def _refuse_equal(ends: Sequence[Checkpoint]) -> None:
@@ -153,11 +159,13 @@ def _refuse_equal(ends: Sequence[Checkpoint]) -> None:
 
 def _measured(work: _Fitted, route: ModelPath) -> PathMeasurements:
     evaluator, curve, found = work.evaluator, work.bends.curve, work.found
-    straight, curved = measure_pairs(
-        evaluator, (path("linear"), route), points=11, most=MOST_POINTS
-    )
-    before, after = barrier_entry(evaluator, straight), barrier_entry(evaluator, curved)
-    reported = [evaluator.at_model(i).take(evaluator.split.report) for i in range(PAIR)]
+    along = (path("linear"), route)
+    grid_at_once(evaluator, along, POINTS)
+    pairs = [measure_pairs(one, along, points=POINTS, most=MOST_POINTS) for one in evaluator.every]
+    sets = {
+        one.study.name: _on_set(one, *own) for one, own in zip(evaluator.every, pairs, strict=True)
+    }
+    first = next(iter(sets.values()))
     assert not isinstance(curve, Still)
     return PathMeasurements(
         kind=curve.kind,
@@ -166,16 +174,32 @@ def _measured(work: _Fitted, route: ModelPath) -> PathMeasurements:
         seed=found.seed,
         seconds=round(found.seconds, 3),
         history=found.best_history,
-        straight=before,
-        fitted=after,
-        removed=_removed(before, after),
+        straight=first.straight,
+        fitted=first.fitted,
+        removed=first.removed,
         length_ratio=length_ratio(curve, gram_of(route.at(evaluator.anchors, 0.5))),
-        lowest_t=_lowest(curved),
+        lowest_t=_lowest(work.aim, route, [own[-1] for own in pairs]),
+        losses=first.losses,
+        places=found.places,
+        saddle=first.saddle,
+        sets=sets if evaluator.further else {},
+    )
+
+
+def _on_set(evaluator: PointEvaluator, straight: Pair, curved: Pair) -> PathSetEntry:
+    """Segment and path on one set."""
+    before, after = barrier_entry(evaluator, straight), barrier_entry(evaluator, curved)
+    reported = [evaluator.at_model(i).take(evaluator.split.report) for i in range(PAIR)]
+    return PathSetEntry(
+        data=data_entry(evaluator.study, reported[0], "report"),
+        weight=evaluator.study.weight,
         losses=[
             loss_entry(anchor.name, "parent", losses, evaluator.study.sample)
             for anchor, losses in zip(evaluator.anchors, reported, strict=True)
         ],
-        places=found.places,
+        straight=before,
+        fitted=after,
+        removed=_removed(before, after),
         saddle=_saddle(curved),
     )
 
@@ -193,10 +217,11 @@ def _removed(before: BarrierEntry, after: BarrierEntry) -> float | None:
     return 1 - max(after.barrier.value, 0.0) / before.barrier.value
 
 
-def _lowest(pair: Pair) -> float:
-    """Position t of the lowest loss on the selection half."""
-    measured = pair.profile.measured
-    return min(measured, key=lambda t: measured[t].take(pair.profile.split.selection).mean)
+def _lowest(aim: Aim, route: ModelPath, curved: Sequence[Pair]) -> float:
+    """Where on the path the loss is lowest on the selection half, or what is made of several."""
+    places = sorted({t for pair in curved for t in pair.profile.measured})
+    names = aim.evaluator.names
+    return min(places, key=lambda t: aim.value(route.point((0, 1), names, t)))
 
 
 def _write(report: Report, folder: Path, bends: Bends, ends: Sequence[Checkpoint]) -> None:

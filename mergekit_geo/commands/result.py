@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.config.requirement import NOT_WORSE, Requirement
+from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.standing import holds
 from mergekit_geo.views.view import said
@@ -15,6 +18,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.connectivity.paths import ModelPath
+
+
+def _height(pair: BarrierEntry) -> float:
+    """The least that a barrier is: infinite where no loss could be measured."""
+    found = pair.barrier
+    least = found.value if found.low is None else found.low
+    return math.inf if least is None else least
 
 
 @dataclass(frozen=True)
@@ -74,16 +84,22 @@ class Result:
         wanted = Requirement.parse(requirement)
         return holds(self.report, wanted.sets, wanted.by)
 
-    def exceeds(self, limit: float) -> bool:
+    def exceeds(self, limit: float | Mapping[str, float]) -> bool:
         """Whether some barrier is higher than a limit: its interval's lower end, if it has one.
 
         A path on which no loss could be measured counts as too high.
+
+        Args:
+            limit: In units of the loss; of each set by its name, where there are several.
         """
-        heights = [
-            pair.barrier.value if pair.barrier.low is None else pair.barrier.low
-            for pair in self.measurements.pairs
-        ]
-        return any(height is None or height > limit for height in heights)
+        sets = self.measurements.sets or {"": self.measurements}
+        if not isinstance(limit, Mapping):
+            limit = dict.fromkeys(sets, limit)
+        return any(
+            _height(pair) > most
+            for name, most in limit.items()
+            for pair in sets.get(name, self.measurements).pairs
+        )
 
     @property
     def compatible(self) -> bool:

@@ -16,12 +16,13 @@ from mergekit_geo.evaluation.losses import source_entry
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.outputs.kind import SHARPNESS
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.records.curvature import SharpnessMeasurements
+from mergekit_geo.records.curvature import SharpnessMeasurements, SharpnessSetEntry
 from mergekit_geo.specs.measures import SharpnessSpec
 from mergekit_geo.specs.spec import repeated
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.evaluation.plan import SharpnessReport
 
 
 @command(SharpnessSpec)
@@ -55,27 +56,43 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Findings:
     everything = data and source_of(data).replaced(max_examples=None)
     study = Study.open(several, replace(asked, data=everything), output)
     anchors = study.anchors
-    from mergekit_geo.curvature.suite import measure_sharpness, subject  # torch
+    # torch
+    from mergekit_geo.curvature.suite import measure_sharpness, subject
+    from mergekit_geo.evaluation.weighted_sets import on_weighted_mean
 
-    found = measure_sharpness(
-        study,
-        [subject(anchor, "model", study.compute) for anchor in anchors],
-        level_of(asked.level),
-        asked.radii,
-        most=None if settings is None else settings.max_examples,
-    )
+    subjects = [subject(anchor, "model", study.compute) for anchor in anchors]
+    mean = on_weighted_mean(study) if study.further else None
+    studies = [*study.sets, *([mean] if mean else [])]
+    found = []
+    for number, one in enumerate(studies):
+        with study.clock.running(), study.clock.share(len(studies) - number):
+            most = None if settings is None else settings.max_examples
+            level = level_of(asked.level)
+            found.append(measure_sharpness(one, subjects, level, asked.radii, most=most))
     require_unchanged(anchors)
-    slope = found.entries[0].slope
+    sets = {one.name: _on_set(one, own) for one, own in zip(study.sets, found, strict=False)}
+    first, slope = sets[study.name], found[0].entries[0].slope
     return Findings(
-        SharpnessMeasurements(sharpness=found.entries),
+        SharpnessMeasurements(
+            sharpness=first.sharpness,
+            sets=sets if study.further else {},
+            weighted=found[-1].entries if mean else [],
+        ),
         model_entries(anchors),
         (slope.device, slope.dtype, slope.attention),
-        data=source_entry(
-            study, documents=slope.documents, examples=slope.examples, tokens=slope.tokens
-        ),
-        warnings=[*study.checked.warnings, *found.warnings],
+        data=first.data,
+        warnings=[*study.checked.warnings, *(text for own in found for text in own.warnings)],
         again=repeated(asked),
     )
+
+
+def _on_set(study: Study, found: SharpnessReport) -> SharpnessSetEntry:
+    """Sharpness of every model on one set."""
+    slope = found.entries[0].slope
+    data = source_entry(
+        study, documents=slope.documents, examples=slope.examples, tokens=slope.tokens
+    )
+    return SharpnessSetEntry(data=data, weight=study.weight, sharpness=found.entries)
 
 
 def _several(models: Model | Sequence[Model]) -> list[Model]:

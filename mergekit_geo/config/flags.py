@@ -70,7 +70,7 @@ def _words(found: Declared, value: Any) -> Iterator[str]:
     elif found.kind == "flag":
         yield flag if value or found.option.switches_off else f"--no-{flag[2:]}"
     elif found.kind in {"texts", "sources"}:
-        several = [value] if isinstance(value, str) else value
+        several = [value] if isinstance(value, str | float) else value
         yield from (f"{flag}={one}" for one in several)
     elif found.kind == "numbers":
         values = value if isinstance(value, list | tuple) else [value]

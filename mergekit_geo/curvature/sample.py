@@ -16,6 +16,7 @@ from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import Objective, TaskObjective
 from mergekit_geo.evaluation.split import in_selection_half
+from mergekit_geo.evaluation.weighted_sets import WeightedSets
 from mergekit_geo.processes import world
 from mergekit_geo.progress import Progress
 
@@ -37,7 +38,7 @@ class CurvatureSample:
     @property
     def count(self) -> int:
         """Examples; batches of a function of the caller's."""
-        if isinstance(self.measured, TaskObjective):
+        if isinstance(self.measured, TaskObjective | WeightedSets):
             return len(self.measured.kept)
         return len(self.measured.batches())
 
@@ -53,6 +54,8 @@ def make_sample(objective: Objective, most: int, seed: int) -> CurvatureSample:
     Raises:
         DataError: Too few examples.
     """
+    if isinstance(objective, WeightedSets):
+        return _of_sets(objective, most, seed)
     if not isinstance(objective, TaskObjective):
         return CurvatureSample(objective)
     other = [in_selection_half(objective.documents[e.document], seed) for e in objective.kept]
@@ -62,6 +65,17 @@ def make_sample(objective: Objective, most: int, seed: int) -> CurvatureSample:
         return CurvatureSample(_drawn(objective, range(len(other)), most, seed))
     return CurvatureSample(
         _drawn(objective, report, most, seed), _drawn(objective, selection, most, seed)
+    )
+
+
+def _of_sets(objective: WeightedSets, most: int, seed: int) -> CurvatureSample:
+    """As many examples of each set."""
+    each = max(most // len(objective.parts), FEWEST_EXAMPLES)
+    found = [make_sample(part, each, seed) for part in objective.parts]
+    others = [one.held_out for one in found if one.held_out is not None]
+    return CurvatureSample(
+        objective.of([one.measured for one in found]),
+        objective.of(others) if len(others) == len(found) else None,
     )
 
 

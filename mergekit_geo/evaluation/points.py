@@ -123,6 +123,12 @@ class PointEvaluator:
         return self, *self.further
 
     @property
+    def all_warnings(self) -> list[str]:
+        """What the user should know of BatchNorm statistics, and of the samples of all sets."""
+        samples = [text for one in self.every for text in one.module_evaluator.warnings]
+        return [*self.warnings, *samples]
+
+    @property
     def objective(self) -> Objective:
         """The objective, on the examples that are measured."""
         return self.module_evaluator.objective

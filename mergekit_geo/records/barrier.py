@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.layers import LayerMeasurements
-from mergekit_geo.records.losses import Estimate, Finite, LossEntry
+from mergekit_geo.records.losses import Estimate, Finite, LossEntry, SetEntry
 
 
 class BarrierEntry(Record):
@@ -55,8 +55,24 @@ class BarrierEntry(Record):
     documents: int | None = None
 
 
+class BarrierSetEntry(SetEntry):
+    """The barriers between models on one evaluation set.
+
+    Attributes:
+        pairs: Every pair of models, along every path asked for.
+        matrix: Barrier between models i and j along the first path; 0 where it is not significant.
+        basins: Models that are connected, largest basin first.
+        threshold: Barriers below this connect.
+    """
+
+    pairs: list[BarrierEntry]
+    matrix: list[list[Finite]]
+    basins: list[list[str]]
+    threshold: float
+
+
 class BarrierMeasurements(Sparse):
-    """Result of a barrier measurement.
+    """Result of a barrier measurement; of several sets, on the first of them.
 
     Attributes:
         pairs: Every pair of models, along every path asked for.
@@ -65,9 +81,10 @@ class BarrierMeasurements(Sparse):
         threshold: Barriers below this connect, in nats.
         losses: Of the models themselves, on the report half.
         by_layer: Which layers did it, where that was asked for.
+        sets: The same on every set, by its name; only where there are several.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("by_layer",)
+    only_if_held: ClassVar[tuple[str, ...]] = ("by_layer", "sets")
 
     pairs: list[BarrierEntry]
     matrix: list[list[Finite]]
@@ -75,3 +92,4 @@ class BarrierMeasurements(Sparse):
     threshold: float
     losses: list[LossEntry]
     by_layer: LayerMeasurements | None = None
+    sets: dict[str, BarrierSetEntry] = {}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, SerializeAsAny
 
-from mergekit_geo.records import Record
-from mergekit_geo.records.losses import DifferenceEntry, Estimate, Finite
+from mergekit_geo.records import Record, Sparse
+from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, Finite
 
 CAVEATS = (
     "λ_max changes under rescalings of the weights that leave the function alone (Dinh 2017).",
@@ -310,13 +310,33 @@ class SharpnessEntry(Record):
     against: list[DifferenceEntry] = []
 
 
-class SharpnessMeasurements(Record):
-    """Result of a sharpness measurement.
+class SharpnessSetEntry(Record):
+    """Sharpness on one evaluation set.
+
+    Attributes:
+        data: What it is.
+        weight: What it counts beside others.
+        sharpness: Every model.
+    """
+
+    data: DataEntry
+    weight: float
+    sharpness: list[SharpnessEntry]
+
+
+class SharpnessMeasurements(Sparse):
+    """Result of a sharpness measurement; of several sets, on the first of them.
 
     Attributes:
         sharpness: Every model, on the same examples.
         caveats: What the numbers do not say.
+        sets: The same on every set, by its name; only where there are several.
+        weighted: The same of the weighted mean of the sets' losses.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "weighted")
 
     sharpness: list[SharpnessEntry]
     caveats: list[str] = list(CAVEATS)
+    sets: dict[str, SharpnessSetEntry] = {}
+    weighted: list[SharpnessEntry] = []

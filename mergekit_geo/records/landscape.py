@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from mergekit_geo.records import Record
-from mergekit_geo.records.losses import Finite, LossEntry
+from mergekit_geo.records import Record, Sparse
+from mergekit_geo.records.losses import Finite, LossEntry, SetEntry
 
 Grid = list[list[Finite]]
 
@@ -87,15 +87,31 @@ class ScaleEntry(Record):
     log: bool
 
 
-class LandscapeMeasurements(Record):
-    """Result of a landscape measurement; all on the same examples.
+class LandscapeSetEntry(SetEntry):
+    """The loss on the same grids on one evaluation set.
+
+    Attributes:
+        surfaces: One, or one around each model.
+        scale: Of their colours.
+    """
+
+    surfaces: list[SurfaceEntry]
+    scale: ScaleEntry
+
+
+class LandscapeMeasurements(Sparse):
+    """Result of a landscape measurement; of several sets, on the first of them.
 
     Attributes:
         surfaces: One, or one around each model.
         scale: Of their colours.
         losses: Of the models themselves.
+        sets: The same on every set, by its name; only where there are several.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets",)
 
     surfaces: list[SurfaceEntry]
     scale: ScaleEntry
     losses: list[LossEntry]
+    sets: dict[str, LandscapeSetEntry] = {}

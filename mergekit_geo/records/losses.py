@@ -158,3 +158,17 @@ class DataEntry(Record):
     half: Literal["", "report"] = ""
     notes: list[str] = []
     repository: str | None = None
+
+
+class SetEntry(Record):
+    """What was found on one evaluation set.
+
+    Attributes:
+        data: What it is.
+        weight: What it counts beside others.
+        losses: Of the models there.
+    """
+
+    data: DataEntry
+    weight: float = 1.0
+    losses: list[LossEntry]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from mergekit_geo.records import Record
+from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.losses import Estimate, LossEntry
+from mergekit_geo.records.losses import Estimate, LossEntry, SetEntry
 
 PATH_VERSION = 1
 
@@ -39,8 +39,24 @@ class SaddleEntry(Record):
     loss: Estimate
 
 
-class PathMeasurements(Record):
-    """Result of fitting a path.
+class PathSetEntry(SetEntry):
+    """A path and the segment between its ends on one evaluation set.
+
+    Attributes:
+        straight: Loss along the segment.
+        fitted: Loss along the path.
+        removed: Share of the segment's barrier that the path avoids; null where there is none.
+        saddle: The highest point of the path; null where that is an end.
+    """
+
+    straight: BarrierEntry
+    fitted: BarrierEntry
+    removed: float | None
+    saddle: SaddleEntry | None
+
+
+class PathMeasurements(Sparse):
+    """Result of fitting a path; of several sets, on the first of them.
 
     Attributes:
         kind: `bezier`, `polygon` or `neb`.
@@ -57,7 +73,10 @@ class PathMeasurements(Record):
         losses: Of the ends, on the report half.
         places: t of each bend, where they are not even.
         saddle: The highest point of the path; null where that is an end.
+        sets: The same on every set, by its name; only where there are several.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets",)
 
     kind: Literal["bezier", "polygon", "neb"]
     bends: int
@@ -73,6 +92,7 @@ class PathMeasurements(Record):
     losses: list[LossEntry]
     places: list[float] | None = None
     saddle: SaddleEntry | None = None
+    sets: dict[str, PathSetEntry] = {}
 
 
 class PathRecord(Record):

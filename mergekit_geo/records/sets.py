@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
+from mergekit_geo.records.losses import DifferenceEntry, Estimate, SetEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
-
-
-class SetEntry(Record):
-    """What was found on one evaluation set.
-
-    Attributes:
-        data: What it is.
-        weight: What it counts beside others.
-        losses: Of the models there.
-    """
-
-    data: DataEntry
-    weight: float = 1.0
-    losses: list[LossEntry]
 
 
 class OutputSetEntry(SetEntry):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mergekit_geo.config.aim import AimConfig
+from mergekit_geo.config.data import sets_of
+from mergekit_geo.config.fail_above import limits
 from mergekit_geo.config.measures import (
     LAYER_BLOCKS,
     SHARPNESS_LEVELS,
@@ -78,8 +80,7 @@ class BarrierSpec(Reporting):
     command: ClassVar[str] = "barrier"
     work: ClassVar[str] = "mergekit_geo.commands.barrier:barrier"
     examples: ClassVar[tuple[str, ...]] = (
-        "geo-merge barrier a b c --data held-out.jsonl -o report",
-        "geo-merge barrier a b --along linear --along slerp --fail-above 0.05",
+        "geo-merge barrier a b c --data held-out.jsonl --fail-above 0.05 -o report",
         "geo-merge barrier a b --by-layer --data held-out.jsonl -o layers",
     )
     essential: ClassVar[tuple[str, ...]] = (
@@ -113,16 +114,30 @@ class BarrierSpec(Reporting):
         LAYER_BLOCKS, "Most blocks of consecutive layers that --by-layer tells apart.", least=1
     )
     aiming: AimConfig = group(AimConfig, inline=True)
-    fail_above: float | None = option(
+    fail_above: float | Sequence[str] | None = option(
         None, "Exit with code 3 if a barrier is significantly higher than this, in units of the "
-        "loss.", recorded=False, unset="no limit",
+        "loss. Can be given for each of several sets.", metavar="[SET=]FLOAT", recorded=False,
+        unset="no limit",
     )  # fmt: skip
     reshape: ReshapeConfig = group(ReshapeConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self._limits  # refuses what cannot be meant
+
+    @property
+    def _limits(self) -> dict[str, float]:
+        """Limits of barriers by set."""
+        return limits(self.fail_above, [one.name for one in sets_of(self.data)])
+
     def unmet(self, result: Any) -> str:
         """`--fail-above`, where some barrier is higher."""
-        holds = self.fail_above is None or not result.exceeds(self.fail_above)
-        return "" if holds else f"--fail-above {self.fail_above}"
+        found = [
+            f"--fail-above {name}={limit:g}" if len(self._limits) > 1 else f"--fail-above {limit:g}"
+            for name, limit in self._limits.items()
+            if result.exceeds({name: limit})
+        ]
+        return ", ".join(found)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def repeated(asked: Measuring) -> str:
     several = [value if isinstance(value, list | tuple) else [value] for value in values]
     sources = [source_of(asked.data), source_of(asked.train_data)]
     spoken = all(source.spoken or source.is_nothing for source in sources)
-    spoken &= all(isinstance(one, str | Path) for those in several for one in those)
+    named_by = (one for those in several for one in those)
+    spoken &= all(isinstance(one, str | Path | float | None) for one in named_by)
     return command_line(asked) if spoken else ""
 
 

@@ -212,5 +212,5 @@ def test_gate_on_the_command_line(family: Path, tmp_path: Path) -> None:
     assert json.loads(passed.stdout)["result"]["pairs"][0]["along"] == "linear"
     failed = CliRunner().invoke(app, [*words, "150", "--fail-above=-5"])
     assert failed.exit_code == 3
-    assert "geo-merge barrier: --fail-above -5.0: not satisfied" in failed.stderr
+    assert "geo-merge barrier: --fail-above -5: not satisfied" in failed.stderr
     assert "barrier" in failed.stdout

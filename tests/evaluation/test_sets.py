@@ -29,12 +29,16 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def texts(tmp_path: Path) -> dict[str, str]:
+    return write_texts(tmp_path)
+
+
+def write_texts(folder: Path) -> dict[str, str]:
     """Two files of other documents, a set each."""
     topics = [document.text[:200] for document in builtin_documents("train")]
     files = {"first": topics[:16], "second": topics[16:40]}
     for name, parts in files.items():
-        (tmp_path / f"{name}.txt").write_text("\n\n".join(" ".join(p.split()) for p in parts))
-    return {name: str(tmp_path / f"{name}.txt") for name in files}
+        (folder / f"{name}.txt").write_text("\n\n".join(" ".join(p.split()) for p in parts))
+    return {name: str(folder / f"{name}.txt") for name in files}
 
 
 def study_of(small: Path, data: Any, **more: Any) -> Study:
