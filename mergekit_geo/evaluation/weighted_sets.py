@@ -12,7 +12,6 @@ import numpy as np
 
 from mergekit_geo.evaluation.batches import weighed
 from mergekit_geo.evaluation.objective import Objective, TaskObjective
-from mergekit_geo.evaluation.sample import Sample
 from mergekit_geo.tasks.losses import Losses
 
 if TYPE_CHECKING:
@@ -94,8 +93,8 @@ def on_weighted_mean(study: Study) -> Study | None:
     if len(tasks) < len(study.sets) or len(units) > 1:
         return None
     joint = WeightedSets(tuple(tasks), tuple(one.weight for one in study.sets))
-    samples = [one.sample for one in study.sets]
-    available = sum(sample.available for sample in samples if sample)
-    sample = Sample(joint, available)  # type: ignore[arg-type]
+    samples = [one.sample for one in study.sets if one.sample is not None]
+    available = sum(sample.available for sample in samples)
+    sample = replace(samples[0], objective=joint, available=available)  # type: ignore[arg-type]
     plan = replace(study.plan, objective=joint, sample=sample)
     return replace(study, plan=plan, name="weighted mean", further=())

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mergekit_geo.records import Sparse
-from mergekit_geo.records.losses import DifferenceEntry, LossEntry
-from mergekit_geo.records.sets import SetEntry
+from mergekit_geo.records.losses import DifferenceEntry, LossEntry, SetEntry
 
 
 class EvaluationSet(SetEntry):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mergekit_geo.records.sets import OutputSetEntry, SetEntry
+from mergekit_geo.records.losses import SetEntry
+from mergekit_geo.records.sets import OutputSetEntry
 from mergekit_geo.records.standing import Standing
 from mergekit_geo.views.block import Chart
 from mergekit_geo.views.chart import Dot, Dots, Panel, label

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from mergekit_geo.records.losses import DataEntry, LossEntry
+from mergekit_geo.records.losses import DataEntry, LossEntry, SetEntry
 from mergekit_geo.records.report import Report
-from mergekit_geo.records.sets import OutputSetEntry, SetEntry
+from mergekit_geo.records.sets import OutputSetEntry
 from mergekit_geo.records.standing import Standing, standings
 from mergekit_geo.views.block import Block, Folded, Items, Paragraph, Section, Table
 from mergekit_geo.views.chart import label
