@@ -29,6 +29,7 @@ from mergekit_geo.evaluation.losses import data_entry, loss_entry, run_with
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.limits import check_count
+from mergekit_geo.merging.gram import geometry_of
 from mergekit_geo.outputs.kind import BARRIER
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.records.barrier import BarrierMeasurements, BarrierSetEntry
@@ -85,9 +86,10 @@ def _barrier(asked: BarrierSpec, output: Output) -> Findings:
     measured = _measured(evaluator, routes, asked.points)
     found, weights = layers.run(evaluator) if layers else (None, None)
     place = run_with(evaluator.live.model)
+    geometry = geometry_of(evaluator.anchors)
     require_unchanged(evaluator.anchors)
     return Findings(
-        measured.model_copy(update={"by_layer": found}),
+        measured.model_copy(update={"by_layer": found, "geometry": geometry}),
         model_entries(study.models),
         place,
         settings={"alignment": study.checked.notes},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.layers import NUMBERED
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend, Role
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
@@ -20,10 +22,24 @@ def gram_of(blend: Blend, *, allow_nonfinite: bool = True) -> Gram:
     Raises:
         NonFiniteError: An anchor holds NaN or infinity and may not.
     """
+    first, *rest = _grams(blend, allow_nonfinite=allow_nonfinite).values()
+    return sum(rest, start=first)
+
+
+def geometry_of(anchors: Sequence[Checkpoint]) -> Geometry | None:
+    """Where models lie, layer by layer, in one pass over their tensors.
+
+    None for models without parameters.
+    """
+    weights = (1.0, *[0.0] * (len(anchors) - 1))
+    return summarize(_grams(Blend(tuple(anchors), Linear(weights))))
+
+
+def _grams(blend: Blend, *, allow_nonfinite: bool = True) -> dict[str, Gram]:
+    """Gram matrix of each parameter, in their order."""
     records = stream(blend, _Nowhere(), allow_nonfinite=allow_nonfinite)
     parameters = [name for name in blend.outputs() if blend.role(name) is Role.PARAMETER]
-    grams = [gram for name in parameters if (gram := records[name].gram) is not None]
-    return sum(grams[1:], start=grams[0])
+    return {name: gram for name in parameters if (gram := records[name].gram) is not None}
 
 
 class _Nowhere:

@@ -7,6 +7,7 @@ from typing import ClassVar
 from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.layers import LayerMeasurements
 from mergekit_geo.records.losses import Estimate, Finite, LossEntry, SetEntry
+from mergekit_geo.records.model import Geometry
 
 
 class BarrierEntry(Record):
@@ -82,9 +83,10 @@ class BarrierMeasurements(Sparse):
         losses: Of the models themselves, on the report half.
         by_layer: Which layers did it, where that was asked for.
         sets: The same on every set, by its name; only where there are several.
+        geometry: Where the models lie; only where that is known.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("by_layer", "sets")
+    only_if_held: ClassVar[tuple[str, ...]] = ("by_layer", "sets", "geometry")
 
     pairs: list[BarrierEntry]
     matrix: list[list[Finite]]
@@ -93,3 +95,4 @@ class BarrierMeasurements(Sparse):
     losses: list[LossEntry]
     by_layer: LayerMeasurements | None = None
     sets: dict[str, BarrierSetEntry] = {}
+    geometry: Geometry | None = None

@@ -15,8 +15,10 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.views.basins import standing
 from mergekit_geo.views.block import Block, Chart, Code, Folded, Paragraph, Section, Table, View
 from mergekit_geo.views.chart import Gap, Heatmap, Line, Lines, number, short_name
+from mergekit_geo.views.geometry import geometry_blocks
 from mergekit_geo.views.layers import layers_files, layers_headline, layers_section
 from mergekit_geo.views.losses import estimate, loss_unit, models_section
+from mergekit_geo.views.why import why
 
 PAIR = 2
 NARROW = 0.05
@@ -35,8 +37,15 @@ def view(report: Report, found: BarrierMeasurements) -> View:
         picture = Chart(matrix(found, report.data), "Barrier of every pair", "matrix")
         sections.append(Section("Every pair", [picture]))
     sections.append(layers_section(found.by_layer, report.data))
+    sections.append(Section("Geometry", geometry_blocks(report, found.geometry)))
     files = {**barrier_files(found.pairs), **layers_files(found.by_layer)}
-    return View([*_headline(report, found), *layers_headline(found.by_layer)], sections, files)
+    parted = any(entry.significant for entry in found.pairs)
+    headline = [
+        *_headline(report, found),
+        *why(report, found.geometry, parted=parted),
+        *layers_headline(found.by_layer),
+    ]
+    return View(headline, sections, files)
 
 
 def _headline(report: Report, found: BarrierMeasurements) -> list[str]:

@@ -120,12 +120,14 @@ class View:
         files: Numbers for programs, by the name of the file in `figures` that holds them; made
             when that is written.
         brief: The same in a few lines, as `print` shows a result; the headline if empty.
+        next: What to do next, in a line; consoles and pages show it below the headline.
     """
 
     headline: Sequence[str] = ()
     blocks: Sequence[Block] = ()
     files: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     brief: Sequence[str] = ()
+    next: str = ""
 
 
 def charts(blocks: Sequence[Block]) -> Iterator[Chart]:

@@ -34,7 +34,13 @@ def print_report(report: Report) -> None:
     view = view_of(report)
     written = report.output and not isinstance(report.result, PlanMeasurements)
     place = [block.Paragraph(f"written to {report.output}")] if written else []
-    blocks = [*view.blocks, block.Items(view.headline), not_measured(report), *place]
+    blocks = [
+        *view.blocks,
+        block.Items(view.headline),
+        block.Paragraph(view.next),
+        not_measured(report),
+        *place,
+    ]
     pushed = VIEWS[type(report.pushed)](report, report.pushed).blocks if report.pushed else ()
     for shown in [*blocks, *pushed]:
         show(console, shown)

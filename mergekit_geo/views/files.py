@@ -71,7 +71,7 @@ def page(report: Report) -> Page:
         title=report.output or f"geo-merge {report.command}",
         about=f"geo-merge {report.command} of {names}",
         source=REPORT if report.output else "",
-        headline=view.headline,
+        headline=[*view.headline, view.next],
         blocks=[
             *view.blocks,
             Section("How it was made", made(report)),

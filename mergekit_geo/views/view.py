@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from mergekit_geo.records.barrier import BarrierMeasurements
@@ -25,6 +26,7 @@ from mergekit_geo.views import (
     sharpness,
 )
 from mergekit_geo.views.block import Block, Code, Paragraph, Section, View
+from mergekit_geo.views.next_step import next_line
 
 VIEWS: dict[type, Callable[[Report, Any], View]] = {
     MergeMeasurements: merge.view,
@@ -44,7 +46,9 @@ VIEWS: dict[type, Callable[[Report, Any], View]] = {
 
 def view_of(report: Report) -> View:
     """What is shown of a report's result; nothing where it has none."""
-    return View() if report.result is None else VIEWS[type(report.result)](report, report.result)
+    if report.result is None:
+        return View()
+    return replace(VIEWS[type(report.result)](report, report.result), next=next_line(report))
 
 
 def not_measured(report: Report) -> Section:

@@ -30,12 +30,28 @@ def parted_by(found: Geometry | None) -> str:
     """
     apart, alike = parting_layers(found)
     if not apart:
-        return ""
+        return _apart_everywhere(found)
     named = listed([f"{cosine:.2f} in {name}" for name, cosine in list(apart.items())[:MOST]])
     more = f" ({len(apart) - MOST} more like these)" if len(apart) > MOST else ""
     assert found is not None, "there are layers"
     others = f"{median(alike):.3f} in the other {len(found.layers) - len(apart)} (median)"
     return f"Cosine of the parents: {named}{more}, {others}{_because(apart)}"
+
+
+def _apart_everywhere(found: Geometry | None) -> str:
+    """What is said of pairs that have nothing in common; empty where all have something."""
+    if found is None:
+        return ""
+    middle = [
+        median(layer.pairs[i].cosine or 0.0 for layer in found.layers)
+        for i in range(len(found.total.pairs))
+    ]
+    if not middle or min(middle) >= APART:
+        return ""
+    return (
+        f"Cosine of the parents: {min(middle):.2f} in the median layer: they were initialised "
+        "separately, or have long gone separate ways."
+    )
 
 
 def parting_layers(found: Geometry | None) -> tuple[dict[str, float], list[float]]:

@@ -221,7 +221,10 @@ def test_layers_that_part_models_are_named() -> None:
         "0.01 in layer.7, 1.000 in the other 3 (median): were these layers initialised separately?"
     )
     assert parted_by(Geometry(total=alike, layers=layers)) == ""
-    assert parted_by(Geometry(total=pair, layers=[head] * 3)) == ""
+    assert parted_by(Geometry(total=pair, layers=[head] * 3)) == (
+        "Cosine of the parents: 0.01 in the median layer: they were initialised separately, or "
+        "have long gone separate ways."
+    )
     assert parted_by(None) == ""
 
 

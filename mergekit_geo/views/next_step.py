@@ -1,0 +1,192 @@
+"""What to do next, by what was found: one line, with a command where one helps."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
+from mergekit_geo.records.findings import limit_of
+from mergekit_geo.records.losses import DataEntry
+from mergekit_geo.records.merge import MergeMeasurements
+from mergekit_geo.records.path import PathMeasurements
+from mergekit_geo.records.report import Report
+from mergekit_geo.records.standing import Standing, overall, standings
+from mergekit_geo.records.training import FinetuneMeasurements
+from mergekit_geo.views.amount import listed
+from mergekit_geo.views.basins import standing
+from mergekit_geo.views.remedies import (
+    PAIR,
+    SOUP,
+    Next,
+    around,
+    documents_needed,
+    parents,
+    then,
+    without_heads,
+)
+from mergekit_geo.views.skills import sets_of
+from mergekit_geo.views.why import are_heads, parting_layers
+
+
+def next_step(report: Report) -> Next | None:
+    """What to do next, by the report alone; None where nothing suggests itself.
+
+    Args:
+        report: Of any command.
+    """
+    result: Any = report.result
+    found = NEXT.get(type(result))
+    return found(report, result) if found else None
+
+
+def next_line(report: Report) -> str:
+    """The same as a line; empty where nothing suggests itself."""
+    found = next_step(report)
+    return found.text if found else ""
+
+
+def _after_output(report: Report, found: MergeMeasurements | FinetuneMeasurements) -> Next | None:
+    """After a merge or a training, by the worst that any set says."""
+    every = standings(report)
+    words = [one.word if one else "cannot-tell" for one in every.values()]
+    if not any(every.values()):
+        return None
+    word = overall(words)
+    if word == "cannot-tell":
+        return _more_documents(report, every)
+    if word != "worse":
+        return _push(report, found)
+    if isinstance(found, FinetuneMeasurements):
+        return Next("the model before is better: train for fewer --steps, or with a lower --lr")
+    return _after_loss(
+        report, found, {name: one for name, one in every.items() if one and one.word == "worse"}
+    )
+
+
+def _push(report: Report, found: MergeMeasurements | FinetuneMeasurements) -> Next | None:
+    alone = isinstance(found, MergeMeasurements) and found.unmerged is not None
+    if report.output is None or report.pushed is not None or alone:
+        return None
+    name = PurePath(report.output).name
+    return Next("publish it", shlex.join(["geo-merge", "push", report.output, f"YOUR-NAME/{name}"]))
+
+
+def _after_loss(
+    report: Report, found: MergeMeasurements, lost: Mapping[str, Standing]
+) -> Next | None:
+    """After a merge that is worse than a parent: by what parts the parents, else by weights."""
+    apart, _ = parting_layers(found.geometry)
+    if are_heads(apart):
+        return without_heads(apart)
+    if any(standing(entry) == "barrier" for entry in found.barriers):
+        return around(report)
+    if found.layers:
+        return Next("train the stack: geo-merge finetune goes on from it")
+    return _other_weights(report, found, lost)
+
+
+def _other_weights(
+    report: Report, found: MergeMeasurements, lost: Mapping[str, Standing]
+) -> Next | None:
+    """Without a barrier: more weight for the better parent, or weights chosen by loss."""
+    better, names = sorted({one.model for one in lost.values()}), listed(list(lost))
+    if found.selection is not None:
+        where = f" for {names}" if sets_of(report) else ""
+        return Next(f"use {listed(better)} as it is{where}, or train one model further")
+    if not sets_of(report):
+        command = then(report, "soup", "greedy", ["--method=greedy"], SOUP)
+        return Next("let the losses choose which models take part", command)
+    if len(better) == 1 and (weights := _heavier(report, found, better[0])):
+        command = then(report, "soup", "weighted", [f"--weights={weights}"], SOUP)
+        return Next(f"weight {better[0]} higher, for {names}", command)
+    return Next(
+        f"let the losses choose weights that lose least on {names}",
+        then(report, "soup", "learned", ["--method=learned", "--aim=worst"], SOUP),
+    )
+
+
+def _heavier(report: Report, found: MergeMeasurements, better: str) -> str:
+    """Weights of two models, halfway to the better one; empty for any other merge."""
+    weights, names = found.coefficients.weights, parents(report)
+    total = sum(weights)
+    is_mean = found.coefficients.method == "linear" and len(weights) == len(names) == PAIR
+    if not is_mean or total <= 0:
+        return ""
+    pairs = zip(names, weights, strict=True)
+    return ",".join(f"{(weight / total + (name == better)) / 2:.3g}" for name, weight in pairs)
+
+
+def _more_documents(report: Report, found: Mapping[str, Standing | None]) -> Next | None:
+    """How many documents would tell a difference of 2 % of the loss, on the set that needs most."""
+    sets = sets_of(report)
+    needs = [
+        (_needed(one, data), data, name)
+        for name, one in found.items()
+        if one and one.word == "cannot-tell"
+        and (data := sets[name].data if name in sets else report.data)
+    ]  # fmt: skip
+    return _measure_more(*max(needs, key=lambda need: need[0])) if needs else None
+
+
+def _needed(found: Standing, data: DataEntry) -> int:
+    return documents_needed(data.documents, found.difference.detectable, limit_of(found.loss))
+
+
+def _measure_more(needed: int, data: DataEntry, name: str) -> Next:
+    of = f" of {name}" if name else ""
+    told = (
+        f"about {needed} documents{of} in place of {data.documents} would tell a difference of 2 % "
+        "of the loss"
+    )
+    there = data.available / max(data.examples, 1) * data.documents
+    if data.available > data.examples and there >= needed:
+        return Next(f"{told}; there are as many: add --budget 0, without --max-examples")
+    return Next(told)
+
+
+def _after_barrier(report: Report, found: BarrierMeasurements) -> Next | None:
+    """After a measurement of barriers, by what stands between the models."""
+    apart, _ = parting_layers(found.geometry)
+    kinds = {standing(entry): entry for entry in found.pairs}
+    if "barrier" not in kinds:
+        if "unknown" in kinds:
+            return _more_for_barrier(kinds["unknown"])
+        return Next("average them", then(report, "soup", "soup"))
+    if are_heads(apart):
+        return without_heads(apart)
+    free = [e.along for e in found.pairs if standing(e) in {"none", "negligible"}]
+    if len(parents(report)) == PAIR and free:
+        command = then(report, "soup", "soup", [f"--along={free[0]}"])
+        return Next(f"merge along {free[0]}, where nothing is in the way", command)
+    return around(report)
+
+
+def _more_for_barrier(entry: BarrierEntry) -> Next | None:
+    if entry.documents is None:
+        return None
+    limit = entry.threshold or limit_of(entry.loss[0] or 0.0)
+    needed = documents_needed(entry.documents, entry.barrier.detectable, limit)
+    return Next(
+        f"about {needed} documents in the report half in place of {entry.documents} would tell a "
+        "barrier of 2 % of the loss"
+    )
+
+
+def _after_path(report: Report, found: PathMeasurements) -> Next | None:
+    if standing(found.fitted) == "barrier":
+        return Next("fit for more --steps, or with more --bends: a barrier is left")
+    if report.output is None:
+        return None
+    words = ["geo-merge", "point", report.output, "-o", f"{report.output}-point"]
+    return Next("take its best point", shlex.join(words))
+
+
+NEXT: dict[type, Callable[[Report, Any], Next | None]] = {
+    MergeMeasurements: _after_output,
+    FinetuneMeasurements: _after_output,
+    BarrierMeasurements: _after_barrier,
+    PathMeasurements: _after_path,
+}
