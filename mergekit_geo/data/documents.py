@@ -1,13 +1,13 @@
 """What a row of a language model's data is: text, a prompt and its completion, a conversation.
 
 Known shapes of rows, the first that the columns allow:
+- `chosen` and `rejected`, with or without `prompt`: the chosen answer counts.
 - `messages` (or `conversations`): turns of `role` and `content`, or ShareGPT's `from` and `value`;
   the columns `tools` and `system` go with them.
 - `prompt` and `completion` (or `response`), both text or both messages: the completion counts.
 - `instruction`, `input` (or `context`; it may be empty) and `output` (or `response`), as Alpaca's
   data has them: the output counts. With a chat template they are a turn of the user and one of the
   assistant, else text under Alpaca's headings.
-- `chosen` and `rejected`, with or without `prompt`: the chosen answer counts.
 - `text` and other usual names: all of it counts.
 """
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.messages import CHAT, TEXT_FLAG
-from mergekit_geo.data.rows import Rows, find_column
+from mergekit_geo.data.rows import LOOKED_AT, Rows, find_column
 
 TEXT = ("text", "content", "document", "article", "sentence", "body", "prompt")
 PROMPT, CHOSEN, REJECTED = "prompt", "chosen", "rejected"
@@ -46,22 +48,30 @@ class Shape:
             return cls._answered(
                 answer, find_column(rows, data.text_column, usual, "prompt", TEXT_FLAG), present
             )
-        if data.text_column is None and (known := cls._known(present)):
+        if data.text_column is None and (known := cls._known(rows, present)):
             return known
         return cls(find_column(rows, data.text_column, (*CHAT, *TEXT), "text", TEXT_FLAG))
 
     @classmethod
-    def _known(cls, present: set[str]) -> Shape | None:
+    def _known(cls, rows: Rows, present: set[str]) -> Shape | None:
         """The shape of usual names with an answer apart from what comes before it."""
-        if present.intersection(CHAT):
+        pairs = {CHOSEN, REJECTED} <= present
+        if present.intersection(CHAT) and not pairs:
             return None
-        for prompt, answers in ((PROMPT, COMPLETION), (INSTRUCTION, OUTPUT)):
+        asked = [(PROMPT, COMPLETION), (INSTRUCTION, OUTPUT)] if not pairs else []
+        for prompt, answers in asked:
             if prompt in present and (found := [name for name in answers if name in present]):
                 return cls._answered(found[0], prompt, present)
-        if CHOSEN in present:
-            before, after = (name if name in present else None for name in (PROMPT, REJECTED))
-            return cls(CHOSEN, before, after)
-        return None
+        return cls._chosen(rows, present) if CHOSEN in present else None
+
+    @classmethod
+    def _chosen(cls, rows: Rows, present: set[str]) -> Shape:
+        """Chosen answers; what comes before a single turn may be a column of conversations."""
+        cell = next((c[CHOSEN] for c in islice(rows.cells, LOOKED_AT) if c.get(CHOSEN)), None)
+        before = [PROMPT, INSTRUCTION, *(CHAT if isinstance(cell, Mapping) else ())]
+        prompt = next((name for name in before if name in present), None)
+        found = cls(CHOSEN) if prompt is None else cls._answered(CHOSEN, prompt, present)
+        return replace(found, rejected=REJECTED if REJECTED in present else None)
 
     @classmethod
     def _answered(cls, answer: str, prompt: str, present: set[str]) -> Shape:

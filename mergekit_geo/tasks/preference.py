@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ class Preference:
         shape = Shape.of(rows, self.task.data)
         assert shape.rejected is not None, "no answers to compare"
         kept = [i for i, cells in enumerate(rows.cells) if not is_empty(cells[shape.rejected])]
-        swapped = Shape(shape.rejected, shape.prompt, shape.answer)
+        swapped = replace(shape, answer=shape.rejected, rejected=shape.answer)
         documents = self.task.documents(some(rows, kept), swapped)
         told = [place for place, one in enumerate(documents) if one.counted(only_assistant=True)]
         found = self.task.windows([documents[place] for place in told])

@@ -92,6 +92,12 @@ SHAREGPT = [
         ({"system": "sum", "instruction": "two and two", "output": "four"},
          f"<system>sum\n{FIRST}", "four\n"),
         ({"instruction": None, "input": "two and two", "output": "four"}, FIRST, "four\n"),
+        ({"instruction": "two", "input": "and two", "chosen": "four", "rejected": "five"},
+         "<user>two\n\nand two\n<assistant>four\n", "four\n"),
+        ({"messages": [ASKED, SAID], "chosen": [ASKED, SAID], "rejected": [ASKED, MORE[1]]},
+         FIRST, "four\n"),
+        ({"conversations": SHAREGPT[:3], "chosen": SHAREGPT[3], "rejected": SHAREGPT[1]},
+         WHOLE, "five\n"),
         ({"instruction": " ", "input": None, "output": "four"}, "four", "four"),
         ({"prompt": "two and two"}, "two and two", "two and two"),
         ({"prompt": None, "completion": "two and"}, "two and", "two and"),
@@ -333,6 +339,8 @@ def test_nested_columns_can_be_named(tokenizer: PreTrainedTokenizerFast) -> None
         DataError, match=r"no column 'translation.de'; its columns are transl.*en, t"
     ):
         examples(tokenizer, cells, text_column="translation.de")
+    (chat,) = examples(tokenizer, {"row": {"talk": SHAREGPT}}, text_column="row.talk")
+    assert fed(tokenizer, chat) == (WHOLE, "four\nfive\n")
     rows = rows_of({"translation": None}, cells)
     task = CausalLM(tokenizer, 64, 1024, EvalData(text_column="translation.en"))
     assert len(task.examples(filled(rows, task.columns(rows)))) == 1

@@ -35,7 +35,8 @@ def pairs() -> list[dict[str, str]]:
 def sample(folder: Path, path: Path, rows: list[dict[str, Any]], **data: Any) -> Sample:
     path.write_text("\n".join(map(json.dumps, rows)))
     config = json.loads((folder / "config.json").read_text())
-    return prepare(geo.EvalData(str(path), seq_len=32, **data), folder, config, Compute())
+    settings = geo.EvalData(str(path), **{"seq_len": 32, **data})
+    return prepare(settings, folder, config, Compute())
 
 
 def windows_of(ids: list[int], given: int) -> list[tuple[list[int], int]]:
@@ -156,3 +157,11 @@ def test_the_report_names_the_score(family: Path, tmp_path: Path) -> None:
     assert found.report.data.metric == "preference accuracy"
     assert found.report.data.seq_len == 32, "that of a window, not of a pair"
     assert all(entry.metric in [i / 8 for i in range(9)] for entry in found.report.result.losses)
+
+
+def test_instructions_have_rejected_answers_too(family: Path, tmp_path: Path) -> None:
+    rows = [{"instruction": "add", "input": "two", "chosen": " two", "rejected": " one"}] * 2
+    found = sample(family / "a", tmp_path / "x.jsonl", rows, seq_len=64)
+    asked = "### Instruction:\nadd\n\n### Input:\ntwo\n\n### Response:\n"
+    told = found.objective.task.shown(found.objective.kept[0])  # type: ignore[attr-defined]
+    assert told == f"chosen: {asked}⟦ two⟧\nrejected: {asked}⟦ one⟧"
