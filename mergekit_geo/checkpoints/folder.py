@@ -10,6 +10,7 @@ from pathlib import Path
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
 from mergekit_geo.checkpoints.header import Entries, read_header, read_metadata
+from mergekit_geo.checkpoints.headless import without_head
 from mergekit_geo.checkpoints.index import (
     INDEXES,
     absent_tensors,
@@ -65,7 +66,8 @@ def open_folder(
     below = {path.relative_to(folder).as_posix() for path in folder.glob("*/*.safetensors")}
     refuse_unreadable(name, names | below)
     before, config = stamps_in(folder, *_weights(folder)), read_config(folder)
-    found = _of_entries(_sound_tensors(folder, config, name), config, before, name)
+    stored = _sound_tensors(folder, config, name)
+    found = _of_entries(stored, without_head(config, folder, stored), before, name)
     return replace(
         found,
         folder=folder,

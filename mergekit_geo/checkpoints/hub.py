@@ -24,6 +24,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.configuration import refuse_oversized
 from mergekit_geo.checkpoints.folder import open_folder, read_config
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
+from mergekit_geo.checkpoints.headless import without_head
 from mergekit_geo.checkpoints.hub_errors import (
     BEHIND_PROXY,
     WEB_PAGE,
@@ -63,6 +64,7 @@ def _open(name: str, place: HubId, listing: Listing) -> Checkpoint:
     refuse_quantised(name, config, stored)
     refuse_factors(stored, name)
     refuse_oversized(config, len(stored), name)
+    config = without_head(config, folder, stored)
     tensors = unwrapped(stored, config, name)
     return Checkpoint(
         name=name,

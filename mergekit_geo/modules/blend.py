@@ -15,8 +15,10 @@ from torch.nn import Module, Parameter
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.dtypes import TORCH_DTYPES
+from mergekit_geo.checkpoints.headless import unused_in
 from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.reading import Bytes
+from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
@@ -134,7 +136,12 @@ def module_names(model: Module, checkpoint: Checkpoint) -> dict[str, str] | None
         for stored, own in names.items()
     )
     held = {state[own].data_ptr() for own in names.values() if own in state}
-    missing = [name for name, t in state.items() if t.numel() and t.data_ptr() not in held]
+    unused = unused_in(original(checkpoint).folder)
+    missing = [
+        name
+        for name, t in state.items()
+        if t.numel() and t.data_ptr() not in held and not name.startswith(unused)
+    ]
     return names if shapes and not missing else None
 
 

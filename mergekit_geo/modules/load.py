@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from mergekit_geo.checkpoints import loading
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.folder import open_folder
+from mergekit_geo.checkpoints.headless import unused_in
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.modules.beside import keep_beside, stored_beside
@@ -64,13 +65,15 @@ def load_model(source: ModelSource, compute: Compute, code: Path | None = None) 
     options = {"dtype": _dtype(compute, device), "output_loading_info": True, **placement}
     with quiet_transformers():
         model, info = _loaded(source, code, compute, options)
-    if missing := sorted(info["missing_keys"]):
+    folder = source if isinstance(source, Path) else code
+    unused = unused_in(folder)
+    if missing := sorted(key for key in info["missing_keys"] if not key.startswith(unused)):
         raise FormatError(
             f"{len(missing)} tensors of the architecture are missing ({missing[0]})",
             where=_name(source),
         )
     placed: PreTrainedModel = (model if placement else model.to(device)).eval()
-    if (folder := source if isinstance(source, Path) else code) is not None:
+    if folder is not None:
         keep_beside(placed, stored_beside(folder))
     return placed
 

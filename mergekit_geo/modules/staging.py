@@ -12,7 +12,8 @@ from pathlib import Path
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.configuration import config_text
 from mergekit_geo.checkpoints.folder import read_config
-from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_index, weight_files
+from mergekit_geo.checkpoints.headless import without_head
+from mergekit_geo.checkpoints.index import INDEX, SINGLE, read_index, read_tensors, weight_files
 from mergekit_geo.checkpoints.loading import harmless
 
 GENERATION = "generation_config.json"
@@ -41,7 +42,9 @@ def stage(into: Path, folder: Path | None, config: Config | None, *, trusted: bo
         _link_weights(folder, staged)
     if folder is not None:
         _link_others(folder, staged, trusted=trusted)
-    found = read_config(folder) if folder is not None and config is None else config
+    found = config
+    if folder is not None and config is None:
+        found = without_head(read_config(folder), folder, read_tensors(folder))
     (staged / "config.json").write_text(config_text(harmless(found, trusted=trusted)), "utf-8")
     return staged
 

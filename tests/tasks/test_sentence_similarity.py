@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional
@@ -35,6 +35,7 @@ from mergekit_geo.modules.load import load_model
 from mergekit_geo.tasks.losses import Losses, Ratings
 from mergekit_geo.tasks.table import make_task, task_name
 from mergekit_geo.tasks.task import Example, Task
+from mergekit_geo.views.card_data import card_data
 from tests.tasks.tiny import TINY, Make, measured, rows_of
 
 FAST = geo.OutputConfig(fsync=False)
@@ -296,19 +297,21 @@ def test_a_merge_is_measured_with_its_merged_modules(
     sizes = {"in_features": 16, "out_features": EMBEDDED}
     save_module(b / "2_Dense", sizes, linear_weight=weight, linear_bias=bias)
     data = geo.EvalData(str(save_pairs(tmp_path / "pairs.jsonl", 80)))
-    made = geo.soup([a, b], tmp_path / "out", data=data, output=FAST, sharpness="off").report
-    held = geo.soup([a, b], data=data, sharpness="off").report
-    assert made.data is not None
-    assert (made.data.metric, made.data.documents, made.data.examples) == (
+    report = geo.soup([a, b], data=data, sharpness="off").report
+    assert report.data is not None
+    assert (report.data.metric, report.data.documents, report.data.examples) == (
         "retrieval accuracy", 20, 80,
     )  # fmt: skip
-    losses = [entry.loss for entry in made.result.losses]
+    assert card_data(report).pipeline_tag == "sentence-similarity"
+    losses = [entry.loss for entry in report.result.losses]
     assert len(set(losses)) == 3
-    assert [entry.loss for entry in held.result.losses] == pytest.approx(losses, abs=1e-6)
-    (barrier,) = made.result.barriers
+    (barrier,) = report.result.barriers
     assert len(set(barrier.loss)) == len(barrier.loss)
-    card = (tmp_path / "out" / "README.md").read_text()
-    assert "pipeline_tag: sentence-similarity" in card
+    out = geo.soup([a, b], tmp_path / "out", data=None, output=FAST).out
+    assert out is not None
+    found = prepare(data, out, json.loads((out / "config.json").read_text()), Compute())
+    again = found.objective.measure(load_model(out, Compute())).mean
+    assert losses[-1] == pytest.approx(again, abs=1e-6)
 
 
 def test_samples_are_whole_groups(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -385,3 +388,29 @@ def test_which_encoders_can_do_it() -> None:
     assert task_name(own) == "sentence-similarity"
     with pytest.raises(DataError, match="no task goes with ViTModel"):
         task_name({"architectures": ["ViTModel"], "model_type": "vit"})
+
+
+@pytest.mark.parametrize("backbone", ["", "0_Transformer"])
+def test_an_encoder_stored_without_the_head_that_its_configuration_names(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, backbone: str
+) -> None:
+    """As in all-mpnet-base-v2; nor is there the pooler, which no module of it uses."""
+    data = geo.EvalData(str(save_pairs(tmp_path / "pairs.jsonl", 40)))
+    losses = []
+    for name in ("whole", "bare"):
+        a, b = (
+            save_encoder(tmp_path / name / which, tokenizer, seed, backbone=backbone)
+            for seed, which in enumerate("ab")
+        )
+        for folder in (a, b) if name == "bare" else ():
+            place = folder / backbone
+            config = json.loads((place / "config.json").read_text())
+            write(place / "config.json", {**config, "architectures": ["BertForMaskedLM"]})
+            state = load_file(place / "model.safetensors")
+            kept = {key: t for key, t in state.items() if not key.startswith("pooler.")}
+            save_file(kept, place / "model.safetensors", {"format": "pt"})
+        report = geo.soup([a, b], data=data, sharpness="off").report
+        losses.append([entry.loss for entry in report.result.losses])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert report.data is not None
+    assert report.data.task == "sentence-similarity"
