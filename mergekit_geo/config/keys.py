@@ -25,7 +25,7 @@ Whole = Annotated[int, Field(strict=True)]
 """An integer; YAML's `true` is refused."""
 
 TYPES: dict[str, Any] = {
-    "text": str, "data": str, "flag": bool, "whole": Whole, "number": float
+    "text": str, "texts": list[str], "data": str, "flag": bool, "whole": Whole, "number": float
 }  # fmt: skip
 
 

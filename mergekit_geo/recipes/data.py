@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.config.data import EvalData, source_of
-from mergekit_geo.recipes.schema import Recipe
+from mergekit_geo.config.sets import EvalSets
+from mergekit_geo.config.sets_file import SetKeys, sets_in
+from mergekit_geo.recipes.schema import ObjectiveKeys, Recipe
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
+
+READ = set(ObjectiveKeys.model_fields) & set(SetKeys.model_fields) - {"data"}
+"""Options of data, of one set or of several."""
 
 
 def spoken_over(recipe: Recipe, data: Data, meant: Collection[str], seed: int | None) -> Recipe:
@@ -28,32 +33,73 @@ def spoken_over(recipe: Recipe, data: Data, meant: Collection[str], seed: int | 
         [0, 3]
     """
     update: dict[str, Any] = {} if seed is None else {"seed": seed}
-    if recipe.objective is not None and source_of(data).as_settings is not None:
-        said = {n: getattr(data, n) for n in meant if n in type(recipe.objective).model_fields}
-        update["objective"] = recipe.objective.model_copy(update=said)
+    objective, settings = recipe.objective, source_of(data).as_settings
+    if objective is not None and settings is not None:
+        said = {name: getattr(settings, name) for name in READ.intersection(meant)}
+        update["objective"] = _said_by(objective, said)
     found: Recipe = recipe.model_copy(update=update)
+    return found
+
+
+def _said_by(objective: ObjectiveKeys, said: Mapping[str, Any]) -> ObjectiveKeys:
+    """The objective with other options, for each of its sets too."""
+    sets = objective.sets and [_set_said_by(one, said) for one in objective.sets]
+    found: ObjectiveKeys = objective.model_copy(update={**said, "sets": sets})
+    return found
+
+
+def _set_said_by(one: SetKeys, said: Mapping[str, Any]) -> SetKeys:
+    found: SetKeys = one.model_copy(
+        update={name: value for name, value in said.items() if getattr(one, name) is not None}
+    )
     return found
 
 
 def held_out(recipe: Recipe, data: Data) -> Data:
     """The call's data, or the recipe's objective where the call names none."""
     source = source_of(data)
-    if source.is_default:
-        return read_as(recipe, data)
-    return data and source.replaced(seed=source.seed or recipe.seed or 0)
+    if not source.is_default:
+        return data and source.replaced(seed=source.seed or recipe.seed or 0)
+    return _sets(recipe, data) if recipe.objective and recipe.objective.sets else _one(recipe, data)
 
 
 def read_as(recipe: Recipe, data: Data) -> EvalData:
-    """How training data is read: as the objective is, whatever is measured in its place."""
+    """How training data is read: as the objective is, whatever is measured in its place.
+
+    Of an objective of several sets it is read as the first of them.
+    """
+    if recipe.objective is None or recipe.objective.sets is None:
+        return _one(recipe, data)
+    first = _sets(recipe, data).as_settings
+    assert first is not None
+    return first
+
+
+def _one(recipe: Recipe, data: Data) -> EvalData:
+    """The settings of the objective, of sets those that they share; the call's go before."""
     call = source_of(data).as_settings or EvalData()
     seed = call.seed or recipe.seed or 0
     if recipe.objective is None:
         return replace(call, seed=seed)
-    said = recipe.objective.model_dump(exclude={"data"})
-    given = {name: value for name, value in asdict(call).items() if name in said}
+    said = {**recipe.objective.model_dump(include=READ), **_unusual(call)}
+    return EvalData(recipe.objective.data or "", seed=seed, **said)
+
+
+def _sets(recipe: Recipe, data: Data) -> EvalSets:
+    """The sets of the objective; what the call says goes before what each says."""
+    assert recipe.objective is not None
+    call = _unusual(source_of(data).as_settings or EvalData())
+    shared = _one(recipe, data)
+    found = sets_in(recipe.objective.sets or [], shared).replaced(**call)
+    alike = source_of({one.name: one.data for one in found.sets}).spoken
+    said = alike.said if isinstance(alike, EvalSets) else EvalData(seed=shared.seed, **call)
+    return replace(found, said=said)
+
+
+def _unusual(call: EvalData) -> dict[str, Any]:
+    """Settings of a call that are not the defaults."""
     usual = asdict(EvalData())
-    said |= {name: value for name, value in given.items() if value != usual[name]}
-    return EvalData(recipe.objective.data, seed=seed, **said)
+    return {name: v for name, v in asdict(call).items() if name in READ and v != usual[name]}
 
 
 def fitted_to(recipe: Recipe, data: Data) -> EvalData | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.commands._run import Findings, Work, command
+from mergekit_geo.config.data import sets_of
 from mergekit_geo.config.output import DTYPES, OutputConfig
 from mergekit_geo.files.user_cache import CacheFolder
 from mergekit_geo.geometry.masked import Elementwise
@@ -17,17 +18,18 @@ from mergekit_geo.merging.gram import layer_of
 from mergekit_geo.merging.tensor import spread
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import partial_of, resolved
-from mergekit_geo.recipes.data import read_as, spoken_over
+from mergekit_geo.recipes.data import held_out, read_as, spoken_over
 from mergekit_geo.recipes.documents import Documents, documents_of
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.recipes.stage_store import STAGES, StageStore
 from mergekit_geo.recipes.stages import Stage, known_to, planned
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlannedStage, PlanRow
 from mergekit_geo.specs.merges import RunSpec
+from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.config.data import EvalData
+    from mergekit_geo.config.data import Data, EvalData
 
 Numbers = tuple[float, ...]
 
@@ -98,7 +100,9 @@ def _measured(
 ) -> PlanMeasurements:
     by_loss = prepared.inputs.method.by_loss
     said = spoken_over(prepared.recipe, asked.data, asked.given, asked.seed)
-    how = read_as(said, asked.data)
+    how, measured = read_as(said, asked.data), replace(asked, data=held_out(said, asked.data))
+    if output.require is not None:
+        Writing.check_requirement(replace(measured, output=output))
     dtype = output.dtype or prepared.recipe.out_dtype or prepared.recipe.dtype
     stack = prepared.stack and prepared.stack.of(anchors, dtype and DTYPES[dtype])
     blend = stack.blend if stack else prepared.blend(anchors, dtype and DTYPES[dtype])
@@ -117,7 +121,17 @@ def _measured(
         dtype=", ".join(floats),
         members=_members(prepared, None if out is None else Path(out), output, how),
         layers=stack.entries([anchor.name for anchor in anchors]) if stack else [],
+        sets=_sets(measured.data),
     )
+
+
+def _sets(data: Data) -> dict[str, str]:
+    """Where each of several sets is from."""
+    found = sets_of(data)
+    if len(found) == 1:
+        return {}
+    sources = ((one.name, one.data.as_settings) for one in found)
+    return {name: "a function" if one is None else one.origin for name, one in sources}
 
 
 def _members(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from mergekit_geo.config.sets_file import SetKeys
 from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.files.local_path import local_path
 from mergekit_geo.files.regular import read_bytes
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from mergekit_geo.specs.merges import Recipes
 
 PARTS: dict[str, type[BaseModel]] = {
-    **THEIR_PARTS, "objective": ObjectiveKeys, "along": AlongKeys, "finetune": FinetuneKeys
+    **THEIR_PARTS, "objective": ObjectiveKeys, "sets": SetKeys, "along": AlongKeys,
+    "finetune": FinetuneKeys,
 }  # fmt: skip
 """Schema of the mapping under each key."""
 

@@ -13,7 +13,7 @@ from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.soup import soup_request
-from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.data import EvalData, sets_of, source_of
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import FITTED, CurveFitConfig
@@ -134,15 +134,30 @@ def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
     said = spoken_over(recipe, data, asked.given, seed)
     if data is not None and seed is not None:
         data = source_of(data).replaced(seed=seed)
+    objective = said.objective
     found = replace(
         asked,
+        aiming=objective.aiming(asked.aiming, asked.given) if objective else asked.aiming,
         output=_output(said, asked.output),
         data=held_out(said, data),
         train_data=asked.train_data or fitted_to(said, data),
         sharpness=asked.sharpness or said.sharpness or "quick",
     )
-    Writing.check_requirement(found)
+    check_sets(found)
     return read_as(said, data), found
+
+
+def check_sets(call: RunSpec) -> None:
+    """Refuse gates and aims that name a set that there is not.
+
+    Args:
+        call: With the data of the recipe, where it says what is measured.
+
+    Raises:
+        ArgumentError: It names the sets that there are.
+    """
+    Writing.check_requirement(call)
+    call.aiming.require_known([one.name for one in sets_of(call.data)])
 
 
 def _refuse_marks(prepared: Prepared) -> None:

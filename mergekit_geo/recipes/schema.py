@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.keys import RecipeKeys, keyed
 from mergekit_geo.config.output import OutputConfig
+from mergekit_geo.config.sets_file import SetKeys, sets_in
 from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
@@ -110,21 +114,48 @@ class ModuleKeys(Dtypes):
 
 
 _Data: Any = keyed(EvalData, leave=("data", "seed"), called={"data_config": "config"})
+_Aim: Any = keyed(AimConfig, stated=False)
 
 
-class ObjectiveKeys(_Data):  # type: ignore[misc]
+class ObjectiveKeys(_Aim, _Data):  # type: ignore[misc]
     """What loss is measured on, and points are chosen by; keys are called as the flags are.
 
     Attributes:
-        data: As `--data`.
+        data: As `--data`; or
+        sets: several by name, each with options of its own; the others are for all of them.
     """
 
-    data: str
+    data: str | None = None
+    sets: list[SetKeys] | None = None
 
     @model_validator(mode="after")
     def _can_be_meant(self) -> Self:
-        self.settings(EvalData)
+        if (self.data is None) == (self.sets is None):
+            raise ArgumentError(
+                "an objective has data or sets: one of them", remedy="add `data: held_out.jsonl`"
+            )
+        shared = self.settings(EvalData)
+        if self.sets is not None:
+            self.aiming(AimConfig()).require_known(sets_in(self.sets, shared).names)
         return self
+
+    def aiming(self, call: AimConfig, given: Collection[str] = ()) -> AimConfig:
+        """What is minimised over several sets.
+
+        Args:
+            call: Of the call, which goes before.
+            given: Options that the call says even where they are the defaults.
+        """
+        said = {"aim": self.aim, "keep": self.keep and tuple(self.keep)}
+        usual = AimConfig()
+        own = {
+            name: value
+            for name, value in said.items()
+            if value is not None
+            and name not in given
+            and getattr(call, name) == getattr(usual, name)
+        }
+        return replace(call, **own)
 
 
 _Push: Any = keyed(OutputConfig, only=("push_to",))

@@ -50,6 +50,7 @@ def stage_key(prepared: Prepared, asked: RunSpec) -> str:
         [_data_key(one) for one in (asked.train_data, *([asked.data] * by_data))],
         [asdict(asked.compute)] * by_data,
         [_file_key(file) for file in _files_in(said)],
+        *([asdict(asked.aiming)] if by_data and not asked.aiming.is_default else []),
     ]
     return hashlib.sha256(json.dumps(work, sort_keys=True, default=repr).encode()).hexdigest()[:32]
 
@@ -96,6 +97,8 @@ def _files_in(said: Any) -> Iterator[str]:
         for key, value in said.items():
             if key in DATA and isinstance(value, str):
                 yield value
+            elif key == "sets":
+                yield from (one["source"] for one in value)
             else:
                 yield from _files_in(value)
 

@@ -11,6 +11,7 @@ from mergekit_geo.checkpoints.adapter.names import AdapterBase
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.output import DTYPES
 from mergekit_geo.errors import GeoError, InternalError, RecipeError
@@ -130,6 +131,7 @@ def _asked_of(prepared: Prepared, asked: RunSpec) -> RunSpec:
         asked,
         output=replace(asked.output.local, dtype=None, overwrite=True),
         data=EvalData() if recipe.objective else data,
+        aiming=AimConfig() if recipe.objective else asked.aiming,
         sharpness=recipe.sharpness or "off",
         members_in=None,
         given=frozenset(),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from mergekit_geo.records import Record
+from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.merge import LayerSources
 
 
@@ -52,7 +52,7 @@ class PlannedMember(Record):
     disk: int
 
 
-class PlanMeasurements(Record):
+class PlanMeasurements(Sparse):
     """What a recipe would do.
 
     Attributes:
@@ -70,7 +70,10 @@ class PlanMeasurements(Record):
         members: Models that would be trained first.
         layers: Where each layer is from, where layers are left out, repeated or moved.
         stages: Models that other recipes of the file would make first, in their order.
+        sets: Where each evaluation set is from, by its name; only where there are several.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets",)
 
     method: str
     by_geometry: bool
@@ -85,6 +88,7 @@ class PlanMeasurements(Record):
     members: list[PlannedMember] = []
     layers: list[LayerSources] = []
     stages: list[PlannedStage] = []
+    sets: dict[str, str] = {}
 
 
 class PlannedStage(Record):

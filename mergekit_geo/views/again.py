@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from mergekit_geo.config.sets import is_named, named
 from mergekit_geo.files.hub_id import split_subfolder
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
@@ -19,6 +20,9 @@ AGAIN = "-again"
 
 MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
 """Keys of a recipe that name a model."""
+
+NO_MODELS = "objective"
+"""Key of a recipe below which no model is named."""
 
 WORDS = {"tokenizer_source": ("base", "union"), "source": ("base", "union")}
 """Values of these keys that are no names, whatever lies in the folder."""
@@ -86,7 +90,10 @@ def renamed(said: Any, name_of: Callable[[str], str], key: object = "") -> Any:
         {'models': [{'model': 'A'}], 'merge_method': 'slerp'}
     """
     if isinstance(said, dict):
-        return {name: renamed(value, name_of, name) for name, value in said.items()}
+        return {
+            name: value if name == NO_MODELS else renamed(value, name_of, name)
+            for name, value in said.items()
+        }
     if isinstance(said, list):
         return [renamed(item, name_of) for item in said]
     is_name = key in MODEL_KEYS and isinstance(said, str) and said not in WORDS.get(str(key), ())
@@ -109,6 +116,10 @@ def _part(word: str, out: str) -> str:
 
 
 def _flag(word: str, out: str) -> str:
+    flag, value = word.split("=", 1) if word.startswith("--data=") else ("", "")
+    if flag and is_named(value):
+        of_set, source = named(value)
+        return f"{flag}={of_set}={_flag(f'{flag}={source}', out).removeprefix(f'{flag}=')}"
     for name in DATA:
         value = word.removeprefix(name)
         is_word = value in WORDS.get(name.strip("-=").replace("-", "_"), ())

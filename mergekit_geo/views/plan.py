@@ -46,6 +46,9 @@ def _remarks(found: PlanMeasurements) -> list[str]:
         lines.append(
             f"{found.method}: each tensor's inner products turn these weights into coefficients"
         )
+    if found.sets:
+        named = (f"{name} ({source})" for name, source in found.sets.items())
+        lines.append(f"measured on {', '.join(named)}")
     if any(density < 1 for row in found.rows for density in row.densities):
         lines.append("w of d: weight w of a share d of the elements")
     return lines

@@ -65,8 +65,8 @@ EXPECTED: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 """What layer 1 of 4 is, at a third of the way."""
 
 
-def test_there_are_fifteen() -> None:
-    assert len(EXAMPLES) == 15
+def test_there_are_sixteen() -> None:
+    assert len(EXAMPLES) == 16
 
 
 def recipes_in(path: Path) -> list[Recipe]:
