@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -165,9 +165,10 @@ def path_heights(profile: Profile) -> PathHeights:
     """
     losses = list(profile.measured.values())
     wrong = [1 - found.score for found in losses if found.score is not None]
+    of_scores = {t: replace(x, weight=x.weight_of_score) for t, x in profile.measured.items()}
     return PathHeights(
         loss=_heights(profile, np.array([found.loss for found in losses])),
-        error=_heights(profile, np.array(wrong)) if wrong else None,
+        error=_heights(Profile(of_scores, profile.split), np.array(wrong)) if wrong else None,
         points=len(losses),
         not_finite=profile.not_finite,
     )

@@ -1,6 +1,7 @@
 """Barriers against their definitions, and what is said of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,16 @@ def test_error_is_what_the_score_leaves() -> None:
     assert found.error.ends[0].value == pytest.approx(0.1)
     assert found.loss.barrier.estimate.value == 0
     assert path_heights(profile_of(np.ones((11, COUNT)))).error is None
+
+
+def test_error_counts_as_the_score_does() -> None:
+    draw = np.random.default_rng(3).uniform(size=COUNT)
+    whole = profile_of(np.ones((11, COUNT)), np.tile(draw, (11, 1)))
+    one = np.ones(COUNT)
+    alike = Profile({t: replace(x, score_weight=one) for t, x in whole.measured.items()}, SPLIT)
+    found = path_heights(alike).error
+    assert found is not None
+    assert found.ends[0].value == pytest.approx(1 - draw[REPORT].mean())
 
 
 def test_barrier_in_words() -> None:
