@@ -26,7 +26,10 @@ NOT_LOADED = (
 )  # fmt: skip
 """Suffixes of weights, which are hashed apart, and of files that are never loaded."""
 
-OURS = ("report.json", "merge.json", "finetune.json", "path.json", "journal.jsonl", "member.json")
+OURS = (
+    "report.json", "merge.json", "finetune.json", "path.json", "journal.jsonl", "member.json",
+    "layer_weights.json",
+)  # fmt: skip
 """Files in which an output records how it was made."""
 
 TEMPLATES = "additional_chat_templates"

@@ -9,6 +9,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.commands.request import Request
 from mergekit_geo.config.data import source_of
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.outputs.kind import LAYER_WEIGHTS
 from mergekit_geo.selection.layer_weights import LayerRules, layer_rules, read_layer_weights
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.spec import Writing
@@ -45,9 +46,11 @@ def by_layer_request(
         FormatError: They are damaged.
         ArgumentError: They are of other models.
     """
-    found = layer_rules(read_layer_weights(place), checkpoints, str(place))
+    weights = read_layer_weights(place)
+    found = layer_rules(weights, checkpoints, str(place))
     selector = Selector(found.rule, found.rules, chosen=found.entry)
-    return Request(asked, selector, {}, _on_other_halves(asked, found), recipe=None)
+    beside = {LAYER_WEIGHTS: weights.model_dump_json(indent=1) + "\n"}
+    return Request(asked, selector, {}, _on_other_halves(asked, found), files=beside, recipe=None)
 
 
 def _on_other_halves(asked: Writing, found: LayerRules) -> tuple[str, ...]:
