@@ -36,7 +36,7 @@ def view(report: Report, found: BarrierMeasurements) -> View:
     if len(found.losses) > PAIR:
         picture = Chart(matrix(found, report.data), "Barrier of every pair", "matrix")
         sections.append(Section("Every pair", [picture]))
-    sections.append(layers_section(found.by_layer, report.data))
+    sections.append(layers_section(found.by_layer, report.data, found.sets))
     sections.append(Section("Geometry", geometry_blocks(report, found.geometry)))
     files = {**barrier_files(found.pairs), **layers_files(found.by_layer)}
     parted = any(entry.significant for entry in found.pairs)

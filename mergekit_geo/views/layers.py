@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from mergekit_geo.records.findings import percent
 from mergekit_geo.records.layers import Division, GroupEntry, LayerMeasurements, LayersEntry
-from mergekit_geo.records.losses import DataEntry, Estimate
+from mergekit_geo.records.losses import DataEntry, Estimate, SetEntry
 from mergekit_geo.views.block import Block, Chart, Folded, Items, Paragraph, Section, Table
 from mergekit_geo.views.chart import BarPanel, Bars, Dot, number, short_name
 from mergekit_geo.views.losses import estimate, loss_unit
@@ -22,23 +22,30 @@ NAMES: dict[Division, str] = {"depth": "layers", "kind": "modules"}
 
 
 def layers_section(
-    found: LayerMeasurements | None, data: DataEntry | None, *, folded: bool = False
+    found: LayerMeasurements | None,
+    data: DataEntry | None,
+    sets: Mapping[str, SetEntry] | None = None,
+    *,
+    folded: bool = False,
 ) -> Section:
     """Rises by group, as pictures and tables, and the advice; empty where none were measured.
 
     Args:
         found: The rises.
         data: What loss was measured on.
+        sets: The same of several sets, by name.
         folded: Whether tables are details.
     """
     if found is None:
         return Section(TITLE, ())
+    known = {name: one.data for name, one in (sets or {}).items()}
+    units = [loss_unit(known.get(entry.set, data)) for entry in found.sets]
     told = [_told(entry) for entry in found.sets]
     advice = [found.proposal.advice] if found.proposal else []
-    blocks: list[Block] = [Items([*told, *advice, *_proposed(found)]), Paragraph(_about(found))]
+    blocks: list[Block] = [Items([*told, *advice]), _proposed(found), Paragraph(_about(found))]
     for division, name in NAMES.items():
         caption = f"Rise of the loss by {'layers' if division == 'depth' else 'kind of module'}"
-        blocks.append(Chart(bars(found.sets, division, data), caption, name))
+        blocks.append(Chart(bars(found.sets, division, units), caption, name))
         table = _table(found.sets, division)
         blocks.append(Folded("every group", [table]) if folded else table)
     if found.proposal is not None:
@@ -100,14 +107,17 @@ def _sum(entry: LayersEntry, name: str) -> float | None:
     return sum(known) if known and len(known) == len(shares) else None
 
 
-def _proposed(found: LayerMeasurements) -> list[str]:
-    """How the proposed weights do on the report half."""
-    return [
-        f"With the proposed weights{_on(entry)}, on the report half: "
-        + "; ".join(f"{estimate(one)} against {one.model}" for one in entry.proposed)
-        for entry in found.sets
-        if entry.proposed
+def _proposed(found: LayerMeasurements) -> Table:
+    """How the proposed weights do on the report half: a row for each set."""
+    entries = [entry for entry in found.sets if entry.proposed]
+    if not entries:
+        return Table([], [])
+    others = [f"Δ proposed − {one.model} ↓" for one in entries[0].proposed]
+    rows = [
+        [entry.set or "proposed weights, report half", *map(estimate, entry.proposed)]
+        for entry in entries
     ]
+    return Table(["proposed weights, report half" if entries[0].set else "", *others], rows)
 
 
 def _about(found: LayerMeasurements) -> str:
@@ -121,20 +131,20 @@ def _about(found: LayerMeasurements) -> str:
     )
 
 
-def bars(entries: Sequence[LayersEntry], division: Division, data: DataEntry | None) -> Bars:
+def bars(entries: Sequence[LayersEntry], division: Division, units: Sequence[str]) -> Bars:
     """Rises of groups, both ways, with their shares beside them; a panel for each set.
 
     Args:
         entries: Of the same groups.
         division: Which of them.
-        data: What loss was measured on.
+        units: What loss is counted in on each set.
     """
     panels = []
-    for entry in entries:
+    for entry, unit in zip(entries, units, strict=True):
         groups = [group for group in entry.groups if group.division == division]
         panels.append(
             BarPanel(
-                f"{entry.set + ': ' if entry.set else ''}rise of the loss ({loss_unit(data)})",
+                f"{entry.set + ': ' if entry.set else ''}rise of the loss ({unit})",
                 [[_dot(group.rise_in) for group in groups], [_dot(g.rise_out) for g in groups]],
                 [[_share(group.share_in) for group in groups],
                  [_share(group.share_out) for group in groups]],

@@ -30,7 +30,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
         Section("Barriers between the parents", barriers_of(
             report, found, "between the parents", output_at
         )),
-        layers_section(found.by_layer, report.data, folded=True),
+        layers_section(found.by_layer, report.data, found.sets, folded=True),
         influence_section(found.influence),
         sharpness_section(found.sharpness, report.data),
         Section("Geometry", geometry_blocks(report, found.geometry)),
