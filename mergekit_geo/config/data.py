@@ -219,7 +219,7 @@ def source_of(data: Data) -> DataSource:
     if isinstance(data, str):
         data = EvalData(data)
     if isinstance(data, Mapping):
-        return _by_name({name: source_of(one) for name, one in data.items()})
+        return _by_name({name: _of_one_name(one) for name, one in data.items()})
     return _split(data) if isinstance(data, EvalData) else data
 
 
@@ -237,6 +237,12 @@ def sets_of(data: Data) -> tuple[EvalSet, ...]:
         return source.sets
     settings = source.as_settings
     return (EvalSet("data" if settings is None else named(settings.origin)[0], source),)
+
+
+def _of_one_name(data: DataSource | str) -> DataSource:
+    """One set's source, of which several benchmarks stay together."""
+    found = EvalData(data) if isinstance(data, str) else data
+    return found if isinstance(found, EvalData) and found.benchmarks else source_of(found)
 
 
 def _split(data: EvalData) -> EvalData | EvalSets:

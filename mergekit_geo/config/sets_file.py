@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
-from mergekit_geo.config.data import EvalData
+from mergekit_geo.config.data import OF_BENCHMARKS, EvalData
 from mergekit_geo.config.keys import keyed
-from mergekit_geo.config.sets import EvalSets, sets_named, stem
+from mergekit_geo.config.sets import EvalSets, benchmarks_in, sets_named, stem
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_yaml import compose, construct
@@ -57,6 +57,8 @@ class SetKeys(_Data):  # type: ignore[misc]
             ArgumentError: A value that cannot be meant.
         """
         own = self.model_dump(exclude={"name"}, exclude_none=True)
+        if not benchmarks_in(self.source):
+            shared = shared.replaced(**dict.fromkeys(OF_BENCHMARKS))
         return replace(shared, **own)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mergekit_geo.config.data import BUILTINS, TRAIN, EvalData
+from mergekit_geo.config.sets import LM_EVAL
 from mergekit_geo.data.files import READERS, read_file
 from mergekit_geo.data.rows import Row, Rows
 from mergekit_geo.data.text import builtin_documents
@@ -59,6 +60,8 @@ def is_on_hub(data: EvalData) -> bool:
 
 
 def _read(data: EvalData) -> Rows:
+    if data.origin.startswith(LM_EVAL):
+        raise DataError("no task is named", where=data.origin, remedy="lm-eval:TASK[,TASK...]")
     path = _path(data)
     if data.origin in BUILTINS:
         return _builtin(data)

@@ -178,7 +178,9 @@ def read_sets(data: DataSource) -> DataSource:
     Raises:
         DataError: It is no such file.
     """
-    if not isinstance(data, EvalData) or not data.origin.lower().endswith(SETS_FILES):
+    if not isinstance(data, EvalData) or data.benchmarks:
+        return data
+    if not data.origin.lower().endswith(SETS_FILES):
         return data
     from mergekit_geo.config.sets_file import sets_in_file  # loads pydantic
 

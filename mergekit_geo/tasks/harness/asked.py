@@ -147,7 +147,14 @@ def notes_on(asked: Sequence[Asked], data: EvalData) -> list[str]:
     fixed = [task.task_name for task in tasks if task.get_config("num_fewshot") != data.num_fewshot]
     if data.num_fewshot is not None and fixed:
         notes.append(f"{', '.join(fixed[:MOST_TOLD])} has no examples in the context, by its file")
-    return notes
+    return [*notes, *unused_settings(data)]
+
+
+def unused_settings(data: EvalData) -> list[str]:
+    """A note on settings of data that tasks of lm-eval have of their own."""
+    given = [name for name in THEIR_OWN if getattr(data, name) is not None]
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    return [f"{flags.replace('--config', '--data-config')}: not used for lm-eval"] * bool(given)
 
 
 def _version(task: ConfigurableTask) -> str:
@@ -165,6 +172,9 @@ def repository_of(asked: Sequence[Asked]) -> str | None:
 def _shots(task: ConfigurableTask) -> str:
     return f"{task.get_config('num_fewshot')}-shot"
 
+
+THEIR_OWN = ("split", "config", "text_column", "label_column", "image_column")
+"""Settings of data that a task's file says itself."""
 
 MOST_TOLD = 4
 """Tasks that are named in a note."""

@@ -11,6 +11,7 @@ import mergekit_geo as geo
 from mergekit_geo.config.data import sets_of
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.modules.load import load_model
+from mergekit_geo.specs.measures import EvalSpec
 from tests.tasks.harness.conftest import CPU, Prepared
 from tests.tasks.harness.test_agreement import evaluated
 
@@ -56,10 +57,23 @@ def test_the_card_names_the_task(souped: Any) -> None:
 
 def test_tasks_are_sets_by_name_and_a_name_makes_one_set(topics: Path) -> None:
     assert [one.name for one in sets_of("lm-eval:piqa,arc_easy")] == ["piqa", "arc_easy"]
+    alone = sets_of({"quiz": "lm-eval:piqa,arc_easy", "text": "a.jsonl"})
+    assert [one.name for one in alone] == ["quiz", "text"]
     named = sets_of(geo.EvalData(["quiz=lm-eval:piqa,arc_easy", "a.jsonl"], limit=5))
     assert [one.name for one in named] == ["quiz", "a"]
     limits = [settings.limit for one in named if (settings := one.data.as_settings)]
     assert limits == [5, None]  # the file has no such setting
+
+
+def test_a_file_lists_benchmarks_among_other_sets(tmp_path: Path, topics: Path) -> None:
+    (tmp_path / "sets.yml").write_text("- lm-eval:letters\n- {source: a.jsonl, max_examples: 7}\n")
+    data = geo.EvalData(str(tmp_path / "sets.yml"), include_path=str(topics), limit=3)
+    found = [one.data.as_settings for one in sets_of(EvalSpec(models=["a"], data=data).data)]
+    assert [(one.origin, one.limit, one.max_examples) for one in found if one] == [
+        ("lm-eval:letters", 3, None), ("a.jsonl", None, 7),
+    ]  # fmt: skip
+    one = f"lm-eval:{topics / 'letters.yaml'}"
+    assert [one.name for one in sets_of(EvalSpec(models=["a"], data=one).data)] == ["letters"]
 
 
 def test_what_the_numbers_depend_on_is_in_the_digest(
