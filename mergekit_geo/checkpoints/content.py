@@ -26,9 +26,12 @@ NOT_LOADED = (
 )  # fmt: skip
 """Suffixes of weights, which are hashed apart, and of files that are never loaded."""
 
+EXAMPLES = "examples.jsonl"
+"""Examples that a merge does worse or better than its parents."""
+
 OURS = (
     "report.json", "merge.json", "finetune.json", "path.json", "journal.jsonl", "member.json",
-    "layer_weights.json",
+    "layer_weights.json", EXAMPLES,
 )  # fmt: skip
 """Files in which an output records how it was made."""
 

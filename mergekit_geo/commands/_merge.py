@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.content import model_key
+from mergekit_geo.checkpoints.content import EXAMPLES, model_key
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
 from mergekit_geo.checkpoints.module_folders import weight_folders
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
@@ -37,6 +37,7 @@ from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.outputs.kind import MARK
 from mergekit_geo.outputs.output import Output
+from mergekit_geo.outputs.row_file import write_lines
 from mergekit_geo.outputs.side_files import copy_side_files, write_config
 from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.processes import world
@@ -44,6 +45,7 @@ from mergekit_geo.processes import world
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mergekit_geo.evaluation.plan import LossReport
     from mergekit_geo.merging.tensor import TensorRecord
     from mergekit_geo.records.report import Report
 
@@ -197,8 +199,20 @@ def _on_disk(draft: Draft, output: Output) -> Findings:
     def fill(report: Report, folder: Path) -> None:
         done = _recipe(draft, report.settings, records, modules)
         (folder / MARK).write_text(done, "utf-8")
+        write_examples(found.losses, folder)
 
-    return replace(draft.findings(records, found, output.out), fill=fill)
+    def keep(folder: Path) -> None:
+        for one in found.losses.output:
+            one.keep(folder / draft.blend.donor.inside)
+
+    return replace(draft.findings(records, found, output.out), fill=fill, published=keep)
+
+
+def write_examples(losses: LossReport, folder: Path) -> None:
+    """Write the examples that changed beside the report, where losses were measured."""
+    rows = [row for one in losses.changed for row in one.rows]
+    if losses.changed:
+        write_lines(folder / EXAMPLES, rows)
 
 
 def _write_weights(draft: Draft, output: Output) -> dict[str, TensorRecord]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from mergekit_geo.checkpoints.content import EXAMPLES
 from mergekit_geo.config.output import Destination, OutputConfig
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.files.replacement import replacing
 from mergekit_geo.outputs.upload import check_access, upload
 from mergekit_geo.outputs.verify import links_out, require_finished
+from mergekit_geo.outputs.writer import output_errors
 from mergekit_geo.progress import Progress
-from mergekit_geo.records.report import PushMeasurements, Report, read_report
+from mergekit_geo.records.report import REPORT, PushMeasurements, Report, read_report
+from mergekit_geo.views.files import PAGE, write_page
+from mergekit_geo.views.private_texts import is_all_public, without_private_texts
 
 
 def prepare_push(output: OutputConfig, out: Path | None) -> None:
@@ -65,9 +71,27 @@ def _destination(output: OutputConfig) -> Destination:
 def pushed(
     folder: Path, to: Destination, token: str | None, progress: Progress
 ) -> PushMeasurements:
-    files = require_finished(folder)
-    read_report(folder)
+    files = publishable(folder, require_finished(folder), progress)
     return upload(folder, files, to, token, progress)
+
+
+def publishable(folder: Path, files: Sequence[Path], progress: Progress) -> list[Path]:
+    """The files that are pushed: no text of data that is neither built in nor on the Hub.
+
+    Report and page lose such texts, which stay in the file of examples beside them.
+    """
+    report = read_report(folder)
+    bare = without_private_texts(report)
+    if bare is not report:
+        with output_errors(folder, 0):
+            with replacing(folder / REPORT, f"{REPORT}.new") as fresh:
+                fresh.write_text(bare.to_json(), "utf-8")
+            with replacing(folder / PAGE, f"{PAGE}.new") as fresh:
+                write_page(bare, fresh)
+        progress.say(f"report and page have no texts of examples any more: {EXAMPLES} has them")
+    if is_all_public(report):
+        return list(files)
+    return [file for file in files if file.name != EXAMPLES]
 
 
 def push_warnings(folder: Path, found: PushMeasurements) -> list[str]:

@@ -59,6 +59,7 @@ class Findings:
         output: The folder that the report is about, where it is not the one that is written.
         again: The command line that does it again; empty where none can.
         fill: Given report and unpublished folder, writes what else belongs there.
+        published: Given the folder that has appeared, does what needs it where it stays.
         kept: What the result has beside its report, by its field.
         earlier: The report of an earlier run, which had only to publish its output.
     """
@@ -75,6 +76,7 @@ class Findings:
     output: str | None = None
     again: str = ""
     fill: Fill = lambda report, folder: None
+    published: Callable[[Path], object] = lambda folder: None
     kept: Mapping[str, Any] = field(default_factory=dict)
     earlier: Report | None = None
 
@@ -157,6 +159,8 @@ def _published(asked: Spec, found: Findings, began: float, output: Output) -> Re
         return Result(found.earlier, output.out)
     report = report_of(asked, found, began)
     output.publish(report, lambda folder: found.fill(report, folder))
+    if output.out is not None:
+        found.published(output.out)
     return Result(report, output.out, **found.kept)
 
 

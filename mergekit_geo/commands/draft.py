@@ -304,6 +304,7 @@ def _measurements(
         sets=losses.sets,
         across=losses.across,
         by_layer=losses.by_layer,
+        examples=losses.examples,
     )
 
 

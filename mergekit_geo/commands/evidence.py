@@ -120,7 +120,7 @@ def _measured(
     train_ends: bool | None,
 ) -> tuple[list[SetReport], LayerEvidence]:
     anchors, every = evaluator.study.anchors, evaluator.every
-    sets = [SetEvidence(one.study, one.module_evaluator) for one in every]
+    sets = [SetEvidence(one.study, one.module_evaluator, examples=True) for one in every]
     at_once(evaluator, _points(evaluator, selection))
     for found, one in zip(sets, every, strict=True):
         found.attempt(partial(_measure_parents, evaluator=one, selection=selection))
@@ -209,7 +209,9 @@ def _measure_output(
 def _measured_stack(study: Study, output: MergedModel, donor: Checkpoint) -> list[SetReport]:
     parents, opened = [original(anchor) for anchor in study.anchors], OneModule()
     sets = [
-        SetEvidence(one, _evaluator(one, 1 + len(parents)), apart=True, layers=one is study)
+        SetEvidence(
+            one, _evaluator(one, 1 + len(parents)), apart=True, layers=one is study, examples=True
+        )
         for one in study.sets
     ]
     place = _measure_output(sets, output, donor)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
 from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
@@ -14,8 +15,11 @@ from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.as_they_are import AsTheyAre, OneModule, on_common_documents
 from mergekit_geo.evaluation.block_influence import block_influence
+from mergekit_geo.evaluation.changed_examples import changed_examples
 from mergekit_geo.evaluation.evaluator import Evaluator
+from mergekit_geo.evaluation.example_rows import Described
 from mergekit_geo.evaluation.losses import OUTPUT, NamedLosses, report_losses
+from mergekit_geo.evaluation.model_losses import OutputLosses
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.over_sets import SetReport, beside_best
 from mergekit_geo.evaluation.plan import LossReport, failure
@@ -34,6 +38,7 @@ class SetEvidence:
         evaluator: Measures modules on it.
         apart: Whether parents are measured in architectures of their own.
         layers: Whether layers are looked at.
+        examples: Whether examples that changed are looked for.
         models: Losses of parents, references and, last, of the output.
         barriers: Between the parents.
         influence: Of the layers of parents.
@@ -47,6 +52,7 @@ class SetEvidence:
     evaluator: Evaluator
     apart: bool = False
     layers: bool = False
+    examples: bool = False
     models: NamedLosses = field(default_factory=list)
     barriers: list[BarrierEntry] = field(default_factory=list)
     influence: list[InfluenceEntry] = field(default_factory=list)
@@ -55,6 +61,7 @@ class SetEvidence:
     failed: LossReport | None = None
     found: SetReport | None = None
     _output: InfluenceEntry | None = None
+    _measured: OutputLosses | None = None
     _as_they_are: dict[int, Losses] = field(default_factory=dict)
 
     def attempt(self, step: Callable[[SetEvidence], None]) -> None:
@@ -68,7 +75,9 @@ class SetEvidence:
     def measure_output(self, module: Module) -> None:
         """Measure the output, and keep of all losses those that are reported."""
         objective = self.evaluator.objective
-        self.models.append((OUTPUT, "output", self.evaluator.measure_any(OUTPUT, module)))
+        losses = self.evaluator.measure_any(OUTPUT, module)
+        self._measured = OutputLosses(self.study, self.evaluator.count, losses)
+        self.models.append((OUTPUT, "output", losses))
         if self.rows is not None:
             self.models = [(name, role, found.take(self.rows)) for name, role, found in self.models]
         if self.layers and isinstance(objective, TaskObjective):
@@ -118,9 +127,29 @@ class SetEvidence:
             found,
             tokenization=self.own.tokenization(),
             influence=[*self.influence, *([] if self._output is None else [self._output])],
+            output=() if self._measured is None else (self._measured,),
         )
+        if self.examples:
+            found = self._with_examples(found, models)
         assert found.data is not None
         self.found = SetReport(self.study, found, beside_best(self.study, models, found.data))
+
+    def _with_examples(self, found: LossReport, models: NamedLosses) -> LossReport:
+        """The report with the examples that changed; they are nothing that it could fail for."""
+        study, objective = self.study, self.evaluator.objective
+        sample = study.sample
+        if sample is not None and isinstance(objective, TaskObjective):
+            sample = replace(sample, objective=objective)
+        numbers = None
+        if models is self.models:
+            numbers = np.arange(len(models[-1][2].loss)) if self.rows is None else self.rows
+        try:
+            described = Described(sample, private=study.private_examples)
+            changed = changed_examples(study.name, models, described, numbers)
+        except Exception as error:  # a tokenizer's own code raises anything
+            told = f"examples that changed are not told: {failure(error, None).reason}"
+            return replace(found, warnings=[*found.warnings, told])
+        return replace(found, changed=() if changed is None else (changed,))
 
     @property
     def result(self) -> SetReport:

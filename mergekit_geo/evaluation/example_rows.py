@@ -1,4 +1,4 @@
-"""Losses example by example, as rows of a file."""
+"""Losses example by example, as rows of a file, and what examples are."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ COLUMNS: Mapping[str, type] = {
 """Of a row: the set, the model, numbers of the example and of its document from 0, what the
 document is called, SHA-256 of its content, then what was measured, the true class and the text."""
 
+Description = dict[str, str | None]
+NOTHING: Description = {"name": None, "key": None, "label": None, "text": None}
+
 
 def hashed(text: str) -> str:
     """What stands in place of a text that is private.
@@ -29,6 +32,35 @@ def hashed(text: str) -> str:
         'sha256:ca978112c'
     """
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+class Described:
+    """Name and key of each example's document, its class and its text, where they are known.
+
+    Args:
+        sample: The examples; None of a function of the caller's.
+        private: Whether hashes stand in place of texts.
+    """
+
+    def __init__(self, sample: Sample | None, *, private: bool) -> None:
+        self.sample, self.private = sample, private
+        self.texts: ExampleTexts | None = None
+        if sample is not None and sample.rows is not None:
+            self.texts = ExampleTexts(sample.objective.task, sample.rows)
+
+    def of(self, document: int, number: int | None) -> Description:
+        """What is known of an example, or of a document where the example has no number."""
+        if self.sample is None or self.texts is None:
+            return NOTHING
+        objective, rows = self.sample.objective, self.texts.rows
+        example = None if number is None else objective.kept[number]
+        text = self.texts.of_document(document) if example is None else self.texts.of(example)
+        return {
+            "name": rows.names[document],
+            "key": objective.documents[document],
+            "label": None if example is None else self.texts.label_of(example),
+            "text": hashed(text) if self.private and text else text or None,
+        }
 
 
 def rows_of(
@@ -42,11 +74,11 @@ def rows_of(
         private: Whether hashes stand in place of texts.
     """
     for model, sample, losses in zip(models, found.samples, found.losses, strict=True):
-        described = descriptions(sample, len(losses.loss), private=private)
-        for number, about in enumerate(described):
+        described = Described(sample, private=private)
+        for number, document in enumerate(losses.document.tolist()):
             yield {
-                "set": found.study.name, "model": model, "example": number,
-                "document": int(losses.document[number]), **measured(losses, number), **about,
+                "set": found.study.name, "model": model, "example": number, "document": document,
+                **measured(losses, number), **described.of(document, number),
             }  # fmt: skip
 
 
@@ -58,22 +90,3 @@ def measured(losses: Losses, number: int) -> dict[str, float | None]:
         "weight": float(losses.weight[number]),
         "score": float(losses.score[number]) if scored and losses.score is not None else None,
     }
-
-
-def descriptions(
-    sample: Sample | None, count: int, *, private: bool
-) -> Iterator[dict[str, str | None]]:
-    """Name and key of each example's document, its class and its text, where they are known."""
-    if sample is None or sample.rows is None:
-        yield from (dict.fromkeys(("name", "key", "label", "text")) for _ in range(count))
-        return
-    objective, rows = sample.objective, sample.rows
-    texts = ExampleTexts(objective.task, rows, objective.kept)
-    for example in objective.kept:
-        text = texts.of(example)
-        yield {
-            "name": rows.names[example.document],
-            "key": objective.documents[example.document],
-            "label": texts.label_of(example),
-            "text": hashed(text) if private and text else text or None,
-        }

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.settings import differing_settings
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.config.data import NO_DATA
+from mergekit_geo.errors import GeoError
 from mergekit_geo.evaluation.cache import LossCache
 from mergekit_geo.evaluation.cache_key import cache_key
 
@@ -15,9 +20,38 @@ if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
     from mergekit_geo.evaluation.study import Study
     from mergekit_geo.files.user_cache import Warn
+    from mergekit_geo.tasks.losses import Losses
 
 ITSELF = ""
 """The point at which a model's own losses are kept."""
+
+
+@dataclass(frozen=True)
+class OutputLosses:
+    """What was measured of a model that is being written, for commands to come.
+
+    Attributes:
+        study: What it was measured on, and how.
+        count: How many examples.
+        losses: Of all of these.
+    """
+
+    study: Study
+    count: int
+    losses: Losses
+
+    def keep(self, folder: Path) -> None:
+        """Keep the losses, now that the model stands where it stays.
+
+        Args:
+            folder: Of the model.
+        """
+        with suppress(GeoError):  # the model is there, and can be measured again
+            model = open_folder(folder)
+            cache = model_cache(replace(self.study, models=(model,)), model, lambda text: None)
+            if cache is not None:
+                cache.count = self.count
+                cache.put(ITSELF, self.losses)
 
 
 def model_cache(

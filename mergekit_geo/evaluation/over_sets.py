@@ -71,6 +71,8 @@ def over_sets(found: Sequence[SetReport]) -> LossReport:
         across=across_sets(beside) if len(beside) == len(found) else None,
         no_control=place.no_control,
         fails=any(one.report.reason for one in found),
+        changed=tuple(one for each in found for one in each.report.changed),
+        output=tuple(one for each in found for one in each.report.output),
     )
 
 
@@ -92,4 +94,5 @@ def _entry(found: SetReport) -> OutputSetEntry:
     return OutputSetEntry(
         data=data, weight=study.weight, losses=report.losses, differences=report.differences,
         barriers=report.barriers, tokenization=report.tokenization, reason=report.reason,
+        examples=next((one.entry for one in report.changed), None),
     )  # fmt: skip

@@ -23,8 +23,11 @@ from mergekit_geo.records.tokenization import TokenizationEntry
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
+    from mergekit_geo.evaluation.changed_examples import ChangedExamples
+    from mergekit_geo.evaluation.model_losses import OutputLosses
     from mergekit_geo.evaluation.objective import Objective
     from mergekit_geo.evaluation.sample import Sample
+    from mergekit_geo.records.examples import ExamplesEntry
 
 TURNED_OFF = "evaluation was turned off"
 
@@ -71,6 +74,8 @@ class LossReport:
         fails: Whether the command fails for that reason.
         sets: The same on every set, by its name, where there are several; this is of the first.
         across: The output beside the best parent of each of several sets.
+        changed: Which examples changed, on each set.
+        output: Losses of the output, on each set.
     """
 
     losses: list[LossEntry] = field(default_factory=list)
@@ -90,6 +95,15 @@ class LossReport:
     fails: bool = False
     sets: dict[str, OutputSetEntry] = field(default_factory=dict)
     across: AcrossSets | None = None
+    changed: tuple[ChangedExamples, ...] = ()
+    output: tuple[OutputLosses, ...] = ()
+
+    @property
+    def examples(self) -> ExamplesEntry | None:
+        """Those of the first set, or the only one."""
+        if self.sets:
+            return next(iter(self.sets.values())).examples
+        return next((one.entry for one in self.changed), None)
 
 
 @dataclass(frozen=True)

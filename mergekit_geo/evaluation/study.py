@@ -79,6 +79,7 @@ class Study:
         name: Of the set of data.
         weight: What the set counts beside others.
         further: The same on further sets.
+        private_examples: Whether hashes stand in place of texts in what is reported.
     """
 
     models: tuple[Checkpoint, ...]
@@ -92,6 +93,7 @@ class Study:
     name: str = "data"
     weight: float = 1.0
     further: tuple[Study, ...] = ()
+    private_examples: bool = False
 
     @classmethod
     def open(cls, models: Sequence[Model], asked: MeasuringOptions, output: Output) -> Study:
@@ -140,6 +142,7 @@ class Study:
             DataError: Data that was asked for is missing or unusable.
         """
         clock, sets = clock_of(asked.compute.budget), sets_of(asked.data)
+        private = getattr(getattr(asked, "output", None), "private_examples", False)
         found = []
         for one in sets:
             with _of_set(one.name if len(sets) > 1 else ""):
@@ -147,7 +150,7 @@ class Study:
             found.append(
                 cls(
                     tuple(models), checked, plan, one.data, asked.train_data, asked.compute,
-                    asked.told, clock, one.name, one.weight,
+                    asked.told, clock, one.name, one.weight, private_examples=private,
                 )
             )  # fmt: skip
         study = replace(found[0], further=tuple(found[1:]))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
+from mergekit_geo.records.examples import ExamplesEntry
 from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.layers import LayerMeasurements
 from mergekit_geo.records.losses import DifferenceEntry, LossEntry
@@ -92,9 +93,10 @@ class MergeMeasurements(Sparse):
         sets: The same on every set, by its name; only where there are several.
         across: The output beside the best parent of each set; only where there are several.
         by_layer: Which layers did it; only where a mean of two models is worse than one of them.
+        examples: Which examples changed; only where losses were measured.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across", "by_layer")
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across", "by_layer", "examples")
 
     coefficients: MergeCoefficients
     losses: list[LossEntry]
@@ -110,3 +112,4 @@ class MergeMeasurements(Sparse):
     sets: dict[str, OutputSetEntry] = {}
     across: AcrossSets | None = None
     by_layer: LayerMeasurements | None = None
+    examples: ExamplesEntry | None = None

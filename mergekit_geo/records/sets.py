@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.examples import ExamplesEntry
 from mergekit_geo.records.losses import DifferenceEntry, Estimate, SetEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
 
@@ -16,12 +17,14 @@ class OutputSetEntry(SetEntry):
         differences: The output minus each of the others.
         barriers: Between the parents.
         tokenization: How the parents' own tokenizers cut its texts.
+        examples: Which examples changed; null where nothing was measured.
     """
 
     reason: str = ""
     differences: list[DifferenceEntry] = []
     barriers: list[BarrierEntry] = []
     tokenization: list[TokenizationEntry] = []
+    examples: ExamplesEntry | None = None
 
 
 class AcrossSets(Record):

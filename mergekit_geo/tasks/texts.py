@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,24 +36,26 @@ def _strings(cell: Any) -> list[str]:
 class ExampleTexts:
     """The text of each example, as far as it is text.
 
-    An example that is a window of a longer document has the text of that window.
+    An example that is a window of a document has the text of that window, as its tokens spell it.
 
     Args:
         task: That made the examples.
         rows: Of which.
-        examples: All of them.
     """
 
-    def __init__(self, task: Task, rows: Rows, examples: Sequence[Example]) -> None:
+    def __init__(self, task: Task, rows: Rows) -> None:
         self.task, self.rows = task, rows
-        self.windows = Counter(example.document for example in examples)
+        self.window_text = getattr(_inner(task), "window_text", None)
 
     def of(self, example: Example) -> str:
         """The text of an example; empty where there is none, as of a picture."""
-        window_text = getattr(_inner(self.task), "window_text", None)
-        if window_text is not None and self.windows[example.document] > 1:
-            return str(window_text(example))
-        return "\n".join(dict.fromkeys(filter(None, self._texts[example.document])))
+        if self.window_text is not None:
+            return str(self.window_text(example))
+        return self.of_document(example.document)
+
+    def of_document(self, document: int) -> str:
+        """The whole text of a document; what stands in it several times is told once."""
+        return "\n".join(dict.fromkeys(filter(None, self._texts[document])))
 
     def label_of(self, example: Example) -> str | None:
         """The name of an example's class; None where it has no single one."""

@@ -37,11 +37,16 @@ def write_report(report: Report, folder: Path) -> None:
         folder: A folder that is there.
     """
     (folder / REPORT).write_text(report.to_json(), "utf-8")
-    with (folder / PAGE).open("w", encoding="utf-8") as file:
-        file.writelines(page(report).pieces())
+    write_page(report, folder / PAGE)
     write_figures(view_of(report), folder / FIGURES)
     if isinstance(report.result, WITH_OUTPUT):
         (folder / CARD).write_text(model_card(report), "utf-8")
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page of a report."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(page(report).pieces())
 
 
 def write_figures(view: View, folder: Path) -> None:

@@ -8,6 +8,7 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.views.barrier_sets import barrier_files_of, barriers_of
 from mergekit_geo.views.basins import between
 from mergekit_geo.views.block import Block, Folded, Items, Paragraph, Section, Table, View
+from mergekit_geo.views.examples import examples_section
 from mergekit_geo.views.flatness import flatness
 from mergekit_geo.views.geometry import geometry_blocks
 from mergekit_geo.views.influence import influence_section
@@ -26,6 +27,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
     output_at = _output_at(report, found)
     blocks = [
         measured_section("Losses", report),
+        examples_section(found),
         Section("What was chosen", _selection(found.selection)),
         Section("Barriers between the parents", barriers_of(
             report, found, "between the parents", output_at
