@@ -1,4 +1,4 @@
-"""Loss along paths between models: tables, curves, every pair of several, a fitted path."""
+"""Loss along paths between models: tables, curves, numbers for programs."""
 
 from __future__ import annotations
 
@@ -8,54 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
+from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.losses import DataEntry
-from mergekit_geo.records.path import PathMeasurements
-from mergekit_geo.records.report import Report
-from mergekit_geo.views.basins import standing
-from mergekit_geo.views.block import Block, Chart, Code, Folded, Paragraph, Section, Table, View
-from mergekit_geo.views.chart import Gap, Heatmap, Line, Lines, number, short_name
-from mergekit_geo.views.geometry import geometry_blocks
-from mergekit_geo.views.layers import layers_files, layers_headline, layers_section
-from mergekit_geo.views.losses import estimate, loss_unit, models_section
-from mergekit_geo.views.why import why
+from mergekit_geo.views.block import Block, Chart, Paragraph, Table
+from mergekit_geo.views.chart import Gap, Line, Lines, number, short_name
+from mergekit_geo.views.losses import estimate, loss_unit
 
 PAIR = 2
 NARROW = 0.05
 """Share of a picture's height that a gap has where a label finds room beside it."""
-
-
-def view(report: Report, found: BarrierMeasurements) -> View:
-    """View of a barrier measurement: every pair of models, along every path."""
-    sections = [
-        models_section("Models", found.losses, report.data),
-        Section(
-            "Loss along the paths", barrier_blocks(found.pairs, "between the models", report.data)
-        ),
-    ]
-    if len(found.losses) > PAIR:
-        picture = Chart(matrix(found, report.data), "Barrier of every pair", "matrix")
-        sections.append(Section("Every pair", [picture]))
-    sections.append(layers_section(found.by_layer, report.data, found.sets))
-    sections.append(Section("Geometry", geometry_blocks(report, found.geometry)))
-    files = {**barrier_files(found.pairs), **layers_files(found.by_layer)}
-    parted = any(entry.significant for entry in found.pairs)
-    headline = [
-        *_headline(report, found),
-        *why(report, found.geometry, parted=parted),
-        *layers_headline(found.by_layer),
-    ]
-    return View(headline, sections, files)
-
-
-def _headline(report: Report, found: BarrierMeasurements) -> list[str]:
-    pairs = [f"{e.first} to {e.second}, {e.along}: {e.verdict}." for e in found.pairs]
-    if len(report.models) <= PAIR:
-        return pairs
-    basins = "; ".join(", ".join(basin) for basin in found.basins)
-    count = "One basin" if len(found.basins) == 1 else f"{len(found.basins)} basins"
-    sure = all(standing(entry) != "unknown" for entry in found.pairs)
-    return [f"{count}{'' if sure else ', as far as can be told'}: {basins}.", *pairs]
 
 
 def barrier_blocks(
@@ -184,19 +145,6 @@ def _gap(entry: BarrierEntry, losses: Sequence[float], least: float) -> Gap | No
     return Gap(t, chord, found.number, found.low, found.high, label)
 
 
-def matrix(found: BarrierMeasurements, data: DataEntry | None) -> Heatmap:
-    """Barrier of every pair; nothing of a model with itself."""
-    names = [short_name(entry.model) for entry in found.losses]
-    values = [
-        [None if i == j else value for j, value in enumerate(row)]
-        for i, row in enumerate(found.matrix)
-    ]
-    return Heatmap(
-        f"barrier ({loss_unit(data)})", names, names, values,
-        caption="0 where the barrier is not significant.",
-    )  # fmt: skip
-
-
 def barrier_files(entries: Sequence[BarrierEntry]) -> dict[str, Callable[[], bytes]]:
     """CSV of losses along paths, one row a point; no file without paths."""
     return {"barrier.csv": partial(barrier_csv, entries)} if entries else {}
@@ -212,39 +160,3 @@ def barrier_csv(entries: Sequence[BarrierEntry]) -> bytes:
         for t, loss, score in zip(entry.t, entry.loss, metric, strict=True):
             writer.writerow([entry.first, entry.second, entry.along, t, loss, score])
     return text.getvalue().encode()
-
-
-def path_view(report: Report, found: PathMeasurements) -> View:
-    """View of a fitted path, beside the straight line between its ends."""
-    history = "\n".join(f"step {step}: {loss:.4f}" for step, loss in found.history)
-    ways = [found.straight, found.fitted]
-    blocks: list[Block] = [
-        models_section("Ends", found.losses, report.data),
-        Section(
-            "The straight line and the fitted path",
-            barrier_blocks(ways, "between the ends", report.data),
-        ),
-        Folded("highest held-out loss while it was fitted", [Code(history, "")]),
-    ]
-    return View(_path_headline(found), blocks, barrier_files(ways))
-
-
-def _path_headline(found: PathMeasurements) -> list[str]:
-    """The fitted path beside the straight line, then what else there is to say of it."""
-    bends = "one control point" if found.bends == 1 else f"{found.bends} control points"
-    lines = [
-        f"On the fitted path ({found.kind}, {bends}, {found.steps} steps): {found.fitted.verdict}. "
-        f"On the straight line: {found.straight.verdict}."
-    ]
-    if found.removed is not None:
-        lines.append(f"The path avoids {found.removed:.0%} of the barrier.")
-    if found.saddle is not None:
-        height = found.saddle.loss.value
-        lines.append(f"Its highest point is a loss of {height:.4f} at t = {found.saddle.t:.3f}.")
-    elif found.kind == "neb":
-        lines.append("It has no saddle: nothing on it is higher than its ends.")
-    lines.append(
-        f"It is {found.length_ratio:.2f} times as long as the straight line; its loss is lowest at "
-        f"t = {found.lowest_t:.3f}."
-    )
-    return lines

@@ -3,51 +3,84 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_geo.records.landscape import AxisEntry, LandscapeMeasurements, MarkEntry, SurfaceEntry
+from mergekit_geo.records.landscape import (
+    AxisEntry,
+    LandscapeMeasurements,
+    LandscapeSetEntry,
+    MarkEntry,
+    SurfaceEntry,
+)
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views import html
-from mergekit_geo.views.block import FIGURES, Chart, Link, Paragraph, Section, View
+from mergekit_geo.views.block import FIGURES, Block, Chart, Link, Paragraph, Section, View
 from mergekit_geo.views.chart import HeightMap, HeightMaps, Marker, Relief, short_name
-from mergekit_geo.views.losses import describe_data, models_section
+from mergekit_geo.views.losses import describe_data
+from mergekit_geo.views.sets import models_by_set
 
 SURFACES = "landscape.html"
+Measured = LandscapeMeasurements | LandscapeSetEntry
+"""Planes on the only set, or on one of several."""
 NEGLIGIBLE = 1e-3
 """Share of a picture's size: a model nearer to the plane is drawn as lying on it."""
 
 
 def view(report: Report, found: LandscapeMeasurements) -> View:
     """View of a landscape: contours of every plane, with the models on them."""
-    seen = surfaces(found, report.data)
-    relief = Relief(seen.panels, seen.scale, seen.title, seen.caption)
-    picture = Chart(seen, "Loss on planes of weight space", "landscape")
+    sheets: dict[str, tuple[Measured, DataEntry | None]] = {
+        name: (one, one.data) for name, one in found.sets.items()
+    } or {"": (found, report.data)}
     more = [Link("The same as surfaces to turn", f"{FIGURES}/{SURFACES}")] if report.output else []
+    pictures = [_picture(name, *one) for name, one in sheets.items()]
     blocks = [
-        models_section("Models", found.losses, report.data),
-        Section("Planes", [picture, *more]),
+        models_by_set("Models", found.sets, found.losses, report.data),
+        *pictures[:-1],
+        replace(pictures[-1], blocks=[*pictures[-1].blocks, *more]),
     ]
-    headline = [f"{line}." for line in landscape_lines(found)]
-    return View(headline, blocks, {
-        "landscape.npz": partial(_npz, found),
-        SURFACES: partial(_page, headline, relief, report.data),
-    })  # fmt: skip
+    headline = [
+        f"{name}: {line}." if name else f"{line}."
+        for name, (one, _) in sheets.items()
+        for line in landscape_lines(one)
+    ]
+    numbers = {f"landscape{_suffix(n)}.npz": partial(_npz, one) for n, (one, _) in sheets.items()}
+    return View(headline, blocks, {**numbers, SURFACES: partial(_page, headline, sheets)})
 
 
-def _page(headline: Sequence[str], relief: Relief, data: DataEntry | None) -> bytes:
-    """A page of its own for surfaces to turn."""
-    about = [Paragraph(f"Measured on {describe_data(data)}.")] if data else []
-    page = html.Page("Loss landscape", headline, [*about, Section("Planes", [Chart(relief)])])
+def _picture(name: str, found: Measured, data: DataEntry | None) -> Section:
+    """Planes on one set, from above."""
+    title = f"Loss on planes of weight space{f', {name}' if name else ''}"
+    picture = Chart(surfaces(found, data), title, f"landscape{_suffix(name)}")
+    return Section(f"Planes: {name}" if name else "Planes", [picture])
+
+
+def _suffix(name: str) -> str:
+    """What files of one of several sets are called behind the name of the first part."""
+    return name and f"-{name}"
+
+
+def _page(
+    headline: Sequence[str], sheets: Mapping[str, tuple[Measured, DataEntry | None]]
+) -> bytes:
+    """A page of its own for surfaces to turn, a section for each set."""
+    blocks: list[Block] = []
+    for name, (found, data) in sheets.items():
+        seen = surfaces(found, data)
+        relief = Relief(seen.panels, seen.scale, seen.title, seen.caption)
+        blocks += [Paragraph(f"Measured on {describe_data(data)}.")] if data else []
+        blocks.append(Section(f"Planes: {name}" if name else "Planes", [Chart(relief)]))
+    page = html.Page("Loss landscape", headline, blocks)
     return "".join(page.pieces()).encode()
 
 
-def landscape_lines(found: LandscapeMeasurements) -> list[str]:
+def landscape_lines(found: Measured) -> list[str]:
     """What was measured on every plane, and how far models lie off it."""
     return [line for surface in found.surfaces for line in (_measured(surface), *_off(surface))]
 
@@ -90,7 +123,7 @@ def _going(surface: SurfaceEntry, names: Sequence[str]) -> str:
     return f"around {names[0]}"
 
 
-def surfaces(found: LandscapeMeasurements, data: DataEntry | None) -> HeightMaps:
+def surfaces(found: Measured, data: DataEntry | None) -> HeightMaps:
     """Picture of every plane, with one scale.
 
     Args:
@@ -136,7 +169,7 @@ def _axis(axis: AxisEntry, number: int, names: Sequence[str]) -> str:
     return f"distance from the line of {names[0]} and {names[1]}"
 
 
-def _npz(found: LandscapeMeasurements) -> bytes:
+def _npz(found: Measured) -> bytes:
     """The numbers of all surfaces, stacked: s surfaces, y rows, x points, m marks of each.
 
     `x` (s, x), `y` (s, y), `loss` (s, y, x) with NaN where it is not a number, `metric` likewise if

@@ -150,14 +150,16 @@ def _measure_more(needed: int, data: DataEntry, name: str) -> Next:
 def _after_barrier(report: Report, found: BarrierMeasurements) -> Next | None:
     """After a measurement of barriers, by what stands between the models."""
     apart, _ = parting_layers(found.geometry)
-    kinds = {standing(entry): entry for entry in found.pairs}
+    every = [*found.pairs, *(entry for one in found.sets.values() for entry in one.pairs)]
+    kinds = {standing(entry): entry for entry in every}
     if "barrier" not in kinds:
         if "unknown" in kinds:
             return _more_for_barrier(kinds["unknown"])
         return Next("average them", then(report, "soup", "soup"))
     if are_heads(apart):
         return without_heads(apart)
-    free = [e.along for e in found.pairs if standing(e) in {"none", "negligible"}]
+    barred = {entry.along for entry in every if standing(entry) not in {"none", "negligible"}}
+    free = [entry.along for entry in every if entry.along not in barred]
     if len(parents(report)) == PAIR and free:
         command = then(report, "soup", "soup", [f"--along={free[0]}"])
         return Next(f"merge along {free[0]}, where nothing is in the way", command)
@@ -176,7 +178,8 @@ def _more_for_barrier(entry: BarrierEntry) -> Next | None:
 
 
 def _after_path(report: Report, found: PathMeasurements) -> Next | None:
-    if standing(found.fitted) == "barrier":
+    fitted = [found.fitted, *(one.fitted for one in found.sets.values())]
+    if any(standing(entry) == "barrier" for entry in fitted):
         return Next("fit for more --steps, or with more --bends: a barrier is left")
     if report.output is None:
         return None

@@ -20,6 +20,7 @@ from mergekit_geo.views.losses import (
     loss_table,
     losses_section,
     metric,
+    models_section,
     share_difference,
 )
 from mergekit_geo.views.set_charts import skill_charts
@@ -39,6 +40,24 @@ def measured_section(title: str, report: Report) -> Section:
     tables = set_tables(sets, found, rival(report))
     details = [_details(name, sets[name], report, found[name]) for name in sets]
     return Section(title, [*_about(sets), *skill_charts(sets, found), *tables, *details])
+
+
+def models_by_set(
+    title: str, sets: Mapping[str, SetEntry], losses: Sequence[LossEntry], data: DataEntry | None
+) -> Section:
+    """Losses of models beside another measurement, on one set or on several.
+
+    Args:
+        title: Of the section.
+        sets: Several by name; empty where there is one.
+        losses: On the one set, or on the first.
+        data: What that is.
+    """
+    if not sets:
+        return models_section(title, losses, data)
+    what = [f"{name}: {describe_data(one.data)}" for name, one in sets.items()]
+    about = Paragraph(f"Measured on {len(sets)} sets; {INTERVALS}. {ARROWS}; best in bold.")
+    return Section(title, [about, Items(what), *set_tables(sets, {}, "")])
 
 
 def brief_losses(report: Report) -> list[str]:

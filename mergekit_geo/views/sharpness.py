@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mergekit_geo.records.curvature import (
     CAVEATS,
@@ -28,17 +29,41 @@ ROUGH = 0.01
 
 ALIKE = 0.005
 """Share of a number within which all models have the same."""
+WEIGHTED = "weighted mean"
+"""What the mean of several sets' losses, each by its weight, is called."""
+
 NORMAL = 1.96
 """Standard errors to each side of a 95 % interval."""
 
 
 def view(report: Report, found: SharpnessMeasurements) -> View:
-    """View of a sharpness measurement: every model, on the same examples."""
-    headline = [
-        f"{entry.model}: λ_max {lambda_max(entry)}; {entry.stationarity.sentence}."
-        for entry in found.sharpness
+    """View of a sharpness measurement: every model, on the same examples of each set."""
+    if not found.sets:
+        return View(_headline(found.sharpness), [_section(found.sharpness, report.data, [])])
+    sections = [
+        _section(one.sharpness, one.data, [], name)
+        for name, one in found.sets.items()
+        if one.sharpness
     ]
-    return View(headline, [_section(found.sharpness, report.data, [])])
+    if found.weighted:
+        sections.append(_section(found.weighted, report.data, [], WEIGHTED))
+    told = [
+        f"{name}: {line}" for name, entries in _by_set(found).items() for line in _headline(entries)
+    ]
+    return View(told, sections)
+
+
+def _by_set(found: SharpnessMeasurements) -> dict[str, Sequence[SharpnessEntry]]:
+    """The mean over the sets first, then each of them."""
+    mean = {WEIGHTED: found.weighted} if found.weighted else {}
+    return {**mean, **{name: one.sharpness for name, one in found.sets.items()}}
+
+
+def _headline(entries: Sequence[SharpnessEntry]) -> list[str]:
+    return [
+        f"{entry.model}: λ_max {lambda_max(entry)}; {entry.stationarity.sentence}."
+        for entry in entries
+    ]
 
 
 def sharpness_section(entries: Sequence[SharpnessEntry], data: DataEntry | None) -> Section:
@@ -48,15 +73,22 @@ def sharpness_section(entries: Sequence[SharpnessEntry], data: DataEntry | None)
 
 
 def _section(
-    entries: Sequence[SharpnessEntry], data: DataEntry | None, verdicts: Sequence[str]
+    entries: Sequence[SharpnessEntry],
+    data: DataEntry | None,
+    verdicts: Sequence[str],
+    name: str = "",
 ) -> Section:
+    """Sharpness of models; on one of several sets, or on their mean, under its name."""
+    suffix = name and f"-{name.replace(' ', '-')}"
     remarks = [remark for entry in entries for remark in _remarks(entry)]
     known = [(entry, entry.spectrum) for entry in entries if entry.spectrum is not None]
-    spectra = [Chart(_spectra(known), "Spectra of the models", "spectrum")] if known else []
-    return Section("Sharpness", [
+    spectra = (
+        [Chart(_spectra(known), "Spectra of the models", f"spectrum{suffix}")] if known else []
+    )
+    return Section(f"Sharpness: {name}" if name else "Sharpness", [
         Paragraph(describe_sharpness(entries[0], data.unit if data else "example")),
         sharpness_table(entries),
-        *sharpness_chart(entries),
+        *(replace(chart, name=f"{chart.name}{suffix}") for chart in sharpness_chart(entries)),
         *spectra,
         Items([*remarks, *verdicts, *(f"note: {caveat}" for caveat in CAVEATS)]),
     ])  # fmt: skip

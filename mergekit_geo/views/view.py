@@ -17,11 +17,12 @@ from mergekit_geo.records.plan import PlanMeasurements
 from mergekit_geo.records.report import PushMeasurements, Report
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.views import (
-    barrier,
+    barriers,
     evaluation,
     finetune,
     landscape,
     merge,
+    path,
     plan,
     sharpness,
 )
@@ -30,9 +31,9 @@ from mergekit_geo.views.next_step import next_line
 
 VIEWS: dict[type, Callable[[Report, Any], View]] = {
     MergeMeasurements: merge.view,
-    BarrierMeasurements: barrier.view,
+    BarrierMeasurements: barriers.view,
     EvaluationMeasurements: evaluation.view,
-    PathMeasurements: barrier.path_view,
+    PathMeasurements: path.view,
     SharpnessMeasurements: sharpness.view,
     LandscapeMeasurements: landscape.view,
     FinetuneMeasurements: finetune.view,

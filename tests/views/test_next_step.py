@@ -148,5 +148,5 @@ def test_after_barriers(pairs: list[BarrierEntry], head: float | None, line: str
      (NONE, "Next: take its best point: geo-merge point DIR -o DIR-point")],
 )  # fmt: skip
 def test_after_a_path(fitted: BarrierEntry, line: str) -> None:
-    found = PathMeasurements.model_construct(fitted=fitted)
+    found = PathMeasurements.model_construct(fitted=fitted, sets={})
     assert next_line(Report.model_construct(command="path", output="DIR", result=found)) == line
