@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from transformers import TrainerCallback
 
 from mergekit_geo.commands._push import prepare_push
-from mergekit_geo.commands.soup import soup
-from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.commands.soup import check_aim, soup
+from mergekit_geo.config.aim import AimConfig
+from mergekit_geo.config.data import EvalData, sets_of, source_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.selection import PAIR, SelectionConfig
@@ -41,6 +42,7 @@ class SoupOptions(TypedDict, total=False):
     train_data: Data
     compute: Compute
     sharpness: str
+    aiming: AimConfig
     progress: Progress | None
 
 
@@ -70,6 +72,7 @@ class SoupCallback(TrainerCallback):
         train_data: As in `geo.soup`.
         compute: How models are run.
         sharpness: Of members and soup: `off`, `quick` or `full`.
+        aiming: What is minimised over several sets of `data`, and which may not get worse.
         progress: Told what is going on; if None, the logger `mergekit_geo` is, which writes to
             stderr where logging is not set up.
 
@@ -204,6 +207,7 @@ class SoupCallback(TrainerCallback):
                 "a weighted soup needs a weight for each member, and the members are not known yet",
                 remedy="uniform, greedy or learned",
             )
+        check_aim(self.asked, self.keeping.keep)
         source = source_of(self.asked.data)
         unnamed = source.is_nothing or source.is_default
         if choosing.by_loss(self.keeping.keep) and unnamed:
@@ -216,7 +220,8 @@ class SoupCallback(TrainerCallback):
         """Require a tokenizer or processor: members are measured with the one saved beside them."""
         choosing = self.asked.choosing
         by_loss = choosing.by_loss(self.keeping.keep)
-        if tokenizer is None and by_loss and source_of(self.asked.data).as_settings:
+        is_read = any(one.data.as_settings for one in sets_of(self.asked.data))
+        if tokenizer is None and by_loss and is_read:
             raise ArgumentError(
                 f"members chosen by loss ({choosing.method}) need what turns data into tokens",
                 remedy="Trainer(..., processing_class=tokenizer)",
@@ -225,10 +230,10 @@ class SoupCallback(TrainerCallback):
     def _begin(self, state: Any) -> None:
         check_output(self.out, [self.folder], overwrite=self.asked.output.overwrite)
         prepare_push(self.asked.output, self.out)
-        for data in (self.asked.data, self.asked.train_data):
-            settings = source_of(data).as_settings
-            own = data is self.asked.data and settings is not None and settings.benchmarks
-            if settings is not None and not settings.is_default and not own:
+        held_out = [one.data.as_settings for one in sets_of(self.asked.data)]
+        read = [one for one in held_out if one is not None and not one.benchmarks]
+        for settings in (*read, source_of(self.asked.train_data).as_settings):
+            if settings is not None and not settings.is_default:
                 load_rows(settings)
         overwrite = self.asked.output.overwrite
         self._kept.begin(state.global_step, state.max_steps, overwrite=overwrite)

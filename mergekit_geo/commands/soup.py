@@ -50,7 +50,7 @@ def soup(asked: SoupSpec) -> Work:
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(asked)
     _check_layer_weights(asked)
-    _check_aim_is_used(asked)
+    check_aim(asked, len(asked.models))
     found = reshaped(open_checkpoints(asked.models), asked.reshape)
     checkpoints = found.checkpoints
     if asked.choosing.needs_gradients:
@@ -129,9 +129,17 @@ def _on(config: SelectionConfig, path: ModelPath, checkpoints: Sequence[Checkpoi
     return point_without_losses(config, Segment.between(path, names)).point.rule
 
 
-def _check_aim_is_used(asked: SoupSpec) -> None:
-    """Refuse an aim where nothing is chosen by loss."""
-    if not asked.aiming.is_default and not asked.choosing.by_loss(len(asked.models)):
+def check_aim(asked: SoupSpec, count: int) -> None:
+    """Refuse an aim where nothing is chosen by loss.
+
+    Args:
+        asked: The options.
+        count: Of the models.
+
+    Raises:
+        ArgumentError: It would have no effect.
+    """
+    if not asked.aiming.is_default and not asked.choosing.by_loss(count):
         raise ArgumentError(
             "--aim and --keep say by what points are chosen, and nothing is chosen by loss",
             remedy="--method greedy, --method learned, --basin or --along",

@@ -349,6 +349,11 @@ def test_what_could_not_be_done_at_the_end_is_refused_at_the_beginning(tmp_path:
         ({}, ArgumentError, "members are taken at the Trainer's saves, and it makes none"),
         ({"every": 5, "data": geo.EvalData("absent.txt")}, DataError, "absent.txt: no such file"),
         (
+            {"every": 5, "data": {"own": HELD_OUT, "more": "absent.txt"}},
+            DataError,
+            "absent.txt: no such file",
+        ),
+        (
             {"every": 5, "data": HELD_OUT, "method": "greedy"},
             ArgumentError,
             "need what turns data in",
@@ -364,6 +369,26 @@ def test_what_could_not_be_done_at_the_end_is_refused_at_the_beginning(tmp_path:
     (tmp_path / "soup" / "precious").touch()
     with pytest.raises(OutputExistsError, match="the output exists"):
         trainer(tmp_path, geo.SoupCallback(tmp_path / "soup", every=5, **OFF)).train()
+
+
+def test_a_soup_is_measured_on_several_sets(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """And its members are chosen by the worst of them."""
+    sets = {"topics": HELD_OUT, "more": HELD_OUT.replaced(split="train")}
+    callback = geo.SoupCallback(
+        tmp_path / "soup", keep=2, every=2, data=sets, method="greedy", output=FAST,
+        sharpness="off", aiming=geo.AimConfig("worst", keep=["more"]),
+    )  # fmt: skip
+    trainer(tmp_path, callback, given={"processing_class": tokenizer}).train()
+    assert callback.result is not None
+    found = callback.result.report.result
+    assert list(found.sets) == list(callback.result.report.verdict.sets) == list(sets)
+    assert found.selection.aim.startswith("maximum over topics, more")
+    with pytest.raises(ArgumentError, match="no set 'code' to keep"):
+        geo.SoupCallback("soup", data=sets, aiming=geo.AimConfig(keep=["code"]))
+    with pytest.raises(ArgumentError, match="nothing is chosen by loss"):
+        geo.SoupCallback("soup", data=sets, aiming=geo.AimConfig("worst"))
 
 
 class ZeroThree:

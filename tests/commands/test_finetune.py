@@ -136,6 +136,26 @@ def test_training_lowers_the_held_out_loss_and_is_recorded(tuned: geo.Result) ->
     assert f"The output is better than {before.model} by" in str(tuned)
 
 
+def test_what_is_trained_is_measured_on_several_sets(small: Path, tmp_path: Path) -> None:
+    """One a set as by itself, of members too; and the gate asks all of them."""
+    more = {"topics": replace(MORE, max_examples=40), "own": replace(TRAIN, max_examples=40)}
+    found = tune(small / "base", tmp_path / "out", data=more, sharpness="off")
+    alone = tune(small / "base", tmp_path / "alone", data=more["own"], sharpness="off")
+    own = found.measurements.sets["own"]
+    assert list(found.measurements.sets) == ["topics", "own"]
+    assert (own.losses, own.barriers) == (alone.measurements.losses, alone.measurements.barriers)
+    assert found.measurements.losses == found.measurements.sets["topics"].losses
+    assert found.measurements.across.worst_set in more
+    assert found.is_not_worse is (found.holds("not-worse:topics") and found.holds("not-worse:own"))
+    with pytest.raises(ArgumentError, match="no set 'code' to require"):
+        tune(
+            small / "base",
+            tmp_path / "not",
+            data=more,
+            output=geo.OutputConfig(require="not-worse:code"),
+        )
+
+
 @pytest.mark.slow
 def test_the_card_tells_of_training_and_losses(tuned: geo.Result) -> None:
     card = (tuned.out / "README.md").read_text()
