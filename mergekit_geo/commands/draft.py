@@ -203,8 +203,7 @@ class Draft:
                 NotMeasured(what="losses", why=losses.reason, command=again, failed=losses.fails)
             )
         missing += missing_on_sets(losses)
-        if self.stack is not None or (not losses.barriers and len(self.parents) > 1):
-            missing.append(self._no_barriers(losses))
+        missing += self._no_barriers(losses)
         if losses.by_layer or losses.no_layers:
             missing.append(self._no_layers(losses))
         if losses.no_control and self.request.asked.command in CHOOSERS:
@@ -252,10 +251,19 @@ class Draft:
         """What a further command would measure on."""
         return source_of(self.request.asked.data).spoken or EvalData()
 
-    def _no_barriers(self, losses: LossReport) -> NotMeasured:
+    def _no_barriers(self, losses: LossReport) -> list[NotMeasured]:
         if self.stack is not None:
-            return NotMeasured(what="barriers", why=STACKED, command="")
-        why = losses.reason or "more than four parents, or too few documents for two halves"
+            return [NotMeasured(what="barriers", why=STACKED, command="")]
+        if len(self.parents) == 1:
+            return []
+        if not losses.sets:
+            return [] if losses.barriers else [self._no_barrier(losses)]
+        without = [n for n, one in losses.sets.items() if not one.barriers and not one.reason]
+        return [self._no_barrier(losses, f" on {name}") for name in without]
+
+    def _no_barrier(self, losses: LossReport, on: str = "") -> NotMeasured:
+        few = "more than four parents, or too few documents for two halves"
+        why = few if on else losses.reason or few
         names = [opening(anchor) for anchor in self.parents]
         fitting = self.request.fitting
         asked = BarrierSpec(
@@ -264,7 +272,8 @@ class Draft:
         # no flag says how slices, or single tokens, make them fit
         lost = self._is_refitted and (fitting.is_nothing or bool(fitting.tokens))
         can = self.blend.donor.folder and not losses.fails and not lost
-        return NotMeasured(what="barriers", why=why, command=command_line(asked) if can else "")
+        command = command_line(asked) if can else ""
+        return NotMeasured(what=f"barriers{on}", why=why, command=command)
 
 
 def missing_on_sets(losses: LossReport) -> list[NotMeasured]:

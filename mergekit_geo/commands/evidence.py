@@ -102,9 +102,11 @@ def sharpness_evidence(
     subjects = [subject(anchor, "parent", study.compute) for anchor in anchors]
     subjects.append(_output_subject(output, anchors[0], study.compute))
     try:
-        return measure_sharpness(study, subjects, level_of(level), SharpnessRadii())
+        found = measure_sharpness(study, subjects, level_of(level), SharpnessRadii())
     except Exception as error:  # a model's own code raises anything
         return SharpnessReport(**vars(failure(error, None)))
+    of_first = [f"sharpness is on the set {study.name}; geo-merge sharpness measures every set"]
+    return replace(found, warnings=[*found.warnings, *(of_first if study.further else [])])
 
 
 def _output_subject(output: MergedModel, donor: Checkpoint, compute: Compute) -> Subject:

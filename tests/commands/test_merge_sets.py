@@ -125,6 +125,19 @@ def test_sets_report_on_their_own_halves_where_loss_has_chosen(
         assert one.data.documents < 40
 
 
+def test_a_set_too_small_for_a_barrier_is_named(
+    small: Path, texts: dict[str, str], tmp_path: Path
+) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text("\n\n".join(Path(texts["code"]).read_text().split("\n\n")[:6]))
+    report = soup(small, {"chat": texts["chat"], "few": str(few)})
+    assert [bool(one.barriers) for one in report.result.sets.values()] == [True, False]
+    assert [one.what for one in report.not_measured if "barriers" in one.what] == [
+        "barriers on few"
+    ]
+    assert any(text.startswith("few: no barrier between the models") for text in report.warnings)
+
+
 def test_a_gate_on_some_of_the_sets(small: Path, texts: dict[str, str]) -> None:
     """No score is below 2 points of 100 in models that know nothing; losses are told apart."""
     pair = [small / "base", small / "c"]
