@@ -20,6 +20,9 @@ from mergekit_geo.config.measures import LAYER_BLOCKS
 Groups = dict[str, tuple[str, ...]]
 """Names of tensors by the name of their group."""
 
+BLOCK = re.compile(r"(.*?)layers? (\d+)(?:-(\d+))?")
+"""The name of a block of layers."""
+
 FIRST_NUMBER = re.compile(r"(?:(.*?)\.)?(\d+)\.")
 EMBEDDINGS, NORM, HEAD, OTHER = parts.EMBEDDINGS, parts.NORM, parts.HEAD, parts.OTHER
 
@@ -196,3 +199,36 @@ def _titles(places: Iterable[_Place]) -> Callable[[_Place, Block | None], str]:
         return f"{before}layer{'' if first == last else 's'} {numbers}"
 
     return title
+
+
+def joined(names: Sequence[str]) -> str:
+    """Names of groups, blocks of layers that follow each other as one.
+
+    Example:
+        >>> joined(["layer 1", "norm", "layers 2-3", "layer 0", "layer 7"])
+        'layers 0-3, layer 7 and norm'
+    """
+    blocks: dict[str, list[list[int]]] = {}
+    others = []
+    for name in names:
+        if found := BLOCK.fullmatch(name):
+            first = int(found[2])
+            blocks.setdefault(found[1], []).append([first, int(found[3] or first)])
+        else:
+            others.append(name)
+    runs = [text for stack, own in blocks.items() for text in _runs(stack, sorted(own))]
+    *most, last = [*runs, *others]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _runs(stack: str, blocks: Sequence[list[int]]) -> list[str]:
+    runs: list[list[int]] = []
+    for first, last in blocks:
+        if runs and runs[-1][1] + 1 == first:
+            runs[-1][1] = last
+        else:
+            runs.append([first, last])
+    return [
+        f"{stack}layer {first}" if first == last else f"{stack}layers {first}-{last}"
+        for first, last in runs
+    ]

@@ -7,10 +7,10 @@ each model, groups that go to the mean, as long as each alone lowers the loss (l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mergekit_geo.checkpoints.layer_groups import joined
 from mergekit_geo.connectivity.layer_rises import Group, LayerMoves, ModelWeights, alone
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.records.findings import percent
@@ -20,7 +20,6 @@ MOST_OF_IT = 0.5
 """Share of the rise that groups carry together which are named, where nothing helps."""
 
 DIVISIONS: tuple[Division, ...] = ("depth", "kind")
-BLOCK = re.compile(r"(.*?)layers? (\d+)(?:-(\d+))?")
 
 Given = tuple[tuple[Group, int], ...]
 """Groups, and the model that each goes back to."""
@@ -246,36 +245,3 @@ def _whole(share: float) -> str:
 
 def _is_plural(text: str) -> bool:
     return " and " in text or "layers" in text or text in {"embeddings", "norms", "experts"}
-
-
-def joined(names: Sequence[str]) -> str:
-    """Names of groups, blocks of layers that follow each other as one.
-
-    Example:
-        >>> joined(["layer 1", "norm", "layers 2-3", "layer 0", "layer 7"])
-        'layers 0-3, layer 7 and norm'
-    """
-    blocks: dict[str, list[list[int]]] = {}
-    others = []
-    for name in names:
-        if found := BLOCK.fullmatch(name):
-            first = int(found[2])
-            blocks.setdefault(found[1], []).append([first, int(found[3] or first)])
-        else:
-            others.append(name)
-    runs = [text for stack, own in blocks.items() for text in _runs(stack, sorted(own))]
-    *most, last = [*runs, *others]
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _runs(stack: str, blocks: Sequence[list[int]]) -> list[str]:
-    runs: list[list[int]] = []
-    for first, last in blocks:
-        if runs and runs[-1][1] + 1 == first:
-            runs[-1][1] = last
-        else:
-            runs.append([first, last])
-    return [
-        f"{stack}layer {first}" if first == last else f"{stack}layers {first}-{last}"
-        for first, last in runs
-    ]

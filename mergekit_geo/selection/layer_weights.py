@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import checkpoint_digest
+from mergekit_geo.checkpoints.layer_groups import joined
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
 from mergekit_geo.files.sound_json import read_json
 from mergekit_geo.geometry.linear import Linear
@@ -21,7 +22,6 @@ from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.outputs.kind import LAYER_WEIGHTS
 from mergekit_geo.records.layers import LayerWeights
 from mergekit_geo.records.merge import SelectionEntry
-from mergekit_geo.selection.layer_proposal import joined
 
 VERSION = 1
 NAME = "linear by layer"
