@@ -31,6 +31,7 @@ from mergekit_geo.evaluation.plan import LossReport, SharpnessReport, failure
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
+from mergekit_geo.evaluation.weighted_sets import on_weighted_mean
 from mergekit_geo.selection.baseline import MatchedComputeBaseline
 from mergekit_geo.selection.selector import Selected
 
@@ -89,6 +90,8 @@ def sharpness_evidence(
 ) -> SharpnessReport:
     """Measure how curved the loss is at parents and output, on the same examples.
 
+    Over several sets it is their weighted mean; the loss on the first where that means nothing.
+
     A failure is a reason in the report, not an error: the merged weights are there already.
 
     Args:
@@ -102,11 +105,12 @@ def sharpness_evidence(
     subjects = [subject(anchor, "parent", study.compute) for anchor in anchors]
     subjects.append(_output_subject(output, anchors[0], study.compute))
     try:
-        found = measure_sharpness(study, subjects, level_of(level), SharpnessRadii())
+        mean = on_weighted_mean(study) if study.further else study
+        found = measure_sharpness(mean or study, subjects, level_of(level), SharpnessRadii())
     except Exception as error:  # a model's own code raises anything
         return SharpnessReport(**vars(failure(error, None)))
     of_first = [f"sharpness is on the set {study.name}; geo-merge sharpness measures every set"]
-    return replace(found, warnings=[*found.warnings, *(of_first if study.further else [])])
+    return replace(found, warnings=[*found.warnings, *([] if mean else of_first)])
 
 
 def _output_subject(output: MergedModel, donor: Checkpoint, compute: Compute) -> Subject:

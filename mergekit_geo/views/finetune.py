@@ -24,7 +24,7 @@ def view(report: Report, found: FinetuneMeasurements) -> View:
         Section("From before to after", barriers_of(
             report, found, "from before to after", 1.0
         )),
-        sharpness_section(found.sharpness, report.data),
+        sharpness_section(found.sharpness, report.data, found.sets),
     ]  # fmt: skip
     headline = [*verdict_lines(report), flatness(found.sharpness)]
     brief = [f"{report.models[0].name}, fine-tuned -> {report.output}", *brief_losses(report)]

@@ -34,7 +34,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
         )),
         layers_section(found.by_layer, report.data, found.sets, folded=True),
         influence_section(found.influence),
-        sharpness_section(found.sharpness, report.data),
+        sharpness_section(found.sharpness, report.data, found.sets),
         Section("Geometry", geometry_blocks(report, found.geometry)),
         Section("Layers", [stack_table(found.layers)]),
         Section("Tensors", [Items(_tensors(report, found))]),

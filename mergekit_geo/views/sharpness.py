@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from mergekit_geo.records.curvature import (
@@ -13,6 +13,7 @@ from mergekit_geo.records.curvature import (
 )
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
+from mergekit_geo.records.sets import OutputSetEntry
 from mergekit_geo.views.block import Chart, Items, Paragraph, Section, Table, View, table
 from mergekit_geo.views.chart import (
     Distribution,
@@ -66,10 +67,27 @@ def _headline(entries: Sequence[SharpnessEntry]) -> list[str]:
     ]
 
 
-def sharpness_section(entries: Sequence[SharpnessEntry], data: DataEntry | None) -> Section:
-    """Sharpness of models and an output, with a verdict on each; empty without entries."""
+def sharpness_section(
+    entries: Sequence[SharpnessEntry],
+    data: DataEntry | None,
+    sets: Mapping[str, OutputSetEntry] = {},
+) -> Section:
+    """Sharpness of models and an output, with a verdict on each; empty without entries.
+
+    Args:
+        entries: Of the models.
+        data: What loss was measured on, of the first set.
+        sets: All of them, where there are several.
+    """
+    if not entries:
+        return Section("Sharpness", ())
     verdicts = [f"{entry.model}: {entry.stationarity.sentence}" for entry in entries]
-    return _section(entries, data, verdicts) if entries else Section("Sharpness", ())
+    found = _section(entries, data, verdicts)
+    if not sets:
+        return found
+    alike = len({(one.data.unit, one.data.task) for one in sets.values()}) == 1
+    over = f"the {WEIGHTED} of the losses on {', '.join(sets)}" if alike else next(iter(sets))
+    return Section(found.title, [Paragraph(f"Of {over}."), *found.blocks])
 
 
 def _section(

@@ -129,6 +129,8 @@ def test_sharpness_is_that_of_every_set_and_of_their_weighted_mean(
     first, second = (own.sharpness[0].slope for own in found.sets.values())
     assert mean.slope.loss == pytest.approx((3 * first.loss + second.loss) / 4, rel=0.02)
     assert mean.slope.documents > max(first.documents, second.documents)
+    merged = geo.soup([small / "a", small / "b"], data=data).measurements
+    assert merged.sharpness[0].slope.loss == pytest.approx(mean.slope.loss, rel=0.02)
 
 
 def test_a_weighted_mean_of_losses_is_one_whatever_the_sizes_of_the_sets(
