@@ -68,7 +68,7 @@ def told_example(name: str, source: str, sample: Sample) -> Iterator[str]:
         f"{sample.available:,}; loss per {task.unit}{task.metric and f', {task.metric}'}"
     )
     yield from (f"  note: {note}" for note in sample.notes)
-    yield f"  example {known.names[example.document]}, what counts between {OPEN} and {CLOSE}:"
+    yield f"  example {known.names[example.row]}, what counts between {OPEN} and {CLOSE}:"
     yield from _middle_left_out(shown(task, example)).split("\n")
 
 

@@ -54,10 +54,11 @@ class Described:
             return NOTHING
         objective, rows = self.sample.objective, self.texts.rows
         example = None if number is None else objective.kept[number]
+        row = document if example is None else example.row
         text = self.texts.of_document(document) if example is None else self.texts.of(example)
         return {
-            "name": rows.names[document],
-            "key": objective.documents[document],
+            "name": rows.names[row],
+            "key": objective.documents[row],
             "label": None if example is None else self.texts.label_of(example),
             "text": hashed(text) if self.private and text else text or None,
         }

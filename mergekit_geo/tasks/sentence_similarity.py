@@ -181,9 +181,10 @@ def _examples(
     every = {text for first, others in pairs for text in (first, *others)}
     size = _longest({text: encoded[text] for text in every})
     found = []
-    for (first, _), others in zip(pairs, candidates_of(pairs), strict=True):
+    for row, (first, _), others in zip(group, pairs, candidates_of(pairs), strict=True):
         texts = {text: encoded[text] for text in (first, *others)}
-        found.append(Example(group[0], size, 1, {"texts": texts, "first": first, "others": others}))
+        fields = {"texts": texts, "first": first, "others": others}
+        found.append(Example(group[0], size, 1, fields, row))
     return found
 
 

@@ -20,16 +20,24 @@ class Example:
     """One input of a model.
 
     Attributes:
-        document: Index of the row it is from.
+        document: Index of the row it is from; where rows are measured against one another, of the
+            first of them.
         size: Length in tokens, by which batches are bucketed; 1 where all are alike.
         weight: How many tokens (or examples) its loss is the mean of.
         fields: What the task's `batch` makes tensors of.
+        member: Index of the row it is from, where that is not its document.
     """
 
     document: int
     size: int
     weight: float
     fields: Mapping[str, Any]
+    member: int | None = None
+
+    @property
+    def row(self) -> int:
+        """Index of the row it is from."""
+        return self.document if self.member is None else self.member
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class ExampleTexts:
         """The text of an example; empty where there is none, as of a picture."""
         if self.window_text is not None:
             return str(self.window_text(example))
-        return self.of_document(example.document)
+        return self.of_document(example.row)
 
     def of_document(self, document: int) -> str:
         """The whole text of a document; what stands in it several times is told once."""

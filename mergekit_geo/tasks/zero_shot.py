@@ -21,7 +21,7 @@ from torch.nn import Module, functional
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.images import picture_of, stated_file
-from mergekit_geo.data.labels import LABEL, ClassId
+from mergekit_geo.data.labels import LABEL, ClassId, LabelMap
 from mergekit_geo.data.rows import Rows, find_column, texts_of
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.load import quiet_transformers
@@ -31,6 +31,7 @@ from mergekit_geo.tasks.groups import group_size, groups_of
 from mergekit_geo.tasks.image_classification import IMAGE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.processors import beside, named, processor_of
+from mergekit_geo.tasks.shown import bracketed
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
 CAPTION = ("caption", "text", "captions", "description", "title", "sentence", "prompt")
@@ -58,6 +59,7 @@ class ZeroShotImageClassification:
         most = (config.get("text_config") or {}).get("max_position_embeddings")
         self.most_tokens = min(most or data.seq_len or 77, data.seq_len or 1 << 30)
         self.metric, self._batch = RETRIEVAL, MOST_AT_ONCE
+        self.labels: LabelMap | None = None
 
     def columns(self, rows: Rows) -> Sequence[str]:
         """The columns of images, and of captions or class names."""
@@ -75,6 +77,17 @@ class ZeroShotImageClassification:
         if is_label:
             return self._labelled(rows, class_names(rows, column), stated)
         return self._captioned(rows, texts_of(rows, column), stated)
+
+    def texts(self, rows: Rows) -> list[list[str]]:
+        """The caption or the class name of each row."""
+        column, is_label = self._text(rows)
+        found = class_names(rows, column) if is_label else texts_of(rows, column)
+        return [[text] for text in found]
+
+    def shown(self, example: Example) -> str:
+        """The row's image, and in brackets what belongs to it."""
+        own = example.fields["texts"][example.fields.get("target", 0)]
+        return f"the image of {example.fields['rows'].names[example.row]}\n{bracketed(own)}"
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Whole groups; of classes as many images as these, within bounds."""
@@ -134,6 +147,7 @@ class ZeroShotImageClassification:
         self.metric = ZERO_SHOT
         self._batch = min(max(MOST_AT_ONCE, len(classes)), MOST_PROMPTS)
         rows.notes.append(f"prompts are {PROMPT.format('CLASS')!r}, of {len(classes)} classes")
+        self.labels = LabelMap(len(classes), {name: i for i, name in enumerate(classes)})
         prompts = [PROMPT.format(name) for name in classes]
         return [
             Example(row, 1, 1, {"rows": rows, "images": [row], "texts": prompts,
@@ -160,7 +174,7 @@ class ZeroShotImageClassification:
                 own = [row, *others]
                 fields = {"rows": rows, "images": own, "picture": stated[row],
                           "texts": list(dict.fromkeys(texts[r] for r in own))}  # fmt: skip
-                found.append(Example(group[0], 1, 1, fields))
+                found.append(Example(group[0], 1, 1, fields, row))
         rows.notes.append(
             f"images and captions are told from those of about {size - 1} others, in groups that "
             "the seed makes; a document is a group"

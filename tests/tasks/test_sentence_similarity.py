@@ -35,6 +35,7 @@ from mergekit_geo.modules.load import load_model
 from mergekit_geo.tasks.losses import Losses, Ratings
 from mergekit_geo.tasks.table import make_task, task_name
 from mergekit_geo.tasks.task import Example, Task
+from mergekit_geo.tasks.texts import ExampleTexts
 from mergekit_geo.views.card_data import card_data
 from tests.tasks.tiny import TINY, Make, measured, rows_of
 
@@ -125,6 +126,9 @@ def test_pairs_have_the_ranking_loss_of_their_group(
     examples = task.examples(rows)
     found = same_in_any_batch(task, examples, model)
     groups = {example.document for example in examples}
+    texts = ExampleTexts(task, rows)
+    told = [texts.of(example) for example in examples]
+    assert told == ["\n".join(pairs[example.row]) for example in examples]
     assert task.name == "sentence-similarity"
     assert len(groups) == 2
     assert len(examples) == len(pairs)

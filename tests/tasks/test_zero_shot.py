@@ -21,8 +21,10 @@ from mergekit_geo.data.labels import ClassId
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.modules.load import load_model
+from mergekit_geo.tasks.shown import shown
 from mergekit_geo.tasks.table import make_task, task_name
 from mergekit_geo.tasks.task import Task
+from mergekit_geo.tasks.texts import ExampleTexts
 from tests.tasks.tiny import make_tokenizer, measured, rows_of
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -141,6 +143,21 @@ def test_equal_captions_and_equal_images_are_no_negatives(models: Path) -> None:
     found = {e.fields["images"][0]: e.fields for e in task.examples(rows)}
     assert set(found[0]["images"]) == {0, 2, 3}
     assert found[1]["texts"] == ["b", "c"]
+
+
+def test_examples_are_told_by_their_own_rows(models: Path) -> None:
+    _, task = parts_of(models / "CLIP" / "a")
+    rows = captions(8)
+    examples = task.examples(rows)
+    assert sorted(example.row for example in examples) == list(range(8))
+    texts = ExampleTexts(task, rows)
+    for example in examples:
+        caption = rows.cells[example.row]["caption"]
+        assert texts.of(example) == caption
+        assert shown(task, example) == f"the image of {rows.names[example.row]}\n⟦{caption}⟧"
+    rows = rows_of(image=[picture(0), picture(1)], label=["zero", "one"])
+    example = task.examples(rows)[1]
+    assert ExampleTexts(task, rows).label_of(example) == "one"
 
 
 def test_class_numbers_are_named_by_the_data(models: Path) -> None:
