@@ -17,6 +17,8 @@ from mergekit_geo.views.losses import estimate, loss_unit
 
 TITLE = "Which layers did it"
 IN, OUT = "leave-one-in", "leave-one-out"
+MOST_OF_IT = 0.5
+"""Share of the rise from which on a group carries most of it."""
 NAMES: dict[Division, str] = {"depth": "layers", "kind": "modules"}
 """Of the files that hold the pictures."""
 
@@ -79,6 +81,21 @@ def _most(entry: LayersEntry) -> str:
         f"({_share(first.share_in)} of the rise), and giving back {what} alone saves most "
         f"({_share(last.share_out)})."
     )
+
+
+def carrier(found: LayerMeasurements | None) -> str:
+    """The group by depth that saves most of the rise when it alone is given back, on some set.
+
+    Empty where no group does, as far as can be told.
+    """
+    shares = [
+        (group.share_out.low, group.group)
+        for entry in (found.sets if found else [])
+        for group in entry.groups
+        if group.division == "depth" and group.share_out and group.share_out.low is not None
+    ]
+    low, name = max(shares, default=(0.0, ""))
+    return name if low >= MOST_OF_IT else ""
 
 
 def _on(entry: LayersEntry) -> str:

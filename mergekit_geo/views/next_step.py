@@ -17,14 +17,17 @@ from mergekit_geo.records.standing import Standing, overall, standings
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.amount import listed
 from mergekit_geo.views.basins import standing
+from mergekit_geo.views.layers import carrier
 from mergekit_geo.views.remedies import (
     PAIR,
     SOUP,
     Next,
     around,
+    by_layer,
     documents_needed,
     parents,
     then,
+    with_layer_weights,
     without_heads,
 )
 from mergekit_geo.views.skills import sets_of
@@ -81,6 +84,8 @@ def _after_loss(
     apart, _ = parting_layers(found.geometry)
     if are_heads(apart):
         return without_heads(apart)
+    if group := carrier(found.by_layer):
+        return by_layer(report, group)
     if any(standing(entry) == "barrier" for entry in found.barriers):
         return around(report)
     if found.layers:
@@ -148,7 +153,12 @@ def _measure_more(needed: int, data: DataEntry, name: str) -> Next:
 
 
 def _after_barrier(report: Report, found: BarrierMeasurements) -> Next | None:
-    """After a measurement of barriers, by what stands between the models."""
+    """After a measurement of barriers, by what stands between the models.
+
+    Weights by layer that are proposed come first: they were asked for.
+    """
+    if found.by_layer and found.by_layer.proposal and found.by_layer.proposal.groups:
+        return with_layer_weights(report)
     apart, _ = parting_layers(found.geometry)
     every = [*found.pairs, *(entry for one in found.sets.values() for entry in one.pairs)]
     kinds = {standing(entry): entry for entry in every}

@@ -67,6 +67,29 @@ def around(report: Report) -> Next:
     )
 
 
+def by_layer(report: Report, group: str) -> Next:
+    """After a mean that is worse: weights of their own for the layers that carry the rise.
+
+    Args:
+        report: Of the merge.
+        group: The layers.
+    """
+    return Next(
+        f"{group} carries most of the rise: have weights by layer proposed",
+        then(report, "barrier", "layers", ["--by-layer"]),
+    )
+
+
+def with_layer_weights(report: Report) -> Next:
+    """After weights by layer were proposed: the soup that takes them."""
+    if report.output is None:
+        return Next(
+            "have the proposed weights written", then(report, "barrier", "layers", ["--by-layer"])
+        )
+    flags = [f"--layer-weights={report.output}"]
+    return Next("merge by the proposed weights", then(report, "soup", "soup", flags))
+
+
 def documents_needed(documents: int, detectable: float | None, limit: float) -> int:
     """Documents on which a difference of this size would be detected.
 

@@ -10,11 +10,18 @@ import pytest
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.gram import summarize
 from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
+from mergekit_geo.records.layers import (
+    GroupEntry,
+    LayerMeasurements,
+    LayersEntry,
+    ProposalEntry,
+)
 from mergekit_geo.records.losses import Estimate
 from mergekit_geo.records.merge import SelectionEntry
 from mergekit_geo.records.model import Geometry
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.report import Provenance, Report
+from mergekit_geo.views.layers import carrier
 from mergekit_geo.views.next_step import next_line
 from mergekit_geo.views.view import view_of
 from tests.views.set_reports import Spread, one_set, report_on
@@ -53,6 +60,26 @@ def geometry(head: float) -> Geometry:
     return found
 
 
+def shared_out(share: float) -> LayerMeasurements:
+    """A rise that layer 0 saves this share of, and layer 1 the rest."""
+
+    def group(number: int, part: float) -> GroupEntry:
+        found = Estimate(value=part, low=part - 0.05, high=part + 0.05)
+        return GroupEntry(
+            group=f"layer {number}", division="depth", tensors=1, parameters=1, rise_in=found,
+            rise_out=found, share_in=found, share_out=found,
+        )  # fmt: skip
+
+    groups = [group(0, share), group(1, 1 - share)]
+    rise = Estimate(value=1.0, low=0.9, high=1.1)
+    entry = LayersEntry(
+        better="demo/prose", other="demo/code", weights=[0.5, 0.5], rise=rise, groups=groups,
+        documents=9,
+    )  # fmt: skip
+    return LayerMeasurements(sets=[entry])
+
+
+LAYERS = shared_out(0.8)
 CHOSEN = SelectionEntry(method="learned", chosen="x", documents=9, steps=[])
 
 
@@ -70,6 +97,9 @@ CHOSEN = SelectionEntry(method="learned", chosen="x", documents=9, steps=[])
         ({"code": LOST}, {"barriers": [HIGH], "geometry": geometry(0.01)}, "Next: merge all but "
          "classifier: a recipe with {filter: classifier, value: 1} for one model and value: 0 for "
          "the others keeps that head (docs/recipes.md)."),
+        ({"code": LOST}, {"barriers": [HIGH], "by_layer": LAYERS}, "Next: layer 0 carries most of "
+         "the rise: have weights by layer proposed: geo-merge barrier demo/prose demo/code -o "
+         "out-layers --by-layer --data=code=a.jsonl --seed=3"),
         ({"code": LOST, "chat": KEPT}, {"selection": CHOSEN},
          "Next: use demo/prose as it is for code, or train one model further."),
         ({"code": KEPT, "chat": OPEN}, {}, "Next: about 3100 documents of chat in place of 27 "
@@ -140,6 +170,36 @@ def test_after_barriers(pairs: list[BarrierEntry], head: float | None, line: str
         line
     )
     assert view_of(report).next.startswith("Next: ")
+
+
+@pytest.mark.parametrize(
+    ("groups", "line"),
+    [
+        ([("layer 0", [1.0, 0.0])], "Next: merge by the proposed weights: geo-merge soup "
+         "demo/prose demo/code -o DIR-soup --layer-weights=DIR --data=x.jsonl"),
+        ([], "Next: look for a way around the barrier: "),
+    ],
+)  # fmt: skip
+def test_after_weights_by_layer_were_proposed(
+    groups: list[tuple[str, list[float]]], line: str
+) -> None:
+    proposal = ProposalEntry(
+        models=["demo/prose", "demo/code"], weights=[0.5, 0.5], groups=groups, advice="x",
+        documents=9, steps=[],
+    )  # fmt: skip
+    layers = LAYERS.model_copy(update={"proposal": proposal})
+    found = BarrierMeasurements(
+        pairs=[HIGH], matrix=[], basins=[], threshold=0.04, losses=[], by_layer=layers
+    )
+    models = report_on({"a": one_set(KEPT)}).models
+    report = Report(command="barrier", output="DIR", models=models, result=found)
+    made = "geo-merge barrier demo/prose demo/code -o DIR --by-layer --data=x.jsonl"
+    assert said(report, made).startswith(line)
+
+
+def test_no_group_is_named_where_none_carries_most() -> None:
+    assert carrier(LAYERS) == "layer 0"
+    assert carrier(shared_out(0.52)) == carrier(None) == ""
 
 
 @pytest.mark.parametrize(
