@@ -58,7 +58,9 @@ class ExampleTexts:
         return "\n".join(dict.fromkeys(filter(None, self._texts[document])))
 
     def label_of(self, example: Example) -> str | None:
-        """The name of an example's class; None where it has no single one."""
+        """The name of an example's class, or its right answer; None where it has no single one."""
+        if (answer := getattr(self.task, "answer_of", None)) is not None:
+            return str(answer(example))
         target, labels = example.fields.get("target"), getattr(self.task, "labels", None)
         if not isinstance(target, int) or labels is None:
             return None

@@ -42,6 +42,10 @@ class Generations(Questions):
         known = [text for text in found if text is not None]
         return known if len(known) == len(found) else None
 
+    def answer_of(self, example: Example) -> str:
+        """The reference answer of a document; empty where there is none."""
+        return "" if self.references is None else self.references[example.document].strip()
+
     def cost_of(self, examples: Sequence[Example]) -> str:
         """What a measurement of some examples takes, in words."""
         most = [self._longest(self.asked[one.document]) for one in examples]

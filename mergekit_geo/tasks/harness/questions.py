@@ -57,6 +57,11 @@ class Questions:
             for one in self.asked
         ]
 
+    def answer_of(self, example: Example) -> str:
+        """The right answer of a question, the first of several."""
+        request = self.asked[example.document].requests[int(example.fields["right"][0])]
+        return str(request.args[-1]).strip()
+
     def examples(self, rows: Rows) -> list[Example]:
         """One example a question that has a right answer.
 

@@ -12,6 +12,7 @@ from mergekit_geo.config.data import sets_of
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.modules.load import load_model
 from mergekit_geo.specs.measures import EvalSpec
+from mergekit_geo.tasks.texts import ExampleTexts
 from tests.tasks.harness.conftest import CPU, Prepared
 from tests.tasks.harness.test_agreement import evaluated
 
@@ -94,6 +95,14 @@ def test_what_the_numbers_depend_on_is_in_the_digest(
         digest(limit=9, include_path=str(tmp_path)),
     }  # fmt: skip
     assert not again & others
+
+
+def test_examples_are_told_with_their_right_answer(small: Path, prepared: Prepared) -> None:
+    for task, answers in {"letters": set("ABCD"), "next_word": {"the", "[invalid]"}}.items():
+        sample = prepared(small / "a", task, limit=9)
+        texts = ExampleTexts(sample.objective.task, sample.rows)
+        assert {texts.label_of(example) for example in sample.objective.kept} <= answers
+        assert texts.of(sample.objective.kept[0])
 
 
 def test_halves_go_by_the_documents_content(small: Path, prepared: Prepared) -> None:
