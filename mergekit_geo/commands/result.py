@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.config.requirement import NOT_WORSE, Requirement
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.report import Report
-from mergekit_geo.records.standing import holds
+from mergekit_geo.records.standing import HOLD, holds, words_on
 from mergekit_geo.views.view import said
 
 if TYPE_CHECKING:
@@ -83,6 +83,19 @@ class Result:
             return all(member.holds(requirement) for member in self.members)
         wanted = Requirement.parse(requirement)
         return holds(self.report, wanted.sets, wanted.by)
+
+    def lost(self, requirement: str) -> dict[str, str]:
+        """Sets on which a requirement does not hold, and the verdict there; empty of one set.
+
+        Args:
+            requirement: As `holds` takes it.
+        """
+        wanted = Requirement.parse(requirement)
+        found: dict[str, str] = {}
+        for one in self.members or (self,):
+            words = words_on(one.report, wanted.sets, wanted.by)
+            found |= {name: word for name, word in words.items() if name and word not in HOLD}
+        return found
 
     def exceeds(self, limit: float | Mapping[str, float]) -> bool:
         """Whether some barrier is higher than a limit: its interval's lower end, if it has one.

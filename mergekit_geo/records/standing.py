@@ -115,9 +115,15 @@ def holds(report: Report, sets: Collection[str] = (), by: By = "loss") -> bool:
         sets: Their names; all if empty. A report on one set has no name for it.
         by: Loss, or the task's metric.
     """
+    words = words_on(report, sets, by)
+    return bool(words) and all(word in HOLD for word in words.values())
+
+
+def words_on(report: Report, sets: Collection[str] = (), by: By = "loss") -> dict[str, Word]:
+    """The words of `holds`, by set."""
     every = standings(report)
     asked = every if not sets or "" in every else {name: every.get(name) for name in sets}
-    return bool(asked) and all(one and one.word_by(by) in HOLD for one in asked.values())
+    return {name: one.word_by(by) if one else "cannot-tell" for name, one in asked.items()}
 
 
 def overall(words: Collection[Word]) -> Word:

@@ -225,7 +225,10 @@ class Writing(Measuring):
     def unmet(self, result: Any) -> str:
         """`--require`, where the output is worse or nobody can tell."""
         wanted = self.output.require
-        return "" if wanted is None or result.holds(wanted) else f"--require {wanted}"
+        if wanted is None or result.holds(wanted):
+            return ""
+        lost = ", ".join(f"{name}: {word}" for name, word in result.lost(wanted).items())
+        return f"--require {wanted}" + (f" ({lost})" if lost else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.modules.blend import Live
 from mergekit_geo.records.report import NotMeasured, Report
 from mergekit_geo.records.standing import standings
+from mergekit_geo.specs.merges import SoupSpec
 
 HOW = {"sharpness": "off", "compute": geo.Compute(device="cpu", budget=0)}
 
@@ -153,6 +154,12 @@ def test_a_gate_on_some_of_the_sets(small: Path, texts: dict[str, str]) -> None:
             one.score.word in {"better", "no-difference"}
         )
     assert result.holds("not-worse") is result.is_not_worse
+    words = {name: one.word for name, one in standing.items() if one}
+    bad = {name: word for name, word in words.items() if word in {"worse", "cannot-tell"}}
+    assert result.lost("not-worse") == bad
+    asked = SoupSpec(pair, data=data, output=geo.OutputConfig(require="not-worse"))
+    told = ", ".join(f"{name}: {word}" for name, word in bad.items())
+    assert asked.unmet(result) == (f"--require not-worse ({told})" if bad else "")
 
 
 @pytest.fixture(scope="module")
