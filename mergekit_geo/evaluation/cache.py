@@ -117,8 +117,8 @@ def _arrays(losses: Losses) -> dict[str, NDArray[Any]]:
         arrays["score"] = losses.score
     if losses.answers is not None:
         arrays |= {name: getattr(losses.answers, name) for name in OPTIONAL[1:]}
-    if losses.score_weight is not None:
-        arrays["score_weight"] = losses.score_weight
+    own = {name: getattr(losses, name) for name in ("score_weight", "margin")}
+    arrays |= {name: values for name, values in own.items() if values is not None}
     if losses.ratings is not None:
         arrays |= {name: getattr(losses.ratings, name) for name in RATINGS}
     return arrays
@@ -136,6 +136,7 @@ def _losses(arrays: dict[str, NDArray[Any]]) -> Losses:
         answers,
         Ratings(*(arrays[name] for name in RATINGS)) if "rated" in arrays else None,
         arrays.get("score_weight"),
+        arrays.get("margin"),
     )
 
 

@@ -13,6 +13,7 @@ from mergekit_geo.evaluation.plan import LossReport
 from mergekit_geo.evaluation.statistics import (
     FEWEST_DOCUMENTS,
     mean_loss,
+    mean_margin,
     mean_score,
     paired_difference,
     paired_score,
@@ -139,6 +140,7 @@ def loss_entry(name: str, role: LossRole, losses: Losses, sample: Sample | None)
         metric_low=score and score.low,
         metric_high=score and score.high,
         macro_f1=losses.answers.macro_f1 if losses.answers else None,
+        margin=mean_margin(losses),
     )
 
 

@@ -248,6 +248,7 @@ class MeasuredBatch:
     answers: Answers | None
     ratings: Ratings | None = None
     score_weight: Floats | None = None
+    margin: Floats | None = None
 
     @classmethod
     def of(cls, rows: Indices, found: BatchLosses) -> MeasuredBatch:
@@ -265,6 +266,7 @@ class MeasuredBatch:
             answers,
             _ratings(found),
             None if found.score_weight is None else _floats(found.score_weight),
+            None if found.margin is None else _floats(found.margin),
         )
 
 
@@ -273,9 +275,11 @@ def assemble(parts: Sequence[MeasuredBatch], weight: Floats, document: Indices) 
     loss = np.empty(len(weight))
     for part in parts:
         loss[part.rows] = part.loss
-    score, of_score = _all_floats(parts, "score"), _all_floats(parts, "score_weight")
+    score, of_score, margin = (
+        _all_floats(parts, name) for name in ("score", "score_weight", "margin")
+    )
     answers, ratings = _all_answers(parts), _all_ratings(parts)
-    return Losses(loss, weight, document, score, answers, ratings, of_score)
+    return Losses(loss, weight, document, score, answers, ratings, of_score, margin)
 
 
 def _all_floats(parts: Sequence[MeasuredBatch], name: str) -> Floats | None:

@@ -75,6 +75,13 @@ def mean_score(losses: Losses) -> Estimate | None:
     return estimate_share(losses.score, losses.weight_of_score, losses.document)
 
 
+def mean_margin(losses: Losses) -> Estimate | None:
+    """Mean margin of chosen over rejected answers; None where there are none."""
+    if losses.margin is None or losses.accuracy is None:
+        return None
+    return estimate(losses.margin, losses.weight_of_score, losses.document)
+
+
 def paired_score(first: Losses, second: Losses) -> Estimate | None:
     """Score of the first minus that of the second on the same examples, with its interval."""
     if first.ratings is not None and second.ratings is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
-from mergekit_geo.records import Record
+from mergekit_geo.records import Record, Sparse
 
 
 def finite(value: float | None) -> float | None:
@@ -17,34 +17,6 @@ def finite(value: float | None) -> float | None:
 
 Finite = Annotated[float | None, BeforeValidator(finite)]
 """A number of a report; None where it is not finite."""
-
-
-class LossEntry(Record):
-    """Loss of one model.
-
-    Attributes:
-        model: Its name.
-        role: Whether it went in, came out, or stands beside for comparison.
-        loss: Mean per token, byte or example (`data.unit`), in nats; squared error for regression.
-        low: Lower end of the 95 % interval over documents; null with too few.
-        high: Upper end.
-        perplexity: exp(loss), for language models whose loss is per token.
-        metric: The task's metric, such as accuracy; null where it has none.
-        macro_f1: For classifiers.
-        metric_low: Lower end of the metric's 95 % interval over documents; null with too few.
-        metric_high: Upper end.
-    """
-
-    model: str
-    role: Literal["parent", "output", "reference"]
-    loss: float
-    low: float | None
-    high: float | None
-    perplexity: float | None = None
-    metric: float | None = None
-    macro_f1: float | None = None
-    metric_low: float | None = None
-    metric_high: float | None = None
 
 
 class Estimate(Record):
@@ -74,6 +46,39 @@ class Estimate(Record):
         if self.low is None or self.high is None:
             return None
         return self.low > 0 or self.high < 0
+
+
+class LossEntry(Sparse):
+    """Loss of one model.
+
+    Attributes:
+        model: Its name.
+        role: Whether it went in, came out, or stands beside for comparison.
+        loss: Mean per token, byte or example (`data.unit`), in nats; squared error for regression.
+        low: Lower end of the 95 % interval over documents; null with too few.
+        high: Upper end.
+        perplexity: exp(loss), for language models whose loss is per token.
+        metric: The task's metric, such as accuracy; null where it has none.
+        macro_f1: For classifiers.
+        metric_low: Lower end of the metric's 95 % interval over documents; null with too few.
+        metric_high: Upper end.
+        margin: Mean log-probability per token of chosen answers minus that of rejected ones, in
+            nats; there where answers are compared.
+    """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("margin",)
+
+    model: str
+    role: Literal["parent", "output", "reference"]
+    loss: float
+    low: float | None
+    high: float | None
+    perplexity: float | None = None
+    metric: float | None = None
+    macro_f1: float | None = None
+    metric_low: float | None = None
+    metric_high: float | None = None
+    margin: Estimate | None = None
 
 
 class DifferenceEntry(Record):

@@ -97,6 +97,8 @@ class Losses:
         answers: The answers themselves, for classifiers.
         ratings: The numbers themselves, where the metric is a rank correlation.
         score_weight: (n,) what each score counts; None where as much as the loss.
+        margin: (n,) how much likelier the chosen answer is than the rejected one, in nats per
+            token; None where answers are not compared.
     """
 
     loss: Floats
@@ -106,6 +108,7 @@ class Losses:
     answers: Answers | None = None
     ratings: Ratings | None = None
     score_weight: Floats | None = None
+    margin: Floats | None = None
 
     @property
     def weight_of_score(self) -> Floats:
@@ -151,6 +154,7 @@ class Losses:
             answers and Answers(place[answers.example], answers.target, answers.predicted),
             self.ratings and Ratings(mean(self.ratings.rated), mean(self.ratings.rating)),
             None if of_score is None else np.bincount(place, of_score).astype(np.float64),
+            None if self.margin is None else mean(self.margin, self.weight_of_score),
         )
 
     def take(self, examples: Indices) -> Losses:
@@ -163,4 +167,5 @@ class Losses:
             None if self.answers is None else self.answers.take(examples),
             None if self.ratings is None else self.ratings.take(examples),
             None if self.score_weight is None else self.score_weight[examples],
+            None if self.margin is None else self.margin[examples],
         )

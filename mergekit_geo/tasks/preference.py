@@ -51,9 +51,9 @@ class Preference:
     """Loss of every token of the chosen answer, and whether it is likelier than the rejected one.
 
     An answer is likelier where its loss per token is lower, so that a short one has no advantage.
-    A pair is one example, whatever the number of its windows. Each pair counts once in the score,
-    and as many tokens as its chosen answer has in the loss. Where gradients are on, rejected
-    answers are left out: no score is needed there.
+    By how much is the pair's margin, in nats per token. A pair is one example, whatever the number
+    of its windows; it counts once in score and margin, and as many tokens as its chosen answer has
+    in the loss. Where gradients are on, rejected answers are left out: no score is needed there.
 
     Args:
         task: Of the answers by themselves.
@@ -131,8 +131,9 @@ class Preference:
         (chosen_b, _), (rejected_b, scored_b) = means
         if torch.is_grad_enabled():
             return BatchLosses(chosen_b)
-        score_b = (chosen_b < rejected_b) & scored_b
-        return BatchLosses(chosen_b, score_b.float(), score_weight=scored_b.float())
+        margin_b = (rejected_b - chosen_b) * scored_b
+        score_b = (margin_b > 0).float()
+        return BatchLosses(chosen_b, score_b, score_weight=scored_b.float(), margin=margin_b)
 
 
 def _by_document(examples: Sequence[Example]) -> Windows:

@@ -51,6 +51,7 @@ class BatchLosses:
         target: (m,) true class.
         predicted: (m,) class said.
         score_weight: (b,) what each score counts; None where as much as the loss.
+        margin: (b,) loss per token of the rejected answer minus that of the chosen one.
         rated: (b,) number in the data, None where the metric is no rank correlation.
         rating: (b,) number said.
     """
@@ -61,6 +62,7 @@ class BatchLosses:
     target: Tensor | None = None
     predicted: Tensor | None = None
     score_weight: Tensor | None = None
+    margin: Tensor | None = None
     rated: Tensor | None = None
     rating: Tensor | None = None
 

@@ -67,7 +67,7 @@ def difference_table(
     if not entries:
         return Table([], [])
     found, columns = _differences(entries, differences), _columns(entries, data)
-    model, loss, other, score, macro = columns.items()
+    model, loss, other, score, macro, margin = columns.items()
     shown = dict([
         model,
         (f"Δ {title} ↓", [estimate(entry) for entry in found]),
@@ -76,6 +76,7 @@ def difference_table(
         score,
         (f"Δ {macro[0]}", [share_difference(entry and entry.macro_f1) for entry in found]),
         macro,
+        margin,
         other,
     ])  # fmt: skip
     return table(shown, _best(entries, columns))
@@ -157,6 +158,7 @@ def _columns(losses: Sequence[LossEntry], data: DataEntry) -> dict[str, list[str
         _scale(data): [number(rescaled(entry, data), ".4g") for entry in losses],
         f"{data.metric or 'score'} ↑": [metric(entry) for entry in losses],
         "macro-F1 ↑": [number(entry.macro_f1) for entry in losses],
+        "margin ↑": [estimate(entry.margin) for entry in losses],
     }
 
 
@@ -164,12 +166,13 @@ def _best(losses: Sequence[LossEntry], columns: Iterable[str]) -> dict[str, set[
     """Rows of the lowest losses and of the highest scores, by the title of `_columns`."""
     if len(losses) == 1:
         return {}
-    _, loss, other, score, macro = columns
+    _, loss, other, score, macro, margin = columns
     signed: dict[str, list[float | None]] = {
         loss: [-entry.loss for entry in losses],
         other: [-entry.loss for entry in losses],
         score: [entry.metric for entry in losses],
         macro: [entry.macro_f1 for entry in losses],
+        margin: [entry.margin.value if entry.margin else None for entry in losses],
     }
     return {title: _highest(values) for title, values in signed.items()}
 

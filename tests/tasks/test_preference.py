@@ -17,7 +17,8 @@ from mergekit_geo.config.measures import Compute
 from mergekit_geo.data.text import builtin_documents
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.sample import Sample, prepare
-from mergekit_geo.evaluation.statistics import mean_score, paired_score
+from mergekit_geo.evaluation.statistics import mean_margin, mean_score, paired_score
+from mergekit_geo.views.losses import model_table
 
 SIZES = ((30, 20), (9, 40), (200, 10), (15, 300), (25, 25), (60, 5), (5, 80), (50, 50))
 """Characters of chosen and rejected answers; some need several windows."""
@@ -78,6 +79,11 @@ def test_loss_and_score_are_those_of_each_pair_by_itself(family: Path, tmp_path:
     assert losses.score.tolist() == preferred
     assert 0 < np.mean(preferred) < 1, "the truth tells nothing"
     assert losses.accuracy == np.mean(preferred), "each pair counts once"
+    margins = [b - a for (a, _), (b, _) in zip(chosen, rejected, strict=True)]
+    assert losses.margin == pytest.approx(margins, rel=1e-4, abs=1e-5)
+    margin = mean_margin(losses)
+    assert margin is not None
+    assert margin.value == pytest.approx(np.mean(margins), rel=1e-4)
     assert found.objective.task.metric == "preference accuracy"
 
 
@@ -105,6 +111,7 @@ def test_rows_without_a_rejected_answer_have_a_loss_and_no_score(
     assert estimate is not None
     assert estimate.value == losses.accuracy == losses.take(np.arange(len(SIZES))).accuracy
     assert losses.by_document().accuracy == losses.accuracy
+    assert mean_margin(losses.by_document()) == mean_margin(losses)
     nothing = losses.take(np.array([len(SIZES)]))
     assert nothing.accuracy is mean_score(nothing) is paired_score(nothing, nothing) is None
     rows = [{**row, "rejected": None} for row in pairs()]
@@ -156,6 +163,12 @@ def test_the_report_names_the_score(family: Path, tmp_path: Path) -> None:
     assert found.report.data is not None
     assert found.report.data.metric == "preference accuracy"
     assert found.report.data.seq_len == 32, "that of a window, not of a pair"
+    entries = found.report.result.losses
+    assert all(entry.margin.low < entry.margin.value < entry.margin.high for entry in entries)
+    assert model_table(entries, found.report.data).head[-1] == "margin ↑"
+    plain = entries[0].model_copy(update={"margin": None})
+    assert "margin" not in plain.model_dump()
+    assert "margin ↑" not in model_table([plain], found.report.data).head
     assert all(entry.metric in [i / 8 for i in range(9)] for entry in found.report.result.losses)
 
 
