@@ -202,8 +202,10 @@ def _on_disk(draft: Draft, output: Output) -> Findings:
         write_examples(found.losses, folder)
 
     def keep(folder: Path) -> None:
-        for one in found.losses.output:
-            one.keep(folder / draft.blend.donor.inside)
+        if found.losses.output:
+            from mergekit_geo.evaluation.model_losses import keep_losses  # torch is loaded by now
+
+            keep_losses(found.losses.output, folder / draft.blend.donor.inside)
 
     return replace(draft.findings(records, found, output.out), fill=fill, published=keep)
 

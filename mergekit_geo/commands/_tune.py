@@ -26,6 +26,7 @@ from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.output import parse_size
 from mergekit_geo.config.selection import INNER_POINTS
 from mergekit_geo.evaluation.losses import OUTPUT, run_with
+from mergekit_geo.evaluation.model_losses import OutputLosses, keep_losses
 from mergekit_geo.evaluation.over_sets import SetReport, nothing_measured, over_sets
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
 from mergekit_geo.evaluation.point import Point
@@ -143,6 +144,7 @@ def _findings(tuning: Tuning, trained: TrainedModel, found: Evidence, out: Path)
         not_measured=_not_measured(tuning, found, out),
         left_out=beside,
         again=repeated(replace(tuning.asked, out=out)),
+        published=lambda folder: keep_losses(losses.output, folder / tuning.base.inside),
     )
 
 
@@ -237,5 +239,6 @@ def _measure_both(found: SetEvidence, evaluator: PointEvaluator) -> None:
     before, after = evaluator.at_model(0), evaluator.at_model(1)
     found.models += [(evaluator.names[0], "parent", before), (OUTPUT, "output", after)]
     require_finite(found.models)
+    found.output = OutputLosses(found.study, found.evaluator.count, after)
     found.barriers, warnings = coarse_barriers(evaluator)
     found.warnings += [*evaluator.warnings, *warnings]

@@ -44,6 +44,7 @@ class SetEvidence:
         influence: Of the layers of parents.
         warnings: What was left out.
         rows: Examples that are reported; all if None.
+        output: All losses of the output, for commands to come.
         failed: Why nothing is reported.
         found: What is reported.
     """
@@ -58,10 +59,10 @@ class SetEvidence:
     influence: list[InfluenceEntry] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     rows: Indices | None = None
+    output: OutputLosses | None = None
     failed: LossReport | None = None
     found: SetReport | None = None
     _output: InfluenceEntry | None = None
-    _measured: OutputLosses | None = None
     _as_they_are: dict[int, Losses] = field(default_factory=dict)
 
     def attempt(self, step: Callable[[SetEvidence], None]) -> None:
@@ -76,7 +77,7 @@ class SetEvidence:
         """Measure the output, and keep of all losses those that are reported."""
         objective = self.evaluator.objective
         losses = self.evaluator.measure_any(OUTPUT, module)
-        self._measured = OutputLosses(self.study, self.evaluator.count, losses)
+        self.output = OutputLosses(self.study, self.evaluator.count, losses)
         self.models.append((OUTPUT, "output", losses))
         if self.rows is not None:
             self.models = [(name, role, found.take(self.rows)) for name, role, found in self.models]
@@ -127,7 +128,7 @@ class SetEvidence:
             found,
             tokenization=self.own.tokenization(),
             influence=[*self.influence, *([] if self._output is None else [self._output])],
-            output=() if self._measured is None else (self._measured,),
+            output=() if self.output is None else (self.output,),
         )
         if self.examples:
             found = self._with_examples(found, models)

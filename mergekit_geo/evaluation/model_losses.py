@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,18 +39,23 @@ class OutputLosses:
     count: int
     losses: Losses
 
-    def keep(self, folder: Path) -> None:
-        """Keep the losses, now that the model stands where it stays.
 
-        Args:
-            folder: Of the model.
-        """
-        with suppress(GeoError):  # the model is there, and can be measured again
-            model = open_folder(folder)
-            cache = model_cache(replace(self.study, models=(model,)), model, lambda text: None)
-            if cache is not None:
-                cache.count = self.count
-                cache.put(ITSELF, self.losses)
+def keep_losses(measured: Sequence[OutputLosses], folder: Path) -> None:
+    """Keep the losses of an output, now that it stands where it stays.
+
+    Args:
+        measured: On each set.
+        folder: Of the model.
+    """
+    try:
+        model = open_folder(folder)
+    except GeoError:  # it is there all the same, and can be measured again
+        return
+    for one in measured:
+        cache = model_cache(replace(one.study, models=(model,)), model, lambda text: None)
+        if cache is not None:
+            cache.count = one.count
+            cache.put(ITSELF, one.losses)
 
 
 def model_cache(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from mergekit_geo.records.examples import ExampleEntry, ExamplesEntry
 from mergekit_geo.records.losses import SignTest
 from mergekit_geo.records.merge import MergeMeasurements
-from mergekit_geo.views.block import Block, Folded, Paragraph, Section, Table
+from mergekit_geo.views.block import Block, Code, Folded, Paragraph, Section
 from mergekit_geo.views.chart import label
 
 CHANGES = {"lost": "lost", "gained": "gained", "rise": "loss rises", "fall": "loss falls"}
@@ -49,8 +49,9 @@ def _by_document(found: ExamplesEntry) -> str:
     test = found.documents
     ties = f", the same on {test.ties}" if test.ties else ""
     return (
-        f"Its loss is above that of {found.best}, the best parent, on {test.above} documents and "
-        f"below on {test.below}{ties}: {_verdict(test)} (sign test, p = {_probability(test)})."
+        f"The output's loss is above that of {found.best}, the best parent, on {test.above} "
+        f"documents and below on {test.below}{ties}: {_verdict(test)} "
+        f"(sign test, p = {_probability(test)})."
     )
 
 
@@ -70,29 +71,37 @@ def _probability(test: SignTest) -> str:
 
 
 def _telling(found: ExamplesEntry) -> list[Block]:
-    """The examples, each with the losses and scores of all models."""
+    """The examples, each with the losses and scores of all models above its text."""
     if not found.telling:
         return []
     how = (
         f"Ordered by what they add to the difference from {found.best}; "
         "examples.jsonl has more of them."
     )
-    scores = any(entry.score for entry in found.telling)
     names = [label(name, most=16) for name in found.models]
-    head = ["", "example", "text", *(f"loss {name}" for name in names)]
-    head += [f"score {name}" for name in names] if scores else []
-    rows = [_row(entry, len(names) if scores else 0) for entry in found.telling]
-    return [Paragraph(how), Table(head, rows)]
+    each = [_example(entry, names) for entry in found.telling]
+    return [Paragraph(how), *(block for blocks in each for block in blocks)]
 
 
-def _row(entry: ExampleEntry, scores: int) -> list[str]:
-    text = " ".join(filter(None, (entry.text, entry.label and f"[{entry.label}]")))
-    own = [*_numbers(entry.score, ".3g"), *[""] * scores][:scores]
-    return [CHANGES[entry.change], _place(entry), text, *_numbers(entry.loss, ".4f"), *own]
+def _example(entry: ExampleEntry, names: Sequence[str]) -> list[Block]:
+    told = [
+        f"{CHANGES[entry.change]}: {_place(entry)}",
+        f"class {entry.label}" if entry.label else "",
+        _numbers("loss", names, entry.loss, ".4f"),
+        _numbers("score", names, entry.score, ".3g"),
+    ]
+    about = Paragraph("; ".join(filter(None, told)))
+    return [about, *([Code(entry.text, "")] if entry.text else [])]
 
 
-def _numbers(values: Sequence[float | None], form: str) -> list[str]:
-    return ["" if value is None else f"{value:{form}}" for value in values]
+def _numbers(what: str, names: Sequence[str], values: Sequence[float | None], form: str) -> str:
+    """The number of each model that has one."""
+    known = [
+        f"{name} {value:{form}}"
+        for name, value in zip(names, values, strict=False)
+        if value is not None
+    ]
+    return f"{what} {', '.join(known)}" if known else ""
 
 
 def _place(entry: ExampleEntry) -> str:

@@ -157,6 +157,18 @@ def test_what_is_trained_is_measured_on_several_sets(small: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_what_was_measured_of_it_is_not_measured_again(
+    tuned: geo.Result, family: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tuned.out is not None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tuned.out.parent / "cache"))
+    with forward_passes() as passes:
+        found = geo.evaluate([family / "base", tuned.out], data=MORE).measurements
+    assert passes == []
+    assert [one.loss for one in found.losses] == [one.loss for one in tuned.measurements.losses]
+
+
+@pytest.mark.slow
 def test_the_card_tells_of_training_and_losses(tuned: geo.Result) -> None:
     card = (tuned.out / "README.md").read_text()
     assert "# out\n" in card

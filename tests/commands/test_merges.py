@@ -108,7 +108,7 @@ def test_report_is_what_was_returned(merged: geo.Result) -> None:
     assert {*pinned.split(), "verdict", "provenance"} == keys.keys()
     assert set(keys["result"]) == {
         "coefficients", "losses", "differences", "barriers", "sharpness", "geometry", "selection",
-        "unmerged", "tokenization", "layers", "influence",
+        "unmerged", "tokenization", "layers", "influence", "examples",
     }  # fmt: skip
 
 
