@@ -47,6 +47,7 @@ from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.training import MembersMeasurements
+from tests.commands.test_evaluate import forward_passes
 
 FAST = geo.OutputConfig(fsync=False)
 HELD, MORE = (geo.EvalData(max_examples=n, seq_len=32) for n in (60, 150))
