@@ -83,7 +83,10 @@ def by_depth(tensors: Iterable[str], config: Config, most: int = LAYER_BLOCKS) -
         block = block_of.get((place.stack, place.number))
         found.setdefault((*_rank(place), place.stack, block or (), title_of(place, block)), []
                          ).append(name)  # fmt: skip
-    return {str(key[-1]): tuple(found[key]) for key in sorted(found, key=_sortable)}
+    groups: dict[str, list[str]] = {}
+    for key in sorted(found, key=_sortable):
+        groups.setdefault(str(key[-1]), []).extend(found[key])
+    return {title: tuple(names) for title, names in groups.items()}
 
 
 def by_kind(tensors: Iterable[str], config: Config) -> Groups:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.losses import difference
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
+from mergekit_geo.evaluation.statistics import paired_difference
 from mergekit_geo.outputs.kind import LAYER_WEIGHTS
 from mergekit_geo.records.layers import (
     LayerMeasurements,
@@ -104,12 +106,24 @@ class ByLayer:
             for one, name in zip(rises, names, strict=True)
         ]
         aim = Aim(evaluator, self.aiming)
-        found = propose(self.moves, sorted({one.better for one in rises}), aim.value)
+        models = sorted({one.better for one in rises})
+        found = propose(self.moves, models, aim.value, partial(_beats, evaluator))
         aim.require_kept(found.best.loss)
         said, documents = advice(found, sets), aim.documents
         entries = [_with_proposed(*one, found) for one in zip(entries, rises, strict=True)]
         told = LayerMeasurements(sets=entries, proposal=_proposal(found, said, documents))
         return told, _weights(found, said, documents, evaluator)
+
+
+def _beats(evaluator: PointEvaluator, first: Point, second: Point) -> bool:
+    """Whether one point is significantly better than another on the selection half of some set."""
+    for one in evaluator.every:
+        rows = one.split.selection
+        losses = (one.at(point).take(rows) for point in (first, second))
+        high = paired_difference(*losses).estimate.high
+        if high is not None and high < 0:
+            return True
+    return False
 
 
 def _loss_on(evaluator: PointEvaluator) -> Callable[[Point], float]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.layer_groups import by_depth, by_kind
+from mergekit_geo.checkpoints.layer_groups import by_depth, by_kind, joined
 from mergekit_geo.config.measures import LAYER_BLOCKS
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.evaluation.point import Point
@@ -109,7 +109,8 @@ class LayerMoves:
         Args:
             given: Groups, and the model of each.
         """
-        moved = ", ".join(f"{group.name} of {self.names[model]}" for group, model in given)
+        own = [(name, [g.name for g, j in given if j == i]) for i, name in enumerate(self.names)]
+        moved = ", ".join(f"{joined(groups)} of {name}" for name, groups in own if groups)
         return _point(f"mean, {moved}", self.mean, [(one, alone(i)) for one, i in given])
 
     def measurements(self, models: int = 1) -> int:

@@ -7,6 +7,7 @@ each model, groups that go to the mean, as long as each alone lowers the loss (l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ class Proposal:
 
     Attributes:
         moves: Between the two models.
-        best: Of lowest loss.
+        best: Of lowest loss, if that is significantly below the mean's; else the mean.
         tried: All, the mean first, then the models, then what was tried by division.
     """
 
@@ -81,13 +82,16 @@ class Proposal:
         ]
 
 
-def propose(moves: LayerMoves, models: Sequence[int], loss_of: Loss) -> Proposal:
-    """Weights of lowest loss among those that are tried.
+def propose(
+    moves: LayerMoves, models: Sequence[int], loss_of: Loss, beats: Callable[[Point, Point], bool]
+) -> Proposal:
+    """Weights of lowest loss among those that are tried, or the mean where none beats it.
 
     Args:
         moves: Between the two models.
         models: That groups may go back to: the better one, or each that is on some set.
         loss_of: Loss at a point, on the selection half.
+        beats: Whether the first of two points is significantly better there.
     """
     tried = [Tried((), moves.at_mean, loss_of(moves.at_mean))]
     tried += [_tried(moves, _all(moves, "depth", i), loss_of) for i in models]
@@ -95,7 +99,10 @@ def propose(moves: LayerMoves, models: Sequence[int], loss_of: Loss) -> Proposal
         tried += _one_after_another(moves, division, models, loss_of)
         for model in models:
             tried += _from_model(moves, division, model, loss_of)
-    return Proposal(moves, min(tried, key=lambda one: one.loss), tuple(tried))
+    mean, best = tried[0], min(tried, key=_loss)
+    if math.isfinite(mean.loss) and not beats(best.point, mean.point):
+        best = mean
+    return Proposal(moves, best, tuple(tried))
 
 
 def measurements(moves: LayerMoves, models: int) -> int:
@@ -141,7 +148,8 @@ def _from_model(moves: LayerMoves, division: Division, model: int, loss_of: Loss
 
 
 def _loss(one: Tried) -> float:
-    return one.loss
+    """What is sorted by: what is not a number comes last."""
+    return math.inf if math.isnan(one.loss) else one.loss
 
 
 def _tried(moves: LayerMoves, given: Given, loss_of: Loss) -> Tried:
@@ -190,7 +198,10 @@ def advice(found: Proposal, sets: Sequence[OnSet]) -> str:
         sets: The evaluation sets.
     """
     if found.is_mean:
-        return "No layers need weights of their own: the mean has the lowest loss of all tried."
+        return (
+            "No layers need weights of their own: nothing that was tried is significantly better "
+            "than the mean."
+        )
     if found.model is not None:
         name, carriers = found.moves.names[found.model], _carriers(found, sets)
         return f"No mean of layers helps: {name} itself has the lowest loss of all tried.{carriers}"
