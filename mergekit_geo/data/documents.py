@@ -135,7 +135,8 @@ def _note_odd(rows: Rows, chats: Sequence[Chat]) -> None:
     if odd:
         _note(rows, f"in {odd} of {len(chats)} conversations roles do not alternate: kept as is")
     if alone := sum(chat.is_system_alone for chat in chats):
-        _note(rows, f"{alone} of {len(chats)} conversations hold a system message alone")
+        verb = "holds" if alone == 1 else "hold"
+        _note(rows, f"{alone} of {len(chats)} conversations {verb} a system message alone")
 
 
 def _note(rows: Rows, text: str) -> None:

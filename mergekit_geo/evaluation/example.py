@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mergekit_geo.data.rows import column_names
 from mergekit_geo.tasks.shown import CLOSE, OPEN, shown
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class Understood:
 
     Attributes:
         shape: What the columns hold that are used.
-        columns: All columns.
+        columns: All columns of the first row; what is nested has a dot.
         read: How many rows there are.
         kept: How many of them are not empty.
         names: What the kept ones are called.
@@ -48,7 +49,8 @@ class Understood:
         columns = " and ".join(map(repr, task.columns(kept)))
         told = f"{task.name} from {columns}" if columns else task.name
         shape = str(own(kept)) if own else told
-        return cls(shape, kept.columns, len(rows.cells), len(kept.cells), kept.names)
+        first: Mapping[str, Any] = next(filter(None, kept.cells), {})
+        return cls(shape, column_names(first), len(rows.cells), len(kept.cells), kept.names)
 
 
 def told_example(name: str, source: str, sample: Sample) -> Iterator[str]:

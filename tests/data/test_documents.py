@@ -179,7 +179,7 @@ def test_conversations_of_a_system_message_are_left_out_and_counted(
     rows = rows_of(alone, {"messages": [ASKED, SAID]})
     (example,) = CausalLM(tokenizer, 512, 1024, EvalData(loss_on=loss_on)).examples(rows)
     assert example.document == 1
-    assert rows.notes == ["1 of 2 conversations hold a system message alone"]
+    assert rows.notes == ["1 of 2 conversations holds a system message alone"]
     with pytest.raises(DataError, match=r"too short|the roles are system"):
         examples(tokenizer, alone, loss_on=loss_on)
 
