@@ -17,6 +17,7 @@ from typing import Any
 
 from mergekit_geo.printable import printable
 from mergekit_geo.views import block
+from mergekit_geo.views.chart import Dots, Picture
 from mergekit_geo.views.plotly_ import figures
 
 POLICY = (
@@ -31,6 +32,9 @@ ARROW = re.compile(" (?=[↓↑]$)")
 SECTION = re.compile('<h2 id="([^"]*)">(.*?)</h2>')
 ABREAST = 3
 """Most panels that are broad."""
+
+BRIEF = 12
+"""Most characters of names beside panels that are narrow."""
 
 CHUNK = 1 << 16
 """Characters of a script that are copied at a time."""
@@ -113,8 +117,13 @@ def _chart(shown: block.Chart, drawn: Figures) -> str:
     numbers = _folded(
         block.Folded("the numbers behind it", [block.Table(*shown.picture.numbers())]), drawn
     )
-    kind = "many panels" if len(places) > ABREAST else "panels"
+    kind = "many panels" if len(places) > ABREAST and _is_small(shown.picture) else "panels"
     return f"<figure>{_div(kind, ''.join(places))}{caption}{numbers}</figure>"
+
+
+def _is_small(picture: Picture) -> bool:
+    """Whether the texts of a picture leave room where its panels are narrow."""
+    return not isinstance(picture, Dots) or max(map(len, picture.names), default=0) <= BRIEF
 
 
 def _table(shown: block.Table, drawn: Figures) -> str:

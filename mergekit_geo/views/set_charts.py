@@ -12,6 +12,9 @@ from mergekit_geo.views.chart import Dot, Dots, Panel, label
 from mergekit_geo.views.losses import dot, estimated, loss_unit
 from mergekit_geo.views.skills import KIND, kind_of
 
+SET = 16
+"""Most characters of a set's name beside a picture."""
+
 HOW = (
     "Lines are 95 % intervals over documents, paired: square, the output is worse than the best "
     "parent of that set; circle, no significant difference; diamond, better; open circle, cannot "
@@ -43,17 +46,23 @@ def skills_picture(
     if any(scores):
         title = metrics.pop() if len(metrics) == 1 else "score"
         panels.append(Panel(f"Δ {title} ↑", scores, 0.0))
-    return Dots(names, [False] * len(names), panels, HOW, kinds)
+    caption = f"Δ is of the loss, in {_unit(sets) or 'percent of that of the best parent'}. {HOW}"
+    return Dots(names, [False] * len(names), panels, caption, kinds)
 
 
 def _differences(sets: Mapping[str, OutputSetEntry], found: Sequence[Standing | None]) -> Panel:
     """Differences of losses; as shares of the parents' where sets count in unlike units."""
+    is_shared = bool(_unit(sets))
+    dots = [
+        (estimated(one.difference) if is_shared else _share(one)) if one else None for one in found
+    ]
+    return Panel(f"Δ to best parent{'' if is_shared else ', %'} ↓", dots, 0.0)
+
+
+def _unit(sets: Mapping[str, SetEntry]) -> str:
+    """What loss is counted in; empty where sets do not agree."""
     units = {loss_unit(one.data) for one in sets.values()}
-    if len(units) == 1:
-        dots = [estimated(one.difference) if one else None for one in found]
-        return Panel(f"Δ to best parent ({units.pop()}) ↓", dots, 0.0)
-    shares = [_share(one) if one else None for one in found]
-    return Panel("Δ to best parent (% of its loss) ↓", shares, 0.0)
+    return units.pop() if len(units) == 1 else ""
 
 
 def _share(found: Standing) -> Dot | None:
@@ -68,19 +77,20 @@ def _share(found: Standing) -> Dot | None:
 def losses_chart(sets: Mapping[str, SetEntry], found: Mapping[str, Standing | None]) -> Chart:
     """Losses of all models, a panel for each set, with a line at the best parent's."""
     entries = {e.model: e for one in sets.values() for e in one.losses}
-    panels = []
+    panels, unit = [], _unit(sets)
     for name, one in sets.items():
         known = {e.model: dot(e.loss, e.low, e.high) for e in one.losses}
         standing = found.get(name)
-        title = f"{label(name)} ({loss_unit(one.data)}) ↓"
+        title = f"{label(name, SET)}{'' if unit else f' ({loss_unit(one.data)})'} ↓"
         panels.append(
             Panel(
                 title, [known.get(model) for model in entries], standing.loss if standing else None
             )
         )
     caption = (
-        "Lines are 95 % intervals over documents of each model alone, wider than those of paired "
-        "differences. Dotted: the best parent of that set. Star: the output."
+        f"{unit and f'In {unit}. '}Lines are 95 % intervals over documents of each model alone, "
+        "wider than those of paired differences. Dotted: the best parent of that set. Star: the "
+        "output."
     )
     outputs = [entry.role == "output" for entry in entries.values()]
     return Chart(

@@ -124,7 +124,7 @@ def test_unlike_units_are_drawn_as_shares() -> None:
     picture = next(charts(view_of(report).blocks)).picture
     assert isinstance(picture, Dots)
     (panel,) = picture.panels
-    assert panel.title == "Δ to best parent (% of its loss) ↓"
+    assert panel.title == "Δ to best parent, % ↓"
     assert [dot and round(dot.value, 9) for dot in panel.dots] == [6, 0]
 
 
