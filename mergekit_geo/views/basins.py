@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mergekit_geo.records.barrier import BarrierEntry
@@ -26,6 +26,23 @@ def between(entries: Sequence[BarrierEntry]) -> str:
         f"Barriers part {len(barriers)} of {len(entries)} pairs of parents; the highest is between "
         f"{pair.format('and')}: {highest.verdict}."
     )
+
+
+def between_by_set(found: Mapping[str, Sequence[BarrierEntry]]) -> list[str]:
+    """The same on several sets: those on which something stands, or may; else that nothing does.
+
+    Args:
+        found: Paths between parents, by set.
+    """
+    told = {
+        name: between(entries)
+        for name, entries in found.items()
+        if any(standing(entry) in {"barrier", "unknown"} for entry in entries)
+    }
+    lines = [f"On {name}: {text}" for name, text in told.items() if text]
+    if lines or not all(between(entries) for entries in found.values()):
+        return lines
+    return [ONE_BASIN.replace("the parents", "the parents on any set")]
 
 
 def _no_barriers(entries: Sequence[BarrierEntry]) -> str:

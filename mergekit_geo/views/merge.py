@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.merge import MergeMeasurements, SelectionEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.barrier_sets import barrier_files_of, barriers_of
-from mergekit_geo.views.basins import between
+from mergekit_geo.views.basins import between, between_by_set
 from mergekit_geo.views.block import Block, Folded, Items, Paragraph, Section, Table, View
 from mergekit_geo.views.examples import examples_section
 from mergekit_geo.views.flatness import flatness
@@ -44,19 +46,26 @@ def view(report: Report, found: MergeMeasurements) -> View:
 
 
 def _headline(report: Report, found: MergeMeasurements) -> list[str]:
-    parents = {model.name for model in report.models}
-    straight = [e for e in found.barriers if e.along == STRAIGHT and {e.first, e.second} <= parents]
+    every = {name: one.barriers for name, one in found.sets.items()} or {"": found.barriers}
+    straight = {name: _straight(report, entries) for name, entries in every.items()}
     taken = [_along(entry) for entry in found.barriers if entry.taken is not None]
-    parted = any(entry.significant for entry in straight) or is_worse(report)
+    significant = any(entry.significant for entries in straight.values() for entry in entries)
+    parted = significant or is_worse(report)
     told = [
         *verdict_lines(report),
-        between(straight),
+        *(between_by_set(straight) if found.sets else [between(straight[""])]),
         *why(report, found.geometry, parted=parted),
         *layers_headline(found.by_layer),
         *taken,
         flatness(found.sharpness),
     ]
     return [text for text in told if text]
+
+
+def _straight(report: Report, entries: Sequence[BarrierEntry]) -> list[BarrierEntry]:
+    """The straight lines between parents, among all paths."""
+    parents = {model.name for model in report.models}
+    return [e for e in entries if e.along == STRAIGHT and {e.first, e.second} <= parents]
 
 
 def _brief(report: Report, found: MergeMeasurements) -> list[str]:

@@ -86,7 +86,8 @@ def _after_loss(
         return without_heads(apart)
     if group := carrier(found.by_layer):
         return by_layer(report, group)
-    if any(standing(entry) == "barrier" for entry in found.barriers):
+    barriers = [*found.barriers, *(e for one in found.sets.values() for e in one.barriers)]
+    if any(standing(entry) == "barrier" for entry in barriers):
         return around(report)
     if found.layers:
         return Next("train the stack: geo-merge finetune goes on from it")

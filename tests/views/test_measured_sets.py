@@ -15,7 +15,7 @@ from mergekit_geo.views.block import Section, Table, charts
 from mergekit_geo.views.files import write_figures
 from mergekit_geo.views.next_step import next_line
 from mergekit_geo.views.view import view_of
-from tests.views.set_reports import one_set
+from tests.views.set_reports import one_set, report_on
 from tests.views.test_landscape import mark, surface
 
 MODELS = [ModelEntry(name=name, revision=None, parameters=1) for name in ("a", "b")]
@@ -106,3 +106,23 @@ def test_a_landscape_has_a_sheet_for_each_set() -> None:
     page = view.files["landscape.html"]().decode()
     assert "Planes: code" in page
     assert "Planes: chat" in page
+
+
+def test_barriers_of_parents_are_told_where_they_stand() -> None:
+    """On the set where one stands; where none does on any, in one sentence."""
+    sets = {"code": CODE, "chat": CHAT.model_copy(update={"barriers": [path(0.7)]})}
+    names = {"demo/prose": "a", "demo/code": "b"}
+    found = report_on({k: one.model_copy(update={"barriers": one.barriers or [path(0.0)]})
+                       for k, one in sets.items()})  # fmt: skip
+    models = [m.model_copy(update={"name": names[m.name]}) for m in found.models]
+    found = found.model_copy(update={"models": models})
+    told = view_of(found).headline
+    assert "On chat: a to b: a barrier of 0.7." in told
+    assert not any("code: " in line for line in told)
+    assert view_of(found).next.startswith("Next: look for a way around the barrier")
+    none = {name: one.model_copy(update={"barriers": [path(0.0)]}) for name, one in sets.items()}
+    flat = report_on(none).model_copy(update={"models": models})
+    assert (
+        "No significant barrier stands between the parents on any set: they lie in one basin."
+        in (view_of(flat).headline)
+    )
