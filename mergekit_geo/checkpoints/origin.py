@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
 from typing import Literal
@@ -21,7 +22,17 @@ LIBRARIES = ("mergekit_geo", "torch", "transformers", "safetensors", "huggingfac
 
 def versions() -> dict[str, str]:
     """Versions of Python and the libraries that matter."""
-    return {"python": python_version(), **{name: _version(name) for name in LIBRARIES}}
+    found = {name: installed_version(name) or "unknown" for name in LIBRARIES}
+    return {"python": python_version(), **found}
+
+
+@cache
+def installed_version(library: str) -> str | None:
+    """Version of a library, None where it is not installed; its metadata is read once."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def provenance(
@@ -75,10 +86,3 @@ def _architecture(config: Config) -> str | None:
     names = config.get("architectures")
     first = names[0] if isinstance(names, list) and names else None
     return first if isinstance(first, str) else None
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

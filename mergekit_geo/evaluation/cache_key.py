@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mergekit_geo.checkpoints.content import model_key
-from mergekit_geo.checkpoints.origin import versions
+from mergekit_geo.checkpoints.origin import installed_version, versions
 from mergekit_geo.config.data import source_of
 
 if TYPE_CHECKING:
@@ -67,15 +66,5 @@ def machine_key(compute: Compute) -> dict[str, Any]:
         "matmul": torch.get_float32_matmul_precision(),
         "convolution": torch.backends.cudnn.allow_tf32,
         "environment": {name: os.environ.get(name) for name in PRECISION},
-        "versions": {**versions(), **_readers()},
+        "versions": {**versions(), **{name: installed_version(name) for name in READERS}},
     }
-
-
-def _readers() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for name in READERS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
-    return found

@@ -14,10 +14,14 @@ from tests.docs.place import few_documents
 
 ADDED = {
     "--grid": "3", "--points": "3", "--steps": "4", "--sharpness": "off", "--no-fsync": "",
+    "--max-examples": "80",
 }  # fmt: skip
 """Options that a command gets where it takes them and does not say otherwise."""
 
 INSTEAD = {"--steps": "--epochs"}
+
+MOST_STEPS = 20
+"""Of a training, whatever the example says."""
 
 
 def shrunk(words: Sequence[str]) -> list[str]:
@@ -26,7 +30,16 @@ def shrunk(words: Sequence[str]) -> list[str]:
     Args:
         words: Behind `geo-merge`.
     """
-    return [*words, *_added(words)]
+    before = ["", *words[:-1]]
+    few = [
+        _fewer(word) if last == "--steps" else word
+        for last, word in zip(before, words, strict=True)
+    ]
+    return [*few, *_added(words)]
+
+
+def _fewer(steps: str) -> str:
+    return str(min(int(steps), MOST_STEPS))
 
 
 def _added(words: Sequence[str]) -> Iterator[str]:
