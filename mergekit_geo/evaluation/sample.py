@@ -162,8 +162,14 @@ def _read(
 ) -> tuple[Rows, Task]:
     if data.benchmarks:
         require("lm_eval", "a task of lm-eval", where=data.origin, kind=DataError)
-        from mergekit_geo.tasks.harness.open import open_benchmark  # seconds to load
-
+        try:
+            from mergekit_geo.tasks.harness.open import open_benchmark  # seconds to load
+        except ImportError as error:
+            raise DataError(
+                f"this lm_eval cannot be used: {error}",
+                where=data.origin,
+                remedy="pip install 'lm_eval>=0.4.13'",
+            ) from error
         return open_benchmark(data, folder, config, compute)
     _refuse_settings_of_benchmarks(data)
     rows = load_rows(data)

@@ -22,6 +22,9 @@ from mergekit_geo.views.losses import WITH_OUTPUT, rescaled
 BENCHMARK = "lm-eval"
 """What tasks of lm-evaluation-harness are measured as; their notes hold shots and versions."""
 
+LOCAL_TASK = re.compile(r"\.ya?ml\b")
+"""In a source that names a file."""
+
 PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LIBRARY = "mergekit_geo"
 UNPUBLISHED = "unpublished"
@@ -192,7 +195,7 @@ def _public_data(data: DataEntry) -> DataEntry:
 
 def _public_source(data: DataEntry) -> str:
     """A dataset of the Hub or a built-in text by name, all else by its content."""
-    by_name = data.task == BENCHMARK and not data.source.endswith((".yaml", ".yml"))
+    by_name = data.task == BENCHMARK and not LOCAL_TASK.search(data.source)
     if by_name or data.repository or data.source in BUILTINS:
         return data.source
     return f"unpublished data of SHA-256 {data.digest[:12]}" if data.digest else "unpublished data"

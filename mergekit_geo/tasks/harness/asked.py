@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.hub_client import reason
 from mergekit_geo.data.load import HUB_NAME
 from mergekit_geo.errors import ArgumentError, DataError
-from mergekit_geo.tasks.harness.loading import metric_of
+from mergekit_geo.tasks.harness.metrics import Metric
 from mergekit_geo.tasks.harness.quiet import quiet, seeded
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ class Asked:
     Attributes:
         task: Of lm-eval.
         requests: Contexts and answers, a text, or a prompt.
+        scored: The metric that is the score.
         made_by: SHA-256 of all that the task's file says.
     """
 
     task: ConfigurableTask
     requests: Sequence[Instance]
+    scored: Metric
     made_by: str
 
     @property
@@ -51,12 +53,11 @@ class Asked:
 
     @property
     def metric(self) -> str:
-        """The task's metric, after its filter where it has one, such as `strict-match em`."""
-        metric, by = metric_of(self.task), self.task._filters[0].name
-        return metric if not metric or by == "none" else f"{by} {metric}"
+        """The task's metric, after its filter where it has one."""
+        return self.scored.title
 
     def score(self, responses: Sequence[Sequence[Any]]) -> float:
-        """The task's metric of a document.
+        """The task's metric of the document.
 
         Args:
             responses: Of each request: a log-likelihood with whether it is the greedy answer, or
@@ -65,34 +66,31 @@ class Asked:
         Raises:
             DataError: The task's own function fails, or gives no such number.
         """
-        metric, by = metric_of(self.task), self.task._filters[0]
         for request, found in zip(self.requests, responses, strict=True):
             request.resps = list(found)
         try:
             with quiet():
-                by.apply(self.requests)
-                results = [request.filtered_resps[by.name] for request in self.requests]
-                return float(self.task.process_results(self.doc, results)[metric])
+                return self.scored.of_answers(self.task, self.requests)
         except Exception as error:  # of functions in a task's file
-            told = f"{type(error).__name__}: {error}"
-            raise DataError(f"no {metric} of the answers: {told}", where=self.name) from error
+            told = f"no {self.metric} of the answers: {type(error).__name__}: {error}"
+            raise DataError(told, where=self.name) from error
         finally:
             for request in self.requests:
                 request.resps, request.filtered_resps = [], {}
 
 
-def ask(tasks: Sequence[ConfigurableTask], data: EvalData) -> list[Asked]:
+def ask(tasks: Sequence[tuple[ConfigurableTask, Metric]], data: EvalData) -> list[Asked]:
     """All documents of tasks that are measured in one way.
 
     Args:
-        tasks: Their data loaded.
+        tasks: Their data loaded, and what is the score.
         data: How many documents of each.
 
     Raises:
         ArgumentError: They are measured in several ways.
         DataError: A task's file does not fit its data.
     """
-    found = [one for task in tasks for one in _asked(task, data.limit)]
+    found = [one for task, metric in tasks for one in _asked(task, metric, data.limit)]
     ways = {(one.task.OUTPUT_TYPE, one.metric): one.task.task_name for one in found}
     if len(ways) > 1:
         told = ", ".join(f"{name} by {metric or kind}" for (kind, metric), name in ways.items())
@@ -104,7 +102,7 @@ def ask(tasks: Sequence[ConfigurableTask], data: EvalData) -> list[Asked]:
     return found
 
 
-def _asked(task: ConfigurableTask, limit: int | None) -> list[Asked]:
+def _asked(task: ConfigurableTask, metric: Metric, limit: int | None) -> list[Asked]:
     try:
         with quiet(), seeded():
             task.build_all_requests(limit=limit)
@@ -113,21 +111,21 @@ def _asked(task: ConfigurableTask, limit: int | None) -> list[Asked]:
         raise DataError(
             f"the task's file does not fit its data: {told}", where=f"lm-eval:{task.task_name}"
         ) from error
-    made_by = fingerprint(task)
+    made_by = fingerprint(task, metric)
     return [
-        Asked(task, list(requests), made_by)
+        Asked(task, list(requests), metric, made_by)
         for _, requests in groupby(task.instances, lambda request: request.doc_id)
     ]
 
 
-def fingerprint(task: ConfigurableTask) -> str:
+def fingerprint(task: ConfigurableTask, metric: Metric) -> str:
     """SHA-256 of what a task's file says, of functions beside it, and of lm-eval's version."""
     said = task.dump_config()
     metadata = said.get("metadata") or {}
     source = Path(metadata.pop("config_source", "inline"))
     beside = sorted(source.parent.glob("*.py")) if source.is_file() else []
     told = json.dumps(said, default=_named, sort_keys=True)
-    found = hashlib.sha256(f"{version('lm_eval')} {told}".encode())
+    found = hashlib.sha256(f"{version('lm_eval')} {metric.title} {told}".encode())
     for file in beside:
         found.update(file.read_bytes())
     return found.hexdigest()

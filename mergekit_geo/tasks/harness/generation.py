@@ -87,7 +87,8 @@ class Generations(Questions):
             if self.references is None:
                 raise DataError("a score has no gradient, and the task has no reference answers")
             return BatchLosses(answer_losses(model, batch, is_seq2seq=seq2seq))
-        score = torch.tensor(self._generated(model, batch["document"].tolist()))
+        found = self._generated(model, batch["document"].tolist())
+        score = torch.tensor(found, dtype=torch.float64)
         if self.references is None:
             return BatchLosses(1 - score, score)
         return BatchLosses(answer_losses(model, batch, is_seq2seq=seq2seq), score)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lm_eval.tasks
-from lm_eval.api.metrics import mean
 from lm_eval.api.registry import metric_registry
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.defaults import DEFAULT_OTHER_SEED
@@ -20,6 +19,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from mergekit_geo.checkpoints.hub_client import reason
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.printable import nearest_of
+from mergekit_geo.tasks.harness.metrics import Metric
 from mergekit_geo.tasks.harness.quiet import quiet, seeded
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 UNSAFE = "runs code: what models write, or a metric's from the Hub"
 
 
-def load_tasks(data: EvalData, compute: Compute) -> list[ConfigurableTask]:
-    """Tasks by name; of a group or a tag all that are in it.
+def load_tasks(data: EvalData, compute: Compute) -> list[tuple[ConfigurableTask, Metric]]:
+    """Tasks by name, each with its score; of a group or a tag all that are in it.
 
     Args:
         data: Names them, and has their folder and the number of examples in a context.
@@ -42,7 +42,8 @@ def load_tasks(data: EvalData, compute: Compute) -> list[ConfigurableTask]:
         ArgumentError: No such folder or task, or one that is refused.
         DataError: A task's file is unsound, or its data cannot be had.
     """
-    names = data.benchmarks
+    asked = [(name, ()) if _is_file(name) else _parted(name) for name in data.benchmarks]
+    names = [name for name, _ in asked]
     if data.include_path is not None and not Path(data.include_path).expanduser().is_dir():
         raise ArgumentError(
             "no such folder", where=data.include_path, remedy="--include-path names one of YAMLs"
@@ -51,11 +52,22 @@ def load_tasks(data: EvalData, compute: Compute) -> list[ConfigurableTask]:
         manager = _manager(names, data.include_path)
         for name in names:
             _refuse(name, _entry(name, manager.task_index), manager.task_index, compute)
-        found = [task for name in names for task in _made(name, manager)]
-    for task in found:
+        found = [(task, words) for name, words in asked for task in _made(name, manager)]
+    for task, _ in found:
         _check(task)
         _set_shots(task, data.num_fewshot)
-    return found
+    return [(task, Metric.of(task, words)) for task, words in found]
+
+
+def _parted(name: str) -> tuple[str, tuple[str, ...]]:
+    """A task's name, and what is asked for of its metrics.
+
+    Example:
+        >>> _parted("hellaswag@acc"), _parted("piqa")
+        (('hellaswag', ('acc',)), ('piqa', ()))
+    """
+    task, *words = name.split("@")
+    return task, tuple(words)
 
 
 def _manager(names: Sequence[str], include_path: str | None) -> TaskManager:
@@ -195,17 +207,3 @@ def _set_shots(task: ConfigurableTask, asked: int | None) -> None:
     elif own is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
-
-
-def metric_of(task: ConfigurableTask) -> str:
-    """The task's metric that is a number a document: `acc_norm` if it has that, else its first.
-
-    Empty where there is none, or the less of it the better.
-    """
-    better = task.higher_is_better()
-    known = [
-        name
-        for name, aggregation in task.aggregation().items()
-        if aggregation is mean and better.get(name) is not False and name != "bypass"
-    ]
-    return "acc_norm" if "acc_norm" in known else next(iter(known), "")

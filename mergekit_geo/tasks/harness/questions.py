@@ -107,7 +107,8 @@ class Questions:
         loss = right_losses(known, batch)
         if not self.metric:
             return BatchLosses(loss)
-        return BatchLosses(loss, torch.tensor(self._scores(known, greedy, batch)))
+        scores = self._scores(known, greedy, batch)
+        return BatchLosses(loss, torch.tensor(scores, dtype=torch.float64))
 
     def _scores(self, known: Tensor, greedy: Tensor, batch: dict[str, Tensor]) -> list[float]:
         found = list(zip(known.tolist(), greedy.tolist(), strict=True))

@@ -31,7 +31,7 @@ def evaluated(model: Any, folder: Path, topics: Path, task: str, **options: Any)
 
 @pytest.mark.parametrize(
     ("task", "metric", "shots"),
-    [("topics", "acc_norm", None), ("topics", "acc_norm", 2), ("letters", "acc", 1),
+    [("topics", "acc_norm", 2), ("topics@acc", "acc", None), ("letters", "acc", 1),
      ("last_word", "acc", None)],
 )  # fmt: skip
 def test_likelihoods_and_scores_are_lm_evals(
@@ -40,7 +40,8 @@ def test_likelihoods_and_scores_are_lm_evals(
 ) -> None:  # fmt: skip
     sample = prepared(family / "a", task, num_fewshot=shots, limit=12)
     found = sample.objective.measure(trained)
-    results, samples = evaluated(trained, family / "a", topics, task, num_fewshot=shots, limit=12)
+    name = task.partition("@")[0]
+    results, samples = evaluated(trained, family / "a", topics, name, num_fewshot=shots, limit=12)
     assert sample.objective.task.metric == metric
     assert found.accuracy == results[f"{metric},none"]
     assert found.score is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import mergekit_geo as geo
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.evaluator import Evaluator
+from mergekit_geo.modules.load import load_model
 from mergekit_geo.progress import Silent
 from tests.tasks.harness.conftest import CPU, Prepared
 from tests.tasks.harness.topics import CHOICE, WORDS
@@ -81,6 +83,34 @@ def test_tasks_whose_file_or_data_is_unsound(
     folder = changed(topics, tmp_path, CHOICE, **changes)
     with pytest.raises(DataError, match=f"lm-eval:own: {told}"):
         prepared(small / "a", "own", include_path=str(folder))
+
+
+def test_a_metric_that_the_task_has_not(small: Path, prepared: Prepared) -> None:
+    told = r"lm-eval:topics: .*no metric and no filter 'acc_nrm'; it has acc, acc_norm .did you"
+    with pytest.raises(ArgumentError, match=told):
+        prepared(small / "a", "topics@acc_nrm")
+    both = prepared(small / "a", "next_word@exact_match@word", limit=2)
+    assert both.objective.task.metric == "word exact_match"
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [("right", ""), ("wrong", "own:0: no sure of the answers: KeyError: 'gone'")],
+)
+def test_functions_of_a_task_file_are_run_and_their_errors_told(
+    small: Path, topics: Path, tmp_path: Path, prepared: Prepared, function: str, told: str
+) -> None:
+    metric = {"metric": "sure", "aggregation": "mean", "higher_is_better": True}
+    changed(topics, tmp_path, CHOICE, metric_list=[metric])
+    with (tmp_path / "own.yaml").open("a") as file:
+        file.write(f"process_results: !function own.{function}\n")
+    (tmp_path / "own.py").write_text(
+        "def right(doc, results):\n    print('said by a task')\n    return {'sure@1': 0.25}\n"
+        "def wrong(doc, results):\n    return {'sure@1': doc['gone']}\n"
+    )
+    sample = prepared(small / "a", "own", include_path=str(tmp_path), limit=1)
+    with pytest.raises(DataError, match=told) if told else nullcontext():
+        assert sample.objective.measure(load_model(small / "a", CPU)).accuracy == 0.25
 
 
 def test_tasks_that_run_code_need_trust(
