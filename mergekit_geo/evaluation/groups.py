@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Group:
+class ModelGroup:
     """Models that one module can hold one after the other, and that read the same inputs.
 
     Attributes:
@@ -41,7 +41,7 @@ class Group:
         return tuple(anchor.fetch() for anchor in self.studies[0].checked.anchors)
 
 
-def groups_of(models: Sequence[Checkpoint], asked: MeasuringOptions) -> list[Group]:
+def groups_of(models: Sequence[Checkpoint], asked: MeasuringOptions) -> list[ModelGroup]:
     """Models grouped by what they share, and what they are measured on.
 
     Where the inputs of two groups differ, whole documents are measured, per byte of text if the
@@ -82,7 +82,9 @@ def fits(first: Checkpoint, other: Checkpoint) -> bool:
     return alike and side_files_from([first, other]) is first
 
 
-def _group(places: Sequence[int], models: Sequence[Checkpoint], asked: MeasuringOptions) -> Group:
+def _group(
+    places: Sequence[int], models: Sequence[Checkpoint], asked: MeasuringOptions
+) -> ModelGroup:
     own = [models[i] for i in places]
     checked = preflight(own)
     checked.require()
@@ -95,7 +97,7 @@ def _group(places: Sequence[int], models: Sequence[Checkpoint], asked: Measuring
                 where=own[0].name,
                 remedy="give held-out data with --data",
             )
-    return Group(tuple(places), study.sets)
+    return ModelGroup(tuple(places), study.sets)
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def _about(model: Checkpoint) -> Iterator[None]:
         raise
 
 
-def _reading_alike(groups: Sequence[Group]) -> list[Group]:
+def _reading_alike(groups: Sequence[ModelGroup]) -> list[ModelGroup]:
     """Give all groups the same documents, set by set."""
     sets = [_alike(studies) for studies in zip(*(group.studies for group in groups), strict=True)]
     every = zip(*sets, strict=True)
