@@ -10,7 +10,7 @@ import numpy as np
 SIZES = (16, 8, 4)
 """Pairs in a group: the most that leave `ENOUGH` groups."""
 
-ENOUGH = 20
+ENOUGH = 30
 
 
 def group_size(count: int) -> int:
@@ -19,7 +19,7 @@ def group_size(count: int) -> int:
     Groups are the independent units of an interval, so there have to be some.
 
     Example:
-        >>> group_size(1000), group_size(200), group_size(12)
+        >>> group_size(1000), group_size(300), group_size(12)
         (16, 8, 4)
     """
     return next((size for size in SIZES if count >= ENOUGH * size), SIZES[-1])
