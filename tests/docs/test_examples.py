@@ -59,10 +59,11 @@ def test_members_trained_with_sam(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "code"),
     [
         ("5 held-out.jsonl out a b", 0),
+        ("5 code=held-out.jsonl,chat=held-out.jsonl out a b", 0),
         ("0.05 held-out.jsonl out a independent", 3),
         ("5 held-out.jsonl out a independent", 3),
     ],
-    ids=["open", "a barrier", "a worse merge"],
+    ids=["open", "open on both sets", "a barrier", "a worse merge"],
 )
 def test_the_gate(words: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("gate", words, monkeypatch) == code
