@@ -33,7 +33,7 @@ ModelWeights = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Group:
+class LayerGroup:
     """Tensors that move together.
 
     Attributes:
@@ -49,7 +49,7 @@ class Group:
     parameters: int
 
 
-def groups_of(models: Sequence[Checkpoint], most: int = LAYER_BLOCKS) -> list[Group]:
+def groups_of(models: Sequence[Checkpoint], most: int = LAYER_BLOCKS) -> list[LayerGroup]:
     """Groups by depth, then by kind, of the tensors that a merge of models averages.
 
     Args:
@@ -64,7 +64,7 @@ def groups_of(models: Sequence[Checkpoint], most: int = LAYER_BLOCKS) -> list[Gr
         ("kind", by_kind(names, donor.config)),
     ]
     return [
-        Group(title, division, tensors, sum(donor.tensors[name].count for name in tensors))
+        LayerGroup(title, division, tensors, sum(donor.tensors[name].count for name in tensors))
         for division, groups in divisions
         for title, tensors in groups.items()
     ]
@@ -81,7 +81,7 @@ class LayerMoves:
     """
 
     names: tuple[str, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[LayerGroup, ...]
     t: float = MIDPOINT
 
     @property
@@ -98,12 +98,12 @@ class LayerMoves:
         """All tensors at a model."""
         return Point.model(model, self.names[model])
 
-    def into(self, model: int, group: Group) -> Point:
+    def into(self, model: int, group: LayerGroup) -> Point:
         """A model with one group at the mean: leave-one-in."""
         title = f"{self.names[model]}, {group.name} at the mean"
         return _point(title, alone(model), [(group, self.mean)])
 
-    def back(self, given: Sequence[tuple[Group, int]]) -> Point:
+    def back(self, given: Sequence[tuple[LayerGroup, int]]) -> Point:
         """The mean with groups back at a model: leave-one-out, where it is one.
 
         Args:
@@ -124,7 +124,9 @@ def alone(model: int) -> ModelWeights:
     return (1.0, 0.0) if model == 0 else (0.0, 1.0)
 
 
-def _point(title: str, rest: ModelWeights, moved: Sequence[tuple[Group, ModelWeights]]) -> Point:
+def _point(
+    title: str, rest: ModelWeights, moved: Sequence[tuple[LayerGroup, ModelWeights]]
+) -> Point:
     """The place where groups have weights of their own, and all else those of the rest."""
     weights = {name: own for group, own in moved for name in group.tensors}
     known = hashlib.sha256(repr((rest, sorted(weights.items()))).encode()).hexdigest()[:32]
@@ -180,12 +182,12 @@ class Rises:
         """(n,) loss at the mean minus the better model's."""
         return self._loss(self.moves.at_mean) - self._loss(self.moves.of(self.better))
 
-    def into(self, group: Group) -> Floats:
+    def into(self, group: LayerGroup) -> Floats:
         """(n,) rise of leave-one-in."""
         moved = self.moves.into(self.better, group)
         return self._loss(moved) - self._loss(self.moves.of(self.better))
 
-    def back(self, group: Group) -> Floats:
+    def back(self, group: LayerGroup) -> Floats:
         """(n,) rise of leave-one-out."""
         moved = self.moves.back([(group, self.better)])
         return self._loss(self.moves.at_mean) - self._loss(moved)
@@ -221,7 +223,7 @@ class Rises:
             documents=mean_loss(found).documents,
         )
 
-    def _entry(self, group: Group, rows: Indices) -> GroupEntry:
+    def _entry(self, group: LayerGroup, rows: Indices) -> GroupEntry:
         into, back = self.into(group), self.back(group)
         return GroupEntry(
             group=group.name,

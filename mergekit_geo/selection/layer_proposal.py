@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mergekit_geo.checkpoints.layer_groups import joined
-from mergekit_geo.connectivity.layer_rises import Group, LayerMoves, ModelWeights, alone
+from mergekit_geo.connectivity.layer_rises import LayerGroup, LayerMoves, ModelWeights, alone
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.records.findings import percent
 from mergekit_geo.records.layers import Division, GroupWeights
@@ -22,7 +22,7 @@ MOST_OF_IT = 0.5
 
 DIVISIONS: tuple[Division, ...] = ("depth", "kind")
 
-Given = tuple[tuple[Group, int], ...]
+Given = tuple[tuple[LayerGroup, int], ...]
 """Groups, and the model that each goes back to."""
 
 Loss = Callable[[Point], float]
@@ -111,7 +111,7 @@ def measurements(moves: LayerMoves, models: int) -> int:
     return sum(max(0, count - 2 + (models > 1)) for count in counts)
 
 
-def _groups(moves: LayerMoves, division: Division) -> list[Group]:
+def _groups(moves: LayerMoves, division: Division) -> list[LayerGroup]:
     return [group for group in moves.groups if group.division == division]
 
 
@@ -163,7 +163,7 @@ def _tried(moves: LayerMoves, given: Given, loss_of: Loss) -> Tried:
     return Tried(given, point, loss_of(point))
 
 
-def _others(moves: LayerMoves, given: Given) -> list[Group]:
+def _others(moves: LayerMoves, given: Given) -> list[LayerGroup]:
     """Groups of the same division that stay at the mean."""
     gone = {group for group, _ in given}
     (division,) = {group.division for group in gone}
