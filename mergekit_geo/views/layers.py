@@ -75,10 +75,10 @@ def _most(entry: LayersEntry) -> str:
     groups = [group for group in entry.groups if group.division == "depth"]
     first = max(groups, key=lambda group: group.rise_in.number)
     last = max(groups, key=lambda group: group.rise_out.number)
-    what = "it" if first is last else last.group
+    back = "giving it back" if first is last else f"giving back {last.group} alone"
     return (
         f"From {entry.better} to the mean{_on(entry)}, {first.group} by itself costs most "
-        f"({_share(first.share_in)} of the rise), and giving back {what} alone saves most "
+        f"({_share(first.share_in)} of the rise), and {back} saves most "
         f"({_share(last.share_out)})."
     )
 
@@ -139,12 +139,13 @@ def _proposed(found: LayerMeasurements) -> Table:
 
 def _about(found: LayerMeasurements) -> str:
     entry = found.sets[0]
-    where = f"{entry.documents} documents, the report half"
+    where = ", ".join(f"{one.documents} documents{_on(one)}" for one in found.sets)
     weights = ", ".join(f"{weight:.3g}" for weight in entry.weights)
     return (
-        f"{IN}: the better model with one group at the mean (weights {weights}), minus the better "
-        f"model. {OUT}: the mean, minus the mean with that group back at the better model. Paired, "
-        f"on {where}; which model is better, and what is proposed, was chosen on the other half."
+        f"{IN.capitalize()}: the better model with one group at the mean (weights {weights}), "
+        f"minus the better model. {OUT.capitalize()}: the mean, minus the mean with that group "
+        f"back at the better model. Paired, on {where} (the report half); which model is better, and what is "
+        "proposed, was chosen on the other half."
     )
 
 
