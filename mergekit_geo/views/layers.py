@@ -144,8 +144,8 @@ def _about(found: LayerMeasurements) -> str:
     return (
         f"{IN.capitalize()}: the better model with one group at the mean (weights {weights}), "
         f"minus the better model. {OUT.capitalize()}: the mean, minus the mean with that group "
-        f"back at the better model. Paired, on {where} (the report half); which model is better, and what is "
-        "proposed, was chosen on the other half."
+        f"back at the better model. Paired, on {where} (the report half); which model is better, "
+        "and what is proposed, was chosen on the other half."
     )
 
 
