@@ -37,7 +37,7 @@ $demo/barrier/report.html   a loss barrier between independently trained models,
 geo-merge soup $demo/a $demo/b $demo/c --weights .5,.3,.2 -o weighted
 geo-merge merge $demo/a $demo/b --method ties --base $demo/base --density .5 -o ties
 python tests/demo/train.py $demo prose code --quick                    two specialists (seconds), and which skill
-geo-merge soup $demo/prose $demo/code -o both \\
+geo-merge soup $demo/prose $demo/code -o both --max-examples 300 \\
   --data docs=builtin:python-docs --data code=builtin:python-source   their mean has kept, and which it has lost
 geo-merge soup MODEL MODEL MODEL --data held-out.jsonl -o merged      your own fine-tunes, on your own text
 geo-merge push $demo/soup org/name                                    to the Hugging Face Hub, with its card
