@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.content import checkpoint_digest
 from mergekit_geo.config.aim import AimConfig
-from mergekit_geo.config.data import source_of
+from mergekit_geo.config.data import sets_of, source_of
 from mergekit_geo.connectivity.layer_rises import LayerMoves, Rises, groups_of
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.aim import Aim
@@ -41,10 +41,17 @@ def check_by_layer(asked: BarrierSpec) -> None:
     """Refuse `--by-layer` where layers do not move along the straight line between two models.
 
     Raises:
-        ArgumentError: There are other than two models, or no straight line among the paths.
+        ArgumentError: There are other than two models, or no straight line among the paths; an aim
+            where nothing is chosen, or a set to keep that there is not.
     """
     if not asked.by_layer:
+        if not asked.aiming.is_default:
+            raise ArgumentError(
+                "--aim and --keep say which weights by layer are proposed, and none are",
+                remedy="add --by-layer",
+            )
         return
+    asked.aiming.require_known([one.name for one in sets_of(asked.data)])
     if len(asked.models) != PAIR:
         raise ArgumentError(
             f"--by-layer moves layers between two models, found {len(asked.models)}",

@@ -111,6 +111,10 @@ def test_bad_requests_of_a_barrier_by_layer(small: Path, tmp_path: Path) -> None
         geo.barrier(models, by_layer=True)
     with pytest.raises(ArgumentError, match=r"--along names path/x \(add --along linear\)"):
         geo.barrier(models[:2], by_layer=True, along=["path/x"])
+    with pytest.raises(ArgumentError, match="no set 'chat' to keep"):
+        geo.barrier(models[:2], by_layer=True, data=SOME, aiming=geo.AimConfig(keep=["chat"]))
+    with pytest.raises(ArgumentError, match=r"and none are \(add --by-layer"):
+        geo.barrier(models[:2], data=SOME, aiming=geo.AimConfig("worst"))
     with pytest.raises(ArgumentError, match=r"layer.blocks must be at least 1"):
         geo.barrier(models[:2], by_layer=True, layer_blocks=0)
 

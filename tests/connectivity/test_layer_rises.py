@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -262,3 +264,28 @@ def test_a_lower_loss_that_is_not_significant_is_not_proposed() -> None:
     found = measured(loss, Layers(-1.0), Layers(1.0))
     assert found.proposal is not None
     assert (found.proposal.weights, found.proposal.groups) == ([0.5, 0.5], [])
+
+
+def test_what_is_kept_is_not_lost_by_the_proposal() -> None:
+    """Code is best with both layers of the first model, and chat with both of the second."""
+
+    def pulled(side: float) -> object:
+        def loss(model: nn.Module, scale: Tensor) -> Tensor:
+            assert isinstance(model, Layers)
+            places = [cell.mlp.weight.squeeze() for cell in model.layers]  # type: ignore[union-attr]
+            return 1 + scale * sum((place - side).square() for place in places)
+
+        return loss
+
+    batches = [SCALE[: COUNT // 2], SCALE[COUNT // 2 :]]
+    data = {
+        name: geo.FunctionObjective(pulled(side), batches)  # type: ignore[arg-type]
+        for name, side in (("code", -1.0), ("chat", 1.0))
+    }
+    models = [Layers(-1.0, -1.0), Layers(1.0, 1.0)]
+    kept = geo.AimConfig(keep=["code"])
+    found = geo.barrier(models, data=data, points=3, by_layer=True, aiming=kept)
+    proposal = found.measurements.by_layer.proposal
+    assert (proposal.weights, proposal.groups) == ([1.0, 0.0], [])
+    assert any(loss is None for _, loss in json.loads(found.report.to_json())["result"]["by_layer"][
+        "proposal"]["steps"])  # fmt: skip
