@@ -30,6 +30,8 @@ ROUGH = 0.01
 
 ALIKE = 0.005
 """Share of a number within which all models have the same."""
+NOTES = [f"note: {caveat}" for caveat in CAVEATS]
+
 WEIGHTED = "weighted mean"
 """What the mean of several sets' losses, each by its weight, is called."""
 
@@ -51,7 +53,7 @@ def view(report: Report, found: SharpnessMeasurements) -> View:
     told = [
         f"{name}: {line}" for name, entries in _by_set(found).items() for line in _headline(entries)
     ]
-    return View(told, sections)
+    return View(told, [*sections, Section("Notes", [Items(NOTES)])])
 
 
 def _by_set(found: SharpnessMeasurements) -> dict[str, Sequence[SharpnessEntry]]:
@@ -97,18 +99,18 @@ def _section(
     name: str = "",
 ) -> Section:
     """Sharpness of models; on one of several sets, or on their mean, under its name."""
-    suffix = name and f"-{name.replace(' ', '-')}"
+    suffix, unit = name and f"-{name.replace(' ', '-')}", data.unit if data else "example"
     remarks = [remark for entry in entries for remark in _remarks(entry)]
     known = [(entry, entry.spectrum) for entry in entries if entry.spectrum is not None]
     spectra = (
         [Chart(_spectra(known), "Spectra of the models", f"spectrum{suffix}")] if known else []
     )
     return Section(f"Sharpness: {name}" if name else "Sharpness", [
-        Paragraph(describe_sharpness(entries[0], data.unit if data else "example")),
+        Paragraph(f"{name and f'{name}: '}{describe_sharpness(entries[0], unit)}"),
         sharpness_table(entries),
         *(replace(chart, name=f"{chart.name}{suffix}") for chart in sharpness_chart(entries)),
         *spectra,
-        Items([*remarks, *verdicts, *(f"note: {caveat}" for caveat in CAVEATS)]),
+        Items([*remarks, *verdicts, *([] if name else NOTES)]),
     ])  # fmt: skip
 
 

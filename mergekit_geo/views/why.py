@@ -23,14 +23,18 @@ HEAD = re.compile(r"classifi|^score|head|(^|\.)cls|qa_outputs|pooler|projection$
 """Layers after the encoder, which a task brings with it."""
 
 
-def parted_by(found: Geometry | None) -> str:
+def parted_by(found: Geometry | None, names: Sequence[str] = ()) -> str:
     """The layers that lie apart in two models that are alike elsewhere; empty without any.
 
     So do heads that were initialised by themselves.
+
+    Args:
+        found: Where the models lie.
+        names: Of the models, where there are more than two.
     """
     apart, alike = parting_layers(found)
     if not apart:
-        return _apart_everywhere(found)
+        return _apart_everywhere(found, names)
     named = listed([f"{cosine:.2f} in {name}" for name, cosine in list(apart.items())[:MOST]])
     more = f" ({len(apart) - MOST} more like these)" if len(apart) > MOST else ""
     assert found is not None, "there are layers"
@@ -38,7 +42,7 @@ def parted_by(found: Geometry | None) -> str:
     return f"Cosine of the parents: {named}{more}, {others}{_because(apart)}"
 
 
-def _apart_everywhere(found: Geometry | None) -> str:
+def _apart_everywhere(found: Geometry | None, names: Sequence[str]) -> str:
     """What is said of pairs that have nothing in common; empty where all have something."""
     if found is None:
         return ""
@@ -48,8 +52,11 @@ def _apart_everywhere(found: Geometry | None) -> str:
     ]
     if not middle or min(middle) >= APART:
         return ""
+    pair = found.total.pairs[middle.index(min(middle))]
+    is_one = len(found.total.pairs) == 1 or not names
+    those = "the parents" if is_one else f"{names[pair.first]} and {names[pair.second]}"
     return (
-        f"Cosine of the parents: {min(middle):.2f} in the median layer: they were initialised "
+        f"Cosine of {those}: {min(middle):.2f} in the median layer: they were initialised "
         "separately, or have long gone separate ways."
     )
 
@@ -145,5 +152,6 @@ def why(report: Report, found: Geometry | None, *, parted: bool) -> Sequence[str
         found: Where they lie.
         parted: Whether something stands between them, or was lost.
     """
-    told = [parted_by(found) if parted else "", task_vectors(report, found)]
+    names = [model.name for model in report.models]
+    told = [parted_by(found, names) if parted else "", task_vectors(report, found)]
     return [text for text in told if text]

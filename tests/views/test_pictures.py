@@ -226,6 +226,10 @@ def test_layers_that_part_models_are_named() -> None:
         "have long gone separate ways."
     )
     assert parted_by(None) == ""
+    three = geometry(np.array([[1.0, 0.0], [1.0, 0.01], [0.01, 1.0]])).total
+    assert parted_by(Geometry(total=three, layers=[three] * 3), "abc").startswith(
+        "Cosine of a and c: 0.01 in the median layer"
+    )
 
 
 def test_bars_stand_side_by_side_with_labels_beyond_their_intervals() -> None:
