@@ -72,6 +72,7 @@ def merged_beside(blend: Blend) -> dict[int, State]:
             f"{weighted[0].path} has weights, and {lacking[0]} has none for it: paths that are "
             "fitted, and planes, lead between models without their modules",
             where=donor.name,
+            remedy="merge and measure them along lines or by slerp",
         )
     places = {Path(module.path): module.index for module in weighted}
     return {places[one.file.parent]: one.state for one in merged_modules(blend)}

@@ -37,6 +37,10 @@ PLACES = ("image", "video", "vision", "audio", "boi", "eoi")
 """Words in the names of settings that number tokens in the place of a picture."""
 
 
+WRITTEN = ("boi_token", "image_token")
+"""Names of the tokens that chat templates write for a picture."""
+
+
 class ImageTextToText:
     """Loss of the assistant's tokens given pictures and text before them.
 
@@ -145,15 +149,16 @@ class ImageTextToText:
         column = image_column(rows, self.data.image_column)
         stated = [stated_file(cell, beside(rows)) for cell in pictured(rows, row, column).pictures]
         pictures = self._pictures(rows, row)
-        if (count := self._count(text)) != len(pictures):
-            raise DataError(
-                f"the chat template writes {count} places for {len(pictures)} images",
-                remedy="give the model another chat template",
-            )
-        ids = self._ids(text, pictures)
+        written, ids = self._written(text, len(pictures)), self._ids(text, pictures)
         counted = [False] * len(ids)
         for start, end in spans:
-            first, last = (self._place(text, place, ids, pictures) for place in (start, end))
+            begins = (text[:place] for place in (start, end))
+            first, last = (
+                len(ids)
+                if begin == text
+                else self._common(begin, pictures[: begin.count(written)], ids)
+                for begin in begins
+            )
             counted[first:last] = [True] * (last - first)
         labels = [
             token if counts and token not in self.places else IGNORED
@@ -163,26 +168,25 @@ class ImageTextToText:
         fields = {"rows": rows, "text": text, "labels": labels, "pictures": repr(stated)}
         return Example(row, len(ids), weight, fields)
 
-    def _place(self, text: str, end: int, ids: Sequence[int], pictures: Sequence[Any]) -> int:
+    def _common(self, begin: str, pictures: Sequence[Any], ids: Sequence[int]) -> int:
         """How many tokens of a whole text are those of its beginning."""
-        if end in (0, len(text)):
-            return len(ids) if end else 0
-        begin = text[:end]
-        own = self._ids(begin, pictures[: self._count(begin)]) if begin else []
+        own = self._ids(begin, pictures) if begin else []
         same = (place for place, (a, b) in enumerate(zip(own, ids, strict=False)) if a != b)
         return next(same, min(len(own), len(ids)))
 
-    def _count(self, text: str) -> int:
-        return text.count(self._written)
-
-    @property
-    def _written(self) -> str:
-        """What the template writes for a picture."""
-        for name in ("boi_token", "image_token"):
-            token = getattr(self.processor, name, None) or getattr(self.tokenizer, name, None)
-            if token is not None:
-                return str(token)
-        raise DataError("the processor does not say what stands for an image in text")
+    def _written(self, text: str, count: int) -> str:
+        """What the template writes for a picture: a token that stands in a text so many times."""
+        holders = (self.processor, self.tokenizer)
+        known = [getattr(one, name, None) for name in WRITTEN for one in holders]
+        tokens = list(dict.fromkeys(str(token) for token in known if token))
+        found = next((token for token in tokens if text.count(token) == count), None)
+        if found is None:
+            raise DataError(
+                f"the chat template writes no {' or '.join(tokens) or 'token'} for each of {count} "
+                "images",
+                remedy="give the model another chat template",
+            )
+        return found
 
     def _ids(self, text: str, pictures: Sequence[Any]) -> list[int]:
         found: list[int] = self._processed(text, pictures)["input_ids"][0].tolist()

@@ -268,6 +268,14 @@ def test_pictures_are_taken_from_wherever_they_are(models: Path, tmp_path: Path)
     np.testing.assert_allclose(np.concatenate(losses), losses[0][0], atol=1e-6)
 
 
+def test_a_template_that_writes_no_place_for_a_picture(models: Path) -> None:
+    _, task = parts_of(models / "llava" / "a", EvalData(), "image-text-to-text")
+    task.tokenizer.chat_template = "{% for m in messages %}{{ m.role }}{% endfor %}"  # type: ignore[attr-defined]
+    message = "x.jsonl:1: the chat template writes no <image> for each of 1"
+    with pytest.raises(DataError, match=message):
+        task.examples(digits())
+
+
 def test_rows_with_pictures_choose_the_task(models: Path) -> None:
     config = json.loads((models / "llava" / "a" / "config.json").read_text())
     assert task_name(config) == "causal-lm"
