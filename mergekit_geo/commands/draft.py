@@ -27,7 +27,7 @@ from mergekit_geo.records.model import ModelEntry, differing_licenses
 from mergekit_geo.records.report import NotMeasured
 from mergekit_geo.selection.selector import Selected
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
-from mergekit_geo.specs.spec import command_line
+from mergekit_geo.specs.spec import Spec, command_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -222,7 +222,7 @@ class Draft:
             names, LAYERS, data=self._data, by_layer=True, reshape=self.request.fitting
         )
         can = self.blend.donor.folder and not self._is_refitted
-        return NotMeasured(what=what, why=why, command=command_line(asked) if can else "")
+        return NotMeasured(what=what, why=why, command=self._further(asked) if can else "")
 
     def _no_control(self, losses: LossReport, out: Path | None) -> NotMeasured:
         if self.request.asked.command == "run":
@@ -236,7 +236,8 @@ class Draft:
         if out and self.blend.donor.folder:
             known = () if self._is_refitted else self.parents
             names = [*(opening(anchor) for anchor in known), str(out)]
-            command = command_line(SharpnessSpec(names, data=self._data, compute=Compute(budget=0)))
+            asked = SharpnessSpec(names, data=self._data, compute=Compute(budget=0))
+            command = self._further(asked)
         return NotMeasured(
             what="sharpness", why=sharpness.reason, command=command, failed=sharpness.fails
         )
@@ -245,6 +246,13 @@ class Draft:
     def _is_refitted(self) -> bool:
         """Whether parents as they are do not fit one another, or the output."""
         return self.stack is not None or any(model.reshaped for model in self.study.models)
+
+    def _further(self, asked: Spec) -> str:
+        """The command of a further measurement; empty where no flag says on what data."""
+        source = source_of(self.request.asked.data)
+        said = source.said if isinstance(source, EvalSets) else source.spoken
+        is_told = source.is_default or (isinstance(said, EvalData) and bool(said.source))
+        return command_line(asked) if is_told or source.is_nothing else ""
 
     @property
     def _data(self) -> EvalData | EvalSets:
@@ -272,7 +280,7 @@ class Draft:
         # no flag says how slices, or single tokens, make them fit
         lost = self._is_refitted and (fitting.is_nothing or bool(fitting.tokens))
         can = self.blend.donor.folder and not losses.fails and not lost
-        command = command_line(asked) if can else ""
+        command = self._further(asked) if can else ""
         return NotMeasured(what=f"barriers{on}", why=why, command=command)
 
 

@@ -118,8 +118,20 @@ def test_a_recipe_is_measured_on_its_sets(
     assert list(found.result.sets) == ["code", "chat"]  # type: ignore[union-attr]
     assert found.provenance is not None
     assert "--no-eval" not in found.provenance.command
+    (missing,) = [item for item in found.not_measured if item.what == "sharpness"]
+    assert f"--data=code={texts['code']}" in missing.command
     again = yaml.safe_load((tmp_path / "out" / "recipe.yml").read_text())
     assert read_recipe(again) == read_recipe(said)
+
+
+def test_what_no_flag_says_of_sets_is_in_no_command(
+    small: Path, texts: dict[str, str], tmp_path: Path
+) -> None:
+    said = recipe_of(small, texts)
+    said["objective"]["sets"][0]["seq_len"] = 8
+    found = run(said, tmp_path / "out", output=geo.OutputConfig(fsync=False)).report
+    (missing,) = [item for item in found.not_measured if item.what == "sharpness"]
+    assert missing.command == ""
 
 
 def test_a_dry_run_names_the_sets(small: Path, texts: dict[str, str]) -> None:
