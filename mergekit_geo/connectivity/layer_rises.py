@@ -29,7 +29,7 @@ from mergekit_geo.tasks.losses import Floats, Indices
 MIDPOINT = 0.5
 
 ModelWeights = tuple[float, float]
-"""Of the two models."""
+"""Weights of the two models."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Rises:
 
     @classmethod
     def on_all(cls, evaluator: PointEvaluator, moves: LayerMoves) -> list[Rises]:
-        """The same on every set, each from the model that is better there."""
+        """Measure the rises on every set, each from the model that is better there."""
         found = [cls.of_better(one, moves) for one in evaluator.every]
         for better in dict.fromkeys(rises.better for rises in found):
             for point in cls(evaluator, moves, better).points():
@@ -201,7 +201,7 @@ class Rises:
         return estimate(values[rows], examples.weight, examples.document)
 
     def share(self, values: Floats, rows: Indices) -> Estimate | None:
-        """The same as a share of the whole rise; None where that is not significant."""
+        """Mean of values as a share of the whole rise; None where that is not significant."""
         examples = self.evaluator.at_model(0).take(rows)
         return estimate_ratio(values[rows], self.whole[rows], examples.weight, examples.document)
 

@@ -69,7 +69,7 @@ def make_sample(objective: Objective, most: int, seed: int) -> CurvatureSample:
 
 
 def _of_sets(objective: WeightedSets, most: int, seed: int) -> CurvatureSample:
-    """As many examples of each set."""
+    """Draw equally many examples of each set."""
     each = max(most // len(objective.parts), FEWEST_EXAMPLES)
     found = [make_sample(part, each, seed) for part in objective.parts]
     others = [one.held_out for one in found if one.held_out is not None]

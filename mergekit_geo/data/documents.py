@@ -25,7 +25,7 @@ from mergekit_geo.data.shape import Shape
 from mergekit_geo.errors import DataError
 
 HEADINGS = ("### Instruction:\n", "### Input:\n", "### Response:\n")
-"""Of instruction, input and output where there is no chat template."""
+"""What stands before instruction, input and output where there is no chat template."""
 
 
 @dataclass(frozen=True)

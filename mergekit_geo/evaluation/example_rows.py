@@ -17,7 +17,7 @@ COLUMNS: Mapping[str, type] = {
     "set": str, "model": str, "example": int, "document": int, "name": str, "key": str,
     "loss": float, "weight": float, "score": float, "label": str, "text": str,
 }  # fmt: skip
-"""Of a row: the set, the model, numbers of the example and of its document from 0, what the
+"""Columns of a row: the set, the model, numbers of the example and of its document from 0, what the
 document is called, SHA-256 of its content, then what was measured, the true class and the text."""
 
 Description = dict[str, str | None]

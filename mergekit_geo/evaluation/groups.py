@@ -33,7 +33,7 @@ class ModelGroup:
 
     @property
     def models(self) -> tuple[Checkpoint, ...]:
-        """As they were opened."""
+        """The models, as they were opened."""
         return self.studies[0].models
 
     def anchors(self) -> tuple[Checkpoint, ...]:

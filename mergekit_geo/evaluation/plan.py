@@ -100,7 +100,7 @@ class LossReport:
 
     @property
     def examples(self) -> ExamplesEntry | None:
-        """Those of the first set, or the only one."""
+        """Examples that changed on the first set, or the only one."""
         if self.sets:
             return next(iter(self.sets.values())).examples
         return next((one.entry for one in self.changed), None)

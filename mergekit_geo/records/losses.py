@@ -106,7 +106,7 @@ class DifferenceEntry(Record):
 
 
 class SignTest(Record):
-    """On how many documents one model's loss is above another's, and below.
+    """Number of documents on which one model's loss is above another's, and below.
 
     Attributes:
         above: Documents on which the first model's loss is the larger one.

@@ -51,7 +51,7 @@ class Standing:
 
     @property
     def word(self) -> Word:
-        """The same for programs."""
+        """Word for programs that says what the loss says."""
         return WORDS[self.finding]
 
     def word_by(self, by: By) -> Word:

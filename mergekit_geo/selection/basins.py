@@ -13,7 +13,7 @@ from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.tasks.losses import Floats
 
 POINTS = 5
-"""Of each line between two models, ends included."""
+"""Points of each line between two models, ends included."""
 
 
 def basins_over(aim: Aim, singles: Sequence[float]) -> Basins:

@@ -69,7 +69,7 @@ class Proposal:
 
     @property
     def weights(self) -> ModelWeights:
-        """Of all tensors that are in no group of their own."""
+        """Weights of all tensors that are in no group of their own."""
         return self.moves.mean if self.model is None else alone(self.model)
 
     @property

@@ -28,7 +28,7 @@ from mergekit_geo.selection.learned import Descent, TensorWeights, learn, soup_o
 from mergekit_geo.tasks.losses import Indices
 
 RATE = 0.01
-"""Of the sets' weights, for each size that matters (2 % of a loss) above the best parent."""
+"""Rate at which the sets' weights change, for each 2 % of a loss above the best parent."""
 
 LossesOf = Callable[[int], Iterable[Tensor]]
 """Differentiable losses of a step."""

@@ -199,7 +199,7 @@ class RunSpec(Merging):
         return Option("say where to write, or --dry-run", "--out")
 
     def check_requirement(self) -> None:
-        """As in every command; where the call names no data, the recipe's sets are asked later."""
+        """Refuse to require unknown sets; those of a recipe are checked when it is read."""
         if not source_of(self.data).is_default:
             super().check_requirement()
 

@@ -38,7 +38,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Identity": lambda x: x, "Tanh": torch.tanh, "ReLU": functional.relu, "GELU": functional.gelu,
     "Sigmoid": torch.sigmoid, "SiLU": functional.silu, "LeakyReLU": functional.leaky_relu,
 }  # fmt: skip
-"""By the class in torch, whose default arguments they have."""
+"""Activations by the class in torch, whose default arguments they have."""
 
 
 @dataclass(frozen=True)

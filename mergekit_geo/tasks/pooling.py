@@ -95,4 +95,4 @@ POOLINGS: Mapping[str, Pool] = {
     "weightedmean": _weighted_mean,
     "lasttoken": _last,
 }
-"""By the names of sentence-transformers."""
+"""Poolings by the names of sentence-transformers."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mergekit_geo.tasks.task import Example, Task
 
 OPEN, CLOSE = "⟦", "⟧"
-"""Around what counts."""
+"""Marks around what counts."""
 
 
 def shown(task: Task, example: Example) -> str:

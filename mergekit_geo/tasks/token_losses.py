@@ -26,7 +26,7 @@ CPU_CHUNK = 1 << 19
 """Logits of a chunk: 2 MiB in float32, which stay in a core's cache."""
 
 DEVICE_CHUNK = 1 << 25
-"""The same on an accelerator, whose kernels are best on many: 128 MiB."""
+"""Logits of a chunk on an accelerator, whose kernels are best on many: 128 MiB."""
 
 
 def token_losses(

@@ -29,7 +29,7 @@ def between(entries: Sequence[BarrierEntry]) -> str:
 
 
 def between_by_set(found: Mapping[str, Sequence[BarrierEntry]]) -> list[str]:
-    """The same on several sets: those on which something stands, or may; else that nothing does.
+    """Tell what stands between models on each of several sets, or that nothing does on any.
 
     Args:
         found: Paths between parents, by set.

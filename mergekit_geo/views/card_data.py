@@ -23,7 +23,7 @@ BENCHMARK = "lm-eval"
 """What tasks of lm-evaluation-harness are measured as; their notes hold shots and versions."""
 
 LOCAL_TASK = re.compile(r"\.ya?ml\b")
-"""In a source that names a file."""
+"""What a source that names a file has."""
 
 PLAIN = re.compile(r"[a-z0-9][a-z0-9.-]*")
 LIBRARY = "mergekit_geo"

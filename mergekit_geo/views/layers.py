@@ -20,7 +20,7 @@ IN, OUT = "leave-one-in", "leave-one-out"
 MOST_OF_IT = 0.5
 """Share of the rise from which on a group carries most of it."""
 NAMES: dict[Division, str] = {"depth": "layers", "kind": "modules"}
-"""Of the files that hold the pictures."""
+"""Names of the files that hold the pictures."""
 
 
 def layers_section(

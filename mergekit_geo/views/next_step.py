@@ -46,13 +46,13 @@ def next_step(report: Report) -> Next | None:
 
 
 def next_line(report: Report) -> str:
-    """The same as a line; empty where nothing suggests itself."""
+    """What to do next as a line; empty where nothing suggests itself."""
     found = next_step(report)
     return found.text if found else ""
 
 
 def _after_output(report: Report, found: MergeMeasurements | FinetuneMeasurements) -> Next | None:
-    """After a merge or a training, by the worst that any set says."""
+    """Next step after a merge or a training, by the worst that any set says."""
     every = standings(report)
     words = [one.word if one else "cannot-tell" for one in every.values()]
     if not any(every.values()):
@@ -80,7 +80,7 @@ def _push(report: Report, found: MergeMeasurements | FinetuneMeasurements) -> Ne
 def _after_loss(
     report: Report, found: MergeMeasurements, lost: Mapping[str, Standing]
 ) -> Next | None:
-    """After a merge that is worse than a parent: by what parts the parents, else by weights."""
+    """Next step after a merge that is worse: by what parts the parents, else by weights."""
     apart, _ = parting_layers(found.geometry)
     if are_heads(apart):
         return without_heads(apart)
@@ -97,7 +97,7 @@ def _after_loss(
 def _other_weights(
     report: Report, found: MergeMeasurements, lost: Mapping[str, Standing]
 ) -> Next | None:
-    """Without a barrier: more weight for the better parent, or weights chosen by loss."""
+    """Next step without a barrier: more weight for the better parent, or weights chosen by loss."""
     better, names = sorted({one.model for one in lost.values()}), listed(list(lost))
     if found.selection is not None:
         where = f" for {names}" if sets_of(report) else ""
@@ -154,7 +154,7 @@ def _measure_more(needed: int, data: DataEntry, name: str) -> Next:
 
 
 def _after_barrier(report: Report, found: BarrierMeasurements) -> Next | None:
-    """After a measurement of barriers, by what stands between the models.
+    """Next step after a measurement of barriers, by what stands between the models.
 
     Weights by layer that are proposed come first: they were asked for.
     """

@@ -57,7 +57,7 @@ def without_heads(apart: Mapping[str, float]) -> Next:
 
 
 def around(report: Report) -> Next:
-    """After a barrier: the largest basin of several models, or a path between two."""
+    """Remedy of a barrier: the largest basin of several models, or a path between two."""
     if len(parents(report)) > PAIR:
         command = then(report, "soup", "basin", ["--basin"], SOUP)
         return Next("merge the largest basin alone, without the models beyond a barrier", command)
@@ -68,7 +68,7 @@ def around(report: Report) -> Next:
 
 
 def by_layer(report: Report, group: str) -> Next:
-    """After a mean that is worse: weights of their own for the layers that carry the rise.
+    """Remedy of a mean that is worse: weights of their own for the layers that carry the rise.
 
     Args:
         report: Of the merge.
@@ -81,7 +81,7 @@ def by_layer(report: Report, group: str) -> Next:
 
 
 def with_layer_weights(report: Report) -> Next:
-    """After weights by layer were proposed: the soup that takes them."""
+    """Next step where weights by layer were proposed: the soup that takes them."""
     if report.output is None:
         return Next(
             "have the proposed weights written", then(report, "barrier", "layers", ["--by-layer"])

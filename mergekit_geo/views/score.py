@@ -13,7 +13,7 @@ ROUGH = 0.05
 """A difference of scores of this size must have been detectable for `the same` to be said."""
 
 COUNTS_RIGHT = ("acc", "exact_match")
-"""In the names of scores that are shares of right answers: accuracy, and lm-eval's `acc_norm`."""
+"""Parts of names of scores that are shares of right answers: accuracy, lm-eval's `acc_norm`."""
 
 IN_POINTS = ("acc", "acc_norm", "acc_bytes", "exact_match")
 """Scores of lm-eval that are quoted in points of 100."""
@@ -42,7 +42,7 @@ CHANCE: dict[Finding, str] = {
     "higher": "not measurably less often right",
     "lower": "not measurably more often right",
 }
-"""The same, where a small difference could have gone unseen."""
+"""What a score says where a small difference could have gone unseen."""
 
 
 def score_words(found: Standing) -> str:

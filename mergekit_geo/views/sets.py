@@ -175,7 +175,7 @@ def _beside(found: Mapping[str, Standing | None], held_against: str) -> list[lis
 
 
 def _scores_beside(found: Mapping[str, Standing | None]) -> list[list[str]]:
-    """The same of scores, beside the parent of the highest one."""
+    """Rows of scores beside the parent of the highest one."""
     every = [one.score if one else None for one in found.values()]
     return [
         ["Δ to the highest", *(share_difference(one.estimate) if one else "" for one in every)],

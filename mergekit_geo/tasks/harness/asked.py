@@ -48,7 +48,7 @@ class Asked:
 
     @property
     def name(self) -> str:
-        """Such as `arc_easy:12`; lm-eval counts from 0."""
+        """What the document is called, such as `arc_easy:12`; lm-eval counts from 0."""
         return f"{self.task.task_name}:{self.requests[0].doc_id}"
 
     @property

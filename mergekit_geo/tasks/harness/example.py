@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mergekit_geo.tasks.harness.encoder import Encoder, Pair
 
 MOST_TOKENS = 1 << 14
-"""Of a batch by default."""
+"""Tokens of a batch by default."""
 
 
 def laid_out(

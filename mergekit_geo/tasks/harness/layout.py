@@ -80,7 +80,7 @@ class Question:
 
     @property
     def fields(self) -> dict[str, Ids]:
-        """The same as flat arrays."""
+        """The layout as flat arrays."""
         return {
             "rows": _flat(self.rows), "row_lengths": _lengths(self.rows),
             "row": np.array(self.row, np.int32), "start": np.array(self.start, np.int32),

@@ -78,7 +78,7 @@ def _continued(batch: dict[str, Tensor]) -> tuple[dict[str, Any], tuple[int, int
 
 
 def _decoded(model: Module, batch: dict[str, Tensor]) -> tuple[dict[str, Any], tuple[int, int]]:
-    """The same of a model with a decoder, whose rows are the answers."""
+    """Inputs of a model with a decoder, whose rows are the answers, and their shape."""
     shape = len(batch["owner"]), int(batch["place"].max()) + 1
     tokens = torch.zeros(shape, dtype=torch.long, device=batch["token"].device)
     tokens[batch["answer"], batch["place"]] = batch["token"]

@@ -59,7 +59,7 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """With the filter, where there is one, such as `strict-match exact_match`."""
+        """Name with the filter, where there is one, such as `strict-match exact_match`."""
         return (
             self.name
             if not self.name or self.by.name == NO_FILTER
