@@ -221,6 +221,12 @@ def test_on_several_sets_each_layer_goes_back_to_the_model_that_helps_both() -> 
         assert difference.value == pytest.approx(0, abs=1e-6)
     told = render([layers_section(found, None)])
     assert "on chat" in told
+    soup = geo.soup(models, data=data, sharpness="off")
+    rises = soup.measurements.by_layer.sets
+    assert [(one.set, one.rise.value) for one in rises] == [
+        (entry.set, pytest.approx(entry.rise.value)) for entry in found.sets
+    ]
+    assert sum("by itself costs most" in line for line in view_of(soup.report).headline) == 2
 
 
 def test_a_group_that_helps_at_the_mean_is_found_from_the_model() -> None:
