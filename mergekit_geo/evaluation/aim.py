@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.errors import DataError
+from mergekit_geo.evaluation.beside_best import counted_in
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.statistics import paired_difference
 
@@ -170,6 +171,5 @@ def _unit(evaluator: PointEvaluator) -> str:
     """What losses count in: nats per token, byte or example, or squared errors."""
     objective = evaluator.objective
     if not isinstance(objective, TaskObjective):
-        return "function"
-    task = objective.task
-    return f"{task.unit} {'' if task.unit in {'token', 'byte'} else task.name}"
+        return ""
+    return counted_in(objective.task.unit, objective.task.name)

@@ -60,7 +60,21 @@ def across_sets(found: Sequence[BesideBest]) -> AcrossSets:
 
 def are_unlike(sets: Sequence[DataEntry]) -> bool:
     """Whether the losses of some sets count in other units than those of others."""
-    return len({one.unit if one.task and one.unit in ALIKE else one.task for one in sets}) > 1
+    return len({counted_in(one.unit, one.task) for one in sets}) > 1
+
+
+def counted_in(unit: str, task: str) -> str:
+    """What a loss counts in, for comparison: its unit, or its task where that has one of its own.
+
+    Args:
+        unit: Such as `token`.
+        task: Its name; empty for a function of the caller's.
+
+    Example:
+        >>> counted_in("token", "causal-lm"), counted_in("example", "image-classification")
+        ('token', 'image-classification')
+    """
+    return unit if task and unit in ALIKE else task
 
 
 def _ordered(value: float) -> float:
