@@ -257,7 +257,8 @@ class Draft:
     @property
     def _data(self) -> EvalData | EvalSets:
         """What a further command would measure on."""
-        return source_of(self.request.asked.data).spoken or EvalData()
+        found = source_of(self.request.asked.data).spoken or EvalData()
+        return found.replaced(show_example=False)
 
     def _no_barriers(self, losses: LossReport) -> list[NotMeasured]:
         if self.stack is not None:
