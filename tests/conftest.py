@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,29 @@ def _little_to_collect() -> None:
     """What is there stays: a `gc.collect()` at a training's end takes 0.3 s to look at it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pictures, a fifth of a second each, are drawn for tests that look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not _looks_at_pictures(request):
+            patch.setattr("mergekit_geo.views.files.draw", lambda *_: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that is marked `pictures` in a module that is not."""
+    if request.node.get_closest_marker("pictures") is not None:
+        from mergekit_geo.views.matplotlib_ import save
+
+        monkeypatch.setattr("mergekit_geo.views.files.draw", save)
+
+
+def _looks_at_pictures(request: pytest.FixtureRequest) -> bool:
+    marked = request.node.get_closest_marker("pictures") is not None
+    return marked or request.path.parent.name == "views"
 
 
 @pytest.fixture

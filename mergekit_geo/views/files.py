@@ -20,6 +20,7 @@ from mergekit_geo.views.block import (
     charts,
 )
 from mergekit_geo.views.card import model_card
+from mergekit_geo.views.chart import Picture
 from mergekit_geo.views.html import Page
 from mergekit_geo.views.losses import WITH_OUTPUT
 from mergekit_geo.views.made import made
@@ -54,13 +55,18 @@ def write_figures(view: View, folder: Path) -> None:
     pictures = [chart for chart in charts(view.blocks) if chart.name]
     if not pictures and not view.files:
         return
-    from mergekit_geo.views.matplotlib_ import save  # takes time that other outputs have no use for
-
     folder.mkdir(exist_ok=True)
     for name, make in view.files.items():
         (folder / name).write_bytes(make())
     for chart in pictures:
-        save(chart.picture, folder / chart.name)
+        draw(chart.picture, folder / chart.name)
+
+
+def draw(picture: Picture, stem: Path) -> None:
+    """Draw a picture into files."""
+    from mergekit_geo.views.matplotlib_ import save  # takes time that other outputs have no use for
+
+    save(picture, stem)
 
 
 def page(report: Report) -> Page:

@@ -127,6 +127,7 @@ def test_a_loss_that_is_not_a_number_is_reported_where_it_is() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.pictures
 def test_barrier_between_fine_tunes(family: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     models = [family / "a", family / "b", family / "independent"]

@@ -10,6 +10,8 @@ import mergekit_geo as geo
 from mergekit_geo.errors import ArgumentError, FormatError, NotFoundError
 from mergekit_geo.records.report import Report
 
+pytestmark = pytest.mark.pictures
+
 SOME = geo.EvalData("builtin:python-docs", max_examples=150)
 
 

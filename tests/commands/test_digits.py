@@ -359,6 +359,7 @@ def test_other_training_data_of_the_same_name_is_other_work(digits: Digits, tmp_
     assert found[0].loss != found[1].loss
 
 
+@pytest.mark.pictures
 def test_barrier_of_resnets_on_the_command_line(digits: Digits, tmp_path: Path) -> None:
     words = ["barrier", *digits.models("resnet-a", "resnet-b"), "--points", 3, "--json"]
     words += ["--data", digits.held.source, "--train-data", digits.train.source]

@@ -228,6 +228,7 @@ def test_a_budget_leaves_the_same_documents_for_all(
     assert again.measurements == found.measurements
 
 
+@pytest.mark.pictures
 def test_the_table_and_the_report(small: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["eval", small / "a", small / "b", "--data", f"own={text}", "--data", f"too={text}",

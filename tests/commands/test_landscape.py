@@ -306,6 +306,7 @@ def plain(folder: Path) -> float:
     return sample.objective.measure(load_model(folder, compute)).mean
 
 
+@pytest.mark.pictures
 def test_marks_and_corners_are_the_models_to_the_bit(family: Path, tmp_path: Path) -> None:
     models = [family / name for name in "abc"]
     out = tmp_path / "out"

@@ -39,6 +39,8 @@ from mergekit_geo.progress import Silent
 from mergekit_geo.records.report import Report
 from tests.conftest import Save
 
+pytestmark = pytest.mark.pictures
+
 FAST = geo.OutputConfig(fsync=False)
 
 

@@ -36,6 +36,8 @@ from mergekit_geo.errors import (
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.path import PathRecord
 
+pytestmark = pytest.mark.pictures
+
 FAST = geo.OutputConfig(fsync=False)
 HELD = geo.EvalData(max_examples=120, seq_len=32)
 TRAIN = geo.EvalData("builtin:python-docs", split="train", seq_len=32, max_examples=300)

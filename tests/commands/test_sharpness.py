@@ -33,6 +33,8 @@ from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.sharpness import sharpness_table
 
+pytestmark = pytest.mark.pictures
+
 FAST = geo.OutputConfig(fsync=False)
 FEW = geo.EvalData(max_examples=80, seq_len=16)
 

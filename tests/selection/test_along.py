@@ -214,6 +214,7 @@ def test_no_control(family: Path, way: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.pictures
 def test_a_control_that_the_budget_does_not_hold(family: Path, way: Path, tmp_path: Path) -> None:
     record = (way / "path.json").read_text()
     slow = record.replace('"seconds": ', '"seconds": 9999')
