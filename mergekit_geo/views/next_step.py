@@ -63,10 +63,19 @@ def _after_output(report: Report, found: MergeMeasurements | FinetuneMeasurement
     if word != "worse":
         return _push(report, found)
     if isinstance(found, FinetuneMeasurements):
-        return Next("the model before is better: train for fewer --steps, or with a lower --lr")
+        return _after_training(report, every)
     return _after_loss(
         report, found, {name: one for name, one in every.items() if one and one.word == "worse"}
     )
+
+
+def _after_training(report: Report, every: Mapping[str, Standing | None]) -> Next:
+    """After a training that lost something: an average with the model before, if it gained, too."""
+    lost = [name for name, one in every.items() if one and one.word == "worse"]
+    if report.output is None or not any(one and one.word == "better" for one in every.values()):
+        return Next("the model before is better: train for fewer --steps, or with a lower --lr")
+    command = then(report, "soup", "average", carried=SOUP, more=[report.output])
+    return Next(f"average it with the model before, to win back {listed(lost)}", command)
 
 
 def _push(report: Report, found: MergeMeasurements | FinetuneMeasurements) -> Next | None:

@@ -124,6 +124,7 @@ def then(
     suffix: str,
     flags: Sequence[str] = (),
     carried: Sequence[str] = CARRIED,
+    more: Sequence[str] = (),
 ) -> str:
     """A command on the same models and data; empty where they have no names, or a recipe does.
 
@@ -133,10 +134,12 @@ def then(
         suffix: What is put behind the name of the output before.
         flags: Of its own.
         carried: Names of flags that it has from the command before.
+        more: Models beside those that went in.
     """
     words = shlex.split(report.provenance.command) if report.provenance else []
     if not words or report.command == "run":
         return ""
     same = [word for word in words if word.partition("=")[0] in carried]
     out = f"{report.output}-{suffix}" if report.output else suffix
-    return shlex.join(["geo-merge", command, *parents(report), "-o", out, *flags, *same])
+    models = [*parents(report), *more]
+    return shlex.join(["geo-merge", command, *models, "-o", out, *flags, *same])

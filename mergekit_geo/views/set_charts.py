@@ -16,29 +16,37 @@ SET = 16
 """Most characters of a set's name beside a picture."""
 
 HOW = (
-    "Lines are 95 % intervals over documents, paired: square, the output is worse than the best "
-    "parent of that set; circle, no significant difference; diamond, better; open circle, cannot "
-    "tell."
+    "Lines are 95 % intervals over documents, paired: square, the output is worse than {} there; "
+    "circle, no significant difference; diamond, better; open circle, cannot tell."
 )
 
 
 def skill_charts(
-    sets: Mapping[str, OutputSetEntry], found: Mapping[str, Standing | None]
+    sets: Mapping[str, OutputSetEntry],
+    found: Mapping[str, Standing | None],
+    held_against: str = "the best parent",
 ) -> list[Chart]:
-    """What became of each skill at a glance, then the losses of all models set by set."""
+    """What became of each skill at a glance, then the losses of all models set by set.
+
+    Args:
+        sets: What was measured on each.
+        found: How the output stands there.
+        held_against: What that is beside.
+    """
+    skills = skills_picture(sets, found, held_against)
     return [
-        Chart(skills_picture(sets, found), "What was kept and what was lost, by set", "skills"),
-        losses_chart(sets, found),
+        Chart(skills, "What was kept and what was lost, by set", "skills"),
+        losses_chart(sets, found, held_against),
     ]
 
 
 def skills_picture(
-    sets: Mapping[str, OutputSetEntry], found: Mapping[str, Standing | None]
+    sets: Mapping[str, OutputSetEntry], found: Mapping[str, Standing | None], held_against: str
 ) -> Dots:
-    """A row for each set: the output beside its best parent there."""
+    """A row for each set: the output beside its best parent there, or the model before."""
     kinds = [kind_of(one) for one in found.values()]
     names = [f"{label(n)}: {KIND[kind]}" for n, kind in zip(found, kinds, strict=True)]
-    panels = [_differences(sets, list(found.values()))]
+    panels = [_differences(sets, list(found.values()), held_against)]
     scores = [
         estimated(one.score.estimate) if one and one.score else None for one in found.values()
     ]
@@ -46,17 +54,22 @@ def skills_picture(
     if any(scores):
         title = metrics.pop() if len(metrics) == 1 else "score"
         panels.append(Panel(f"Δ {title} ↑", scores, 0.0))
-    caption = f"Δ is of the loss, in {_unit(sets) or 'percent of that of the best parent'}. {HOW}"
+    caption = f"Δ is of the loss, in {_unit(sets) or f'percent of that of {held_against}'}. {HOW}"
+    caption = caption.replace("{}", held_against)
     return Dots(names, [False] * len(names), panels, caption, kinds)
 
 
-def _differences(sets: Mapping[str, OutputSetEntry], found: Sequence[Standing | None]) -> Panel:
+def _differences(
+    sets: Mapping[str, OutputSetEntry], found: Sequence[Standing | None], held_against: str
+) -> Panel:
     """Differences of losses; as shares of the parents' where sets count in unlike units."""
     is_shared = bool(_unit(sets))
     dots = [
         (estimated(one.difference) if is_shared else _share(one)) if one else None for one in found
     ]
-    return Panel(f"Δ to best parent{'' if is_shared else ', %'} ↓", dots, 0.0)
+    return Panel(
+        f"Δ to {held_against.removeprefix('the ')}{'' if is_shared else ', %'} ↓", dots, 0.0
+    )
 
 
 def _unit(sets: Mapping[str, SetEntry]) -> str:
@@ -74,7 +87,9 @@ def _share(found: Standing) -> Dot | None:
     return dot(own.value * by, *ends)
 
 
-def losses_chart(sets: Mapping[str, SetEntry], found: Mapping[str, Standing | None]) -> Chart:
+def losses_chart(
+    sets: Mapping[str, SetEntry], found: Mapping[str, Standing | None], held_against: str
+) -> Chart:
     """Losses of all models, a panel for each set, with a line at the best parent's."""
     entries = {e.model: e for one in sets.values() for e in one.losses}
     panels, unit = [], _unit(sets)
@@ -89,8 +104,7 @@ def losses_chart(sets: Mapping[str, SetEntry], found: Mapping[str, Standing | No
         )
     caption = (
         f"{unit and f'In {unit}. '}Lines are 95 % intervals over documents of each model alone, "
-        "wider than those of paired differences. Dotted: the best parent of that set. Star: the "
-        "output."
+        f"wider than those of paired differences. Dotted: {held_against} there. Star: the output."
     )
     outputs = [entry.role == "output" for entry in entries.values()]
     return Chart(

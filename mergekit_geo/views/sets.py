@@ -39,7 +39,9 @@ def measured_section(title: str, report: Report) -> Section:
     found = standings(report)
     tables = set_tables(sets, found, rival(report))
     details = [_details(name, sets[name], report, found[name]) for name in sets]
-    return Section(title, [*_about(sets), *skill_charts(sets, found), *tables, *details])
+    return Section(
+        title, [*_about(sets), *skill_charts(sets, found, rival(report)), *tables, *details]
+    )
 
 
 def models_by_set(

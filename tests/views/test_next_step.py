@@ -21,6 +21,7 @@ from mergekit_geo.records.merge import SelectionEntry
 from mergekit_geo.records.model import Geometry
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.report import Provenance, Report
+from mergekit_geo.records.training import FinetuneMeasurements, TrainingEntry
 from mergekit_geo.views.layers import carrier
 from mergekit_geo.views.next_step import next_line
 from mergekit_geo.views.view import view_of
@@ -210,3 +211,26 @@ def test_no_group_is_named_where_none_carries_most() -> None:
 def test_after_a_path(fitted: BarrierEntry, line: str) -> None:
     found = PathMeasurements.model_construct(fitted=fitted, sets={})
     assert next_line(Report.model_construct(command="path", output="DIR", result=found)) == line
+
+
+def test_after_a_training_that_gains_one_skill_and_loses_another() -> None:
+    history: Any = {"history": [(1, 2.0)]}
+    sets = {"code": one_set((-0.5, 0.1), models=("base",)), "chat": one_set(LOST, models=("base",))}
+    found = FinetuneMeasurements(
+        training=TrainingEntry.model_construct(**history), losses=sets["code"].losses,
+        differences=sets["code"].differences, barriers=[], sharpness=[], sets=sets,
+    )  # fmt: skip
+    report = report_on(sets).model_copy(update={"result": found, "command": "finetune"})
+    command = "geo-merge finetune base -o out --train-data=t.jsonl --data=x.yml --lr=1"
+    assert said(report, command) == (
+        "Next: average it with the model before, to win back chat: geo-merge soup base out -o "
+        "out-average --data=x.yml"
+    )
+    only = report.model_copy(update={"result": found.model_copy(update={"sets": {}})})
+    worse = only.model_copy(
+        update={"result": found.model_copy(update={
+            "sets": {}, "losses": sets["chat"].losses, "differences": sets["chat"].differences,
+        })}
+    )  # fmt: skip
+    assert said(only, command).startswith("Next: publish it")
+    assert said(worse, command).startswith("Next: the model before is better: train for fewer")
