@@ -34,7 +34,7 @@ from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_losses import IGNORED, token_losses
 
 PLACES = ("image", "video", "vision", "audio", "boi", "eoi")
-"""Words in the names of settings that number tokens in the place of a picture."""
+"""Words in the names of settings that tell tokens in the place of a picture."""
 
 
 WRITTEN = ("boi_token", "image_token")
@@ -55,7 +55,7 @@ class ImageTextToText:
     def __init__(self, processor: Any, config: Config, data: EvalData) -> None:
         self.processor, self.data = processor, data
         self.tokenizer: PreTrainedTokenizerBase = processor.tokenizer
-        self.places = _place_ids(config)
+        self.places = _place_ids(config) | _written_ids(processor)
         text = config.get("text_config") or {}
         most = text.get("max_position_embeddings") or config.get("max_position_embeddings")
         self.most_tokens: int | None = data.seq_len or most
@@ -229,6 +229,17 @@ def _place_ids(config: Config) -> set[int]:
         for key, value in config.items()
         if key.endswith(ends) and any(word in key for word in PLACES) and isinstance(value, int)
     }
+
+
+def _written_ids(processor: Any) -> set[int]:
+    """Tokens that a processor writes in the place of a picture, such as those around it."""
+    tokens = [
+        str(token)
+        for name, token in vars(processor).items()
+        if name.endswith("_token") and token and any(word in name for word in PLACES)
+    ]
+    known = processor.tokenizer.get_vocab()
+    return {known[token] for token in tokens if token in known}
 
 
 def reads_pictures(config: Config) -> bool:

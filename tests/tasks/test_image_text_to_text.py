@@ -268,6 +268,16 @@ def test_pictures_are_taken_from_wherever_they_are(models: Path, tmp_path: Path)
     np.testing.assert_allclose(np.concatenate(losses), losses[0][0], atol=1e-6)
 
 
+def test_tokens_around_a_picture_do_not_count_either(models: Path) -> None:
+    _, task = parts_of(models / "gemma3" / "a", EvalData(loss_on="all"), "image-text-to-text")
+    (example, *_) = task.examples(digits(1))
+    words = task.tokenizer.convert_ids_to_tokens(  # type: ignore[attr-defined]
+        [label for label in example.fields["labels"] if label != -100]
+    )
+    assert not [word for word in words if "image" in word]
+    assert len(words) + 6 == example.size  # four of the image, and those that begin and end it
+
+
 def test_a_template_that_writes_no_place_for_a_picture(models: Path) -> None:
     _, task = parts_of(models / "llava" / "a", EvalData(), "image-text-to-text")
     task.tokenizer.chat_template = "{% for m in messages %}{{ m.role }}{% endfor %}"  # type: ignore[attr-defined]
