@@ -114,12 +114,26 @@ def _other_weights(
     if not sets_of(report):
         command = then(report, "soup", "greedy", ["--method=greedy"], SOUP)
         return Next("let the losses choose which models take part", command)
-    if len(better) == 1 and (weights := _heavier(report, found, better[0])):
+    weights = "" if len(better) > 1 else _heavier(report, found, better[0])
+    if weights and not _pulls_elsewhere(report, lost):
         command = then(report, "soup", "weighted", [f"--weights={weights}"], SOUP)
         return Next(f"weight {better[0]} higher, for {names}", command)
     return Next(
         f"let the losses choose weights that lose least on {names}",
         then(report, "soup", "learned", ["--method=learned", "--aim=worst"], SOUP),
+    )
+
+
+def _pulls_elsewhere(report: Report, lost: Mapping[str, Standing]) -> bool:
+    """Whether a set of which nothing can be told may lose as much to another parent."""
+    least = min(one.difference.value for one in lost.values())
+    models = {one.model for one in lost.values()}
+    return any(
+        one is not None
+        and one.word == "cannot-tell"
+        and one.difference.value >= least
+        and one.model not in models
+        for one in standings(report).values()
     )
 
 

@@ -123,6 +123,11 @@ def test_two_better_parents_leave_the_weights_to_the_losses() -> None:
     )
 
 
+def test_a_set_that_may_lose_as_much_to_the_other_parent_is_thought_of() -> None:
+    other = one_set((0.3, 0.5), models=("demo/code", "demo/prose"))
+    assert "--aim=worst" in said(report_on({"code": one_set(LOST), "prose": other}))
+
+
 def test_three_parents_are_reduced_to_a_basin() -> None:
     report = report_on({"a": one_set(LOST, models=("a", "b", "c"))}, barriers=[HIGH])
     assert "geo-merge soup a b c -o out-basin --basin" in said(report)
