@@ -99,15 +99,26 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The test processes share it.
     """
-    from filelock import FileLock
-
     from tests.models import make_family
 
-    folder = tmp_path_factory.getbasetemp() / "family"
+    return made_once(tmp_path_factory, "family", make_family)
+
+
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
+) -> Path:
+    """A folder that the first test process to ask for it fills; the others wait."""
+    from filelock import FileLock
+
+    folder = tmp_path_factory.getbasetemp() / name
     if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent.parent / "family"
+        folder = folder.parent.parent / name
+    done = folder.with_suffix(".done")
     with FileLock(folder.with_suffix(".lock")):
-        make_family(folder)
+        if not done.exists():
+            folder.mkdir(exist_ok=True)
+            make(folder)
+            done.touch()
     return folder
 
 

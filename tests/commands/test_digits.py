@@ -29,6 +29,7 @@ from typer.testing import CliRunner
 import mergekit_geo as geo
 from mergekit_geo.cli.app import app
 from mergekit_geo.records.barrier import BarrierEntry
+from tests.conftest import made_once
 
 pytestmark = pytest.mark.slow
 
@@ -121,17 +122,20 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     found: Any = load_digits()
     order = np.random.default_rng(0).permutation(len(found.target))[: TRAINED + TOLD]
     images = (found.images[order] / 16).astype(np.float32)
-    made = Digits(tmp_path_factory.mktemp("digits"), images, found.target[order])
+    labels = found.target[order]
     rows = [
         {"image": image.tolist(), "label": int(label)}
-        for image, label in zip(made.images, made.labels, strict=True)
+        for image, label in zip(images, labels, strict=True)
     ]
-    pq.write_table(pa.Table.from_pylist(rows[:TRAINED]), made.folder / "train.parquet")
-    lines = "".join(json.dumps(row) + "\n" for row in rows[TRAINED:])
-    (made.folder / "held.jsonl").write_text(lines)
-    make_family(vit, made, "vit", epochs=10, rate=4e-3)
-    make_family(resnet, made, "resnet", epochs=3, rate=3e-3)
-    return made
+
+    def make(folder: Path) -> None:
+        pq.write_table(pa.Table.from_pylist(rows[:TRAINED]), folder / "train.parquet")
+        lines = "".join(json.dumps(row) + "\n" for row in rows[TRAINED:])
+        (folder / "held.jsonl").write_text(lines)
+        make_family(vit, Digits(folder, images, labels), "vit", epochs=10, rate=4e-3)
+        make_family(resnet, Digits(folder, images, labels), "resnet", epochs=3, rate=3e-3)
+
+    return Digits(made_once(tmp_path_factory, "digits", make), images, labels)
 
 
 @pytest.fixture(scope="module")
