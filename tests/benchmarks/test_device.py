@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from benchmarks import device
 from tests.conftest import ROOT
 
 
@@ -27,17 +28,27 @@ def test_a_rehearsal_names_what_agrees() -> None:
     assert "WRONG" not in done.stdout
 
 
+def check_here(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The same without the script; each check is a process of its own."""
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(sys, "argv", ["device.py", *arguments])
+    return device.main()
+
+
 @pytest.mark.slow
-def test_what_failed_is_named_and_the_rest_is_done() -> None:
-    done = check_device("--device", "nonsense", "--only", "environment", "environment")
-    assert done.returncode == 1
-    assert done.stdout.count("| environment | nan | 0 | 0.00 | 0.00 |  | WRONG: failed |") == 2
-    assert "nonsense" in done.stdout
+def test_what_failed_is_named_and_the_rest_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = ("--only", "environment", "environment")
+    assert check_here(monkeypatch, "--device", "nonsense", *only) == 1
+    said = capsys.readouterr().out
+    assert said.count("| environment | nan | 0 | 0.00 | 0.00 |  | WRONG: failed |") == 2
+    assert "nonsense" in said
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there is an accelerator")
-@pytest.mark.slow
-def test_without_an_accelerator_it_says_so() -> None:
-    done = check_device()
-    assert done.returncode == 0
-    assert "no accelerator here: nothing to check" in done.stdout
+def test_without_an_accelerator_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_here(monkeypatch) == 0
+    assert "no accelerator here: nothing to check" in capsys.readouterr().out
