@@ -23,7 +23,7 @@ def test_the_page_shows_it(name: str) -> None:
 @pytest.mark.slow
 def test_it_trains(family: Path, tmp_path: Path, name: str) -> None:
     text = tmp_path / "text.txt"
-    text.write_text("\n".join(document.text for document in builtin_documents("train"))[:20_000])
+    text.write_text("\n".join(document.text for document in builtin_documents("train"))[:6_000])
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / f"{name}.py"), str(family / "base"), str(text), "out"],
         capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
