@@ -207,7 +207,7 @@ class SoupCallback(TrainerCallback):
                 "a weighted soup needs a weight for each member, and the members are not known yet",
                 remedy="uniform, greedy or learned",
             )
-        check_aim(self.asked, self.keeping.keep)
+        check_aim(self.asked.aiming, self.asked.choosing, self.keeping.keep)
         source = source_of(self.asked.data)
         unnamed = source.is_nothing or source.is_default
         if choosing.by_loss(self.keeping.keep) and unnamed:

@@ -14,6 +14,7 @@ from mergekit_geo.commands.by_layer_request import by_layer_request, refuse_besi
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.fitting import fitting_to
 from mergekit_geo.commands.request import Request
+from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.config.selection import PAIR, SelectionConfig
 from mergekit_geo.config.training import FITTED
 from mergekit_geo.connectivity.path_folder import named_path
@@ -50,7 +51,7 @@ def soup(asked: SoupSpec) -> Work:
         raise ArgumentError("no models to merge", remedy="name at least one")
     _check_weights_are_used(asked)
     _check_layer_weights(asked)
-    check_aim(asked, len(asked.models))
+    check_aim(asked.aiming, asked.choosing, len(asked.models))
     found = reshaped(open_checkpoints(asked.models), asked.reshape)
     checkpoints = found.checkpoints
     if asked.choosing.needs_gradients:
@@ -129,17 +130,18 @@ def _on(config: SelectionConfig, path: ModelPath, checkpoints: Sequence[Checkpoi
     return point_without_losses(config, Segment.between(path, names)).point.rule
 
 
-def check_aim(asked: SoupSpec, count: int) -> None:
+def check_aim(aiming: AimConfig, choosing: SelectionConfig, count: int) -> None:
     """Refuse an aim where nothing is chosen by loss.
 
     Args:
-        asked: The options.
+        aiming: What was asked for.
+        choosing: How points are chosen.
         count: Of the models.
 
     Raises:
         ArgumentError: It would have no effect.
     """
-    if not asked.aiming.is_default and not asked.choosing.by_loss(count):
+    if not aiming.is_default and not choosing.by_loss(count):
         raise ArgumentError(
             "--aim and --keep say by what points are chosen, and nothing is chosen by loss",
             remedy="--method greedy, --method learned, --basin or --along",

@@ -12,7 +12,8 @@ from mergekit_geo.commands._merge import merge, require_one_process
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.commands.early import check_early
 from mergekit_geo.commands.request import Request
-from mergekit_geo.commands.soup import soup_request
+from mergekit_geo.commands.soup import check_aim, soup_request
+from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.config.data import EvalData, sets_of, source_of
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.selection import SelectionConfig
@@ -34,6 +35,7 @@ from mergekit_geo.specs.merges import RunSpec, SoupSpec
 from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
+    from mergekit_geo.config.aim import AimConfig
     from mergekit_geo.config.data import Data
     from mergekit_geo.recipes.reading import Document
     from mergekit_geo.recipes.stage_store import MadeStage
@@ -62,6 +64,7 @@ def run(asked: RunSpec) -> Work:
     known = known_to(documents.output, asked, {stage.name: stage.standing for stage in stages})
     prepared = prepare(documents.output, known, asked.reshape)
     if not stages:
+        _check_aim(prepared, asked.aiming)
         return _work(asked, prepared)
     for stage in stages:
         with of_stage(stage.name):
@@ -73,6 +76,14 @@ def run(asked: RunSpec) -> Work:
             return _after(documents, documents.output, asked, made).do(output)
 
     return replace(_work(asked, prepared, early=True), do=do)
+
+
+def _check_aim(prepared: Prepared, aiming: AimConfig) -> None:
+    """Refuse an aim of the call where the only recipe chooses nothing by loss."""
+    along, method = prepared.recipe.along, prepared.inputs.method
+    choosing = along.choosing() if along else SelectionConfig()
+    if not method.by_loss or along:
+        check_aim(aiming, choosing, len(prepared.inputs.models))
 
 
 def _stage_work(

@@ -151,7 +151,11 @@ def test_gates_and_aims_are_of_sets_of_the_recipe(
     output = geo.OutputConfig(require="not-worse:cod")
     with pytest.raises(ArgumentError, match=r"no set 'cod' to require \(did you mean code\?"):
         run(said, out, output=output, dry_run=dry_run)
+    models = [{"model": str(small / name)} for name in "ab"]
+    chosen = {**said, "merge_method": "greedy", "models": models}
     if not dry_run:
         with pytest.raises(GeoError, match="no set 'prose' to keep"):
-            run(said, out, aiming=geo.AimConfig(keep=["prose"]))
+            run(chosen, out, aiming=geo.AimConfig(keep=["prose"]))
+        with pytest.raises(ArgumentError, match="nothing is chosen by loss"):
+            run(said, out, aiming=geo.AimConfig("worst"))
     assert not out.exists()
