@@ -77,7 +77,7 @@ def _most(entry: LayersEntry) -> str:
     last = max(groups, key=lambda group: group.rise_out.number)
     back = "giving it back" if first is last else f"giving back {last.group} alone"
     return (
-        f"From {entry.better} to the mean{_on(entry)}, {first.group} by itself costs most "
+        f"From {entry.better} to the mean{_on(entry)}, most comes with {first.group} alone "
         f"({_share(first.share_in)} of the rise), and {back} saves most "
         f"({_share(last.share_out)})."
     )

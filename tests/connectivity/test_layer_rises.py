@@ -110,7 +110,7 @@ def test_a_soup_that_is_worse_tells_which_layer_did_it() -> None:
         assert rises["layer 0"] == pytest.approx(entry.rise.value)
         assert entry.rise.value == pytest.approx(height * SCALE.mean().item(), rel=0.1)
         assert rises["layer 1"] == 0
-        assert "layer 0 by itself costs most (100 % of the rise)" in render(
+        assert "most comes with layer 0 alone (100 % of the rise)" in render(
             [Items(view_of(found.report).headline)]
         )
     close = geo.soup([Layers(0.9, 1.0), Layers(1.1, 1.0)], data=data, sharpness="off")
@@ -226,7 +226,7 @@ def test_on_several_sets_each_layer_goes_back_to_the_model_that_helps_both() -> 
     assert [(one.set, one.rise.value) for one in rises] == [
         (entry.set, pytest.approx(entry.rise.value)) for entry in found.sets
     ]
-    assert sum("by itself costs most" in line for line in view_of(soup.report).headline) == 2
+    assert sum("most comes with" in line for line in view_of(soup.report).headline) == 2
 
 
 def test_a_group_that_helps_at_the_mean_is_found_from_the_model() -> None:
