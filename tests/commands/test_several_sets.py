@@ -114,6 +114,7 @@ def test_a_path_is_measured_on_every_set() -> None:
     assert 0 <= found.lowest_t <= 1
 
 
+@pytest.mark.slow
 def test_sharpness_is_that_of_every_set_and_of_their_weighted_mean(
     small: Path, texts: dict[str, str]
 ) -> None:

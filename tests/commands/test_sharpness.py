@@ -72,6 +72,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_llama_has_the_sharpness_that_transformers_own_loss_has(
     family: Path, text: Path, tmp_path: Path
 ) -> None:

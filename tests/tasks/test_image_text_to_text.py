@@ -379,6 +379,7 @@ def test_a_merge_is_measured_on_text_alone(models: Path, tmp_path: Path, kind: s
     assert noted or kind == "gemma3"  # which transformers counts among language models
 
 
+@pytest.mark.slow
 def test_a_merge_is_measured_on_pictures(models: Path, tmp_path: Path) -> None:
     lines = []
     for index in range(20):

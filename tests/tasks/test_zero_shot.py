@@ -196,6 +196,7 @@ def test_a_processor_that_is_missing(models: Path, tmp_path: Path) -> None:
         make_task(task_name(config), tmp_path, config, EvalData(), Compute())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_merge_is_measured_on_images_in_files(models: Path, tmp_path: Path, kind: str) -> None:
     lines = []

@@ -149,6 +149,7 @@ def test_a_card_has_an_entry_for_each_set_and_no_path() -> None:
     assert len(results) == 6
 
 
+@pytest.mark.slow
 def test_a_page_of_six_sets_is_drawn_on_a_desk_and_a_phone(
     browser: Browser, tmp_path: Path
 ) -> None:
