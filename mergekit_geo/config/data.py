@@ -266,6 +266,6 @@ def _by_name(data: Mapping[str, DataSource]) -> EvalSets:
     found = [one for one in data.values() if isinstance(one, EvalData)]
     shared = {replace(one, source="") for one in found}
     if len(found) < len(data) or len(shared) != 1:
-        return sets_named(data)
+        return sets_named(data.items())
     words = tuple(f"{name}={one.origin}" for name, one in zip(data, found, strict=True))
-    return sets_named(data, said=replace(found[0], source=words))
+    return sets_named(data.items(), said=replace(found[0], source=words))

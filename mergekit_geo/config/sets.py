@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -233,12 +233,6 @@ def _exists(source: str) -> bool:
     return problem_of(source) is None and local_path(source).exists()
 
 
-def sets_named(
-    data: Mapping[str, DataSource] | Sequence[tuple[str, DataSource]],
-    said: EvalData | None = None,
-) -> EvalSets:
+def sets_named(pairs: Iterable[tuple[str, DataSource]], said: EvalData | None = None) -> EvalSets:
     """Evaluation sets of names and what each is."""
-    pairs: Collection[tuple[str, DataSource]] = (
-        list(data.items()) if isinstance(data, Mapping) else data
-    )
     return EvalSets(tuple(EvalSet(name, one) for name, one in pairs), said)

@@ -16,10 +16,10 @@ from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.beside_best import counted_in
 from mergekit_geo.evaluation.objective import TaskObjective
+from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.statistics import paired_difference
 
 if TYPE_CHECKING:
-    from mergekit_geo.evaluation.point import Point
     from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.tasks.losses import Indices, Losses
 
@@ -68,8 +68,6 @@ class Aim:
 
     def at_model(self, index: int) -> float:
         """What one of the models counts."""
-        from mergekit_geo.evaluation.point import Point
-
         return self.value(Point.model(index, self.evaluator.names[index]))
 
     def of(self, losses: Sequence[Losses], rows: Sequence[Indices] | None = None) -> float:
@@ -87,8 +85,9 @@ class Aim:
         self, losses: Sequence[Losses], rows: Sequence[Indices] | None = None
     ) -> list[float]:
         """d_s of every set."""
-        where = rows or [one.split.selection for one in self.evaluator.every]
-        best = [one.best.take(each).mean for one, each in zip(self._every, where, strict=True)]
+        best = self._least
+        if rows is not None:
+            best = [one.best.take(each).mean for one, each in zip(self._every, rows, strict=True)]
         return [
             (found.mean - least) / (least if self.is_relative else 1.0)
             for found, least in zip(losses, best, strict=True)
@@ -110,8 +109,11 @@ class Aim:
     @cached_property
     def scales(self) -> list[float]:
         """What the losses of every set are divided by."""
-        if not self.is_relative:
-            return [1.0] * len(self._every)
+        return self._least if self.is_relative else [1.0] * len(self._every)
+
+    @cached_property
+    def _least(self) -> list[float]:
+        """Loss of the best model of every set on the selection half."""
         return [one.best.take(one.split.selection).mean for one in self._every]
 
     @cached_property

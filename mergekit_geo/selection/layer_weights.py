@@ -22,6 +22,7 @@ from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.outputs.kind import LAYER_WEIGHTS
 from mergekit_geo.records.layers import LayerWeights
 from mergekit_geo.records.merge import SelectionEntry
+from mergekit_geo.views.amount import listed
 
 VERSION = 1
 NAME = "linear by layer"
@@ -118,8 +119,8 @@ def _order(found: LayerWeights, models: Sequence[Checkpoint], where: str) -> tup
     if given == known[::-1]:
         return (1, 0)
     raise ArgumentError(
-        f"these are weights of {_and([one.name for one in found.models])}, as they were then; "
-        f"found {_and([model.name for model in models])}",
+        f"these are weights of {listed([one.name for one in found.models])}, as they were then; "
+        f"found {listed([model.name for model in models])}",
         where=where,
         remedy="geo-merge barrier A B --by-layer -o DIR proposes weights of these",
     )
@@ -144,7 +145,3 @@ def _mean(weights: Sequence[float], names: Sequence[str]) -> str:
     if sorted(weights) == [0, 1]:
         return names[list(weights).index(1)]
     return " + ".join(f"{w:.3g} {name}" for w, name in zip(weights, names, strict=True) if w)
-
-
-def _and(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else "".join(names)

@@ -17,7 +17,7 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.data.shape import Shape
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind, context_length
-from mergekit_geo.tasks.shown import marked, unmarked
+from mergekit_geo.tasks.shown import decoded, marked
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_losses import IGNORED, token_losses
 
@@ -103,7 +103,7 @@ class CausalLM:
 
     def window_text(self, example: Example) -> str:
         """The text of one window, without special tokens."""
-        return unmarked(self.tokenizer, example.fields["input_ids"])
+        return decoded(self.tokenizer, example.fields["input_ids"], special=False)
 
     def byte_counts(self, rows: Rows, examples: Sequence[Example]) -> list[int]:
         """UTF-8 bytes of the text that counts, a number a row; of messages, of what they say."""

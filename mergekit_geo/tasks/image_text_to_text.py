@@ -7,7 +7,6 @@ ways of their own; here each runs alone, and no loss depends on what is in the b
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ from mergekit_geo.data.shape import Shape
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind, with_defaults
-from mergekit_geo.tasks.processors import beside, named, processor_of
+from mergekit_geo.tasks.processors import beside, named, processor_of, taken_by
 from mergekit_geo.tasks.shown import bracketed, decoded
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_losses import IGNORED, token_losses
@@ -210,15 +209,9 @@ def _each(batch: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def _losses(model: Module, tensors: dict[str, Tensor]) -> BatchLosses:
-    known = inspect.signature(model.forward).parameters
-    dtype = next(model.parameters()).dtype
-    inputs = {
-        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-        if name in known and name != "labels"
-    }
+    unlabelled = {name: tensor for name, tensor in tensors.items() if name != "labels"}
     following = functional.pad(tensors["labels"][:, 1:], (0, 1), value=IGNORED)
-    return token_losses(model, {**inputs, "use_cache": False}, following)
+    return token_losses(model, {**taken_by(model, unlabelled), "use_cache": False}, following)
 
 
 def _place_ids(config: Config) -> set[int]:

@@ -15,7 +15,7 @@ from mergekit_geo.data.shape import TEXT
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import LOGIT_ELEMENTS, MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
-from mergekit_geo.tasks.shown import marked, unmarked
+from mergekit_geo.tasks.shown import decoded, marked
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 from mergekit_geo.tasks.token_inputs import accepted, pad_inputs, padding_id
 from mergekit_geo.tasks.token_losses import token_losses
@@ -91,7 +91,7 @@ class MaskedLM:
         """The text of one window, nothing masked, without special tokens."""
         ids, labels = example.fields["input_ids"], example.fields["labels"]
         own = [label if label >= 0 else token for token, label in zip(ids, labels, strict=True)]
-        return unmarked(self.tokenizer, own)
+        return decoded(self.tokenizer, own, special=False)
 
     def batch_size(self, examples: Sequence[Example]) -> int:
         """Number of windows whose logits stay small."""

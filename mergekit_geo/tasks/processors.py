@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +15,10 @@ from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import DataError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks.kind import TaskInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 
 def processor_of(parts: TaskInputs, instead: str = "") -> Any:
@@ -66,3 +71,19 @@ def named(rows: Rows, row: int) -> Iterator[None]:
 def beside(rows: Rows) -> Path:
     """Folder that the paths of pictures are relative to."""
     return Path(rows.source).expanduser().parent
+
+
+def taken_by(model: Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that a model takes, numbers with a fraction in its own dtype.
+
+    Args:
+        model: Of pictures, whose processor made the tensors.
+        batch: All of them, by name.
+    """
+    known = inspect.signature(model.forward).parameters
+    dtype = next(model.parameters()).dtype
+    return {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in batch.items()
+        if name in known
+    }

@@ -59,23 +59,13 @@ def marked(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], labels: Seque
     )
 
 
-def unmarked(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of token ids without special tokens, as it was before it was cut.
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, special: bool = True) -> str:
+    """The text of token ids, as it was before it was cut.
 
     Args:
         tokenizer: That made the ids.
         ids: Any number.
+        special: Whether special tokens are included.
     """
-    options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-    return str(tokenizer.decode(list(ids), **options))
-
-
-def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of token ids, special tokens included.
-
-    Args:
-        tokenizer: That made the ids.
-        ids: Any number.
-    """
-    options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+    options = {"skip_special_tokens": not special, "clean_up_tokenization_spaces": False}
     return str(tokenizer.decode(list(ids), **options))

@@ -10,7 +10,6 @@ Legend: b examples, c candidates of each, i images, t texts.
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,7 +29,7 @@ from mergekit_geo.tasks.contrastive import numbered, ranking_losses
 from mergekit_geo.tasks.groups import group_size, groups_of
 from mergekit_geo.tasks.image_classification import IMAGE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
-from mergekit_geo.tasks.processors import beside, named, processor_of
+from mergekit_geo.tasks.processors import beside, named, processor_of, taken_by
 from mergekit_geo.tasks.shown import bracketed
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
 
@@ -112,7 +111,7 @@ class ZeroShotImageClassification:
 
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """The model's own loss of each example, in nats."""
-        logits_it = model(**_inputs(model, batch)).logits_per_image.float()
+        logits_it = model(**taken_by(model, batch)).logits_per_image.float()
         images, texts = batch["images"], batch["texts"]
         if "target" in batch:
             logits_bt = logits_it[images[:, 0]][:, texts[0]]
@@ -255,16 +254,6 @@ def _key(cell: Any) -> str:
 def _once(values: Iterable[Any]) -> dict[Any, int]:
     """The place of each value among those that differ."""
     return {value: place for place, value in enumerate(dict.fromkeys(values))}
-
-
-def _inputs(model: Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    known = inspect.signature(model.forward).parameters
-    dtype = next(model.parameters()).dtype
-    return {
-        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in batch.items()
-        if name in known
-    }
 
 
 def _sigmoid_losses(logits_bc: Tensor, present_bc: Tensor) -> Tensor:

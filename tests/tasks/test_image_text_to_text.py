@@ -29,15 +29,12 @@ from mergekit_geo.modules.load import load_model
 from mergekit_geo.tasks.shown import shown
 from mergekit_geo.tasks.table import make_task, task_for, task_name
 from mergekit_geo.tasks.task import Task
+from tests.part_models import VISION
 from tests.tasks.tiny import make_tokenizer, measured, rows_of
 
 TEXT = {
     "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 256, "pad_token_id": 0,
-}  # fmt: skip
-VISION = {
-    "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "image_size": 8, "patch_size": 4,
 }  # fmt: skip
 ROPE = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10_000.0}
 TEMPLATE = (
