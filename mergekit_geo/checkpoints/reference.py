@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.adapter.adapter import adapted
 from mergekit_geo.checkpoints.adapter.files import (
@@ -38,6 +38,22 @@ if TYPE_CHECKING:
 PAIR = 2
 Bases = dict[str, AdapterBase]
 """Bases that are open, by what they are called: adapters of one share it."""
+
+
+def several(models: Model | Sequence[Model], to: str) -> list[Model]:
+    """Models as a list, where one may be given by itself.
+
+    Args:
+        models: One or several.
+        to: What is to be done with them, such as `measure`, for the error.
+
+    Raises:
+        ArgumentError: There are none.
+    """
+    found: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
+    if not found:
+        raise ArgumentError(f"no models to {to}", remedy="name at least one")
+    return found
 
 
 def open_checkpoints(models: Sequence[Model]) -> list[Checkpoint]:

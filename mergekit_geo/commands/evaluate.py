@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.origin import model_entries
-from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.reference import open_checkpoints, several
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.example_rows import COLUMNS, rows_of
@@ -22,7 +22,6 @@ from mergekit_geo.specs.spec import repeated
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.outputs.output import Output
 
 PLACES = (None, None, None)
@@ -58,7 +57,7 @@ def evaluate(asked: EvalSpec) -> Work:
 
 
 def _evaluate(asked: EvalSpec, output: Output) -> Findings:
-    models = open_checkpoints(_several(asked.models))
+    models = open_checkpoints(several(asked.models, "evaluate"))
     _refuse_twice(models)
     output.refuse_inputs(models)
     groups = groups_of(models, asked)
@@ -116,13 +115,6 @@ def _refuse_inside(path: Path, out: Path | None) -> None:
             where=str(path),
             remedy="name a file beside it",
         )
-
-
-def _several(models: Model | Sequence[Model]) -> list[Model]:
-    several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
-    if not several:
-        raise ArgumentError("no models to evaluate", remedy="name at least one")
-    return several
 
 
 def _refuse_twice(models: Sequence[Checkpoint]) -> None:

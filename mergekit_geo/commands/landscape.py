@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from mergekit_geo.checkpoints.origin import model_entries
+from mergekit_geo.checkpoints.reference import several
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.measures import LandscapeConfig
@@ -63,11 +63,10 @@ def landscape(asked: LandscapeSpec) -> Work:
 
 
 def _landscape(asked: LandscapeSpec, output: Output) -> Findings:
-    models, mark, view = asked.models, asked.mark, asked.view
-    several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
-    check_request(len(several), view)
-    study = Study.open([*several, *mark], asked, output)
-    planned = plan_landscape(study, len(several), view)
+    models, mark, view = several(asked.models, "look around"), asked.mark, asked.view
+    check_request(len(models), view)
+    study = Study.open([*models, *mark], asked, output)
+    planned = plan_landscape(study, len(models), view)
     evaluator = PointEvaluator.open(study, len(study.anchors) + planned.points)
     evaluator.tell_where()
     reported = [_at_models(one) for one in evaluator.every]

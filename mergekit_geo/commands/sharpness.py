@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.origin import model_entries
+from mergekit_geo.checkpoints.reference import several
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.data import source_of
 from mergekit_geo.curvature.levels import level_of
-from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.losses import source_entry
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.outputs.kind import SHARPNESS
@@ -21,7 +20,6 @@ from mergekit_geo.specs.measures import SharpnessSpec
 from mergekit_geo.specs.spec import repeated
 
 if TYPE_CHECKING:
-    from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.evaluation.plan import SharpnessReport
 
 
@@ -51,10 +49,10 @@ def sharpness(asked: SharpnessSpec) -> Work:
 
 def _sharpness(asked: SharpnessSpec, output: Output) -> Findings:
     data = asked.data
-    several = _several(asked.models)
+    models = several(asked.models, "measure")
     settings = source_of(data).as_settings
     everything = data and source_of(data).replaced(max_examples=None)
-    study = Study.open(several, replace(asked, data=everything), output)
+    study = Study.open(models, replace(asked, data=everything), output)
     anchors = study.anchors
     # torch
     from mergekit_geo.curvature.suite import measure_sharpness, subject
@@ -93,10 +91,3 @@ def _on_set(study: Study, found: SharpnessReport) -> SharpnessSetEntry:
         study, documents=slope.documents, examples=slope.examples, tokens=slope.tokens
     )
     return SharpnessSetEntry(data=data, weight=study.weight, sharpness=found.entries)
-
-
-def _several(models: Model | Sequence[Model]) -> list[Model]:
-    several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
-    if not several:
-        raise ArgumentError("no models to measure", remedy="name at least one")
-    return several

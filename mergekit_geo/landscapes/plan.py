@@ -121,10 +121,8 @@ def check_request(models: int, view: LandscapeConfig) -> None:
     """Refuse invalid combinations of settings.
 
     Raises:
-        ArgumentError: No models, or eigenvectors at several.
+        ArgumentError: Eigenvectors at several models.
     """
-    if not models:
-        raise ArgumentError("no models to look around", remedy="name at least one")
     if view.hessian and models > 1 and not view.each:
         raise ArgumentError(
             f"eigenvectors are directions at one model, and there are {models}",
