@@ -6,7 +6,10 @@ from importlib.util import find_spec
 
 from mergekit_geo.errors import ArgumentError, GeoError
 
-EXTRAS = {"datasets": "data", "pyarrow": "data", "peft": "peft", "lm_eval": "lm-eval"}
+EXTRAS = {
+    "datasets": "data", "pyarrow": "data", "peft": "peft", "lm_eval": "lm-eval",
+    "optuna": "search", "cmaes": "search", "psycopg": "search", "ray": "ray",
+}  # fmt: skip
 """The extra that installs each optional library."""
 
 
