@@ -12,6 +12,7 @@ from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.layers import LayerMeasurements
 from mergekit_geo.records.losses import DifferenceEntry, LossEntry
 from mergekit_geo.records.model import Geometry
+from mergekit_geo.records.search import SearchEntry
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
 
@@ -94,9 +95,10 @@ class MergeMeasurements(Sparse):
         across: The output beside the best parent of each set; only where there are several.
         by_layer: Which layers did it; only where a mean of two models is worse than one of them.
         examples: Which examples changed; only where losses were measured.
+        search: What was tried in a search, of which the output is the best.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across", "by_layer", "examples")
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across", "by_layer", "examples", "search")
 
     coefficients: MergeCoefficients
     losses: list[LossEntry]
@@ -113,3 +115,4 @@ class MergeMeasurements(Sparse):
     across: AcrossSets | None = None
     by_layer: LayerMeasurements | None = None
     examples: ExamplesEntry | None = None
+    search: SearchEntry | None = None

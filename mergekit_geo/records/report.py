@@ -24,6 +24,7 @@ from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.model import CheckMeasurements, ModelEntry
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.plan import PlanMeasurements
+from mergekit_geo.records.search import SearchMeasurements
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.records.verdict import Verdict
 
@@ -154,6 +155,7 @@ class Report(Record):
         | CheckMeasurements
         | PushMeasurements
         | PlanMeasurements
+        | SearchMeasurements
         | None
     ) = None
     verdict: Verdict | None = None

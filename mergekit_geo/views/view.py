@@ -15,6 +15,7 @@ from mergekit_geo.records.model import CheckMeasurements
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.plan import PlanMeasurements
 from mergekit_geo.records.report import PushMeasurements, Report
+from mergekit_geo.records.search import SearchMeasurements
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.views import (
     barriers,
@@ -24,6 +25,7 @@ from mergekit_geo.views import (
     merge,
     path,
     plan,
+    search,
     sharpness,
 )
 from mergekit_geo.views.block import Block, Code, Paragraph, Section, View
@@ -41,6 +43,7 @@ VIEWS: dict[type, Callable[[Report, Any], View]] = {
     CheckMeasurements: plan.check_view,
     PushMeasurements: plan.push_view,
     PlanMeasurements: plan.view,
+    SearchMeasurements: search.view,
 }
 """A new kind of record is one file and one line here."""
 
