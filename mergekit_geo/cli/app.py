@@ -17,7 +17,7 @@ def main() -> None:
         code = _run()
     except stopping.Stopped:  # between two steps of the machinery
         code = 1
-    if stopping.is_stopped():
+    if stopping.is_stopped() or (stopping.is_early() and code == 0):
         sys.stderr.write(stopping.line())
         code = stopping.code()
     stopping.end(streams.settle(code))

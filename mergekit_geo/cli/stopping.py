@@ -3,6 +3,7 @@
 Every output appears by one rename, so a process may leave at any moment without harm. While a
 command works it is asked to leave: `Stopped` is raised, temporary files go, and the terminal is
 left as it was. Before and after, and where that takes too long, the process leaves at once.
+Work inside `interrupt.finishing` is not stopped by the first signal, and has what time it needs.
 
 The module behind `signal` is imported: `signal` itself takes 5 ms, and Ctrl-C in them would print
 a traceback. So would it while other modules are imported here, so some are where they are needed.
@@ -16,15 +17,21 @@ import sys
 from select import select
 from time import sleep
 
+from mergekit_geo import interrupt
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from types import FrameType
 
+    from mergekit_geo.interrupt import Asked
+
 WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 GRACE = 4.0
 """Seconds until a process that was asked to stop is killed."""
+INSTANT = 0.2
+"""Seconds until a process that is to leave at once, and would do so by itself, is killed."""
 LAUNCHER = "MERGEKIT_GEO_LAUNCHER"
 """Process that started this one as one of several; they stop with it, and it does the talking."""
 SHOW_CURSOR = "\x1b[?25h"
@@ -42,6 +49,7 @@ class _State:
 
     Attributes:
         caught: The first signal; 0 if there was none.
+        asked: The work that it asked to end early; None where it stopped the command.
         works: Whether a command works, which is to be asked.
         told: Whether the line was written.
         remark: What stands in it.
@@ -49,6 +57,7 @@ class _State:
     """
 
     caught = 0
+    asked: Asked | None = None
     works = False
     told = False
     remark = "nothing was started"
@@ -102,6 +111,7 @@ def working(again: str) -> AbstractContextManager[None]:
         _state.works = True
         try:
             yield
+            finished()
         finally:
             _state.works = False
             if not _state.caught:
@@ -112,12 +122,18 @@ def working(again: str) -> AbstractContextManager[None]:
 
 def finished() -> None:
     """Note that the work is done, for the line that a signal prints from now on."""
-    _state.remark = "the work had finished"
+    early = _state.asked.remark if _state.asked else ""
+    _state.remark = early or "the work had finished"
 
 
 def is_stopped() -> bool:
-    """Whether there was a signal."""
-    return bool(_state.caught)
+    """Whether a signal stopped the command; false where work was only asked to end early."""
+    return bool(_state.caught) and not is_early()
+
+
+def is_early() -> bool:
+    """Whether a signal asked work to end early, and none came after it."""
+    return _state.asked is not None
 
 
 def code() -> int:
@@ -145,10 +161,13 @@ def end(exit_code: int) -> None:
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    asked = _state.works and not _state.caught
-    _state.caught = _state.caught or number
-    if asked:
-        raise Stopped
+    is_first, _state.caught = not _state.caught, _state.caught or number
+    if is_first:
+        _state.asked = interrupt.ask(number)
+        if _state.asked:
+            return
+        if _state.works:
+            raise Stopped
     _leave_now()
 
 
@@ -171,14 +190,23 @@ def _leave() -> None:
 def _watch(reader: int) -> None:
     """Wait for a signal, or for the end of the process that started this one."""
     launcher = int(os.environ.get(LAUNCHER, "0"))
+    number = _next(reader, launcher)
+    if interrupt.is_finishing():
+        _next(reader, launcher)
+    else:
+        select([reader], [], [], GRACE)  # unless another one comes
+    sleep(INSTANT)
+    _state.caught = _state.caught or number
+    _leave_now()
+
+
+def _next(reader: int, launcher: int) -> int:
+    """The next signal."""
     while not select([reader], [], [], 0.5 if launcher else None)[0]:
         if os.getppid() != launcher:
             _state.caught = signal.SIGTERM
             _leave_now()
-    number = os.read(reader, 1)[0]
-    sleep(GRACE)
-    _state.caught = _state.caught or number
-    _leave_now()
+    return os.read(reader, 1)[0]
 
 
 def _unraisable(told: sys.UnraisableHookArgs) -> None:

@@ -296,3 +296,96 @@ def test_a_process_that_dies_ends_the_others(save: Save) -> None:
     assert process.returncode == 137
     assert "geo-merge: process 1 of 2 was ended by signal 9" in stderr
     assert psutil.wait_procs(workers, timeout=0)[1] == []
+
+
+FINISHING = """
+import os, signal, sys, time, typer
+from mergekit_geo.cli import app, stopping
+from mergekit_geo.cli.session import session
+from mergekit_geo.interrupt import finishing
+from mergekit_geo.specs.panels import Verbosity
+
+def work():
+    with session("search", Verbosity()) as current:
+        with finishing("the best so far is kept") as asked:
+            print("begun", flush=True)
+            while not asked.set:
+                {step}
+        print("asked", flush=True)
+        {then}
+
+def run():
+    try:
+        work()
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
+
+app._run, stopping.GRACE = run, 0.3
+app.main()
+"""
+"""A command that ends early where it is asked."""
+
+
+class Finishing(subprocess.Popen):  # type: ignore[type-arg]
+    """The command, once it has begun."""
+
+    def __init__(self, step: str = "time.sleep(0.01)", then: str = "pass") -> None:
+        super().__init__(
+            [sys.executable, "-c", FINISHING.format(step=step, then=then)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        self.until("begun")
+
+    def until(self, word: str) -> None:
+        assert self.stdout is not None
+        assert self.stdout.readline() == f"{word}\n"
+
+    def ended(self) -> tuple[int, str]:
+        _, stderr = self.communicate(timeout=20)
+        return self.returncode, stderr
+
+
+@pytest.mark.parametrize("stop", WORDS, ids=lambda s: s.name)
+def test_work_that_is_asked_to_end_early_ends_by_itself_and_with_the_signal_s_code(
+    stop: signal.Signals,
+) -> None:
+    process = Finishing(then="time.sleep(0.8)")
+    process.send_signal(stop)
+    assert process.ended() == (CODES[stop], f"{WORDS[stop]}: the best so far is kept\n")
+
+
+@pytest.mark.parametrize("step", ["time.sleep(20)", "pow(3, 10**9)"], ids=["sleeps", "computes"])
+def test_a_second_signal_ends_work_at_once(step: str) -> None:
+    process = Finishing(step)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said = "interrupted: nothing is half-written; the same command continues\n"
+    assert process.ended() == (130, said)
+    assert time.monotonic() - begun < 2
+
+
+def test_a_second_signal_ends_what_is_done_after_the_first() -> None:
+    process = Finishing(then="time.sleep(20)")
+    process.send_signal(signal.SIGINT)
+    process.until("asked")
+    process.send_signal(signal.SIGINT)
+    assert process.ended()[0] == 130
+
+
+def test_an_error_after_a_signal_is_told() -> None:
+    process = Finishing(then="raise OSError(28, 'No space left on device')")
+    process.send_signal(signal.SIGINT)
+    assert process.ended() == (1, "geo-merge search: No space left on device\n")
+
+
+def test_work_that_has_found_nothing_yet_is_stopped_by_the_first_signal() -> None:
+    process = Finishing(then="raise KeyboardInterrupt")
+    process.send_signal(signal.SIGINT)
+    said = "interrupted: nothing is half-written; the same command continues\n"
+    assert process.ended() == (130, said)
