@@ -1,0 +1,79 @@
+"""What a study notes on its trials, beside what Optuna does."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from mergekit_geo.search.trial import DocumentLosses, Outcome
+from mergekit_geo.search.trials import Finished
+
+TITLE = "title"
+OWNER = "owner"
+AGAIN = "again"
+"""On a trial that is measured the second time: the number of the first, whose process ended."""
+TWIN = "twin"
+"""On a start that two processes queued at the same time: it is measured once."""
+OUTCOME = "outcome"
+LOSSES = "losses"
+ERROR = "error"
+ENDED = "the process that measured it ended"
+KEPT = "lost"
+"""Of the constraint: the largest significant rise on a set to keep."""
+
+
+def outcome_attributes(
+    outcome: Outcome, lost: float, interval: tuple[float, float] | None
+) -> dict[str, Any]:
+    """What is noted on a trial that was measured; the losses only of a whole one."""
+    told: dict[str, Any] = {
+        "stopped": outcome.stopped, "share": outcome.share, "seconds": outcome.seconds,
+        "lost": lost, "interval": interval,
+    }  # fmt: skip
+    losses = {} if outcome.stopped else {LOSSES: encoded(outcome.losses)}
+    return {OUTCOME: told, **losses}
+
+
+def finished(trials: Sequence[FrozenTrial]) -> list[Finished]:
+    """What came of the trials that are over, without those that another one stands for."""
+    replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
+    found = (_finished(trial) for trial in trials if trial.number not in replaced)
+    return [trial for trial in found if trial is not None]
+
+
+def _finished(trial: FrozenTrial) -> Finished | None:
+    notes = trial.user_attrs
+    title = notes.get(TITLE, "")
+    if trial.state == TrialState.FAIL and TWIN not in notes:
+        error = notes.get(ERROR, ENDED)
+        return Finished(trial.number, trial.params, title=title, share=0.0, error=error)
+    if trial.state != TrialState.COMPLETE:
+        return None
+    return Finished(trial.number, trial.params, tuple(trial.values), title=title, **_found(notes))
+
+
+def _found(notes: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a measured trial; one that others have told has none of them."""
+    told = dict(notes.get(OUTCOME, {}))
+    if (interval := told.get("interval")) is not None:
+        told["interval"] = tuple(interval)
+    return {**told, "losses": decoded(notes[LOSSES]) if LOSSES in notes else None}
+
+
+def encoded(losses: DocumentLosses) -> list[str]:
+    """Losses as text, exactly.
+
+    Example:
+        >>> decoded(encoded((np.array([0.1, 0.2]),)))
+        (array([0.1, 0.2]),)
+    """
+    return [base64.b64encode(np.asarray(each, "<f8").tobytes()).decode() for each in losses]
+
+
+def decoded(texts: list[str]) -> DocumentLosses:
+    """The losses of such text."""
+    return tuple(np.frombuffer(base64.b64decode(text), "<f8").astype(float) for text in texts)

@@ -1,0 +1,151 @@
+"""The journal in which Optuna keeps a study, safe against processes that are killed.
+
+A kill in the middle of a write leaves a torn last line: the next write cuts it off (Optuna's own
+backend would write on behind it, and no process could read the file any more). A kill while the
+lock is held leaves the lock: it names its process, and is taken away as soon as that has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import BaseJournalBackend
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.portable import lock_folder, open_flags
+from mergekit_geo.search.owner import is_gone, owner
+
+HEAD = b'{"op_code":'
+"""With this every journal of Optuna begins."""
+WAIT = 0.01
+PATIENCE = 60.0
+"""Seconds after which the lock of another machine is taken away; a write takes a few hundredths."""
+TURN = count()
+
+
+class JournalFile(BaseJournalBackend):
+    """Optuna's journal in a file, one JSON line an operation; others may write to it as well.
+
+    Args:
+        path: Of the file; it and its folder are made where they are missing.
+
+    Raises:
+        ArgumentError: There is a file, and it is no journal.
+        OSError: The file cannot be read or made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        with path.open("rb") as file:
+            head = file.read(len(HEAD))
+        if head != HEAD[: len(head)]:
+            raise ArgumentError(
+                "expected a journal of Optuna, found something else", where=str(path),
+                remedy="name a file that is a study, or one that does not exist yet",
+            )  # fmt: skip
+        self._read, self._end = 0, 0
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Every operation from one on; a last line that is not whole is none yet."""
+        if log_number_from < self._read:
+            self._read, self._end = 0, 0
+        with self.path.open("rb") as file:
+            file.seek(self._end)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                operation = json.loads(line)
+                self._read, self._end = self._read + 1, self._end + len(line)
+                if self._read > log_number_from:
+                    yield operation
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write operations behind the last whole line; they are on the disk on return."""
+        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
+        with locked(self.path), self.path.open("rb+") as file:
+            file.seek(_end_of_whole_lines(file.fileno()))
+            file.truncate()
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _end_of_whole_lines(descriptor: int, step: int = 1 << 16) -> int:
+    end = os.fstat(descriptor).st_size
+    while end > 0:
+        start = max(0, end - step)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        found = os.read(descriptor, end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Have a file to oneself, among processes of every machine that sees its folder."""
+    lock = path.with_name(path.name + ".lock")
+    mine = f"{owner()}#{next(TURN)}"
+    _wait_for(lock, mine)
+    try:
+        yield
+    finally:
+        if _holder(lock) == mine:
+            lock.unlink(missing_ok=True)
+
+
+def _wait_for(lock: Path, mine: str) -> None:
+    seen, since = "", time.monotonic()
+    while not _taken(lock, mine):
+        if (holder := _holder(lock)) != seen:
+            seen, since = holder, time.monotonic()
+        if is_gone(holder.partition("#")[0]) or time.monotonic() - since > PATIENCE:
+            _take_away(lock, holder)
+        else:
+            time.sleep(WAIT)
+
+
+def _taken(lock: Path, mine: str) -> bool:
+    """A link to a name that is no file: it comes into being together with what it says."""
+    try:
+        if sys.platform != "win32":
+            lock.symlink_to(mine)
+        else:
+            descriptor = os.open(lock, open_flags("O_CREAT", "O_EXCL", "O_WRONLY"))
+            os.write(descriptor, mine.encode())
+            os.close(descriptor)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _holder(lock: Path) -> str:
+    try:
+        return str(lock.readlink()) if lock.is_symlink() else lock.read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def _take_away(lock: Path, holder: str) -> None:
+    """Remove the lock of a process that has ended; of several that find it, one does so."""
+    try:
+        release = lock_folder(lock.parent)
+    except OSError:
+        return time.sleep(WAIT)
+    try:
+        if _holder(lock) == holder:
+            lock.unlink(missing_ok=True)
+    finally:
+        release()
+    return None

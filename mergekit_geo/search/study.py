@@ -1,0 +1,229 @@
+"""A study: the trials of a search, kept where every process that takes part can reach them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.search import attributes, trials
+from mergekit_geo.search.attributes import KEPT, TITLE, outcome_attributes
+from mergekit_geo.search.ownership import Ownership
+from mergekit_geo.search.register import Register, differences
+from mergekit_geo.search.samplers import Suggests, chosen, sampler
+from mergekit_geo.search.storage import open_storage, shown, told
+from mergekit_geo.search.trial import Outcome, Values
+from mergekit_geo.search.trials import Finished
+
+ENOUGH = 8
+"""Fewer trials tell nothing of the importance of a parameter."""
+
+
+class SearchStudy:
+    """Trials of one search: asked for, told, and looked at.
+
+    Several processes can have the same study open, here or on other machines: they share its
+    trials, and each is measured once. A process that was killed loses the trial that it was
+    measuring, which the next one to ask on its machine measures again, once.
+
+    Attributes:
+        where: The storage, as it is printed.
+        name: Of the study.
+        aims: How many numbers are minimised.
+
+    Example:
+        >>> study = SearchStudy.open(None, "search", {"data": "docs"})
+        >>> study.enqueue([("default recipe", {"t": 0.5})])
+        >>> study.finished()
+        []
+    """
+
+    def __init__(
+        self, study: optuna.Study, *, where: str, kind: str, seed: int, constrained: bool
+    ) -> None:
+        self.where, self.name, self.aims = where, study.study_name, len(study.directions)
+        self._study, self._kind, self._seed, self._constrained = study, kind, seed, constrained
+        self._asked: dict[int, Trial] = {}
+        self._ownership = Ownership(study)
+        self._register = Register(study)
+
+    @classmethod
+    def open(
+        cls, storage: str | Path | None, name: str, identity: Mapping[str, Any], *, aims: int = 1,
+        sampler: str = "auto", seed: int = 0, constrained: bool = False,
+    ) -> SearchStudy:  # fmt: skip
+        """The study of this name, made where there is none.
+
+        Args:
+            storage: File of a journal; URL of a database; None for memory.
+            name: Of the study.
+            identity: What makes it this search, as JSON: the space, the models, the data.
+            aims: How many numbers are minimised.
+            sampler: One of `samplers.SAMPLERS`.
+            seed: Of the sampler.
+            constrained: Whether trials are told what they lose on sets to keep.
+
+        Raises:
+            ArgumentError: The study is of another search, or the file no journal.
+            OutputError: The storage cannot be reached.
+        """
+        where = shown(storage)
+        with told(where):
+            study = optuna.create_study(
+                storage=open_storage(storage), study_name=name, load_if_exists=True,
+                directions=["minimize"] * aims,
+            )  # fmt: skip
+            opened = cls(study, where=where, kind=sampler, seed=seed, constrained=constrained)
+            opened._require_same({**identity, "aims": aims})
+            opened._ownership.take_over()
+        return opened
+
+    def enqueue(self, starts: Sequence[tuple[str, Values]]) -> None:
+        """Have points measured before any other; those queued before are not queued again.
+
+        Args:
+            starts: Title and place of each.
+        """
+        with told(self.where):
+            queued = {trial.user_attrs.get(TITLE) for trial in self._trials()}
+            for title, values in starts:
+                if title not in queued:
+                    self._study.enqueue_trial(dict(values), user_attrs={TITLE: title})
+
+    def ask(self, space: Suggests) -> tuple[int, Values, str]:
+        """The next trial: its number, its place, and the title of a point that was queued.
+
+        Args:
+            space: What is searched, the same at every call.
+
+        Raises:
+            ArgumentError: The sampler does not search such a space.
+        """
+        with told(self.where):
+            kind = chosen(self._kind, space, self.aims)
+            self._study.sampler = sampler(kind, space, self._seed)
+            self._ownership.take_over()
+            trial = self._next()
+            self._asked[trial.number] = trial
+            return trial.number, space.suggest(trial), trial.user_attrs.get(TITLE, "")
+
+    def tell(
+        self, number: int, value: float | Sequence[float], outcome: Outcome,
+        lost: float = 0.0, interval: tuple[float, float] | None = None,
+    ) -> None:  # fmt: skip
+        """What came of a trial that this process has asked for.
+
+        Args:
+            number: Of the trial.
+            value: The number to minimise, or one for each aim.
+            outcome: What was measured.
+            lost: Largest significant rise on a set to keep; 0 if there is none.
+            interval: Of the value.
+        """
+        values = [value] if isinstance(value, int | float) else list(value)
+        if not all(map(math.isfinite, [*values, lost])):
+            return self.fail(number, f"its loss is not finite: {values}")
+        notes = outcome_attributes(outcome, lost, interval)
+        return self._over(number, notes, lost, values=[float(each) for each in values])
+
+    def fail(self, number: int, reason: str) -> None:
+        """A trial that this process has asked for could not be measured."""
+        self._over(number, {attributes.ERROR: reason}, state=TrialState.FAIL)
+
+    def finished(self) -> list[Finished]:
+        """Every trial that is over, by number."""
+        with told(self.where):
+            return attributes.finished(self._trials())
+
+    @property
+    def best(self) -> Finished | None:
+        """The lowest value among whole trials that keep every set; None with several aims."""
+        return trials.best(self.finished()) if self.aims == 1 else None
+
+    @property
+    def least_bad(self) -> Finished | None:
+        """The trial that loses least on the sets to keep."""
+        return trials.least_bad(self.finished())
+
+    @property
+    def front(self) -> list[Finished]:
+        """The whole trials that keep every set and that no other one dominates."""
+        return trials.front(self.finished())
+
+    def settled(self, counts: Mapping[str, Any]) -> dict[str, Any]:
+        """What holds for all processes of the study: what the first of them has settled.
+
+        Args:
+            counts: What this process would settle, as JSON.
+        """
+        with told(self.where):
+            return dict(self._register.first("counts", dict(counts)))
+
+    def importances(self) -> dict[str, float]:
+        """The share of each parameter in the variance of the value (fANOVA, Hutter et al., 2014).
+
+        With several aims, of the sum of the values. Empty where there are too few trials, and
+        parameters that not every trial has are left out.
+        """
+        with told(self.where):
+            if sum(trial.state == TrialState.COMPLETE for trial in self._trials()) < ENOUGH:
+                return {}
+            return optuna.importance.get_param_importances(
+                self._study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+                target=lambda trial: sum(trial.values),
+            )  # fmt: skip
+
+    def close(self) -> None:
+        """Let go of the storage; what it holds stays."""
+        self._ownership.close()
+
+    def _next(self) -> Trial:
+        """A trial of this process, with what is queued twice passed over."""
+        while True:
+            trial = self._study.ask()
+            self._ownership.take(trial)
+            if not self._is_twin(trial):
+                return trial
+            trial.set_user_attr(attributes.TWIN, True)
+            self._study.tell(trial, state=TrialState.FAIL)
+
+    def _is_twin(self, trial: Trial) -> bool:
+        title = trial.user_attrs.get(TITLE)
+        again = attributes.AGAIN in trial.user_attrs
+        before = self._trials()[: trial.number] if title and not again else []
+        return any(mine.user_attrs.get(TITLE) == title for mine in before)
+
+    def _over(
+        self, number: int, notes: Mapping[str, Any], lost: float = 0.0,
+        values: Sequence[float] | None = None, state: TrialState = TrialState.COMPLETE,
+    ) -> None:  # fmt: skip
+        """Note what is known and finish, unless another process took this one for dead."""
+        trial = self._asked.pop(number)
+        with told(self.where):
+            self._ownership.release(trial)
+            try:
+                for key, note in notes.items():
+                    trial.set_user_attr(key, note)
+                if self._constrained and state == TrialState.COMPLETE:
+                    trial.set_constraint(KEPT, float(lost))
+                self._study.tell(trial, values, state=state)
+            except optuna.exceptions.UpdateFinishedTrialError:
+                pass
+
+    def _require_same(self, identity: Mapping[str, Any]) -> None:
+        mine = json.loads(json.dumps(identity))
+        if found := differences(self._register.first("identity", mine), mine):
+            raise ArgumentError(
+                f"the study {self.name!r} is of another search: {'; '.join(found)}",
+                where=self.where,
+                remedy="go on with what it was begun with, or name another study by --study",
+            )
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
