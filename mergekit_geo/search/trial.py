@@ -11,8 +11,8 @@ Values = Mapping[str, float | str]
 """A number for each range of a space, a label for each choice, by their names."""
 
 DocumentLosses = tuple[Floats, ...]
-"""Of each set, the mean loss of every document of the selection half, in the order of racing: (n,),
-or fewer where a trial was stopped."""
+"""Of each set, the loss of every unit of the selection half (an example, or a document where its
+examples belong together) in the order of the schedule: (n,), fewer where a trial was stopped."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Outcome:
 
     Attributes:
         number: Of the trial.
-        losses: Of every document; of those that were measured where it was stopped.
+        losses: Of every unit; of those that were measured where it was stopped.
         stopped: Whether it was stopped, as it is significantly worse than a rival.
         share: What it cost, as a share of a full evaluation.
         seconds: How long it took.

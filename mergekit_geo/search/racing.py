@@ -1,0 +1,256 @@
+"""Whether a trial is stopped before it has met all examples, and what it counts then.
+
+A trial is stopped at a look if it is significantly worse than a rival, which has met all examples:
+than the best so far or, under `pareto`, than a point of the front on every set. What is tested is
+the rise on all examples of the selection half, told from those met (`rise.py`), so that the best
+trial there, which is what a search without racing finds, is stopped with a probability of at most
+LEVEL. That is shared by the looks, and then by what is tested at each (a union bound): by the sets
+that can be the worst, by the points of a front, by the aim and each set that is kept. How often it
+happens, and what it saves: `benchmarks/racing.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mergekit_geo.config.aim import AimConfig
+from mergekit_geo.evaluation.across import mean_of
+from mergekit_geo.evaluation.statistics import DocumentMean, document_mean
+from mergekit_geo.records.losses import Estimate
+from mergekit_geo.search.rise import Flags, Rise
+from mergekit_geo.search.schedule import Schedule, SetOrder
+from mergekit_geo.search.trial import DocumentLosses
+from mergekit_geo.tasks.losses import Floats
+
+if TYPE_CHECKING:
+    from mergekit_geo.evaluation.aim import Aim
+
+LEVEL = 0.05
+"""Probability with which the best trial is stopped, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Race:
+    """Compares trials by their losses on the units of every set, in the order of a schedule.
+
+    Losses of what is looked at may be those of the first units only; a rival's are complete.
+
+    Attributes:
+        schedule: The order of the units, and the looks.
+        aim: What is minimised, and what is kept.
+        weights: Share of every set in a mean.
+        scales: What the losses of every set are divided by.
+        pareto: Whether every set is an aim of its own.
+    """
+
+    schedule: Schedule
+    aim: AimConfig = AimConfig()
+    weights: Sequence[float] = (1.0,)
+    scales: Sequence[float] = (1.0,)
+    pareto: bool = False
+
+    @classmethod
+    def of(cls, schedule: Schedule, aim: Aim, *, pareto: bool = False) -> Race:
+        """The race for an aim over the sets of an evaluator.
+
+        Args:
+            schedule: Of the same evaluator.
+            aim: How its points are compared.
+            pareto: Whether every set is an aim of its own.
+        """
+        return cls(schedule, aim.config, tuple(aim.weights), tuple(aim.scales), pareto)
+
+    def value(self, losses: DocumentLosses) -> float:
+        """What a trial counts: as `Aim.of`; the d_s are those on the units met."""
+        if len(losses) == 1:
+            return self._means(losses)[0].value
+        return float(self._combined([one.value for one in self._beside_best(losses)]))
+
+    def values(self, losses: DocumentLosses) -> tuple[float, ...]:
+        """One number a set, each an aim under `pareto`: d_s, or the loss where there is one set."""
+        found = self._means(losses) if len(losses) == 1 else self._beside_best(losses)
+        return tuple(one.value for one in found)
+
+    def interval(self, losses: DocumentLosses) -> Estimate:
+        """What a trial counts, with its 95 % interval over documents."""
+        if len(losses) == 1:
+            return self._means(losses)[0].estimate
+        found = self._beside_best(losses)
+        if self.aim.aim == "worst":
+            return max(found, key=lambda one: one.value).estimate
+        return mean_of(found, self.weights)
+
+    def lost(self, losses: DocumentLosses) -> float:
+        """The largest significant rise of the loss on sets that are to be kept; 0 without any."""
+        found = zip(self.schedule.sets, self._beside_best(losses), self.scales, strict=True)
+        rises = [
+            one.value * scale
+            for order, one, scale in found
+            if order.name in self.aim.keep and (one.estimate.low or 0) > 0
+        ]
+        return max(rises, default=0.0)
+
+    def is_worse(self, losses: DocumentLosses, look: int, rivals: Sequence[DocumentLosses]) -> bool:
+        """Whether a trial is to be stopped at a look.
+
+        Never at the last one, and never for rivals that lose a set which is to be kept. A trial
+        whose loss is not a number is.
+
+        Args:
+            losses: Of the units met.
+            look: Number of the look, from 0.
+            rivals: The best so far, or the points of the front.
+        """
+        if look >= self.schedule.looks - 1 or not rivals:
+            return False
+        if not all(np.isfinite(one).all() for one in losses):
+            return True
+        keeping = [one for one in rivals if self.lost(one) == 0]
+        if not keeping:
+            return False
+        return bool(self.worse(losses, look, keeping)) or self._loses(losses)
+
+    def worse(self, losses: DocumentLosses, look: int, rivals: Sequence[DocumentLosses]) -> Flags:
+        """Whether a trial is significantly worse than a rival, whatever it keeps.
+
+        Args:
+            losses: (..., m) of each set: those of many races can be looked at together.
+            look: Number of the look, from 0; not the last one.
+            rivals: (..., n) of each set, of each rival.
+        """
+        than = self._worse_everywhere if self.pareto else self._worse_in_aim
+        found = [than(losses, rival, self._level / len(rivals)) for rival in rivals]
+        return np.asarray(np.any(found, axis=0))
+
+    def told(self, losses: DocumentLosses, rivals: Sequence[DocumentLosses]) -> float:
+        """What a stopped trial counts: its mean so far, as its rival's would be told from its own.
+
+        That is the rival's d_s on all units plus the mean difference of the two on those that the
+        trial has met: units that are harder than others change nothing. It is at least what
+        the rival counts; infinite where a loss is not a number.
+
+        Args:
+            losses: Of the units met.
+            rivals: As `is_worse` was given them; the one that the trial is nearest to counts.
+        """
+        rival = self._nearest(losses, rivals)
+        found = self.told_values(losses, [rival])
+        value = found[0] if len(found) == 1 else float(self._combined(found))
+        return max(value, self.value(rival)) if math.isfinite(value) else math.inf
+
+    def told_values(
+        self, losses: DocumentLosses, rivals: Sequence[DocumentLosses]
+    ) -> tuple[float, ...]:
+        """What a stopped trial counts on every set, told as by `told`.
+
+        Args:
+            losses: Of the units met.
+            rivals: As `is_worse` was given them; the one that the trial is nearest to counts.
+        """
+        rival = self._nearest(losses, rivals)
+        rises = [float(rise.value) for rise in self._rises(losses, rival)]
+        found = (value + rise for value, rise in zip(self.values(rival), rises, strict=True))
+        return tuple(value if math.isfinite(value) else math.inf for value in found)
+
+    # How much a trial lies above a rival
+
+    def _rises(self, losses: DocumentLosses, rival: DocumentLosses) -> list[Rise]:
+        """Of every set, in units of its scale."""
+        found = zip(losses, rival, self.schedule.sets, self._divisors, strict=True)
+        return [_rise(one, other, order.weights, scale) for one, other, order, scale in found]
+
+    def _worse_in_aim(self, losses: DocumentLosses, rival: DocumentLosses, level: float) -> Flags:
+        rises = self._rises(losses, rival)
+        if len(rises) == 1:
+            return rises[0].exceeds_zero(level)
+        if self.aim.aim != "worst":
+            return Rise.pooled(rises, self.weights).exceeds_zero(level)
+        found = self._of_rival(rival)
+        worst = np.max(found, axis=0)  # what the trial has to stay below on every set
+        above = [rise.moved(d - worst) for rise, d in zip(rises, found, strict=True)]
+        share = level / len(rises)
+        return np.asarray(np.any([one.exceeds_zero(share) for one in above], axis=0))
+
+    def _worse_everywhere(
+        self, losses: DocumentLosses, rival: DocumentLosses, level: float
+    ) -> Flags:
+        """On every set, each by a test of the whole level (Berger 1982)."""
+        found = [rise.exceeds_zero(level) for rise in self._rises(losses, rival)]
+        return np.asarray(np.all(found, axis=0))
+
+    def _loses(self, losses: DocumentLosses) -> bool:
+        """Whether a set that is kept would be lost significantly with all units.
+
+        It would where the rise on all of them exceeds what is significant then, for which what is
+        significant on the units met stands: that is more.
+        """
+        found = zip(losses, self.schedule.sets, strict=True)
+        return any(
+            _loses(one, order, self._level) for one, order in found if order.name in self.aim.keep
+        )
+
+    @property
+    def _level(self) -> float:
+        """Of what is tested at one look: the aim, and each set that is kept."""
+        return LEVEL / (self.schedule.looks - 1) / (1 + len(self.aim.keep))
+
+    @property
+    def _divisors(self) -> Sequence[float]:
+        """What differences are divided by; one set counts by its loss."""
+        return self.scales if len(self.schedule.sets) > 1 else (1.0,)
+
+    def _of_rival(self, rival: DocumentLosses) -> list[Floats]:
+        """d_s of every set on all units."""
+        found = zip(rival, self.schedule.sets, self.scales, strict=True)
+        return [
+            ((order.weights * (losses - order.best)).sum(-1) / order.weights.sum(-1)) / scale
+            for losses, order, scale in found
+        ]
+
+    # What a trial counts
+
+    def _combined(self, differences: Sequence[float]) -> float:
+        if self.aim.aim == "worst":
+            return max(differences)
+        return sum(w * d for w, d in zip(self.weights, differences, strict=True))
+
+    def _means(self, losses: DocumentLosses) -> list[DocumentMean]:
+        pairs = zip(losses, self.schedule.sets, strict=True)
+        return [_mean(one, order) for one, order in pairs]
+
+    def _beside_best(self, losses: DocumentLosses) -> list[DocumentMean]:
+        """d_s of every set, on the units met."""
+        found = []
+        for one, order, scale in zip(losses, self.schedule.sets, self.scales, strict=True):
+            mean = _mean(one - order.best[: len(one)], order)
+            error = mean.error if mean.error is None else mean.error / scale
+            found.append(replace(mean, value=mean.value / scale, error=error))
+        return found
+
+    def _nearest(self, losses: DocumentLosses, rivals: Sequence[DocumentLosses]) -> DocumentLosses:
+        """The rival that a trial is worse than by the most on the set where it is nearest to it."""
+        if len(rivals) == 1:
+            return rivals[0]
+        return max(rivals, key=lambda one: min(float(r.value) for r in self._rises(losses, one)))
+
+
+def _rise(losses: Floats, rival: Floats, weights: Floats, scale: float) -> Rise:
+    met, every = losses.shape[-1], weights.shape[-1]
+    return Rise.of((losses - rival[..., :met]) / scale, weights[..., :met], every)
+
+
+def _loses(losses: Floats, order: SetOrder, level: float) -> bool:
+    rise = _rise(losses, order.best, order.weights, 1.0)
+    low = _mean(losses - order.best[: len(losses)], order).estimate.low
+    return low is not None and bool(rise.moved(low - rise.value).exceeds_zero(level))
+
+
+def _mean(values: Floats, order: SetOrder) -> DocumentMean:
+    """With its error over documents, as everywhere in reports."""
+    met = len(values)
+    return document_mean(values, order.weights[:met], order.document[:met])
