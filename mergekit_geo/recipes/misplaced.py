@@ -24,8 +24,7 @@ from mergekit_geo.recipes.schema import (
     SourceKeys,
 )
 from mergekit_geo.recipes.tokenizer import Tokenizer
-
-KeyPath = tuple[int | str, ...]
+from mergekit_geo.recipes.written import KeyPath
 
 PARTS: dict[str, type[BaseModel]] = {
     "models": ModelKeys, "slices": Slice, "sources": SourceKeys, "modules": ModuleKeys,

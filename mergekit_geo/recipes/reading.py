@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,10 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from mergekit_geo.config.sets_file import SetKeys
 from mergekit_geo.errors import ArgumentError, RecipeError
-from mergekit_geo.files.local_path import local_path
-from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import brief
-from mergekit_geo.files.sound_yaml import compose, construct
 from mergekit_geo.merging.methods import method_named
 from mergekit_geo.printable import COMPARED
 from mergekit_geo.recipes.along import AlongKeys
@@ -25,8 +21,10 @@ from mergekit_geo.recipes.finetune import FinetuneKeys
 from mergekit_geo.recipes.inputs import check_parameter
 from mergekit_geo.recipes.members import misnamed
 from mergekit_geo.recipes.misplaced import PARTS as THEIR_PARTS
-from mergekit_geo.recipes.misplaced import KeyPath, all_parameters, swept
+from mergekit_geo.recipes.misplaced import all_parameters, swept
 from mergekit_geo.recipes.schema import ObjectiveKeys, Recipe, without_modules
+from mergekit_geo.recipes.searched import searched_places
+from mergekit_geo.recipes.written import KeyPath, Written, path_of, place_of, written
 
 if TYPE_CHECKING:
     from mergekit_geo.specs.merges import Recipes
@@ -72,9 +70,7 @@ class Document:
 
     def where(self, *loc: int | str) -> str:
         """The file, and the line of a key, or the first one."""
-        if self.node is not None and not loc:
-            return f"{self.source}, line {self.node.start_mark.line + 1}"
-        return _where(self.node, loc, self.source)
+        return place_of(self.node, loc, self.source)
 
 
 def read_recipe(source: str | Path | Mapping[str, Any]) -> Recipe:
@@ -117,94 +113,65 @@ def read_documents(source: Recipes, *, strict: bool = False) -> list[Document]:
     Raises:
         RecipeError: As `read_document`.
     """
-    if isinstance(source, Mapping):
-        return [_document(dict(source), None, "recipe", strict=strict)]
-    if not isinstance(source, str | Path):
-        if not source:
-            raise RecipeError("expected a recipe, found none", where="recipe")
-        return [
-            _document(dict(one), None, f"recipe {i}", strict=strict)
-            for i, one in enumerate(source, 1)
-        ]
-    text, name = _text(source)
-    return [_of_node(node, name, strict=strict) for node in compose(text, name) or [None]]
+    return [document_of(one, strict=strict) for one in written(source)]
 
 
-def _of_node(node: yaml.Node | None, name: str, *, strict: bool) -> Document:
-    raw = None if node is None else construct(node, name)
-    if not isinstance(raw, dict):
-        raise RecipeError(
-            f"a recipe is a mapping, found {type(raw).__name__}",
-            where=name,
-            remedy="begin with `merge_method: linear`",
-        )
-    _refuse_repeated(node, name)
-    return _document(raw, node, name, strict=strict)
+def document_of(said: Written, *, strict: bool = False) -> Document:
+    """The recipe that a text holds.
 
+    Args:
+        said: As YAML gives it.
+        strict: Refuse keys that mergekit ignores where they stand.
 
-def _document(raw: dict[str, Any], node: yaml.Node | None, name: str, *, strict: bool) -> Document:
-    kept, idle = swept(raw)
-    recipe = _validated(kept, node, name)
+    Raises:
+        RecipeError: It is no recipe, with the line; or has ranges, which a search takes.
+    """
+    _refuse_ranges(said)
+    kept, idle = swept(dict(said.raw))
+    recipe = _validated(kept, said)
     errors = [
         RecipeError(
-            f"{_path(one.loc)} has no effect: {one.why}",
-            where=_where(node, one.loc, name),
+            f"{path_of(one.loc)} has no effect: {one.why}",
+            where=said.where(*one.loc),
             remedy=one.remedy,
         )
         for one in idle
     ]
     if strict and errors:
         raise errors[0]
-    return Document(recipe, name, node, tuple(map(str, errors)))
+    return Document(recipe, said.source, said.node, tuple(map(str, errors)))
 
 
-def _text(source: str | Path) -> tuple[str, str]:
-    if source == "-":
-        return sys.stdin.read(), "standard input"
-    if isinstance(source, str) and "\n" in source:
-        return source, "recipe"
-    try:
-        return read_bytes(local_path(source)).decode("utf-8"), str(source)
-    except UnicodeDecodeError as error:
-        raise RecipeError("not a text file in UTF-8", where=str(source)) from error
-    except OSError as error:
-        raise RecipeError(
-            f"cannot be read: {error.strerror}", where=str(source), remedy="give a YAML file"
-        ) from error
+def _refuse_ranges(said: Written) -> None:
+    """Refuse a recipe that asks which number, or which method, is best."""
+    place = next(searched_places(said.raw), None)
+    if place is None:
+        return
+    has = "several choices" if place == ("merge_method",) else "a range"
+    raise RecipeError(
+        f"{path_of(place)} has {has}, and a merge takes one",
+        where=said.where(*place),
+        remedy="`geo-merge search RECIPE.yml -o OUT` finds the best one",
+    )
 
 
-def _refuse_repeated(node: yaml.Node | None, name: str) -> None:
-    """Refuse equal keys, of which YAML readers silently keep the last."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise RecipeError(f"{key.value} is there twice", where=f"{name}, line {line}")
-            seen.add(key.value)
-            _refuse_repeated(value, name)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated(item, name)
-
-
-def _validated(raw: dict[str, Any], node: yaml.Node | None, name: str) -> Recipe:
+def _validated(raw: dict[str, Any], text: Written) -> Recipe:
     try:
         found = Recipe.model_validate(raw)
     except ValidationError as error:
-        _explain_first(error, node, name)
+        _explain_first(error, text)
     try:
         found = without_modules(found)
     except RecipeError as error:
-        where = _where(node, (error.where,), name)
+        where = text.where(error.where)
         raise RecipeError(error.message, where=where, remedy=error.remedy) from error
-    _check_parameters(found.merge_method, raw, node, name)
+    _check_parameters(found.merge_method, raw, text)
     if wrong := misnamed(found):
-        raise RecipeError(wrong.said, where=_where(node, wrong.loc, name), remedy=wrong.remedy)
+        raise RecipeError(wrong.said, where=text.where(*wrong.loc), remedy=wrong.remedy)
     return found
 
 
-def _check_parameters(method: str, raw: dict[str, Any], node: yaml.Node | None, name: str) -> None:
+def _check_parameters(method: str, raw: dict[str, Any], text: Written) -> None:
     """Refuse an unknown method, and parameters that it cannot take, where they are written."""
     place: KeyPath = ("merge_method",)
     try:
@@ -212,8 +179,8 @@ def _check_parameters(method: str, raw: dict[str, Any], node: yaml.Node | None, 
         for place, key, value in _parameters(raw):
             check_parameter(found, key, value, of_model=bool({"models", "sources"} & {*place}))
     except ArgumentError as error:
-        said = f"{_path(place)}{error.where}: {error.message}"
-        raise RecipeError(said, where=_where(node, place, name), remedy=error.remedy) from error
+        said = f"{path_of(place)}{error.where}: {error.message}"
+        raise RecipeError(said, where=text.where(*place), remedy=error.remedy) from error
 
 
 def _parameters(raw: object, loc: KeyPath = ()) -> Iterator[tuple[KeyPath, str, object]]:
@@ -228,24 +195,22 @@ def _parameters(raw: object, loc: KeyPath = ()) -> Iterator[tuple[KeyPath, str, 
             yield from _parameters(value, (*loc, key))
 
 
-def _explain_first(error: ValidationError, node: yaml.Node | None, name: str) -> NoReturn:
+def _explain_first(error: ValidationError, text: Written) -> NoReturn:
     """Raise the first problem: unknown keys come first, since others can follow from them."""
     found = error.errors()
     unknown = [e for e in found if e["type"] == "extra_forbidden"]
     first = (unknown or found)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, ArgumentError):
-        where = _where(node, first["loc"], name)
-        said = f"{_path(first['loc'])}: {cause.message}".removeprefix(": ")
+        where = text.where(*first["loc"]) if first["loc"] else text.source
+        said = f"{path_of(first['loc'])}: {cause.message}".removeprefix(": ")
         raise RecipeError(said, where=where, remedy=cause.remedy) from error
-    _explain(first["loc"], first["type"], first["msg"], first["input"], node, name)
+    _explain(first["loc"], first["type"], first["msg"], first["input"], text)
 
 
-def _explain(
-    loc: KeyPath, kind: str, said: str, value: object, node: yaml.Node | None, name: str
-) -> NoReturn:
+def _explain(loc: KeyPath, kind: str, said: str, value: object, text: Written) -> NoReturn:
     """Raise pydantic's finding as an error in terms of the recipe."""
-    where, path = _where(node, loc, name), _path(loc)
+    where, path = text.where(*loc), path_of(loc)
     if kind == "extra_forbidden":
         _refuse_key(loc, where)
     if kind == "missing":
@@ -255,7 +220,7 @@ def _explain(
 
 
 def _refuse_key(loc: KeyPath, where: str) -> NoReturn:
-    key, path = str(loc[-1]), _path(loc)
+    key, path = str(loc[-1]), path_of(loc)
     if key in REFUSED:
         raise RecipeError(f"{path}: {REFUSED[key]}", where=where)
     known = sorted(_part(loc).model_fields)
@@ -271,28 +236,3 @@ def _refuse_key(loc: KeyPath, where: str) -> NoReturn:
 def _part(loc: KeyPath) -> type[BaseModel]:
     """The part of the schema that holds the last of these keys."""
     return next((PARTS[key] for key in reversed(loc[:-1]) if key in PARTS), Recipe)
-
-
-def _where(node: yaml.Node | None, loc: KeyPath, name: str) -> str:
-    line = _line(node, loc)
-    return f"{name}, line {line}" if line else name
-
-
-def _path(loc: Sequence[int | str]) -> str:
-    parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in loc)
-    return "".join(parts).lstrip(".")
-
-
-def _line(node: yaml.Node | None, loc: KeyPath) -> int | None:
-    """The line of a key, or of the nearest mapping that there is around it."""
-    line: int | None = None
-    for key in loc:
-        if isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            pair = next((p for p in node.value if p[0].value == key), None)
-            if pair is None:
-                return line or int(node.start_mark.line) + 1
-            line, node = pair[0].start_mark.line + 1, pair[1]
-    return line

@@ -77,12 +77,12 @@ def parse_value(raw: object, where: str) -> Value:
     """
     if isinstance(raw, bool):
         return raw
-    if (number := _number(raw)) is not None:
+    if (number := number_of(raw)) is not None:
         return number
     if isinstance(raw, dict):
         raw = [raw]
     if isinstance(raw, list) and raw:
-        numbers = [None if isinstance(item, bool) else _number(item) for item in raw]
+        numbers = [None if isinstance(item, bool) else number_of(item) for item in raw]
         if all(number is not None for number in numbers):
             return Gradient(tuple(number for number in numbers if number is not None))
         return ByName(tuple(_entry(item, f"{where}[{i}]") for i, item in enumerate(raw)))
@@ -140,7 +140,7 @@ def numbers_in(value: Value) -> Iterator[Number]:
         yield value
 
 
-def _number(raw: object) -> float | None:
+def number_of(raw: object) -> float | None:
     """A finite number; YAML 1.1 reads `1e-3`, which has no dot, as text."""
     if isinstance(raw, bool) or not isinstance(raw, int | float | str):
         return None
