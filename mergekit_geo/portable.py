@@ -42,6 +42,17 @@ def open_flags(*names: str) -> int:
     return sum(getattr(os, name, 0) for name in {"O_BINARY", *names})
 
 
+def cores() -> int:
+    """Cores that this process may use.
+
+    Example:
+        >>> cores() >= 1
+        True
+    """
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return found or 1
+
+
 def read_at(file: FileIO, out: memoryview, position: int) -> int:
     """Read into `out` from a position on, other threads at theirs; returns how many bytes."""
     if sys.platform != "win32" and hasattr(os, "preadv"):

@@ -6,7 +6,6 @@ coefficient, in float64, and rounds once; `gram` gives the inner products of the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.geometry.gram import Gram, Matrix
+from mergekit_geo.portable import cores
 
 EXPONENTS: dict[str, np.unsignedinteger[Any]] = {
     "BF16": np.uint16(0x7F80),
@@ -110,5 +110,4 @@ class Kernel(Protocol):
 
 def core_count() -> int:
     """Cores that this process may use, at most `MOST_WORKERS`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, MOST_WORKERS)
+    return min(cores(), MOST_WORKERS)

@@ -8,11 +8,16 @@ an error: a search that runs for a night does not end with one trial.
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, Self
 
-from mergekit_geo.errors import GeoError
+from mergekit_geo.errors import GeoError, InternalError
 from mergekit_geo.search.trial import Measure, Outcome, Trial
+
+Open = Callable[[], Measure]
+"""Opens models and data in the process that calls it; it travels there by pickle."""
 
 
 class Engine(Protocol):
@@ -34,7 +39,7 @@ class Engine(Protocol):
         """Take a trial; nothing is waited for."""
 
     def finished(self, wait: float) -> list[Outcome]:
-        """The trials that have ended since the last call, in the order in which they did.
+        """The trials that have ended since the last call, each of them once.
 
         Args:
             wait: Seconds to wait for one, if there is none.
@@ -77,6 +82,22 @@ class Here(Engine):
     def close(self) -> None:
         """Forget the trials that wait."""
         self._waiting.clear()
+
+
+def opened(opening: Open) -> Measure | GeoError:
+    """Open models, or say why they cannot be; what is returned in that case travels by pickle.
+
+    Args:
+        opening: Opens them.
+    """
+    try:
+        return opening()
+    except GeoError as error:
+        return error
+    except Exception as error:
+        unexpected = InternalError.of(error)
+        unexpected.add_note(traceback.format_exc())
+        return unexpected
 
 
 def measured(measure: Measure, trial: Trial) -> Outcome:
