@@ -30,6 +30,7 @@ from mergekit_geo.merging.parameter import (
     WEIGHT,
     Given,
     Parameter,
+    Searched,
 )
 from mergekit_geo.printable import nearest_of
 
@@ -39,8 +40,11 @@ PRECISION = Parameter(
 
 POSITION = Parameter(
     "t", "Position on the arc between two models; of nearswap, the longest step of an element.",
-    0.5, UNIT, stated=True,
+    0.5, UNIT, stated=True, searched=Searched(0, 1),
 )  # fmt: skip
+STEPS = Searched(1e-5, 1e-2, log=True)
+"""Longest steps of nearswap that are searched."""
+
 FLATTEN = Parameter(
     "nuslerp_flatten", "Take a tensor as one vector, not each of its rows.", default=True
 )
@@ -182,7 +186,7 @@ ALL: tuple[Method, ...] = (
     sparsified.SCE,
     Method(
         "nearswap", "b + v min(1, t / |v|)", "alchemonaut 2024", _nearswap,
-        (replace(POSITION, default=1e-4),), BaseUse.REQUIRED, most=1,
+        (replace(POSITION, default=1e-4, searched=STEPS),), BaseUse.REQUIRED, most=1,
     ),
     Method(
         "arcee_fusion",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from keyword import iskeyword
 
 from mergekit_geo.errors import ArgumentError
@@ -20,6 +20,21 @@ Given = Number | Sequence[float] | None
 
 
 @dataclass(frozen=True)
+class Searched:
+    """Numbers of a parameter that a search tries where no recipe says which.
+
+    Attributes:
+        low: The least.
+        high: The largest.
+        log: Whether the logarithm is searched evenly.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
 class Parameter:
     """A number or a switch of a merge method.
 
@@ -32,6 +47,7 @@ class Parameter:
         together: Whether a recipe gives it for all models or for none.
         stated: Whether a recipe must give it, as in mergekit; a call need not.
         spelling: Its name outside recipes, where that is another.
+        searched: What a search tries where no recipe says which; None keeps the default.
 
     Example:
         >>> Parameter("density", "Share that is kept.", 1.0, each=True).of_call(0.5, 2)
@@ -46,6 +62,7 @@ class Parameter:
     together: bool = False
     stated: bool = False
     spelling: str = ""
+    searched: Searched | None = None
 
     @property
     def keyword(self) -> str:
@@ -135,10 +152,9 @@ class Parameter:
 
 
 WEIGHT = Parameter(
-    "weight", "Weights w_i of the models.", 1.0, each=True, together=True, spelling="weights"
-)
-STATED_WEIGHT = Parameter(
-    "weight", WEIGHT.text, 1.0, each=True, together=True, stated=True, spelling="weights"
-)
+    "weight", "Weights w_i of the models.", 1.0, each=True, together=True, spelling="weights",
+    searched=Searched(0, 1),
+)  # fmt: skip
+STATED_WEIGHT = replace(WEIGHT, stated=True)
 NORMALIZE = Parameter("normalize", "Divide the weights by their sum.", default=True)
 SCALE_OF_SUM = Parameter("lambda", "Scaling factor lambda of the merged task vector.", 1.0)

@@ -23,9 +23,12 @@ from mergekit_geo.merging.parameter import (
     SCALE_OF_SUM,
     STATED_WEIGHT,
     Parameter,
+    Searched,
 )
 
-KEPT = Parameter("density", "Fraction of the elements kept.", 1.0, DENSITY, each=True)
+KEPT = Parameter(
+    "density", "Fraction of the elements kept.", 1.0, DENSITY, each=True, searched=Searched(0.1, 1)
+)
 RESCALE = Parameter(
     "rescale",
     "Rescale the elements kept, so that the sum of magnitudes stays the same.",
@@ -43,7 +46,13 @@ SELECTED = Parameter(
     "Fraction of the elements kept, those in which the models differ most.",
     1.0,
     DENSITY,
+    searched=Searched(0.1, 1),
 )
+SCALES = Searched(0.5, 1.5)
+"""Scaling factors that are searched where weights are normalised; else the weights scale."""
+
+AROUND = Searched(0.2, 0.8)
+"""Densities that are searched where chances run from a little below them to a little above."""
 
 SUM = "b + lambda sum w_i m_i v_i"
 
@@ -93,7 +102,9 @@ def sparsified(
         return Masked(name, weights, kept, rescale, elect, normalize, lambda_, seed)
 
     switches = (replace(NORMALIZE, default=normalize), replace(RESCALE, default=rescale))
-    parameters = (STATED_WEIGHT, KEPT, *own, SCALE_OF_SUM, *switches)
+    kept = replace(KEPT, searched=AROUND) if SPAN in own else KEPT
+    scale = replace(SCALE_OF_SUM, searched=SCALES if normalize else None)
+    parameters = (STATED_WEIGHT, kept, *own, scale, *switches)
     return Method(name, formula, source, rule, parameters, BaseUse.REQUIRED)
 
 
