@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from mergekit_geo.errors import ArgumentError
-from mergekit_geo.recipes.reference import reference
 from mergekit_geo.recipes.searched import CHOICES, MARKS, RANGE, is_searched
 from mergekit_geo.recipes.written import Written
+from mergekit_geo.search.names import name_of, named_in, short_names
 from mergekit_geo.search.ranges import Choices, Place, Range
 from mergekit_geo.search.template import Fork, Slot
 
@@ -84,7 +82,7 @@ class Walk:
     def __init__(self, text: Written) -> None:
         self.gaps: list[Gap] = []
         self._names: set[str] = set()
-        self._short = short_names(_models(text.raw))
+        self._short = short_names(named_in(text.raw))
         top = Place(text)
         raw = dict(text.raw)
         first = {METHOD: self._method(raw[METHOD], top / METHOD)} if METHOD in raw else {}
@@ -125,7 +123,7 @@ class Walk:
         return {key: self._below(key, value, place / key, around) for key, value in raw.items()}
 
     def _of_model(self, raw: Any, around: Around) -> Around:
-        name = _reference(raw)
+        name = name_of(raw)
         short = self._short.get(name, name)
         return replace(around, model=name, words=f" of {short}{around.words}")
 
@@ -218,44 +216,6 @@ class Walk:
         self._names.add(own)
         self.gaps.append(Gap(own, asks, place, parameter, around.model, around.under))
         return own
-
-
-def short_names(references: Iterator[str]) -> dict[str, str]:
-    """The ends of models' names that tell them apart.
-
-    Example:
-        >>> short_names(iter(["runs/a/last", "runs/b/last", "org/c"]))
-        {'runs/a/last': 'a/last', 'runs/b/last': 'b/last', 'org/c': 'c'}
-    """
-    names = list(dict.fromkeys(references))
-    parts = {name: name.rstrip("/").split("/") for name in names}
-    found = {}
-    for name in names:
-        ends = ("/".join(parts[name][-i:]) for i in range(1, len(parts[name]) + 1))
-        others = [f"/{one.rstrip('/')}" for one in names if one != name]
-        found[name] = next(
-            (end for end in ends if not any(one.endswith(f"/{end}") for one in others)), name
-        )
-    return found
-
-
-def _reference(raw: Any) -> str:
-    with suppress(ArgumentError):  # told where the model is read
-        return str(reference(raw))
-    return str(raw)
-
-
-def _models(raw: Any) -> Iterator[str]:
-    """Every model of a recipe, as it names them."""
-    if isinstance(raw, dict):
-        for key in ("model", "base_model"):
-            if raw.get(key) is not None:
-                yield _reference(raw[key])
-        for value in raw.values():
-            yield from _models(value)
-    elif isinstance(raw, list):
-        for value in raw:
-            yield from _models(value)
 
 
 def _layers(raw: Any, number: int) -> str:
