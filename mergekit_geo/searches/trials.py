@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mergekit_geo.search.trial import DocumentLosses, Values
+from mergekit_geo.searches.trial import DocumentLosses, Values
 
 
 @dataclass(frozen=True)

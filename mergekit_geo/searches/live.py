@@ -14,11 +14,11 @@ from mergekit_geo.recipes.inputs import Inputs, inputs_of
 from mergekit_geo.recipes.misplaced import swept
 from mergekit_geo.recipes.reading import Document, document_of
 from mergekit_geo.recipes.written import Written
-from mergekit_geo.search.dimension import Dimension
-from mergekit_geo.search.gaps import METHOD, Gap
-from mergekit_geo.search.ranges import Choices, Range
-from mergekit_geo.search.template import Fork, filled, laid_over
-from mergekit_geo.search.trial import Values
+from mergekit_geo.searches.dimension import Dimension
+from mergekit_geo.searches.gaps import METHOD, Gap
+from mergekit_geo.searches.ranges import Choices, Range
+from mergekit_geo.searches.template import Fork, filled, laid_over
+from mergekit_geo.searches.trial import Values
 
 
 def recipe_of(template: Mapping[str, Any], values: Values) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.portable import lock_folder, open_flags
-from mergekit_geo.search.owner import is_gone, owner
+from mergekit_geo.searches.owner import is_gone, owner
 
 HEAD = b'{"op_code":'
 """With this every journal of Optuna begins."""

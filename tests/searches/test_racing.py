@@ -10,9 +10,9 @@ from scipy import stats
 
 from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.evaluation.statistics import document_mean
-from mergekit_geo.search.racing import LEVEL, Race
-from mergekit_geo.search.rise import Rise
-from tests.search.races import order, schedule
+from mergekit_geo.searches.racing import LEVEL, Race
+from mergekit_geo.searches.rise import Rise
+from tests.searches.races import order, schedule
 
 N, ENDS = 40, (10, 20, 40)
 NOISE = np.random.default_rng(0).normal(size=(4, N))

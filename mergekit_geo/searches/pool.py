@@ -10,9 +10,9 @@ from multiprocessing.connection import wait
 
 from mergekit_geo.errors import GeoError
 from mergekit_geo.portable import cores
-from mergekit_geo.search.engine import Engine, Open, lost
-from mergekit_geo.search.process import Process, pickled
-from mergekit_geo.search.trial import Outcome, Trial
+from mergekit_geo.searches.engine import Engine, Open, lost
+from mergekit_geo.searches.process import Process, pickled
+from mergekit_geo.searches.trial import Outcome, Trial
 
 TRIES = 3
 """Processes of a worker that may end one after the other before their models are open."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mergekit_geo.search.schedule import Schedule, SetOrder
+from mergekit_geo.searches.schedule import Schedule, SetOrder
 from mergekit_geo.tasks.losses import Floats
 
 

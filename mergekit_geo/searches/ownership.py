@@ -13,8 +13,8 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from mergekit_geo.search.attributes import AGAIN, OWNER, TITLE
-from mergekit_geo.search.owner import is_gone, owner
+from mergekit_geo.searches.attributes import AGAIN, OWNER, TITLE
+from mergekit_geo.searches.owner import is_gone, owner
 
 NAMELESS = timedelta(minutes=1)
 """A running trial without an owner for so long has lost it: one is named at once."""

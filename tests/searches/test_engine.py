@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mergekit_geo.errors import NonFiniteError
-from mergekit_geo.search.engine import Here
-from mergekit_geo.search.trial import Outcome, Trial
+from mergekit_geo.searches.engine import Here
+from mergekit_geo.searches.trial import Outcome, Trial
 
 
 def measure(trial: Trial) -> Outcome:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mergekit_geo.search.trial import Values
+from mergekit_geo.searches.trial import Values
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from mergekit_geo.errors import ArgumentError
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.recipes.inputs import inputs_of
 from mergekit_geo.recipes.reading import read_document
-from mergekit_geo.search.default_space import default_space
-from mergekit_geo.search.space import Space
+from mergekit_geo.searches.default_space import default_space
+from mergekit_geo.searches.space import Space
 
 
 def asked(recipe: dict[str, object]) -> dict[str, dict[str, tuple[str, ...]]]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from mergekit_geo.recipes.searched import CHOICES, MARKS, RANGE, is_searched
 from mergekit_geo.recipes.written import Written
-from mergekit_geo.search.names import name_of, named_in, short_names
-from mergekit_geo.search.ranges import Choices, Place, Range
-from mergekit_geo.search.template import Fork, Slot
+from mergekit_geo.searches.names import name_of, named_in, short_names
+from mergekit_geo.searches.ranges import Choices, Place, Range
+from mergekit_geo.searches.template import Fork, Slot
 
 METHOD = "merge_method"
 

@@ -12,14 +12,14 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.search import attributes, trials
-from mergekit_geo.search.attributes import KEPT, TITLE, outcome_attributes
-from mergekit_geo.search.ownership import Ownership
-from mergekit_geo.search.register import Register, differences
-from mergekit_geo.search.samplers import Suggests, chosen, sampler
-from mergekit_geo.search.storage import open_storage, shown, told
-from mergekit_geo.search.trial import Outcome, Values
-from mergekit_geo.search.trials import Finished
+from mergekit_geo.searches import attributes, trials
+from mergekit_geo.searches.attributes import KEPT, TITLE, outcome_attributes
+from mergekit_geo.searches.ownership import Ownership
+from mergekit_geo.searches.register import Register, differences
+from mergekit_geo.searches.samplers import Suggests, chosen, sampler
+from mergekit_geo.searches.storage import open_storage, shown, told
+from mergekit_geo.searches.trial import Outcome, Values
+from mergekit_geo.searches.trials import Finished
 
 ENOUGH = 8
 """Fewer trials tell nothing of the importance of a parameter."""

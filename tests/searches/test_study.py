@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.search.study import SearchStudy
-from mergekit_geo.search.trial import Outcome
-from tests.search.toy import Toy, loss, measured, search
+from mergekit_geo.searches.study import SearchStudy
+from mergekit_geo.searches.trial import Outcome
+from tests.searches.toy import Toy, loss, measured, search
 
 SPACE = Toy()
 IDENTITY = {"space": {"w0": [0, 1]}, "data": {"docs": "a1"}}

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.recipes.run import run
-from mergekit_geo.search.default_space import default_space
-from mergekit_geo.search.space import Space
-from mergekit_geo.search.trial import Values
-from mergekit_geo.search.warm_starts import models_of, warm_starts, with_weights
+from mergekit_geo.searches.default_space import default_space
+from mergekit_geo.searches.space import Space
+from mergekit_geo.searches.trial import Values
+from mergekit_geo.searches.warm_starts import models_of, warm_starts, with_weights
 
 LINEAR = {"linear", "task_arithmetic", "dare_linear", "breadcrumbs"}
 """Methods that have every weighted sum of models, at their densest."""

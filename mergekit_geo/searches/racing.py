@@ -22,9 +22,9 @@ from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.evaluation.across import mean_of
 from mergekit_geo.evaluation.statistics import DocumentMean, document_mean
 from mergekit_geo.records.losses import Estimate
-from mergekit_geo.search.rise import Flags, Rise
-from mergekit_geo.search.schedule import Schedule, SetOrder
-from mergekit_geo.search.trial import DocumentLosses
+from mergekit_geo.searches.rise import Flags, Rise
+from mergekit_geo.searches.schedule import Schedule, SetOrder
+from mergekit_geo.searches.trial import DocumentLosses
 from mergekit_geo.tasks.losses import Floats
 
 if TYPE_CHECKING:

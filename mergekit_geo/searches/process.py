@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection
 from threading import Thread
 
 from mergekit_geo.errors import ArgumentError, GeoError
-from mergekit_geo.search.engine import Open, measured, opened
-from mergekit_geo.search.trial import Measure, Outcome, Trial
+from mergekit_geo.searches.engine import Open, measured, opened
+from mergekit_geo.searches.trial import Measure, Outcome, Trial
 
 SPAWN = multiprocessing.get_context("spawn")
 READY = "ready"

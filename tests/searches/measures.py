@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from mergekit_geo.errors import IncompatibleError, NonFiniteError
-from mergekit_geo.search.trial import Measure, Outcome, Trial
+from mergekit_geo.searches.trial import Measure, Outcome, Trial
 
 
 def measure(trial: Trial) -> Outcome:

@@ -15,8 +15,8 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.storages.journal import JournalStorage
 
 from mergekit_geo.errors import ArgumentError, OutputError
-from mergekit_geo.search.journal_file import JournalFile
-from mergekit_geo.search.ownership import queue_again
+from mergekit_geo.searches.journal_file import JournalFile
+from mergekit_geo.searches.ownership import queue_again
 
 URL = re.compile(r"(?P<dialect>[a-z0-9]+)(\+(?P<driver>[a-z0-9_]+))?://", re.IGNORECASE)
 CONNECT = 10

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from mergekit_geo.search.trial import DocumentLosses, Outcome
-from mergekit_geo.search.trials import Finished
+from mergekit_geo.searches.trial import DocumentLosses, Outcome
+from mergekit_geo.searches.trials import Finished
 
 TITLE = "title"
 OWNER = "owner"

@@ -10,7 +10,7 @@ import pytest
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.recipes.inputs import inputs_of
 from mergekit_geo.recipes.reading import read_document, read_recipe
-from mergekit_geo.search.space import Space
+from mergekit_geo.searches.space import Space
 
 HEAD = "merge_method: ties\nbase_model: d\n"
 AB = "models: [{model: runs/prose}, {model: runs/code}]\n"

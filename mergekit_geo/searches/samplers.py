@@ -18,9 +18,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.search.attributes import AGAIN, TWIN
-from mergekit_geo.search.cma import CmaSampler
-from mergekit_geo.search.trial import Values
+from mergekit_geo.searches.attributes import AGAIN, TWIN
+from mergekit_geo.searches.cma import CmaSampler
+from mergekit_geo.searches.trial import Values
 
 SAMPLERS = ("auto", "cmaes", "tpe", "gp", "random", "nsga2")
 POPULATION = 16

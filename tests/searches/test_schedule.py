@@ -15,7 +15,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
-from mergekit_geo.search.schedule import SHARES, Schedule, looks_of
+from mergekit_geo.searches.schedule import SHARES, Schedule, looks_of
 from tests.evaluation.test_sets import study_of, write_texts
 
 

@@ -15,11 +15,11 @@ import psutil
 import pytest
 
 from mergekit_geo.errors import ArgumentError, GeoError, IncompatibleError, InternalError
-from mergekit_geo.search.engine import Engine
-from mergekit_geo.search.pool import Pool, environments
-from mergekit_geo.search.trial import Outcome, Trial
-from tests.search import measures
-from tests.search.measures import Counted, pid
+from mergekit_geo.searches.engine import Engine
+from mergekit_geo.searches.pool import Pool, environments
+from mergekit_geo.searches.trial import Outcome, Trial
+from tests.searches import measures
+from tests.searches.measures import Counted, pid
 
 PATIENCE = 60.0
 NO_DEVICES = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
@@ -166,7 +166,7 @@ def test_all_accelerators_are_used_where_none_is_told(monkeypatch: pytest.Monkey
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setattr("mergekit_geo.search.pool.cores", lambda: 8)
+    monkeypatch.setattr("mergekit_geo.searches.pool.cores", lambda: 8)
     assert environments(2) == [
         {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "0"},
         {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "1"},
@@ -177,10 +177,10 @@ SEARCHING = """
 import os, sys, time
 from mergekit_geo.cli import app
 from mergekit_geo.interrupt import finishing
-from mergekit_geo.search.pool import Pool
-from mergekit_geo.search.trial import Trial
-from tests.search import measures
-from tests.search.measures import pid
+from mergekit_geo.searches.pool import Pool
+from mergekit_geo.searches.trial import Trial
+from tests.searches import measures
+from tests.searches.measures import pid
 
 def work():
     with Pool(measures.plain, 2) as engine, finishing() as asked:
@@ -268,9 +268,9 @@ def test_ctrl_c_while_processes_start_leaves_them_alone(tmp_path: Path) -> None:
     code = (
         "import os, signal\n"
         "from mergekit_geo.interrupt import finishing\n"
-        "from mergekit_geo.search.pool import Pool\n"
-        "from mergekit_geo.search.trial import Trial\n"
-        "from tests.search import measures\n"
+        "from mergekit_geo.searches.pool import Pool\n"
+        "from mergekit_geo.searches.trial import Trial\n"
+        "from tests.searches import measures\n"
         "if __name__ == '__main__':\n"
         "    with finishing() as asked, Pool(measures.plain, 1) as engine:\n"
         "        os.killpg(os.getpid(), signal.SIGINT)\n"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mergekit_geo.search.trial import Values
+from mergekit_geo.searches.trial import Values
 
 
 class Asker(Protocol):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mergekit_geo.search.study import SearchStudy
-from mergekit_geo.search.trial import Outcome, Values
+from mergekit_geo.searches.study import SearchStudy
+from mergekit_geo.searches.trial import Outcome, Values
 
 CENTRE = 0.7
 

@@ -18,12 +18,12 @@ from typing import Any
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.recipes.written import Written, written
-from mergekit_geo.search.dimension import Asker, Dimension
-from mergekit_geo.search.gaps import METHOD, Walk
-from mergekit_geo.search.live import Variant, dimensions_of, recipe_of
-from mergekit_geo.search.ranges import Choices
-from mergekit_geo.search.template import plain
-from mergekit_geo.search.trial import Values
+from mergekit_geo.searches.dimension import Asker, Dimension
+from mergekit_geo.searches.gaps import METHOD, Walk
+from mergekit_geo.searches.live import Variant, dimensions_of, recipe_of
+from mergekit_geo.searches.ranges import Choices
+from mergekit_geo.searches.template import plain
+from mergekit_geo.searches.trial import Values
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from mergekit_geo.merging.parameter import Argument
 from mergekit_geo.recipes.inputs import Inputs, inputs_of
 from mergekit_geo.recipes.reading import read_recipe
 from mergekit_geo.recipes.values import Value, number_of, numbers_in
-from mergekit_geo.search.dimension import Dimension
-from mergekit_geo.search.gaps import METHOD
-from mergekit_geo.search.names import short_names
-from mergekit_geo.search.space import Space
-from mergekit_geo.search.trial import Values
+from mergekit_geo.searches.dimension import Dimension
+from mergekit_geo.searches.gaps import METHOD
+from mergekit_geo.searches.names import short_names
+from mergekit_geo.searches.space import Space
+from mergekit_geo.searches.trial import Values
 
 Start = tuple[str, Values]
 """What a start is called, and its values."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 from mergekit_geo.errors import GeoError, InternalError
-from mergekit_geo.search.trial import Measure, Outcome, Trial
+from mergekit_geo.searches.trial import Measure, Outcome, Trial
 
 Open = Callable[[], Measure]
 """Opens models and data in the process that calls it; it travels there by pickle."""
@@ -24,7 +24,7 @@ class Engine(Protocol):
     """Measures trials, several at once where it can.
 
     Example:
-        >>> from mergekit_geo.search.trial import Outcome, Trial
+        >>> from mergekit_geo.searches.trial import Outcome, Trial
         >>> with Here(lambda trial: Outcome(trial.number, losses=())) as engine:
         ...     engine.submit(Trial(7, {"t": 0.5}))
         ...     print(engine.slots, engine.finished(wait=1.0)[0].number)

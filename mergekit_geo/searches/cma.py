@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from mergekit_geo.search.attributes import AGAIN, TITLE
+from mergekit_geo.searches.attributes import AGAIN, TITLE
 from mergekit_geo.tasks.losses import Floats
 
 STEP = 1 / 6
