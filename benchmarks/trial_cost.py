@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from benchmarks import harness
 from benchmarks.evaluation import evaluator, fastest
 
@@ -67,9 +68,7 @@ def works(options: Namespace) -> dict[tuple[str, str], Callable[[], harness.Cost
     import mergekit_geo as geo
 
     sources = {"docs": "builtin:python-docs", "code": "builtin:python-source"}
-    data = {
-        name: geo.EvalData(source, seq_len=options.seq_len) for name, source in sources.items()
-    }
+    data = {name: geo.EvalData(source, seq_len=options.seq_len) for name, source in sources.items()}
     with harness.empty_cache():
         whole = evaluator(options.models, data, "cpu")
         halves = [one.objective.of(one.split.selection) for one in whole.every]

@@ -97,7 +97,7 @@ class PointEvaluator:
         models = study.anchors if anchors is None else anchors
         held = hold(models, study.compute.anchors_in_memory)
         first = Blend((held[0],), Linear((1.0,)))
-        live = open_live(first, study.compute)
+        live = open_live(first, study.compute, held)
         live.put(first)
         refresh, training, warnings = refreshing(live.model, models[0], study)
         train = study.statistics_data and asdict(study.statistics_data)

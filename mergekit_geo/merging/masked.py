@@ -7,7 +7,7 @@ element.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from math import prod
 
@@ -18,7 +18,8 @@ from mergekit_geo.geometry.sparsifiers import AtRandomByRank, ByImportance, ByVa
 from mergekit_geo.merging.importance import Importances
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import Keys, Mask
-from mergekit_geo.merging.masks import Masker, masker_for, remembered
+from mergekit_geo.merging.masks import CachedMasker, Masker, masker_for, remembered
+from mergekit_geo.merging.memo import TensorMemo
 from mergekit_geo.merging.native_masks import mask_kernel
 from mergekit_geo.merging.overflow import widened
 
@@ -37,8 +38,10 @@ class MaskedTensor:
         rule: Says what is kept, and how it is summed.
         read: Reads it, in chunks of so many elements.
         chunk: How many are wanted; whole rows are read where ranks in rows count.
+        memo: What merges of the same anchors found; what this one finds is kept there.
 
     Attributes:
+        step: How many elements are read at a time.
         kept: How many elements of each task vector were kept, known at the end of a pass.
     """
 
@@ -49,49 +52,56 @@ class MaskedTensor:
         rule: Elementwise,
         read: Callable[[int], Chunks],
         chunk: int,
+        memo: TensorMemo | None = None,
     ) -> None:
-        self.rule, self.kernel = rule, mask_kernel()
+        self.rule, self.kernel, self._memo = rule, mask_kernel(), memo
         selections = [each.selection(prod(shape)) for each in rule.sparsifiers]
         self._shared = isinstance(selections[0], ByVariance)
         if self._shared:
             selections = selections[:1]
-        self._maskers = [
-            masker_for(selection, self.kernel, shape, f"{rule.seed} {j} {name}")
-            for j, selection in enumerate(selections)
-        ]
-        if rule.needs_sizes:
-            self._maskers = [remembered(masker, shape) for masker in self._maskers]
         rows = AtRandomByRank | ByImportance
         by_row = any(isinstance(selection, rows) for selection in selections)
         columns = shape[-1] if shape and by_row else 1
+        self.step = max(1, chunk // max(1, columns)) * columns
+        self._known_by = tuple((j, each, rule.seed, self.step) for j, each in enumerate(selections))
+        self._maskers = [
+            self._remembered(
+                masker_for(selection, self.kernel, shape, f"{rule.seed} {j} {name}"), j, shape
+            )
+            for j, selection in enumerate(selections)
+        ]
         self._importances: Importances | None = None
         if any(isinstance(selection, ByImportance) for selection in selections):
             self._importances = Importances(prod(shape) // columns, columns)
-        self._step = max(1, chunk // max(1, columns)) * columns
         self._read = read
-        longest = min(self._step, prod(shape))
+        longest = min(self.step, prod(shape))
         self._keys = np.empty(longest, np.uint32)
         self._masks = np.empty((len(selections), longest), np.uint8)
-        self._sizes: list[Sizes] = []
+        self._sizes: list[Sizes] = (memo and memo.get(*self._sizes_known_by)) or []
         self.kept: list[int] = []
 
-    def before(self) -> Iterator[Iterator[Anchors]]:
-        """What is to be gone through before the writing: one pass at least."""
+    def before(self, *, once: bool = True) -> Iterator[Iterator[Anchors]]:
+        """What is to be gone through before the writing.
+
+        Args:
+            once: One pass at least.
+        """
         looks = max((masker.looks for masker in self._maskers if masker), default=0)
         for _ in range(looks):
             yield self._look()
-        if self.rule.needs_sizes:
+        if self.rule.needs_sizes and not self._sizes:
             yield self._measure()
-        elif not looks:
-            yield (anchors for _, anchors in self._read(self._step))
+        elif once and not looks:
+            yield (anchors for _, anchors in self._read(self.step))
 
     def masks(self) -> Iterator[tuple[int, list[Chunk], list[Mask | None]]]:
         """Chunk by chunk: place, anchors, and what is kept of each task vector."""
         self.kept = [0] * len(self.rule.sparsifiers)
         for masker in self._used():
             masker.begin()
-        for start, anchors in self._read(self._step):
+        for start, anchors in self._read(self.step):
             yield start, anchors, self._filled(start, anchors)
+        self._keep()
 
     def add(self, masks: Sequence[Mask | None], anchors: Anchors, out: Chunk) -> None:
         """Overwrite `out` with the merged chunk."""
@@ -105,14 +115,33 @@ class MaskedTensor:
     def _used(self) -> list[Masker]:
         return [masker for masker in self._maskers if masker]
 
+    def _remembered(
+        self, masker: Masker | None, model: int, shape: tuple[int, ...]
+    ) -> Masker | None:
+        """One that remembers its masks, if they are needed again."""
+        if self._memo is None:
+            return remembered(masker, shape) if self.rule.needs_sizes else masker
+        return remembered(masker, shape, self._memo.get("mask", *self._known_by[model]))
+
+    def _keep(self) -> None:
+        """Keep the masks of all chunks for merges to come."""
+        for key, masker in zip(self._known_by, self._maskers, strict=True):
+            if self._memo and isinstance(masker, CachedMasker):
+                self._memo.keep(masker.packed, "mask", *key, nbytes=masker.nbytes)
+
+    @property
+    def _sizes_known_by(self) -> tuple[Hashable, ...]:
+        return "sizes", self.rule.needs_overlaps, self._known_by
+
     def _look(self) -> Iterator[Anchors]:
-        for start, anchors in self._read(self._step):
+        for start, anchors in self._read(self.step):
             for j, masker in enumerate(self._maskers):
                 if masker and masker.looks:
                     masker.look(self._keys_of(j, start, anchors))
             yield anchors
         for masker in self._used():
-            masker.settle()
+            if masker.looks:
+                masker.settle()
 
     def _measure(self) -> Iterator[Anchors]:
         self._sizes = [Sizes(0.0, 0.0, 0.0, 0)] * len(self.rule.sparsifiers)
@@ -124,6 +153,8 @@ class MaskedTensor:
                 found = [self._sizes_of(base, model, mask) for model, mask in pairs]
             self._sizes = [old + new for old, new in zip(self._sizes, found, strict=True)]
             yield [base, *models]
+        if self._memo:
+            self._memo.keep(self._sizes, *self._sizes_known_by)
 
     def _sizes_of(self, base: Chunk, model: Chunk, mask: Mask | None) -> Sizes:
         """Sums for one chunk; in float64 where float32, which sums halves, overflows."""

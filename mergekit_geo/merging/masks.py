@@ -7,6 +7,7 @@ and model: they do not depend on who works on what, and in which order.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from math import prod
 from typing import Protocol
 
@@ -88,9 +89,11 @@ def _by_keys(
     return Exceeding(kernel, selection.limit)
 
 
-def remembered(masker: Masker | None, shape: tuple[int, ...]) -> Masker | None:
-    """One whose masks are made once, if the tensor is not too large for that."""
-    return CachedMasker(masker) if masker and prod(shape) <= MOST_KEPT else masker
+def remembered(
+    masker: Masker | None, shape: tuple[int, ...], packed: Mapping[int, Mask] | None = None
+) -> Masker | None:
+    """One whose masks are made once, or known, if the tensor is not too large for that."""
+    return CachedMasker(masker, packed) if masker and prod(shape) <= MOST_KEPT else masker
 
 
 def seed_of(stream: str) -> int:
@@ -184,12 +187,18 @@ class CachedMasker:
 
     Args:
         masker: Makes them.
+        packed: Those of all chunks by their first elements, where they are known.
     """
 
-    def __init__(self, masker: Masker) -> None:
-        self.masker, self.looks = masker, masker.looks
-        self._packed: dict[int, Mask] = {}
+    def __init__(self, masker: Masker, packed: Mapping[int, Mask] | None = None) -> None:
+        self.masker, self.looks = masker, 0 if packed else masker.looks
+        self.packed = dict(packed or {})
         self._whole = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is remembered."""
+        return sum(mask.nbytes for mask in self.packed.values())
 
     @property
     def needs_keys(self) -> bool:
@@ -206,14 +215,14 @@ class CachedMasker:
 
     def begin(self) -> None:
         """What was made before is what will be asked for."""
-        self._whole = bool(self._packed)
+        self._whole = bool(self.packed)
         if not self._whole:
             self.masker.begin()
 
     def fill(self, start: int, keys: Keys, mask: Mask) -> None:
         """From memory, if it is there."""
         if self._whole:
-            mask[:] = np.unpackbits(self._packed[start], count=len(mask), bitorder="little")
+            mask[:] = np.unpackbits(self.packed[start], count=len(mask), bitorder="little")
         else:
             self.masker.fill(start, keys, mask)
-            self._packed[start] = np.packbits(mask, bitorder="little")
+            self.packed[start] = np.packbits(mask, bitorder="little")

@@ -10,6 +10,7 @@ from functools import partial
 
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
+from mergekit_geo.merging.memo import Memo
 from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.tensor import Sink, TensorMerger, TensorRecord
 
@@ -30,6 +31,7 @@ def stream(
     finished: Callable[[str, TensorRecord], None] = lambda name, record: None,
     advance: Callable[[int], None] = lambda count: None,
     workers: int | None = None,
+    memo: Memo | None = None,
 ) -> dict[str, TensorRecord]:
     """Merge every tensor of a blend into a sink, in memory that does not grow with the model.
 
@@ -44,6 +46,7 @@ def stream(
         finished: Called with each tensor that is whole, from the calling thread.
         advance: Called with the number of elements done since the last call, likewise.
         workers: Threads; by default as many as the kernel keeps busy.
+        memo: What merges of the same anchors found; what this one finds is kept there.
 
     Returns:
         What was done, per tensor in the order of the outputs, without the skipped ones.
@@ -55,7 +58,9 @@ def stream(
     names = [name for name in blend.outputs() if name not in skip]
     names.sort(key=lambda name: -blend.first(name).count)
     kernel = kernel or kernel_for("cpu")
-    team = _Team(blend, sink, kernel, names, allow_nonfinite=allow_nonfinite)
+    memo = memo or Memo()
+    memo.begin()
+    team = _Team(blend, sink, kernel, names, allow_nonfinite=allow_nonfinite, memo=memo)
     records: dict[str, TensorRecord] = {}
     with team.at_work(workers or kernel.workers):
         while len(records) < len(names):
@@ -77,8 +82,9 @@ class _Team:
         names: list[str],
         *,
         allow_nonfinite: bool,
+        memo: Memo,
     ) -> None:
-        self.blend, self.sink, self.kernel = blend, sink, kernel
+        self.blend, self.sink, self.kernel, self.memo = blend, sink, kernel, memo
         self.allow_nonfinite = allow_nonfinite
         self.stopped = threading.Event()
         self.todo: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -128,6 +134,7 @@ class _Team:
             partial(self._advance, index),
             allow_nonfinite=self.allow_nonfinite,
             room=HELD_BYTES // len(self.counts),
+            memo=self.memo,
         )
         try:
             while True:

@@ -21,6 +21,7 @@ from mergekit_geo.geometry.rule import Coefficients, Rule
 from mergekit_geo.merging.blend import Blend, Role
 from mergekit_geo.merging.kernels import Chunk, Kernel
 from mergekit_geo.merging.masked import MaskedTensor
+from mergekit_geo.merging.memo import Memo
 from mergekit_geo.merging.overflow import (
     LARGEST,
     lost,
@@ -34,6 +35,12 @@ from mergekit_geo.merging.rows import Part, RowTensor
 
 Made = TypeVar("Made")
 T = TypeVar("T")
+
+Checked = tuple[Gram | None, tuple[int, ...]]
+"""A Gram matrix; none where an anchor is not finite, with how many elements of each are not."""
+
+IN_WRITING = 0
+"""In place of a number of elements: the Gram matrix was made with the output, in one pass."""
 
 Make = Callable[[Sequence[Chunk], Chunk], Made]
 """Makes a chunk of the output from the anchors'."""
@@ -126,6 +133,7 @@ class TensorMerger:
         advance: Called with the number of elements done, after each chunk.
         allow_nonfinite: Go on over NaN and infinity.
         room: Bytes of a tensor that are held between two passes.
+        memo: What merges of the same anchors found.
     """
 
     def __init__(
@@ -137,8 +145,10 @@ class TensorMerger:
         *,
         allow_nonfinite: bool = False,
         room: int = 0,
+        memo: Memo | None = None,
     ) -> None:
         self.blend, self.sink, self.kernel, self.advance = blend, sink, kernel, advance
+        self._memo = memo or Memo()
         self.allow_nonfinite = allow_nonfinite
         self._read = Reader(blend, room).read
         self._out = np.empty(0, np.uint8)
@@ -167,22 +177,35 @@ class TensorMerger:
             return self._mask(name, rule)
         if isinstance(rule, ByRow):
             return self._by_row(name, rule)
-        if rule.needs_gram:
-            gram, counts = self._checked(name, self._gram(name))
-            coefficients = self._coefficients(name, rule, gram)
+        if not rule.needs_gram:
+            return self._combine(name, rule.coefficients(None))
+        gram, counts = self._known(name, CHUNK) or self._found(name, CHUNK, self._gram(name))
+        coefficients = self._coefficients(name, rule, gram)
+        self._write(name, coefficients.values, gram)
+        return TensorRecord(coefficients.branch, coefficients.values, gram, counts)
+
+    def _combine(self, name: str, coefficients: Coefficients) -> TensorRecord:
+        """Coefficients that are known before the tensor is read: once is enough."""
+        if known := self._known(name, CHUNK) or self._known(name, IN_WRITING):
+            gram, counts = known
             self._write(name, coefficients.values, gram)
         else:
-            coefficients = rule.coefficients(None)
-            gram, counts = self._checked(name, self._write_and_gram(name, coefficients.values))
+            made = self._write_and_gram(name, coefficients.values)
+            gram, counts = self._found(name, IN_WRITING, made)
         return TensorRecord(coefficients.branch, coefficients.values, gram, counts)
 
     def _mask(self, name: str, rule: Elementwise) -> TensorRecord:
         """Element by element; as a weighted mean where an anchor is not finite."""
         shape = self.blend.first(name).shape
-        task = MaskedTensor(name, shape, rule, partial(self._read, name), CHUNK)
-        before = task.before()
-        seen = (self._seen(name, anchors) for anchors in next(before))
-        gram, counts = self._checked(name, self._sum(name, seen))
+        memo = self._memo.of(self.blend, name)
+        task = MaskedTensor(name, shape, rule, partial(self._read, name), CHUNK, memo)
+        known = self._known(name, task.step)
+        before = task.before(once=not known)
+        if known:
+            gram, counts = known
+        else:
+            seen = (self._seen(name, anchors) for anchors in next(before))
+            gram, counts = self._found(name, task.step, self._sum(name, seen))
         if counts:
             self._write(name, rule.convex, gram)
             return TensorRecord("linear: not finite", rule.convex, gram, counts)
@@ -233,7 +256,9 @@ class TensorMerger:
         return TensorRecord("copied")
 
     def _gram(self, name: str) -> Gram:
-        return self._sum(name, (self._seen(name, anchors) for _, anchors in self._read(name)))
+        return self._sum(
+            name, (self._seen(name, anchors) for _, anchors in self._read(name, CHUNK))
+        )
 
     def _write(self, name: str, coefficients: Sequence[float], gram: Gram | None) -> None:
         most = inf if gram is None else reach(gram, coefficients)
@@ -301,7 +326,23 @@ class TensorMerger:
             remedy="choose smaller weights or a wider --dtype, or --allow-nonfinite to go on",
         )
 
-    def _checked(self, name: str, gram: Gram) -> tuple[Gram | None, tuple[int, ...]]:
+    def _known(self, name: str, step: int) -> Checked | None:
+        """What a merge of the same anchors found, reading so many elements at a time."""
+        memo, dtype = self._memo.of(self.blend, name), self.blend.output_info(name).dtype
+        known: Checked | None = memo.get("gram", dtype, step) if memo else None
+        if known and known[1] and not self.allow_nonfinite:
+            self._refuse_nonfinite(name, known[1])
+        return known
+
+    def _found(self, name: str, step: int, gram: Gram) -> Checked:
+        """The same, found now and kept for merges to come."""
+        memo, dtype = self._memo.of(self.blend, name), self.blend.output_info(name).dtype
+        checked = self._checked(name, gram)
+        if memo:
+            memo.keep(checked, "gram", dtype, step)
+        return checked
+
+    def _checked(self, name: str, gram: Gram) -> Checked:
         """The Gram matrix, or None with the counts of what is not finite.
 
         Products of halves can overflow float32 where the values are fine: then float64 decides.
@@ -318,7 +359,7 @@ class TensorMerger:
             self._refuse_nonfinite(name, counts)
         return None, tuple(counts)
 
-    def _refuse_nonfinite(self, name: str, counts: list[int]) -> None:
+    def _refuse_nonfinite(self, name: str, counts: Sequence[int]) -> None:
         found = [
             f"{anchor.name} ({count})"
             for anchor, count in zip(self.blend.anchors_of(name), counts, strict=True)

@@ -22,6 +22,7 @@ from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
+from mergekit_geo.merging.memo import Memo
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.stream import stream
@@ -51,12 +52,17 @@ class InPlace:
         model: Any module.
         names: Stored name to the module's name, from `module_names`.
         kernel: Does the arithmetic.
+        memo: Keeps what one put finds of the anchors for the next.
     """
 
     def __init__(
-        self, model: Module, names: Mapping[str, str], kernel: Kernel | None = None
+        self,
+        model: Module,
+        names: Mapping[str, str],
+        kernel: Kernel | None = None,
+        memo: Memo | None = None,
     ) -> None:
-        self.model, self.names = model, names
+        self.model, self.names, self.memo = model, names, memo
         self.kernel = kernel or kernel_for("cpu")
         state = tensors_of(model)
         self._targets = {stored: state[name].view(-1) for stored, name in names.items()}
@@ -68,7 +74,8 @@ class InPlace:
 
     def put(self, blend: Blend) -> None:
         """Give the module the weights of a blend."""
-        stream(blend, _Targets(blend, self._targets), kernel=self.kernel, allow_nonfinite=True)
+        sink = _Targets(blend, self._targets)
+        stream(blend, sink, kernel=self.kernel, allow_nonfinite=True, memo=self.memo)
         keep_beside(self.model, merged_beside(blend))
 
 
@@ -79,10 +86,17 @@ class Reloading:
         config: Of the architecture.
         compute: Device and dtype.
         code: Folder with the architecture's code, where it brings some.
+        memo: Keeps what one put finds of the anchors for the next.
     """
 
-    def __init__(self, config: Config, compute: Compute, code: Path | None = None) -> None:
-        self.config, self.compute, self.code = config, compute, code
+    def __init__(
+        self,
+        config: Config,
+        compute: Compute,
+        code: Path | None = None,
+        memo: Memo | None = None,
+    ) -> None:
+        self.config, self.compute, self.code, self.memo = config, compute, code, memo
         self._model: Module | None = None
 
     @property
@@ -95,7 +109,7 @@ class Reloading:
         """Load the merged tensors through the architecture's class."""
         self._model = None
         sink = MemorySink(blend)
-        stream(blend, sink, allow_nonfinite=True)
+        stream(blend, sink, allow_nonfinite=True, memo=self.memo)
         self._model = load_model((self.config, sink.state), self.compute, self.code)
         keep_beside(self._model, merged_beside(blend))
 

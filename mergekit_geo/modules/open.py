@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
@@ -15,6 +16,7 @@ from mergekit_geo.config.measures import Compute
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.memo import Memo
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.modules.blend import InPlace, Live, Reloading, module_names
@@ -60,8 +62,14 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
     )
 
 
-def open_live(blend: Blend, compute: Compute) -> Live:
+def open_live(blend: Blend, compute: Compute, anchors: Sequence[Checkpoint] = ()) -> Live:
     """A module that can be put anywhere along paths between a blend's anchors.
+
+    Args:
+        blend: The first one.
+        compute: Device and dtype.
+        anchors: Checkpoints that are merged again and again and do not change: what one put finds
+            of their tensors is kept for the next, such as masks.
 
     Raises:
         UnsupportedError: Its tensors do not correspond to the module's, and the architecture
@@ -73,10 +81,10 @@ def open_live(blend: Blend, compute: Compute) -> Live:
     model = open_module(blend.donor if blend.donor.reshaped else base, compute)
     names = module_names(model, blend.donor)
     if names is not None:
-        return InPlace(model, names)
+        return InPlace(model, names, memo=Memo(anchors))
     if not blend.donor.config.get("architectures"):
         raise UnsupportedError("the module has other tensors than it was read from")
-    return Reloading(blend.donor.config, compute, blend.donor.folder)
+    return Reloading(blend.donor.config, compute, blend.donor.folder, Memo(anchors))
 
 
 def load_result(donor: Checkpoint, state: dict[str, Tensor], compute: Compute) -> Module:

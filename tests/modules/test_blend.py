@@ -17,6 +17,7 @@ from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.sphere import Slerp
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
+from mergekit_geo.merging.methods import rule_of
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.modules.batch_norm import batch_norms, reestimate
 from mergekit_geo.modules.blend import InPlace, Reloading
@@ -49,6 +50,22 @@ def test_live_weights_are_the_written_ones(
     state = live.model.state_dict()
     for name, tensor in merged(blend).items():
         assert state[name].equal(tensor.to(state[name].dtype)), name
+
+
+def test_trials_in_a_row_are_the_written_ones(family: Path) -> None:
+    """Masks and inner products of one trial serve the next."""
+    anchors = anchors_of(family / "a", family / "b")
+    live = open_live(Blend(anchors[:1], Linear((1.0,))), CPU, anchors)
+    state = live.model.state_dict()
+    for method, weight, density in [
+        ("ties", 0.5, 0.3), ("ties", 0.8, 0.3), ("della", 0.5, 0.4), ("ties", -0.2, 0.7),
+        ("dare_linear", 0.5, 0.3), ("dare_linear", 0.9, 0.3), ("ties", 1.0, 0.3),
+    ]:  # fmt: skip
+        rule = rule_of(method, 2, 0, weights=weight, density=density)
+        blend = Blend(anchors, rule)
+        live.put(blend)
+        for name, tensor in merged(blend).items():
+            assert state[name].equal(tensor), (method, name)
 
 
 def test_moving_keeps_the_module_s_memory_and_its_ties(family: Path) -> None:
