@@ -43,6 +43,10 @@ class Box:
             ]
         )
 
+    def has(self, trial: FrozenTrial) -> bool:
+        """Whether a trial, perhaps of another tool, is a place in the space."""
+        return self.ranges.keys() <= trial.params.keys()
+
     def values(self, point: Sequence[float] | Floats) -> dict[str, float]:
         """The place of a point (d,)."""
         shares = zip(self.ranges.items(), map(float, point), strict=True)
@@ -96,7 +100,7 @@ class CmaSampler(BaseSampler):
             mean=np.array(start), sigma=STEP, seed=self._seed,
             bounds=np.tile((0.0, 1.0), (len(start), 1)), n_max_resampling=10 * len(start),
         )  # fmt: skip
-        waiting = [mine for mine in trials if _is_drawn(mine)]
+        waiting = [mine for mine in trials if _is_drawn(mine) and self._box.has(mine)]
         for members in _generations(trials):
             state.tell(self._ranked([trials[number] for number in members]))
             waiting = [mine for mine in waiting if mine.number not in members]
@@ -116,7 +120,7 @@ class CmaSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial]
     ) -> list[float]:
         """The best point that the search began with, the middle if none is measured."""
-        known = [mine for mine in trials if mine.state == TrialState.COMPLETE]
+        known = [t for t in trials if t.state == TrialState.COMPLETE and self._box.has(t)]
         best = min(known, key=rank, default=None)
         start = [0.5] * len(self._box.ranges) if best is None else self._box.point(best.params)
         _note(study, trial, START, [float(share) for share in start])

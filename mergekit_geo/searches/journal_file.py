@@ -19,7 +19,8 @@ from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from mergekit_geo.errors import ArgumentError
+from mergekit_geo.errors import ArgumentError, OutputError
+from mergekit_geo.files.sound_json import parse_json
 from mergekit_geo.portable import lock_folder, open_flags
 from mergekit_geo.searches.owner import is_gone, owner
 
@@ -64,10 +65,22 @@ class JournalFile(BaseJournalBackend):
             for line in file:
                 if not line.endswith(b"\n"):
                     return
-                operation = json.loads(line)
+                operation = self._parsed(line)
                 self._read, self._end = self._read + 1, self._end + len(line)
                 if self._read > log_number_from:
                     yield operation
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            operation: dict[str, Any] = parse_json(line.decode("utf-8"))
+            if "op_code" not in operation:
+                raise ValueError("no operation")
+        except (ValueError, TypeError) as error:
+            raise OutputError(
+                f"the journal is damaged: line {self._read + 1} is no operation",
+                where=str(self.path), remedy="take it out, or begin in another file by --storage",
+            ) from error  # fmt: skip
+        return operation
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write operations behind the last whole line; they are on the disk on return."""

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from mergekit_geo.searches.attributes import AGAIN, OWNER, TITLE
 from mergekit_geo.searches.owner import is_gone, owner
 
-NAMELESS = timedelta(minutes=1)
+NAMELESS = timedelta(seconds=10)
 """A running trial without an owner for so long has lost it: one is named at once."""
 
 

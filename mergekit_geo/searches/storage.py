@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -103,11 +104,13 @@ def _database(url: str) -> RDBStorage:
         made = make_url(re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url))
         timeout = "timeout" if made.drivername.startswith("sqlite") else "connect_timeout"
         known = {} if timeout in made.query else {timeout: CONNECT}
-        return RDBStorage(
-            made.render_as_string(hide_password=False),
-            engine_kwargs={"pool_pre_ping": True, "connect_args": known},
-            heartbeat_interval=BEAT, grace_period=STALE,
-            heartbeat_stale_trial_callback=queue_again,
+        return _with_tables(
+            lambda: RDBStorage(
+                made.render_as_string(hide_password=False),
+                engine_kwargs={"pool_pre_ping": True, "connect_args": known},
+                heartbeat_interval=BEAT, grace_period=STALE,
+                heartbeat_stale_trial_callback=queue_again,
+            )
         )  # fmt: skip
     except (UrlError, ImportError, TypeError) as error:
         raise ArgumentError(
@@ -119,10 +122,23 @@ def _database(url: str) -> RDBStorage:
         raise _unreached(error, shown(url)) from error
 
 
+def _with_tables(make: Callable[[], RDBStorage], attempts: int = 5) -> RDBStorage:
+    """Processes that begin at the same time make the tables: all but one of them meet an error."""
+    from sqlalchemy.exc import DBAPIError
+
+    for number in range(attempts):
+        try:
+            return make()
+        except DBAPIError as error:
+            if "already exists" not in str(error) or number + 1 == attempts:
+                raise
+            time.sleep(0.1 * 2**number)
+    raise AssertionError
+
+
 def _unreached(error: Exception, where: str) -> OutputError:
     cause = error.__cause__ or error
-    reason = getattr(cause, "strerror", None) or getattr(cause, "orig", None) or cause
-    line = " ".join(str(reason).split())
+    line = " ".join(str(getattr(cause, "orig", None) or cause).split())
     return OutputError(
         f"the storage of the study cannot be used: {line}", where=where,
         remedy="see that it is there and can be written to, or name another by --storage; "

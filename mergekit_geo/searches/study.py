@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mergekit_geo.errors import ArgumentError
@@ -174,10 +176,11 @@ class SearchStudy:
         with told(self.where):
             if sum(trial.state == TrialState.COMPLETE for trial in self._trials()) < ENOUGH:
                 return {}
-            return optuna.importance.get_param_importances(
+            found = optuna.importance.get_param_importances(
                 self._study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
                 target=lambda trial: sum(trial.values),
             )  # fmt: skip
+            return {name: float(share) for name, share in found.items()}
 
     def close(self) -> None:
         """Let go of the storage; what it holds stays."""
@@ -187,11 +190,12 @@ class SearchStudy:
         """A trial of this process, with what is queued twice passed over."""
         while True:
             trial = self._study.ask()
-            self._ownership.take(trial)
-            if not self._is_twin(trial):
-                return trial
-            trial.set_user_attr(attributes.TWIN, True)
-            self._study.tell(trial, state=TrialState.FAIL)
+            with suppress(UpdateFinishedTrialError):  # taken for lost before it had its owner
+                self._ownership.take(trial)
+                if not self._is_twin(trial):
+                    return trial
+                trial.set_user_attr(attributes.TWIN, True)
+                self._study.tell(trial, state=TrialState.FAIL)
 
     def _is_twin(self, trial: Trial) -> bool:
         title = trial.user_attrs.get(TITLE)
@@ -207,14 +211,12 @@ class SearchStudy:
         trial = self._asked.pop(number)
         with told(self.where):
             self._ownership.release(trial)
-            try:
+            with suppress(UpdateFinishedTrialError):
                 for key, note in notes.items():
                     trial.set_user_attr(key, note)
                 if self._constrained and state == TrialState.COMPLETE:
                     trial.set_constraint(KEPT, float(lost))
                 self._study.tell(trial, values, state=state)
-            except optuna.exceptions.UpdateFinishedTrialError:
-                pass
 
     def _require_same(self, identity: Mapping[str, Any]) -> None:
         mine = json.loads(json.dumps(identity))
