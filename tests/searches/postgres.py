@@ -76,7 +76,10 @@ def _start(programs: Path, folder: Path, options: dict[str, Any]) -> subprocess.
 
 
 def _wait_for(folder: Path, server: subprocess.Popen[bytes]) -> None:
+    import alembic.migration  # noqa: F401 - so that forks of this process need not import it
+    import optuna.storages._rdb.models  # noqa: F401
     import psycopg
+    import sqlalchemy.dialects.postgresql.psycopg  # noqa: F401
 
     ends = time.monotonic() + PATIENCE
     while True:

@@ -54,13 +54,13 @@ def code(child: int) -> int:
 def test_two_processes_share_the_trials_of_a_study_and_none_is_measured_twice(
     storage: str,
 ) -> None:
-    children = [forked(lambda: searched(storage, "shared", 10)) for _ in range(2)]
+    children = [forked(lambda: searched(storage, "shared", 6)) for _ in range(2)]
     assert [code(child) for child in children] == [0, 0]
     found = opened(storage, "shared").finished()
-    assert len(found) == 20
+    assert len(found) == 12
     assert not any(trial.error for trial in found)
     assert [trial.title for trial in found if trial.title] == ["default recipe", "parent a"]
-    assert len({tuple(trial.values.values()) for trial in found}) == 20
+    assert len({tuple(trial.values.values()) for trial in found}) == 12
 
 
 @pytest.mark.slow
