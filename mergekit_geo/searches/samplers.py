@@ -20,24 +20,13 @@ from optuna.trial import FrozenTrial, TrialState
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.searches.attributes import AGAIN, TWIN
 from mergekit_geo.searches.cma import CmaSampler
+from mergekit_geo.searches.dimension import Asker
 from mergekit_geo.searches.trial import Values
 
 SAMPLERS = ("auto", "cmaes", "tpe", "gp", "random", "nsga2")
 POPULATION = 16
 """Of NSGA-II: Optuna's 50 would be a whole search of merges."""
 Make = Callable[[int], BaseSampler]
-
-
-class Asker(Protocol):
-    """Who is asked for a value of each dimension."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number of a range."""
-        ...
-
-    def suggest_categorical(self, name: str, choices: Sequence[str]) -> str:
-        """A label of a choice."""
-        ...
 
 
 class Suggests(Protocol):
@@ -48,7 +37,7 @@ class Suggests(Protocol):
         """Whether it has ranges only."""
         ...
 
-    def suggest(self, asker: Any) -> Values:
+    def suggest(self, asker: Asker) -> Values:
         """A value of each dimension, as asked for."""
         ...
 

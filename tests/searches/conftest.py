@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.postgres import served
+from tests.searches.postgres import served
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
-from mergekit_geo.search.cma import STEP, Box, rank
-from mergekit_geo.search.study import SearchStudy
-from tests.search.toy import Toy, loss, measured, search
+from mergekit_geo.searches.cma import STEP, Box, rank
+from mergekit_geo.searches.study import SearchStudy
+from tests.searches.toy import Toy, loss, measured, search
 
 SPACE = Toy(weights=3)
 

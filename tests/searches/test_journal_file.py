@@ -10,11 +10,11 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from mergekit_geo.search import journal_file
-from mergekit_geo.search.journal_file import JournalFile, locked
-from mergekit_geo.search.owner import host
-from mergekit_geo.search.study import SearchStudy
-from tests.search.toy import Toy, search
+from mergekit_geo.searches import journal_file
+from mergekit_geo.searches.journal_file import JournalFile, locked
+from mergekit_geo.searches.owner import host
+from mergekit_geo.searches.study import SearchStudy
+from tests.searches.toy import Toy, search
 
 
 def opened(path: Path) -> SearchStudy:

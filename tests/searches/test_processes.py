@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mergekit_geo.search import ownership
-from mergekit_geo.search.study import SearchStudy
-from tests.search.toy import Toy, measured, search
+from mergekit_geo.searches import ownership
+from mergekit_geo.searches.study import SearchStudy
+from tests.searches.toy import Toy, measured, search
 
 STARTS = [("default recipe", {"w0": 0.5, "w1": 0.5}), ("parent a", {"w0": 1.0, "w1": 0.0})]
 PATIENCE = 60.0
@@ -113,9 +113,9 @@ def test_a_process_that_lives_keeps_its_trial(tmp_path: Path) -> None:
 def test_a_machine_that_gives_no_signs_of_life_loses_its_trial(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mergekit_geo.search.storage.BEAT", 1)
-    monkeypatch.setattr("mergekit_geo.search.storage.STALE", 2)
-    monkeypatch.setattr("mergekit_geo.search.ownership.is_gone", lambda _: False)
+    monkeypatch.setattr("mergekit_geo.searches.storage.BEAT", 1)
+    monkeypatch.setattr("mergekit_geo.searches.storage.STALE", 2)
+    monkeypatch.setattr("mergekit_geo.searches.ownership.is_gone", lambda _: False)
     lost, living, other = (opened(postgres, "machines") for _ in range(3))
     first, values, _ = lost.ask(Toy())
     kept, _, _ = living.ask(Toy())

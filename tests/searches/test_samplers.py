@@ -6,10 +6,10 @@ import pytest
 from optuna.trial import create_trial
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.search.samplers import chosen
-from mergekit_geo.search.study import SearchStudy
-from mergekit_geo.search.trial import Values
-from tests.search.toy import Toy, loss, measured, search
+from mergekit_geo.searches.samplers import chosen
+from mergekit_geo.searches.study import SearchStudy
+from mergekit_geo.searches.trial import Values
+from tests.searches.toy import Toy, loss, measured, search
 
 MIXED = Toy(density=True, methods=("ties", "linear"))
 GP = pytest.param("gp", marks=pytest.mark.slow)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mergekit_geo.errors import ArgumentError, OutputError
-from mergekit_geo.search.study import SearchStudy
-from tests.search.toy import Toy, search
+from mergekit_geo.searches.study import SearchStudy
+from tests.searches.toy import Toy, search
 
 
 def opened(at: str | Path | None) -> SearchStudy:
