@@ -15,14 +15,16 @@ from mergekit_geo.searches.trials import Finished
 TITLE = "title"
 OWNER = "owner"
 AGAIN = "again"
-"""On a trial that is measured the second time: the number of the first, whose process ended."""
+"""On a trial that stands for others that were not measured to their end: the numbers of these."""
+LOST = "lost"
+"""On one that stands for another whose process ended: should its own end as well, it failed."""
 TWIN = "twin"
 """On a start that two processes queued at the same time: it is measured once."""
 OUTCOME = "outcome"
 LOSSES = "losses"
 ERROR = "error"
 ENDED = "the process that measured it ended"
-KEPT = "lost"
+KEPT = "kept"
 """Of the constraint: the largest significant rise on a set to keep."""
 
 
@@ -40,7 +42,7 @@ def outcome_attributes(
 
 def finished(trials: Sequence[FrozenTrial]) -> list[Finished]:
     """What came of the trials that are over, without those that another one stands for."""
-    replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
+    replaced = {number for trial in trials for number in trial.user_attrs.get(AGAIN, ())}
     found = (_finished(trial) for trial in trials if trial.number not in replaced)
     return [trial for trial in found if trial is not None]
 

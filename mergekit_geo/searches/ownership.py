@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from mergekit_geo.searches.attributes import AGAIN, OWNER, TITLE
+from mergekit_geo.searches.attributes import AGAIN, LOST, OWNER, TITLE
 from mergekit_geo.searches.owner import is_gone, owner
 
 NAMELESS = timedelta(seconds=10)
@@ -50,22 +50,37 @@ class Ownership:
         if self._beats is not None:
             self._beats.close()
 
+    def give_back(self, trial: Trial) -> None:
+        """Queue a trial of this process again, as it will not measure it."""
+        self.release(trial)
+        with suppress(UpdateFinishedTrialError):
+            self._end(trial._trial_id)
+            _queue(self._study, self._study._storage.get_trial(trial._trial_id), {})
+
     def take_over(self) -> None:
         """Queue trials again whose process has ended: each once."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if _is_lost(trial):
                 with suppress(UpdateFinishedTrialError):  # another process was first
-                    self._study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+                    self._end(trial._trial_id)
                     queue_again(self._study, trial)
         if self._beats is not None:
             optuna.storages.fail_stale_trials(self._study)
 
+    def _end(self, trial_id: int) -> None:
+        self._study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+
 
 def queue_again(study: Study, trial: FrozenTrial) -> None:
     """Have a trial measured again whose process has ended, unless it was so before."""
-    if AGAIN not in trial.user_attrs:
-        title = {TITLE: trial.user_attrs[TITLE]} if TITLE in trial.user_attrs else {}
-        study.enqueue_trial(_place(trial), user_attrs={AGAIN: trial.number, **title})
+    if LOST not in trial.user_attrs:
+        _queue(study, trial, {LOST: True})
+
+
+def _queue(study: Study, trial: FrozenTrial, notes: dict[str, Any]) -> None:
+    kept = {key: trial.user_attrs[key] for key in (TITLE, LOST) if key in trial.user_attrs}
+    again = [*trial.user_attrs.get(AGAIN, ()), trial.number]
+    study.enqueue_trial(_place(trial), user_attrs={**kept, **notes, AGAIN: again})
 
 
 def _place(trial: FrozenTrial) -> dict[str, Any]:

@@ -32,13 +32,14 @@ class Register:
 
     def first(self, key: str, value: Any) -> Any:
         """What was written first under a key: this value, unless another one was there before."""
-        if (found := self._found(key)) is None:
+        if (found := self.found(key)) is None:
             note = create_trial(state=TrialState.FAIL, user_attrs={key: value})
             self._study.add_trial(note)
-            found = self._found(key)
+            found = self.found(key)
         return found
 
-    def _found(self, key: str) -> Any:
+    def found(self, key: str) -> Any:
+        """What was written first under a key; None before."""
         notes = (trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
         return next((found[key] for found in notes if key in found), None)
 

@@ -140,8 +140,8 @@ class SeededByPlace(BaseSampler):
 
 
 def place(study: Study, trial: FrozenTrial) -> int:
-    """A trial's number, had no process been killed: one measured again has that of the first."""
-    number = trial.user_attrs.get(AGAIN, trial.number)
+    """A trial's number, had every one been measured: what stands for another has that of it."""
+    number = trial.user_attrs.get(AGAIN, [trial.number])[0]
     before = study.get_trials(deepcopy=False)[:number]
     return int(number - sum(1 for mine in before if mine.user_attrs.keys() & {AGAIN, TWIN}))
 

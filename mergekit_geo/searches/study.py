@@ -23,6 +23,7 @@ from mergekit_geo.searches.storage import open_storage, shown, told
 from mergekit_geo.searches.trial import Outcome, Values
 from mergekit_geo.searches.trials import Finished
 
+IDENTITY, COUNTS = "identity", "counts"
 ENOUGH = 8
 """Fewer trials tell nothing of the importance of a parameter."""
 
@@ -138,6 +139,12 @@ class SearchStudy:
         """A trial that this process has asked for could not be measured."""
         self._over(number, {attributes.ERROR: reason}, state=TrialState.FAIL)
 
+    def give_back(self, number: int) -> None:
+        """A trial that this process has asked for is left to the next one that asks."""
+        trial = self._asked.pop(number)
+        with told(self.where):
+            self._ownership.give_back(trial)
+
     def finished(self) -> list[Finished]:
         """Every trial that is over, by number."""
         with told(self.where):
@@ -158,6 +165,12 @@ class SearchStudy:
         """The whole trials that keep every set and that no other one dominates."""
         return trials.front(self.finished())
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What is settled so far; empty before the first process has done so."""
+        with told(self.where):
+            return dict(self._register.found(COUNTS) or {})
+
     def settled(self, counts: Mapping[str, Any]) -> dict[str, Any]:
         """What holds for all processes of the study: what the first of them has settled.
 
@@ -165,7 +178,7 @@ class SearchStudy:
             counts: What this process would settle, as JSON.
         """
         with told(self.where):
-            return dict(self._register.first("counts", dict(counts)))
+            return dict(self._register.first(COUNTS, dict(counts)))
 
     def importances(self) -> dict[str, float]:
         """The share of each parameter in the variance of the value (fANOVA, Hutter et al., 2014).
@@ -220,7 +233,7 @@ class SearchStudy:
 
     def _require_same(self, identity: Mapping[str, Any]) -> None:
         mine = json.loads(json.dumps(identity))
-        if found := differences(self._register.first("identity", mine), mine):
+        if found := differences(self._register.first(IDENTITY, mine), mine):
             raise ArgumentError(
                 f"the study {self.name!r} is of another search: {'; '.join(found)}",
                 where=self.where,

@@ -71,6 +71,23 @@ def test_several_aims_have_a_front_and_no_best() -> None:
     assert [trial.number for trial in study.front] == [0, 1, 3]
 
 
+def test_a_trial_that_is_given_back_is_asked_for_again(tmp_path: Path) -> None:
+    """So a search that ends early loses none of the points that it began with."""
+    study = opened(tmp_path / "s.journal")
+    study.enqueue([("default recipe", {"w0": 0.5, "w1": 0.5})])
+    asked = [study.ask(SPACE) for _ in range(2)]
+    for _ in range(2):
+        for number, values, title in asked:
+            assert (values, title) == (asked[number % 2][1], asked[number % 2][2])
+            study.give_back(number)
+        study = opened(tmp_path / "s.journal")
+        assert study.finished() == []
+        asked = [study.ask(SPACE) for _ in range(2)]
+    whole = opened()
+    whole.enqueue([("default recipe", {"w0": 0.5, "w1": 0.5})])
+    assert [values for _, values, _ in asked] == search(whole, SPACE, 2)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_fails_the_trial(value: float) -> None:
     study = opened()
@@ -112,7 +129,9 @@ def test_points_that_two_processes_queue_at_the_same_time_are_measured_once() ->
 
 def test_the_first_process_settles_the_numbers_of_examples(tmp_path: Path) -> None:
     first, second = (opened(tmp_path / "s.journal") for _ in range(2))
+    assert first.counts == {}
     assert second.settled({"docs": 40}) == {"docs": 40}
+    assert first.counts == {"docs": 40}
     assert first.settled({"docs": 90}) == {"docs": 40}
 
 
