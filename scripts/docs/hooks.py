@@ -1,7 +1,8 @@
 """What mkdocs calls while it builds the site: pages get the parts that are made of the source.
 
 `<!-- options: soup -->` becomes the tables of a command's options, `<!-- methods -->` the table of
-merge methods, `<!-- architectures -->` that of the architectures that are tested.
+merge methods, `<!-- searched -->` that of the numbers which a search without a recipe tries, and
+`<!-- architectures -->` that of the architectures that are tested.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ import re
 from typing import Any
 
 from scripts.docs.architectures import architecture_table
-from scripts.docs.methods import method_table
+from scripts.docs.methods import method_table, searched_table
 from scripts.docs.options import option_tables
 
-PLACE = re.compile(r"^<!-- (options|methods|architectures)(?:: ([\w-]+))? -->$", re.MULTILINE)
+PLACE = re.compile(
+    r"^<!-- (options|methods|searched|architectures)(?:: ([\w-]+))? -->$", re.MULTILINE
+)
+
+TABLES = {"methods": method_table, "searched": searched_table, "architectures": architecture_table}
+"""Tables that need no more than their name."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -24,4 +30,4 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def _made(place: re.Match[str]) -> str:
     if place[1] == "options":
         return option_tables(place[2])
-    return method_table() if place[1] == "methods" else architecture_table()
+    return TABLES[place[1]]()

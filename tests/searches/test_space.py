@@ -1,5 +1,6 @@
 """Spaces: what ranges and choices of a recipe ask for, and the recipes that values stand for."""
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -272,3 +273,10 @@ def test_a_merge_refuses_ranges_and_names_the_search() -> None:
         read_document(f"{HEAD}{MODEL}weight: {R}\n")
     with pytest.raises(RecipeError, match="line 1: merge_method has several choices"):
         read_document(f"merge_method: {{choices: [ties, linear]}}\n{AB}")
+
+
+def test_a_space_goes_to_other_processes() -> None:
+    space = Space.read(MIXED)
+    there = pickle.loads(pickle.dumps(space))
+    assert there.dimensions == space.dimensions
+    assert there.resolved(space.defaults) == space.resolved(space.defaults)
