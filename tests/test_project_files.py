@@ -46,6 +46,14 @@ def test_workflows_run_every_python_that_is_declared() -> None:
     assert project["project"]["requires-python"] == f">={stated[0]}"
 
 
+def test_postgres_and_ray_are_there_wherever_all_tests_run() -> None:
+    called = [step.get("run") for step in steps(ROOT / ".github/workflows/tests.yml")]
+    assert called[-2:] == ["bash scripts/postgres.sh", "bash scripts/test.sh"]
+    own = (ROOT / ".ci/run").read_text("utf-8")
+    assert own.index("scripts/postgres.sh") < own.index("CI=true") < own.index("scripts/test.sh")
+    assert "[all]" in (ROOT / "scripts/setup.sh").read_text("utf-8")
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")))
 def test_an_issue_form_has_what_its_host_needs(file: Path) -> None:
     form = yaml.safe_load(file.read_text("utf-8"))
