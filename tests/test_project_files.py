@@ -50,7 +50,11 @@ def test_postgres_and_ray_are_there_wherever_all_tests_run() -> None:
     called = [step.get("run") for step in steps(ROOT / ".github/workflows/tests.yml")]
     assert called[-2:] == ["bash scripts/postgres.sh", "bash scripts/test.sh"]
     own = (ROOT / ".ci/run").read_text("utf-8")
-    assert own.index("scripts/postgres.sh") < own.index("export CI=true") < own.index("scripts/test.sh")
+    assert (
+        own.index("scripts/postgres.sh")
+        < own.index("export CI=true")
+        < own.index("scripts/test.sh")
+    )
     assert "[all]" in (ROOT / "scripts/setup.sh").read_text("utf-8")
 
 
