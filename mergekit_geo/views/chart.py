@@ -12,13 +12,9 @@ from dataclasses import dataclass, replace
 from mergekit_geo.printable import printable
 from mergekit_geo.records.findings import Finding
 from mergekit_geo.records.landscape import ScaleEntry
+from mergekit_geo.views.scatter import Scatters, Stairs
+from mergekit_geo.views.style import FOUND, Style, style
 
-COLOURS = ("#0072b2", "#008f5f", "#cc79a7", "#56b4e9", "#e6a400")
-"""Colours of curves and models, distinct in every colour vision (Okabe and Ito 2008)."""
-OUTPUT = "#d55e00"
-"""Colour of what a command wrote; its marker is a star."""
-MARKERS = ("circle", "square", "triangle-up", "diamond", "cross", "x")
-DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 HEAT = ("#f7fbff", "#c6dbef", "#6baed6", "#2171b5", "#08306b")
 """Colours of a matrix, from small to large."""
 BESIDE = 0.012
@@ -32,40 +28,6 @@ SKEWED = 2.5
 
 NumberTable = tuple[list[str], list[list[str]]]
 """Head and rows of the table behind a picture."""
-
-
-@dataclass(frozen=True)
-class Style:
-    """How one of several things is drawn: any one of the three tells it from its neighbours."""
-
-    colour: str
-    marker: str
-    dash: str
-
-
-FOUND: dict[Finding, Style] = {
-    "higher": Style("#d55e00", "square", "solid"),
-    "same": Style("#7a7a7a", "circle", "solid"),
-    "lower": Style("#0072b2", "diamond", "solid"),
-    "unknown": Style("#7a7a7a", "circle-open", "solid"),
-}
-"""How a difference is drawn by what it tells: lost, kept, gained, or nothing."""
-
-
-def style(number: int, *, stands_out: bool = False) -> Style:
-    """How the thing of this number is drawn.
-
-    Args:
-        number: From 0.
-        stands_out: Whether it is what a command wrote.
-
-    Example:
-        >>> style(1)
-        Style(colour='#008f5f', marker='square', dash='dash')
-    """
-    if stands_out:
-        return Style(OUTPUT, "star", "solid")
-    return Style(*(kind[number % len(kind)] for kind in (COLOURS, MARKERS, DASHES)))
 
 
 @dataclass(frozen=True)
@@ -148,22 +110,12 @@ class Lines:
 
 
 @dataclass(frozen=True)
-class Distribution:
-    """A cumulative distribution: shares up to places, and the band of their intervals."""
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    band: tuple[Sequence[float], Sequence[float]] | None
-
-
-@dataclass(frozen=True)
 class Distributions:
     """Cumulative distributions; the axis is linear up to some size, and logarithmic beyond."""
 
     x_title: str
     y_title: str
-    steps: Sequence[Distribution]
+    steps: Sequence[Stairs]
     linear_up_to: float
     caption: str = ""
 
@@ -418,7 +370,7 @@ class Relief(HeightMaps):
     """Surfaces to turn in three dimensions; for pages alone."""
 
 
-Picture = Lines | Distributions | Dots | Bars | Heatmap | HeightMaps
+Picture = Lines | Distributions | Dots | Bars | Heatmap | HeightMaps | Scatters
 
 
 def short_name(name: str) -> str:

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps, rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import NullFormatter
 
 from mergekit_geo.views import chart
 from mergekit_geo.views.levels import Floats, digits_of, heights, labels_of, levels_of, overflow
+from mergekit_geo.views.scatter import MANY, Points, ScatterPanel, Scatters, Stairs
+from mergekit_geo.views.style import OUTPUT, Style, style
 
 INK, MUTED, PAPER, GAP = "#1b1b1b", "#8a8a8a", "white", "#d9d9d9"
 FORMATS = ("png", "svg")
 DPI = 150
 SALT = "mergekit_geo"
 """Salt of the ids in SVG, which are random without one."""
-SURFACES = 3
-"""Surfaces in a row."""
+SURFACES, SCATTERS = 3, 4
+"""Surfaces in a row, and planes of points."""
 MARKERS = {
     "circle": "o", "square": "s", "triangle-up": "^", "diamond": "D", "cross": "P", "x": "X",
     "star": "*", "circle-open": "o",
@@ -65,19 +70,7 @@ def save(picture: chart.Picture, stem: Path) -> None:
 
 def draw(picture: chart.Picture) -> Figure:
     """Draw a picture as a figure."""
-    match picture:
-        case chart.Lines():
-            return _curves(picture)
-        case chart.Distributions():
-            return _steps(picture)
-        case chart.Dots():
-            return _dots(picture)
-        case chart.Bars():
-            return _bars(picture)
-        case chart.Heatmap():
-            return _matrix(picture)
-        case chart.HeightMaps():
-            return _surfaces(picture)
+    return DRAWN[type(picture)](picture)
 
 
 def _curves(picture: chart.Lines) -> Figure:
@@ -92,7 +85,7 @@ def _curve(axes: Axes, curve: chart.Line, number: int) -> None:
     xs, ys = curve.known
     if not xs:
         return
-    own = chart.style(number)
+    own = style(number)
     axes.plot(
         xs, ys, marker=MARKERS[own.marker], linestyle=DASHES[own.dash] if curve.is_traced else "",
         color=own.colour, markersize=5, linewidth=1.6, label=_text(curve.name),
@@ -101,12 +94,12 @@ def _curve(axes: Axes, curve: chart.Line, number: int) -> None:
     if curve.gap is not None:
         _gap(axes, curve.gap, number)
     if curve.star is not None:
-        axes.plot(*curve.star, "*", color=chart.OUTPUT, markersize=13, label="output", zorder=3)
+        axes.plot(*curve.star, "*", color=OUTPUT, markersize=13, label="output", zorder=3)
 
 
 def _gap(axes: Axes, gap: chart.Gap, number: int) -> None:
     """A bracket from the chord to the curve, and the interval of its height as a broad bar."""
-    colour, top = chart.style(number).colour, gap.foot + gap.height
+    colour, top = style(number).colour, gap.foot + gap.height
     axes.plot([gap.x] * 2, [gap.foot, top], "-_", color=colour, markersize=11, linewidth=1.6)
     ends = gap.foot + gap.low, gap.foot + gap.high
     axes.vlines(gap.x, *ends, color=colour, linewidth=6, alpha=0.3)
@@ -121,18 +114,71 @@ def _gap(axes: Axes, gap: chart.Gap, number: int) -> None:
 def _steps(picture: chart.Distributions) -> Figure:
     figure, axes = _single(7.0, 4.2)
     for number, step in enumerate(picture.steps):
-        _step(axes, step, chart.style(number))
+        _step(axes, step, style(number))
     axes.set_xscale("symlog", linthresh=picture.linear_up_to)
     return _titled(figure, axes, picture)
 
 
-def _step(axes: Axes, step: chart.Distribution, own: chart.Style) -> None:
+def _step(axes: Axes, step: Stairs, own: Style) -> None:
     axes.step(
         step.x, step.y, where="post", color=own.colour, linestyle=DASHES[own.dash], linewidth=1.6,
         label=_text(step.name),
     )  # fmt: skip
     if step.band is not None:
         axes.fill_between(step.x, *step.band, step="post", color=own.colour, alpha=0.2)
+
+
+def _scatters(picture: Scatters) -> Figure:
+    """Planes of points in rows, and one legend of all their kinds."""
+    rows, columns = _grid(len(picture.panels), SCATTERS)
+    size = (7.0, 4.6) if rows == columns == 1 else (0.6 + 2.4 * columns, 0.7 + 2.1 * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    kinds: dict[str, Artist] = {}
+    for number, panel in enumerate(picture.panels):
+        axes = _plain(figure.add_subplot(rows, columns, number + 1))
+        kinds |= _scatter(axes, panel)
+        axes.set_xlabel(_text(panel.x_title), fontsize=9)
+        same = number % columns and picture.panels[number - 1].y_title == panel.y_title
+        axes.set_ylabel("" if same else _text(panel.y_title), fontsize=9)
+    columns = max(2, int(size[0] / 1.8))
+    figure.legend(list(kinds.values()), list(kinds), frameon=False, fontsize=8, ncols=columns,
+                  loc="outside upper left")  # fmt: skip
+    return _captioned(figure, picture.caption)
+
+
+def _scatter(axes: Axes, panel: ScatterPanel) -> dict[str, Artist]:
+    """Draw one plane; what stands in the legend, by name."""
+    found: dict[str, Artist] = {}
+    if panel.stairs is not None:
+        _step(axes, panel.stairs, style(0, stands_out=True))
+        found[_text(panel.stairs.name)] = axes.lines[-1]
+    for kind in panel.points:
+        found[_text(kind.name)] = _points(axes, kind, panel.count >= MANY)
+    if panel.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if panel.span is not None:
+        axes.set_ylim(panel.span)
+    if panel.ticks:
+        axes.set_xticks(range(len(panel.ticks)), [_text(tick) for tick in panel.ticks])
+    return found
+
+
+def _points(axes: Axes, kind: Points, many: bool) -> Artist:
+    """Draw points of one kind, and what stands beside them."""
+    own = kind.style
+    size = {"star": 13, "circle": 3.5, "circle-open": 3.5}.get(own.marker, 6) if many else (
+        13 if own.marker == "star" else 6)  # fmt: skip
+    is_plain = own.marker.startswith("circle")
+    (drawn,) = axes.plot(
+        kind.x, kind.y, MARKERS[own.marker], color=own.colour, markersize=size, markeredgewidth=1,
+        markerfacecolor="none" if own.marker.endswith("open") else own.colour,
+        alpha=0.5 if many and is_plain else 0.8, zorder=4 if own.marker == "star" else 3,
+    )  # fmt: skip
+    for x, y, words in zip(kind.x, kind.y, kind.labels, strict=False):
+        axes.annotate(_text(words), (x, y), (5, 4), textcoords="offset points", fontsize=7.5,
+                      color=INK)  # fmt: skip
+    return drawn
 
 
 def _titled(figure: Figure, axes: Axes, picture: chart.Lines | chart.Distributions) -> Figure:
@@ -188,7 +234,7 @@ def _bars(picture: chart.Bars) -> Figure:
     for number, panel in enumerate(picture.panels):
         axes = _plain(figure.add_subplot(1, count, number + 1))
         for i, name in enumerate(picture.series):
-            _series(axes, panel, i, chart.style(i), _text(name))
+            _series(axes, panel, i, style(i), _text(name))
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(labelleft=number == 0)
@@ -201,7 +247,7 @@ def _bars(picture: chart.Bars) -> Figure:
     return _captioned(figure, picture.caption)
 
 
-def _series(axes: Axes, panel: chart.BarPanel, number: int, own: chart.Style, name: str) -> None:
+def _series(axes: Axes, panel: chart.BarPanel, number: int, own: Style, name: str) -> None:
     """The bars of one series, each with its interval and its label beyond that."""
     width = chart.BROAD / len(panel.bars)
     shift = width * (number - (len(panel.bars) - 1) / 2)
@@ -353,3 +399,15 @@ def _plain(axes: Axes) -> Axes:
 def _text(words: str) -> str:
     """Text that matplotlib takes for no mathematics."""
     return words.replace("$", r"\$")
+
+
+DRAWN: dict[type, Callable[[Any], Figure]] = {
+    chart.Lines: _curves,
+    chart.Distributions: _steps,
+    chart.Dots: _dots,
+    chart.Bars: _bars,
+    chart.Heatmap: _matrix,
+    chart.HeightMaps: _surfaces,
+    chart.Relief: _surfaces,
+    Scatters: _scatters,
+}

@@ -15,13 +15,15 @@ import numpy as np
 
 from mergekit_geo.views import chart
 from mergekit_geo.views.levels import heights, labels_of, levels_of, raised
+from mergekit_geo.views.scatter import MANY, Points, ScatterPanel, Scatters, Stairs
+from mergekit_geo.views.style import Style, style
 
 Json = dict[str, Any]
 
 INK, MUTED, PAPER = "#1b1b1b", "#8a8a8a", "#ffffff"
 FAINT = "rgba(128, 128, 128, 0.18)"
-CURVES = 420
-"""Pixels of the height of curves."""
+CURVES, SMALL = 420, 230
+"""Pixels of the height of curves, and of one of several planes of points."""
 ROW, MODEL, ROWS, HEAD = 22, 30, 40, 80
 """Pixels of a row of a long matrix, of dots and of bars, and of what is around rows."""
 FEW, TALL, WIDE = 12, 56, 96
@@ -47,6 +49,8 @@ def figures(picture: chart.Picture) -> list[Json]:
             return [_relief(surface, picture) for surface in picture.panels]
         case chart.HeightMaps():
             return [_contours(surface, picture) for surface in picture.panels]
+        case Scatters():
+            return [_scatter(panel, alone=len(picture.panels) == 1) for panel in picture.panels]
 
 
 def _whole(picture: chart.Lines | chart.Distributions | chart.Heatmap) -> Json:
@@ -73,7 +77,7 @@ def _curve(curve: chart.Line, number: int) -> list[Json]:
     xs, ys = curve.known
     if not xs:
         return []
-    own, name = chart.style(number), escape(curve.name)
+    own, name = style(number), escape(curve.name)
     beside: Json = {"type": "scatter", "legendgroup": name, "showlegend": False}
     traces: list[Json] = [
         {
@@ -90,7 +94,7 @@ def _curve(curve: chart.Line, number: int) -> list[Json]:
     if curve.gap is not None:
         traces += [beside | trace for trace in _gap(curve.gap, number)]
     if curve.star is not None:
-        out = chart.style(0, stands_out=True)
+        out = style(0, stands_out=True)
         traces.append({
             **beside, "mode": "markers", "x": [curve.star[0]], "y": [curve.star[1]],
             "name": "output", "marker": {"symbol": out.marker, "size": 16, "color": out.colour},
@@ -100,7 +104,7 @@ def _curve(curve: chart.Line, number: int) -> list[Json]:
 
 def _gap(gap: chart.Gap, number: int) -> list[Json]:
     """A bracket from the chord to the curve, and the interval of its height as a broad bar."""
-    colour = chart.style(number).colour
+    colour = style(number).colour
     ends = {"array": [gap.high - gap.height], "arrayminus": [gap.height - gap.low]}
     bar = {"type": "data", "symmetric": False, "color": f"{colour}55", "thickness": 7, "width": 0}
     top, side = gap.foot + gap.height, "left" if gap.left else "right"
@@ -122,19 +126,64 @@ def _gap(gap: chart.Gap, number: int) -> list[Json]:
 
 
 def _steps(picture: chart.Distributions) -> Json:
-    traces = [
-        {
-            "type": "scatter", "mode": "lines", "name": escape(step.name), "x": list(step.x),
-            "y": list(step.y), "line": _stroke(number) | {"shape": "hv"},
-        }
-        for number, step in enumerate(picture.steps)
-    ]  # fmt: skip
+    traces = [trace for i, step in enumerate(picture.steps) for trace in _stairs(step, style(i))]
     axes = {"xaxis": _titled(picture.x_title), "yaxis": _titled(picture.y_title)}
     return _figure(traces, CURVES, **axes)
 
 
+def _stairs(step: Stairs, own: Style) -> list[Json]:
+    """The line, above its band."""
+    name, places = escape(step.name), list(step.x)
+    ends: Json = {
+        "type": "scatter", "mode": "lines", "x": places, "hoverinfo": "skip", "showlegend": False,
+        "legendgroup": name, "line": {"shape": "hv", "width": 0, "color": own.colour},
+    }  # fmt: skip
+    low, high = step.band or ((), ())
+    filled = {"fill": "tonexty", "fillcolor": f"{own.colour}33"}
+    band = [ends | {"y": list(low)}, ends | filled | {"y": list(high)}] if step.band else []
+    line = {
+        "type": "scatter", "mode": "lines", "name": name, "legendgroup": name, "x": places,
+        "y": list(step.y), "line": {"color": own.colour, "dash": own.dash, "shape": "hv"},
+    }  # fmt: skip
+    return [*band, line]
+
+
+def _scatter(panel: ScatterPanel, *, alone: bool) -> Json:
+    """One plane of points; it has a legend where it is the only one."""
+    line = _stairs(panel.stairs, style(0, stands_out=True)) if panel.stairs else []
+    many = panel.count >= MANY
+    x = _titled(panel.x_title) | {"zeroline": False, "type": "log" if panel.log else "linear"}
+    if panel.ticks:
+        x |= {"tickvals": list(range(len(panel.ticks))), "ticktext": _texts(panel.ticks),
+              "range": [-0.6, len(panel.ticks) - 0.4]}  # fmt: skip
+    if not alone:
+        x |= {"nticks": 4}
+    y = _titled(panel.y_title) | {"zeroline": False, "nticks": 6 if alone else 4}
+    y |= {"range": list(panel.span)} if panel.span else {}
+    legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
+    return _figure(
+        [*line, *(_points(kind, many) for kind in panel.points)], CURVES if alone else SMALL,
+        xaxis=x, yaxis=y, showlegend=alone, legend=legend,
+    )  # fmt: skip
+
+
+def _points(kind: Points, many: bool) -> Json:
+    """Points of one kind, with what stands beside them."""
+    own, is_plain = kind.style, kind.style.marker.startswith("circle")
+    size = 15 if own.marker == "star" else 5 if many and is_plain else 8
+    shown: Json = {"mode": "markers+text", "text": _texts(kind.labels),
+                   "textposition": "top right", "textfont": {"size": 10}}  # fmt: skip
+    return {
+        "type": "scatter", "mode": "markers", "name": escape(kind.name), "x": list(kind.x),
+        "y": list(kind.y), "hovertext": _texts(kind.texts), "hoverinfo": "text",
+        "marker": {"color": own.colour, "symbol": own.marker, "size": size,
+                   "opacity": 0.5 if many and is_plain else 0.85},
+        **(shown if kind.labels else {}),
+    }  # fmt: skip
+
+
 def _stroke(number: int) -> Json:
-    own = chart.style(number)
+    own = style(number)
     return {"color": own.colour, "dash": own.dash}
 
 
@@ -157,7 +206,7 @@ def _dots(panel: chart.Panel, picture: chart.Dots) -> Json:
     return _figure(traces, height, xaxis=x, yaxis=y, shapes=shapes, showlegend=False)
 
 
-def _dot(place: int, dot: chart.Dot, own: chart.Style) -> Json:
+def _dot(place: int, dot: chart.Dot, own: Style) -> Json:
     bar: Json = {
         "type": "data",
         "symmetric": False,
@@ -229,7 +278,7 @@ def _series(panel: chart.BarPanel, number: int, name: str) -> list[Json]:
         "type": "bar", "orientation": "h", "name": escape(name), "error_x": interval,
         "x": [dot.value for _, dot in found], "y": [i for i, _ in found],
         "width": 0.9 * width, "offset": shift - 0.45 * width,
-        "marker": {"color": chart.style(number).colour},
+        "marker": {"color": style(number).colour},
         "hovertext": [dot.text for _, dot in found], "hoverinfo": "text",
     }  # fmt: skip
     labels = {

@@ -16,7 +16,6 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.records.sets import OutputSetEntry
 from mergekit_geo.views.block import Chart, Items, Paragraph, Section, Table, View, table
 from mergekit_geo.views.chart import (
-    Distribution,
     Distributions,
     Dot,
     Dots,
@@ -24,6 +23,7 @@ from mergekit_geo.views.chart import (
     short_name,
 )
 from mergekit_geo.views.measures import ShownNumber, lambda_max, numbers_of
+from mergekit_geo.views.scatter import Stairs
 
 ROUGH = 0.01
 """Relative change of an eigenvalue under half the step that is worth a remark."""
@@ -211,7 +211,7 @@ def _spectra(known: Sequence[tuple[SharpnessEntry, Spectrum]]) -> Distributions:
                  max(largest * 1e-3, 1e-12))  # fmt: skip
 
 
-def _step(model: str, found: Spectrum) -> Distribution:
+def _step(model: str, found: Spectrum) -> Stairs:
     ends = (found.low, found.high)
     band = (ends[0], ends[1]) if ends[0] is not None and ends[1] is not None else None
-    return Distribution(short_name(model), found.eigenvalues, found.cumulative, band)
+    return Stairs(short_name(model), found.eigenvalues, found.cumulative, band)

@@ -24,7 +24,6 @@ from mergekit_geo.views.block import (
     table,
 )
 from mergekit_geo.views.chart import (
-    Distribution,
     Distributions,
     Dot,
     Dots,
@@ -42,6 +41,8 @@ from mergekit_geo.views.chart import (
 from mergekit_geo.views.console import InertConsole
 from mergekit_geo.views.matplotlib_ import draw
 from mergekit_geo.views.plotly_ import figures
+from mergekit_geo.views.scatter import Points, ScatterPanel, Scatters, Stairs
+from mergekit_geo.views.style import style
 from mergekit_geo.views.view import VIEWS
 
 HOSTILE = '<img src=x onerror="hacked()">|[x](http://evil.example)\x1b[31m\n# `$\\frac$`'
@@ -52,11 +53,12 @@ SURFACE = HeightMap(
     HOSTILE, HOSTILE, HOSTILE, [0.0, 1.0], [0.0, 1.0], [[1.0, 2.0], [3.0, None]],
     [Marker(HOSTILE, 0.5, 0.5, off=0.0, height=1.5, spans=True, on=True)],
 )  # fmt: skip
+POINTS = Points(HOSTILE, style(0), [0.5, 1.0], [1.0, 2.0], [HOSTILE] * 2, [HOSTILE, ""])
 SEEN = ([SURFACE], ScaleEntry(low=1.0, high=3.0, log=False), HOSTILE, HOSTILE)
 PICTURES: list[Picture] = [
     Lines("t", HOSTILE, [CURVE], HOSTILE),
     Distributions(
-        "x", "y", [Distribution(HOSTILE, [1.0, 2.0], [0.5, 1.0], ([0.4, 0.9], [0.6, 1.0]))], 0.1
+        "x", "y", [Stairs(HOSTILE, [1.0, 2.0], [0.5, 1.0], ([0.4, 0.9], [0.6, 1.0]))], 0.1
     ),
     Dots(
         [HOSTILE, HOSTILE],
@@ -68,6 +70,20 @@ PICTURES: list[Picture] = [
     Heatmap(HOSTILE, [HOSTILE], ["a", "b"], [[0.0, 0.1]], log=True, caption=HOSTILE),
     HeightMaps(*SEEN),
     Relief(*SEEN),
+    Scatters(
+        [
+            ScatterPanel(
+                HOSTILE,
+                HOSTILE,
+                [POINTS],
+                Stairs(HOSTILE, [0.0, 1.0], [2.0, 1.0], None),
+                ticks=[HOSTILE, HOSTILE],
+            ),
+            ScatterPanel(HOSTILE, HOSTILE, [POINTS], log=True, span=(0.0, 3.0)),
+        ],
+        ([HOSTILE], [[HOSTILE]]),
+        HOSTILE,
+    ),
 ]
 
 
@@ -94,7 +110,7 @@ def test_every_picture_is_drawn_by_both(picture: Picture) -> None:
     head, rows = picture.numbers()
     assert rows
     assert all(len(row) == len(head) for row in rows)
-    panels = picture.panels if isinstance(picture, Dots | HeightMaps) else [None]
+    panels = picture.panels if isinstance(picture, Dots | HeightMaps | Scatters) else [None]
     assert len([axes for axes in figure.axes if axes.get_label() != "<colorbar>"]) == len(panels)
 
 

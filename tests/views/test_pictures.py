@@ -15,6 +15,7 @@ from mergekit_geo.records.landscape import ScaleEntry
 from mergekit_geo.records.losses import DataEntry, Estimate
 from mergekit_geo.records.model import Geometry, LayerGeometry, PairGeometry
 from mergekit_geo.views import chart
+from mergekit_geo.views import style as styles
 from mergekit_geo.views.barrier import curves
 from mergekit_geo.views.geometry import geometry_picture
 from mergekit_geo.views.losses import loss_unit
@@ -58,27 +59,27 @@ def lab(rgb: Floats) -> Floats:
 @pytest.mark.parametrize("seen_by", [np.eye(3), DEUTERANOPIA, PROTANOPIA], ids=["", "deu", "pro"])
 def test_colours_can_be_told_apart_by_everybody(seen_by: Any) -> None:
     """A just noticeable difference is about 2.3."""
-    seen = [lab(np.array(seen_by) @ linear(colour)) for colour in (*chart.COLOURS, chart.OUTPUT)]
+    seen = [lab(np.array(seen_by) @ linear(colour)) for colour in (*styles.COLOURS, styles.OUTPUT)]
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 15
 
 
 @pytest.mark.parametrize("paper", ["#ffffff", "#14171a"])
 def test_colours_stand_out_from_light_and_dark_paper(paper: str) -> None:
-    for colour in (*chart.COLOURS, chart.OUTPUT):
+    for colour in (*styles.COLOURS, styles.OUTPUT):
         low, high = sorted((XYZ @ linear(one))[1] for one in (colour, paper))
         assert (high + 0.05) / (low + 0.05) > 2
 
 
 def test_neighbours_differ_in_colour_and_marker_and_dash() -> None:
     for count in (2, 5):
-        styles = [chart.style(i) for i in range(count)]
+        drawn = [styles.style(i) for i in range(count)]
         for kind in ("colour", "marker", "dash"):
-            assert len({getattr(one, kind) for one in styles}) == count
-    assert len({chart.style(i) for i in range(30)}) == 30
-    found = {style.marker for style in chart.FOUND.values()}
-    assert set(MARKERS) == {*chart.MARKERS, *found, "star"}
-    assert len(found) == len(chart.FOUND)
-    assert set(DASHES) == set(chart.DASHES)
+            assert len({getattr(one, kind) for one in drawn}) == count
+    assert len({styles.style(i) for i in range(30)}) == 30
+    found = {style.marker for style in styles.FOUND.values()}
+    assert set(MARKERS) == {*styles.MARKERS, *found, "star"}
+    assert len(found) == len(styles.FOUND)
+    assert set(DASHES) == set(styles.DASHES)
     assert list(chart.HEAT) == sorted(chart.HEAT, key=lambda shade: -(XYZ @ linear(shade))[1])
 
 
@@ -141,13 +142,15 @@ def test_a_few_points_are_not_joined() -> None:
 def test_the_output_looks_alike_everywhere() -> None:
     picture = curves([SEVEN.model_copy(update={"taken": 0.5})], DATA)
     stars = [t for t in figures(picture)[0]["data"] if t.get("name") == "output"]
-    assert [(s["x"], s["y"], s["marker"]["color"]) for s in stars] == [([0.5], [2.2], chart.OUTPUT)]
+    assert [(s["x"], s["y"], s["marker"]["color"]) for s in stars] == [
+        ([0.5], [2.2], styles.OUTPUT)
+    ]
     drawn = [line for line in draw(picture).axes[0].lines if line.get_label() == "output"]
-    assert [to_hex(str(line.get_color())) for line in drawn] == [chart.OUTPUT]
+    assert [to_hex(str(line.get_color())) for line in drawn] == [styles.OUTPUT]
     panel = chart.Panel("loss", [chart.Dot(1.0), chart.Dot(2.0, 1.5, 2.5)])
     dots = chart.Dots(["a", "output"], [False, True], [panel])
     colours = [trace["marker"]["color"] for trace in figures(dots)[0]["data"]]
-    assert colours == [chart.COLOURS[0], chart.OUTPUT]
+    assert colours == [styles.COLOURS[0], styles.OUTPUT]
     assert [to_hex(str(line.get_color())) for line in draw(dots).axes[0].lines] == colours
 
 

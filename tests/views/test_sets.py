@@ -16,12 +16,13 @@ from mergekit_geo.views import matplotlib_
 from mergekit_geo.views.block import Table, charts
 from mergekit_geo.views.card import model_card
 from mergekit_geo.views.card_data import eval_results
-from mergekit_geo.views.chart import FOUND, Dot, Dots
+from mergekit_geo.views.chart import Dot, Dots
 from mergekit_geo.views.console import InertConsole, show
 from mergekit_geo.views.files import write_report
 from mergekit_geo.views.plotly_ import figures
 from mergekit_geo.views.sets import set_tables
 from mergekit_geo.views.skills import sets_of
+from mergekit_geo.views.style import FOUND
 from mergekit_geo.views.view import said, view_of
 from tests.views.browser import Browser
 from tests.views.set_reports import one_set, report_on
