@@ -121,6 +121,7 @@ class View:
             when that is written.
         brief: The same in a few lines, as `print` shows a result; the headline if empty.
         next: What to do next, in a line; consoles and pages show it below the headline.
+        last: What is to be said after all else, in a line.
     """
 
     headline: Sequence[str] = ()
@@ -128,6 +129,7 @@ class View:
     files: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
     brief: Sequence[str] = ()
     next: str = ""
+    last: str = ""
 
 
 def charts(blocks: Sequence[Block]) -> Iterator[Chart]:

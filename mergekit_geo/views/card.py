@@ -20,7 +20,7 @@ WRITING = """inputs = tokenizer("The", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
 """How a language model is tried out."""
 
-SHOWN = ("Losses", "Losses before and after", "What was chosen", "Training")
+SHOWN = ("Losses", "Losses before and after", "Search", "What was chosen", "Training")
 """Sections of a view that a card has; the page has all."""
 
 
@@ -33,7 +33,7 @@ def model_card(report: Report) -> str:
     told = public(report)
     view, how = view_of(told), made(report)
     blocks: list[Block] = [
-        Paragraph(" ".join([_origin(report), *view.headline])),
+        Paragraph(" ".join(filter(None, [_origin(report), *view.headline, view.last]))),
         *(block for block in view.blocks if isinstance(block, Section) and block.title in SHOWN),
         Section("How it was made", how),
         Section("How to use it", usage(report)),

@@ -42,7 +42,7 @@ def print_report(report: Report) -> None:
         *place,
     ]
     pushed = VIEWS[type(report.pushed)](report, report.pushed).blocks if report.pushed else ()
-    for shown in [*blocks, *pushed]:
+    for shown in [*blocks, *pushed, block.Paragraph(view.last)]:
         show(console, shown)
 
 

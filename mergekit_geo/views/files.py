@@ -82,7 +82,7 @@ def page(report: Report) -> Page:
         title=report.output or f"geo-merge {report.command}",
         about=f"geo-merge {report.command} of {names}",
         source=REPORT if report.output else "",
-        headline=[*view.headline, view.next],
+        headline=[*view.headline, view.next, view.last],
         blocks=[
             *view.blocks,
             Section("How it was made", made(report)),

@@ -16,7 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from mergekit_geo.views import chart
 from mergekit_geo.views.levels import Floats, digits_of, heights, labels_of, levels_of, overflow
@@ -154,14 +154,25 @@ def _scatter(axes: Axes, panel: ScatterPanel) -> dict[str, Artist]:
         found[_text(panel.stairs.name)] = axes.lines[-1]
     for kind in panel.points:
         found[_text(kind.name)] = _points(axes, kind, panel.count >= MANY)
-    if panel.log:
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_formatter(NullFormatter())
     if panel.span is not None:
         axes.set_ylim(panel.span)
+    _across(axes, panel)
+    return found
+
+
+def _across(axes: Axes, panel: ScatterPanel) -> None:
+    """Ends, scale and ticks of x."""
+    if panel.log:
+        axes.set_xscale("log")
+        axes.set_xticks(panel.decades, [f"{tick:.2g}" for tick in panel.decades])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if panel.counts:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.ticks:
         axes.set_xticks(range(len(panel.ticks)), [_text(tick) for tick in panel.ticks])
-    return found
+    if panel.width is not None and not panel.log:
+        room = 0.06 * (panel.width[1] - panel.width[0])
+        axes.set_xlim(panel.width[0] - room, panel.width[1] + room)
 
 
 def _points(axes: Axes, kind: Points, many: bool) -> Artist:
@@ -169,11 +180,12 @@ def _points(axes: Axes, kind: Points, many: bool) -> Artist:
     own = kind.style
     size = {"star": 13, "circle": 3.5, "circle-open": 3.5}.get(own.marker, 6) if many else (
         13 if own.marker == "star" else 6)  # fmt: skip
-    is_plain = own.marker.startswith("circle")
+    is_plain, inside = own.marker.startswith("circle"), own.marker.removesuffix("-open")
     (drawn,) = axes.plot(
-        kind.x, kind.y, MARKERS[own.marker], color=own.colour, markersize=size, markeredgewidth=1,
-        markerfacecolor="none" if own.marker.endswith("open") else own.colour,
+        kind.x, kind.y, MARKERS[inside], color=own.colour, markersize=size, markeredgewidth=1,
+        markerfacecolor="none" if inside != own.marker else own.colour,
         alpha=0.5 if many and is_plain else 0.8, zorder=4 if own.marker == "star" else 3,
+        clip_on=False,
     )  # fmt: skip
     for x, y, words in zip(kind.x, kind.y, kind.labels, strict=False):
         axes.annotate(_text(words), (x, y), (5, 4), textcoords="offset points", fontsize=7.5,
@@ -242,8 +254,9 @@ def _bars(picture: chart.Bars) -> Figure:
         axes.set_xlabel(_text(panel.title), fontsize=9)
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.14)
-    figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8.5, ncols=2,
-                  loc="outside upper left")  # fmt: skip
+    if len(picture.series) > 1:
+        figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8.5, ncols=2,
+                      loc="outside upper left")  # fmt: skip
     return _captioned(figure, picture.caption)
 
 

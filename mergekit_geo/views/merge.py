@@ -15,6 +15,8 @@ from mergekit_geo.views.flatness import flatness
 from mergekit_geo.views.geometry import geometry_blocks
 from mergekit_geo.views.influence import influence_section
 from mergekit_geo.views.layers import layers_files, layers_headline, layers_section
+from mergekit_geo.views.search import search_files, search_section
+from mergekit_geo.views.search_words import last_word, search_headline
 from mergekit_geo.views.sets import brief_losses, measured_section
 from mergekit_geo.views.sharpness import sharpness_section
 from mergekit_geo.views.stack import stack_table
@@ -29,6 +31,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
     output_at = _output_at(report, found)
     blocks = [
         measured_section("Losses", report),
+        search_section(found.search, report.data, found.sets),
         examples_section(found),
         Section("What was chosen", _selection(found.selection)),
         Section("Barriers between the parents", barriers_of(
@@ -41,8 +44,13 @@ def view(report: Report, found: MergeMeasurements) -> View:
         Section("Layers", [stack_table(found.layers)]),
         Section("Tensors", [Items(_tensors(report, found))]),
     ]  # fmt: skip
-    files = {**barrier_files_of(found), **layers_files(found.by_layer)}
-    return View(_headline(report, found), blocks, files, _brief(report, found))
+    files = {
+        **barrier_files_of(found), **layers_files(found.by_layer), **search_files(found.search),
+    }  # fmt: skip
+    return View(
+        _headline(report, found), blocks, files, _brief(report, found),
+        last=last_word(found.search),
+    )  # fmt: skip
 
 
 def _headline(report: Report, found: MergeMeasurements) -> list[str]:
@@ -53,6 +61,7 @@ def _headline(report: Report, found: MergeMeasurements) -> list[str]:
     parted = significant or is_worse(report)
     told = [
         *verdict_lines(report),
+        *search_headline(found.search),
         *(between_by_set(straight) if found.sets else [between(straight[""])]),
         *why(report, found.geometry, parted=parted),
         *layers_headline(found.by_layer),

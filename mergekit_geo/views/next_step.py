@@ -13,6 +13,7 @@ from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.path import PathMeasurements
 from mergekit_geo.records.report import Report
+from mergekit_geo.records.search import SearchMeasurements
 from mergekit_geo.records.standing import Standing, overall, standings
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.views.amount import listed
@@ -30,6 +31,7 @@ from mergekit_geo.views.remedies import (
     with_layer_weights,
     without_heads,
 )
+from mergekit_geo.views.search_front import take_command
 from mergekit_geo.views.skills import sets_of
 from mergekit_geo.views.why import are_heads, parting_layers
 
@@ -221,9 +223,18 @@ def _after_path(report: Report, found: PathMeasurements) -> Next | None:
     return Next("take its best point", shlex.join(words))
 
 
+def _after_search(report: Report, found: SearchMeasurements) -> Next | None:
+    """After a search for several aims: write a trial of its front."""
+    if not found.search.front:
+        return None
+    command = take_command(report, found.search)
+    return Next("write the one that you choose, such as the middle one", command)
+
+
 NEXT: dict[type, Callable[[Report, Any], Next | None]] = {
     MergeMeasurements: _after_output,
     FinetuneMeasurements: _after_output,
     BarrierMeasurements: _after_barrier,
     PathMeasurements: _after_path,
+    SearchMeasurements: _after_search,
 }

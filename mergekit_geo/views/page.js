@@ -62,9 +62,13 @@
     const [first, ...rest] = chart.data;
     return [narrow.matches ? [{ ...first, colorbar: { ...sparse(first.colorbar), ...bar } }, ...rest] : chart.data, fit];
   };
-  const draw = () => Promise.all(Object.entries(charts).map(([id, chart]) =>
-    Plotly.react(id, ...fitted(document.getElementById(id), chart), { responsive: true, displayModeBar: false })));
-  dark.addEventListener("change", draw);
-  narrow.addEventListener("change", draw);
+  // Charts that can be seen: what is folded has no width, and is drawn when it is opened.
+  const draw = (within = document) => Promise.all(Object.entries(charts)
+    .map(([id, chart]) => [document.getElementById(id), chart])
+    .filter(([place]) => within.contains(place) && !place.closest("details:not([open])"))
+    .map(([place, chart]) => Plotly.react(place, ...fitted(place, chart), { responsive: true, displayModeBar: false })));
+  dark.addEventListener("change", () => draw());
+  narrow.addEventListener("change", () => draw());
+  for (const folded of document.querySelectorAll("details")) folded.addEventListener("toggle", () => draw(folded));
   draw().then(() => { document.documentElement.dataset.drawn = String(Math.round(performance.now())); });
 })();

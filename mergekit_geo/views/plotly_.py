@@ -7,6 +7,7 @@ page, which knows whether it is light or dark.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -30,6 +31,8 @@ FEW, TALL, WIDE = 12, 56, 96
 """Most rows of a matrix that are tall, and the pixels of their cells."""
 SIDE, RELIEF, AROUND = 560, 640, 120
 """Pixels of a surface's height, from above and in three dimensions, and of the colours beside."""
+NARROW = 20
+"""Characters of a line below a narrow panel."""
 ABREAST = 3
 """Most panels that have room for several ticks."""
 NEAR = 0.15
@@ -50,7 +53,9 @@ def figures(picture: chart.Picture) -> list[Json]:
         case chart.HeightMaps():
             return [_contours(surface, picture) for surface in picture.panels]
         case Scatters():
-            return [_scatter(panel, alone=len(picture.panels) == 1) for panel in picture.panels]
+            alike = len({panel.y_title for panel in picture.panels}) == 1
+            alone = len(picture.panels) == 1
+            return [_scatter(p, alone=alone, titled=alone or not alike) for p in picture.panels]
 
 
 def _whole(picture: chart.Lines | chart.Distributions | chart.Heatmap) -> Json:
@@ -148,23 +153,40 @@ def _stairs(step: Stairs, own: Style) -> list[Json]:
     return [*band, line]
 
 
-def _scatter(panel: ScatterPanel, *, alone: bool) -> Json:
+def _scatter(panel: ScatterPanel, *, alone: bool, titled: bool) -> Json:
     """One plane of points; it has a legend where it is the only one."""
     line = _stairs(panel.stairs, style(0, stands_out=True)) if panel.stairs else []
     many = panel.count >= MANY
-    x = _titled(panel.x_title) | {"zeroline": False, "type": "log" if panel.log else "linear"}
-    if panel.ticks:
-        x |= {"tickvals": list(range(len(panel.ticks))), "ticktext": _texts(panel.ticks),
-              "range": [-0.6, len(panel.ticks) - 0.4]}  # fmt: skip
-    if not alone:
-        x |= {"nticks": 4}
-    y = _titled(panel.y_title) | {"zeroline": False, "nticks": 6 if alone else 4}
+    y = (_titled(panel.y_title) if titled else {}) | {
+        "zeroline": False,
+        "nticks": 6 if alone else 4,
+    }
     y |= {"range": list(panel.span)} if panel.span else {}
     legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"}
     return _figure(
         [*line, *(_points(kind, many) for kind in panel.points)], CURVES if alone else SMALL,
-        xaxis=x, yaxis=y, showlegend=alone, legend=legend,
+        xaxis=_across(panel, alone=alone), yaxis=y, showlegend=alone, legend=legend,
     )  # fmt: skip
+
+
+def _across(panel: ScatterPanel, *, alone: bool) -> Json:
+    """The axis of x, with as many ticks as have room."""
+    lines = [panel.x_title] if alone else textwrap.wrap(panel.x_title, NARROW)
+    x: Json = {"title": {"text": "<br>".join(map(escape, lines)), "font": {"size": 12}},
+               "zeroline": False, "tickangle": 0}  # fmt: skip
+    if panel.ticks:
+        places = list(range(len(panel.ticks)))
+        return x | {"tickvals": places, "ticktext": _texts(panel.ticks),
+                    "range": [-0.6, len(places) - 0.4]}  # fmt: skip
+    if panel.width is not None:
+        low, high = map(math.log10, panel.width) if panel.log else panel.width
+        x |= {"range": [low - 0.06 * (high - low), high + 0.06 * (high - low)]}
+    if panel.log:
+        ticks = panel.decades
+        x |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.2g}" for tick in ticks]}
+    elif panel.counts and all(max(kind.x, default=0) <= FEW for kind in panel.points):
+        x |= {"dtick": 1}
+    return x | ({} if alone else {"nticks": 4})
 
 
 def _points(kind: Points, many: bool) -> Json:
@@ -250,9 +272,10 @@ def _bars(panel: chart.BarPanel, picture: chart.Bars) -> Json:
     more = {"nticks": 5, "tickangle": 0, "zeroline": True, "range": _reach(panel)}
     traces = [one for i, name in enumerate(picture.series) for one in _series(panel, i, name)]
     legend = {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom", "traceorder": "normal"}
+    several = len(picture.series) > 1
     return _figure(
-        traces, HEAD + TALL + ROWS * count, xaxis=_titled(panel.title) | more, yaxis=y,
-        legend=legend, barmode="overlay", showlegend=True,
+        traces, HEAD + TALL * several + ROWS * count, xaxis=_titled(panel.title) | more, yaxis=y,
+        legend=legend, barmode="overlay", showlegend=several,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +53,9 @@ class ScatterPanel:
         points: By kind; later ones lie above earlier ones.
         stairs: A line among them.
         log: Whether x is logarithmic.
+        counts: Whether x counts, in whole numbers.
         ticks: Names at the whole numbers of x, in place of numbers.
+        width: Lower and upper end of x; chosen by the numbers if None.
         span: Lower and upper end of y; chosen by the numbers if None.
     """
 
@@ -61,13 +64,23 @@ class ScatterPanel:
     points: Sequence[Points]
     stairs: Stairs | None = None
     log: bool = False
+    counts: bool = False
     ticks: Sequence[str] = ()
+    width: tuple[float, float] | None = None
     span: tuple[float, float] | None = None
 
     @property
     def count(self) -> int:
         """Number of points."""
         return sum(len(kind.x) for kind in self.points)
+
+    @property
+    def decades(self) -> list[float]:
+        """Ends and middle of a logarithmic x; none where x is linear, or its ends are not known."""
+        if not self.log or self.width is None:
+            return []
+        low, high = self.width
+        return [low, math.sqrt(low * high), high]
 
 
 @dataclass(frozen=True)

@@ -68,4 +68,5 @@ def not_measured(report: Report) -> Section:
 def said(report: Report) -> str:
     """A report in a few lines, as `print` shows a result."""
     view = view_of(report)
-    return "\n".join(view.brief or view.headline) or report.command
+    lines = [*(view.brief or view.headline), *([view.last] if view.last else [])]
+    return "\n".join(lines) or report.command

@@ -58,7 +58,7 @@ def searched(
     middles = [draw.uniform(0.3, 0.7, count) for _ in sets]
     found: list[TrialEntry] = []
     for number in range(trials):
-        spread = 0.5 / (1 + number / 12)
+        spread = 0.15 if number < len(STARTS) else 0.3 / (1 + number / 12)
         place = np.clip(np.mean(middles, axis=0) + spread * draw.normal(0, 1, count), 0.1, 1)
         found.append(_trial(number, place, middles, sets, spans, draw, found, bool(pareto)))
     found = [t.model_copy(update={"lost": 0.03}) if t.number in lost else t for t in found]
