@@ -145,7 +145,7 @@ class Walk:
     def _other(self, value: Any, place: Place, around: Around) -> Any:
         """What is no parameter: it may hold some, and no gap of its own."""
         if _is_stray(value):
-            key = next(key for key in reversed(place.loc) if isinstance(key, str))
+            key = next((str(key) for key in reversed(place.loc) if not isinstance(key, int)), "")
             why = WHY_NOT.get(key, f"{key} is not searched")
             place.refuse(why, "ranges and choices stand under parameters, choices at merge_method")
         if isinstance(value, list):
@@ -186,7 +186,7 @@ class Walk:
         if is_searched(raw.get("filter")):
             self._other(raw["filter"], place / "filter", around)
         name = raw.get("filter")
-        said = "others" if name in {None, "*"} else str(name)
+        said = "others" if name in (None, "*") else str(name)
         own = (key[0], f"{key[1]} ({said})")
         return {
             k: self._value(v, place / k, around, own) if k == "value" else v for k, v in raw.items()

@@ -103,7 +103,7 @@ class Range:
     def middle(self) -> float:
         """Halfway, by the logarithm where that is searched."""
         if not self.log:
-            return (self.low + self.high) / 2
+            return self.low / 2 + self.high / 2
         return min(max(math.sqrt(self.low) * math.sqrt(self.high), self.low), self.high)
 
 
@@ -140,8 +140,9 @@ class Choices:
             (place / "choices").refuse(
                 f"expected a list of choices, found {brief(options)}", remedy
             )
+        seen = [_told(one) for one in options]
         for i, one in enumerate(options):
-            if one in options[:i] and type(one) is type(options[options.index(one)]):
+            if seen[i] in seen[:i]:
                 (place / "choices" / i).refuse(f"{brief(one)} is there twice", "leave one out")
         if len(options) == 1:
             (place / "choices").refuse("one choice is none", f"write {_label(options[0])}")
@@ -188,6 +189,12 @@ def _number(raw: Mapping[str, Any], key: str, place: Place) -> float:
     if found is None:
         (place / key).refuse(f"expected a finite number, found {brief(raw[key])}")
     return found
+
+
+def _told(option: object) -> tuple[str, object]:
+    """What two equal choices have in common: the number, however it is written, else the value."""
+    number = None if isinstance(option, bool) else number_of(option)
+    return ("", number) if number is not None else (type(option).__name__, option)
 
 
 def _label(option: object) -> str:

@@ -161,7 +161,7 @@ def _holds(inputs: Inputs, weights: Mapping[str, float]) -> bool:
 
 def _is_sum(part: Inputs, weights: Mapping[str, float]) -> bool:
     rule = _rule(part)
-    if rule is None or not set(weights) <= set(part.taken):
+    if rule is None or not {one for one, w in weights.items() if w} <= set(part.taken):
         return False
     if isinstance(rule, Elementwise) and not _is_linear(rule):
         return False

@@ -2,15 +2,19 @@
 
 import pickle
 from collections.abc import Sequence
+from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
-from mergekit_geo.errors import RecipeError
+from mergekit_geo.errors import GeoError, RecipeError
 from mergekit_geo.recipes.inputs import inputs_of
 from mergekit_geo.recipes.reading import read_document, read_recipe
+from mergekit_geo.recipes.written import written
 from mergekit_geo.searches.space import Space
 
 HEAD = "merge_method: ties\nbase_model: d\n"
@@ -217,6 +221,7 @@ MODEL = "models:\n- model: a\n  parameters:\n    "
         (f"{HEAD}{MODEL}weight: {{choices: [0.5]}}\n", "one choice is none .*write 0.5"),
         (f"{HEAD}{MODEL}weight:\n      choices:\n      - 0.5\n      - 1\n      - 0.5\n",
          r"line 10: .*choices\[2\]: 0.5 is there twice"),
+        (f"{HEAD}{MODEL}weight: {{choices: [1, 1.0]}}\n", "1.0 is there twice"),
         (f"{HEAD}{MODEL}weight: {{choices: [0.5, 1], default: 2}}\n", "2 is no choice .*0.5, 1"),
         (f"{HEAD}{MODEL}weight: 1\n    density: {{min: 0.5, max: 1.5}}\n",
          r"line 7: .*density: density must lie in \[0, 1\], found 1.5"),
@@ -280,3 +285,35 @@ def test_a_space_goes_to_other_processes() -> None:
     there = pickle.loads(pickle.dumps(space))
     assert there.dimensions == space.dimensions
     assert there.resolved(space.defaults) == space.resolved(space.defaults)
+
+
+JUNK = (
+    None, 3, "x", True, [], {}, [None], [[1]], {"min": 0, "max": 1}, {"min": 0}, {"min": {}},
+    {"choices": [None, 1]}, {"choices": [[1], {}]}, {"choices": {"a": 1}}, {"max": 10**400}, {1: 2},
+    {"filter": [1], "value": {"min": 0, "max": 1}}, {"min": 1e-320, "max": 1e308, "log": True},
+    {None: {"min": 0, "max": 1}}, {"choices": ["a", "b"], "default": {}}, {"model": {}},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_stands_where_is_a_space_or_an_error_that_says_so(seed: int) -> None:
+    draw = Random(seed)
+    for _ in range(50):
+        (text,) = written(MIXED)
+        for _ in range(draw.choice([1, 2])):
+            _put(text.raw, draw)
+        with suppress(GeoError):
+            space = Space.of(text)
+            assert space.contains(space.defaults)
+
+
+def _put(raw: Any, draw: Random) -> None:
+    """Put something into a random place of a recipe."""
+    keys: list[Any] = list(raw) if isinstance(raw, dict) else list(range(len(raw)))
+    if not keys:
+        return
+    key = draw.choice(keys)
+    if isinstance(raw[key], dict | list) and draw.random() < 0.8:
+        _put(raw[key], draw)
+    else:
+        raw[key] = deepcopy(draw.choice(JUNK))
