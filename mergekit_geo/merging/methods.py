@@ -30,7 +30,7 @@ from mergekit_geo.merging.parameter import (
     WEIGHT,
     Given,
     Parameter,
-    Searched,
+    SearchRange,
 )
 from mergekit_geo.printable import nearest_of
 
@@ -40,9 +40,9 @@ PRECISION = Parameter(
 
 POSITION = Parameter(
     "t", "Position on the arc between two models; of nearswap, the longest step of an element.",
-    0.5, UNIT, stated=True, searched=Searched(0, 1),
+    0.5, UNIT, stated=True, searched=SearchRange(0, 1),
 )  # fmt: skip
-STEPS = Searched(1e-5, 1e-2, log=True)
+STEPS = SearchRange(1e-5, 1e-2, log=True)
 """Longest steps of nearswap that are searched."""
 
 FLATTEN = Parameter(

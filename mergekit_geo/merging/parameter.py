@@ -20,7 +20,7 @@ Given = Number | Sequence[float] | None
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchRange:
     """Numbers of a parameter that a search tries where no recipe says which.
 
     Attributes:
@@ -62,7 +62,7 @@ class Parameter:
     together: bool = False
     stated: bool = False
     spelling: str = ""
-    searched: Searched | None = None
+    searched: SearchRange | None = None
 
     @property
     def keyword(self) -> str:
@@ -153,7 +153,7 @@ class Parameter:
 
 WEIGHT = Parameter(
     "weight", "Weights w_i of the models.", 1.0, each=True, together=True, spelling="weights",
-    searched=Searched(0, 1),
+    searched=SearchRange(0, 1),
 )  # fmt: skip
 STATED_WEIGHT = replace(WEIGHT, stated=True)
 NORMALIZE = Parameter("normalize", "Divide the weights by their sum.", default=True)

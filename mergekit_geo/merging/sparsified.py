@@ -23,11 +23,16 @@ from mergekit_geo.merging.parameter import (
     SCALE_OF_SUM,
     STATED_WEIGHT,
     Parameter,
-    Searched,
+    SearchRange,
 )
 
 KEPT = Parameter(
-    "density", "Fraction of the elements kept.", 1.0, DENSITY, each=True, searched=Searched(0.1, 1)
+    "density",
+    "Fraction of the elements kept.",
+    1.0,
+    DENSITY,
+    each=True,
+    searched=SearchRange(0.1, 1),
 )
 RESCALE = Parameter(
     "rescale",
@@ -46,12 +51,12 @@ SELECTED = Parameter(
     "Fraction of the elements kept, those in which the models differ most.",
     1.0,
     DENSITY,
-    searched=Searched(0.1, 1),
+    searched=SearchRange(0.1, 1),
 )
-SCALES = Searched(0.5, 1.5)
+SCALES = SearchRange(0.5, 1.5)
 """Scaling factors that are searched where weights are normalised; else the weights scale."""
 
-AROUND = Searched(0.2, 0.8)
+AROUND = SearchRange(0.2, 0.8)
 """Densities that are searched where chances run from a little below them to a little above."""
 
 SUM = "b + lambda sum w_i m_i v_i"

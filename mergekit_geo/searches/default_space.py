@@ -8,7 +8,7 @@ from typing import Any
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.methods import method_named
-from mergekit_geo.merging.parameter import Searched
+from mergekit_geo.merging.parameter import SearchRange
 
 WITH_BASE = ("task_arithmetic", "ties", "dare_ties")
 """Methods that are tried where a base is named, and none else is asked for."""
@@ -86,7 +86,7 @@ def _numbers(
     methods: Sequence[Method],
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Ranges that all methods that take a number have in common, and those of each method alone."""
-    found: dict[str, dict[str, Searched | None]] = {}
+    found: dict[str, dict[str, SearchRange | None]] = {}
     for method in methods:
         for each in method.parameters:
             if each.name != "weight":
@@ -114,15 +114,15 @@ def _branch(
     return {**found, "parameters": own} if own else found
 
 
-def _weight(methods: Iterable[Method]) -> Searched | None:
+def _weight(methods: Iterable[Method]) -> SearchRange | None:
     """What is searched of weights."""
     own = (each.searched for one in methods for each in one.parameters if each.name == "weight")
     return next((asks for asks in own if asks is not None), None)
 
 
-def _model(name: str, weight: Searched | None) -> dict[str, Any]:
+def _model(name: str, weight: SearchRange | None) -> dict[str, Any]:
     return {"model": name, **({"parameters": {"weight": _range(weight)}} if weight else {})}
 
 
-def _range(asks: Searched) -> dict[str, Any]:
+def _range(asks: SearchRange) -> dict[str, Any]:
     return {"min": asks.low, "max": asks.high, **({"log": True} if asks.log else {})}

@@ -10,7 +10,7 @@ from typing import Any
 from mergekit_geo.recipes.searched import CHOICES, MARKS, RANGE, is_searched
 from mergekit_geo.recipes.written import Written
 from mergekit_geo.searches.names import name_of, named_in, short_names
-from mergekit_geo.searches.ranges import Choices, Place, Range
+from mergekit_geo.searches.ranges import Choices, KeyPlace, NumberRange
 from mergekit_geo.searches.template import Fork, Slot
 
 METHOD = "merge_method"
@@ -26,7 +26,7 @@ WHY_NOT = {
 
 
 @dataclass(frozen=True)
-class Gap:
+class RecipeGap:
     """What a recipe leaves to a search at one place.
 
     Attributes:
@@ -39,22 +39,22 @@ class Gap:
     """
 
     name: str
-    asks: Range | Choices
-    place: Place
+    asks: NumberRange | Choices
+    place: KeyPlace
     parameter: str
     model: str = ""
     under: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class Around:
+class Surroundings:
     """What a value stands in.
 
     Attributes:
         model: The model, as the recipe names it.
         words: What is said of it after the name of a parameter.
         before: What is said before.
-        under: As `Gap` has it.
+        under: As `RecipeGap` has it.
     """
 
     model: str = ""
@@ -62,12 +62,12 @@ class Around:
     before: str = ""
     under: tuple[tuple[str, str], ...] = ()
 
-    def beside(self, word: str) -> Around:
-        """The same inside of something else."""
+    def beside(self, word: str) -> Surroundings:
+        """Values that stand in something more."""
         return replace(self, words=f"{word}{self.words}")
 
-    def inside(self, name: str, label: str) -> Around:
-        """The same in one of several choices."""
+    def inside(self, name: str, label: str) -> Surroundings:
+        """Values that stand in one of several choices."""
         return replace(self, under=(*self.under, (name, label)))
 
 
@@ -80,34 +80,34 @@ class Walk:
     """
 
     def __init__(self, text: Written) -> None:
-        self.gaps: list[Gap] = []
+        self.gaps: list[RecipeGap] = []
         self._names: set[str] = set()
         self._short = short_names(named_in(text.raw))
-        top = Place(text)
+        top = KeyPlace(text)
         raw = dict(text.raw)
         first = {METHOD: self._method(raw[METHOD], top / METHOD)} if METHOD in raw else {}
         self.template: dict[str, Any] = {
             **raw,
             **first,
-            **self._mapping({k: v for k, v in raw.items() if k != METHOD}, top, Around()),
+            **self._mapping({k: v for k, v in raw.items() if k != METHOD}, top, Surroundings()),
         }
 
-    def _method(self, raw: Any, place: Place) -> Any:
+    def _method(self, raw: Any, place: KeyPlace) -> Any:
         """The method, or the choices of it."""
         if not is_searched(raw):
             return raw
         if "choices" not in raw:
             place.refuse("a method is no number", "write `{choices: [ties, dare_ties]}`")
         found = Choices.of(raw, place, of_method=True)
-        name = self._add(METHOD, found, place, Around(), METHOD)
+        name = self._add(METHOD, found, place, Surroundings(), METHOD)
         branches = {}
         for i, (label, option) in enumerate(zip(found.labels, found.options, strict=True)):
             inner = place / "choices" / i
-            around = Around(before=f"{label}: ").inside(name, label)
+            around = Surroundings(before=f"{label}: ").inside(name, label)
             branches[label] = self._branch(option, inner, around)
         return Fork(name, branches)
 
-    def _branch(self, option: Any, place: Place, around: Around) -> dict[str, Any]:
+    def _branch(self, option: Any, place: KeyPlace, around: Surroundings) -> dict[str, Any]:
         if isinstance(option, str):
             return {METHOD: option}
         if not isinstance(option, dict) or not isinstance(option.get(METHOD), str):
@@ -117,17 +117,19 @@ class Walk:
             )
         return self._mapping(option, place, around)
 
-    def _mapping(self, raw: Mapping[str, Any], place: Place, around: Around) -> dict[str, Any]:
+    def _mapping(
+        self, raw: Mapping[str, Any], place: KeyPlace, around: Surroundings
+    ) -> dict[str, Any]:
         if "model" in raw and not is_searched(raw["model"]):
             around = self._of_model(raw["model"], around)
         return {key: self._below(key, value, place / key, around) for key, value in raw.items()}
 
-    def _of_model(self, raw: Any, around: Around) -> Around:
+    def _of_model(self, raw: Any, around: Surroundings) -> Surroundings:
         name = name_of(raw)
         short = self._short.get(name, name)
         return replace(around, model=name, words=f" of {short}{around.words}")
 
-    def _below(self, key: str, value: Any, place: Place, around: Around) -> Any:
+    def _below(self, key: str, value: Any, place: KeyPlace, around: Surroundings) -> Any:
         if key == "parameters" and isinstance(value, dict):
             return {k: self._value(v, place / k, around, (k, "")) for k, v in value.items()}
         if key == "modules" and isinstance(value, dict):
@@ -142,7 +144,7 @@ class Walk:
             ]
         return self._other(value, place, around)
 
-    def _other(self, value: Any, place: Place, around: Around) -> Any:
+    def _other(self, value: Any, place: KeyPlace, around: Surroundings) -> Any:
         """What is no parameter: it may hold some, and no gap of its own."""
         if _is_stray(value):
             key = next((str(key) for key in reversed(place.loc) if not isinstance(key, int)), "")
@@ -152,7 +154,7 @@ class Walk:
             return [self._other(item, place / i, around) for i, item in enumerate(value)]
         return self._mapping(value, place, around) if isinstance(value, dict) else value
 
-    def _value(self, raw: Any, place: Place, around: Around, key: tuple[str, str]) -> Any:
+    def _value(self, raw: Any, place: KeyPlace, around: Surroundings, key: tuple[str, str]) -> Any:
         """The value of a parameter: a number, a gradient, or filters.
 
         Args:
@@ -180,7 +182,7 @@ class Walk:
         return found
 
     def _entry(
-        self, raw: dict[str, Any], place: Place, around: Around, key: tuple[str, str]
+        self, raw: dict[str, Any], place: KeyPlace, around: Surroundings, key: tuple[str, str]
     ) -> Any:
         """A line of a list of filters."""
         if is_searched(raw.get("filter")):
@@ -192,11 +194,13 @@ class Walk:
             k: self._value(v, place / k, around, own) if k == "value" else v for k, v in raw.items()
         }
 
-    def _gap(self, raw: Any, place: Place, around: Around, key: tuple[str, str]) -> Slot | Fork:
+    def _gap(
+        self, raw: Any, place: KeyPlace, around: Surroundings, key: tuple[str, str]
+    ) -> Slot | Fork:
         parameter, part = key
         name = f"{around.before}{parameter}{around.words}{part}"
         if "choices" not in raw:
-            return Slot(self._add(name, Range.of(raw, place), place, around, parameter))
+            return Slot(self._add(name, NumberRange.of(raw, place), place, around, parameter))
         found = Choices.of(raw, place)
         name = self._add(name, found, place, around, parameter)
         branches = {
@@ -209,12 +213,17 @@ class Walk:
         return Fork(name, branches)
 
     def _add(
-        self, name: str, asks: Range | Choices, place: Place, around: Around, parameter: str
+        self,
+        name: str,
+        asks: NumberRange | Choices,
+        place: KeyPlace,
+        around: Surroundings,
+        parameter: str,
     ) -> str:
         names = (name if i == 1 else f"{name} #{i}" for i in count(1))
         own = next(one for one in names if one not in self._names)
         self._names.add(own)
-        self.gaps.append(Gap(own, asks, place, parameter, around.model, around.under))
+        self.gaps.append(RecipeGap(own, asks, place, parameter, around.model, around.under))
         return own
 
 

@@ -15,8 +15,8 @@ from mergekit_geo.recipes.misplaced import swept
 from mergekit_geo.recipes.reading import Document, document_of
 from mergekit_geo.recipes.written import Written
 from mergekit_geo.searches.dimension import Dimension
-from mergekit_geo.searches.gaps import METHOD, Gap
-from mergekit_geo.searches.ranges import Choices, Range
+from mergekit_geo.searches.gaps import METHOD, RecipeGap
+from mergekit_geo.searches.ranges import Choices, NumberRange
 from mergekit_geo.searches.template import Fork, filled, laid_over
 from mergekit_geo.searches.trial import Values
 
@@ -60,7 +60,11 @@ class Variant:
 
     @classmethod
     def of(
-        cls, label: str | None, text: Written, template: Mapping[str, Any], gaps: Sequence[Gap]
+        cls,
+        label: str | None,
+        text: Written,
+        template: Mapping[str, Any],
+        gaps: Sequence[RecipeGap],
     ) -> Variant:
         """The recipe under one method, read and checked.
 
@@ -81,11 +85,11 @@ class Variant:
             )
         return cls(label, lines, template, values, document, inputs)
 
-    def holds(self, gap: Gap) -> bool:
+    def holds(self, gap: RecipeGap) -> bool:
         """Whether the gap stands in this variant."""
         return all(label == self.label for name, label in gap.under if name == METHOD)
 
-    def changes(self, gap: Gap) -> bool:
+    def changes(self, gap: RecipeGap) -> bool:
         """Whether the merge depends on what is put into the gap.
 
         Raises:
@@ -103,15 +107,15 @@ def _read(text: Written, template: Mapping[str, Any], values: Values) -> tuple[D
     return document, inputs_of(document.recipe)
 
 
-def _middle(asks: Range | Choices) -> float | str:
+def _middle(asks: NumberRange | Choices) -> float | str:
     return asks.labels[0] if isinstance(asks, Choices) else asks.middle
 
 
-def _ends(asks: Range | Choices) -> tuple[float | str, ...]:
+def _ends(asks: NumberRange | Choices) -> tuple[float | str, ...]:
     return asks.labels if isinstance(asks, Choices) else (asks.low, asks.high)
 
 
-def _number(gaps: Sequence[Gap], label: str) -> int:
+def _number(gaps: Sequence[RecipeGap], label: str) -> int:
     asks = next(gap.asks for gap in gaps if gap.name == METHOD)
     return asks.labels.index(label) if isinstance(asks, Choices) else 0
 
@@ -143,7 +147,7 @@ def _at(node: yaml.Node | None, key: str) -> yaml.Node | None:
     return next((value for name, value in node.value if name.value == key), None)
 
 
-def dimensions_of(gaps: Sequence[Gap], variants: Sequence[Variant]) -> tuple[Dimension, ...]:
+def dimensions_of(gaps: Sequence[RecipeGap], variants: Sequence[Variant]) -> tuple[Dimension, ...]:
     """A dimension for each gap, that is asked for where it changes something.
 
     Raises:
@@ -152,7 +156,7 @@ def dimensions_of(gaps: Sequence[Gap], variants: Sequence[Variant]) -> tuple[Dim
     return tuple(_dimension(gap, variants) for gap in gaps)
 
 
-def _dimension(gap: Gap, variants: Sequence[Variant]) -> Dimension:
+def _dimension(gap: RecipeGap, variants: Sequence[Variant]) -> Dimension:
     _refuse_switch(gap)
     if gap.name == METHOD and isinstance(gap.asks, Choices):
         return Dimension(METHOD, METHOD, gap.asks.default, labels=gap.asks.labels)
@@ -175,16 +179,16 @@ def _dimension(gap: Gap, variants: Sequence[Variant]) -> Dimension:
     )  # fmt: skip
 
 
-def _refuse_switch(gap: Gap) -> None:
+def _refuse_switch(gap: RecipeGap) -> None:
     found = [p for method in METHODS.values() for p in method.parameters if p.name == gap.parameter]
-    if isinstance(gap.asks, Range) and any(one.is_switch for one in found):
+    if isinstance(gap.asks, NumberRange) and any(one.is_switch for one in found):
         gap.place.refuse(
             f"{gap.parameter} is true or false, and no number",
             "write `{choices: [true, false]}`",
         )
 
 
-def _refuse_idle(gap: Gap, variants: Sequence[Variant]) -> None:
+def _refuse_idle(gap: RecipeGap, variants: Sequence[Variant]) -> None:
     methods = ", ".join(dict.fromkeys(one.inputs.name for one in variants))
     bases = {one.inputs.base for one in variants}
     why = (
@@ -195,7 +199,7 @@ def _refuse_idle(gap: Gap, variants: Sequence[Variant]) -> None:
     gap.place.refuse(f"nothing depends on this: {why}", "leave it out")
 
 
-def _default(gap: Gap, asks: Range, live: Sequence[Variant]) -> float:
+def _default(gap: RecipeGap, asks: NumberRange, live: Sequence[Variant]) -> float:
     """Where a search starts: as the recipe says, or as the method does, or in the middle."""
     if asks.default is not None:
         return asks.default

@@ -20,7 +20,7 @@ LONGEST = 40
 
 
 @dataclass(frozen=True)
-class Place:
+class KeyPlace:
     """A value of a recipe, and where it stands.
 
     Attributes:
@@ -31,9 +31,9 @@ class Place:
     text: Written
     loc: KeyPath = ()
 
-    def __truediv__(self, key: int | str) -> Place:
+    def __truediv__(self, key: int | str) -> KeyPlace:
         """What stands below a key."""
-        return Place(self.text, (*self.loc, key))
+        return KeyPlace(self.text, (*self.loc, key))
 
     def refuse(self, why: str, remedy: str = "") -> NoReturn:
         """Say what is wrong here.
@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Range:
+class NumberRange:
     """Numbers that a search may ask for.
 
     Attributes:
@@ -56,7 +56,7 @@ class Range:
         default: Where the search starts; None where the recipe does not say.
 
     Example:
-        >>> Range.of({"min": 0.01, "max": 1, "log": True}, Place(Written({}))).middle
+        >>> NumberRange.of({"min": 0.01, "max": 1, "log": True}, KeyPlace(Written({}))).middle
         0.1
     """
 
@@ -66,7 +66,7 @@ class Range:
     default: float | None = None
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any], place: Place) -> Range:
+    def of(cls, raw: Mapping[str, Any], place: KeyPlace) -> NumberRange:
         """A range as it is written.
 
         Args:
@@ -122,7 +122,7 @@ class Choices:
     default: str
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any], place: Place, *, of_method: bool = False) -> Choices:
+    def of(cls, raw: Mapping[str, Any], place: KeyPlace, *, of_method: bool = False) -> Choices:
         """Choices as they are written.
 
         Args:
@@ -175,14 +175,16 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _refuse_unknown(raw: Mapping[str, Any], known: Sequence[str], what: str, place: Place) -> None:
+def _refuse_unknown(
+    raw: Mapping[str, Any], known: Sequence[str], what: str, place: KeyPlace
+) -> None:
     for key in raw:
         if key not in known:
             hint = nearest_of(str(key), known)
             (place / key).refuse(f"unknown key of {what}", f"{hint}known here: {', '.join(known)}")
 
 
-def _number(raw: Mapping[str, Any], key: str, place: Place) -> float:
+def _number(raw: Mapping[str, Any], key: str, place: KeyPlace) -> float:
     if key not in raw:
         place.refuse(f"a range without {key}", f"add `{key}: {0 if key == 'min' else 1}`")
     found = None if isinstance(raw[key], bool) else number_of(raw[key])

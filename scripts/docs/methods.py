@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mergekit_geo.merging.method_help import listing
 from mergekit_geo.merging.methods import METHODS
-from mergekit_geo.merging.parameter import Searched
+from mergekit_geo.merging.parameter import SearchRange
 
 HEAD = ("`merge_method`", "each tensor of the output", "source", "takes, with its default")
 
@@ -22,7 +22,7 @@ def method_table() -> str:
 
 def searched_table() -> str:
     """What a search without a recipe tries of every parameter, and by which methods."""
-    found: dict[tuple[str, Searched], list[str]] = {}
+    found: dict[tuple[str, SearchRange], list[str]] = {}
     for method in METHODS.values():
         for one in method.parameters:
             if one.searched is not None:
@@ -32,7 +32,7 @@ def searched_table() -> str:
     return "\n".join(table_row(row) for row in rows)
 
 
-def _span(asks: Searched) -> str:
+def _span(asks: SearchRange) -> str:
     return f"{asks.low:g} to {asks.high:g}{', by the logarithm' * asks.log}"
 
 
