@@ -40,14 +40,21 @@ def outcome_attributes(
     return {OUTCOME: told, **losses}
 
 
-def finished(trials: Sequence[FrozenTrial]) -> list[Finished]:
-    """What came of the trials that are over, without those that another one stands for."""
+def finished(trials: Sequence[FrozenTrial], known: dict[int, Finished]) -> list[Finished]:
+    """What came of the trials that are over, without those that another one stands for.
+
+    Args:
+        trials: All of a study.
+        known: Measured ones that were read before, whose losses are not decoded again.
+    """
     replaced = {number for trial in trials for number in trial.user_attrs.get(AGAIN, ())}
-    found = (_finished(trial) for trial in trials if trial.number not in replaced)
+    found = (_finished(trial, known) for trial in trials if trial.number not in replaced)
     return [trial for trial in found if trial is not None]
 
 
-def _finished(trial: FrozenTrial) -> Finished | None:
+def _finished(trial: FrozenTrial, known: dict[int, Finished]) -> Finished | None:
+    if trial.number in known:
+        return known[trial.number]
     notes = trial.user_attrs
     title = notes.get(TITLE, "")
     if trial.state == TrialState.FAIL and TWIN not in notes:
@@ -55,7 +62,8 @@ def _finished(trial: FrozenTrial) -> Finished | None:
         return Finished(trial.number, trial.params, title=title, share=0.0, error=error)
     if trial.state != TrialState.COMPLETE:
         return None
-    return Finished(trial.number, trial.params, tuple(trial.values), title=title, **_found(notes))
+    found = Finished(trial.number, trial.params, tuple(trial.values), title=title, **_found(notes))
+    return known.setdefault(trial.number, found)
 
 
 def _found(notes: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ HEAD = b'{"op_code":'
 WAIT = 0.01
 PATIENCE = 60.0
 """Seconds after which the lock of another machine is taken away; a write takes a few hundredths."""
+LASTING = (0, 2, 3, 6)
+"""Operations of Optuna's journal that make a study, note on it, and end a trial."""
 TURN = count()
 
 
@@ -83,14 +85,18 @@ class JournalFile(BaseJournalBackend):
         return operation
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write operations behind the last whole line; they are on the disk on return."""
+        """Write operations behind the last whole line: no kill takes them away.
+
+        The end of a trial is on the disk on return, and so is all that was noted before it.
+        """
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
         with locked(self.path), self.path.open("rb+") as file:
             file.seek(_end_of_whole_lines(file.fileno()))
             file.truncate()
             file.write(lines)
             file.flush()
-            os.fsync(file.fileno())
+            if any(log["op_code"] in LASTING for log in logs):
+                os.fsync(file.fileno())
 
 
 def _end_of_whole_lines(descriptor: int, step: int = 1 << 16) -> int:

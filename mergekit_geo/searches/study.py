@@ -53,6 +53,7 @@ class SearchStudy:
         self.where, self.name, self.aims = where, study.study_name, len(study.directions)
         self._study, self._kind, self._seed, self._constrained = study, kind, seed, constrained
         self._asked: dict[int, Trial] = {}
+        self._known: dict[int, Finished] = {}
         self._ownership = Ownership(study)
         self._register = Register(study)
 
@@ -148,7 +149,7 @@ class SearchStudy:
     def finished(self) -> list[Finished]:
         """Every trial that is over, by number."""
         with told(self.where):
-            return attributes.finished(self._trials())
+            return attributes.finished(self._trials(), self._known)
 
     @property
     def best(self) -> Finished | None:
