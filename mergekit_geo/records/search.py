@@ -120,7 +120,7 @@ class SearchEntry(Sparse):
 
     Attributes:
         sampler: Which chose the values, such as `cmaes` or `tpe`.
-        engine: Which ran the trials, such as `here`, `pool` or `ray`.
+        engine: Which ran the trials: `local` or `ray`.
         study: Name under which its storage keeps it.
         storage: Where that is, without a password; empty where nothing keeps it.
         aim: What was minimised, in words; empty for the loss on one set.

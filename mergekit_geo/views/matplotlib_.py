@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from mergekit_geo.views import chart
 from mergekit_geo.views.levels import Floats, digits_of, heights, labels_of, levels_of, overflow
-from mergekit_geo.views.scatter import MANY, Points, ScatterPanel, Scatters, Stairs
+from mergekit_geo.views.scatter import MANY, SWARM, Points, ScatterPanel, Scatters, Stairs
 from mergekit_geo.views.style import OUTPUT, Style, style
 
 INK, MUTED, PAPER, GAP = "#1b1b1b", "#8a8a8a", "white", "#d9d9d9"
@@ -178,13 +178,12 @@ def _across(axes: Axes, panel: ScatterPanel) -> None:
 def _points(axes: Axes, kind: Points, many: bool) -> Artist:
     """Draw points of one kind, and what stands beside them."""
     own = kind.style
-    size = {"star": 13, "circle": 3.5, "circle-open": 3.5}.get(own.marker, 6) if many else (
-        13 if own.marker == "star" else 6)  # fmt: skip
-    is_plain, inside = own.marker.startswith("circle"), own.marker.removesuffix("-open")
+    is_small, inside = many and len(kind.x) >= SWARM, own.marker.removesuffix("-open")
+    size = 13 if own.marker == "star" else 3.5 if is_small else 6
     (drawn,) = axes.plot(
         kind.x, kind.y, MARKERS[inside], color=own.colour, markersize=size, markeredgewidth=1,
         markerfacecolor="none" if inside != own.marker else own.colour,
-        alpha=0.5 if many and is_plain else 0.8, zorder=4 if own.marker == "star" else 3,
+        alpha=0.5 if is_small else 0.8, zorder=4 if own.marker == "star" else 3,
         clip_on=False,
     )  # fmt: skip
     for x, y, words in zip(kind.x, kind.y, kind.labels, strict=False):

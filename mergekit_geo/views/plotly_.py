@@ -16,7 +16,7 @@ import numpy as np
 
 from mergekit_geo.views import chart
 from mergekit_geo.views.levels import heights, labels_of, levels_of, raised
-from mergekit_geo.views.scatter import MANY, Points, ScatterPanel, Scatters, Stairs
+from mergekit_geo.views.scatter import MANY, SWARM, Points, ScatterPanel, Scatters, Stairs
 from mergekit_geo.views.style import Style, style
 
 Json = dict[str, Any]
@@ -191,15 +191,15 @@ def _across(panel: ScatterPanel, *, alone: bool) -> Json:
 
 def _points(kind: Points, many: bool) -> Json:
     """Points of one kind, with what stands beside them."""
-    own, is_plain = kind.style, kind.style.marker.startswith("circle")
-    size = 15 if own.marker == "star" else 5 if many and is_plain else 8
+    own, is_small = kind.style, many and len(kind.x) >= SWARM
+    size = 15 if own.marker == "star" else 5 if is_small else 8
     shown: Json = {"mode": "markers+text", "text": _texts(kind.labels),
                    "textposition": "top right", "textfont": {"size": 10}}  # fmt: skip
     return {
         "type": "scatter", "mode": "markers", "name": escape(kind.name), "x": list(kind.x),
         "y": list(kind.y), "hovertext": _texts(kind.texts), "hoverinfo": "text",
         "marker": {"color": own.colour, "symbol": own.marker, "size": size,
-                   "opacity": 0.5 if many and is_plain else 0.85},
+                   "opacity": 0.5 if is_small else 0.85},
         **(shown if kind.labels else {}),
     }  # fmt: skip
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from mergekit_geo.views.style import Style
 
-MANY = 120
-"""Points from which on they are drawn small, and let others shine through."""
+MANY, SWARM = 120, 25
+"""Points of a plane, and of a kind, from which on they are small, and let others shine through."""
 
 
 @dataclass(frozen=True)

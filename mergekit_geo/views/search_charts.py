@@ -27,6 +27,10 @@ UNUSUAL = 0.9
 """Share of the trials that are drawn where they are, if those above would flatten them."""
 FEW = 10
 """Trials up to which all are drawn where they are."""
+PLAIN = ("default recipe", "uniform soup")
+"""Starts that are to be seen."""
+FAR = 4.0
+"""Heights of the usual picture within which a start, and the band, are still in it."""
 BEYOND = "beyond the picture"
 GOLDEN = 0.618034
 """Multiples of it fill a unit evenly, whatever their number."""
@@ -50,13 +54,17 @@ def progress_chart(found: SearchEntry, unit: str) -> list[Chart]:
     if not known:
         return []
     stairs = best_so_far(found.trials)
-    span = bounds([t.value for t in known if t.value is not None],
-                 [*(stairs.band[0] if stairs and stairs.band else ())])  # fmt: skip
+    band = [*stairs.band[0], *stairs.band[1]] if stairs and stairs.band else []
+    span = bounds(_values(known), [*_values([t for t in known if t.title in PLAIN]), *band])
     points = kinds_of(known, lambda t: (t.number, t.value or 0.0), (EVERYWHERE, span), found.taken)
     panel = ScatterPanel("trial", f"{value_name(found)} ↓", points, stairs, counts=True, span=span)
     caption = _how(found, known, unit) + _starts_beyond(known, span[1])
     picture = Scatters([panel], trial_table(found), caption)
     return [Chart(picture, "Value of every trial, and the best so far", "search")]
+
+
+def _values(trials: Sequence[TrialEntry]) -> list[float]:
+    return [trial.value for trial in trials if trial.value is not None]
 
 
 def _how(found: SearchEntry, known: Sequence[TrialEntry], unit: str) -> str:
@@ -97,17 +105,19 @@ def best_so_far(trials: Sequence[TrialEntry]) -> Stairs | None:
     return Stairs("best so far", [trial.number for trial in steps], values, band)
 
 
-def bounds(values: Sequence[float], lows: Sequence[float] = ()) -> Span:
+def bounds(values: Sequence[float], shown: Sequence[float] = ()) -> Span:
     """Ends of an axis that the worst trials cannot push apart.
 
     Args:
         values: Of all of them.
-        lows: Lower ends of their intervals, where these are drawn.
+        shown: What is to be seen, too, unless it is very far away.
     """
     ordered = sorted(values)
     usual = ordered[int(UNUSUAL * (len(ordered) - 1))]
     top = ordered[-1] if len(values) <= FEW else min(ordered[-1], 2 * usual - ordered[0])
-    low = min([*lows, ordered[0]])
+    far = ordered[0] + FAR * (top - ordered[0])
+    top = max([top, *(one for one in shown if one <= far)])
+    low = min([*shown, ordered[0]])
     room = WIDE_OPEN * (top - low) or max(abs(top) * WIDE_OPEN, 1e-6)
     return low - room, top + room
 
@@ -234,10 +244,10 @@ def _slice(found: SearchEntry, one: DimensionEntry) -> ScatterPanel:
         span = bounds(heights) if heights else None
         return _plane(one, "Δ", [kind for kind in points if kind.x], span)
     known = [t for t in found.trials if t.value is not None and one.name in t.values]
-    values = [trial.value for trial in known if trial.value is not None]
+    values = _values(known)
     if not values:
         return _plane(one, value_name(found), [], None)
-    span = bounds(values)
+    span = bounds(values, _values([trial for trial in known if trial.title in PLAIN]))
     points = kinds_of(
         known, lambda t: (_x(one, t), t.value or 0.0), (EVERYWHERE, span), found.taken
     )

@@ -18,7 +18,7 @@ DEFAULT, UNIFORM = "default recipe", "uniform soup"
 def about(found: SearchEntry) -> str:
     """How many trials of what there were, by what, and what was minimised."""
     sampler = SAMPLERS.get(found.sampler, found.sampler)
-    by = f"{sampler}{'' if found.engine in {'', 'here'} else f' on {found.engine}'}"
+    by = f"{sampler}{' on Ray' if found.engine == 'ray' else ''}"
     what = found.aim or (
         f"the losses on {listed(found.aims)}, side by side" if found.aims else "the loss"
     )

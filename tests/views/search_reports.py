@@ -67,7 +67,7 @@ def searched(
     spent = sum(trial.share for trial in found)
     ended = {} if best is None else _ended(best, sets)
     return SearchEntry(**{
-        "sampler": "nsga2" if pareto else "tpe" if methods else "cmaes", "engine": "here",
+        "sampler": "nsga2" if pareto else "tpe" if methods else "cmaes", "engine": "local",
         "study": "merged", "storage": "merged.search.log", "asked": trials, "dimensions": spans,
         "aim": f"maximum over {', '.join(sets)} of the loss minus that of the best model there"
         if len(sets) > 1 and not pareto else "",

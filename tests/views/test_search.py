@@ -237,7 +237,7 @@ def test_a_search_is_told_in_a_sentence() -> None:
         "minimised: maximum over docs, code of the loss minus that of the best model there."
     )
     assert about(searched(1, sets=("docs",), engine="ray")).startswith(
-        "1 trial by CMA-ES on ray over 6 numbers, on 180 documents of the selection half; "
+        "1 trial by CMA-ES on Ray over 6 numbers, on 180 documents of the selection half; "
         "minimised: the loss."
     )
     told = search_headline(searched(40, asked=100, interrupted=True))
