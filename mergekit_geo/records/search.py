@@ -48,7 +48,8 @@ class TrialEntry(Sparse):
         share: What it cost, as a share of a full evaluation.
         lost: Largest significant rise of the loss on a set that is to be kept; 0 where it keeps
             all of them.
-        title: What it is, such as `default recipe`, where the sampler did not choose it.
+        title: What it is, such as `default recipe`, where the sampler did not choose it; two that
+            are one point are joined by `and`.
         seconds: How long it took.
         error: Why it could not be measured; only there where it could not.
         report: On each set the loss minus that of the best model there, on the report half; only
@@ -72,6 +73,11 @@ class TrialEntry(Sparse):
     seconds: float = 0.0
     error: str = ""
     report: dict[str, Estimate] = {}
+
+    @property
+    def starts(self) -> list[str]:
+        """What it is, where the sampler did not choose it, each by itself."""
+        return self.title.split(" and ") if self.title else []
 
     @property
     def is_feasible(self) -> bool:

@@ -26,7 +26,7 @@ from mergekit_geo.views.chart import Dots, Panel
 from mergekit_geo.views.losses import estimated, loss_unit, share_difference
 from mergekit_geo.views.search_charts import importance_chart, progress_chart, slices
 from mergekit_geo.views.search_front import front_blocks
-from mergekit_geo.views.search_trials import cell, outcome, value_name
+from mergekit_geo.views.search_trials import DEFAULT, cell, outcome, value_name
 from mergekit_geo.views.search_words import (
     about,
     cost,
@@ -89,7 +89,7 @@ def reference_table(found: SearchEntry) -> Table:
     """The output minus each plain choice on the report half, and what that comes to."""
     if not found.references:
         return Table([], [])
-    sets = list(found.references[0].sets)
+    sets = _sets(found)
     head = ["report half: output minus", f"{_delta(found)} ↓", *(f"Δ {n} ↓" for n in sets)]
     rows = [
         [_called(one), share_difference(one.difference),
@@ -98,6 +98,12 @@ def reference_table(found: SearchEntry) -> Table:
         for one in found.references
     ]  # fmt: skip
     return Table([*head, "verdict"], rows)
+
+
+def _sets(found: SearchEntry) -> list[str]:
+    """Sets that have columns of their own: all, where there are several."""
+    sets = list(found.references[0].sets)
+    return sets if len(sets) > 1 else []
 
 
 def _delta(found: SearchEntry) -> str:
@@ -113,9 +119,8 @@ def _references(found: SearchEntry, unit: str) -> list[Chart]:
     """The same as dots with intervals."""
     if not found.references:
         return []
-    sets = list(found.references[0].sets)
     panels = [Panel(f"{_delta(found)} ↓", [estimated(o.difference) for o in found.references], 0.0)]
-    for name in sets:
+    for name in _sets(found):
         those = [o.sets[name].difference if name in o.sets else None for o in found.references]
         panels.append(Panel(f"Δ {name} ↓", [estimated(one) for one in those], 0.0))
     names = [one.title for one in found.references]
@@ -134,7 +139,7 @@ def _recipe(found: SearchEntry) -> list[Block]:
     own = found.trial(found.taken if found.taken is not None else found.best)
     if own is None:
         return []
-    default = next((one for one in found.trials if one.title == "default recipe"), None)
+    default = next((one for one in found.trials if DEFAULT in one.starts), None)
     shown = _values(found, own, default if default is not own else None)
     title = f"numbers of trial {own.number}"
     return [shown] if len(found.dimensions) <= SHORT else [Folded(title, [shown])]

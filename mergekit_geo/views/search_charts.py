@@ -12,6 +12,7 @@ from mergekit_geo.views.scatter import Points, ScatterPanel, Scatters, Stairs
 from mergekit_geo.views.search_trials import (
     by_kind,
     cell,
+    is_plain,
     outcome,
     spanned,
     title_of,
@@ -27,8 +28,6 @@ UNUSUAL = 0.9
 """Share of the trials that are drawn where they are, if those above would flatten them."""
 FEW = 10
 """Trials up to which all are drawn where they are."""
-PLAIN = ("default recipe", "uniform soup")
-"""Starts that are to be seen."""
 FAR = 4.0
 """Heights of the usual picture within which a start, and the band, are still in it."""
 BEYOND = "beyond the picture"
@@ -55,7 +54,7 @@ def progress_chart(found: SearchEntry, unit: str) -> list[Chart]:
         return []
     stairs = best_so_far(found.trials)
     band = [*stairs.band[0], *stairs.band[1]] if stairs and stairs.band else []
-    span = bounds(_values(known), [*_values([t for t in known if t.title in PLAIN]), *band])
+    span = bounds(_values(known), [*_values([t for t in known if is_plain(t)]), *band])
     points = kinds_of(known, lambda t: (t.number, t.value or 0.0), (EVERYWHERE, span), found.taken)
     panel = ScatterPanel("trial", f"{value_name(found)} ↓", points, stairs, counts=True, span=span)
     caption = _how(found, known, unit) + _starts_beyond(known, span[1])
@@ -247,7 +246,7 @@ def _slice(found: SearchEntry, one: DimensionEntry) -> ScatterPanel:
     values = _values(known)
     if not values:
         return _plane(one, value_name(found), [], None)
-    span = bounds(values, _values([trial for trial in known if trial.title in PLAIN]))
+    span = bounds(values, _values([t for t in known if is_plain(t)]))
     points = kinds_of(
         known, lambda t: (_x(one, t), t.value or 0.0), (EVERYWHERE, span), found.taken
     )

@@ -11,8 +11,12 @@ from mergekit_geo.views.style import COLOURS, OUTPUT, Style
 
 NAMED = 5
 """Most starts that are drawn each in its own way."""
+NAME = 32
+"""Most characters of a start's name."""
 STARTS = ("square", "triangle-up", "diamond", "cross")
 """Markers of starts."""
+DEFAULT, UNIFORM = "default recipe", "uniform soup"
+"""What starts of a search, and what its output is held against, are called."""
 VALUES = {"maximum": "worst Δ", "mean": "mean Δ", "weighted mean": "weighted mean Δ"}
 """What is minimised over several sets, by the first words of the aim."""
 
@@ -55,9 +59,14 @@ def by_kind(trials: Sequence[TrialEntry], taken: int | None) -> dict[Kind, list[
     return {kind: those for kind, those in found.items() if those}
 
 
+def is_plain(trial: TrialEntry) -> bool:
+    """Whether a trial is what one would take without a search."""
+    return not {DEFAULT, UNIFORM}.isdisjoint(trial.starts)
+
+
 def _start(number: int, title: str) -> Kind:
     """How a start is drawn; those beyond the first few alike."""
-    name = label(title) if number < NAMED else "other starts"
+    name = label(title, most=NAME) if number < NAMED else "other starts"
     at = min(number, NAMED)
     colour = COLOURS[1:][(at + at // len(STARTS)) % (len(COLOURS) - 1)]
     return Kind(name, Style(colour, STARTS[at % len(STARTS)], ""))

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from mergekit_geo.records.findings import Finding, finding, percent
 from mergekit_geo.records.search import ReferenceEntry, SearchEntry, TrialEntry
 from mergekit_geo.views.amount import listed, signed, size
+from mergekit_geo.views.search_trials import DEFAULT, UNIFORM
 
 SAMPLERS = {
     "cmaes": "CMA-ES", "tpe": "TPE", "nsga2": "NSGA-II", "gp": "a Gaussian process",
     "random": "random search",
 }  # fmt: skip
-DEFAULT, UNIFORM = "default recipe", "uniform soup"
 
 
 def about(found: SearchEntry) -> str:
@@ -179,7 +179,7 @@ def last_word(found: SearchEntry | None) -> str:
         return ""
     taken, known = found.trial(found.taken), {one.title: one for one in found.references}
     would = f"the {DEFAULT} would do{_soup(known)}"
-    if taken is not None and taken.title == DEFAULT:
+    if taken is not None and DEFAULT in taken.starts:
         return f"Nothing that was tried is better than the {DEFAULT}, which is the output: {would}."
     one = known.get(DEFAULT)
     by = f" ({signed(one.difference.number, one.difference)})" if one else ""

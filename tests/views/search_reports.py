@@ -20,7 +20,7 @@ from mergekit_geo.records.search import (
 )
 from tests.views.set_reports import estimated, one_set, report_on
 
-STARTS = ("default recipe", "uniform soup", "demo/prose", "demo/code", "learned soup")
+STARTS = ("default recipe and uniform soup", "prose alone", "code alone", "learned soup")
 NAMES = (
     "weight of prose (mlp)", "weight of prose (attention)", "weight of code (mlp)",
     "weight of code (attention)", "density of prose", "density of code",
@@ -134,8 +134,7 @@ def _ended(best: TrialEntry, sets: Sequence[str]) -> dict[str, Any]:
             ReferenceEntry(
                 title=title, model=model, difference=Estimate(**estimated(value, 0.02)), limit=0.04,
                 sets={name: ReferenceSetEntry(loss=2.0 + i, difference=Estimate(
-                    **estimated(value + 0.01 * i, 0.02))) for i, name in enumerate(sets)}
-                if len(sets) > 1 else {},
+                    **estimated(value + 0.01 * i, 0.02))) for i, name in enumerate(sets)},
             )
             for title, model, value in against
         ],

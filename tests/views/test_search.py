@@ -73,7 +73,7 @@ def test_every_trial_that_has_a_value_is_drawn_once_in_its_kind() -> None:
     assert drawn["stopped by racing"].style.marker == "circle-open"
     assert drawn["loses a set that is to be kept"].x == [7, 12]
     assert drawn["output"].x == [found.taken]
-    assert {"default recipe", "uniform soup", "prose", "learned soup"} <= set(drawn)
+    assert {"default recipe and uniform soup", "prose alone", "learned soup"} <= set(drawn)
     kinds = by_kind(found.trials, None)
     assert len({kind.style for kind in kinds}) == len(kinds)
 
@@ -250,7 +250,7 @@ def test_all_trials_are_in_a_file_for_programs() -> None:
     found = searched(20, methods=True, lost=(4,))
     rows = list(csv.DictReader(io.StringIO(search_files(found)["search.csv"]().decode())))
     assert [float(row["value"]) for row in rows] == [trial.value for trial in found.trials]
-    assert rows[0]["start"] == "default recipe"
+    assert rows[0]["start"] == "default recipe and uniform soup"
     assert {row["merge_method"] for row in rows} == {"linear", "ties"}
     assert rows[4]["lost"] == "0.03"
 
