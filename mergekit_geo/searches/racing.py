@@ -4,9 +4,9 @@ A trial is stopped at a look if it is significantly worse than a rival, which ha
 than the best so far or, under `pareto`, than a point of the front on every set. What is tested is
 the rise on all examples of the selection half, told from those met (`rise.py`), so that the best
 trial there, which is what a search without racing finds, is stopped with a probability of at most
-LEVEL. That is shared by the looks, and then by what is tested at each (a union bound): by the sets
-that can be the worst, by the points of a front, by the aim and each set that is kept. How often it
-happens, and what it saves: `benchmarks/racing.py`.
+5 %. That is shared by the looks (alpha spending, Lan and DeMets 1983), and at each by what is
+tested (a union bound): by the sets that can be the worst, by the points of a front, by the aim and
+each set that is kept. How often it happens, and what it saves: `benchmarks/racing.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mergekit_geo.config.aim import AimConfig
 from mergekit_geo.evaluation.across import mean_of
 from mergekit_geo.evaluation.statistics import DocumentMean, document_mean
 from mergekit_geo.records.losses import Estimate
-from mergekit_geo.searches.rise import Flags, Rise
+from mergekit_geo.searches.rise import Flags, Rise, scale_of_unmet
 from mergekit_geo.searches.schedule import Schedule, SetOrder
 from mergekit_geo.searches.trial import DocumentLosses
 from mergekit_geo.tasks.losses import Floats
@@ -30,8 +30,10 @@ from mergekit_geo.tasks.losses import Floats
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.aim import Aim
 
-LEVEL = 0.05
-"""Probability with which the best trial is stopped, at most."""
+LEVEL = 0.04
+"""What is spent on all looks; the rest up to 5 % is for what a test of few units gets wrong."""
+_NOISE = 1e-4
+"""Of a loss, what sets equal models apart in float arithmetic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +115,7 @@ class Race:
         keeping = [one for one in rivals if self.lost(one) == 0]
         if not keeping:
             return False
-        return bool(self.worse(losses, look, keeping)) or self._loses(losses)
+        return bool(self.worse(losses, look, keeping)) or self._loses(losses, look)
 
     def worse(self, losses: DocumentLosses, look: int, rivals: Sequence[DocumentLosses]) -> Flags:
         """Whether a trial is significantly worse than a rival, whatever it keeps.
@@ -124,7 +126,7 @@ class Race:
             rivals: (..., n) of each set, of each rival.
         """
         than = self._worse_everywhere if self.pareto else self._worse_in_aim
-        found = [than(losses, rival, self._level / len(rivals)) for rival in rivals]
+        found = [than(losses, rival, self._level(look) / len(rivals)) for rival in rivals]
         return np.asarray(np.any(found, axis=0))
 
     def told(self, losses: DocumentLosses, rivals: Sequence[DocumentLosses]) -> float:
@@ -162,7 +164,7 @@ class Race:
     def _rises(self, losses: DocumentLosses, rival: DocumentLosses) -> list[Rise]:
         """Of every set, in units of its scale."""
         found = zip(losses, rival, self.schedule.sets, self._divisors, strict=True)
-        return [_rise(one, other, order.weights, scale) for one, other, order, scale in found]
+        return [_rise(one, other, order, scale) for one, other, order, scale in found]
 
     def _worse_in_aim(self, losses: DocumentLosses, rival: DocumentLosses, level: float) -> Flags:
         rises = self._rises(losses, rival)
@@ -183,21 +185,24 @@ class Race:
         found = [rise.exceeds_zero(level) for rise in self._rises(losses, rival)]
         return np.asarray(np.all(found, axis=0))
 
-    def _loses(self, losses: DocumentLosses) -> bool:
+    def _loses(self, losses: DocumentLosses, look: int) -> bool:
         """Whether a set that is kept would be lost significantly with all units.
 
         It would where the rise on all of them exceeds what is significant then, for which what is
         significant on the units met stands: that is more.
         """
-        found = zip(losses, self.schedule.sets, strict=True)
-        return any(
-            _loses(one, order, self._level) for one, order in found if order.name in self.aim.keep
-        )
+        found, level = zip(losses, self.schedule.sets, strict=True), self._level(look)
+        return any(_loses(one, order, level) for one, order in found if order.name in self.aim.keep)
 
-    @property
-    def _level(self) -> float:
-        """Of what is tested at one look: the aim, and each set that is kept."""
-        return LEVEL / (self.schedule.looks - 1) / (1 + len(self.aim.keep))
+    def _level(self, look: int) -> float:
+        """Of what is tested at a look: the aim, and each set that is kept.
+
+        A look has the part of LEVEL that it has of the units met at looks before the last: at early
+        ones the distribution is known the least, and trials that are worse by much lose anyway.
+        """
+        met = self.schedule.met
+        spent = (met[look] - (met[look - 1] if look else 0)) / met[-2]
+        return float(LEVEL * spent / (1 + len(self.aim.keep)))
 
     @property
     def _divisors(self) -> Sequence[float]:
@@ -239,13 +244,22 @@ class Race:
         return max(rivals, key=lambda one: min(float(r.value) for r in self._rises(losses, one)))
 
 
-def _rise(losses: Floats, rival: Floats, weights: Floats, scale: float) -> Rise:
-    met, every = losses.shape[-1], weights.shape[-1]
-    return Rise.of((losses - rival[..., :met]) / scale, weights[..., :met], every)
+def _rise(losses: Floats, rival: Floats, order: SetOrder, scale: float) -> Rise:
+    """How much a trial lies above a rival.
+
+    Differences are as large as losses are, and as what sets models apart: where the units that were
+    not met are harder for the rival than those that were, or set it further apart from the best
+    model, the error is larger than the units met show, by the larger of the two factors.
+    """
+    met, weights = losses.shape[-1], order.weights
+    found = Rise.of((losses - rival[..., :met]) / scale, weights[..., :met], weights.shape[-1])
+    apart = np.hypot(rival - order.best, _NOISE * rival)
+    by = [scale_of_unmet(weights * size, met) for size in (rival, apart)]
+    return found.widened(np.maximum(*by))
 
 
 def _loses(losses: Floats, order: SetOrder, level: float) -> bool:
-    rise = _rise(losses, order.best, order.weights, 1.0)
+    rise = _rise(losses, order.best, order, 1.0)
     low = _mean(losses - order.best[: len(losses)], order).estimate.low
     return low is not None and bool(rise.moved(low - rise.value).exceeds_zero(level))
 

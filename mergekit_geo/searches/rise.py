@@ -6,7 +6,7 @@ All functions take leading axes, so that many races can be looked at together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 from mergekit_geo.tasks.losses import Floats
 
 Flags = NDArray[np.bool_]
+
+
+SKEW = 3.0
+"""What the skewness of the units met is multiplied by: a few of them show too little of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,18 +28,20 @@ class Rise:
         value: (...) the estimate.
         error: (...) its standard error; 0 where all were met.
         freedom: (...) degrees of freedom of that.
+        skew: (...) skewness of the estimate.
     """
 
     value: Floats
     error: Floats
     freedom: Floats
+    skew: Floats
 
     @classmethod
     def of(cls, differences: Floats, weights: Floats, units: int) -> Rise:
         """The rise on all units, from those met, which are a random sample of them.
 
-        The error is the jackknife's (Tukey 1958) times sqrt(1 - m / n), as m of n units were
-        met and the sum over the others alone is unknown (Cochran 1977, section 2.6); the degrees of
+        The error is the jackknife's (Tukey 1958) times sqrt(1 - m / n), as m of n units were met
+        and the sum over the others alone is unknown (Cochran 1977, section 2.6); the degrees of
         freedom are those of Bell and McCaffrey (2002), as in `evaluation.statistics`.
 
         Args:
@@ -51,32 +57,69 @@ class Rise:
         met = differences.shape[-1]
         shares = weights / weights.sum(axis=-1, keepdims=True)
         value = (shares * differences).sum(axis=-1)
-        shifts = shares / (1 - shares) * (differences - value[..., None])
-        unmet = (1 - met / units) * (1 - 1 / met)
-        return cls(value, np.sqrt(unmet * np.square(shifts).sum(axis=-1)), _freedom(shares))
+        rests = differences - value[..., None]
+        unmet = 1 - met / units
+        squares = np.square(shares / (1 - shares) * rests).sum(axis=-1)
+        error = np.sqrt(unmet * (1 - 1 / met) * squares)
+        return cls(value, error, _freedom(shares), np.sqrt(unmet) * _skewness(rests, shares))
 
     @classmethod
     def pooled(cls, rises: Sequence[Rise], shares: Sequence[float]) -> Rise:
         """A weighted sum over sets, which share no units (Welch 1947, Satterthwaite 1946)."""
-        value = np.sum([w * one.value for one, w in zip(rises, shares, strict=True)], axis=0)
-        parts = [np.square(w * one.error) for one, w in zip(rises, shares, strict=True)]
+        found = list(zip(rises, shares, strict=True))
+        value = np.sum([w * one.value for one, w in found], axis=0)
+        parts = [np.square(w * one.error) for one, w in found]
         total = np.sum(parts, axis=0)
-        spread = np.sum(
-            [part**2 / one.freedom for part, one in zip(parts, rises, strict=True)], axis=0
-        )
-        freedom = np.where(total > 0, total**2 / np.where(spread > 0, spread, 1), 1)
-        return cls(value, np.sqrt(total), freedom)
+        spread = np.sum([p**2 / one.freedom for p, one in zip(parts, rises, strict=True)], axis=0)
+        thirds = np.sum([one.skew * (w * one.error) ** 3 for one, w in found], axis=0)
+        freedom = np.where(total > 0, total**2 / _positive(spread), 1)
+        return cls(value, np.sqrt(total), freedom, thirds / _positive(total) ** 1.5)
 
     def moved(self, by: Floats | float) -> Rise:
         """The rise plus a number that is known."""
-        return Rise(self.value + by, self.error, self.freedom)
+        return replace(self, value=self.value + by)
+
+    def widened(self, by: Floats | float) -> Rise:
+        """The rise with so many times the error."""
+        return replace(self, error=self.error * by)
 
     def exceeds_zero(self, level: float) -> Flags:
-        """Whether it is above zero, by Student's one-sided test of such a level."""
+        """Whether it is above zero, by Student's one-sided test of such a level.
+
+        Where a long tail points down, a few units make a rise of what is none: t is put through
+        Hall's transformation (1992) then, which takes the skewness out of it.
+        """
         from scipy.special import stdtrit
 
-        margin = np.where(self.error > 0, stdtrit(self.freedom, 1 - level) * self.error, 0)
-        return np.asarray(self.value > margin)
+        t = self.value / _positive(self.error)
+        skew = SKEW * np.minimum(self.skew, 0)
+        t = t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+        is_above = t > stdtrit(self.freedom, 1 - level)
+        return np.asarray(np.where(self.error > 0, is_above, self.value > 0))
+
+
+def scale_of_unmet(scales: Floats, met: int) -> Floats:
+    """How many times larger units are that were not met than those that were, at least 1.
+
+    Args:
+        scales: (..., n) size of each, as a difference is expected to grow with.
+        met: How many were met.
+
+    Example:
+        >>> float(scale_of_unmet(np.array([1.0, 1, 1, 2, 2]), 3))
+        2.0
+        >>> float(scale_of_unmet(np.array([2.0, 2, 1, 1, 1]), 2))
+        1.0
+    """
+    squares = np.square(scales)
+    known, unknown = squares[..., :met].mean(axis=-1), squares[..., met:].mean(axis=-1)
+    return np.asarray(np.sqrt(np.maximum(unknown / _positive(known), 1)))
+
+
+def _skewness(rests: Floats, shares: Floats) -> Floats:
+    """Skewness of a weighted mean, from what units lie off it, along the last axis."""
+    second, third = ((shares * rests**power).sum(axis=-1) for power in (2, 3))
+    return np.asarray(third / _positive(second) ** 1.5 * np.sqrt(np.square(shares).sum(axis=-1)))
 
 
 def _freedom(shares: Floats) -> Floats:
@@ -85,3 +128,8 @@ def _freedom(shares: Floats) -> Floats:
     terms = squares / (1 - shares)
     total, both = terms.sum(axis=-1), np.square(terms).sum(axis=-1)
     return np.asarray(1 / (squares.sum(axis=-1) + total**2 - both))
+
+
+def _positive(values: Floats) -> Floats:
+    """Divisors: 1 in place of 0."""
+    return np.where(values > 0, values, 1.0)

@@ -20,10 +20,10 @@ from mergekit_geo.tasks.losses import Floats, Indices, Losses
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.points import PointEvaluator
 
-SHARES = (0.1, 0.2, 0.35, 0.6)
-"""Of every set's units, what a trial has met at each look before it has met all."""
 FEWEST = 8
 """Units of a set before the first look: the error of fewer is hardly known."""
+FIRST, LAST = 0.02, 0.7
+"""Share of the units before the first look, at least, and before the last but one, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,6 @@ class Schedule:
     def of(
         cls,
         evaluator: PointEvaluator,
-        shares: Sequence[float] = SHARES,
         seed: int = 0,
         *,
         racing: bool = True,
@@ -130,7 +129,6 @@ class Schedule:
 
         Args:
             evaluator: That of the first set.
-            shares: Of every set's documents, met at each look before the last.
             seed: Another seed is another order.
             racing: Whether trials are looked at before they have met all documents.
 
@@ -141,13 +139,19 @@ class Schedule:
         if racing:
             for one in evaluator.every:
                 _require_parts(one)
-            met = looks_of(shares, {one.study.name: _count(one) for one in evaluator.every})
+            met = looks_of({one.study.name: _count(one) for one in evaluator.every})
         return cls(tuple(SetOrder.of(one, met, seed) for one in evaluator.every))
 
     @property
     def looks(self) -> int:
         """How often a trial is looked at, the last time with all documents."""
         return len(self.sets[0].ends)
+
+    @property
+    def met(self) -> Floats:
+        """(k,) share of the units that a trial has met at each look."""
+        largest = max(self.sets, key=lambda one: int(one.ends[-1]))
+        return np.asarray(largest.ends / largest.ends[-1])
 
     @property
     def cost(self) -> Floats:
@@ -170,22 +174,21 @@ class Schedule:
         return self.sets[index].losses(found, look)
 
 
-def looks_of(shares: Sequence[float], units: Mapping[str, int]) -> list[float]:
+def looks_of(units: Mapping[str, int]) -> list[float]:
     """Shares of the units that a trial has met at each look; 1 at the last.
 
-    Where a set is so small that the first look would be too early, that look comes later, for all
-    sets, and looks that it overtakes are left out.
+    Each look comes when twice as many were met as at the look before, of all sets alike. The first
+    is as early as the smallest set allows.
 
     Args:
-        shares: Those asked for.
         units: Of each set, by its name.
 
     Raises:
         DataError: Too few units.
 
     Example:
-        >>> looks_of((0.1, 0.2, 0.5), {"prose": 400, "code": 64})
-        [0.125, 0.2, 0.5, 1.0]
+        >>> looks_of({"prose": 400, "code": 64})
+        [0.125, 0.25, 0.5, 1.0]
     """
     name, count = min(units.items(), key=lambda item: item[1])
     if count < 2 * FEWEST:
@@ -194,8 +197,10 @@ def looks_of(shares: Sequence[float], units: Mapping[str, int]) -> list[float]:
             remedy=f"give more documents ({5 * FEWEST} or more nearly always do: half of them "
             "choose, half report), or measure every trial on all with --no-racing",
         )
-    first = max(min(shares), FEWEST / count)
-    return [first, *(share for share in shares if share > first), 1.0]
+    met = [max(FIRST, FEWEST / count)]
+    while 2 * met[-1] <= LAST:
+        met.append(2 * met[-1])
+    return [*met, 1.0]
 
 
 def _require_parts(evaluator: PointEvaluator) -> None:

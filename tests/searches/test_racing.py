@@ -56,13 +56,46 @@ def test_sets_are_pooled_as_independent() -> None:
     assert found.freedom == pytest.approx(welch.df, rel=1e-6)
 
 
-@pytest.mark.parametrize("rise", [0.0, 0.005, 0.01, 0.02])
+def test_a_tail_that_points_down_takes_from_a_rise() -> None:
+    """What was met of it says that there may be more."""
+    up = np.array([-1.0, -1, -1, -1, -1, -1, -1, 9])
+    above, below = (Rise.of(sign * up + 2, np.ones(8), 100) for sign in (1, -1))
+    assert above.skew == pytest.approx(-below.skew)
+    assert above.skew == pytest.approx(stats.skew(up) / math.sqrt(8) * math.sqrt(0.92))
+    levels = [0.001, 0.005, 0.01, 0.05, 0.2]
+    assert [bool(above.exceeds_zero(p)) for p in levels] == [stats.t.sf(
+        float(above.value / above.error), 7) < p for p in levels]  # fmt: skip
+    assert not any(below.exceeds_zero(p) for p in levels)
+
+
+@pytest.mark.parametrize("rise", [0.0, 0.005, 0.007, 0.01, 0.02])
 def test_a_trial_is_stopped_by_a_paired_test(rise: float) -> None:
     trial, m = BEST + SMALL + rise, 10
     found = stats.ttest_1samp((trial - BEST)[:m], 0, alternative="greater")
-    t = found.statistic / math.sqrt(1 - m / N)
+    harder = math.sqrt(max(1, np.mean(BEST[m:] ** 2) / np.mean(BEST[:m] ** 2)))
+    t = found.statistic / math.sqrt(1 - m / N) / harder
     naive = stats.t.sf(t, m - 1) < LEVEL / 2
     assert ONE.is_worse((trial[:m],), 0, [(BEST,)]) == naive
+
+
+def test_a_trial_is_not_stopped_before_the_units_that_are_hard_for_its_rival() -> None:
+    """A classifier that is less sure everywhere, and that is right where its rival is wrong."""
+    hard = np.where(np.arange(N) < 30, 0.01, 4.0)
+    race = Race(schedule(order(hard, (10, 20, 40))))
+    trial = np.where(hard > 1, 2.0, 0.05) + 0.1 * SMALL
+    assert race.value((trial,)) < race.value((hard,))
+    assert not any(race.is_worse((trial[:m],), look, [(hard,)]) for look, m in ((0, 10), (1, 20)))
+    easy = Race(schedule(order(hard[:30], (10, 20, 30))))
+    assert easy.is_worse((trial[:10],), 0, [(hard[:30],)])
+
+
+def test_a_trial_is_not_stopped_before_the_units_that_set_models_apart() -> None:
+    memorised = np.arange(N) >= 30
+    race, rival = Race(schedule(order(BEST - 2 * memorised, ENDS))), (BEST + SMALL,)
+    trial = BEST + SMALL[::-1] + 0.1 - 1.0 * memorised
+    assert race.value((trial,)) < race.value(rival)
+    assert not race.is_worse((trial[:10],), 0, [rival])
+    assert ONE.is_worse((trial[:10],), 0, [rival])
 
 
 def test_no_trial_is_stopped_at_the_last_look_or_without_a_rival() -> None:

@@ -15,7 +15,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
-from mergekit_geo.searches.schedule import SHARES, Schedule, looks_of
+from mergekit_geo.searches.schedule import FEWEST, Schedule, looks_of
 from tests.evaluation.test_sets import study_of, write_texts
 
 
@@ -31,7 +31,7 @@ def evaluator(small: Path, tmp_path_factory: pytest.TempPathFactory) -> PointEva
 
 def test_every_example_of_the_selection_half_is_measured_once(evaluator: PointEvaluator) -> None:
     schedule = Schedule.of(evaluator)
-    assert schedule.looks == len(SHARES) + 1
+    assert min(order.ends[0] for order in schedule.sets) == FEWEST
     for index, one in enumerate(evaluator.every):
         rows = [schedule.rows(look, index) for look in range(schedule.looks)]
         assert sorted(np.concatenate(rows)) == sorted(one.split.selection)
@@ -44,9 +44,10 @@ def test_each_look_has_met_the_same_share_of_every_set(evaluator: PointEvaluator
     schedule = Schedule.of(evaluator)
     for order in schedule.sets:
         n = len(order.weights)
-        assert order.ends / n == pytest.approx([*SHARES, 1.0], abs=1 / n)
+        assert order.ends / n == pytest.approx(schedule.met, abs=1 / n)
+    assert schedule.met[-1] == 1
     assert schedule.cost.sum() == pytest.approx(1)
-    assert np.cumsum(schedule.cost) == pytest.approx([*SHARES, 1.0], abs=0.03)
+    assert np.cumsum(schedule.cost) == pytest.approx(schedule.met, abs=0.03)
 
 
 def agree(one: PointEvaluator, schedule: Schedule, index: int) -> None:
@@ -97,8 +98,9 @@ def test_without_racing_there_is_one_look_at_all(evaluator: PointEvaluator) -> N
 
 
 def test_few_examples_are_looked_at_later_and_less_often() -> None:
-    assert looks_of((0.1, 0.3, 0.6), {"a": 400}) == [0.1, 0.3, 0.6, 1.0]
-    assert looks_of((0.1, 0.3, 0.6), {"a": 400, "b": 20}) == [0.4, 0.6, 1.0]
+    assert looks_of({"a": 4000}) == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0])
+    assert looks_of({"a": 400, "b": 32}) == [0.25, 0.5, 1.0]
+    assert looks_of({"a": 16}) == [0.5, 1.0]
 
 
 def test_too_few_examples_are_refused(
