@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.slerp import slerp as slerp
     from mergekit_geo.commands.soup import soup as soup
     from mergekit_geo.config.aim import AimConfig as AimConfig
+    from mergekit_geo.config.aim import SearchAim as SearchAim
     from mergekit_geo.config.data import EvalData as EvalData
     from mergekit_geo.config.measures import Compute as Compute
     from mergekit_geo.config.measures import LandscapeConfig as LandscapeConfig
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from mergekit_geo.progress import Progress as Progress
     from mergekit_geo.recipes.run import run as run
     from mergekit_geo.records.report import read_report as read_report
+    from mergekit_geo.searches.run import search as search
     from mergekit_geo.training.sam import Sam as Sam
     from mergekit_geo.training.sam import SamSummary as SamSummary
     from mergekit_geo.training.trainer import SamMixin as SamMixin
@@ -68,6 +70,7 @@ _HOMES = {
     "SamMixin": "training.trainer",
     "SamSummary": "training.sam",
     "SamTrainer": "training.trainer",
+    "SearchAim": "config.aim",
     "SelectionConfig": "config.selection",
     "SharpnessRadii": "config.measures",
     "SoupCallback": "commands.callback",
@@ -84,6 +87,7 @@ _HOMES = {
     "push": "commands.push",
     "read_report": "records.report",
     "run": "recipes.run",
+    "search": "searches.run",
     "sharpness": "commands.sharpness",
     "slerp": "commands.slerp",
     "soup": "commands.soup",

@@ -12,10 +12,10 @@ import mergekit_geo
 EXPORTED = [
     "AimConfig", "Compute", "CurveFitConfig", "EvalData", "FunctionObjective", "GeoError",
     "LandscapeConfig", "OutputConfig", "Progress", "ReshapeConfig", "Result", "Sam", "SamArguments",
-    "SamMixin", "SamSummary", "SamTrainer", "SelectionConfig", "SharpnessRadii", "SoupCallback",
-    "TokenSource", "TrainingConfig", "barrier", "check", "errors", "evaluate", "finetune",
-    "fit_path", "landscape", "merge", "point", "push", "read_report", "run", "sharpness", "slerp",
-    "soup",
+    "SamMixin", "SamSummary", "SamTrainer", "SearchAim", "SelectionConfig", "SharpnessRadii",
+    "SoupCallback", "TokenSource", "TrainingConfig", "barrier", "check", "errors", "evaluate",
+    "finetune", "fit_path", "landscape", "merge", "point", "push", "read_report", "run", "search",
+    "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

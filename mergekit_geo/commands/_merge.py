@@ -46,8 +46,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.evaluation.plan import LossReport
+    from mergekit_geo.evaluation.points import PointEvaluator
     from mergekit_geo.merging.tensor import TensorRecord
     from mergekit_geo.records.report import Report
+    from mergekit_geo.selection.selector import Selected
 
 STRAIGHT = ("linear", "slerp")
 """Kinds of path along which every point is a mean of the models."""
@@ -64,6 +66,26 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     Raises:
         GeoError: With the reason and the remedy; nothing is half-written.
     """
+    study = study_of(checkpoints, request, output)
+    with study.clock.running():
+        count = len(study.anchors)
+        further = measurements(count, request.selector.segments(count))
+        dtype = request.asked.output.stored_dtype
+        selection, evaluator = request.selector.select(study, dtype, further=further)
+    return merge_at(selection, evaluator, study, request, output)
+
+
+def study_of(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -> Study:
+    """What a merge is measured on, after all is refused that headers and settings show.
+
+    Args:
+        checkpoints: The models.
+        request: What is asked for.
+        output: Where there has to be room.
+
+    Raises:
+        GeoError: With the reason and the remedy.
+    """
     require_one_process()
     kernel_for(request.asked.output.device)  # refuses a device before any work
     progress = request.asked.told
@@ -79,22 +101,34 @@ def merge(checkpoints: Sequence[Checkpoint], request: Request, output: Output) -
     progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
     for note in request.notes:
         progress.say(note)
-    return _merged(study, request, output)
-
-
-def _merged(study: Study, request: Request, output: Output) -> Findings:
-    """Choose the point, then merge and measure it."""
-    found = study.checked
-    first = tuple(found.anchors)
-    dtype = request.asked.output.stored_dtype
+    first, dtype = tuple(found.anchors), request.asked.output.stored_dtype
     before = None if request.stack is None else request.stack.of(first, dtype)
     output.need(
         _weight_bytes(before.blend if before else Blend(first, request.selector.rule, dtype))
     )
-    anchors = study.anchors
-    with study.clock.running():
-        further = measurements(len(anchors), request.selector.segments(len(anchors)))
-        selection, evaluator = request.selector.select(study, dtype, further=further)
+    return study
+
+
+def merge_at(
+    selection: Selected,
+    evaluator: PointEvaluator | None,
+    study: Study,
+    request: Request,
+    output: Output,
+) -> Findings:
+    """Merge and measure the point that was chosen.
+
+    Args:
+        selection: The point.
+        evaluator: Where it was measured, if it was; its module is released.
+        study: The models, and what loss is measured on.
+        request: What is asked for.
+        output: Where the merge goes.
+
+    Raises:
+        GeoError: With the reason and the remedy; nothing is half-written.
+    """
+    found, anchors, dtype = study.checked, study.anchors, request.asked.output.stored_dtype
     stack = None if request.stack is None else request.stack.of(anchors, dtype)
     blend = selection.point.blend(anchors, dtype) if stack is None else stack.blend
     beside = [] if output.out is None else left_out(anchors[0])

@@ -177,7 +177,7 @@ def _measure_parents(found: SetEvidence, evaluator: PointEvaluator, selection: S
 def _references(evaluator: PointEvaluator, selection: Selected) -> list[Point]:
     """The uniform soup, where something else was chosen by loss."""
     names = evaluator.names
-    uniform = Point.mean(range(len(names)), names, "uniform soup")
+    uniform = Point.mean(selection.soup or range(len(names)), names, "uniform soup")
     return [] if selection.entry is None else [uniform]
 
 

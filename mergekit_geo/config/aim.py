@@ -10,6 +10,7 @@ from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 
 AIMS = ("mean", "worst", "weighted")
+PARETO = "pareto"
 PANEL = "Selection"
 
 
@@ -60,3 +61,31 @@ class AimConfig:
                 raise ArgumentError(
                     f"no set {name!r} to keep", remedy=f"the sets are {', '.join(names)}"
                 )
+
+
+@described
+@dataclass(frozen=True)
+class SearchAim(AimConfig):
+    """What a search minimises over several sets, and what may not get worse.
+
+    Example:
+        >>> SearchAim("pareto").is_pareto, SearchAim("pareto").combined
+        (True, AimConfig(aim='mean', keep=()))
+    """
+
+    aim: str = option(
+        "mean", "What is minimised over several sets: the mean of the losses, each less that of "
+        "the best model there; the worst of these differences; their mean by the sets' weights; or "
+        "all of them side by side, of which the front is shown and --take writes a point.",
+        panel=PANEL, choices=(*AIMS, PARETO),
+    )  # fmt: skip
+
+    @property
+    def is_pareto(self) -> bool:
+        """Whether sets are minimised side by side."""
+        return self.aim == PARETO
+
+    @property
+    def combined(self) -> AimConfig:
+        """The aim that gives one number."""
+        return AimConfig(AIMS[0] if self.is_pareto else self.aim, self.keep)

@@ -79,6 +79,7 @@ class PointEvaluator:
         *,
         anchors: Sequence[Checkpoint] | None = None,
         refresh_models: bool = True,
+        counts: Sequence[int] = (),
     ) -> PointEvaluator:
         """Load a module, and get ready to measure it anywhere between models.
 
@@ -89,6 +90,8 @@ class PointEvaluator:
             evaluations: How many measurements are to come.
             anchors: Models whose data is here; those of the study if None.
             refresh_models: Estimate BatchNorm statistics anew at the models themselves, too.
+            counts: Examples of each set, where others have settled them; as the budget allows if
+                empty.
 
         Raises:
             DataError: Nothing can be measured.
@@ -114,7 +117,7 @@ class PointEvaluator:
             made.append(
                 cls(one, held, live, evaluator, refresh, refresh_models, cache, caches, warnings)
             )
-        _settle(made)
+        _settle(made, counts)
         return replace(made[0], further=tuple(made[1:]))
 
     @property
@@ -262,11 +265,13 @@ def _cache(
     return LossCache(key, evaluator.warnings.append)
 
 
-def _settle(evaluators: Sequence[PointEvaluator]) -> None:
-    """Set the number of examples: an earlier run's if cached, else what the budget allows."""
-    for one in evaluators:
+def _settle(evaluators: Sequence[PointEvaluator], counts: Sequence[int]) -> None:
+    """Set the numbers of examples: those given, an earlier run's, or what the budget allows."""
+    given: Sequence[int | None] = counts or [None] * len(evaluators)
+    for one, count in zip(evaluators, given, strict=True):
         cache, most = one.cache, one.module_evaluator.count
-        settled = broadcast(cache.settled(most) if cache and is_main_process() else None)
+        known = cache.settled(most) if cache and is_main_process() else None
+        settled = broadcast(known) if count is None else count
         if settled is not None:
             one.module_evaluator.take(settled)
     fit([one.module_evaluator for one in evaluators], evaluators[0].live.model)

@@ -101,6 +101,7 @@ BARRIER = measurement(
 SHARPNESS = measurement(
     "sharpness", ("sharpness.png", "sharpness.svg", "spectrum.png", "spectrum.svg")
 )
+SEARCH = measurement("search", ("front.png", "front.svg"))
 LANDSCAPE = measurement(
     "landscape", ("landscape.npz", "landscape.png", "landscape.svg", "landscape.html")
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mergekit_geo.commands._merge import merge, require_one_process
 from mergekit_geo.commands._run import Findings, Work, command
@@ -31,7 +31,7 @@ from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.recipes.stage_store import make, store_of
 from mergekit_geo.recipes.stages import known_to, of_stage, planned
 from mergekit_geo.selection.selector import Selector
-from mergekit_geo.specs.merges import RunSpec, SoupSpec
+from mergekit_geo.specs.merges import OfRecipe, RunSpec, SoupSpec
 from mergekit_geo.specs.spec import Writing
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from mergekit_geo.recipes.reading import Document
     from mergekit_geo.recipes.stage_store import MadeStage
     from mergekit_geo.recipes.stages import Stage
+
+Call = TypeVar("Call", bound=OfRecipe)
 
 
 @command(RunSpec)
@@ -106,7 +108,7 @@ def _work(asked: RunSpec, prepared: Prepared, *, early: bool = False) -> Work:
     """The work of one recipe; checked early where much is done before it."""
     if asked.strict:
         _refuse_marks(prepared)
-    how, call = _resolved(asked, prepared.recipe)
+    how, call = resolved(asked, prepared.recipe)
     _check_data(prepared, call)
     wide = replace(call, compute=replace(call.compute, dtype="float32"))
     choosing = _choosing(prepared, call.data)
@@ -139,8 +141,16 @@ def _told(prepared: Prepared, found: Findings) -> Findings:
     return replace(found, models=models)
 
 
-def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
-    """How training data is read, and what the call says over what the recipe says."""
+def resolved(asked: Call, recipe: Recipe) -> tuple[EvalData, Call]:
+    """How training data is read, and what the call says over what the recipe says.
+
+    Args:
+        asked: The call.
+        recipe: The recipe.
+
+    Raises:
+        ArgumentError: The call names a set that there is not.
+    """
     data, seed = asked.data, asked.seed
     said = spoken_over(recipe, data, asked.given, seed)
     if data is not None and seed is not None:
@@ -158,7 +168,7 @@ def _resolved(asked: RunSpec, recipe: Recipe) -> tuple[EvalData, RunSpec]:
     return read_as(said, data), found
 
 
-def check_sets(call: RunSpec) -> None:
+def check_sets(call: OfRecipe) -> None:
     """Refuse gates and aims that name a set that there is not.
 
     Args:

@@ -129,6 +129,7 @@ class SteppedLosses:
         self.aim, self.model = aim, model
         self.batches = [_shuffled(one) for one in aim.evaluator.every]
         self.shares = np.array(aim.weights)
+        self.best = [] if aim.is_loss else [one.best for one in aim.evaluator.every]
 
     def __call__(self, step: int) -> Iterator[Tensor]:
         """One loss a set, in nats per token or as shares of the best parent's."""
@@ -139,7 +140,7 @@ class SteppedLosses:
             losses, weights = one.objective.batch(rows, self.model)  # type: ignore[attr-defined]
             mean = (losses @ weights) / weights.sum()
             if not self.aim.is_loss:
-                best = one.best.take(rows).mean
+                best = self.best[i].take(rows).mean
                 rises[i] = (float(mean.detach()) - best) / limit_of(best)
             yield mean * (float(self.shares[i]) / scale)
         if self.aim.config.aim == "worst":

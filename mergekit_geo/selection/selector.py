@@ -32,12 +32,14 @@ class Selected:
         entry: For the report, where it was found by loss.
         split: What it was found on, and what remains to report on.
         segments: Of the paths that were taken, and the point of each.
+        soup: Positions of the models of the uniform soup beside it; all if empty.
     """
 
     point: Point
     entry: SelectionEntry | None = None
     split: Split | None = None
     segments: tuple[SelectedPoint, ...] = ()
+    soup: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,38 @@ class PointSpec(Writing):
         return self
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfRecipe(Merging):
+    """A recipe says what is merged, and much of how it is measured."""
+
+    models: Mapping[str, Model] | None = option(
+        None, "What names of models in the recipe stand for.", "", recorded=False,
+        unset="folders and models of the Hub",
+    )  # fmt: skip
+    seed: int | None = option(
+        None,
+        "Seed of masks, training, fits and samples; the recipe's if None.",
+        "--seed",
+        shared=True,
+        least=0,
+    )
+    aiming: AimConfig = group(AimConfig, inline=True)
+    sharpness: str | None = option(  # type: ignore[assignment]
+        None, SHARPNESS_TEXT, panel=PANEL, choices=SHARPNESS, unset="quick"
+    )
+
+    def naming(self, names: Sequence[str]) -> Self:
+        """The command names no models."""
+        return self
+
+    def check_requirement(self) -> None:
+        """Refuse to require unknown sets; those of a recipe are checked when it is read."""
+        if not source_of(self.data).is_default:
+            super().check_requirement()
+
+
 @dataclass(frozen=True)
-class RunSpec(Merging):
+class RunSpec(OfRecipe):
     """A merge as a recipe says it."""
 
     command: ClassVar[str] = "run"
@@ -152,26 +182,11 @@ class RunSpec(Merging):
     )
     out: str | Path | None = out(WRITTEN, unset="required without --dry-run")
     _: KW_ONLY
-    models: Mapping[str, Model] | None = option(
-        None, "What names of models in the recipe stand for.", "", recorded=False,
-        unset="folders and models of the Hub",
-    )  # fmt: skip
-    seed: int | None = option(
-        None,
-        "Seed of masks, training, fits and samples; the recipe's if None.",
-        "--seed",
-        shared=True,
-        least=0,
-    )
     members_in: str | Path | None = option(
         None,
         "Folder for the members that the recipe trains first.",
         recorded=False,
         unset="OUT.members",
-    )
-    aiming: AimConfig = group(AimConfig, inline=True)
-    sharpness: str | None = option(  # type: ignore[assignment]
-        None, SHARPNESS_TEXT, panel=PANEL, choices=SHARPNESS, unset="quick"
     )
     strict: bool = option(
         False, "Refuse keys of the recipe that have no effect where they stand.", recorded=False
@@ -179,10 +194,6 @@ class RunSpec(Merging):
     dry_run: bool = option(
         False, "Print the plan (coefficients, sizes, disk space) and write nothing."
     )
-
-    def naming(self, names: Sequence[str]) -> Self:
-        """The command names no models."""
-        return self
 
     def settings(self) -> dict[str, Any]:
         """The options as the report has them: the recipe says the others, and all of a dry run."""
@@ -197,11 +208,6 @@ class RunSpec(Merging):
         if "out" in given or "dry_run" in given:
             return None
         return Option("say where to write, or --dry-run", "--out")
-
-    def check_requirement(self) -> None:
-        """Refuse to require unknown sets; those of a recipe are checked when it is read."""
-        if not source_of(self.data).is_default:
-            super().check_requirement()
 
     def unmet(self, result: Any) -> str:
         """What the output does not hold; a dry run has none."""

@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str | type[Spec], str]] = {
         "merge:MergeSpec",
         "Merge models by any method: TIES, DARE, task arithmetic, Model Stock, ...",
     ),
+    "search": (
+        "search:SearchSpec",
+        "Search over recipes for the merge of lowest loss: weights, densities, methods.",
+    ),
     "eval": ("measures:EvalSpec", "Measure the loss of models on evaluation data, side by side."),
     "barrier": (
         "measures:BarrierSpec",

@@ -31,7 +31,7 @@ def completed(line: str) -> list[str]:
 
 def test_commands() -> None:
     assert completed("geo-merge ") == list(COMMANDS)
-    assert completed("geo-merge s") == ["soup", "slerp", "sharpness"]
+    assert completed("geo-merge s") == ["soup", "slerp", "search", "sharpness"]
     assert "--version" in completed("geo-merge --")
 
 
