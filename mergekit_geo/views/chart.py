@@ -160,12 +160,14 @@ class Panel:
         dots: One for each thing.
         reference: Where a line stands across all of them.
         band: A range that is shaded.
+        findings: What each tells here, where that is not the same in all panels.
     """
 
     title: str
     dots: Sequence[Dot | None]
     reference: float | None = None
     band: tuple[float, float] | None = None
+    findings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)
@@ -193,11 +195,10 @@ class Dots:
             for i, name in enumerate(self.names)
         ]
 
-    @property
-    def styles(self) -> list[Style]:
-        """How each thing is drawn."""
-        if self.findings:
-            return [FOUND[found] for found in self.findings]
+    def styles_in(self, panel: Panel) -> list[Style]:
+        """How each thing is drawn in a panel."""
+        if findings := panel.findings or self.findings:
+            return [FOUND[found] for found in findings]
         return [style(i, stands_out=found) for i, found in enumerate(self.outstanding)]
 
 

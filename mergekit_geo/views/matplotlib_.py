@@ -224,7 +224,7 @@ def _forest(axes: Axes, panel: chart.Panel, picture: chart.Dots) -> None:
         axes.axvline(panel.reference, color=MUTED, linestyle=":", linewidth=1.2)
     if panel.band is not None:
         axes.axvspan(*panel.band, color=MUTED, alpha=0.15, linewidth=0)
-    for place, (dot, own) in enumerate(zip(panel.dots, picture.styles, strict=True)):
+    for place, (dot, own) in enumerate(zip(panel.dots, picture.styles_in(panel), strict=True)):
         if dot is None:
             continue
         if dot.low is not None and dot.high is not None:

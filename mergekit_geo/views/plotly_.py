@@ -220,7 +220,7 @@ def _dots(panel: chart.Panel, picture: chart.Dots) -> Json:
     x = _titled(panel.title) | {"nticks": most, "tickangle": 0, "zeroline": False}
     traces = [
         _dot(i, dot, own)
-        for i, (dot, own) in enumerate(zip(panel.dots, picture.styles, strict=True))
+        for i, (dot, own) in enumerate(zip(panel.dots, picture.styles_in(panel), strict=True))
         if dot is not None
     ]
     shapes = [*_band(panel), *_reference(panel)]

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+from mergekit_geo.records.findings import Finding, finding, limit_of
 from mergekit_geo.records.losses import DataEntry, SetEntry
 from mergekit_geo.records.report import Report
-from mergekit_geo.records.search import ReferenceEntry, SearchEntry, SearchMeasurements, TrialEntry
+from mergekit_geo.records.search import (
+    ReferenceEntry,
+    ReferenceSetEntry,
+    SearchEntry,
+    SearchMeasurements,
+    TrialEntry,
+)
 from mergekit_geo.records.standing import WORDS
 from mergekit_geo.views.block import (
     Block,
@@ -119,19 +126,26 @@ def _references(found: SearchEntry, unit: str) -> list[Chart]:
     """The same as dots with intervals."""
     if not found.references:
         return []
-    panels = [Panel(f"{_delta(found)} ↓", [estimated(o.difference) for o in found.references], 0.0)]
-    for name in _sets(found):
-        those = [o.sets[name].difference if name in o.sets else None for o in found.references]
-        panels.append(Panel(f"Δ {name} ↓", [estimated(one) for one in those], 0.0))
-    names = [one.title for one in found.references]
+    those, names = found.references, [one.title for one in found.references]
+    dots, kinds = [estimated(one.difference) for one in those], [known_finding(o) for o in those]
+    panels = [Panel(f"{_delta(found)} ↓", dots, 0.0, findings=kinds)]
+    panels += [_panel([one.sets.get(name) for one in those], name) for name in _sets(found)]
     caption = (
         f"Output minus each, in {unit}, on the report half: lines are 95 % intervals over "
         "documents, paired. Square: the output is worse; circle: no significant difference; "
         "diamond: better; open circle: cannot tell."
     )
-    findings = [known_finding(one) for one in found.references]
-    picture = Dots(names, [False] * len(names), panels, caption, findings)
+    picture = Dots(names, [False] * len(names), panels, caption)
     return [Chart(picture, "The output beside plain choices", "search-references")]
+
+
+def _panel(found: Sequence[ReferenceSetEntry | None], name: str) -> Panel:
+    """The same on one set."""
+    kinds: list[Finding] = [
+        finding(one.difference, limit_of(one.loss)) if one else "unknown" for one in found
+    ]
+    dots = [estimated(one.difference) if one else None for one in found]
+    return Panel(f"Δ {name} ↓", dots, 0.0, findings=kinds)
 
 
 def _recipe(found: SearchEntry) -> list[Block]:

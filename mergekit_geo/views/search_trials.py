@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergekit_geo.records.search import SearchEntry, TrialEntry
 from mergekit_geo.views.chart import label
@@ -56,6 +56,7 @@ def by_kind(trials: Sequence[TrialEntry], taken: int | None) -> dict[Kind, list[
     for trial in trials:
         kind = out if trial.number == taken else _kind(trial, starts)
         found.setdefault(kind, []).append(trial)
+    found[out] = found.pop(out, [])  # above all others
     return {kind: those for kind, those in found.items() if those}
 
 
@@ -76,7 +77,9 @@ def _kind(trial: TrialEntry, starts: dict[str, Kind]) -> Kind:
     if not trial.is_feasible:
         return KINDS["lost"]
     if trial.title:
-        return starts[trial.title]
+        start = starts[trial.title]
+        own = start.style
+        return Kind(start.name, replace(own, marker=own.marker + "-open" * trial.stopped))
     return KINDS["stopped" if trial.stopped else "plain"]
 
 

@@ -115,7 +115,7 @@ def _beside(references: Sequence[ReferenceEntry]) -> str:
         for kind in ("lower", "same", "unknown", "higher")
         if (those := [one for one in references if known_finding(one) == kind])
     ]  # fmt: skip
-    return f"On the report half it {listed(told)}." if told else ""
+    return f"On the report half it {'; it '.join(told)}." if told else ""
 
 
 def _verb(kind: Finding) -> str:
@@ -127,9 +127,9 @@ def _verb(kind: Finding) -> str:
 
 def _against(one: ReferenceEntry) -> str:
     by = one.difference
-    name = f"the {one.title}{f', {one.model},' if one.model else ''}"
+    name = f"the {one.title}{f', {one.model}' if one.model else ''}"
     if known_finding(one) in {"lower", "higher"}:
-        return f"{name} by {size(by.number, by)}"
+        return f"{name}{',' * bool(one.model)} by {size(by.number, by)}"
     return f"{name} ({signed(by.number, by)})"
 
 
@@ -174,10 +174,23 @@ def _value(trial: TrialEntry, name: str) -> str:
 
 
 def last_word(found: SearchEntry | None) -> str:
-    """That nothing was found to be better than the default recipe; empty where something was."""
-    if found is None or found.better_than_default is not False:
+    """That nothing was found that is better than a plain choice; empty where something was."""
+    if found is None or found.better_than_default is None:
         return ""
-    taken, known = found.trial(found.taken), {one.title: one for one in found.references}
+    known = {one.title: one for one in found.references}
+    return _soup_better(known) if found.better_than_default else _default_does(found, known)
+
+
+def _soup_better(known: Mapping[str, ReferenceEntry]) -> str:
+    one = known.get(UNIFORM)
+    if one is None or known_finding(one) != "higher":
+        return ""
+    by = size(one.difference.number, one.difference)
+    return f"The {UNIFORM} is significantly better than what the search found, by {by}: take that."
+
+
+def _default_does(found: SearchEntry, known: Mapping[str, ReferenceEntry]) -> str:
+    taken = found.trial(found.taken)
     would = f"the {DEFAULT} would do{_soup(known)}"
     if taken is not None and DEFAULT in taken.starts:
         return f"Nothing that was tried is better than the {DEFAULT}, which is the output: {would}."

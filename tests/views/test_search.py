@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from mergekit_geo.records.losses import Estimate
-from mergekit_geo.records.search import ReferenceEntry, SearchEntry
+from mergekit_geo.records.search import ReferenceEntry, ReferenceSetEntry, SearchEntry
 from mergekit_geo.views import console
-from mergekit_geo.views.block import Folded, Table, charts
+from mergekit_geo.views.block import Folded, charts
 from mergekit_geo.views.card import model_card
 from mergekit_geo.views.files import write_page
 from mergekit_geo.views.scatter import Scatters
@@ -22,6 +22,7 @@ from mergekit_geo.views.search_charts import best_so_far, bounds, importance_cha
 from mergekit_geo.views.search_front import front_table, on_front
 from mergekit_geo.views.search_trials import by_kind
 from mergekit_geo.views.search_words import about, cost, last_word, search_headline, set_aside
+from mergekit_geo.views.style import FOUND
 from mergekit_geo.views.view import said, view_of
 from tests.views.browser import Browser
 from tests.views.search_reports import search_report, searched
@@ -168,10 +169,29 @@ def test_plain_choices_stand_beside_the_output_with_a_verdict() -> None:
     ]  # fmt: skip
     told = search_headline(found)[-1]
     assert told == (
-        "On the report half it is better than the default recipe by 0.050 ± 0.010, does not differ "
-        "from the uniform soup (+0.002 ± 0.010), cannot be told from the best parent, demo/prose, "
-        "(+0.01 ± 0.30) and is worse than the learned soup by 0.050 ± 0.010."
+        "On the report half it is better than the default recipe by 0.050 ± 0.010; it does not "
+        "differ from the uniform soup (+0.002 ± 0.010); it cannot be told from the best parent, "
+        "demo/prose (+0.01 ± 0.30); it is worse than the learned soup by 0.050 ± 0.010."
     )
+
+
+def test_each_panel_of_plain_choices_tells_of_its_own_set() -> None:
+    sets = {
+        name: ReferenceSetEntry(loss=2.0, difference=Estimate(**estimated(value, 0.01)))
+        for name, value in (("docs", -0.2), ("code", 0.1))
+    }
+    one = against("default recipe", -0.2).model_copy(update={"sets": sets})
+    picture = pictures(searched(9, references=[one]))["search-references"]
+    assert [panel.findings for panel in picture.panels] == [["lower"], ["lower"], ["higher"]]
+    drawn = [picture.styles_in(panel)[0] for panel in picture.panels]
+    assert drawn == [FOUND["lower"], FOUND["lower"], FOUND["higher"]]
+
+
+def test_a_start_that_was_stopped_is_hollow() -> None:
+    found = searched(9)
+    stopped = found.trials[1].model_copy(update={"stopped": True})
+    kinds = by_kind([found.trials[0], stopped, found.trials[2]], None)
+    assert [kind.style.marker for kind in kinds] == ["square", "diamond", "triangle-up-open"]
 
 
 def test_the_optimism_is_what_the_report_half_has_more() -> None:
@@ -214,6 +234,10 @@ def test_the_last_line_is_silent_where_something_is_better_or_nothing_is_known()
     assert last_word(searched(20)) == ""
     assert last_word(searched(20, better_than_default=None)) == ""
     assert last_word(None) == ""
+    assert last_word(searched(20, references=[against("uniform soup", 0.05)])) == (
+        "The uniform soup is significantly better than what the search found, by 0.050 ± 0.010: "
+        "take that."
+    )
     found = searched(1, better_than_default=False)
     assert last_word(found).startswith(
         "Nothing that was tried is better than the default recipe, which is the output: the "
@@ -269,7 +293,6 @@ def test_a_console_of_eighty_columns_shows_it_whole(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) < 100
-    assert any(isinstance(block, Table) for block in view_of(report).blocks) or lines
 
 
 @pytest.mark.slow

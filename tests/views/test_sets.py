@@ -109,7 +109,7 @@ def test_a_glance_tells_which_skill_was_lost(tmp_path: Path) -> None:
     assert isinstance(second, Dots)
     assert first.names == ["code: kept", "docs: gained", "chat: lost", "math: cannot tell",
                            "physics: cannot tell", "a-set-of-a-long-name: kept"]  # fmt: skip
-    assert first.styles[2] == FOUND["higher"]
+    assert first.styles_in(first.panels[0])[2] == FOUND["higher"]
     assert first.panels[0].dots[2] == Dot(0.12, 0.12 - 0.03, 0.12 + 0.03)
     assert first.panels[0].dots[4] == Dot(0.1)
     assert [panel.reference for panel in second.panels][:2] == [2, 2]
