@@ -7,6 +7,7 @@ an error: a search that runs for a night does not end with one trial.
 
 from __future__ import annotations
 
+import pickle
 import time
 import traceback
 from collections import deque
@@ -84,20 +85,21 @@ class Here(Engine):
         self._waiting.clear()
 
 
-def opened(opening: Open) -> Measure | GeoError:
-    """Open models, or say why they cannot be; what is returned in that case travels by pickle.
+def opened(sent: bytes) -> Measure | GeoError:
+    """Open models in a process that was started for it, or say why they cannot be.
 
     Args:
-        opening: Opens them.
+        sent: What opens them, pickled.
     """
     try:
-        return opening()
+        measure: Measure = pickle.loads(sent)()
     except GeoError as error:
         return error
     except Exception as error:
         unexpected = InternalError.of(error)
         unexpected.add_note(traceback.format_exc())
         return unexpected
+    return measure
 
 
 def measured(measure: Measure, trial: Trial) -> Outcome:

@@ -13,23 +13,18 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from threading import Thread
 
 from mergekit_geo.errors import ArgumentError, GeoError
 from mergekit_geo.searches.engine import Open, measured, opened
-from mergekit_geo.searches.trial import Measure, Outcome, Trial
+from mergekit_geo.searches.trial import Trial
+from mergekit_geo.searches.workers import READY, Message
 
 SPAWN = multiprocessing.get_context("spawn")
-READY = "ready"
-"""Said once, when models are open."""
 GRACE = 2.0
 """Seconds that a process without a trial has to end by itself."""
-
-Message = Outcome | GeoError | str
-"""What a process says: `READY`, or why models cannot be opened, or what came of a trial."""
 
 
 class Process:
@@ -60,11 +55,6 @@ class Process:
         """What becomes readable when there is something to hear, or when it has ended."""
         return self.pipe, self._process.sentinel
 
-    @property
-    def is_free(self) -> bool:
-        """Whether it waits for a trial."""
-        return self.is_ready and self.trial is None
-
     def measure(self, trial: Trial) -> None:
         """Give it a trial; one that has ended is told when it is heard."""
         self.trial = trial
@@ -85,7 +75,7 @@ class Process:
             self.trial = None
         return said
 
-    def how_it_ended(self) -> str:
+    def how_it_was_lost(self) -> str:
         """How it ended, in words; it is waited for."""
         self._process.join(GRACE)
         code = self._process.exitcode
@@ -97,7 +87,7 @@ class Process:
     def end(self) -> None:
         """Ask it to end, and end it at once if it is at something."""
         self.pipe.close()
-        if not self.is_free:
+        if self.trial or not self.is_ready:
             self._process.terminate()
 
     def join(self) -> None:
@@ -122,7 +112,7 @@ def pickled(opening: Open) -> bytes:
     except Exception as error:
         raise ArgumentError(
             f"models and data cannot be sent to other processes: {error}",
-            where="workers",
+            where="--workers",
             remedy="name models and data by folder or Hub id, define functions in a module, or "
             "leave --workers out",
         ) from error
@@ -133,7 +123,7 @@ def _serve(pipe: Connection, opening: bytes, environment: Mapping[str, str]) -> 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     _surroundings(environment)
-    measure = opened(partial(_open, opening))
+    measure = opened(opening)
     if isinstance(measure, GeoError):
         pipe.send(measure)
         return
@@ -141,11 +131,6 @@ def _serve(pipe: Connection, opening: bytes, environment: Mapping[str, str]) -> 
         pipe.send(READY)
         while True:
             pipe.send(measured(measure, pipe.recv()))
-
-
-def _open(opening: bytes) -> Measure:
-    measure: Measure = pickle.loads(opening)()
-    return measure
 
 
 def _surroundings(environment: Mapping[str, str]) -> None:

@@ -142,7 +142,7 @@ def test_models_that_cannot_be_opened_end_the_search(
 
 
 def test_what_cannot_be_sent_is_refused_before_a_process_is_started() -> None:
-    with pytest.raises(ArgumentError, match=r"workers: .* cannot be sent to other processes: "):
+    with pytest.raises(ArgumentError, match=r"--workers: .* cannot be sent to other processes: "):
         Pool(lambda: measures.measure, 2)
 
 
