@@ -156,7 +156,7 @@ class RayEngine(Workers[Actor]):
 
     Args:
         opening: Opens models and data, once in each process.
-        address: Of the cluster; empty starts one on this machine, as `RaySession` says.
+        address: Of the cluster; None starts one on this machine, as `RaySession` says.
         num_gpus: GPUs of each trial, or a part of one; None is one, or none where there are none.
         slots: How many trials are measured at once; None is as many as there are GPUs for, or
             nodes.
@@ -170,7 +170,7 @@ class RayEngine(Workers[Actor]):
     def __init__(
         self,
         opening: Open,
-        address: str = "",
+        address: str | None = None,
         num_gpus: float | None = None,
         slots: int | None = None,
     ) -> None:

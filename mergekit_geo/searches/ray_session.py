@@ -41,7 +41,7 @@ class RaySession:
     A program that has connected to Ray itself keeps its connection, which is used.
 
     Args:
-        address: Of the cluster, as `ray start` prints it, or `auto` for one on this machine; empty
+        address: Of the cluster, as `ray start` prints it, or `auto` for one on this machine; None
             for that in RAY_ADDRESS, or else one that is started here.
 
     Raises:
@@ -53,7 +53,7 @@ class RaySession:
         nodes: The resources of each node that is alive.
     """
 
-    def __init__(self, address: str = "") -> None:
+    def __init__(self, address: str | None = None) -> None:
         require("ray", "--engine ray")
         self.ray: Any = import_module("ray")
         self._guard: Guard | None = None
@@ -94,10 +94,10 @@ class RaySession:
             self.close()
             raise _unusable("" if is_local else address, error) from error
 
-    def _refuse_another(self, address: str) -> None:
+    def _refuse_another(self, address: str | None) -> None:
         """A program is connected to one cluster at a time."""
         found = self.ray.get_runtime_context().gcs_address
-        if address not in {"", "auto", found}:
+        if address not in {None, "auto", found}:
             raise ArgumentError(
                 f"this program is connected to the Ray cluster at {found} already, found {address}",
                 where="--ray-address", remedy="call ray.shutdown() first, or name no address",

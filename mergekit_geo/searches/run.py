@@ -85,7 +85,7 @@ def _check(asked: SearchSpec) -> None:
             "recipes chosen by loss would be tuned to the built-in text",
             remedy=f"give held-out data with --data, or name the built-in text: --data {BUILTIN}",
         )
-    apart = asked.workers > 1 or asked.engine == "ray"
+    apart = (asked.workers or 1) > 1 or asked.engine == "ray"
     if apart and not source_of(asked.data).spoken:
         raise ArgumentError("other processes cannot measure a function", where="data")
     if asked.engine != "ray" and (asked.ray_address or asked.num_gpus is not None):

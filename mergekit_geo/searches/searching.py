@@ -215,21 +215,19 @@ class Searching:
 
     def _engine(self) -> Engine:
         asked = self.asked
-        if asked.workers == 1 and asked.engine == "local":
+        count = asked.workers or 1
+        if count == 1 and asked.engine == "local":
             return Here(Measurer(self.candidates, self.evaluator, self.race))
         counts = [one.module_evaluator.count for one in self.evaluator.every]
         alone = replace(asked, recipe=dict(self.candidates.space.text.raw), progress=None)
         opening = partial(open_measurer, alone, counts)
         if asked.engine == "ray":
-            from mergekit_geo.searches import ray_engine  # type: ignore[attr-defined,unused-ignore]
+            from mergekit_geo.searches.ray_engine import RayEngine
 
-            found: Engine = ray_engine.RayEngine(
-                opening, asked.ray_address, asked.num_gpus, asked.workers
-            )
-            return found
+            return RayEngine(opening, asked.ray_address, asked.num_gpus, asked.workers)
         from mergekit_geo.searches.pool import Pool
 
-        return Pool(opening, asked.workers)
+        return Pool(opening, count)
 
     def _taken(self) -> Finished | None:
         """The trial that is written."""

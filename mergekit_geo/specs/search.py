@@ -93,9 +93,10 @@ class SearchSpec(OfRecipe):
         recorded=False,
         unset="that of the recipe's file, or search",
     )
-    workers: int = option(
-        1, "Processes on this machine that measure trials, each on a device of its own where there "
-        "are several.", panel=WHERE, least=1, recorded=False,
+    workers: int | None = option(
+        None, "Processes that measure trials, each on a device of its own where there are several.",
+        panel=WHERE, least=1, recorded=False,
+        unset="1, or as many as a Ray cluster has GPUs for, or nodes",
     )  # fmt: skip
     engine: str = option(
         ENGINES[0], "Measure trials on this machine, or as tasks of a Ray cluster.",

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,24 @@ from mergekit_geo.errors import ArgumentError, GeoError, IncompatibleError
 from mergekit_geo.searches.ray_engine import RayEngine, Share
 from mergekit_geo.searches.ray_session import ADDRESS, RaySession, check_address
 from mergekit_geo.searches.trial import Trial
+from tests.optional import skip
 from tests.searches import measures
 from tests.searches.measures import pid
 from tests.searches.test_pool import results, results_of_one
 
+HAS_RAY = bool(find_spec("ray"))
 STORE = 80 * 2**20
+
+
+def needs_ray() -> None:
+    if not HAS_RAY:
+        skip("Ray", "pip install 'mergekit_geo[ray]'")
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes; the second one may be removed by the last test alone."""
+    needs_ray()
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": STORE}
@@ -101,6 +110,7 @@ def test_nobody_at_an_address_is_told_at_once() -> None:
 def test_somebody_else_at_an_address_is_told_within_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    needs_ray()
     monkeypatch.setattr("mergekit_geo.searches.ray_session.PATIENCE", 3.0)
     with socket.create_server(("", 0)) as other:
         place = f"127.0.0.1:{other.getsockname()[1]}"
@@ -208,6 +218,7 @@ app.main()
 @pytest.mark.slow
 @pytest.mark.parametrize("then", ["end", "wait"])
 def test_a_cluster_that_was_started_here_ends_with_the_search(tmp_path: Path, then: str) -> None:
+    needs_ray()
     script = tmp_path / "searching.py"
     script.write_text(SEARCHING)
     process = subprocess.Popen(
