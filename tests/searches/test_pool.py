@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -18,6 +18,7 @@ from mergekit_geo.errors import ArgumentError, GeoError, IncompatibleError, Inte
 from mergekit_geo.searches.engine import Engine
 from mergekit_geo.searches.pool import Pool, environments
 from mergekit_geo.searches.trial import Outcome, Trial
+from mergekit_geo.searches.workers import Workers
 from tests.searches import measures
 from tests.searches.measures import Counted, pid
 
@@ -30,7 +31,18 @@ NO_DEVICES = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 def pool() -> Iterator[Pool]:
     """Two processes, which the tests of this module share."""
     with Pool(measures.plain, 2) as engine:
-        yield engine
+        yield all_ready(engine)
+
+
+All = TypeVar("All", bound=Workers[Any])
+
+
+def all_ready(engine: All) -> All:
+    """The engine, once all its workers wait for a trial."""
+    until = time.monotonic() + PATIENCE
+    while not all(worker.is_free for worker in engine._workers) and time.monotonic() < until:
+        assert engine.finished(wait=0.1) == []
+    return engine
 
 
 def results(engine: Engine, trials: list[dict[str, Any]]) -> list[Outcome]:
@@ -54,7 +66,7 @@ def test_trials_are_measured_by_all_processes_and_each_once(pool: Pool) -> None:
 
 
 def test_waiting_ends_with_the_first_trial_that_has_ended(pool: Pool) -> None:
-    results(pool, [{}, {}])
+    all_ready(pool)
     begun = time.monotonic()
     pool.submit(Trial(0, {"seconds": 0.1}))
     pool.submit(Trial(1, {"seconds": 0.6}))
@@ -65,8 +77,8 @@ def test_waiting_ends_with_the_first_trial_that_has_ended(pool: Pool) -> None:
 
 
 def test_what_cannot_be_measured_is_told_and_its_process_goes_on(pool: Pool) -> None:
-    before = {pid(outcome) for outcome in results(pool, [{"seconds": 0.1}] * 2)}
-    found = results(pool, [{"do": "fail"}, *[{"seconds": 0.1}] * 2])
+    before = {pid(outcome) for outcome in results(all_ready(pool), [{"seconds": 0.2}] * 2)}
+    found = results(pool, [{"do": "fail"}, *[{"seconds": 0.2}] * 2])
     assert found[0].error == "layer 0: infinity (a smaller weight)"
     assert {pid(outcome) for outcome in found[1:]} == before
 
@@ -83,11 +95,11 @@ def test_a_process_that_is_lost_takes_its_trial_along_and_is_replaced(
 ) -> None:
     found = results(pool, [{"do": how}, *[{"seconds": 0.2}] * 5])
     assert [outcome.error for outcome in found] == [why, "", "", "", "", ""]
-    assert len({pid(outcome) for outcome in results(pool, [{"seconds": 0.5}] * 2)}) == 2
+    assert len({pid(outcome) for outcome in results(all_ready(pool), [{"seconds": 0.2}] * 2)}) == 2
 
 
 def test_a_process_that_is_killed_while_it_waits_costs_no_trial(pool: Pool) -> None:
-    before = {pid(outcome) for outcome in results(pool, [{"seconds": 0.2}] * 2)}
+    before = {pid(outcome) for outcome in results(all_ready(pool), [{"seconds": 0.2}] * 2)}
     psutil.Process(min(before)).kill()
     assert pool.finished(wait=0.3) == []
     assert [outcome.error for outcome in results(pool, [{}] * 4)] == [""] * 4

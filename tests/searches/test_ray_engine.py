@@ -24,7 +24,7 @@ from mergekit_geo.searches.trial import Trial
 from tests.optional import skip
 from tests.searches import measures
 from tests.searches.measures import pid
-from tests.searches.test_pool import results, results_of_one
+from tests.searches.test_pool import all_ready, results, results_of_one
 
 HAS_RAY = bool(find_spec("ray"))
 STORE = 80 * 2**20
@@ -62,7 +62,7 @@ def session(cluster: Any) -> Iterator[RaySession]:
 def engine(session: RaySession) -> Iterator[RayEngine]:
     """It has all cores, so that those who are replaced are so on their node."""
     with RayEngine(measures.plain, slots=3) as found:
-        yield found
+        yield all_ready(found)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_process_that_is_lost_takes_its_trial_along_and_is_replaced(engine: Ra
 def test_a_node_that_dies_loses_the_trial_that_it_runs_and_nothing_is_printed(
     engine: RayEngine, cluster: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    results(engine, [{"seconds": 0.1}] * 3)
+    all_ready(engine)
     die = threading.Timer(0.5, cluster.remove_node, [cluster.second, False])
     die.start()
     found = results(engine, [*[{"seconds": 2.0}] * 3, {}, {}])
