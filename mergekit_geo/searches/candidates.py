@@ -95,11 +95,16 @@ class Candidates:
         return point.stored_as(self.dtype)
 
     def of(self, values: Values) -> Prepared:
-        """The recipe of values with its models opened, all of the space's among them."""
+        """The recipe of values with its models opened; its rules are over all of the space's."""
         document = read_document(self.recipe(values))
         inputs = inputs_of(document.recipe)
         found = self._over_all(inputs, self._resolved(inputs))
-        return replace(self.prepared, document=document, inputs=inputs, resolved=found)
+        places = [self.names.index(name) for name in inputs.models]
+        return replace(
+            self.prepared, document=document, inputs=inputs, resolved=found,
+            opened=[self.prepared.opened[i] for i in places],
+            models=[self.prepared.models[i] for i in places],
+        )  # fmt: skip
 
     def _resolved(self, inputs: Inputs) -> Resolved:
         checkpoints = [self._checkpoints[name] for name in inputs.models]

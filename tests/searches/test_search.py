@@ -208,6 +208,22 @@ def test_methods_over_some_of_the_models_are_points_of_them_alone(small: Path) -
     assert all(torch.equal(plain[name], tensor) for name, tensor in state.items())
 
 
+def test_the_best_is_written_where_its_method_is_over_some_of_the_models(
+    small: Path, texts: dict[str, str], tmp_path: Path
+) -> None:
+    recipe = {
+        **ties(small),
+        "merge_method": {"choices": [{"merge_method": "linear", "base_model": None}, "ties"]},
+    }
+    found = searched(recipe, tmp_path / "out", texts, trials=1)
+    assert found.out is not None
+    assert "base_model" not in (found.out / "recipe.yml").read_text()
+    again = geo.run(found.out / "recipe.yml", tmp_path / "again", data=None)
+    assert again.out is not None
+    first, second = (folder / "model.safetensors" for folder in (found.out, again.out))
+    assert first.read_bytes() == second.read_bytes()
+
+
 def blended(candidates: Candidates, point: Any) -> dict[str, torch.Tensor]:
     from mergekit_geo.merging.memory import MemorySink
     from mergekit_geo.merging.stream import stream
