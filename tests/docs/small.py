@@ -20,8 +20,8 @@ ADDED = {
 
 INSTEAD = {"--steps": "--epochs"}
 
-MOST_STEPS = 20
-"""Of a training, whatever the example says."""
+MOST = {"--steps": 20, "--trials": 6}
+"""Steps of a training and trials of a search, whatever the example says."""
 
 
 def shrunk(words: Sequence[str]) -> list[str]:
@@ -32,14 +32,10 @@ def shrunk(words: Sequence[str]) -> list[str]:
     """
     before = ["", *words[:-1]]
     few = [
-        _fewer(word) if last == "--steps" else word
+        str(min(int(word), MOST[last])) if last in MOST else word
         for last, word in zip(before, words, strict=True)
     ]
     return [*few, *_added(words)]
-
-
-def _fewer(steps: str) -> str:
-    return str(min(int(steps), MOST_STEPS))
 
 
 def _added(words: Sequence[str]) -> Iterator[str]:
