@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-class Asked:
+class Interruption:
     """Whether work was asked to end early.
 
     Args:
@@ -34,10 +34,10 @@ class Asked:
         return self.number != 0
 
 
-_open: list[Asked] = []
+_open: list[Interruption] = []
 
 
-def finishing(remark: str = "") -> AbstractContextManager[Asked]:
+def finishing(remark: str = "") -> AbstractContextManager[Interruption]:
     """Context in which a first Ctrl-C or SIGTERM asks work to end, and a second one ends it.
 
     Without the command line it is a first Ctrl-C alone that asks, in the main thread and where
@@ -60,8 +60,8 @@ def finishing(remark: str = "") -> AbstractContextManager[Asked]:
     from contextlib import contextmanager
 
     @contextmanager
-    def until_asked() -> Iterator[Asked]:
-        asked = Asked(remark)
+    def until_asked() -> Iterator[Interruption]:
+        asked = Interruption(remark)
         _open.append(asked)
         is_ours = _take_over()
         try:
@@ -74,7 +74,7 @@ def finishing(remark: str = "") -> AbstractContextManager[Asked]:
     return until_asked()
 
 
-def ask(number: int) -> Asked | None:
+def ask(number: int) -> Interruption | None:
     """Ask work to end, in a handler of signals; None where none is left to ask.
 
     Args:

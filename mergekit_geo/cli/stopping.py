@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import FrameType
 
-    from mergekit_geo.interrupt import Asked
+    from mergekit_geo.interrupt import Interruption
 
 WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 GRACE = 4.0
@@ -57,7 +57,7 @@ class _State:
     """
 
     caught = 0
-    asked: Asked | None = None
+    asked: Interruption | None = None
     works = False
     told = False
     remark = "nothing was started"

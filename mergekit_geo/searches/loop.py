@@ -14,7 +14,7 @@ from mergekit_geo.searches.racing import Race
 from mergekit_geo.searches.trial import DocumentLosses, Outcome, Trial, Values
 
 if TYPE_CHECKING:
-    from mergekit_geo.interrupt import Asked
+    from mergekit_geo.interrupt import Interruption
     from mergekit_geo.records.losses import Estimate
     from mergekit_geo.searches.space import Space
     from mergekit_geo.searches.study import SearchStudy
@@ -61,7 +61,7 @@ class Search:
     engine: Engine
     limits: Limits
     progress: Progress
-    asked: Asked
+    asked: Interruption
     _running: dict[int, Trial] = field(default_factory=dict)
     _own: list[Outcome] = field(default_factory=list)
 

@@ -36,7 +36,7 @@ class Pool(Workers[Process]):
 
     def speaking(self, workers: Sequence[Worker[Process]], seconds: float) -> list[Worker[Process]]:
         """Workers whose pipes can be read, or whose processes have ended."""
-        signs = {sign: worker for worker in workers for sign in worker.measurer.signs}
+        signs = {sign: worker for worker in workers for sign in worker.process.signs}
         heard = wait(list(signs), seconds)
         return list(dict.fromkeys(worker for sign, worker in signs.items() if sign in heard))
 

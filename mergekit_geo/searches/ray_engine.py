@@ -184,7 +184,7 @@ class RayEngine(Workers[Actor]):
 
     def speaking(self, workers: Sequence[Worker[Actor]], seconds: float) -> list[Worker[Actor]]:
         """Workers whose actors have said something, or were lost."""
-        signs = {w.measurer.sign: w for w in workers if w.measurer.sign is not None}
+        signs = {w.process.sign: w for w in workers if w.process.sign is not None}
         if not signs:
             time.sleep(seconds)
             return []

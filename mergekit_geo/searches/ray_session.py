@@ -221,4 +221,4 @@ def _as_before() -> Iterator[None]:
 
 
 def _drop(*given: Any, **named: Any) -> None:
-    """In the place of what prints."""
+    """Print nothing: this stands in for what does."""

@@ -33,7 +33,7 @@ from mergekit_geo.selection.selector import Selected
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.study import Study
-    from mergekit_geo.interrupt import Asked
+    from mergekit_geo.interrupt import Interruption
     from mergekit_geo.searches.candidates import Candidates
     from mergekit_geo.searches.trials import Finished
     from mergekit_geo.specs.search import SearchSpec
@@ -118,7 +118,7 @@ class Searching:
     candidates: Candidates
     study: Study
 
-    def run(self, told: Asked) -> Searched:
+    def run(self, told: Interruption) -> Searched:
         """Make trials, and take the best.
 
         Args:
@@ -199,7 +199,7 @@ class Searching:
             "dtype": self.candidates.dtype or "",
         }
 
-    def _make_trials(self, told: Asked) -> None:
+    def _make_trials(self, told: Interruption) -> None:
         asked, study = self.asked, self.kept
         if not study.finished():
             learned = learned_start(self.candidates, self.aim) if asked.learned else []

@@ -1,7 +1,7 @@
 """Workers that measure trials side by side: what is common to those here and those of a cluster.
 
-A worker holds models in a measurer, a process somewhere. One that is lost takes its trial along and
-is replaced; a trial is handed to a measurer whose models are open, so none is lost before that.
+A worker holds models in a process, here or elsewhere. One that is lost takes its trial along and
+is replaced; a trial is handed to a process whose models are open, so none is lost before that.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from mergekit_geo.searches.engine import Engine, lost
 from mergekit_geo.searches.trial import Outcome, Trial
 
 READY = "ready"
-"""Said once, when models are open."""
+"""What a process says once, when its models are open."""
 TRIES = 3
 """Measurers of a worker that may be lost one after the other before their models are open."""
 
 Message = Outcome | GeoError | str
-"""What a measurer says: `READY`, or why models cannot be opened, or what came of a trial."""
+"""What a process says: `READY`, or why models cannot be opened, or what came of a trial."""
 
 
-class Measurer(Protocol):
+class MeasuringProcess(Protocol):
     """A process that measures trials, one after the other."""
 
     @property
@@ -52,17 +52,17 @@ class Measurer(Protocol):
         """Wait until it has ended."""
 
 
-Kind = TypeVar("Kind", bound=Measurer)
+Kind = TypeVar("Kind", bound=MeasuringProcess)
 
 
 class Worker(Generic[Kind]):
-    """One of several workers: a measurer, and the next one where that is lost.
+    """One of several workers: a process, and the next one where that is lost.
 
     Args:
-        start: Starts a measurer.
+        start: Starts a process.
 
     Attributes:
-        measurer: The present one.
+        process: The present one.
         tries: Measurers that were started since one was ready.
         has_worked: Whether one was ever ready.
     """
@@ -71,27 +71,27 @@ class Worker(Generic[Kind]):
         self._start = start
         self.has_worked = False
         self.tries = 1
-        self.measurer = start()
+        self.process = start()
 
     @property
     def is_free(self) -> bool:
         """Whether it waits for a trial."""
-        return self.measurer.is_ready and self.measurer.trial is None
+        return self.process.is_ready and self.process.trial is None
 
     def note_ready(self) -> None:
         """Note that models are open."""
         self.has_worked, self.tries = True, 0
 
     def replace(self) -> None:
-        """Start another measurer in the place of one that was lost."""
+        """Start another process in the place of one that was lost."""
         self.end()
         self.tries += 1
-        self.measurer = self._start()
+        self.process = self._start()
 
     def end(self) -> None:
-        """End its measurer."""
-        self.measurer.end()
-        self.measurer.join()
+        """End its process."""
+        self.process.end()
+        self.process.join()
 
 
 class Workers(Engine, Generic[Kind]):
@@ -105,7 +105,7 @@ class Workers(Engine, Generic[Kind]):
         """Start workers.
 
         Args:
-            starts: What starts the measurers of each.
+            starts: What starts the processes of each.
         """
         for start in starts:
             self._workers.append(Worker(start))
@@ -136,16 +136,16 @@ class Workers(Engine, Generic[Kind]):
     def close(self) -> None:
         """End all workers."""
         self._waiting.clear()
-        measurers = [worker.measurer for worker in self._workers]
+        processes = [worker.process for worker in self._workers]
         self._workers = []
-        for measurer in measurers:
-            measurer.end()
-        for measurer in measurers:
-            measurer.join()
+        for process in processes:
+            process.end()
+        for process in processes:
+            process.join()
 
     @abstractmethod
     def speaking(self, workers: Sequence[Worker[Kind]], seconds: float) -> list[Worker[Kind]]:
-        """Workers whose measurers say something, or were lost.
+        """Workers whose processes say something, or were lost.
 
         Args:
             workers: All of them.
@@ -154,16 +154,16 @@ class Workers(Engine, Generic[Kind]):
 
     @abstractmethod
     def cannot_open(self, how: str) -> GeoError:
-        """The error where measurers are lost before their models are open.
+        """The error where processes are lost before their models are open.
 
         Args:
             how: How the last one was lost.
         """
 
     def _hand_out(self) -> None:
-        free = [worker.measurer for worker in self._workers if worker.is_free]
-        for measurer in free[: len(self._waiting)]:
-            measurer.measure(self._waiting.popleft())
+        free = [worker.process for worker in self._workers if worker.is_free]
+        for process in free[: len(self._waiting)]:
+            process.measure(self._waiting.popleft())
 
     def _heard(self, seconds: float) -> list[Outcome]:
         """What is told within some seconds, or as soon as one tells anything."""
@@ -172,7 +172,7 @@ class Workers(Engine, Generic[Kind]):
 
     def _told(self, worker: Worker[Kind]) -> Outcome | None:
         """The outcome that a worker tells of, or that its loss is."""
-        trial, said = worker.measurer.trial, worker.measurer.heard()
+        trial, said = worker.process.trial, worker.process.heard()
         if isinstance(said, Outcome):
             return said
         if isinstance(said, GeoError):
@@ -184,7 +184,7 @@ class Workers(Engine, Generic[Kind]):
         return None
 
     def _lost(self, worker: Worker[Kind], trial: Trial | None) -> Outcome | None:
-        how = worker.measurer.how_it_was_lost()
+        how = worker.process.how_it_was_lost()
         if worker.tries >= TRIES:
             self._retire(worker, self.cannot_open(how))
         else:
