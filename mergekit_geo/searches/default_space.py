@@ -39,6 +39,10 @@ def default_space(
         ({'density': {'min': 0.1, 'max': 1}}, {'weight': {'min': 0, 'max': 1}})
     """
     names = [name for name in dict.fromkeys(models) if name != base]
+    if len(names) + (base is not None) < PAIR:
+        raise ArgumentError(
+            "one model is merged with nothing", remedy="name two or more, or one and --base"
+        )
     asked = list(dict.fromkeys(methods)) or _usual(len(names), base)
     chosen = [method_named(name) for name in asked]
     for method in chosen:

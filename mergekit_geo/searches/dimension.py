@@ -33,6 +33,7 @@ class Dimension:
         labels: What the choices are called; empty for a number.
         when: Labels of other choices under which it is asked for: one of each. Empty is always.
         model: The model that it is a parameter of, as the recipe names it; empty for all.
+        where: File and line of the recipe.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Dimension:
     labels: tuple[str, ...] = ()
     when: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     model: str = ""
+    where: str = ""
 
     @property
     def is_choice(self) -> bool:

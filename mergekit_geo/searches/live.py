@@ -167,15 +167,17 @@ def _dimension(gap: RecipeGap, variants: Sequence[Variant]) -> Dimension:
     when: dict[str, tuple[str, ...]] = {name: (label,) for name, label in gap.under}
     if len(live) < len(variants):
         when[METHOD] = tuple(str(one.label) for one in live)
+    where = gap.place.where
     if isinstance(gap.asks, Choices):
         labels, default = gap.asks.labels, gap.asks.default
         return Dimension(
-            gap.name, gap.parameter, default, labels=labels, when=when, model=gap.model
-        )
+            gap.name, gap.parameter, default,
+            labels=labels, when=when, model=gap.model, where=where,
+        )  # fmt: skip
     asks = gap.asks
     return Dimension(
         gap.name, gap.parameter, _default(gap, asks, live), asks.low, asks.high, asks.log,
-        when=when, model=gap.model,
+        when=when, model=gap.model, where=where,
     )  # fmt: skip
 
 

@@ -35,6 +35,11 @@ class KeyPlace:
         """What stands below a key."""
         return KeyPlace(self.text, (*self.loc, key))
 
+    @property
+    def where(self) -> str:
+        """File and line."""
+        return self.text.where(*self.loc)
+
     def refuse(self, why: str, remedy: str = "") -> NoReturn:
         """Say what is wrong here.
 
@@ -42,7 +47,7 @@ class KeyPlace:
             RecipeError: With the line.
         """
         path = path_of(self.loc)
-        raise RecipeError(f"{path}: {why}", where=self.text.where(*self.loc), remedy=remedy)
+        raise RecipeError(f"{path}: {why}", where=self.where, remedy=remedy)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from mergekit_geo.outputs.kind import MERGED, SEARCH
 from mergekit_geo.recipes.record import COPY, recorded
 from mergekit_geo.recipes.run import resolved
 from mergekit_geo.searches.candidates import Candidates
+from mergekit_geo.searches.idle import refuse_idle
 from mergekit_geo.searches.subject import known_models, space_of
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import OfRecipe, RunSpec
@@ -69,6 +70,7 @@ def search(asked: SearchSpec) -> Work:
     _, call = resolved(asked, candidates.prepared.recipe)
     _check(call)
     candidates = replace(candidates, dtype=call.output.stored_dtype)
+    refuse_idle(candidates)
     checkpoints = candidates.prepared.checkpoints
     check_early(checkpoints, call, SelectionConfig())
     writes = not call.aiming.is_pareto or call.take is not None

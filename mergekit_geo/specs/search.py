@@ -54,7 +54,8 @@ class SearchSpec(OfRecipe):
     base: Model | None = like(MergeSpec, "base", panel=PANEL)
     methods: Sequence[str] = option(
         (), "Methods that are searched where models are named in place of a recipe, such as "
-        "ties,dare_ties,slerp.", panel=PANEL, unset="linear; with --base ties and task_arithmetic",
+        "ties,dare_ties,slerp.", panel=PANEL,
+        unset="linear and slerp; with --base task_arithmetic, ties and dare_ties",
     )  # fmt: skip
     aiming: SearchAim = group(SearchAim, inline=True)
     trials: int = option(

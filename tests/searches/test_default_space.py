@@ -71,7 +71,8 @@ def test_every_method_with_numbers_has_a_space_in_bounds(name: str) -> None:
         (["a", "b", "c"], None, ["slerp"], "slerp takes 1 model beside the base, found 2"),
         (["a", "b"], None, ["linear", "greedy"], "greedy chooses by loss .*soup --method greedy"),
         (["a", "b"], None, ["liner"], "no method 'liner' .*did you mean linear"),
-        (["a"], None, ["karcher"], "karcher needs 2 or more models, found 1"),
+        (["a"], None, ["linear"], "one model is merged with nothing .*or one and --base"),
+        (["a"], "d", ["karcher"], "karcher needs 2 or more models, found 1"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(

@@ -224,6 +224,26 @@ def test_the_best_is_written_where_its_method_is_over_some_of_the_models(
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ("{weight: [{filter: mpl, value: {min: 0, max: 1}}, 0.5]}",
+         r"line 4: weight of a \(mpl\): no tensor .* depends on this: .*the nearest: .*mlp"),
+        ("{weight: [0.5, {filter: mlp, value: {min: 0, max: 1}}]}",
+         r"line 4: weight of a \(mlp\): no tensor .*an entry without a filter matches first"),
+    ],
+)  # fmt: skip
+def test_ranges_that_no_tensor_follows_are_refused(
+    small: Path, tmp_path: Path, parameters: str, words: str
+) -> None:
+    (tmp_path / "recipe.yml").write_text(
+        f"merge_method: linear\nmodels:\n- model: {small / 'a'}\n  parameters: {parameters}\n"
+        f"- model: {small / 'b'}\nparameters: {{weight: 1}}\n"
+    )
+    with pytest.raises(RecipeError, match=words):
+        searched(tmp_path / "recipe.yml", tmp_path / "out", "builtin:python-docs")
+
+
 def blended(candidates: Candidates, point: Any) -> dict[str, torch.Tensor]:
     from mergekit_geo.merging.memory import MemorySink
     from mergekit_geo.merging.stream import stream
