@@ -1,4 +1,4 @@
-"""What a trial of a search costs beside its evaluation: a point put into the live module.
+"""What a trial of a search costs beside its evaluation: its point is put into the live module.
 
 Usage:
     python benchmarks/trial_cost.py                      # the demo
@@ -7,9 +7,10 @@ Usage:
 
 An evaluation measures every selection document of both sets once. A put gives the module the
 weights of the next trial: new weights each time, and as `new` a new density each time, as `equal`
-one that trials before it had, whose masks are known. The ratio is what a trial costs over its
-evaluation, of the fastest of `--repeats` rounds, in wall and in the processor's time; rounds
-alternate. Everything runs in one process.
+one that trials before it had, whose masks are known. `study` is what else a trial costs: values are
+asked of a study in a file that has a hundred trials, made a recipe and the rules of all tensors,
+and the trial is told with its losses. The ratio is what a trial costs over its evaluation, of the
+fastest of `--repeats` rounds, in wall and in the processor's time; rounds alternate.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.evaluation import evaluator, fastest
+from benchmarks.search import recipe
 
 LINEAR = ("linear", "task_arithmetic", "slerp", "karcher", "model_stock", "multislerp")
 MASKED = (
@@ -82,7 +84,35 @@ def works(options: Namespace) -> dict[tuple[str, str], Callable[[], harness.Cost
         for kind in ("new", "equal") if method in MASKED else ("",):
             each = rules(method, new=kind == "new")
             found[method, kind] = partial(harness.timed, partial(put, whole, method, each), PUTS)
+    found["study", ""] = partial(harness.timed, asked_and_told(whole, options), PUTS)
     return found
+
+
+def asked_and_told(whole: Any, options: Namespace) -> Callable[[], None]:
+    """A trial that is not measured."""
+    from mergekit_geo.recipes.inputs import inputs_of
+    from mergekit_geo.recipes.reading import read_document
+    from mergekit_geo.recipes.resolve import resolve
+    from mergekit_geo.searches.space import Space
+    from mergekit_geo.searches.study import SearchStudy
+    from mergekit_geo.searches.trial import Outcome
+
+    base, *models = map(str, options.models)
+    space = Space.of(recipe(base, models))
+    study = SearchStudy.open(options.folder / "study.log", "cost", {})
+    drawn = np.random.default_rng(0)
+
+    def trial() -> None:
+        number, values, _ = study.ask(space)
+        inputs = inputs_of(read_document(space.resolved(values)).recipe)
+        resolve(inputs, whole.anchors[0])
+        losses = tuple(drawn.normal(size=len(one.split.selection)) for one in whole.every)
+        study.tell(number, float(losses[0].mean()), Outcome(number, losses), 0.0, (0.0, 1.0))
+        assert study.best
+
+    for _ in range(100):
+        trial()
+    return trial
 
 
 def put(whole: Any, method: str, each: Iterator[Any]) -> None:
@@ -123,7 +153,8 @@ def main() -> None:
     os.environ["TQDM_DISABLE"] = "1"
     print(harness.versions())
     head = ["put", "densities", "ms", "x wall", "x CPU", "asked", ""]
-    harness.table(head, rows(options))
+    with harness.work_folder(None, keep=False) as options.folder:
+        harness.table(head, rows(options))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from math import prod
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from mergekit_geo.geometry.sparsifiers import AtRandomByRank, ByImportance, ByVa
 from mergekit_geo.merging.importance import Importances
 from mergekit_geo.merging.kernels import Chunk
 from mergekit_geo.merging.mask_kernel import Keys, Mask
-from mergekit_geo.merging.masks import CachedMasker, Masker, masker_for, remembered
+from mergekit_geo.merging.masks import CachedMasker, Masker, Orderly, masker_for, remembered
 from mergekit_geo.merging.memo import TensorMemo
 from mergekit_geo.merging.native_masks import mask_kernel
 from mergekit_geo.merging.overflow import widened
@@ -27,6 +28,8 @@ Chunks = Iterator[tuple[int, list[Chunk]]]
 """Place of the first element and the anchors' chunks, the base first, one after the other."""
 
 Anchors = Sequence[Chunk]
+
+KEY_BYTES = 4
 
 
 class MaskedTensor:
@@ -63,6 +66,7 @@ class MaskedTensor:
         by_row = any(isinstance(selection, rows) for selection in selections)
         columns = shape[-1] if shape and by_row else 1
         self.step = max(1, chunk // max(1, columns)) * columns
+        self._collected: dict[int, tuple[Orderly, dict[int, Keys]]] = {}
         self._known_by = tuple((j, each, rule.seed, self.step) for j, each in enumerate(selections))
         self._maskers = [
             self._remembered(
@@ -119,15 +123,36 @@ class MaskedTensor:
         self, masker: Masker | None, model: int, shape: tuple[int, ...]
     ) -> Masker | None:
         """One that remembers its masks, if they are needed again."""
-        if self._memo is None:
+        if self._memo is None or masker is None:
             return remembered(masker, shape) if self.rule.needs_sizes else masker
-        return remembered(masker, shape, self._memo.get("mask", *self._known_by[model]))
+        known = self._memo.get("mask", *self._known_by[model])
+        if masker.order and known is None:
+            self._order(cast("Orderly", masker), model, prod(shape))
+        return remembered(masker, shape, known)
+
+    def _order(self, masker: Orderly, model: int, count: int) -> None:
+        """Tell a masker the order of the keys; where it is not known, keys are collected for it."""
+        assert self._memo
+        ordered = self._memo.get(masker.order, model)
+        if ordered is not None:
+            masker.know(ordered)
+        elif self._memo.has_room(KEY_BYTES * count):
+            self._collected[model] = (masker, {})
 
     def _keep(self) -> None:
         """Keep the masks of all chunks for merges to come."""
+        self._keep_order()
         for key, masker in zip(self._known_by, self._maskers, strict=True):
             if self._memo and isinstance(masker, CachedMasker):
                 self._memo.keep(masker.packed, "mask", *key, nbytes=masker.nbytes)
+
+    def _keep_order(self) -> None:
+        """Keep the order of the keys that a pass has collected."""
+        for model, (masker, keys) in self._collected.items():
+            if self._memo and keys:
+                ordered = masker.ordered(np.concatenate([*keys.values()]))
+                self._memo.keep(ordered, masker.order, model, nbytes=ordered.nbytes)
+        self._collected.clear()
 
     @property
     def _sizes_known_by(self) -> tuple[Hashable, ...]:
@@ -139,6 +164,7 @@ class MaskedTensor:
                 if masker and masker.looks:
                     masker.look(self._keys_of(j, start, anchors))
             yield anchors
+        self._keep_order()
         for masker in self._used():
             if masker.looks:
                 masker.settle()
@@ -170,6 +196,8 @@ class MaskedTensor:
             self.kernel.sizes(base, models[model], keys)
         if self._importances:
             self._importances.weigh(start, base, models[model], keys)
+        if model in self._collected:
+            self._collected[model][1][start] = keys.copy()
         return keys
 
     def _filled(self, start: int, anchors: Anchors) -> list[Mask | None]:

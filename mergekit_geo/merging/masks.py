@@ -41,6 +41,10 @@ class Masker(Protocol):
     def needs_keys(self) -> bool:
         """Whether it must see them when it says so."""
 
+    @property
+    def order(self) -> str:
+        """Name of what it can know of all keys, whatever share is kept; empty if nothing."""
+
     def look(self, keys: Keys) -> None:
         """See the next chunk of keys."""
 
@@ -101,6 +105,16 @@ def seed_of(stream: str) -> int:
     return int.from_bytes(hashlib.blake2b(stream.encode(), digest_size=8).digest(), "little")
 
 
+class Orderly(Masker, Protocol):
+    """One that need not see keys whose order it knows."""
+
+    def ordered(self, keys: Keys) -> Keys:
+        """What is known of all keys of a tensor."""
+
+    def know(self, ordered: Keys) -> None:
+        """Be told what was known before."""
+
+
 class Exceeding:
     """Keeps the elements that are larger than a limit.
 
@@ -109,7 +123,7 @@ class Exceeding:
         limit: Of their size.
     """
 
-    looks, needs_keys = 0, True
+    looks, needs_keys, order = 0, True, ""
 
     def __init__(self, kernel: MaskKernel, limit: float) -> None:
         self.kernel, self._bounds = kernel, above(limit)
@@ -137,7 +151,7 @@ class Drawn:
         chance: Of each.
     """
 
-    looks, needs_keys = 0, False
+    looks, needs_keys, order = 0, False, ""
 
     def __init__(self, kernel: MaskKernel, seed: int, chance: float) -> None:
         self.kernel, self.seed, self.chance = kernel, seed, chance
@@ -167,18 +181,37 @@ class DrawnByRank(Drawn):
         high: Chance of the largest.
     """
 
-    needs_keys = True
+    order = "ranks in rows"
 
     def __init__(
         self, kernel: MaskKernel, seed: int, columns: int, low: float, high: float
     ) -> None:
         super().__init__(kernel, seed, 0.0)
         self.columns, self.low, self.high = columns, low, high
+        self.needs_keys = True
+        self._ranks = np.empty(0, np.uint32)
+
+    def ordered(self, keys: Keys) -> Keys:
+        """The rank of every key in its row."""
+        order = np.argsort(keys.reshape(-1, self.columns), axis=1, kind="stable")
+        ranks = np.empty(order.shape, np.uint32)
+        np.put_along_axis(ranks, order, np.arange(self.columns, dtype=np.uint32)[None], axis=1)
+        return ranks.reshape(-1)
+
+    def know(self, ordered: Keys) -> None:
+        """Need no keys, as their ranks are known."""
+        self._ranks, self.needs_keys = ordered, False
 
     def fill(self, start: int, keys: Keys, mask: Mask) -> None:
         """Draw the mask by each element's random number, with chances by rank in its row."""
-        chances = np.empty_like(keys)
-        self.kernel.chances(keys, self.columns, self.low, self.high, chances)
+        if self.needs_keys:
+            chances = np.empty_like(keys)
+            self.kernel.chances(keys, self.columns, self.low, self.high, chances)
+        else:
+            steps = np.empty(self.columns, np.uint32)
+            ranks = np.arange(self.columns, dtype=np.uint32)
+            self.kernel.chances(ranks, self.columns, self.low, self.high, steps)
+            chances = steps[self._ranks[start : start + len(mask)]]
         self.kernel.draw(self.seed, start, chances, mask)
 
 
@@ -191,7 +224,7 @@ class CachedMasker:
     """
 
     def __init__(self, masker: Masker, packed: Mapping[int, Mask] | None = None) -> None:
-        self.masker, self.looks = masker, 0 if packed else masker.looks
+        self.masker, self.looks, self.order = masker, 0 if packed else masker.looks, masker.order
         self.packed = dict(packed or {})
         self._whole = False
 

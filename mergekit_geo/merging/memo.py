@@ -20,6 +20,9 @@ from mergekit_geo.merging.blend import Blend
 ELEMENTS_A_BYTE = 2
 """Elements of all anchors for which a byte is kept at most: as much as four masks of each."""
 
+LEAST = 1 << 26
+"""Bytes that are kept even of small models: of these the order of all elements, too."""
+
 SHARE = 0.05
 """Most of the free memory that is kept."""
 
@@ -37,8 +40,8 @@ class Memo:
 
     Args:
         anchors: Checkpoints whose bytes do not change; of blends with others nothing is kept.
-        most: Bytes that are kept; by default half a byte an element of all anchors, and at most
-            `SHARE` of the free memory.
+        most: Bytes that are kept; by default half a byte an element of all anchors, 64 MB at least,
+            and at most `SHARE` of the free memory.
 
     Attributes:
         used: Bytes that are kept now.
@@ -88,6 +91,11 @@ class Memo:
                 self._found[key] = self._merge, needed, value
                 self.used += needed
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so much more could be kept now."""
+        with self._lock:
+            return self._has_room(nbytes + SMALL)
+
     def _has_room(self, needed: int) -> bool:
         """Drop what is old until there is room."""
         while self._found and self.used + needed > self.most:
@@ -119,9 +127,12 @@ class TensorMemo:
         """Keep something, if there is room."""
         self.memo.keep((*self.key, *what), value, nbytes)
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so much more could be kept now."""
+        return self.memo.has_room(nbytes)
+
 
 def _most(anchors: Sequence[Checkpoint]) -> int:
     elements = sum(info.count for anchor in anchors for info in anchor.tensors.values())
     free: int = psutil.virtual_memory().available
-    small = 8 * SMALL * sum(len(anchor.tensors) for anchor in anchors)
-    return min(elements // ELEMENTS_A_BYTE + small, int(SHARE * free))
+    return min(max(elements // ELEMENTS_A_BYTE, LEAST), int(SHARE * free))

@@ -51,6 +51,13 @@ class Threshold:
         self.key = self.key << self.digit.bits | found
         self._turn()
 
+    def find(self, ordered: Keys) -> None:
+        """Know all of the key, from all keys in their order."""
+        self.key = int(ordered[self.ties])
+        first = int(np.searchsorted(ordered, np.uint32(self.key)))
+        self.equal = int(np.searchsorted(ordered, np.uint32(self.key), side="right")) - first
+        self.ties -= first
+
 
 TIE = 2.0**-21
 """A share of a size that is lost in rounding: what is below a bound by less has reached it."""
@@ -70,12 +77,12 @@ class Ranks:
         first_come: Of elements that equal the smallest the first are kept, not the last.
     """
 
-    looks, needs_keys = 2, True
+    needs_keys, order = True, "sizes in order"
 
     def __init__(
         self, kernel: MaskKernel, count: int, first: int, stop: int, *, first_come: bool = False
     ) -> None:
-        self.kernel, self.first_come = kernel, first_come
+        self.kernel, self.first_come, self.looks = kernel, first_come, 2
         self._low = Threshold(first) if first < stop else None
         self._high = Threshold(stop) if self._low and stop < count else None
 
@@ -90,6 +97,17 @@ class Ranks:
         for end in (self._low, self._high):
             if end:
                 end.settle()
+
+    def ordered(self, keys: Keys) -> Keys:
+        """All keys in their order."""
+        return np.sort(keys)
+
+    def know(self, ordered: Keys) -> None:
+        """Need no look, as the keys in their order are known."""
+        for end in (self._low, self._high):
+            if end:
+                end.find(ordered)
+        self.looks = 0
 
     def begin(self) -> None:
         """No ties were met."""
@@ -121,6 +139,8 @@ class Moved(Ranks):
         density: The share.
     """
 
+    order = "variances in order"
+
     def __init__(self, kernel: MaskKernel, count: int, density: float) -> None:
         super().__init__(kernel, count, 0, count, first_come=True)
         self.count, self.density, self._nonzero = count, density, 0
@@ -138,6 +158,11 @@ class Moved(Ranks):
             self._rank(int(self._nonzero * self.density))
         super().settle()
 
+    def know(self, ordered: Keys) -> None:
+        """Need no look, as the keys in their order are known."""
+        self._rank(int(np.count_nonzero(ordered) * self.density))
+        super().know(ordered)
+
     def _rank(self, kept: int) -> None:
         assert self._low
         self._low.ties = self.count - kept
@@ -153,7 +178,7 @@ class Outlying:
         count: Number of elements.
     """
 
-    looks, needs_keys = 2, True
+    looks, needs_keys, order = 2, True, ""
 
     def __init__(self, kernel: MaskKernel, count: int) -> None:
         self.kernel = kernel

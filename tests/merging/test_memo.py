@@ -15,7 +15,7 @@ from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.mask_kernel import MaskKernel
-from mergekit_geo.merging.masks import Drawn
+from mergekit_geo.merging.masks import Drawn, DrawnByRank
 from mergekit_geo.merging.memo import SMALL, Memo
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.methods import rule_of
@@ -87,6 +87,24 @@ def test_a_memo_tells_anchors_and_output_dtypes_apart(dtype: str) -> None:
     for rule, order, out in product([*rules(("ties",))][::4], orders, (None, "BF16")):
         blend = Blend(tuple(models[i] for i in order), rule, out)
         assert_same(merged(blend, memo), rule, blend)
+
+
+@pytest.mark.parametrize("method", ["ties", "breadcrumbs", "sce", "della"])
+def test_of_new_densities_nothing_is_looked_for_either(
+    anchors: tuple[Checkpoint, ...], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of the elements is known."""
+    key = "select_topk" if method == "sce" else "density"
+    densities = (0.4, 0.7, 0.55, 0.2)
+    blends = [Blend(anchors, rule_of(method, 3, 0, **{key: density})) for density in densities]
+    fresh = [merged(blend)[0] for blend in blends]
+    memo = Memo(anchors)
+    merged(blends[0], memo)
+    monkeypatch.setattr(Ranks, "look", None)
+    monkeypatch.setattr(DrawnByRank, "ordered", None)
+    for blend, alone in zip(blends, fresh, strict=True):
+        found, _ = merged(blend, memo)
+        assert all(found[name].equal(tensor) for name, tensor in alone.items())
 
 
 def test_masks_of_equal_densities_are_made_once(
