@@ -101,7 +101,11 @@ BARRIER = measurement(
 SHARPNESS = measurement(
     "sharpness", ("sharpness.png", "sharpness.svg", "spectrum.png", "spectrum.svg")
 )
-SEARCH = measurement("search", ("front.png", "front.svg"))
+SEARCHED = ("front", "importance", "slices", "slices-more")
+SEARCH = measurement(
+    "search",
+    ("search.csv", *(f"search-{name}.{form}" for name in SEARCHED for form in ("png", "svg"))),
+)
 LANDSCAPE = measurement(
     "landscape", ("landscape.npz", "landscape.png", "landscape.svg", "landscape.html")
 )

@@ -26,6 +26,7 @@ from mergekit_geo.searches.subject import known_models, space_of
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import OfRecipe, RunSpec
 from mergekit_geo.specs.search import SearchSpec
+from mergekit_geo.specs.spec import repeated
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.study import Study
@@ -106,19 +107,21 @@ def _search(asked: SearchSpec, candidates: Candidates, output: Output) -> Findin
     with finishing(REMARK) as told, study.clock.running():
         found = Searching(asked, candidates, study).run(told)
     if found.taken is None:
-        return _shown(found, study)
+        return _shown(asked, found, study)
     request = _request(asked, candidates, found.taken.values)
     merged = merge_at(found.selected, found.evaluator, study, request, output)
     return replace(merged, record=merged.record.model_copy(update={"search": found.entry}))
 
 
-def _shown(found: Searched, study: Study) -> Findings:
+def _shown(asked: SearchSpec, found: Searched, study: Study) -> Findings:
     """What is reported where no merge is written."""
+    storage = None if asked.storage is None else found.entry.storage  # without its password
     return Findings(
         found.measurements(),
         model_entries(study.anchors),
         found.place,
         data=found.data,
+        again=repeated(replace(asked, storage=storage)),
         warnings=[*study.checked.warnings, *found.evaluator.all_warnings],
     )
 

@@ -168,5 +168,11 @@ def take_command(report: Report, found: SearchEntry) -> str:
         found: The search.
     """
     words = shlex.split(report.provenance.command) if report.provenance else []
-    trials = on_front(found)
-    return shlex.join([*words, f"--take={trials[len(trials) // 2].number}"]) if words else ""
+    if not words or not report.output:
+        return ""
+    trials, out = on_front(found), report.output
+    number = trials[len(trials) // 2].number
+    renamed = [f"{out}-{number}" if word == out else word for word in words]
+    is_told = any(word.startswith("--storage=") for word in words)
+    kept = [] if is_told else [f"--storage={found.storage}"]
+    return shlex.join([*renamed, *kept, f"--take={number}"])

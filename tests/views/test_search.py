@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from mergekit_geo.records.losses import Estimate
-from mergekit_geo.records.search import ReferenceEntry, ReferenceSetEntry, SearchEntry
+from mergekit_geo.records.report import Provenance
+from mergekit_geo.records.search import (
+    ReferenceEntry,
+    ReferenceSetEntry,
+    SearchEntry,
+    SearchMeasurements,
+)
 from mergekit_geo.views import console
 from mergekit_geo.views.block import Folded, charts
 from mergekit_geo.views.card import model_card
@@ -157,6 +163,17 @@ def test_a_front_is_told_with_the_command_that_writes_one_of_it() -> None:
     report = search_report(searched(40, pareto=True))
     assert view_of(report).headline[0].endswith(")."), "its ends are named"
     assert view_of(report).next.startswith("Next: write the one that you choose")
+    command = "geo-merge search skills.yml -o front --aim=pareto"
+    made = Provenance(versions={}, started="", seconds=1.0, command=command)
+    told = view_of(report.model_copy(update={"provenance": made, "output": "front"})).next
+    words = told.partition(": geo-merge ")[2].split()
+    number = words[-1].removeprefix("--take=")
+    assert words == [
+        "search", "skills.yml", "-o", f"front-{number}", "--aim=pareto",
+        "--storage=merged.search.log", f"--take={number}",
+    ]  # fmt: skip
+    assert isinstance(report.result, SearchMeasurements)
+    assert int(number) in report.result.search.front
 
 
 def test_plain_choices_stand_beside_the_output_with_a_verdict() -> None:
