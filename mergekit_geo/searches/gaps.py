@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
+from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.recipes.searched import CHOICES, MARKS, RANGE, is_searched
 from mergekit_geo.recipes.written import Written
-from mergekit_geo.searches.names import name_of, named_in, short_names
+from mergekit_geo.searches.names import name_of, named_in, short_names, slice_name
 from mergekit_geo.searches.ranges import Choices, KeyPlace, NumberRange
 from mergekit_geo.searches.template import Fork, Slot
 
@@ -23,6 +24,9 @@ WHY_NOT = {
     "seed": "a whole number is not searched",
 }
 """Why values of these keys are no dimension; of others it is said where ranges may stand."""
+
+OF_CHOICES = (METHOD, "base_model", "models", "slices", "modules", "parameters")
+"""Keys of a recipe that can differ between choices of its method: all make points of one space."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,11 @@ class Walk:
                 "a choice is the name of a method, or keys of a recipe with one",
                 "write `{merge_method: ties, parameters: {density: 0.5}}`",
             )
+        for key in option:
+            if key in Recipe.model_fields and key not in OF_CHOICES:
+                (place / key).refuse(
+                    f"{key} is one for all choices", f"write `{key}: ...` at the top of the recipe"
+                )
         return self._mapping(option, place, around)
 
     def _mapping(
@@ -139,7 +148,7 @@ class Walk:
             }
         if key == "slices" and isinstance(value, list):
             return [
-                self._other(v, place / i, around.beside(f" in {_layers(v, i)}"))
+                self._other(v, place / i, around.beside(f" in {slice_name(v, i)}"))
                 for i, v in enumerate(value)
             ]
         return self._other(value, place, around)
@@ -225,16 +234,6 @@ class Walk:
         self._names.add(own)
         self.gaps.append(RecipeGap(own, asks, place, parameter, around.model, around.under))
         return own
-
-
-def _layers(raw: Any, number: int) -> str:
-    """What a slice is called."""
-    sources = raw.get("sources") if isinstance(raw, dict) else None
-    first = sources[0] if isinstance(sources, list) and sources else None
-    layers = first.get("layer_range") if isinstance(first, dict) else None
-    if isinstance(layers, list) and len(layers) == 2:  # noqa: PLR2004
-        return f"layers {layers[0]}-{layers[1]}"
-    return f"slice {number + 1}"
 
 
 def _is_stray(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What models are called in the names of dimensions: as much of their names as tells them apart."""
+"""What models and slices are called in the names of dimensions."""
 
 from __future__ import annotations
 
@@ -47,3 +47,22 @@ def named_in(raw: Any) -> Iterator[str]:
     elif isinstance(raw, list):
         for value in raw:
             yield from named_in(value)
+
+
+def slice_name(raw: Any, number: int) -> str:
+    """What a slice is called: its layers, or its number.
+
+    Args:
+        raw: As the recipe has it.
+        number: From 0.
+
+    Example:
+        >>> slice_name({"sources": [{"model": "a", "layer_range": [0, 8]}]}, 0), slice_name({}, 1)
+        ('layers 0-8', 'slice 2')
+    """
+    sources = raw.get("sources") if isinstance(raw, dict) else None
+    first = sources[0] if isinstance(sources, list) and sources else None
+    layers = first.get("layer_range") if isinstance(first, dict) else None
+    if isinstance(layers, list) and len(layers) == 2:  # noqa: PLR2004
+        return f"layers {layers[0]}-{layers[1]}"
+    return f"slice {number + 1}"

@@ -254,6 +254,8 @@ MODEL = "models:\n- model: a\n  parameters:\n    "
         (f"merge_method:\n  choices:\n  - linear\n  - merge_method: ties\n    base_model: d\n"
          f"    parameters:\n      weight: 1\n      density: {{min: 0, max: 7}}\n{AB}",
          r"line 8: .*density must lie in \[0, 1\], found 7"),
+        (f"merge_method:\n  choices:\n  - linear\n  - merge_method: ties\n    dtype: float16\n{AB}",
+         "line 5: .*dtype is one for all choices .*at the top of the recipe"),
         (f"merge_method:\n  choices:\n  - linear\n  - merge_method: ties\n    bse: d\n{AB}",
          "line 5: unknown key bse .*base_model"),
         (f"{HEAD}{AB}parameters: {{weight: 1}}\n", "line 1: no number of the recipe is a range"),
