@@ -115,6 +115,8 @@ def _sets(found: SearchEntry) -> list[str]:
 
 def _delta(found: SearchEntry) -> str:
     """What is subtracted: losses, or what counts over several sets."""
+    if found.aims:
+        return "mean Δ"
     return "Δ loss" if value_name(found) == "loss" else value_name(found)
 
 

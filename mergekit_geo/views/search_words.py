@@ -98,6 +98,8 @@ def _taken(found: SearchEntry, taken: TrialEntry) -> str:
 
 def _counted(found: SearchEntry) -> str:
     """What its number is called."""
+    if found.aims:
+        return "the mean of its differences from the best models is"
     if not found.aim:
         return "its loss minus that of the best model is"
     return f"the {found.aim.partition(' over ')[0]} of its differences from the best models is"
@@ -109,11 +111,12 @@ def known_finding(one: ReferenceEntry) -> Finding:
 
 
 def _beside(references: Sequence[ReferenceEntry]) -> str:
-    """How the output stands beside plain choices, in a sentence."""
+    """How the output stands beside plain choices that it is not itself, in a sentence."""
+    others = [one for one in references if not one.difference.low == one.difference.high == 0]
     told = [
         f"{_verb(kind)} {listed([_against(one) for one in those])}"
         for kind in ("lower", "same", "unknown", "higher")
-        if (those := [one for one in references if known_finding(one) == kind])
+        if (those := [one for one in others if known_finding(one) == kind])
     ]  # fmt: skip
     return f"On the report half it {'; it '.join(told)}." if told else ""
 
@@ -192,17 +195,23 @@ def _soup_better(known: Mapping[str, ReferenceEntry]) -> str:
 def _default_does(found: SearchEntry, known: Mapping[str, ReferenceEntry]) -> str:
     taken = found.trial(found.taken)
     would = f"the {DEFAULT} would do{_soup(known)}"
+    is_best = taken is not None and taken.number == found.best
     if taken is not None and DEFAULT in taken.starts:
-        return f"Nothing that was tried is better than the {DEFAULT}, which is the output: {would}."
+        told = f"Nothing that was tried is better than the {DEFAULT}, which is the output: {would}."
+        return told if is_best else ""
     one = known.get(DEFAULT)
     by = f" ({signed(one.difference.number, one.difference)})" if one else ""
     return (
-        f"Nothing that was tried is significantly better than the {DEFAULT} on the report half"
+        f"{'Nothing that was tried' if is_best else 'The output'} is {'' if is_best else 'not '}"
+        f"significantly better than the {DEFAULT} on the report half"
         f"{by}: {would}."
     )
 
 
 def _soup(known: Mapping[str, ReferenceEntry]) -> str:
-    """Whether a soup would do, too."""
+    """Whether a soup would do, too, or better."""
     one = known.get(UNIFORM)
-    return f", and so would the {UNIFORM}" if one and known_finding(one) != "lower" else ""
+    if one is None or known_finding(one) == "lower":
+        return ""
+    is_better = known_finding(one) == "higher"
+    return f", and the {UNIFORM} is better" if is_better else f", and so would the {UNIFORM}"

@@ -255,6 +255,11 @@ def test_the_last_line_is_silent_where_something_is_better_or_nothing_is_known()
         "The uniform soup is significantly better than what the search found, by 0.050 ± 0.010: "
         "take that."
     )
+    taken = {"pareto": True, "taken": 0, "better_than_default": False}
+    assert last_word(searched(9, **taken)) == ""
+    assert last_word(searched(9, **{**taken, "taken": 4})).startswith(
+        "The output is not significantly better than the default recipe on the report half: the "
+    )
     found = searched(1, better_than_default=False)
     assert last_word(found).startswith(
         "Nothing that was tried is better than the default recipe, which is the output: the "
