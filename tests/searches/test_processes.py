@@ -1,135 +1,157 @@
-"""Processes that share a study, and that are killed, on a journal file and on PostgreSQL."""
+"""Searches that share a storage, that are killed, and that are asked to end."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import sys
 import time
-import traceback
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import numpy as np
+import optuna
 import pytest
+from optuna.trial import FrozenTrial, TrialState
 
-from mergekit_geo.searches import ownership
-from mergekit_geo.searches.study import SearchStudy
-from tests.searches.toy import Toy, measured, search
+import mergekit_geo as geo
+from mergekit_geo.cli.app import main
+from mergekit_geo.searches.storage import open_storage
+from tests.forks import PATIENCE
 
-STARTS = [("default recipe", {"w0": 0.5, "w1": 0.5}), ("parent a", {"w0": 1.0, "w1": 0.0})]
-PATIENCE = 60.0
+pytestmark = pytest.mark.slow
 
-
-def opened(at: str | Path | None, name: str = "merge") -> SearchStudy:
-    return SearchStudy.open(at, name, {"data": "a1"}, seed=2)
-
-
-def searched(at: str | Path | None, name: str, trials: int, out: int | None = None) -> None:
-    study = opened(at, name)
-    study.enqueue(STARTS)
-    for _ in range(trials):
-        search(study, Toy(), 1)
-        if out is not None:
-            os.write(out, b".")
+FORK = multiprocessing.get_context("fork")
+"""Processes that begin with what this one has imported."""
 
 
-def forked(work: Callable[[], object]) -> int:
-    """The number of a process that does some work."""
-    if child := os.fork():
-        return child
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def words(small: Path, texts: Path, tmp_path: Path) -> list[str]:
+    """A search of two weights, without where it writes and how many trials it makes."""
+    recipe = tmp_path / "recipe.yml"
+    models = "\n".join(
+        f"  - {{model: {small / name}, parameters: {{weight: {{min: 0, max: 2}}}}}}"
+        for name in "ab"
+    )
+    recipe.write_text(f"merge_method: linear\nmodels:\n{models}\n")
+    return [
+        "geo-merge", "search", str(recipe), f"--data={texts}", "--sharpness=off", "--budget=0",
+        "--no-learned", "--no-racing", "--device=cpu",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from mergekit_geo.data.text import builtin_documents
+
+    words = [" ".join(document.text.split()) for document in builtin_documents("train")]
+    file = tmp_path_factory.mktemp("texts") / "texts.txt"
+    file.write_text("\n\n".join(text[:120] for text in words[:50]))
+    return file
+
+
+def begin(words: Sequence[str], said: Path) -> BaseProcess:
+    """The command in a process of its own."""
+
+    def run() -> None:
+        descriptor = os.open(said, os.O_WRONLY | os.O_CREAT)
+        for stream in (1, 2):
+            os.dup2(descriptor, stream)
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w", closefd=False)
+        sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1, closefd=False)
+        sys.argv = list(words)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        main()
+
+    process = FORK.Process(target=run)
+    process.start()
+    return process
+
+
+def wait_until(happened: Callable[[], bool], process: BaseProcess) -> None:
+    until = time.monotonic() + PATIENCE
+    while not happened():
+        assert time.monotonic() < until
+        assert process.is_alive()
+        time.sleep(0.02)
+
+
+def finished(storage: Path, name: str = "recipe") -> list[FrozenTrial]:
+    """Trials of a study that are over, read by somebody else; none before there is one."""
     try:
-        work()
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
+        study = optuna.load_study(study_name=name, storage=open_storage(storage))
+    except KeyError:
+        return []
+    return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
 
-def code(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_trials_of_a_study_and_none_is_measured_twice(
-    storage: str,
+def test_two_searches_on_one_storage_make_every_trial_once(
+    words: list[str], tmp_path: Path
 ) -> None:
-    children = [forked(lambda: searched(storage, "shared", 6)) for _ in range(2)]
-    assert [code(child) for child in children] == [0, 0]
-    found = opened(storage, "shared").finished()
-    assert len(found) == 12
-    assert not any(trial.error for trial in found)
-    assert [trial.title for trial in found if trial.title] == ["default recipe", "parent a"]
-    assert len({tuple(trial.values.values()) for trial in found}) == 12
+    storage = tmp_path / "shared.log"
+    both = [
+        begin([*words, "-o", str(tmp_path / out), f"--storage={storage}", "--trials=8"],
+              tmp_path / f"{out}.txt")
+        for out in ("first", "second")
+    ]  # fmt: skip
+    for process in both:
+        process.join(PATIENCE)
+    assert [process.exitcode for process in both] == [0, 0]
+    trials = finished(storage)
+    assert len(trials) == 16
+    assert len({tuple(one.params.values()) for one in trials}) == 16
+    best = [geo.read_report(tmp_path / out).result.search.taken for out in ("first", "second")]
+    assert min(trials, key=lambda one: one.value or 0).number in best
 
 
-@pytest.mark.slow
-def test_a_search_that_is_killed_over_and_over_has_the_trials_of_one_that_is_not(
-    storage: str, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_search_loses_its_running_trial_at_most(words: list[str], tmp_path: Path) -> None:
+    storage = tmp_path / "out.study.log"
+    asked = [*words, "-o", str(tmp_path / "out")]
+    process = begin([*asked, "--trials=5000"], tmp_path / "said.txt")
+    wait_until(lambda: storage.exists() and len(finished(storage)) > 3, process)
+    process.kill()
+    process.join(PATIENCE)
+    before = finished(storage)
+    assert not (tmp_path / "out").exists()
+    rest = begin([*asked, f"--trials={len(before) + 3}"], tmp_path / "rest.txt")
+    rest.join(PATIENCE)
+    assert rest.exitcode == 0
+    after = finished(storage)
+    assert after[: len(before)] == before
+    assert [one.number for one in after] == list(range(len(before) + 3))
+
+
+def test_a_search_that_is_asked_to_end_writes_the_best_so_far(
+    words: list[str], tmp_path: Path
 ) -> None:
-    """No other process is alive: a trial without an owner is of one that was killed."""
-    monkeypatch.setattr(ownership, "NAMELESS", timedelta(0))
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        read, write = os.pipe()
-        child = forked(lambda out=write: searched(storage, "killed", 1000, out))
-        assert os.read(read, 1)  # it has measured one
-        time.sleep(rng.uniform(0.0, 0.1))
-        os.kill(child, signal.SIGKILL)
-        assert code(child) == -signal.SIGKILL
-        os.close(read)
-        os.close(write)
-    searched(storage, "killed", 4)
-    found = opened(storage, "killed").finished()
-    whole = opened(None)
-    whole.enqueue(STARTS)
-    expected = search(whole, Toy(), len(found))
-    assert not any(trial.error for trial in found)
-    by_place = {tuple(trial.values.values()) for trial in found}
-    assert by_place == {tuple(values.values()) for values in expected}
+    out, said = tmp_path / "out", tmp_path / "said.txt"
+    process = begin([*words, "-o", str(out), "--trials=5000"], said)
+    wait_until(lambda: said.exists() and "best so far" in said.read_text(), process)
+    os.kill(process.pid or 0, signal.SIGINT)
+    process.join(PATIENCE)
+    assert process.exitcode == 130
+    report = geo.read_report(out).result.search
+    assert report.interrupted
+    assert (out / "model.safetensors").exists()
+    whole = [one for one in report.trials if one.is_whole]
+    assert report.taken == min(whole, key=lambda one: one.value).number
+    assert "interrupted: the best so far was written" in said.read_text()
 
 
-def test_a_trial_whose_process_ends_twice_has_failed(tmp_path: Path) -> None:
-    at = tmp_path / "s.journal"
-    for _ in range(2):
-        child = forked(lambda: (opened(at).ask(Toy()), os.kill(os.getpid(), signal.SIGKILL)))
-        assert code(child) == -signal.SIGKILL
-    study = opened(at)
-    (found,) = study.finished()
-    assert "process that measured it ended" in found.error
-    number, _, _ = study.ask(Toy())
-    assert number == 2
-
-
-def test_a_process_that_lives_keeps_its_trial(tmp_path: Path) -> None:
-    first, second = opened(tmp_path / "s.journal"), opened(tmp_path / "s.journal")
-    number, values, _ = first.ask(Toy())
-    assert second.ask(Toy())[0] == number + 1
-    first.tell(number, 1.0, measured(number, values))
-    assert [trial.number for trial in second.finished()] == [number]
-
-
-@pytest.mark.slow
-def test_a_machine_that_gives_no_signs_of_life_loses_its_trial(
-    postgres: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mergekit_geo.searches.storage.BEAT", 1)
-    monkeypatch.setattr("mergekit_geo.searches.storage.STALE", 2)
-    monkeypatch.setattr("mergekit_geo.searches.ownership.is_gone", lambda _: False)
-    lost, living, other = (opened(postgres, "machines") for _ in range(3))
-    first, values, _ = lost.ask(Toy())
-    kept, _, _ = living.ask(Toy())
-    lost.close()
-    ends = time.monotonic() + PATIENCE
-    while (asked := other.ask(Toy()))[1] != values:
-        assert time.monotonic() < ends
-        other.fail(asked[0], "not the one")
-        time.sleep(0.3)
-    states = [trial.state.name for trial in other._trials()]
-    assert (states[first], states[kept]) == ("FAIL", "RUNNING")
-    lost.tell(first, 1.0, measured(first, values))
-    living.tell(kept, 1.0, measured(kept, values))
-    told = [trial.number for trial in other.finished() if trial.told]
-    assert told == [kept]
-    living.close()
-    other.close()
+def test_a_second_signal_writes_nothing(words: list[str], tmp_path: Path) -> None:
+    out, said = tmp_path / "out", tmp_path / "said.txt"
+    process = begin([*words, "-o", str(out), "--trials=5000"], said)
+    wait_until(lambda: said.exists() and "best so far" in said.read_text(), process)
+    os.kill(process.pid or 0, signal.SIGINT)
+    time.sleep(0.05)
+    os.kill(process.pid or 0, signal.SIGINT)
+    process.join(PATIENCE)
+    assert process.exitcode == 130
+    assert not out.exists()
+    assert (tmp_path / "out.study.log").exists()
