@@ -169,7 +169,9 @@ def _across(axes: Axes, panel: ScatterPanel) -> None:
     if panel.counts:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.ticks:
-        axes.set_xticks(range(len(panel.ticks)), [_text(tick) for tick in panel.ticks])
+        angle, side = (40, "right") if len(panel.ticks) > SURFACES else (0, "center")
+        names = [_text(tick) for tick in panel.ticks]
+        axes.set_xticks(range(len(names)), names, rotation=angle, ha=side)
     if panel.width is not None and not panel.log:
         room = 0.06 * (panel.width[1] - panel.width[0])
         axes.set_xlim(panel.width[0] - room, panel.width[1] + room)

@@ -33,7 +33,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
         measured_section("Losses", report),
         search_section(found.search, report.data, found.sets),
         examples_section(found),
-        Section("What was chosen", _selection(found.selection)),
+        Section("What was chosen", _selection(None if found.search else found.selection)),
         Section("Barriers between the parents", barriers_of(
             report, found, "between the parents", output_at
         )),

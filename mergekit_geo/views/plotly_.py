@@ -176,7 +176,8 @@ def _across(panel: ScatterPanel, *, alone: bool) -> Json:
                "zeroline": False, "tickangle": 0}  # fmt: skip
     if panel.ticks:
         places = list(range(len(panel.ticks)))
-        return x | {"tickvals": places, "ticktext": _texts(panel.ticks),
+        angle = 0 if len(places) <= ABREAST else -40
+        return x | {"tickvals": places, "ticktext": _texts(panel.ticks), "tickangle": angle,
                     "range": [-0.6, len(places) - 0.4]}  # fmt: skip
     if panel.width is not None:
         low, high = map(math.log10, panel.width) if panel.log else panel.width

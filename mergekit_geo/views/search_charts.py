@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mergekit_geo.records.search import DimensionEntry, SearchEntry, TrialEntry
 from mergekit_geo.views.block import Block, Chart, Folded
-from mergekit_geo.views.chart import BarPanel, Bars, Dot, NumberTable, number
+from mergekit_geo.views.chart import BarPanel, Bars, Dot, NumberTable, label, number
 from mergekit_geo.views.scatter import Points, ScatterPanel, Scatters, Stairs
 from mergekit_geo.views.search_trials import (
     by_kind,
@@ -26,6 +26,8 @@ WIDE_OPEN = 0.05
 """Share of a picture that is left free beyond its points."""
 UNUSUAL = 0.9
 """Share of the trials that are drawn where they are, if those above would flatten them."""
+TICK = 12
+"""Most characters of a choice below a picture."""
 FEW = 10
 """Trials up to which all are drawn where they are."""
 FAR = 4.0
@@ -217,10 +219,11 @@ def slices(found: SearchEntry, unit: str) -> list[Block]:
 def _sliced(found: SearchEntry, those: Sequence[DimensionEntry], unit: str) -> Scatters:
     panels = [_slice(found, one) for one in those]
     sets = ", ".join(f"{name} {marked}" for name, marked in _sets(found).items())
-    told = f"Δ on {sets}" if found.aims else f"{value_name(found)}, as above"
+    name = value_name(found)
+    told = f"Δ on {sets}" if found.aims else f"{name[0].upper()}{name[1:]}"
     caption = (
-        f"{told} ({unit}), of every trial against one of its numbers: all others differ between "
-        "points, too."
+        f"{told} ({unit}, selection half), of every trial against one of its numbers: all others "
+        "differ between points, too."
     )
     head = ["trial", value_name(found), *(one.name for one in those)]
     rows = [
@@ -257,8 +260,11 @@ def _plane(
     one: DimensionEntry, title: str, points: Sequence[Points], span: Span | None
 ) -> ScatterPanel:
     width = (one.low, one.high) if one.low is not None and one.high is not None else None
-    return ScatterPanel(one.name, title, points, log=one.log and width is not None,
-                        ticks=one.labels, width=width, span=span)  # fmt: skip
+    ticks = [label(choice, TICK) for choice in one.labels]
+    is_log = one.log and width is not None
+    return ScatterPanel(
+        one.name, title, points, log=is_log, ticks=ticks, width=width, span=span
+    )  # fmt: skip
 
 
 def _on_set(found: SearchEntry, one: DimensionEntry, name: str, own: Style) -> Points:
