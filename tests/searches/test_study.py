@@ -181,3 +181,12 @@ def test_a_search_finds_the_minimum() -> None:
     search(study, SPACE, 60)
     assert study.best is not None
     assert loss(study.best.values) < 1e-3
+
+
+def test_a_study_without_trials_is_no_other_search(tmp_path: Path) -> None:
+    opened(tmp_path / "s.journal").enqueue([("default recipe", {"w0": 0.5, "w1": 0.5})])
+    study = SearchStudy.open(tmp_path / "s.journal", "merge", {"data": {"docs": "b2"}})
+    assert study.counts == {}
+    search(study, SPACE, 1)
+    with pytest.raises(ArgumentError, match="data docs is 'b2' there and 'a1' here"):
+        opened(tmp_path / "s.journal")
