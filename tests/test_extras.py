@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import mergekit_geo as geo
-from mergekit_geo.errors import DataError
+from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.extras import EXTRAS
 
 ROOT = Path(__file__).parent.parent
@@ -34,3 +34,15 @@ def test_a_merge_is_refused_before_it_begins(
     with pytest.raises(DataError, match=rf"{data}: .* needs {missing}.*'mergekit_geo\[data\]'"):
         geo.soup([small / "a", small / "b"], "out", data=geo.EvalData(data))
     assert {path.name for path in tmp_path.iterdir()} == {"texts.parquet", "saved"}
+
+
+@pytest.mark.parametrize("missing", ["optuna", "cmaes"])
+def test_a_search_is_refused_before_it_begins(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    refused = rf"geo-merge search needs {missing}.*pip install 'mergekit_geo\[search\]'"
+    with pytest.raises(ArgumentError, match=refused):
+        geo.search([small / "a", small / "b"], "out", data="docs.jsonl")
+    assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ lock is held leaves the lock: it names its process, and is taken away as soon as
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -21,7 +22,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from mergekit_geo.errors import ArgumentError, OutputError
 from mergekit_geo.files.sound_json import parse_json
-from mergekit_geo.portable import lock_folder, open_flags
+from mergekit_geo.portable import lock_folder
 from mergekit_geo.searches.owner import is_gone, owner
 
 HEAD = b'{"op_code":'
@@ -31,6 +32,8 @@ PATIENCE = 60.0
 """Seconds after which the lock of another machine is taken away; a write takes a few hundredths."""
 LASTING = (0, 2, 3, 6)
 """Operations of Optuna's journal that make a study, note on it, and end a trial."""
+UNLINKED = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What file systems without symbolic links answer."""
 TURN = count()
 
 
@@ -138,12 +141,21 @@ def _wait_for(lock: Path, mine: str) -> None:
 def _taken(lock: Path, mine: str) -> bool:
     """A link to a name that is no file: it comes into being together with what it says."""
     try:
-        if sys.platform != "win32":
-            lock.symlink_to(mine)
-        else:
-            descriptor = os.open(lock, open_flags("O_CREAT", "O_EXCL", "O_WRONLY"))
-            os.write(descriptor, mine.encode())
-            os.close(descriptor)
+        lock.symlink_to(mine)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno in UNLINKED or sys.platform == "win32":
+            return _written(lock, mine)
+        raise
+    return True
+
+
+def _written(lock: Path, mine: str) -> bool:
+    """A file, where there are no symbolic links."""
+    try:
+        with lock.open("x", encoding="utf-8") as file:
+            file.write(mine)
     except FileExistsError:
         return False
     return True

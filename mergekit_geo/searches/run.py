@@ -65,7 +65,8 @@ def search(asked: SearchSpec) -> Work:
         print(found.measurements.search.better_than_default)
         ```
     """
-    require("optuna", "geo-merge search")
+    for library in ("optuna", "cmaes"):
+        require(library, "geo-merge search")
     require_one_process()
     candidates = Candidates.open(space_of(asked), known_models(asked), asked.reshape)
     _, call = resolved(asked, candidates.prepared.recipe)

@@ -24,7 +24,7 @@ from mergekit_geo.searches.dimension import Asker
 from mergekit_geo.searches.trial import Values
 
 SAMPLERS = ("auto", "cmaes", "tpe", "gp", "random", "nsga2")
-POPULATION = 16
+POPULATION = 8
 """Of NSGA-II: Optuna's 50 would be a whole search of merges."""
 Make = Callable[[int], BaseSampler]
 
@@ -85,10 +85,15 @@ def sampler(kind: str, space: Suggests, seed: int) -> BaseSampler:
 
 
 class Nsga2(optuna.samplers.NSGAIISampler):
-    """NSGA-II whose first generation includes the points that the search began with."""
+    """NSGA-II whose first generation includes the points that the search began with.
+
+    Numbers are crossed by blending (BLX-alpha, Eshelman and Schaffer, 1993), which repeats none;
+    Optuna's uniform crossover takes those of the parents, and measures some points twice.
+    """
 
     def __init__(self, seed: int) -> None:
-        super().__init__(population_size=POPULATION, seed=seed)
+        blend = optuna.samplers.nsgaii.BLXAlphaCrossover()
+        super().__init__(population_size=POPULATION, seed=seed, crossover=blend, crossover_prob=1.0)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Optuna gives a generation to trials that it draws, and to no others."""

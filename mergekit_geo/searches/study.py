@@ -184,10 +184,10 @@ class SearchStudy:
     def importances(self) -> dict[str, float]:
         """The share of each parameter in the variance of the value (fANOVA, Hutter et al., 2014).
 
-        With several aims, of the sum of the values. Empty where there are too few trials, and
-        parameters that not every trial has are left out.
+        With several aims, of the sum of the values. Empty where there are too few trials, where all
+        have one value, or without scikit-learn; parameters that not every trial has are left out.
         """
-        with told(self.where):
+        with told(self.where), suppress(ImportError, RuntimeError):
             if sum(trial.state == TrialState.COMPLETE for trial in self._trials()) < ENOUGH:
                 return {}
             found = optuna.importance.get_param_importances(
@@ -195,6 +195,7 @@ class SearchStudy:
                 target=lambda trial: sum(trial.values),
             )  # fmt: skip
             return {name: float(share) for name, share in found.items()}
+        return {}
 
     def close(self) -> None:
         """Let go of the storage; what it holds stays."""

@@ -1,5 +1,6 @@
 """The journal of a study survives whatever a kill leaves, and is Optuna's own."""
 
+import errno
 import os
 import signal
 from multiprocessing import get_context
@@ -12,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from mergekit_geo.searches import journal_file
 from mergekit_geo.searches.journal_file import JournalFile, locked
-from mergekit_geo.searches.owner import host
+from mergekit_geo.searches.owner import host, is_gone
 from mergekit_geo.searches.study import SearchStudy
 from tests.searches.toy import Toy, search
 
@@ -73,6 +74,21 @@ def test_a_lock_of_a_process_that_was_killed_is_taken_away_at_once(tmp_path: Pat
     with locked(path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_stands_for_the_lock_where_there_are_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "symlink_to", _no_links)
+    lock = tmp_path / "s.journal.lock"
+    lock.write_text(f"{host()} 1 0.00#0")  # of a process that has ended: another one is number 1
+    with locked(tmp_path / "s.journal"):
+        assert is_gone(lock.read_text().partition("#")[0]) is False
+    assert not list(tmp_path.iterdir())
+
+
+def _no_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
 
 
 def test_a_lock_of_another_machine_is_taken_away_when_it_is_forgotten(

@@ -1,13 +1,16 @@
 """Where a study is kept, and what cannot keep one."""
 
 import os
+import resource
+import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from mergekit_geo.errors import ArgumentError, OutputError
 from mergekit_geo.searches.study import SearchStudy
-from tests.searches.toy import Toy, search
+from tests.searches.toy import Toy, measured, search
 
 
 def opened(at: str | Path | None) -> SearchStudy:
@@ -81,3 +84,42 @@ def test_a_folder_without_permission_is_told(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(OutputError, match=r"the storage .* Permission denied"):
         opened(tmp_path / "closed" / "s.journal")
+
+
+def test_a_storage_that_goes_away_in_the_middle_is_told(tmp_path: Path) -> None:
+    study = opened(tmp_path / "s.journal")
+    number, values, _ = study.ask(Toy())
+    (tmp_path / "s.journal").unlink()
+    with pytest.raises(OutputError, match=r"storage .* cannot be used: .*No such file.*goes on"):
+        study.tell(number, 1.0, measured(number, values))
+
+
+def test_a_disk_that_is_full_is_told_and_what_it_holds_is_kept(tmp_path: Path) -> None:
+    """A process of its own may write but a few more bytes, which ends in the middle of a line."""
+    path = tmp_path / "s.journal"
+    search(opened(path), Toy(), 2)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 30,) * 2)
+        try:
+            opened(path).ask(Toy())
+        except OutputError as error:
+            os._exit(7 if "File too large" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert not path.read_bytes().endswith(b"\n")
+    search(opened(path), Toy(), 1)
+    assert len(opened(path).finished()) == 3
+
+
+def test_a_database_that_drops_its_connections_is_reached_again(postgres: str) -> None:
+    study = SearchStudy.open(postgres, "dropped", {})
+    search(study, Toy(), 1)
+    with psycopg.connect(postgres, autocommit=True) as other:
+        other.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where pid != pg_backend_pid()"
+        )
+    search(study, Toy(), 1)
+    assert len(study.finished()) == 2
+    study.close()

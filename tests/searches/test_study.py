@@ -169,6 +169,14 @@ def test_importance_is_of_what_moves_the_loss() -> None:
     assert math.isclose(sum(shares.values()), 1.0)
 
 
+def test_there_is_no_importance_where_nothing_moves_the_loss() -> None:
+    study = opened(sampler="random")
+    for _ in range(9):
+        number, values, _ = study.ask(SPACE)
+        study.tell(number, 1.0, measured(number, values))
+    assert study.importances() == {}
+
+
 def test_optuna_says_nothing_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
     study = opened(constrained=True)
     study.enqueue([("default recipe", {"w0": 0.5, "w1": 0.5})])
