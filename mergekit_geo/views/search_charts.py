@@ -188,9 +188,12 @@ def importance_chart(found: SearchEntry) -> list[Chart]:
     bars = [Dot(share) for _, share in shown]
     labels = [f"{100 * share:.0f} %" for _, share in shown]
     panel = BarPanel("share of the variance", [bars], [labels])
+    of = "the sum of Δ over the sets" if found.aims else "the value"
+    left_out = any(one.name not in found.importance for one in found.dimensions)
     caption = (
-        "Share of each in the variance of the value over the space (fANOVA of the trials); what "
-        "several do together is in none of them. Of few trials it is a rough guess."
+        f"Share of what each does by itself in the variance of {of} over the space (fANOVA of the "
+        "trials); of few trials it is a rough guess."
+        f"{' Numbers that not every trial has are left out.' * left_out}"
     )
     picture = Bars([name for name, _ in shown], ["importance"], [panel], caption)
     return [Chart(picture, "Importance of what was searched over", "search-importance")]

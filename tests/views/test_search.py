@@ -116,6 +116,15 @@ def test_slices_show_the_most_important_numbers_and_the_others_on_demand() -> No
     assert sum(dot.value for dot in bars.picture.panels[0].bars[0]) == pytest.approx(1)  # type: ignore[union-attr]
 
 
+def test_what_has_no_importance_is_told() -> None:
+    found = searched(20, methods=True)
+    assert "left out" not in pictures(found)["search-importance"].caption
+    known = dict.fromkeys(list(found.importance)[:2], 0.5)
+    picture = pictures(found.model_copy(update={"importance": known}))["search-importance"]
+    assert picture.caption.endswith("Numbers that not every trial has are left out.")
+    assert picture.rows == list(known)
+
+
 def test_a_number_that_hangs_on_a_choice_is_drawn_where_it_was_asked_for() -> None:
     found = searched(30, methods=True)
     panels = {panel.x_title: panel for panel in pictures(found)["search-slices"].panels}
