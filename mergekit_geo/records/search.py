@@ -128,7 +128,7 @@ class SearchEntry(Sparse):
         sampler: Which chose the values, such as `cmaes` or `tpe`.
         engine: Which ran the trials: `local` or `ray`.
         study: Name under which its storage keeps it.
-        storage: Where that is, without a password; empty where nothing keeps it.
+        storage: A file, or the kind of a database; empty where nothing keeps it.
         aim: What was minimised, in words; empty for the loss on one set.
         aims: Sets whose losses were minimised side by side; empty where one number was.
         kept: Sets that were to be kept.

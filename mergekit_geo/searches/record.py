@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.records.losses import Estimate
 from mergekit_geo.records.search import DimensionEntry, SearchEntry, TrialEntry
 from mergekit_geo.searches.samplers import chosen
+from mergekit_geo.searches.storage import public
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.point import Point
@@ -67,7 +68,7 @@ class Ended:
             sampler=chosen(self.asked.sampler, self.space, self.study.aims),
             engine=self.asked.engine,
             study=self.study.name,
-            storage=self.study.where,
+            storage=public(self.study.where),
             aim="" if pareto else aim.text,
             aims=aim.names if pareto else [],
             kept=list(aim.config.keep),

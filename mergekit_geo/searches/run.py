@@ -116,7 +116,9 @@ def _search(asked: SearchSpec, candidates: Candidates, output: Output) -> Findin
 
 def _shown(asked: SearchSpec, found: Searched, study: Study) -> Findings:
     """What is reported where no merge is written."""
-    storage = None if asked.storage is None else found.entry.storage  # without its password
+    from mergekit_geo.searches.storage import shown  # optuna, which has searched
+
+    storage = None if asked.storage is None else shown(asked.storage)  # without its password
     return Findings(
         found.measurements(),
         model_entries(study.anchors),

@@ -20,6 +20,7 @@ from mergekit_geo.searches.journal_file import JournalFile
 from mergekit_geo.searches.ownership import queue_again
 
 URL = re.compile(r"(?P<dialect>[a-z0-9]+)(\+(?P<driver>[a-z0-9_]+))?://", re.IGNORECASE)
+MEMORY = "the study in memory"
 CONNECT = 10
 """Seconds in which a database has to answer."""
 BEAT = 30
@@ -68,8 +69,22 @@ def shown(at: str | Path | None) -> str:
         'postgresql://me:***@host/studies'
     """
     if at is None:
-        return "the study in memory"
+        return MEMORY
     return re.sub(r"(://[^/@]*?):[^/]*@", r"\1:***@", str(at).partition("?")[0])
+
+
+def public(where: str) -> str:
+    """A place as a report names it, which may be published: a file, or the kind of a database.
+
+    Args:
+        where: As `shown` gives it.
+
+    Example:
+        >>> public("out.study.log"), public("postgresql://me@host/studies"), public(shown(None))
+        ('out.study.log', 'a database (postgresql)', '')
+    """
+    found = URL.match(where)
+    return "" if where == MEMORY else f"a database ({found['dialect']})" if found else where
 
 
 @contextmanager

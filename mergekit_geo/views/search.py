@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -176,13 +177,11 @@ def _study(found: SearchEntry) -> list[Block]:
     """Where the study is kept, and what opens it."""
     if not found.storage:
         return []
-    return [
-        Folded("the study", [
-            Paragraph(f"Study {found.study}, in {found.storage}: the same command goes on with it, "
-                      "and Optuna Dashboard opens it."),
-            Code(f"optuna-dashboard {found.storage}"),
-        ])
-    ]  # fmt: skip
+    told = f"Study {found.study}, in {found.storage}: the same command goes on with it"
+    if found.storage.startswith("a database"):
+        return [Folded("the study", [Paragraph(f"{told}, and Optuna Dashboard opens it.")])]
+    command = Code(shlex.join(["optuna-dashboard", found.storage]))
+    return [Folded("the study", [Paragraph(f"{told}; to look at it:"), command])]
 
 
 def search_files(found: SearchEntry | None) -> dict[str, Callable[[], bytes]]:
