@@ -30,6 +30,10 @@ class Register:
             load_if_exists=True,
         )  # fmt: skip
 
+    def delete(self) -> None:
+        """Forget what was agreed on."""
+        optuna.delete_study(study_name=self._study.study_name, storage=self._study._storage)
+
     def first(self, key: str, value: Any) -> Any:
         """What was written first under a key: this value, unless another one was there before."""
         if (found := self.found(key)) is None:

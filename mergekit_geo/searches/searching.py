@@ -194,7 +194,6 @@ class Searching:
             "models": [model_key(anchor) for anchor in self.study.anchors],
             "data": {one.name: _data_key(one) for one in self.study.sets},
             "aim": [asked.aiming.aim, *asked.aiming.keep],
-            "racing": asked.racing,
             "seed": self.study.seed,
             "dtype": self.candidates.dtype or "",
         }

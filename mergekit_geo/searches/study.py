@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mergekit_geo.errors import ArgumentError
@@ -78,13 +79,15 @@ class SearchStudy:
             OutputError: The storage cannot be reached.
         """
         where = shown(storage)
+        known = json.loads(json.dumps({**identity, "aims": aims}))
         with told(where):
+            kept = open_storage(storage)
+            _forget_unused(kept, name, known)
             study = optuna.create_study(
-                storage=open_storage(storage), study_name=name, load_if_exists=True,
-                directions=["minimize"] * aims,
-            )  # fmt: skip
+                storage=kept, study_name=name, load_if_exists=True, directions=["minimize"] * aims
+            )
             opened = cls(study, where=where, kind=sampler, seed=seed, constrained=constrained)
-            opened._require_same({**identity, "aims": aims})
+            opened._require_same(known)
             opened._ownership.take_over()
         return opened
 
@@ -233,8 +236,7 @@ class SearchStudy:
                     trial.set_constraint(KEPT, float(lost))
                 self._study.tell(trial, values, state=state)
 
-    def _require_same(self, identity: Mapping[str, Any]) -> None:
-        mine = json.loads(json.dumps(identity))
+    def _require_same(self, mine: Mapping[str, Any]) -> None:
         if found := differences(self._register.first(IDENTITY, mine), mine):
             raise ArgumentError(
                 f"the study {self.name!r} is of another search: {'; '.join(found)}",
@@ -244,3 +246,16 @@ class SearchStudy:
 
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
+
+
+def _forget_unused(kept: BaseStorage | None, name: str, identity: Mapping[str, Any]) -> None:
+    """Delete a study of another search that was refused before its first trial."""
+    names = [] if kept is None else optuna.get_all_study_names(kept)
+    if name not in names:
+        return
+    study = optuna.load_study(study_name=name, storage=kept)
+    register = Register(study)
+    is_unused = all(one.state is TrialState.WAITING for one in study.get_trials(deepcopy=False))
+    if is_unused and register.found(IDENTITY) not in (None, identity):
+        register.delete()
+        optuna.delete_study(study_name=name, storage=kept)
