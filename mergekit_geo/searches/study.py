@@ -250,8 +250,7 @@ class SearchStudy:
 
 def _forget_unused(kept: BaseStorage | None, name: str, identity: Mapping[str, Any]) -> None:
     """Delete a study of another search that was refused before its first trial."""
-    names = [] if kept is None else optuna.get_all_study_names(kept)
-    if name not in names:
+    if kept is None or name not in optuna.get_all_study_names(kept):
         return
     study = optuna.load_study(study_name=name, storage=kept)
     register = Register(study)

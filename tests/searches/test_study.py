@@ -146,14 +146,14 @@ def test_the_first_process_settles_the_numbers_of_examples(tmp_path: Path) -> No
 def test_a_study_of_another_search_is_refused_with_what_differs(
     tmp_path: Path, other: dict[str, object], what: str
 ) -> None:
-    opened(tmp_path / "s.journal")
+    search(opened(tmp_path / "s.journal"), SPACE, 1)
     with pytest.raises(ArgumentError, match=rf"'merge' is of another search: {what} .*--study"):
         SearchStudy.open(tmp_path / "s.journal", "merge", {**IDENTITY, **other})
     SearchStudy.open(tmp_path / "s.journal", "another", {**IDENTITY, **other})
 
 
 def test_another_number_of_aims_is_another_search(tmp_path: Path) -> None:
-    opened(tmp_path / "s.journal")
+    search(opened(tmp_path / "s.journal"), SPACE, 1)
     with pytest.raises(ArgumentError, match="another search: aims is 1 there and 2 here"):
         opened(tmp_path / "s.journal", aims=2)
 
