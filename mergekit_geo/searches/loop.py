@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mergekit_geo.errors import DataError
 from mergekit_geo.progress import Progress, expect
 from mergekit_geo.searches.engine import Engine
-from mergekit_geo.searches.racing import Race
+from mergekit_geo.searches.racing import KNOWN, Race
 from mergekit_geo.searches.trial import DocumentLosses, Outcome, Trial, Values
 
 if TYPE_CHECKING:
@@ -97,17 +97,19 @@ class Search:
 
     def _submit(self) -> None:
         number, values, _ = self.study.ask(self.space)
-        trial = Trial(number, values, self._rivals())
+        trial = Trial(number, values, *self._others())
         self._running[number] = trial
         self.engine.submit(trial)
 
-    def _rivals(self) -> tuple[DocumentLosses, ...]:
-        """What trials run against: the best so far, or the front."""
+    def _others(self) -> tuple[tuple[DocumentLosses, ...], tuple[DocumentLosses, ...]]:
+        """What a trial runs against, the best so far or the front, and the latest of the others."""
         if self.race.schedule.looks == 1:
-            return ()
+            return (), ()
         best = self.study.best
-        found = self.study.front if self.race.pareto else [best] if best else []
-        return tuple(one.losses for one in found if one.losses is not None)
+        rivals = self.study.front if self.race.pareto else [best] if best else []
+        numbers = {one.number for one in rivals}
+        others = [one for one in self.study.finished() if one.number not in numbers]
+        return _losses(rivals), _losses(others[::-1])[:KNOWN]
 
     def _tell(self, outcome: Outcome) -> None:
         trial = self._running.pop(outcome.number)
@@ -127,12 +129,16 @@ class Search:
         lost = race.lost(losses)
         if race.pareto:
             stopped = outcome.stopped
-            values = race.told_values(losses, trial.rivals) if stopped else race.values(losses)
+            values = (
+                race.told_values(losses, trial.rivals, trial.known)
+                if stopped
+                else race.values(losses)
+            )
             self.study.tell(number, values, outcome, lost)
             return
         before = self.study.best
         if outcome.stopped:
-            self.study.tell(number, race.told(losses, trial.rivals), outcome, lost)
+            self.study.tell(number, race.told(losses, trial.rivals, trial.known), outcome, lost)
         else:
             found = _ends(race.interval(losses))
             self.study.tell(number, race.value(losses), outcome, lost, found)
@@ -162,6 +168,11 @@ def said(values: Values) -> str:
 
 def _ends(found: Estimate) -> tuple[float, float] | None:
     return None if found.low is None or found.high is None else (found.low, found.high)
+
+
+def _losses(some: Iterable[Finished]) -> tuple[DocumentLosses, ...]:
+    """Of those that were measured whole."""
+    return tuple(one.losses for one in some if one.losses is not None)
 
 
 def _mean(numbers: Sequence[float]) -> float:

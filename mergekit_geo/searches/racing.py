@@ -23,15 +23,19 @@ from mergekit_geo.evaluation.across import mean_of
 from mergekit_geo.evaluation.statistics import DocumentMean, document_mean
 from mergekit_geo.records.losses import Estimate
 from mergekit_geo.searches.rise import Flags, Rise, scale_of_unmet
-from mergekit_geo.searches.schedule import Schedule, SetOrder
+from mergekit_geo.searches.schedule import FEWEST, Schedule, SetOrder
 from mergekit_geo.searches.trial import DocumentLosses
 from mergekit_geo.tasks.losses import Floats
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.aim import Aim
 
-LEVEL = 0.04
+LEVEL = 0.035
 """What is spent on all looks; the rest up to 5 % is for what a test of few units gets wrong."""
+KNOWN = 8
+"""Trials that foretell what another has not met, at most."""
+UNITS_EACH = 6
+"""Units met for each of them, at least."""
 _NOISE = 1e-4
 """Of a loss, what sets equal models apart in float arithmetic."""
 
@@ -97,7 +101,13 @@ class Race:
         ]
         return max(rises, default=0.0)
 
-    def is_worse(self, losses: DocumentLosses, look: int, rivals: Sequence[DocumentLosses]) -> bool:
+    def is_worse(
+        self,
+        losses: DocumentLosses,
+        look: int,
+        rivals: Sequence[DocumentLosses],
+        known: Sequence[DocumentLosses] = (),
+    ) -> bool:
         """Whether a trial is to be stopped at a look.
 
         Never at the last one, and never for rivals that lose a set which is to be kept. A trial
@@ -107,6 +117,8 @@ class Race:
             losses: Of the units met.
             look: Number of the look, from 0.
             rivals: The best so far, or the points of the front.
+            known: Complete losses of further trials, those first that are likest to this one: they
+                foretell what it has not met.
         """
         if look >= self.schedule.looks - 1 or not rivals:
             return False
@@ -115,59 +127,83 @@ class Race:
         keeping = [one for one in rivals if self.lost(one) == 0]
         if not keeping:
             return False
-        return bool(self.worse(losses, look, keeping)) or self._loses(losses, look)
+        return bool(self.worse(losses, look, keeping, known)) or self._loses(losses, look)
 
-    def worse(self, losses: DocumentLosses, look: int, rivals: Sequence[DocumentLosses]) -> Flags:
+    def worse(
+        self,
+        losses: DocumentLosses,
+        look: int,
+        rivals: Sequence[DocumentLosses],
+        known: Sequence[DocumentLosses] = (),
+    ) -> Flags:
         """Whether a trial is significantly worse than a rival, whatever it keeps.
 
         Args:
             losses: (..., m) of each set: those of many races can be looked at together.
             look: Number of the look, from 0; not the last one.
             rivals: (..., n) of each set, of each rival.
+            known: The same of further trials.
         """
-        than = self._worse_everywhere if self.pareto else self._worse_in_aim
-        found = [than(losses, rival, self._level(look) / len(rivals)) for rival in rivals]
+        level, found = self._level(look) / len(rivals), []
+        for rival in rivals:
+            rises = self._rises(losses, rival, known)
+            if self.pareto:  # on every set, each by a test of the whole level (Berger 1982)
+                found.append(np.all([rise.exceeds_zero(level) for rise in rises], axis=0))
+            else:
+                found.append(self._worse_in_aim(rises, rival, level))
         return np.asarray(np.any(found, axis=0))
 
-    def told(self, losses: DocumentLosses, rivals: Sequence[DocumentLosses]) -> float:
-        """What a stopped trial counts: its mean so far, as its rival's would be told from its own.
+    def told(
+        self,
+        losses: DocumentLosses,
+        rivals: Sequence[DocumentLosses],
+        known: Sequence[DocumentLosses] = (),
+    ) -> float:
+        """What a stopped trial counts: what it would with all units, as far as is known.
 
-        That is the rival's d_s on all units plus the mean difference of the two on those that the
-        trial has met: units that are harder than others change nothing. It is at least what
-        the rival counts; infinite where a loss is not a number.
+        That is the rival's d_s on all units plus the rise of the trial, told from the mean
+        difference of the two on those that it has met: units that are harder than others change
+        nothing. It is at least what the rival counts; infinite where a loss is not a number.
 
         Args:
             losses: Of the units met.
             rivals: As `is_worse` was given them; the one that the trial is nearest to counts.
+            known: As `is_worse` was given them.
         """
-        rival = self._nearest(losses, rivals)
-        found = self.told_values(losses, [rival])
+        rival = self._nearest(losses, rivals, known)
+        found = self.told_values(losses, [rival], known)
         value = found[0] if len(found) == 1 else float(self._combined(found))
         return max(value, self.value(rival)) if math.isfinite(value) else math.inf
 
     def told_values(
-        self, losses: DocumentLosses, rivals: Sequence[DocumentLosses]
+        self,
+        losses: DocumentLosses,
+        rivals: Sequence[DocumentLosses],
+        known: Sequence[DocumentLosses] = (),
     ) -> tuple[float, ...]:
         """What a stopped trial counts on every set, told as by `told`.
 
         Args:
             losses: Of the units met.
             rivals: As `is_worse` was given them; the one that the trial is nearest to counts.
+            known: As `is_worse` was given them.
         """
-        rival = self._nearest(losses, rivals)
-        rises = [float(rise.value) for rise in self._rises(losses, rival)]
+        rival = self._nearest(losses, rivals, known)
+        rises = [float(rise.value) for rise in self._rises(losses, rival, known)]
         found = (value + rise for value, rise in zip(self.values(rival), rises, strict=True))
         return tuple(value if math.isfinite(value) else math.inf for value in found)
 
     # How much a trial lies above a rival
 
-    def _rises(self, losses: DocumentLosses, rival: DocumentLosses) -> list[Rise]:
+    def _rises(
+        self, losses: DocumentLosses, rival: DocumentLosses, known: Sequence[DocumentLosses]
+    ) -> list[Rise]:
         """Of every set, in units of its scale."""
-        found = zip(losses, rival, self.schedule.sets, self._divisors, strict=True)
-        return [_rise(one, other, order, scale) for one, other, order, scale in found]
+        of_sets = [[one[i] for one in known] for i in range(len(losses))]
+        found = zip(losses, rival, of_sets, self.schedule.sets, self._divisors, strict=True)
+        return [_rise(one, other, some, order, by) for one, other, some, order, by in found]
 
-    def _worse_in_aim(self, losses: DocumentLosses, rival: DocumentLosses, level: float) -> Flags:
-        rises = self._rises(losses, rival)
+    def _worse_in_aim(self, rises: Sequence[Rise], rival: DocumentLosses, level: float) -> Flags:
         if len(rises) == 1:
             return rises[0].exceeds_zero(level)
         if self.aim.aim != "worst":
@@ -177,13 +213,6 @@ class Race:
         above = [rise.moved(d - worst) for rise, d in zip(rises, found, strict=True)]
         share = level / len(rises)
         return np.asarray(np.any([one.exceeds_zero(share) for one in above], axis=0))
-
-    def _worse_everywhere(
-        self, losses: DocumentLosses, rival: DocumentLosses, level: float
-    ) -> Flags:
-        """On every set, each by a test of the whole level (Berger 1982)."""
-        found = [rise.exceeds_zero(level) for rise in self._rises(losses, rival)]
-        return np.asarray(np.all(found, axis=0))
 
     def _loses(self, losses: DocumentLosses, look: int) -> bool:
         """Whether a set that is kept would be lost significantly with all units.
@@ -237,14 +266,23 @@ class Race:
             found.append(replace(mean, value=mean.value / scale, error=error))
         return found
 
-    def _nearest(self, losses: DocumentLosses, rivals: Sequence[DocumentLosses]) -> DocumentLosses:
+    def _nearest(
+        self,
+        losses: DocumentLosses,
+        rivals: Sequence[DocumentLosses],
+        known: Sequence[DocumentLosses],
+    ) -> DocumentLosses:
         """The rival that a trial is worse than by the most on the set where it is nearest to it."""
         if len(rivals) == 1:
             return rivals[0]
-        return max(rivals, key=lambda one: min(float(r.value) for r in self._rises(losses, one)))
+        rises = [self._rises(losses, one, known) for one in rivals]
+        least = [min(float(rise.value) for rise in found) for found in rises]
+        return rivals[int(np.argmax(least))]
 
 
-def _rise(losses: Floats, rival: Floats, order: SetOrder, scale: float) -> Rise:
+def _rise(
+    losses: Floats, rival: Floats, known: Sequence[Floats], order: SetOrder, scale: float
+) -> Rise:
     """How much a trial lies above a rival.
 
     Differences are as large as losses are, and as what sets models apart: where the units that were
@@ -252,14 +290,16 @@ def _rise(losses: Floats, rival: Floats, order: SetOrder, scale: float) -> Rise:
     model, the error is larger than the units met show, by the larger of the two factors.
     """
     met, weights = losses.shape[-1], order.weights
-    found = Rise.of((losses - rival[..., :met]) / scale, weights[..., :met], weights.shape[-1])
+    some = known[: met // UNITS_EACH] if met >= 2 * FEWEST else ()
+    others = np.stack([(one - rival) / scale for one in some], axis=-2) if len(some) else None
+    found = Rise.of((losses - rival[..., :met]) / scale, weights, others)
     apart = np.hypot(rival - order.best, _NOISE * rival)
     by = [scale_of_unmet(weights * size, met) for size in (rival, apart)]
     return found.widened(np.maximum(*by))
 
 
 def _loses(losses: Floats, order: SetOrder, level: float) -> bool:
-    rise = _rise(losses, order.best, order, 1.0)
+    rise = _rise(losses, order.best, (), order, 1.0)
     low = _mean(losses - order.best[: len(losses)], order).estimate.low
     return low is not None and bool(rise.moved(low - rise.value).exceeds_zero(level))
 

@@ -16,7 +16,8 @@ from mergekit_geo.tasks.losses import Floats
 Flags = NDArray[np.bool_]
 
 
-SKEW = 3.0
+_RIDGE = 1e-6
+SKEW = 4.0
 """What the skewness of the units met is multiplied by: a few of them show too little of it."""
 
 
@@ -37,31 +38,41 @@ class Rise:
     skew: Floats
 
     @classmethod
-    def of(cls, differences: Floats, weights: Floats, units: int) -> Rise:
+    def of(cls, differences: Floats, weights: Floats, known: Floats | None = None) -> Rise:
         """The rise on all units, from those met, which are a random sample of them.
 
         The error is the jackknife's (Tukey 1958) times sqrt(1 - m / n), as m of n units were met
         and the sum over the others alone is unknown (Cochran 1977, section 2.6); the degrees of
         freedom are those of Bell and McCaffrey (2002), as in `evaluation.statistics`.
 
+        Differences that are known of all units foretell those that were not met, by regression
+        (Cochran 1977, chapter 7), where that makes the error smaller.
+
         Args:
             differences: (..., m) of the units met.
-            weights: (m,) or (..., m) what each counts.
-            units: Number n of all.
+            weights: (n,) or (..., n) what each unit counts.
+            known: (p, n) or (..., p, n) differences of other trials to the same rival.
 
         Example:
-            >>> found = Rise.of(np.array([1.0, 2, 3, 4, 5]), np.ones(5), 10)
+            >>> found = Rise.of(np.array([1.0, 2, 3, 4, 5]), np.ones(10))
             >>> float(found.value), round(float(found.error), 3), round(float(found.freedom), 9)
             (3.0, 0.5, 4.0)
         """
         met = differences.shape[-1]
-        shares = weights / weights.sum(axis=-1, keepdims=True)
+        shares = weights[..., :met] / weights[..., :met].sum(axis=-1, keepdims=True)
         value = (shares * differences).sum(axis=-1)
-        rests = differences - value[..., None]
-        unmet = 1 - met / units
-        squares = np.square(shares / (1 - shares) * rests).sum(axis=-1)
-        error = np.sqrt(unmet * (1 - 1 / met) * squares)
-        return cls(value, error, _freedom(shares), np.sqrt(unmet) * _skewness(rests, shares))
+        sample = _Sample(differences - value[..., None], shares, 1 - met / weights.shape[-1])
+        plain = cls(value, *sample.spread(sample.rests, shares / (1 - shares)))
+        if known is None or not known.shape[-2]:
+            return plain
+        every = weights / weights.sum(axis=-1, keepdims=True)
+        return sample.foretold(value, known, every).unless(plain)
+
+    def unless(self, other: Rise) -> Rise:
+        """This one where its error is smaller, else the other."""
+        own = self.error < other.error
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Rise(*(np.where(own, mine, theirs) for mine, theirs in pairs))
 
     @classmethod
     def pooled(cls, rises: Sequence[Rise], shares: Sequence[float]) -> Rise:
@@ -114,6 +125,63 @@ def scale_of_unmet(scales: Floats, met: int) -> Floats:
     squares = np.square(scales)
     known, unknown = squares[..., :met].mean(axis=-1), squares[..., met:].mean(axis=-1)
     return np.asarray(np.sqrt(np.maximum(unknown / _positive(known), 1)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Units met (m of them).
+
+    Attributes:
+        rests: (..., m) how far each lies off their mean.
+        shares: (..., m) of their weight.
+        unmet: Share of all units that were not met.
+    """
+
+    rests: Floats
+    shares: Floats
+    unmet: float
+
+    def spread(
+        self, rests: Floats, counts: Floats, fitted: int = 0
+    ) -> tuple[Floats, Floats, Floats]:
+        """Error, degrees of freedom and skewness of a mean.
+
+        Args:
+            rests: (..., m) how far units lie off what is foretold of them.
+            counts: (..., m) what each of these moves the mean by where it is left out.
+            fitted: How many numbers were fitted beside the mean.
+        """
+        squares = np.square(counts * rests).sum(axis=-1)
+        error = np.sqrt(self.unmet * (1 - 1 / rests.shape[-1]) * squares)
+        freedom = np.maximum(_freedom(self.shares) - fitted, 1)
+        return error, freedom, np.sqrt(self.unmet) * _skewness(rests, self.shares)
+
+    def foretold(self, value: Floats, known: Floats, shares: Floats) -> Rise:
+        """The mean over all units by weighted regression on what is known of all.
+
+        Args:
+            value: (...) mean over those met.
+            known: (..., p, n) of all units.
+            shares: (..., n) of all units in their weight.
+        """
+        met, own = self.rests.shape[-1], self.shares[..., None, :]
+        centre = (known[..., :met] * own).sum(axis=-1, keepdims=True)
+        off = known[..., :met] - centre
+        rest = (known * shares[..., None, :]).sum(axis=-1, keepdims=True) - centre
+        inverse = np.linalg.inv(_with_ridge((off * own) @ off.swapaxes(-1, -2)))
+        slope = inverse @ (off * own) @ self.rests[..., None]
+        rests = self.rests - (slope.swapaxes(-1, -2) @ off)[..., 0, :]
+        leverage = self.shares * (1 + (off * (inverse @ off)).sum(axis=-2))
+        counts = 1 + (rest.swapaxes(-1, -2) @ inverse @ off)[..., 0, :]
+        counts = self.shares * counts / np.maximum(1 - leverage, 0.1)
+        found = self.spread(rests, counts, known.shape[-2])
+        return Rise(value + (rest * slope)[..., 0].sum(axis=-1), *found)
+
+
+def _with_ridge(gram: Floats) -> Floats:
+    """A matrix that can be inverted, where what is known is much alike."""
+    size = np.trace(gram, axis1=-2, axis2=-1)[..., None, None]
+    return gram + _RIDGE * _positive(size) * np.eye(gram.shape[-1])
 
 
 def _skewness(rests: Floats, shares: Floats) -> Floats:

@@ -20,7 +20,7 @@ from mergekit_geo.tasks.losses import Floats, Indices, Losses
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.points import PointEvaluator
 
-FEWEST = 8
+FEWEST = 12
 """Units of a set before the first look: the error of fewer is hardly known."""
 FIRST, LAST = 0.02, 0.7
 """Share of the units before the first look, at least, and before the last but one, at most."""
@@ -187,7 +187,7 @@ def looks_of(units: Mapping[str, int]) -> list[float]:
         DataError: Too few units.
 
     Example:
-        >>> looks_of({"prose": 400, "code": 64})
+        >>> looks_of({"prose": 400, "code": 96})
         [0.125, 0.25, 0.5, 1.0]
     """
     name, count = min(units.items(), key=lambda item: item[1])

@@ -23,11 +23,13 @@ class Trial:
         number: Of the trial in its study.
         values: Its place in the space.
         rivals: Losses of what it runs against: the incumbent, or the points of the front.
+        known: Losses of further trials, the latest first: they foretell what this one has not met.
     """
 
     number: int
     values: Values
     rivals: tuple[DocumentLosses, ...] = ()
+    known: tuple[DocumentLosses, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class Measurer:
             if not all(np.isfinite(each).all() for each in losses):
                 return Outcome(trial.number, (), share=share, error="the loss is not a number")
             is_last = look + 1 == schedule.looks
-            if not is_last and self.race.is_worse(losses, look, trial.rivals):
+            if not is_last and self.race.is_worse(losses, look, trial.rivals, trial.known):
                 return Outcome(trial.number, losses, stopped=True, share=share)
         return Outcome(trial.number, losses)
 

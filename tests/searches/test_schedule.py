@@ -99,8 +99,8 @@ def test_without_racing_there_is_one_look_at_all(evaluator: PointEvaluator) -> N
 
 def test_few_examples_are_looked_at_later_and_less_often() -> None:
     assert looks_of({"a": 4000}) == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0])
-    assert looks_of({"a": 400, "b": 32}) == [0.25, 0.5, 1.0]
-    assert looks_of({"a": 16}) == [0.5, 1.0]
+    assert looks_of({"a": 400, "b": 48}) == [0.25, 0.5, 1.0]
+    assert looks_of({"a": 24}) == [0.5, 1.0]
 
 
 def test_too_few_examples_are_refused(
@@ -111,7 +111,7 @@ def test_too_few_examples_are_refused(
     few = PointEvaluator.open(study_of(small, texts), 3)
     with pytest.raises(
         DataError,
-        match=r"racing needs at least 16 examples to choose on, and first has \d \(give more "
+        match=r"racing needs at least 24 examples to choose on, and first has \d+ \(give more "
         r"documents .* with --no-racing\)",
     ):
         Schedule.of(few)
