@@ -32,8 +32,9 @@ from mergekit_geo.views.block import (
 )
 from mergekit_geo.views.chart import Dots, Panel
 from mergekit_geo.views.losses import estimated, loss_unit, share_difference
-from mergekit_geo.views.search_charts import importance_chart, progress_chart, slices
+from mergekit_geo.views.search_charts import importance_chart, progress_chart
 from mergekit_geo.views.search_front import front_blocks
+from mergekit_geo.views.search_slices import slices
 from mergekit_geo.views.search_trials import DEFAULT, cell, outcome, value_name
 from mergekit_geo.views.search_words import (
     about,

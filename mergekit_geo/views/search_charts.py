@@ -1,24 +1,23 @@
-"""Pictures of a search: best so far over trials, importance, and the value against every number."""
+"""Pictures of a search: best so far over trials, and importance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from mergekit_geo.records.search import DimensionEntry, SearchEntry, TrialEntry
-from mergekit_geo.views.block import Block, Chart, Folded
-from mergekit_geo.views.chart import BarPanel, Bars, Dot, NumberTable, label, number
+from mergekit_geo.records.search import SearchEntry, TrialEntry
+from mergekit_geo.views.block import Chart
+from mergekit_geo.views.chart import BarPanel, Bars, Dot, NumberTable, number
 from mergekit_geo.views.scatter import Points, ScatterPanel, Scatters, Stairs
 from mergekit_geo.views.search_trials import (
     by_kind,
-    cell,
     is_plain,
     outcome,
     spanned,
     title_of,
     value_name,
 )
-from mergekit_geo.views.style import COLOURS, Style, style
+from mergekit_geo.views.style import COLOURS, Style
 
 SHOWN = 12
 """Most numbers that have a picture, or a bar, of their own without being asked for."""
@@ -26,15 +25,11 @@ WIDE_OPEN = 0.05
 """Share of a picture that is left free beyond its points."""
 UNUSUAL = 0.9
 """Share of the trials that are drawn where they are, if those above would flatten them."""
-TICK = 12
-"""Most characters of a choice below a picture."""
 FEW = 10
 """Trials up to which all are drawn where they are."""
 FAR = 4.0
 """Heights of the usual picture within which a start, and the band, are still in it."""
 BEYOND = "beyond the picture"
-GOLDEN = 0.618034
-"""Multiples of it fill a unit evenly, whatever their number."""
 
 Span = tuple[float, float]
 EVERYWHERE = (-math.inf, math.inf)
@@ -56,7 +51,7 @@ def progress_chart(found: SearchEntry, unit: str) -> list[Chart]:
         return []
     stairs = best_so_far(found.trials)
     band = [*stairs.band[0], *stairs.band[1]] if stairs and stairs.band else []
-    span = bounds(_values(known), [*_values([t for t in known if is_plain(t)]), *band])
+    span = bounds(values_of(known), [*values_of([t for t in known if is_plain(t)]), *band])
     points = kinds_of(known, lambda t: (t.number, t.value or 0.0), (EVERYWHERE, span), found.taken)
     panel = ScatterPanel("trial", f"{value_name(found)} ↓", points, stairs, counts=True, span=span)
     caption = _how(found, known, unit) + _starts_beyond(known, span[1])
@@ -64,7 +59,12 @@ def progress_chart(found: SearchEntry, unit: str) -> list[Chart]:
     return [Chart(picture, "Value of every trial, and the best so far", "search")]
 
 
-def _values(trials: Sequence[TrialEntry]) -> list[float]:
+def values_of(trials: Sequence[TrialEntry]) -> list[float]:
+    """What those trials count that have a value.
+
+    Args:
+        trials: In any order.
+    """
     return [trial.value for trial in trials if trial.value is not None]
 
 
@@ -144,7 +144,7 @@ def kinds_of(
             for trial, at in placed
             if not _is_within(at, spans)
         ]
-        found += [_points(kind.name, kind.style, inside), _points(BEYOND, outside, beyond)]
+        found += [points_of(kind.name, kind.style, inside), points_of(BEYOND, outside, beyond)]
     return _joined([kind for kind in found if kind.x])
 
 
@@ -158,9 +158,16 @@ def _edge(span: Span) -> float:
     return high if math.isinf(high) else high - 0.4 * WIDE_OPEN * (high - low)
 
 
-def _points(
+def points_of(
     name: str, own: Style, placed: Sequence[tuple[TrialEntry, tuple[float, float]]]
 ) -> Points:
+    """Points of one kind, each told what it is.
+
+    Args:
+        name: Of the kind.
+        own: How they are drawn.
+        placed: Trials, and where they stand.
+    """
     xs, ys = ([at[axis] for _, at in placed] for axis in (0, 1))
     return Points(name, own, xs, ys, [title_of(trial) for trial, _ in placed])
 
@@ -197,93 +204,6 @@ def importance_chart(found: SearchEntry) -> list[Chart]:
     )
     picture = Bars([name for name, _ in shown], ["importance"], [panel], caption)
     return [Chart(picture, "Importance of what was searched over", "search-importance")]
-
-
-def slices(found: SearchEntry, unit: str) -> list[Block]:
-    """The value against each number, the most important first; the last ones on demand.
-
-    Args:
-        found: The search.
-        unit: What its value is counted in.
-    """
-    order = sorted(found.dimensions, key=lambda one: -found.importance.get(one.name, 0.0))
-    known = [one for one in order if any(one.name in trial.values for trial in found.trials)]
-    if not known or not any(trial.value is not None or trial.by_set for trial in found.trials):
-        return []
-    first, rest = known[:SHOWN], known[SHOWN:]
-    title = "Value against every number of the recipe"
-    blocks: list[Block] = [Chart(_sliced(found, first, unit), title, "search-slices")]
-    if rest:
-        more = Chart(_sliced(found, rest, unit), title, "search-slices-more")
-        blocks.append(Folded(f"{len(rest)} more", [more]))
-    return blocks
-
-
-def _sliced(found: SearchEntry, those: Sequence[DimensionEntry], unit: str) -> Scatters:
-    panels = [_slice(found, one) for one in those]
-    sets = ", ".join(f"{name} {marked}" for name, marked in _sets(found).items())
-    name = value_name(found)
-    told = f"Δ on {sets}" if found.aims else f"{name[0].upper()}{name[1:]}"
-    caption = (
-        f"{told} ({unit}, selection half), of every trial against one of its numbers: all others "
-        "differ between points, too."
-    )
-    head = ["trial", value_name(found), *(one.name for one in those)]
-    rows = [
-        [str(trial.number), number(trial.value), *(cell(trial.values.get(d.name)) for d in those)]
-        for trial in found.trials
-    ]
-    return Scatters(panels, (head, rows), caption)
-
-
-def _sets(found: SearchEntry) -> Mapping[str, str]:
-    """How the sets that were minimised side by side are drawn."""
-    return {name: f"({style(i).marker}s)" for i, name in enumerate(found.aims)}
-
-
-def _slice(found: SearchEntry, one: DimensionEntry) -> ScatterPanel:
-    """One number against the value, or against Δ on every set that was minimised."""
-    if found.aims:
-        points = [_on_set(found, one, name, style(i)) for i, name in enumerate(found.aims)]
-        heights = [y for kind in points for y in kind.y]
-        span = bounds(heights) if heights else None
-        return _plane(one, "Δ", [kind for kind in points if kind.x], span)
-    known = [t for t in found.trials if t.value is not None and one.name in t.values]
-    values = _values(known)
-    if not values:
-        return _plane(one, value_name(found), [], None)
-    span = bounds(values, _values([t for t in known if is_plain(t)]))
-    points = kinds_of(
-        known, lambda t: (_x(one, t), t.value or 0.0), (EVERYWHERE, span), found.taken
-    )
-    return _plane(one, value_name(found), points, span)
-
-
-def _plane(
-    one: DimensionEntry, title: str, points: Sequence[Points], span: Span | None
-) -> ScatterPanel:
-    width = (one.low, one.high) if one.low is not None and one.high is not None else None
-    ticks = [label(choice, TICK) for choice in one.labels]
-    is_log = one.log and width is not None
-    return ScatterPanel(
-        one.name, title, points, log=is_log, ticks=ticks, width=width, span=span
-    )  # fmt: skip
-
-
-def _on_set(found: SearchEntry, one: DimensionEntry, name: str, own: Style) -> Points:
-    known = [
-        (trial, (_x(one, trial), y)) for trial in found.trials
-        if one.name in trial.values and (y := trial.by_set.get(name)) is not None
-    ]  # fmt: skip
-    return _points(name, own, known)
-
-
-def _x(one: DimensionEntry, trial: TrialEntry) -> float:
-    """Where a trial stands along a number; labels stand at whole numbers, trials around them."""
-    value = trial.values[one.name]
-    if not one.labels:
-        return float(value)
-    return one.labels.index(str(value)) + 0.5 * (trial.number * GOLDEN % 1 - 0.5)
 
 
 def trial_table(found: SearchEntry) -> NumberTable:
