@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,24 @@ AGAIN = "again"
 """On a trial that stands for others that were not measured to their end: the numbers of these."""
 LOST = "lost"
 """On one that stands for another whose process ended: should its own end as well, it failed."""
-TWIN = "twin"
-"""On a start that two processes queued at the same time: it is measured once."""
 OUTCOME = "outcome"
 LOSSES = "losses"
 ERROR = "error"
 ENDED = "the process that measured it ended"
 KEPT = "kept"
 """Of the constraint: the largest significant rise on a set to keep."""
+
+
+def twins(trials: Iterable[FrozenTrial]) -> set[int]:
+    """Numbers of starts that a second process queued at the same time: each is measured once."""
+    seen: set[str] = set()
+    found = set()
+    for trial in trials:
+        title = trial.user_attrs.get(TITLE)
+        if title is not None and AGAIN not in trial.user_attrs:
+            found |= {trial.number} if title in seen else set()
+            seen.add(title)
+    return found
 
 
 def outcome_attributes(
@@ -48,6 +58,7 @@ def finished(trials: Sequence[FrozenTrial], known: dict[int, Finished]) -> list[
         known: Measured ones that were read before, whose losses are not decoded again.
     """
     replaced = {number for trial in trials for number in trial.user_attrs.get(AGAIN, ())}
+    replaced |= twins(trials)
     found = (_finished(trial, known) for trial in trials if trial.number not in replaced)
     return [trial for trial in found if trial is not None]
 
@@ -57,7 +68,7 @@ def _finished(trial: FrozenTrial, known: dict[int, Finished]) -> Finished | None
         return known[trial.number]
     notes = trial.user_attrs
     title = notes.get(TITLE, "")
-    if trial.state == TrialState.FAIL and TWIN not in notes:
+    if trial.state == TrialState.FAIL:
         error = notes.get(ERROR, ENDED)
         return Finished(trial.number, trial.params, title=title, share=0.0, error=error)
     if trial.state != TrialState.COMPLETE:

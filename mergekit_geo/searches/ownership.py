@@ -57,10 +57,14 @@ class Ownership:
             self._end(trial._trial_id)
             _queue(self._study, self._study._storage.get_trial(trial._trial_id), {})
 
-    def take_over(self) -> None:
-        """Queue trials again whose process has ended: each once."""
+    def take_over(self, *, every: bool = False) -> None:
+        """Queue trials again whose process has ended: each once.
+
+        Args:
+            every: All that are under way, as no other process has the study open.
+        """
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if _is_lost(trial):
+            if every or _is_lost(trial):
                 with suppress(UpdateFinishedTrialError):  # another process was first
                     self._end(trial._trial_id)
                     queue_again(self._study, trial)

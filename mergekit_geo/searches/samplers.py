@@ -18,7 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.searches.attributes import AGAIN, TWIN
+from mergekit_geo.searches.attributes import AGAIN, twins
 from mergekit_geo.searches.cma import CmaSampler
 from mergekit_geo.searches.dimension import Asker
 from mergekit_geo.searches.trial import Values
@@ -148,7 +148,8 @@ def place(study: Study, trial: FrozenTrial) -> int:
     """A trial's number, had every one been measured: what stands for another has that of it."""
     number = trial.user_attrs.get(AGAIN, [trial.number])[0]
     before = study.get_trials(deepcopy=False)[:number]
-    return int(number - sum(1 for mine in before if mine.user_attrs.keys() & {AGAIN, TWIN}))
+    again = sum(AGAIN in mine.user_attrs for mine in before)
+    return int(number - again - len(twins(before)))
 
 
 def _ranges(space: Suggests) -> Mapping[str, FloatDistribution]:

@@ -154,6 +154,7 @@ class Searching:
             sampler=asked.sampler,
             seed=self.study.seed,
             constrained=bool(asked.aiming.keep),
+            shared=asked.storage is not None,
         )
 
     @cached_property

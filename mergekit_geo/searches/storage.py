@@ -133,7 +133,7 @@ def _database(url: str) -> RDBStorage:
             remedy="such as postgresql://USER@HOST/NAME; the driver of a database other than "
             "PostgreSQL and SQLite has to be installed",
         ) from error  # fmt: skip
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, RuntimeError) as error:  # RuntimeError: tables of another Optuna
         raise _unreached(error, shown(url)) from error
 
 

@@ -61,7 +61,7 @@ class SearchStudy:
     @classmethod
     def open(
         cls, storage: str | Path | None, name: str, identity: Mapping[str, Any], *, aims: int = 1,
-        sampler: str = "auto", seed: int = 0, constrained: bool = False,
+        sampler: str = "auto", seed: int = 0, constrained: bool = False, shared: bool = True,
     ) -> SearchStudy:  # fmt: skip
         """The study of this name, made where there is none.
 
@@ -73,6 +73,8 @@ class SearchStudy:
             sampler: One of `samplers.SAMPLERS`.
             seed: Of the sampler.
             constrained: Whether trials are told what they lose on sets to keep.
+            shared: Whether other processes may have it open. Where none can, a trial that is under
+                way is of a process that has ended, even of another machine or container.
 
         Raises:
             ArgumentError: The study is of another search, or the file no journal.
@@ -88,7 +90,7 @@ class SearchStudy:
             )
             opened = cls(study, where=where, kind=sampler, seed=seed, constrained=constrained)
             opened._require_same(known)
-            opened._ownership.take_over()
+            opened._ownership.take_over(every=not shared)
         return opened
 
     def enqueue(self, starts: Sequence[tuple[str, Values]]) -> None:
@@ -210,16 +212,10 @@ class SearchStudy:
             trial = self._study.ask()
             with suppress(UpdateFinishedTrialError):  # taken for lost before it had its owner
                 self._ownership.take(trial)
-                if not self._is_twin(trial):
+                if trial.number not in attributes.twins(self._trials()):
                     return trial
-                trial.set_user_attr(attributes.TWIN, True)
+                self._ownership.release(trial)
                 self._study.tell(trial, state=TrialState.FAIL)
-
-    def _is_twin(self, trial: Trial) -> bool:
-        title = trial.user_attrs.get(TITLE)
-        again = attributes.AGAIN in trial.user_attrs
-        before = self._trials()[: trial.number] if title and not again else []
-        return any(mine.user_attrs.get(TITLE) == title for mine in before)
 
     def _over(
         self, number: int, notes: Mapping[str, Any], lost: float = 0.0,
