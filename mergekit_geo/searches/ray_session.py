@@ -86,7 +86,7 @@ class RaySession:
         try:
             self._init(options)
             if self._guard:
-                self._guard.watch()
+                self._guard.note_started()
             if self._is_elsewhere():  # where no node finds the package by its path
                 self.ray.shutdown()
                 self._init(options | {"runtime_env": shipped()})
@@ -148,8 +148,28 @@ def shipped() -> dict[str, Any]:
     return {"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]}
 
 
+def check_reachable(address: str) -> None:
+    """Refuse an address where nobody listens.
+
+    Args:
+        address: As it is given.
+
+    Raises:
+        ArgumentError: It is no address.
+        GeoError: Nobody listens there.
+    """
+    if address in {"auto", LOCAL}:
+        return
+    host, port = _host_and_port(address)
+    try:
+        socket.create_connection((host, port), timeout=PATIENCE / 3).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise _unreachable(address, f"{why[:1].lower()}{why[1:]}") from error
+
+
 def check_address(address: str) -> None:
-    """Refuse an address where no cluster answers, within seconds; Ray itself tries for minutes.
+    """Refuse an address where no Ray answers, within seconds; Ray itself tries for minutes.
 
     Args:
         address: As it is given.
@@ -158,13 +178,7 @@ def check_address(address: str) -> None:
         ArgumentError: It is no address.
         GeoError: Nobody answers, or no Ray does.
     """
-    if address != "auto":
-        host, port = _host_and_port(address)
-        try:
-            socket.create_connection((host, port), timeout=PATIENCE / 3).close()
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise _unreachable(address, f"{why[:1].lower()}{why[1:]}") from error
+    check_reachable(address)
     if "://" not in address:
         _check_health(address)
 

@@ -22,6 +22,7 @@ from mergekit_geo.recipes.record import COPY, recorded
 from mergekit_geo.recipes.run import resolved
 from mergekit_geo.searches.candidates import Candidates
 from mergekit_geo.searches.idle import refuse_idle
+from mergekit_geo.searches.ray_session import LOCAL, check_reachable
 from mergekit_geo.searches.subject import known_models, space_of
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import OfRecipe, RunSpec
@@ -67,6 +68,9 @@ def search(asked: SearchSpec) -> Work:
     """
     for library in ("optuna", "cmaes"):
         require(library, "geo-merge search")
+    if asked.engine == "ray":
+        require("ray", "--engine ray")
+        check_reachable(asked.ray_address or LOCAL)
     require_one_process()
     candidates = Candidates.open(space_of(asked), known_models(asked), asked.reshape)
     _, call = resolved(asked, candidates.prepared.recipe)

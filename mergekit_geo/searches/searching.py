@@ -127,6 +127,7 @@ class Searching:
         Raises:
             ArgumentError: A trial to take that there is not.
             DataError: No trial keeps the sets that are to be kept, or none could be measured.
+            KeyboardInterrupt: It was asked to end before a trial was measured.
         """
         if self.asked.take is None:
             self._make_trials(told)
@@ -212,6 +213,8 @@ class Searching:
             ).run()
         finally:
             engine.close()
+        if told.set and study.least_bad is None:
+            raise KeyboardInterrupt  # there is nothing to write yet
 
     def _engine(self) -> Engine:
         asked = self.asked

@@ -19,7 +19,7 @@ from mergekit_geo.searches.trial import Outcome, Trial
 READY = "ready"
 """What a process says once, when its models are open."""
 TRIES = 3
-"""Measurers of a worker that may be lost one after the other before their models are open."""
+"""Processes of a worker that may be lost one after the other before their models are open."""
 
 Message = Outcome | GeoError | str
 """What a process says: `READY`, or why models cannot be opened, or what came of a trial."""

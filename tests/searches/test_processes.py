@@ -12,6 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import optuna
+import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
@@ -155,3 +156,31 @@ def test_a_second_signal_writes_nothing(words: list[str], tmp_path: Path) -> Non
     assert process.exitcode == 130
     assert not out.exists()
     assert (tmp_path / "out.study.log").exists()
+
+
+def test_workers_find_what_one_process_finds(words: list[str], tmp_path: Path) -> None:
+    found = []
+    for out, workers in (("one", 1), ("two", 2)):
+        asked = [*words, "-o", str(tmp_path / out), "--trials=6", "--sampler=random"]
+        process = begin([*asked, f"--workers={workers}"], tmp_path / f"{out}.txt")
+        process.join(PATIENCE)
+        assert process.exitcode == 0, (tmp_path / f"{out}.txt").read_text()
+        trials = geo.read_report(tmp_path / out).result.search.trials
+        found.append({one.number: (one.values, one.value) for one in trials})
+    assert found[0] == found[1]
+    assert sorted(found[0]) == list(range(6))
+
+
+def test_a_search_that_has_measured_nothing_is_interrupted(
+    words: list[str], tmp_path: Path
+) -> None:
+    out, said = tmp_path / "out", tmp_path / "said.txt"
+    process = begin([*words, "-o", str(out), "--trials=5000", "--workers=2"], said)
+    wait_until(lambda: len(psutil.Process(process.pid).children()) >= 2, process)
+    os.kill(process.pid or 0, signal.SIGINT)
+    process.join(PATIENCE)
+    assert process.exitcode == 130
+    assert said.read_text().endswith(
+        "interrupted: nothing is half-written; the same command continues\n"
+    )
+    assert not out.exists()

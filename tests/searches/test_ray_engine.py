@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+import mergekit_geo as geo
 from mergekit_geo.errors import ArgumentError, GeoError, IncompatibleError
 from mergekit_geo.searches.ray_engine import RayEngine, Share
 from mergekit_geo.searches.ray_session import ADDRESS, RaySession, check_address
@@ -121,8 +123,9 @@ def test_somebody_else_at_an_address_is_told_within_seconds(
 
 def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ArgumentError, match=r"--engine ray needs ray.*'mergekit_geo\[ray\]'"):
-        RayEngine(measures.plain)
+    for call in (partial(RayEngine, measures.plain), partial(geo.search, {}, engine="ray")):
+        with pytest.raises(ArgumentError, match=r"--engine ray needs ray.*'mergekit_geo\[ray\]'"):
+            call()
 
 
 @pytest.mark.slow
@@ -132,6 +135,30 @@ def test_models_that_cannot_be_opened_end_the_search(session: RaySession) -> Non
         with pytest.raises(IncompatibleError, match="a is a Llama"):
             results_of_one(other)
     assert session.ray.is_initialized(), "a connection that was there stays"
+
+
+@pytest.mark.slow
+def test_a_search_finds_what_it_finds_here(
+    session: RaySession, cluster: Any, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "texts.txt").write_text("\n\n".join(f"document {i} of some" for i in range(40)))
+    weight = {"weight": {"min": 0, "max": 1}}
+    recipe = {
+        "merge_method": "linear",
+        "models": [{"model": str(small / name), "parameters": weight} for name in "ab"],
+    }
+    ways: list[dict[str, Any]] = [{}, {"engine": "ray", "ray_address": cluster.address}]
+    found = [
+        geo.search(
+            recipe, None, data=str(tmp_path / "texts.txt"), trials=4, sampler="random",
+            learned=False, racing=False, sharpness="off", **way,
+        ).measurements.search.trials
+        for way in ways
+    ]  # fmt: skip
+    here, there = ({one.number: (one.values, one.value) for one in trials} for trials in found)
+    assert here == there
+    assert len(here) == 4
 
 
 @pytest.mark.slow
