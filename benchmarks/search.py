@@ -228,7 +228,7 @@ def raced(race: Any, trial: Any, losses: Sequence[Any]) -> Any:
     cost = np.cumsum(race.schedule.cost)
     for look in range(race.schedule.looks - 1):
         met = tuple(one[: end[look]] for one, end in zip(losses, ends, strict=True))
-        if race.is_worse(met, look, trial.rivals):
+        if race.is_worse(met, look, trial.rivals, trial.known):
             return Outcome(trial.number, met, stopped=True, share=float(cost[look]))
     return Outcome(trial.number, tuple(losses))
 

@@ -13,17 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergekit_geo.config.aim import AimConfig
-from mergekit_geo.evaluation.across import mean_of
-from mergekit_geo.evaluation.statistics import DocumentMean, document_mean
-from mergekit_geo.records.losses import Estimate
 from mergekit_geo.searches.rise import Flags, Rise, scale_of_unmet
 from mergekit_geo.searches.schedule import FEWEST, Schedule, SetOrder
+from mergekit_geo.searches.scores import Scores, mean_of_units
 from mergekit_geo.searches.trial import DocumentLosses
 from mergekit_geo.tasks.losses import Floats
 
@@ -41,23 +38,15 @@ _NOISE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class Race:
+class Race(Scores):
     """Compares trials by their losses on the units of every set, in the order of a schedule.
 
     Losses of what is looked at may be those of the first units only; a rival's are complete.
 
     Attributes:
-        schedule: The order of the units, and the looks.
-        aim: What is minimised, and what is kept.
-        weights: Share of every set in a mean.
-        scales: What the losses of every set are divided by.
         pareto: Whether every set is an aim of its own.
     """
 
-    schedule: Schedule
-    aim: AimConfig = AimConfig()
-    weights: Sequence[float] = (1.0,)
-    scales: Sequence[float] = (1.0,)
     pareto: bool = False
 
     @classmethod
@@ -70,36 +59,6 @@ class Race:
             pareto: Whether every set is an aim of its own.
         """
         return cls(schedule, aim.config, tuple(aim.weights), tuple(aim.scales), pareto)
-
-    def value(self, losses: DocumentLosses) -> float:
-        """What a trial counts: as `Aim.of`; the d_s are those on the units met."""
-        if len(losses) == 1:
-            return self._means(losses)[0].value
-        return float(self._combined([one.value for one in self._beside_best(losses)]))
-
-    def values(self, losses: DocumentLosses) -> tuple[float, ...]:
-        """One number a set, each an aim under `pareto`: d_s, or the loss where there is one set."""
-        found = self._means(losses) if len(losses) == 1 else self._beside_best(losses)
-        return tuple(one.value for one in found)
-
-    def interval(self, losses: DocumentLosses) -> Estimate:
-        """What a trial counts, with its 95 % interval over documents."""
-        if len(losses) == 1:
-            return self._means(losses)[0].estimate
-        found = self._beside_best(losses)
-        if self.aim.aim == "worst":
-            return max(found, key=lambda one: one.value).estimate
-        return mean_of(found, self.weights)
-
-    def lost(self, losses: DocumentLosses) -> float:
-        """The largest significant rise of the loss on sets that are to be kept; 0 without any."""
-        found = zip(self.schedule.sets, self._beside_best(losses), self.scales, strict=True)
-        rises = [
-            one.value * scale
-            for order, one, scale in found
-            if order.name in self.aim.keep and (one.estimate.low or 0) > 0
-        ]
-        return max(rises, default=0.0)
 
     def is_worse(
         self,
@@ -172,7 +131,7 @@ class Race:
         """
         rival = self._nearest(losses, rivals, known)
         found = self.told_values(losses, [rival], known)
-        value = found[0] if len(found) == 1 else float(self._combined(found))
+        value = found[0] if len(found) == 1 else float(self.combined(found))
         return max(value, self.value(rival)) if math.isfinite(value) else math.inf
 
     def told_values(
@@ -208,7 +167,7 @@ class Race:
             return rises[0].exceeds_zero(level)
         if self.aim.aim != "worst":
             return Rise.pooled(rises, self.weights).exceeds_zero(level)
-        found = self._of_rival(rival)
+        found = self.differences(rival)
         worst = np.max(found, axis=0)  # what the trial has to stay below on every set
         above = [rise.moved(d - worst) for rise, d in zip(rises, found, strict=True)]
         share = level / len(rises)
@@ -237,34 +196,6 @@ class Race:
     def _divisors(self) -> Sequence[float]:
         """What differences are divided by; one set counts by its loss."""
         return self.scales if len(self.schedule.sets) > 1 else (1.0,)
-
-    def _of_rival(self, rival: DocumentLosses) -> list[Floats]:
-        """d_s of every set on all units."""
-        found = zip(rival, self.schedule.sets, self.scales, strict=True)
-        return [
-            ((order.weights * (losses - order.best)).sum(-1) / order.weights.sum(-1)) / scale
-            for losses, order, scale in found
-        ]
-
-    # What a trial counts
-
-    def _combined(self, differences: Sequence[float]) -> float:
-        if self.aim.aim == "worst":
-            return max(differences)
-        return sum(w * d for w, d in zip(self.weights, differences, strict=True))
-
-    def _means(self, losses: DocumentLosses) -> list[DocumentMean]:
-        pairs = zip(losses, self.schedule.sets, strict=True)
-        return [_mean(one, order) for one, order in pairs]
-
-    def _beside_best(self, losses: DocumentLosses) -> list[DocumentMean]:
-        """d_s of every set, on the units met."""
-        found = []
-        for one, order, scale in zip(losses, self.schedule.sets, self.scales, strict=True):
-            mean = _mean(one - order.best[: len(one)], order)
-            error = mean.error if mean.error is None else mean.error / scale
-            found.append(replace(mean, value=mean.value / scale, error=error))
-        return found
 
     def _nearest(
         self,
@@ -300,11 +231,5 @@ def _rise(
 
 def _loses(losses: Floats, order: SetOrder, level: float) -> bool:
     rise = _rise(losses, order.best, (), order, 1.0)
-    low = _mean(losses - order.best[: len(losses)], order).estimate.low
+    low = mean_of_units(losses - order.best[: len(losses)], order).estimate.low
     return low is not None and bool(rise.moved(low - rise.value).exceeds_zero(level))
-
-
-def _mean(values: Floats, order: SetOrder) -> DocumentMean:
-    """With its error over documents, as everywhere in reports."""
-    met = len(values)
-    return document_mean(values, order.weights[:met], order.document[:met])
