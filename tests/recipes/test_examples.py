@@ -16,7 +16,8 @@ from tests.checkpoints.hub_server import serve_hub
 from tests.checkpoints.hub_store import Token
 from tests.conftest import ROOT
 
-EXAMPLES = sorted((ROOT / "recipes").glob("*.yml"))
+SEARCHED = ROOT / "recipes" / "search.yml"
+EXAMPLES = [path for path in sorted((ROOT / "recipes").glob("*.yml")) if path != SEARCHED]
 FEW = geo.EvalData(max_examples=150, seq_len=16)
 Q = "model.layers.1.self_attn.q_proj.weight"
 
@@ -125,3 +126,17 @@ def test_sam_members_along_a_path_are_pushed(small: Path, text: Path, tmp_path: 
     ]
     report = geo.read_report(tmp_path / "out")
     assert [entry["steps"] for entry in report.settings["members"]] == [1, 1]
+
+
+def test_the_example_of_a_search_runs(
+    deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(deep)
+    found = geo.search(SEARCHED, tmp_path / "out", data=FEW, trials=3)
+    made = found.measurements.search
+    assert [one.name for one in made.dimensions] == [
+        "weight of a (mlp)", "weight of a (others)", "density of a", "weight of b (mlp)",
+        "weight of b (others)",
+    ]  # fmt: skip
+    assert made.aim.startswith("maximum over prose, code")
+    assert len(made.trials) == 3
