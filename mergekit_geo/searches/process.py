@@ -55,11 +55,14 @@ class Process:
         """What becomes readable when there is something to hear, or when it has ended."""
         return self.pipe, self._process.sentinel
 
-    def measure(self, trial: Trial) -> None:
-        """Give it a trial; one that has ended is told when it is heard."""
-        self.trial = trial
-        with suppress(OSError):
+    def measure(self, trial: Trial) -> bool:
+        """Give it a trial; false where it has ended."""
+        try:
             self.pipe.send(trial)
+        except OSError:
+            return False
+        self.trial = trial
+        return True
 
     def heard(self) -> Message | None:
         """What it says next; None where it has ended."""
@@ -95,7 +98,8 @@ class Process:
         self._process.join(GRACE)
         self._process.kill()
         self._process.join()
-        self._process.close()
+        with suppress(ValueError):  # somebody else has asked the system how it ended
+            self._process.close()
 
 
 def pickled(opening: Open) -> bytes:

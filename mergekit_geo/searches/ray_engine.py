@@ -124,9 +124,10 @@ class Actor:
         self.trial: Trial | None = None
         self.is_ready = False
 
-    def measure(self, trial: Trial) -> None:
-        """Give it a trial."""
+    def measure(self, trial: Trial) -> bool:
+        """Give it a trial; where it was lost, Ray tells of the trial what has become of it."""
         self.trial, self.sign = trial, self._handle.measure.remote(trial)
+        return True
 
     def heard(self) -> Message | None:
         """What it has said; None where it is lost."""

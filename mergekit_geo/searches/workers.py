@@ -36,8 +36,8 @@ class MeasuringProcess(Protocol):
     def is_ready(self) -> bool:
         """Whether its models are open."""
 
-    def measure(self, trial: Trial) -> None:
-        """Give it a trial."""
+    def measure(self, trial: Trial) -> bool:
+        """Give it a trial; false where it is known to be lost, and the trial is not."""
 
     def heard(self) -> Message | None:
         """What it says next, where it says something; None where it is lost."""
@@ -163,7 +163,8 @@ class Workers(Engine, Generic[Kind]):
     def _hand_out(self) -> None:
         free = [worker.process for worker in self._workers if worker.is_free]
         for process in free[: len(self._waiting)]:
-            process.measure(self._waiting.popleft())
+            if process.measure(self._waiting[0]):
+                self._waiting.popleft()
 
     def _heard(self, seconds: float) -> list[Outcome]:
         """What is told within some seconds, or as soon as one tells anything."""

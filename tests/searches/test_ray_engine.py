@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -44,12 +45,12 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": STORE}
-    found = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **small}
-    )
-    found.second = found.add_node(num_cpus=1, **small)
-    yield found
-    found.shutdown()
+    with TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        head = {"num_cpus": 2, "include_dashboard": False, "temp_dir": folder, **small}
+        found = Cluster(initialize_head=True, head_node_args=head)
+        found.second = found.add_node(num_cpus=1, **small)
+        yield found
+        found.shutdown()
 
 
 @pytest.fixture(scope="module")
