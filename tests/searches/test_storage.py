@@ -35,6 +35,7 @@ def test_a_database_without_a_driver_is_told_with_what_to_write(url: str) -> Non
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_sqlite_keeps_a_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     search(opened(url), Toy(), 2)
@@ -113,6 +114,7 @@ def test_a_disk_that_is_full_is_told_and_what_it_holds_is_kept(tmp_path: Path) -
     assert len(opened(path).finished()) == 3
 
 
+@pytest.mark.slow
 def test_a_database_that_drops_its_connections_is_reached_again(postgres: str) -> None:
     study = SearchStudy.open(postgres, "dropped", {})
     search(study, Toy(), 1)
