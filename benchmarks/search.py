@@ -243,7 +243,7 @@ def searched(subject: Subject, arm: str, worth: float, seed: int) -> tuple[Found
     """Whole trials of a search, and the share of trials that were stopped."""
     if arm == "cma":
         return evolved(subject, worth, seed), 0.0
-    from mergekit_geo.interrupt import Asked
+    from mergekit_geo.interrupt import Interruption
     from mergekit_geo.progress import Silent
     from mergekit_geo.searches.engine import Here
     from mergekit_geo.searches.loop import Limits, Search
@@ -255,7 +255,9 @@ def searched(subject: Subject, arm: str, worth: float, seed: int) -> tuple[Found
     study.enqueue(warm_starts(subject.space))
     measure = subject if arm == "search" else lambda trial: subject(replace(trial, rivals=()))
     limits = Limits(trials=100 * int(worth), evaluations=worth)
-    Search(study, subject.space, subject.race, Here(measure), limits, Silent(), Asked()).run()
+    Search(
+        study, subject.space, subject.race, Here(measure), limits, Silent(), Interruption()
+    ).run()
     found, spent, stopped = [], 0.0, 0
     for trial in study.finished():
         spent, stopped = spent + trial.share, stopped + trial.stopped
