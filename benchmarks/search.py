@@ -2,7 +2,7 @@
 
 Usage:
     python benchmarks/search.py                            # an hour on two cores
-    python benchmarks/search.py --subject toy --seeds 20   # seconds: losses that need no model
+    python benchmarks/search.py --subject toy   # seconds: losses that need no model
     python benchmarks/search.py --work DIR --arms search   # goes on from losses that DIR keeps
 
 The space: TIES over the demo's two specialists with a weight of each for self-attention and for the
@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,10 @@ SETS = {"prose": "builtin:python-docs", "code": "builtin:python-source"}
 WEIGHT, DENSITY = {"min": 0.0, "max": 1.5}, {"min": 0.1, "max": 1.0}
 ARMS = {"search": (60,), "random": (120, 60), "cma": (60,)}
 """Searches, and after how many evaluations it is looked at what they have found."""
+
+OWN = ("search", 60)
+ASKED = {("random", 120): "not worse", ("random", 60): "better", ("cma", 60): "not worse"}
+"""What is asked of our search beside each other one."""
 
 STEP = 1 / 6
 """First standard deviation of plain CMA-ES, as a share of each range."""
@@ -80,7 +85,7 @@ class Demo:
     Attributes:
         folder: Of the demo.
         most: Examples of each set that searches measure.
-        kept: A folder for losses of whole trials, which are not measured again.
+        kept: A folder for losses of trials, which are not measured again.
     """
 
     folder: Path
@@ -126,14 +131,14 @@ class Demo:
 
     def __call__(self, trial: Any) -> Any:
         """Measure a trial, or know its losses."""
-        from mergekit_geo.searches.trial import Outcome
-
         file = self.kept / f"{self._key(trial.values)}.npz"
         if file.exists():
             with np.load(file) as found:
-                return raced(self.race, trial, tuple(found[name] for name in SETS))
-        outcome: Outcome = self.measurer(trial)
-        if not outcome.stopped and not outcome.error:
+                known = raced(self.race, trial, tuple(found[name] for name in SETS))
+            if known is not None:
+                return known
+        outcome = self.measurer(trial)
+        if not outcome.error:
             np.savez(file, **dict(zip(SETS, outcome.losses, strict=True)))
         return outcome
 
@@ -221,28 +226,43 @@ class Toy:
 
 
 def raced(race: Any, trial: Any, losses: Sequence[Any]) -> Any:
-    """What a race would have measured of known losses."""
+    """What a race would have measured of known losses; None where too few are known."""
     from mergekit_geo.searches.trial import Outcome
 
     ends = [order.ends for order in race.schedule.sets]
     cost = np.cumsum(race.schedule.cost)
     for look in range(race.schedule.looks - 1):
         met = tuple(one[: end[look]] for one, end in zip(losses, ends, strict=True))
+        if any(len(one) < end[look] for one, end in zip(met, ends, strict=True)):
+            return None
         if race.is_worse(met, look, trial.rivals, trial.known):
             return Outcome(trial.number, met, stopped=True, share=float(cost[look]))
-    return Outcome(trial.number, tuple(losses))
+    is_whole = all(len(one) == end[-1] for one, end in zip(losses, ends, strict=True))
+    return Outcome(trial.number, tuple(losses)) if is_whole else None
 
 
 # Searches
 
-Found = list[tuple[float, float, Mapping[str, Any]]]
-"""Of every whole trial what was spent at its end, its value and its place."""
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial of a search.
+
+    Attributes:
+        begun: What was spent before it.
+        values: Its place.
+        value: What it counts; none where it was stopped.
+    """
+
+    begun: float
+    values: Mapping[str, Any]
+    value: float | None
 
 
-def searched(subject: Subject, arm: str, worth: float, seed: int) -> tuple[Found, float]:
-    """Whole trials of a search, and the share of trials that were stopped."""
+def searched(subject: Subject, arm: str, worth: float, seed: int) -> list[Tried]:
+    """The trials of a search."""
     if arm == "cma":
-        return evolved(subject, worth, seed), 0.0
+        return evolved(subject, worth, seed)
     from mergekit_geo.interrupt import Interruption
     from mergekit_geo.progress import Silent
     from mergekit_geo.searches.engine import Here
@@ -258,16 +278,15 @@ def searched(subject: Subject, arm: str, worth: float, seed: int) -> tuple[Found
     Search(
         study, subject.space, subject.race, Here(measure), limits, Silent(), Interruption()
     ).run()
-    found, spent, stopped = [], 0.0, 0
+    found, spent = [], 0.0
     for trial in study.finished():
-        spent, stopped = spent + trial.share, stopped + trial.stopped
-        if trial.is_whole:
-            found.append((spent, trial.value, trial.values))
-    return found, stopped / len(study.finished())
+        found.append(Tried(spent, trial.values, trial.value if trial.is_whole else None))
+        spent += trial.share
+    return found
 
 
-def evolved(subject: Subject, worth: float, seed: int) -> Found:
-    """Whole trials of plain CMA-ES."""
+def evolved(subject: Subject, worth: float, seed: int) -> list[Tried]:
+    """The trials of plain CMA-ES."""
     import cmaes
 
     from mergekit_geo.searches.trial import Trial
@@ -276,16 +295,16 @@ def evolved(subject: Subject, worth: float, seed: int) -> Found:
     low, high = (np.array([getattr(one, end) for one in ranges]) for end in ("low", "high"))
     bounds = np.tile((0.0, 1.0), (len(ranges), 1))
     state = cmaes.CMA(mean=np.full(len(ranges), 0.5), sigma=STEP, bounds=bounds, seed=seed + 1)
-    found: Found = []
+    found: list[Tried] = []
     while len(found) < worth:
         generation = []
         for _ in range(min(state.population_size, int(worth) - len(found))):
             place = state.ask()
             numbers = (low + place * (high - low)).tolist()
             values = {one.name: number for one, number in zip(ranges, numbers, strict=True)}
-            losses = subject(Trial(len(found), values)).losses
-            generation.append((place, subject.race.value(losses)))
-            found.append((len(found) + 1.0, generation[-1][1], values))
+            value = subject.race.value(subject(Trial(len(found), values)).losses)
+            generation.append((place, value))
+            found.append(Tried(len(found), values, value))
         if len(generation) == state.population_size:
             state.tell(generation)
     return found
@@ -294,66 +313,72 @@ def evolved(subject: Subject, worth: float, seed: int) -> Found:
 # The comparison
 
 
-def taken(found: Found, worth: float) -> tuple[float, Mapping[str, Any]]:
-    """Value and place of the best that was found with so much."""
-    _, value, values = min((one for one in found if one[0] <= worth + 1), key=lambda one: one[1])
-    return value, values
-
-
 @dataclass
 class Results:
-    """Aims of what was taken, by search and worth: one a seed."""
+    """What searches found, by their name and worth: one of each a seed."""
 
-    selection: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    trials: dict[tuple[str, int], list[list[Tried]]] = field(default_factory=dict)
     report: dict[tuple[str, int], list[float]] = field(default_factory=dict)
-    stopped: dict[str, list[float]] = field(default_factory=dict)
-    trials: dict[str, list[int]] = field(default_factory=dict)
 
     def add(self, subject: Subject, arm: str, seed: int) -> None:
-        """Search, and judge what was taken."""
-        found, stopped = searched(subject, arm, max(ARMS[arm]), seed)
-        self.stopped.setdefault(arm, []).append(stopped)
-        self.trials.setdefault(arm, []).append(round(len(found) / (1 - stopped)))
+        """Search, and judge what is taken."""
+        found = searched(subject, arm, max(ARMS[arm]), seed)
         for worth in ARMS[arm]:
-            value, values = taken(found, worth)
-            self.selection.setdefault((arm, worth), []).append(value)
-            self.report.setdefault((arm, worth), []).append(subject.judged(values))
+            within = [one for one in found if one.begun < worth]
+            self.trials.setdefault((arm, worth), []).append(within)
+            self.report.setdefault((arm, worth), []).append(subject.judged(taken(within).values))
 
     def rows(self) -> Iterator[list[str]]:
         """A row a search."""
-        own = self.report.get(("search", 60))
-        for (arm, worth), report in self.report.items():
-            cells = [
-                arm, str(worth), f"{np.mean(self.trials[arm]):.0f}",
-                f"{np.mean(self.stopped[arm]):.0%}", f"{np.mean(self.selection[arm, worth]):.4f}",
-                f"{np.mean(report):.4f}",
+        own = self.report.get(OWN)
+        for key, report in self.report.items():
+            searches = self.trials[key]
+            stopped = [np.mean([one.value is None for one in found]) for found in searches]
+            yield [
+                key[0], str(key[1]), f"{np.mean([*map(len, searches)]):.0f}",
+                f"{np.mean(stopped):.0%}", f"{np.mean([*map(best, searches)]):.4f}",
+                f"{np.mean(report):.4f}", *compared(own, report, ASKED.get(key)),
             ]  # fmt: skip
-            yield [*cells, *(compared(own, report) if own and arm != "search" else ["", ""])]
 
 
-def compared(own: Sequence[float], other: Sequence[float]) -> list[str]:
-    """The difference to another search with its interval, and what it says."""
+def taken(found: Sequence[Tried]) -> Tried:
+    """The whole trial of the lowest value."""
+    return min(found, key=lambda one: np.inf if one.value is None else one.value)
+
+
+def best(found: Sequence[Tried]) -> float:
+    """Its value."""
+    value = taken(found).value
+    assert value is not None
+    return value
+
+
+def compared(own: Sequence[float] | None, other: Sequence[float], asked: str | None) -> list[str]:
+    """The difference to another search with its interval, what it says, and what is asked."""
     from scipy import stats
 
+    if own is None or asked is None or len(own) == 1:
+        return ["", "", "", ""]
     found = np.subtract(own, other)
     wide = stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5
     low, high = found.mean() - wide, found.mean() + wide
     says = "better" if high < 0 else "worse" if low > 0 else "not worse"
-    return [f"{found.mean():+.4f} [{low:+.4f}, {high:+.4f}]", says]
+    is_met = says in ("better", asked)
+    return [f"{found.mean():+.4f} [{low:+.4f}, {high:+.4f}]", says, asked, harness.met(is_met)]
 
 
 def subjects(options: Namespace, kept: Path) -> Iterator[Subject]:
     """What is searched with each seed."""
     if options.subject == "toy":
-        return map(Toy, range(options.seeds))
-    return repeat(Demo(options.demo, options.max_examples, kept), options.seeds)
+        return map(Toy, options.seeds)
+    return repeat(Demo(options.demo, options.max_examples, kept), len(options.seeds))
 
 
 def main() -> None:
     parser = harness.parser(__doc__, keeps=True)
     parser.add_argument("--subject", choices=("demo", "toy"), default="demo")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])
-    parser.add_argument("--seeds", type=harness.positive, default=5, help="how many (5)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[*range(5)], metavar="SEED")
     parser.add_argument("--demo", type=Path, default=harness.ROOT / "demo")
     parser.add_argument(
         "--max-examples", type=harness.positive, default=300,
@@ -367,10 +392,13 @@ def main() -> None:
     with harness.work_folder(options.work, keep=options.keep) as work:
         os.environ["XDG_CACHE_HOME"] = str(work / "cache")
         (kept := work / "losses").mkdir(exist_ok=True)
-        for seed, one in enumerate(subjects(options, kept)):
+        for seed, one in zip(options.seeds, subjects(options, kept), strict=True):
             for arm in options.arms:
+                began = time.perf_counter()
                 results.add(one, arm, seed)
-    head = ["search", "worth", "trials", "stopped", "selection", "report", "search less it", ""]
+                harness.say(f"{arm}, seed {seed}", began)
+    head = ["search", "worth", "trials", "stopped", "selection", "report", "search less it"]
+    head += ["says", "asked", ""]
     harness.table(head, results.rows())
 
 
