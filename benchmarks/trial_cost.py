@@ -7,7 +7,8 @@ Usage:
 
 An evaluation measures every selection document of both sets once. A put gives the module the
 weights of the next trial: new weights each time, and as `new` a new density each time, as `equal`
-one that trials before it had, whose masks are known. `study` is what else a trial costs: values are
+one that trials before it had, whose masks are known; as `alone` nothing is known of the trials
+before. `study` is what else a trial costs: values are
 asked of a study in a file that has a hundred trials, made a recipe and the rules of all tensors,
 and the trial is told with its losses. The ratio is what a trial costs over its evaluation, of the
 fastest of `--repeats` rounds, in wall and in the processor's time; rounds alternate.
@@ -81,9 +82,12 @@ def works(options: Namespace) -> dict[tuple[str, str], Callable[[], harness.Cost
 
     found = {("evaluation", ""): partial(harness.timed, evaluated)}
     for method in options.methods:
-        for kind in ("new", "equal") if method in MASKED else ("",):
+        for kind in ("alone", "new", "equal") if method in MASKED else ("alone", ""):
             each = rules(method, new=kind == "new")
-            found[method, kind] = partial(harness.timed, partial(put, whole, method, each), PUTS)
+            memo = None if kind == "alone" else whole.live.memo
+            found[method, kind] = partial(
+                harness.timed, partial(put, whole, method, each, memo), PUTS
+            )
     found["study", ""] = partial(harness.timed, asked_and_told(whole, options), PUTS)
     return found
 
@@ -115,10 +119,11 @@ def asked_and_told(whole: Any, options: Namespace) -> Callable[[], None]:
     return trial
 
 
-def put(whole: Any, method: str, each: Iterator[Any]) -> None:
+def put(whole: Any, method: str, each: Iterator[Any], memo: Any) -> None:
     """Give the module the weights of the next trial."""
     from mergekit_geo.evaluation.point import Point
 
+    whole.live.memo = memo
     taken = (1, 2) if method in PAIR else None
     whole.go_to(Point(next(each), method, method, taken))
 
@@ -127,13 +132,13 @@ def rows(options: Namespace) -> Iterator[list[str]]:
     """A row a method."""
     found = harness.alternate(works(options), options.repeats, warm_up=True)
     evaluated = fastest(found.pop(("evaluation", "")))
-    yield ["evaluation", "", f"{evaluated.wall * 1e3:.0f}", "", "", "", ""]
+    yield ["evaluation", "", f"{evaluated.cpu * 1e3:.0f}", "", "", "", ""]
     for (method, kind), costs in found.items():
         spent, most = fastest(costs), MOST["masked" if method in MASKED else "linear"]
         wall = 1 + spent.wall / PUTS / evaluated.wall
         cpu = 1 + spent.cpu / PUTS / evaluated.cpu
         yield [
-            method, kind, f"{spent.wall / PUTS * 1e3:.1f}", f"{wall:.3f}", f"{cpu:.3f}",
+            method, kind, f"{spent.cpu / PUTS * 1e3:.1f}", f"{wall:.3f}", f"{cpu:.3f}",
             f"{most:.2f}", harness.met(max(wall, cpu) <= most),
         ]  # fmt: skip
 
@@ -152,7 +157,7 @@ def main() -> None:
     harness.work_offline(threads=1)
     os.environ["TQDM_DISABLE"] = "1"
     print(harness.versions())
-    head = ["put", "densities", "ms", "x wall", "x CPU", "asked", ""]
+    head = ["put", "densities", "CPU ms", "x wall", "x CPU", "asked", ""]
     with harness.work_folder(None, keep=False) as options.folder:
         harness.table(head, rows(options))
 
