@@ -74,7 +74,8 @@ class SearchStudy:
             seed: Of the sampler.
             constrained: Whether trials are told what they lose on sets to keep.
             shared: Whether other processes may have it open. Where none can, a trial that is under
-                way is of a process that has ended, even of another machine or container.
+                way is of a process that has ended, even of another machine or container, and a
+                study of another search gives way as long as it has no trial.
 
         Raises:
             ArgumentError: The study is of another search, or the file no journal.
@@ -84,7 +85,8 @@ class SearchStudy:
         known = json.loads(json.dumps({**identity, "aims": aims}))
         with told(where):
             kept = open_storage(storage)
-            _forget_unused(kept, name, known)
+            if not shared:
+                _forget_unused(kept, name, known)
             study = optuna.create_study(
                 storage=kept, study_name=name, load_if_exists=True, directions=["minimize"] * aims
             )
@@ -244,9 +246,9 @@ class SearchStudy:
         return self._study.get_trials(deepcopy=False)
 
 
-def _forget_unused(kept: BaseStorage | None, name: str, identity: Mapping[str, Any]) -> None:
+def _forget_unused(kept: BaseStorage, name: str, identity: Mapping[str, Any]) -> None:
     """Delete a study of another search that was refused before its first trial."""
-    if kept is None or name not in optuna.get_all_study_names(kept):
+    if name not in optuna.get_all_study_names(kept):
         return
     study = optuna.load_study(study_name=name, storage=kept)
     register = Register(study)

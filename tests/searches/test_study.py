@@ -191,10 +191,14 @@ def test_a_search_finds_the_minimum() -> None:
     assert loss(study.best.values) < 1e-3
 
 
-def test_a_study_without_trials_is_no_other_search(tmp_path: Path) -> None:
-    opened(tmp_path / "s.journal").enqueue([("default recipe", {"w0": 0.5, "w1": 0.5})])
-    study = SearchStudy.open(tmp_path / "s.journal", "merge", {"data": {"docs": "b2"}})
+def test_a_study_without_trials_gives_way_to_another_search(tmp_path: Path) -> None:
+    """But not where another process may have it open, which is about to make the first."""
+    at, other = tmp_path / "s.journal", {"data": {"docs": "b2"}}
+    opened(at).enqueue([("default recipe", {"w0": 0.5, "w1": 0.5})])
+    with pytest.raises(ArgumentError, match="data docs is 'a1' there and 'b2' here"):
+        SearchStudy.open(at, "merge", other)
+    study = SearchStudy.open(at, "merge", other, shared=False)
     assert study.counts == {}
     search(study, SPACE, 1)
     with pytest.raises(ArgumentError, match="data docs is 'b2' there and 'a1' here"):
-        opened(tmp_path / "s.journal")
+        opened(at, shared=False)
