@@ -7,6 +7,7 @@ use no other. Ray repeats nothing: a trial that is lost is lost, and the search 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,9 +83,12 @@ class Host:
 
     Args:
         opening: Opens models and data, pickled.
+        has_gpu: Whether it may use the GPUs that it sees.
     """
 
-    def __init__(self, opening: bytes) -> None:
+    def __init__(self, opening: bytes, has_gpu: bool) -> None:
+        if not has_gpu:  # Ray hides none from those who asked for none
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
         self._opening = opening
         self._measure: Measure | None = None
 
@@ -108,7 +112,7 @@ class Actor:
     Args:
         ray: The module.
         kind: Class of the actors.
-        opening: Opens models and data, pickled, in the object store.
+        given: What its host is made of.
 
     Attributes:
         sign: Is done when there is something to hear; None while it waits for a trial.
@@ -116,9 +120,9 @@ class Actor:
         is_ready: Whether its models are open.
     """
 
-    def __init__(self, ray: Any, kind: Any, opening: Any) -> None:
+    def __init__(self, ray: Any, kind: Any, *given: Any) -> None:
         self._ray = ray
-        self._handle = kind.remote(opening)
+        self._handle = kind.remote(*given)
         self._why: Exception | None = None
         self.sign: Any = self._handle.open.remote()
         self.trial: Trial | None = None
@@ -216,7 +220,7 @@ class RayEngine(Workers[Actor]):
             scheduling_strategy="SPREAD",
         )(Host)  # fmt: skip
         sent = ray.put(_pickled(ray, opening))
-        self.start([partial(Actor, ray, kind, sent)] * share.slots)
+        self.start([partial(Actor, ray, kind, sent, share.gpus > 0)] * share.slots)
 
 
 def _pickled(ray: Any, opening: Open) -> bytes:

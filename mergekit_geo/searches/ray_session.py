@@ -81,18 +81,27 @@ class RaySession:
         is_local = address == LOCAL
         if not is_local:
             check_address(address)
-        options = self._local() if is_local else {"address": address}
         self._print_nothing()
         try:
-            self._init(options)
-            if self._guard:
-                self._guard.note_started()
-            if self._is_elsewhere():  # where no node finds the package by its path
-                self.ray.shutdown()
-                self._init(options | {"runtime_env": shipped()})
-        except Exception as error:
+            self._begin(self._local() if is_local else {"address": address})
+        except BaseException as error:
             self.close()
+            if not isinstance(error, Exception):
+                raise
             raise _unusable("" if is_local else address, error) from error
+
+    def _begin(self, options: Mapping[str, Any]) -> None:
+        """Connect, so that workers find this package: by its path, or as it is sent to them."""
+        if "://" in options["address"]:  # by Ray's client, which lives elsewhere
+            self._init({**options, **shipped()})
+            return
+        path = self.ray.job_config.JobConfig(_py_driver_sys_path=[str(PACKAGE.parent)])
+        self._init({**options, "job_config": path})
+        if self._guard:
+            self._guard.note_started()
+        if self._is_elsewhere():
+            self.ray.shutdown()
+            self._init({**options, "job_config": path, **shipped()})
 
     def _refuse_another(self, address: str | None) -> None:
         """A program is connected to one cluster at a time."""
@@ -104,12 +113,9 @@ class RaySession:
             )  # fmt: skip
 
     def _init(self, options: Mapping[str, Any]) -> None:
-        job = self.ray.job_config.JobConfig(_py_driver_sys_path=[str(PACKAGE.parent)])
         with _as_before(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self.ray.init(
-                log_to_driver=False, logging_level=logging.CRITICAL, job_config=job, **options
-            )
+            self.ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
 
     def _local(self) -> dict[str, Any]:
         """Options that start a cluster here, in a folder that goes with it."""
@@ -122,10 +128,10 @@ class RaySession:
         }  # fmt: skip
 
     def _is_elsewhere(self) -> bool:
-        """Whether a node is another machine, and this package is installed on none."""
+        """Whether a node is another machine, where this package is to be sent."""
         here = self.ray.util.get_node_ip_address()
         alive = [node for node in self.ray.nodes() if node["Alive"]]
-        return not is_installed() and any(node["NodeManagerAddress"] != here for node in alive)
+        return bool(shipped()) and any(node["NodeManagerAddress"] != here for node in alive)
 
     def _print_nothing(self) -> None:
         """Drop what Ray would print of nodes that die: there is no setting for it."""
@@ -138,14 +144,15 @@ class RaySession:
         module.print_to_stdstream = self._print  # type: ignore[attr-defined]
 
 
-def is_installed() -> bool:
-    """Whether this package is installed as a copy, and no source tree or link to one."""
-    return PACKAGE.parent.name in {"site-packages", "dist-packages"}
-
-
 def shipped() -> dict[str, Any]:
-    """A runtime environment that brings this package to every node."""
-    return {"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]}
+    """Options that bring this package to every node; none where it is installed as a copy.
+
+    A source tree, or a link to one, is on this machine alone; what is installed here is taken to
+    be installed on the nodes as well.
+    """
+    if PACKAGE.parent.name in {"site-packages", "dist-packages"}:
+        return {}
+    return {"runtime_env": {"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"]}}
 
 
 def check_reachable(address: str) -> None:
