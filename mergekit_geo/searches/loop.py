@@ -71,9 +71,8 @@ class Search:
         Raises:
             DataError: None of the first can be measured.
         """
-        before = 0 if self.limits.of_process else len(self.study.finished())
         self.progress.phase("searching", self.limits.trials)
-        self.progress.advance(min(before, self.limits.trials))
+        self.progress.advance(min(len(self._shares()), self.limits.trials))
         while self._wants_more() or (self._running and not self.asked.set):
             while self._wants_more() and len(self._running) < self.engine.slots:
                 self._submit()
@@ -85,15 +84,16 @@ class Search:
     def _wants_more(self) -> bool:
         if self.asked.set:
             return False
-        shares = [one.share for one in self._own]
-        done = len(shares)
-        if not self.limits.of_process:
-            finished = self.study.finished()
-            done, shares = len(finished), [one.share for one in finished]
-        if done + len(self._running) >= self.limits.trials:
+        shares = self._shares()
+        if len(shares) + len(self._running) >= self.limits.trials:
             return False
         most = math.inf if self.limits.evaluations is None else self.limits.evaluations
         return sum(shares) + len(self._running) * _mean(shares) < most
+
+    def _shares(self) -> list[float]:
+        """What every trial that counts has cost, as a share of a full evaluation."""
+        counted = self._own if self.limits.of_process else self.study.finished()
+        return [one.share for one in counted]
 
     def _submit(self) -> None:
         number, values, _ = self.study.ask(self.space)
@@ -120,7 +120,7 @@ class Search:
         else:
             self._told(trial, outcome)
         self.progress.advance(1)
-        left = self.limits.trials - len(self._own)
+        left = self.limits.trials - len(self._shares())
         seconds = _mean([one.seconds for one in self._own]) * left / self.engine.slots
         expect(self.progress, "trials", max(seconds, 0.0))
 
