@@ -76,7 +76,7 @@ class TrialEntry(Sparse):
 
     @property
     def starts(self) -> list[str]:
-        """What it is, where the sampler did not choose it, each by itself."""
+        """Titles of the starts that this trial is, one by one."""
         return self.title.split(" and ") if self.title else []
 
     @property

@@ -127,7 +127,7 @@ def _called(one: ReferenceEntry) -> str:
 
 
 def _references(found: SearchEntry, unit: str) -> list[Chart]:
-    """The same as dots with intervals."""
+    """Differences from plain choices as dots with intervals."""
     if not found.references:
         return []
     those, names = found.references, [one.title for one in found.references]
@@ -144,7 +144,7 @@ def _references(found: SearchEntry, unit: str) -> list[Chart]:
 
 
 def _panel(found: Sequence[ReferenceSetEntry | None], name: str) -> Panel:
-    """The same on one set."""
+    """Differences from plain choices on one set."""
     kinds: list[Finding] = [
         finding(one.difference, limit_of(one.loss)) if one else "unknown" for one in found
     ]

@@ -53,7 +53,7 @@ def on_front(found: SearchEntry) -> list[TrialEntry]:
 
 
 def thinned(trials: Sequence[TrialEntry]) -> list[TrialEntry]:
-    """At most a dozen of a front, evenly over it, both ends among them."""
+    """Thin a front to a dozen trials, evenly over it, both ends among them."""
     if len(trials) <= SHOWN:
         return list(trials)
     return [trials[round(i * (len(trials) - 1) / (SHOWN - 1))] for i in range(SHOWN)]

@@ -177,7 +177,7 @@ def _value(trial: TrialEntry, name: str) -> str:
 
 
 def last_word(found: SearchEntry | None) -> str:
-    """That nothing was found that is better than a plain choice; empty where something was."""
+    """A sentence where nothing was found that is better than a plain choice; else empty."""
     if found is None or found.better_than_default is None:
         return ""
     known = {one.title: one for one in found.references}
