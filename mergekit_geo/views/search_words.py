@@ -200,6 +200,9 @@ def _default_does(found: SearchEntry, known: Mapping[str, ReferenceEntry]) -> st
         told = f"Nothing that was tried is better than the {DEFAULT}, which is the output: {would}."
         return told if is_best else ""
     one = known.get(DEFAULT)
+    if one is not None and known_finding(one) == "higher":
+        by = size(one.difference.number, one.difference)
+        return f"What was found is worse than the {DEFAULT} on the report half, by {by}: {would}."
     by = f" ({signed(one.difference.number, one.difference)})" if one else ""
     return (
         f"{'Nothing that was tried' if is_best else 'The output'} is {'' if is_best else 'not '}"

@@ -243,6 +243,9 @@ def test_the_optimism_is_what_the_report_half_has_more() -> None:
         ([against("default recipe", -0.004), against("uniform soup", -0.1)],
          "Nothing that was tried is significantly better than the default recipe on the report "
          "half (-0.004 ± 0.010): the default recipe would do."),
+        ([against("default recipe", 0.046, 0.037), against("uniform soup", 0.115, 0.07)],
+         "What was found is worse than the default recipe on the report half, by 0.046 ± 0.037: "
+         "the default recipe would do, and the uniform soup is better."),
     ],
 )  # fmt: skip
 def test_the_last_line_says_that_the_default_recipe_would_do(
