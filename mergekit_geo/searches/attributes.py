@@ -15,15 +15,15 @@ from mergekit_geo.searches.trials import Finished
 TITLE = "title"
 OWNER = "owner"
 AGAIN = "again"
-"""On a trial that stands for others that were not measured to their end: the numbers of these."""
+"""Numbers of the trials that a trial stands for, as they were not measured to their end."""
 LOST = "lost"
-"""On one that stands for another whose process ended: should its own end as well, it failed."""
+"""Whether a trial stands for one whose process ended: should its own end as well, it failed."""
 OUTCOME = "outcome"
 LOSSES = "losses"
 ERROR = "error"
 ENDED = "the process that measured it ended"
 KEPT = "kept"
-"""Of the constraint: the largest significant rise on a set to keep."""
+"""Name of the constraint: the largest significant rise on a set to keep is its violation."""
 
 
 def twins(trials: Iterable[FrozenTrial]) -> set[int]:

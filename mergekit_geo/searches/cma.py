@@ -29,7 +29,7 @@ GENERATION = "cma:generation"
 
 
 @dataclass(frozen=True)
-class Box:
+class UnitCube:
     """The ranges of a space as the unit cube; those with `log` by their logarithm."""
 
     ranges: Mapping[str, FloatDistribution]
@@ -78,7 +78,7 @@ class CmaSampler(BaseSampler):
     """
 
     def __init__(self, ranges: Mapping[str, FloatDistribution], seed: int) -> None:
-        self._box = Box({name: at for name, at in ranges.items() if not at.single()})
+        self._cube = UnitCube({name: at for name, at in ranges.items() if not at.single()})
         self._seed = seed
         self._random = RandomSampler(seed=seed)
 
@@ -86,13 +86,13 @@ class CmaSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """All ranges; one with a single value is none."""
-        return dict(self._box.ranges)
+        return dict(self._cube.ranges)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A draw from the distribution that the trials so far have led to."""
-        if not self._box.ranges:
+        if not self._cube.ranges:
             return {}
         trials = study.get_trials(deepcopy=False)
         start = _start(trials) or self._begin(study, trial, trials)
@@ -100,7 +100,7 @@ class CmaSampler(BaseSampler):
             mean=np.array(start), sigma=STEP, seed=self._seed,
             bounds=np.tile((0.0, 1.0), (len(start), 1)), n_max_resampling=10 * len(start),
         )  # fmt: skip
-        waiting = [mine for mine in trials if _is_drawn(mine) and self._box.has(mine)]
+        waiting = [mine for mine in trials if _is_drawn(mine) and self._cube.has(mine)]
         for members in _generations(trials):
             state.tell(self._ranked([trials[number] for number in members]))
             waiting = [mine for mine in waiting if mine.number not in members]
@@ -108,7 +108,7 @@ class CmaSampler(BaseSampler):
             newest = waiting[: state.population_size]
             _note(study, trial, GENERATION, [state.generation, *(mine.number for mine in newest)])
             state.tell(self._ranked(newest))
-        return self._box.values(state.ask())
+        return self._cube.values(state.ask())
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
@@ -120,15 +120,15 @@ class CmaSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial]
     ) -> list[float]:
         """The best point that the search began with, the middle if none is measured."""
-        known = [t for t in trials if t.state == TrialState.COMPLETE and self._box.has(t)]
+        known = [t for t in trials if t.state == TrialState.COMPLETE and self._cube.has(t)]
         best = min(known, key=rank, default=None)
-        start = [0.5] * len(self._box.ranges) if best is None else self._box.point(best.params)
+        start = [0.5] * len(self._cube.ranges) if best is None else self._cube.point(best.params)
         _note(study, trial, START, [float(share) for share in start])
         return list(start)
 
     def _ranked(self, trials: Sequence[FrozenTrial]) -> list[tuple[Floats, float]]:
         ordered = sorted(trials, key=rank)
-        return [(self._box.point(mine.params), float(at)) for at, mine in enumerate(ordered)]
+        return [(self._cube.point(mine.params), float(at)) for at, mine in enumerate(ordered)]
 
 
 def rank(trial: FrozenTrial) -> tuple[float, float, int]:

@@ -26,7 +26,7 @@ from mergekit_geo.portable import lock_folder
 from mergekit_geo.searches.owner import is_gone, owner
 
 HEAD = b'{"op_code":'
-"""With this every journal of Optuna begins."""
+"""Every journal of Optuna begins with this."""
 WAIT = 0.01
 PATIENCE = 60.0
 """Seconds after which the lock of another machine is taken away; a write takes a few hundredths."""

@@ -41,7 +41,7 @@ class Ownership:
             self._beats.begin(trial._trial_id)
 
     def release(self, trial: Trial) -> None:
-        """It does so no more."""
+        """This process no longer runs a trial."""
         if self._beats is not None:
             self._beats.end(trial._trial_id)
 
@@ -114,7 +114,7 @@ class Heartbeats:
 
     @classmethod
     def of(cls, storage: BaseStorage) -> Heartbeats | None:
-        """Those that a storage keeps; None where it keeps none."""
+        """Heartbeats in a storage; None where it keeps none."""
         interval = getattr(storage, "get_heartbeat_interval", lambda: None)()
         return None if interval is None else cls(storage, interval)
 

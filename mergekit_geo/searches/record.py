@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mergekit_geo.records.losses import Estimate
 from mergekit_geo.records.search import DimensionEntry, SearchEntry, TrialEntry
 from mergekit_geo.searches.samplers import chosen
-from mergekit_geo.searches.storage import public
+from mergekit_geo.searches.storage_place import public
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.point import Point

@@ -23,6 +23,7 @@ from mergekit_geo.recipes.run import resolved
 from mergekit_geo.searches.candidates import Candidates
 from mergekit_geo.searches.idle import refuse_idle
 from mergekit_geo.searches.ray_session import LOCAL, check_reachable
+from mergekit_geo.searches.storage_place import shown
 from mergekit_geo.searches.subject import known_models, space_of
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.merges import OfRecipe, RunSpec
@@ -120,8 +121,6 @@ def _search(asked: SearchSpec, candidates: Candidates, output: Output) -> Findin
 
 def _shown(asked: SearchSpec, found: Searched, study: Study) -> Findings:
     """What is reported where no merge is written."""
-    from mergekit_geo.searches.storage import shown  # optuna, which has searched
-
     storage = None if asked.storage is None else shown(asked.storage)  # without its password
     return Findings(
         found.measurements(),

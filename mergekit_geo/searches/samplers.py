@@ -25,8 +25,8 @@ from mergekit_geo.searches.trial import Values
 
 SAMPLERS = ("auto", "cmaes", "tpe", "gp", "random", "nsga2")
 POPULATION = 8
-"""Of NSGA-II: Optuna's 50 would be a whole search of merges."""
-Make = Callable[[int], BaseSampler]
+"""Trials of a generation of NSGA-II: Optuna's 50 would be a whole search of merges."""
+Seeded = Callable[[int], BaseSampler]
 
 
 class Suggests(Protocol):
@@ -72,7 +72,7 @@ def sampler(kind: str, space: Suggests, seed: int) -> BaseSampler:
         space: What is searched.
         seed: Of the search.
     """
-    makes: dict[str, Make] = {
+    makes: dict[str, Seeded] = {
         "cmaes": lambda own: CmaSampler(_ranges(space), own),
         "tpe": lambda own: optuna.samplers.TPESampler(
             seed=own, multivariate=True, group=not space.is_continuous, constant_liar=True
@@ -109,7 +109,7 @@ class SeededByPlace(BaseSampler):
         seed: Of the search.
     """
 
-    def __init__(self, make: Make, seed: int) -> None:
+    def __init__(self, make: Seeded, seed: int) -> None:
         self._make, self._seed = make, seed
         self._now = make(seed)
 

@@ -8,7 +8,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
-from mergekit_geo.searches.cma import STEP, Box, rank
+from mergekit_geo.searches.cma import STEP, UnitCube, rank
 from mergekit_geo.searches.study import SearchStudy
 from tests.searches.toy import Toy, loss, measured, search
 
@@ -86,7 +86,7 @@ def test_ranks_are_by_violation_first() -> None:
 
 
 def test_a_box_scales_ranges_to_the_unit_cube_and_back() -> None:
-    box = Box({
+    box = UnitCube({
         "weight": FloatDistribution(-1.0, 3.0), "density": FloatDistribution(0.01, 1.0, log=True),
     })  # fmt: skip
     assert box.point({"weight": 0.0, "density": 0.1}) == pytest.approx([0.25, 0.5])

@@ -128,8 +128,8 @@ def test_a_process_that_lives_keeps_its_trial(tmp_path: Path) -> None:
 def test_a_machine_that_gives_no_signs_of_life_loses_its_trial(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mergekit_geo.searches.storage.BEAT", 0.5)
-    monkeypatch.setattr("mergekit_geo.searches.storage.STALE", 4)
+    monkeypatch.setattr("mergekit_geo.searches.database.BEAT", 0.5)
+    monkeypatch.setattr("mergekit_geo.searches.database.STALE", 4)
     monkeypatch.setattr("mergekit_geo.searches.ownership.is_gone", lambda _: False)
     lost, living, other = (opened(postgres, "machines") for _ in range(3))
     first, values, _ = lost.ask(Toy())
