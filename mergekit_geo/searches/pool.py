@@ -44,7 +44,8 @@ class Pool(Workers[Process]):
         """The error where processes end before their models are open."""
         return GeoError(
             f"a worker cannot open the models, in {TRIES} tries: {how}", where="--workers",
-            remedy="fewer --workers, as each holds the models, or none to see what goes wrong",
+            remedy="fewer --workers, as each holds the models, or none to see what goes wrong; a "
+            "script calls for workers below `if __name__ == '__main__':`",
         )  # fmt: skip
 
 
