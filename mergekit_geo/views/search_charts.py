@@ -149,7 +149,7 @@ def kinds_of(
 
 
 def _is_within(at: tuple[float, float], spans: tuple[Span, Span]) -> bool:
-    return all(place <= high for place, (_, high) in zip(at, spans, strict=True))
+    return all(place <= _edge(span) for place, span in zip(at, spans, strict=True))
 
 
 def _edge(span: Span) -> float:
