@@ -94,9 +94,19 @@ def _check(asked: SearchSpec) -> None:
             "recipes chosen by loss would be tuned to the built-in text",
             remedy=f"give held-out data with --data, or name the built-in text: --data {BUILTIN}",
         )
+    _check_engine(asked)
+
+
+def _check_engine(asked: SearchSpec) -> None:
+    """Refuse what the processes that measure trials cannot do."""
     apart = (asked.workers or 1) > 1 or asked.engine == "ray"
     if apart and not source_of(asked.data).spoken:
         raise ArgumentError("other processes cannot measure a function", where="data")
+    if apart and ":" in (asked.compute.device or ""):
+        raise ArgumentError(
+            f"each process has a device of its own, and --device names one: {asked.compute.device}",
+            remedy="--device cuda, with CUDA_VISIBLE_DEVICES for those that may be used",
+        )
     if asked.engine != "ray" and (asked.ray_address or asked.num_gpus is not None):
         raise ArgumentError(
             "--ray-address and --num-gpus are of a Ray cluster", remedy="--engine ray"

@@ -1,9 +1,13 @@
 """An engine gives back every trial it was given, also those that cannot be measured."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from mergekit_geo.errors import NonFiniteError
+import mergekit_geo as geo
+from mergekit_geo.errors import ArgumentError, NonFiniteError
 from mergekit_geo.searches.engine import Here
 from mergekit_geo.searches.trial import Outcome, Trial
 
@@ -50,3 +54,29 @@ def test_an_interrupt_is_no_outcome() -> None:
         engine.submit(Trial(0, {}))
         with pytest.raises(KeyboardInterrupt):
             engine.finished(wait=0.0)
+
+
+def nothing(*given: object) -> Any:
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"workers": 2, "data": geo.FunctionObjective(nothing, [])}, "cannot measure a function"),
+        ({"ray_address": "auto"}, r"of a Ray cluster \(--engine ray"),
+        ({"num_gpus": 1}, r"of a Ray cluster \(--engine ray"),
+        (
+            {"workers": 2, "compute": geo.Compute(device="cuda:1")},
+            r"--device names one: cuda:1 \(.*CUDA_VISIBLE_DEVICES",
+        ),
+    ],
+)
+def test_what_other_processes_cannot_do_is_refused(
+    asked: dict[str, Any], match: str, small: Path
+) -> None:
+    weight = {"weight": {"min": 0, "max": 1}}
+    models = [{"model": str(small / name), "parameters": weight} for name in "ab"]
+    call: dict[str, Any] = {"data": "texts.txt", **asked}
+    with pytest.raises(ArgumentError, match=match):
+        geo.search({"merge_method": "linear", "models": models}, None, **call)
