@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.searches import attributes, trials
 from mergekit_geo.searches.attributes import KEPT, TITLE, outcome_attributes
+from mergekit_geo.searches.importance import importances
 from mergekit_geo.searches.ownership import Ownership
 from mergekit_geo.searches.register import Register, differences
 from mergekit_geo.searches.samplers import Suggests, chosen, sampler
@@ -27,8 +28,6 @@ from mergekit_geo.searches.trial import Outcome, Values
 from mergekit_geo.searches.trials import Finished
 
 IDENTITY, COUNTS = "identity", "counts"
-ENOUGH = 8
-"""Fewer trials tell nothing of the importance of a parameter."""
 
 
 class SearchStudy:
@@ -191,20 +190,9 @@ class SearchStudy:
             return dict(self._register.first(COUNTS, dict(counts)))
 
     def importances(self) -> dict[str, float]:
-        """The share of each parameter in the variance of the value (fANOVA, Hutter et al., 2014).
-
-        With several aims, of the sum of the values. Empty where there are too few trials, where all
-        have one value, or without scikit-learn; parameters that not every trial has are left out.
-        """
-        with told(self.where), suppress(ImportError, RuntimeError):
-            if sum(trial.state == TrialState.COMPLETE for trial in self._trials()) < ENOUGH:
-                return {}
-            found = optuna.importance.get_param_importances(
-                self._study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
-                target=lambda trial: sum(trial.values),
-            )  # fmt: skip
-            return {name: float(share) for name, share in found.items()}
-        return {}
+        """The share of each parameter in the variance of the value, as `importance` has it."""
+        with told(self.where):
+            return importances(self._study)
 
     def close(self) -> None:
         """Let go of the storage; what it holds stays."""
