@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import optuna
 from optuna.study import Study
 from optuna.trial import TrialState
 
