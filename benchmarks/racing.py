@@ -16,6 +16,8 @@ by unit. By world, which says how a trial differs from its rival from unit to un
     tail up, down   lognormal differences (sigma 0.8): the trial loses, or wins, much on a few
     classifier      cross entropy, the rival sure of itself and sometimes wrong, the trial less sure
     memorised       4 % of the texts are known by heart to the best model, half so to the trial
+    out of the blue the same of 2 % of the texts, of which no other model knows anything: what no
+                    look at a few units can see, and no other world has
 
 Further ties: two or four sets with each aim, fronts, and a set that is kept.
 
@@ -33,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -150,6 +152,12 @@ def memorised(shape: tuple[int, int], draw: np.random.Generator) -> Units:
     return Units.of(rise, rival, best - known * (2 + 0.3 * draw.normal(size=shape)))
 
 
+def unheard_of(shape: tuple[int, int], draw: np.random.Generator) -> Units:
+    known = draw.random(shape) < 0.02
+    rise = 0.03 * draw.normal(size=shape) - known * (1 + 0.2 * draw.normal(size=shape))
+    return Units.of(rise, *level(shape, draw))
+
+
 WORLDS: Mapping[str, World] = {
     "plain": plain,
     "texts": texts,
@@ -159,6 +167,7 @@ WORLDS: Mapping[str, World] = {
     "tail down": partial(tail, -1),
     "classifier": classifier,
     "memorised": memorised,
+    "out of the blue": unheard_of,
 }
 
 # Ties
@@ -321,7 +330,7 @@ class Search:
 SEARCHES = (
     Search("one set, few units", (40,)),
     Search("one set", (160,)),
-    Search("one set, many units", (2500,)),
+    Search("one set, many units", (1000,)),
     Search("one set, more skew", (160,), skew=0.8),
     Search("mean of 2 sets", (160, 450)),
     Search("worst of 2 sets", (160, 450), "worst"),
@@ -418,14 +427,32 @@ def run(
         for look in range(race.schedule.looks):
             cost += ~stops[t] * race.schedule.cost[look]
             if look < race.schedule.looks - 1:
-                met = [one.ends[look] for one in race.schedule.sets]
-                some = tuple(one[:, :m] for one, m in zip(losses[t], met, strict=True))
-                stops[t] |= race.worse(some, look, [tuple(best)], [tuple(one) for one in known])
+                left = np.flatnonzero(~stops[t])
+                stops[t, left] = worse(race, left, look, losses[t], best, known)
         known = latest(known, losses[t], stops[t])
         better = ~stops[t] & (values[t] < least)
         least = np.where(better, values[t], least)
         best = [np.where(better[:, None], a, b) for a, b in zip(losses[t], best, strict=True)]
     return stops, cost
+
+
+def worse(
+    race: Race,
+    some: NDArray[np.int64],
+    look: int,
+    trial: Sequence[Floats],
+    rival: Sequence[Floats],
+    known: Sequence[Sequence[Floats]],
+) -> NDArray[np.bool_]:
+    """Whether trials are stopped at a look, in some of the repetitions."""
+    orders = [
+        replace(one, weights=one.weights[some], best=one.best[some]) for one in race.schedule.sets
+    ]
+    of_some = replace(race, schedule=Schedule(tuple(orders)))
+    pairs = zip(trial, orders, strict=True)
+    met = tuple(one[some, : order.ends[look]] for one, order in pairs)
+    rivals, others = [[one[some] for one in rival]], [[x[some] for x in one] for one in known]
+    return of_some.worse(met, look, [tuple(one) for one in rivals], [tuple(one) for one in others])
 
 
 def latest(
