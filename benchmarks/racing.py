@@ -1,7 +1,7 @@
 """How often racing stops what it should not, and how much it saves, on made-up losses.
 
 Usage:
-    python benchmarks/racing.py   # 2,000 repetitions a number, about four minutes
+    python benchmarks/racing.py   # 2,000 repetitions a number, about three minutes
     python benchmarks/racing.py --repeats 200 --only ties
 
 Ties: one trial runs against the best so far, and is better on all units of the selection half by a
