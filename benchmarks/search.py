@@ -12,6 +12,7 @@ half. What a search may spend is counted in evaluations: one measures every exam
 half of both sets once.
 
 - `search`: what `geo-merge search` does: CMA-ES from warm starts, with racing.
+- `default`: the recipe's defaults.
 - `random`: uniform draws after the same warm starts, without racing.
 - `cma`: CMA-ES of the library cmaes from the middle, without warm starts and racing: what evolving
   merges is elsewhere.
@@ -41,7 +42,7 @@ from benchmarks import harness
 
 SETS = {"prose": "builtin:python-docs", "code": "builtin:python-source"}
 WEIGHT, DENSITY = {"min": 0.0, "max": 1.5}, {"min": 0.1, "max": 1.0}
-ARMS = {"search": (60,), "random": (120, 60), "cma": (60,)}
+ARMS = {"search": (60,), "default": (1,), "random": (120, 60), "cma": (60,)}
 """Searches, and after how many evaluations it is looked at what they have found."""
 
 OWN = ("search", 60)
@@ -261,6 +262,8 @@ class Tried:
 
 def searched(subject: Subject, arm: str, worth: float, seed: int) -> list[Tried]:
     """The trials of a search."""
+    if arm == "default":
+        return alone(subject, subject.space.defaults)
     if arm == "cma":
         return evolved(subject, worth, seed)
     from mergekit_geo.interrupt import Interruption
@@ -283,6 +286,13 @@ def searched(subject: Subject, arm: str, worth: float, seed: int) -> list[Tried]
         found.append(Tried(spent, trial.values, trial.value if trial.is_whole else None))
         spent += trial.share
     return found
+
+
+def alone(subject: Subject, values: Mapping[str, Any]) -> list[Tried]:
+    """One trial."""
+    from mergekit_geo.searches.trial import Trial
+
+    return [Tried(0.0, values, subject.race.value(subject(Trial(0, values)).losses))]
 
 
 def evolved(subject: Subject, worth: float, seed: int) -> list[Tried]:
