@@ -54,6 +54,8 @@ class Scores:
 
     def lost(self, losses: DocumentLosses) -> float:
         """The largest significant rise of the loss on sets that are to be kept; 0 without any."""
+        if not self.aim.keep:
+            return 0.0
         found = zip(self.schedule.sets, self._beside_best(losses), self.scales, strict=True)
         rises = [
             one.value * scale
