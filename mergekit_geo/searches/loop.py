@@ -171,7 +171,7 @@ def _ends(found: Estimate) -> tuple[float, float] | None:
 
 
 def _losses(some: Iterable[Finished]) -> tuple[DocumentLosses, ...]:
-    """Of those that were measured whole."""
+    """Losses of those that were measured whole."""
     return tuple(one.losses for one in some if one.losses is not None)
 
 

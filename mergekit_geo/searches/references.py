@@ -79,7 +79,7 @@ class Halves:
         )  # fmt: skip
 
     def by_set(self, point: Point) -> dict[str, Estimate]:
-        """On each set the loss minus that of the best model, on the report half."""
+        """Loss minus that of the best model, on the report half of each set."""
         found = self._beside_best(point, reports=True)
         return {name: one.estimate for name, one in zip(self.aim.names, found, strict=True)}
 

@@ -122,19 +122,19 @@ class SeededByPlace(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """As the sampler of this trial has it."""
+        """Search space of the sampler of this trial."""
         return self._now.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """As the sampler of this trial draws it."""
+        """Draw values that depend on each other, by the sampler of this trial."""
         return self._now.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: Any
     ) -> Any:
-        """As the sampler of this trial draws it."""
+        """Draw one value by itself, by the sampler of this trial."""
         return self._now.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(

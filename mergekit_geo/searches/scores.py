@@ -97,6 +97,6 @@ class Scores:
 
 
 def mean_of_units(values: Floats, order: SetOrder) -> DocumentMean:
-    """With its error over documents, as everywhere in reports."""
+    """Mean over units, with its error over documents as everywhere in reports."""
     met = len(values)
     return document_mean(values, order.weights[:met], order.document[:met])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mergekit_geo.specs.search import SearchSpec
 
 NAME = "search"
-"""Of studies without a recipe's file."""
+"""Name of a study that has no recipe's file."""
 
 
 def space_of(asked: SearchSpec) -> Space:

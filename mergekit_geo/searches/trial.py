@@ -11,8 +11,8 @@ Values = Mapping[str, float | str]
 """A number for each range of a space, a label for each choice, by their names."""
 
 DocumentLosses = tuple[Floats, ...]
-"""Of each set, the loss of every unit of the selection half (an example, or a document where its
-examples belong together) in the order of the schedule: (n,), fewer where a trial was stopped."""
+"""Losses of every unit of each set's selection half (an example, or a document where its examples
+belong together) in the order of the schedule: (n,), fewer where a trial was stopped."""
 
 
 @dataclass(frozen=True)

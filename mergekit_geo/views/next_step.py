@@ -72,7 +72,7 @@ def _after_output(report: Report, found: MergeMeasurements | FinetuneMeasurement
 
 
 def _after_training(report: Report, every: Mapping[str, Standing | None]) -> Next:
-    """After a training that lost something: an average with the model before, if it gained, too."""
+    """Next step of a training that lost something: average with the model before, if it gained."""
     lost = [name for name, one in every.items() if one and one.word == "worse"]
     if report.output is None or not any(one and one.word == "better" for one in every.values()):
         return Next("the model before is better: train for fewer --steps, or with a lower --lr")
@@ -112,7 +112,8 @@ def _other_weights(
     better, names = sorted({one.model for one in lost.values()}), listed(list(lost))
     if found.selection is not None:
         where = f" for {names}" if sets_of(report) else ""
-        return Next(f"use {listed(better)} as it is{where}, or train one model further")
+        each = "as it is" if len(better) == 1 else "as they are, each by itself"
+        return Next(f"use {listed(better)} {each}{where}, or train one model further")
     if not sets_of(report):
         command = then(report, "soup", "greedy", ["--method=greedy"], SOUP)
         return Next("let the losses choose which models take part", command)
@@ -224,7 +225,7 @@ def _after_path(report: Report, found: PathMeasurements) -> Next | None:
 
 
 def _after_search(report: Report, found: SearchMeasurements) -> Next | None:
-    """After a search for several aims: write a trial of its front."""
+    """Next step of a search for several aims: write a trial of its front."""
     if not found.search.front:
         return None
     command = take_command(report, found.search)
