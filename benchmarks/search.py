@@ -7,9 +7,11 @@ Usage:
 
 The space: TIES over the demo's two specialists with a weight of each for self-attention and for the
 MLP, and a density of each: six numbers. The aim: the worst of the differences to the better
-specialist on prose (`builtin:python-docs`) and on code (`builtin:python-source`), on the selection
-half. What a search may spend is counted in evaluations: one measures every example of the selection
-half of both sets once.
+specialist on prose and on code, on the selection half. Prose are passages of the held-out half of
+`builtin:python-docs`, each a document: its 20 topics differ so much that ten of them choose other
+weights than the other ten would (`--topics` takes them). Code is `builtin:python-source`. What a
+search may spend is counted in evaluations: one measures every example of the selection half of both
+sets once.
 
 - `search`: what `geo-merge search` does: CMA-ES from warm starts, with racing.
 - `default`: the recipe's defaults.
@@ -40,7 +42,7 @@ import numpy as np
 
 from benchmarks import harness
 
-SETS = {"prose": "builtin:python-docs", "code": "builtin:python-source"}
+SETS = ("prose", "code")
 WEIGHT, DENSITY = {"min": 0.0, "max": 1.5}, {"min": 0.1, "max": 1.0}
 ARMS = {"search": (60,), "default": (1,), "random": (120, 60), "cma": (60,)}
 """Searches, and after how many evaluations it is looked at what they have found."""
@@ -48,6 +50,9 @@ ARMS = {"search": (60,), "default": (1,), "random": (120, 60), "cma": (60,)}
 OWN = ("search", 60)
 ASKED = {("random", 120): "not worse", ("random", 60): "better", ("cma", 60): "not worse"}
 """What is asked of our search beside each other one."""
+
+PASSAGE = 300
+"""Characters from which on a passage is long enough."""
 
 STEP = 1 / 6
 """First standard deviation of plain CMA-ES, as a share of each range."""
@@ -86,11 +91,13 @@ class Demo:
     Attributes:
         folder: Of the demo.
         most: Examples of each set that searches measure.
+        prose: The source of the prose.
         kept: A folder for losses of trials, which are not measured again.
     """
 
     folder: Path
     most: int
+    prose: str
     kept: Path
 
     @cached_property
@@ -154,14 +161,15 @@ class Demo:
         return Aim(self.judge, AimConfig("worst")).of(losses, rows)
 
     def _key(self, values: Mapping[str, Any]) -> str:
-        said = [self.space.resolved(values), 0, self.most]
+        said = [dict(values), self.most, self.prose]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def _evaluator(self, most: int | None) -> Any:
         import mergekit_geo as geo
         from benchmarks.evaluation import evaluator
 
-        data = {name: geo.EvalData(source, max_examples=most) for name, source in SETS.items()}
+        sources = {"prose": self.prose, "code": "builtin:python-source"}
+        data = {name: geo.EvalData(source, max_examples=most) for name, source in sources.items()}
         return evaluator([self.folder / name for name in ("base", *SETS)], data, "cpu")
 
 
@@ -389,7 +397,25 @@ def subjects(options: Namespace, kept: Path) -> Iterator[Subject]:
     """What is searched with each seed."""
     if options.subject == "toy":
         return map(Toy, options.seeds)
-    return repeat(Demo(options.demo, options.max_examples, kept), len(options.seeds))
+    prose = "builtin:python-docs" if options.topics else str(passages(kept.parent))
+    demo = Demo(options.demo, options.max_examples, prose, kept)
+    return repeat(demo, len(options.seeds))
+
+
+def passages(work: Path) -> Path:
+    """The held-out topics in passages of a few paragraphs, each a document."""
+    from mergekit_geo.data.text import builtin_documents
+
+    file, found = work / "passages.jsonl", [""]
+    for topic in builtin_documents("held-out"):
+        for paragraph in topic.text.split("\n\n"):
+            if len(found[-1]) < PASSAGE:
+                found[-1] = f"{found[-1]}\n\n{paragraph}".strip()
+            else:
+                found.append(paragraph)
+        found.append("")
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in found if text))
+    return file
 
 
 def main() -> None:
@@ -397,6 +423,7 @@ def main() -> None:
     parser.add_argument("--subject", choices=("demo", "toy"), default="demo")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=[*ARMS])
     parser.add_argument("--seeds", nargs="+", type=int, default=[*range(5)], metavar="SEED")
+    parser.add_argument("--topics", action="store_true", help="prose are whole topics")
     parser.add_argument("--demo", type=Path, default=harness.ROOT / "demo")
     parser.add_argument(
         "--max-examples", type=harness.positive, default=300,
