@@ -130,7 +130,7 @@ class Schedule:
         Args:
             evaluator: That of the first set.
             seed: Another seed is another order.
-            racing: Whether trials are looked at before they have met all documents.
+            racing: Whether trials are looked at before they have met all examples.
 
         Raises:
             DataError: Too few documents for racing, or a loss that is not measured by parts.
@@ -144,7 +144,7 @@ class Schedule:
 
     @property
     def looks(self) -> int:
-        """How often a trial is looked at, the last time with all documents."""
+        """How often a trial is looked at, the last time with all examples."""
         return len(self.sets[0].ends)
 
     @property

@@ -22,7 +22,7 @@ class Finished:
         share: What it cost, as a share of a full evaluation.
         seconds: How long it took.
         title: Of a point that the search began with; empty for one that the sampler drew.
-        losses: Of every document; None where it was stopped, or failed.
+        losses: Of every unit of the selection half; None where it was stopped, or failed.
         error: Why it could not be measured; empty where it could.
 
     Example:
