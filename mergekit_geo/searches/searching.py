@@ -24,11 +24,10 @@ from mergekit_geo.searches.loop import Limits, Search, said
 from mergekit_geo.searches.racing import Race
 from mergekit_geo.searches.record import DEFAULT, Ended
 from mergekit_geo.searches.references import Halves, Reference
-from mergekit_geo.searches.schedule import Schedule
 from mergekit_geo.searches.study import SearchStudy
 from mergekit_geo.searches.subject import study_name
 from mergekit_geo.searches.warm_starts import warm_starts
-from mergekit_geo.searches.worker import Measurer, open_measurer
+from mergekit_geo.searches.worker import Measurer, open_measurer, race_of
 from mergekit_geo.selection.selector import Selected
 
 if TYPE_CHECKING:
@@ -174,8 +173,7 @@ class Searching:
     @cached_property
     def race(self) -> Race:
         """How trials are compared, and when they are stopped."""
-        schedule = Schedule.of(self.evaluator, racing=self.asked.racing, seed=self.study.seed)
-        return Race.of(schedule, self.aim, pareto=self.asked.aiming.is_pareto)
+        return race_of(self.asked, self.evaluator)
 
     @property
     def _storage(self) -> str | Path | None:

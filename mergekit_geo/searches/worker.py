@@ -36,9 +36,22 @@ def open_measurer(asked: SearchSpec, counts: Sequence[int]) -> Measurer:
     prepared = candidates.prepared
     study = Study.of(prepared.checkpoints, prepared.checked(), asked)
     evaluator = PointEvaluator.open(study, len(counts), refresh_models=False, counts=counts)
-    schedule = Schedule.of(evaluator, racing=asked.racing, seed=study.seed)
+    return Measurer(candidates, evaluator, race_of(asked, evaluator))
+
+
+def race_of(asked: SearchSpec, evaluator: PointEvaluator) -> Race:
+    """How trials of a search are compared, and when they are stopped.
+
+    Args:
+        asked: The call.
+        evaluator: Measures points on the first set.
+
+    Raises:
+        DataError: Too few examples for racing.
+    """
+    schedule = Schedule.of(evaluator, racing=asked.racing, seed=evaluator.study.seed)
     aim = Aim(evaluator, asked.aiming.combined)
-    return Measurer(candidates, evaluator, Race.of(schedule, aim, pareto=asked.aiming.is_pareto))
+    return Race.of(schedule, aim, pareto=asked.aiming.is_pareto)
 
 
 @dataclass(frozen=True)
@@ -82,7 +95,7 @@ class Measurer:
         return Outcome(trial.number, losses)
 
     def _block(self, look: int, index: int) -> Floats:
-        """Mean losses of the documents of a block, in the order of racing."""
+        """Losses of the units of a block, in the order of racing."""
         one = self.evaluator.every[index]
         rows = self.race.schedule.rows(look, index)
         if not len(rows):
