@@ -19,9 +19,9 @@ sets once.
 - `cma`: CMA-ES of the library cmaes from the middle, without warm starts and racing: what evolving
   merges is elsewhere.
 
-Each search has a seed; halves and the order of racing are the same for all. What a search takes is
-measured on all examples of the report half; differences are paired by seed, with 95 % intervals
-(Student).
+Each seed has halves of its own, and an order of racing: what sets the halves apart is noise, and no
+error that all seeds share. What a search takes is measured on all examples of the report half;
+differences are paired by seed, with 95 % intervals (Student).
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,12 +92,14 @@ class Demo:
         most: Examples of each set that searches measure.
         prose: The source of the prose.
         kept: A folder for losses of trials, which are not measured again.
+        seed: Of the halves.
     """
 
     folder: Path
     most: int
     prose: str
     kept: Path
+    seed: int
 
     @cached_property
     def space(self) -> Any:
@@ -125,7 +126,8 @@ class Demo:
         from mergekit_geo.searches.racing import Race
         from mergekit_geo.searches.schedule import Schedule
 
-        return Race.of(Schedule.of(self.evaluator), Aim(self.evaluator, AimConfig("worst")))
+        schedule = Schedule.of(self.evaluator, seed=self.seed)
+        return Race.of(schedule, Aim(self.evaluator, AimConfig("worst")))
 
     @cached_property
     def measurer(self) -> Any:
@@ -161,7 +163,7 @@ class Demo:
         return Aim(self.judge, AimConfig("worst")).of(losses, rows)
 
     def _key(self, values: Mapping[str, Any]) -> str:
-        said = [dict(values), self.most, self.prose]
+        said = [dict(values), self.most, self.prose, self.seed]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def _evaluator(self, most: int | None) -> Any:
@@ -169,7 +171,10 @@ class Demo:
         from benchmarks.evaluation import evaluator
 
         sources = {"prose": self.prose, "code": "builtin:python-source"}
-        data = {name: geo.EvalData(source, max_examples=most) for name, source in sources.items()}
+        data = {
+            name: geo.EvalData(source, max_examples=most, seed=self.seed)
+            for name, source in sources.items()
+        }
         return evaluator([self.folder / name for name in ("base", *SETS)], data, "cpu")
 
 
@@ -398,8 +403,7 @@ def subjects(options: Namespace, kept: Path) -> Iterator[Subject]:
     if options.subject == "toy":
         return map(Toy, options.seeds)
     prose = "builtin:python-docs" if options.topics else str(passages(kept.parent))
-    demo = Demo(options.demo, options.max_examples, prose, kept)
-    return repeat(demo, len(options.seeds))
+    return (Demo(options.demo, options.max_examples, prose, kept, one) for one in options.seeds)
 
 
 def passages(work: Path) -> Path:
