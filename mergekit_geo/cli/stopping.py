@@ -191,7 +191,7 @@ def _watch(reader: int) -> None:
     """Wait for a signal, or for the end of the process that started this one."""
     launcher = int(os.environ.get(LAUNCHER, "0"))
     number = _next(reader, launcher)
-    if interrupt.is_finishing():
+    if interrupt.is_finishing() or is_early():  # it may have ended since
         _next(reader, launcher)
     else:
         select([reader], [], [], GRACE)  # unless another one comes

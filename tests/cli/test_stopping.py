@@ -360,7 +360,8 @@ def test_work_that_is_asked_to_end_early_ends_by_itself_and_with_the_signal_s_co
 
 @pytest.mark.parametrize("step", ["time.sleep(20)", "pow(3, 10**9)"], ids=["sleeps", "computes"])
 def test_a_second_signal_ends_work_at_once(step: str) -> None:
-    process = Finishing(step)
+    process = Finishing(f"print('in it', flush=True); {step}")
+    process.until("in it")
     begun = time.monotonic()
     while process.poll() is None:  # two that come before the process is scheduled are one
         process.send_signal(signal.SIGINT)
