@@ -124,6 +124,7 @@ def _nowhere() -> Any:
     return Output.of(None, Kind(), OutputConfig(), [])
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_ended(
     small: Path, texts: dict[str, str], tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_a_search_goes_on_where_it_ended(
     assert drawn(rest) == drawn(whole)
 
 
+@pytest.mark.slow
 def test_several_aims_give_a_front_and_take_writes_a_point_of_it(
     small: Path, texts: dict[str, str], tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_several_aims_give_a_front_and_take_writes_a_point_of_it(
     assert len(entry(taken).trials) == len(made.trials)
 
 
+@pytest.mark.slow
 def test_a_constraint_that_no_trial_meets_names_the_least_bad_and_take_writes_it(
     small: Path, texts: dict[str, str], tmp_path: Path
 ) -> None:
