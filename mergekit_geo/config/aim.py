@@ -9,7 +9,8 @@ from mergekit_geo.config.docstrings import described
 from mergekit_geo.config.option import check, option
 from mergekit_geo.errors import ArgumentError
 
-AIMS = ("mean", "worst", "weighted")
+WORST = "worst"
+AIMS = ("mean", WORST, "weighted")
 PARETO = "pareto"
 PANEL = "Selection"
 
@@ -44,6 +45,17 @@ class AimConfig:
     def is_default(self) -> bool:
         """Whether nothing was asked for that needs a choice by loss."""
         return self.aim == AIMS[0] and not self.keep
+
+    def number_of(self, differences: Sequence[float], weights: Sequence[float]) -> float:
+        """One number of the d_s of every set.
+
+        Args:
+            differences: One a set.
+            weights: Shares of the sets in the mean.
+        """
+        if self.aim == WORST:
+            return max(differences)
+        return sum(w * d for w, d in zip(weights, differences, strict=True))
 
     def require_known(self, names: Collection[str]) -> None:
         """Refuse to keep a set that there is not.

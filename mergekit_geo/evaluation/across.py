@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mergekit_geo.config.aim import WORST, AimConfig
 from mergekit_geo.evaluation.statistics import DocumentMean, students
 from mergekit_geo.records.losses import Estimate
 from mergekit_geo.tasks.losses import Floats
@@ -44,11 +45,34 @@ def mean_of(estimates: Sequence[DocumentMean], weights: Sequence[float] | None =
         return counted[0][0].estimate
     shares = np.array([weight for _, weight in counted]) / sum(weight for _, weight in counted)
     sets = [one for one, _ in counted]
-    return _pooled(sets, shares)
+    return sum_of(sets, shares)
 
 
-def _pooled(sets: Sequence[DocumentMean], shares: Floats) -> Estimate:
-    """The mean with its interval, where there is one."""
+def estimate_of(aim: AimConfig, sets: Sequence[DocumentMean], weights: Sequence[float]) -> Estimate:
+    """What an aim makes of one estimate a set: that of the worst set, or the mean of all.
+
+    Args:
+        aim: What is minimised.
+        sets: Such as the paired difference to the best model on each set.
+        weights: What each set counts in a mean.
+    """
+    if aim.aim == WORST:
+        return max(sets, key=lambda one: one.value).estimate
+    return mean_of(sets, weights)
+
+
+def sum_of(sets: Sequence[DocumentMean], factors: Sequence[float] | Floats) -> Estimate:
+    """A sum of estimates that share no documents, each times a factor, with Student's interval.
+
+    Args:
+        sets: The estimates.
+        factors: One each; those of a mean sum to one.
+
+    Returns:
+        Without an interval where one of them has none; degrees of freedom are pooled as in
+        `mean_of`.
+    """
+    shares = np.asarray(factors, dtype=np.float64)
     value = float(shares @ [one.value for one in sets])
     errors = [one.error for one in sets if one.error is not None]
     if len(errors) < len(sets) or not math.isfinite(value):

@@ -95,9 +95,7 @@ class Aim:
 
     def combined(self, differences: Sequence[float]) -> float:
         """One number of the d_s of every set."""
-        if self.config.aim == "worst":
-            return max(differences)
-        return sum(w * d for w, d in zip(self.weights, differences, strict=True))
+        return self.config.number_of(differences, self.weights)
 
     @property
     def weights(self) -> list[float]:

@@ -40,6 +40,11 @@ class DocumentMean:
         """Degrees of freedom of its error."""
         return degrees_of_freedom(self.totals / self.totals.sum())
 
+    def times(self, factor: float) -> DocumentMean:
+        """The mean of the same numbers, each times a factor."""
+        error = None if self.error is None else self.error * abs(factor)
+        return DocumentMean(self.value * factor, error, self.totals)
+
     @property
     def estimate(self) -> Estimate:
         """The mean with its interval."""

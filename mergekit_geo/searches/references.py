@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mergekit_geo.evaluation.across import mean_of
-from mergekit_geo.evaluation.statistics import DocumentMean, paired_difference, students
+from mergekit_geo.config.aim import WORST
+from mergekit_geo.evaluation.across import estimate_of, mean_of, sum_of
+from mergekit_geo.evaluation.statistics import DocumentMean, paired_difference
 from mergekit_geo.records.findings import limit_of
 from mergekit_geo.records.losses import Estimate
 from mergekit_geo.records.search import ReferenceEntry, ReferenceSetEntry
-from mergekit_geo.tasks.losses import Losses
+from mergekit_geo.tasks.losses import Indices, Losses
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.aim import Aim
     from mergekit_geo.evaluation.point import Point
-
-WORST = "worst"
 
 
 @dataclass(frozen=True)
@@ -58,12 +56,9 @@ class Halves:
         """What a point counts on the report half minus what it counts on the selection half."""
         here, there = (self._beside_best(point, reports=reports) for reports in (True, False))
         if self.aim.config.aim == WORST:
-            here, there = ([max(found, key=_value)] for found in (here, there))
-        weights = self.aim.weights if len(here) > 1 else [1.0]
-        shares = [weight / sum(weights) for weight in weights]
-        parts = [_times(one, share) for one, share in zip(here, shares, strict=True)]
-        parts += [_times(one, -share) for one, share in zip(there, shares, strict=True)]
-        return _sum(parts)
+            return sum_of([here[_largest(here)], there[_largest(there)]], [1.0, -1.0])
+        weights = self.aim.weights
+        return sum_of([*here, *there], [*weights, *(-weight for weight in weights)])
 
     def entry(self, output: Point, other: Reference) -> ReferenceEntry:
         """The output beside something else, on the report half."""
@@ -84,26 +79,24 @@ class Halves:
         return {name: one.estimate for name, one in zip(self.aim.names, found, strict=True)}
 
     def _difference(self, output: Point, other: Point, pairs: Sequence[DocumentMean]) -> Estimate:
-        scaled = [_times(pair, 1 / scale) for pair, scale in zip(pairs, self._scales, strict=True)]
+        scaled = [pair.times(1 / scale) for pair, scale in zip(pairs, self._scales, strict=True)]
         if self.aim.config.aim != WORST:
             return mean_of(scaled, self.aim.weights)
         ours, theirs = (self._beside_best(point, reports=True) for point in (output, other))
         here, there = (_largest(found) for found in (ours, theirs))
         if here == there:
             return scaled[here].estimate
-        return _sum([ours[here], _times(theirs[there], -1.0)])  # of unlike documents
+        return sum_of([ours[here], theirs[there]], [1.0, -1.0])  # of unlike documents
 
     def _combined(self, found: Sequence[DocumentMean]) -> Estimate:
-        if self.aim.config.aim == WORST:
-            return max(found, key=_value).estimate
-        return mean_of(found, self.aim.weights)
+        return estimate_of(self.aim.config, found, self.aim.weights)
 
     def _beside_best(self, point: Point, *, reports: bool) -> list[DocumentMean]:
         """Loss of a point minus that of the best model, on a half of every set."""
         rows = [self._rows(i, reports=reports) for i in range(len(self.aim.names))]
         found = zip(self.aim.evaluator.every, self._losses(point), rows, self._scales, strict=True)
         return [
-            _times(paired_difference(losses.take(each), one.best.take(each)), 1 / scale)
+            paired_difference(losses.take(each), one.best.take(each)).times(1 / scale)
             for one, losses, each, scale in found
         ]
 
@@ -114,7 +107,7 @@ class Halves:
         found = self._losses(point)
         return [losses.take(self._rows(i, reports=True)) for i, losses in enumerate(found)]
 
-    def _rows(self, index: int, *, reports: bool):  # type: ignore[no-untyped-def]
+    def _rows(self, index: int, *, reports: bool) -> Indices:
         split = self.aim.evaluator.every[index].split
         return split.report if reports else split.selection
 
@@ -133,31 +126,5 @@ class Halves:
         return sum(w * limit for w, limit in zip(self.aim.weights, limits, strict=True))
 
 
-def _value(one: DocumentMean) -> float:
-    return one.value
-
-
 def _largest(found: Sequence[DocumentMean]) -> int:
     return max(range(len(found)), key=lambda i: found[i].value)
-
-
-def _times(one: DocumentMean, factor: float) -> DocumentMean:
-    error = None if one.error is None else one.error * abs(factor)
-    return replace(one, value=one.value * factor, error=error)
-
-
-def _sum(parts: Sequence[DocumentMean]) -> Estimate:
-    """A sum of means over documents that they do not share, with Student's interval.
-
-    Degrees of freedom are pooled as in `mean_of`.
-    """
-    value = sum(one.value for one in parts)
-    variances = [one.error**2 for one in parts if one.error is not None]
-    if len(variances) < len(parts):
-        return Estimate(value=value, low=None, high=None)
-    total = sum(variances)
-    if total == 0:
-        return Estimate(value=value, low=value, high=value, detectable=0.0)
-    pairs = zip(variances, parts, strict=True)
-    freedom = total**2 / sum(variance**2 / one.freedom for variance, one in pairs)
-    return students(value, math.sqrt(total), freedom)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mergekit_geo.config.aim import AimConfig
-from mergekit_geo.evaluation.across import mean_of
+from mergekit_geo.evaluation.across import estimate_of
 from mergekit_geo.evaluation.statistics import DocumentMean, document_mean
 from mergekit_geo.records.losses import Estimate
 from mergekit_geo.searches.schedule import Schedule, SetOrder
@@ -47,10 +47,7 @@ class Scores:
         """What a trial counts, with its 95 % interval over documents."""
         if len(losses) == 1:
             return self._means(losses)[0].estimate
-        found = self._beside_best(losses)
-        if self.aim.aim == "worst":
-            return max(found, key=lambda one: one.value).estimate
-        return mean_of(found, self.weights)
+        return estimate_of(self.aim, self._beside_best(losses), self.weights)
 
     def lost(self, losses: DocumentLosses) -> float:
         """The largest significant rise of the loss on sets that are to be kept; 0 without any."""
@@ -78,9 +75,7 @@ class Scores:
 
     def combined(self, differences: Sequence[float]) -> float:
         """One number of the d_s of every set."""
-        if self.aim.aim == "worst":
-            return max(differences)
-        return sum(w * d for w, d in zip(self.weights, differences, strict=True))
+        return self.aim.number_of(differences, self.weights)
 
     def _means(self, losses: DocumentLosses) -> list[DocumentMean]:
         pairs = zip(losses, self.schedule.sets, strict=True)
@@ -88,12 +83,10 @@ class Scores:
 
     def _beside_best(self, losses: DocumentLosses) -> list[DocumentMean]:
         """d_s of every set, on the units met."""
-        found = []
-        for one, order, scale in zip(losses, self.schedule.sets, self.scales, strict=True):
-            mean = mean_of_units(one - order.best[: len(one)], order)
-            error = mean.error if mean.error is None else mean.error / scale
-            found.append(replace(mean, value=mean.value / scale, error=error))
-        return found
+        return [
+            mean_of_units(one - order.best[: len(one)], order).times(1 / scale)
+            for one, order, scale in zip(losses, self.schedule.sets, self.scales, strict=True)
+        ]
 
 
 def mean_of_units(values: Floats, order: SetOrder) -> DocumentMean:

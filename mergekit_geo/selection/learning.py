@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import Module
 
+from mergekit_geo.config.aim import WORST
 from mergekit_geo.config.selection import LOOKS, SelectionConfig
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.aim import Aim
@@ -143,7 +144,7 @@ class SteppedLosses:
                 best = self.best[i].take(rows).mean
                 rises[i] = (float(mean.detach()) - best) / limit_of(best)
             yield mean * (float(self.shares[i]) / scale)
-        if self.aim.config.aim == "worst":
+        if self.aim.config.aim == WORST:
             self.shares = self.shares * np.exp(RATE * (rises - rises.max()))
             self.shares /= self.shares.sum()
 
