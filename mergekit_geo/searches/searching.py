@@ -211,6 +211,7 @@ class Searching:
             ).run()
         finally:
             engine.close()
+            study.close()
         if told.set and study.least_bad is None:
             raise KeyboardInterrupt  # there is nothing to write yet
 
