@@ -13,7 +13,7 @@ from mergekit_geo.errors import RecipeError
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.recipes.inputs import Inputs, inputs_of
 from mergekit_geo.recipes.plan import Prepared, prepare
-from mergekit_geo.recipes.reading import read_document
+from mergekit_geo.recipes.reading import Document, read_document
 from mergekit_geo.recipes.resolve import Resolved, over_all, resolve
 from mergekit_geo.recipes.slices import ranged
 from mergekit_geo.searches.gaps import METHOD
@@ -88,23 +88,26 @@ class Candidates:
             RecipeError: They are no valid recipe.
         """
         recipe = self.recipe(values)
-        inputs = inputs_of(read_document(recipe).recipe)
-        found = self._over_all(inputs, self._resolved(inputs))
+        _, _, found = self._read(recipe)
         key = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()
         point = Point(found.rule, title, f"search {key}", rules=found.rules, takers=found.takers)
         return point.stored_as(self.dtype)
 
     def of(self, values: Values) -> Prepared:
         """The recipe of values with its models opened; its rules are over all of the space's."""
-        document = read_document(self.recipe(values))
-        inputs = inputs_of(document.recipe)
-        found = self._over_all(inputs, self._resolved(inputs))
+        document, inputs, found = self._read(self.recipe(values))
         places = [self.names.index(name) for name in inputs.models]
         return replace(
             self.prepared, document=document, inputs=inputs, resolved=found,
             opened=[self.prepared.opened[i] for i in places],
             models=[self.prepared.models[i] for i in places],
         )  # fmt: skip
+
+    def _read(self, recipe: dict[str, Any]) -> tuple[Document, Inputs, Resolved]:
+        """A plain recipe: as it is read, who takes part, and its rules over all models."""
+        document = read_document(recipe)
+        inputs = inputs_of(document.recipe)
+        return document, inputs, self._over_all(inputs, self._resolved(inputs))
 
     def _resolved(self, inputs: Inputs) -> Resolved:
         checkpoints = [self._checkpoints[name] for name in inputs.models]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.commands._merge import merge_at, require_one_process, study_of
@@ -145,11 +145,8 @@ def _shown(asked: SearchSpec, found: Searched, study: Study) -> Findings:
 def _request(asked: SearchSpec, candidates: Candidates, values: Values) -> Request:
     """The merge of values, as `geo-merge run` would be asked for it."""
     prepared = candidates.of(values)
-    shared = {one.name: getattr(asked, one.name) for one in fields(OfRecipe)}
+    names = {one.name for one in fields(OfRecipe)} - {"given"}
+    shared = {name: getattr(asked, name) for name in names}
     shared["aiming"] = asked.aiming.combined
-    call = RunSpec(str(Path(asked.out or "") / COPY), asked.out, **_kept(shared))
+    call = RunSpec(str(Path(asked.out or "") / COPY), asked.out, **shared)
     return recorded(prepared, Request(call, Selector(prepared.resolved.rule), {}), call)
-
-
-def _kept(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name != "given"}

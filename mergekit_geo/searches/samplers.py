@@ -22,8 +22,8 @@ from mergekit_geo.searches.attributes import AGAIN, twins
 from mergekit_geo.searches.cma import CmaSampler
 from mergekit_geo.searches.dimension import Asker
 from mergekit_geo.searches.trial import Values
+from mergekit_geo.specs.search import SAMPLERS
 
-SAMPLERS = ("auto", "cmaes", "tpe", "gp", "random", "nsga2")
 POPULATION = 8
 """Trials of a generation of NSGA-II: Optuna's 50 would be a whole search of merges."""
 Seeded = Callable[[int], BaseSampler]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_geo.errors import ArgumentError
 from mergekit_geo.searches.default_space import default_space
 from mergekit_geo.searches.space import Space
 
@@ -50,8 +51,6 @@ def study_name(asked: SearchSpec) -> str:
 
 
 def _refuse_beside_recipe(asked: SearchSpec) -> None:
-    from mergekit_geo.errors import ArgumentError
-
     given = {"--base": asked.base is not None, "--methods": bool(asked.methods)}
     for flag, stands in given.items():
         if stands:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mergekit_geo.errors import GeoError
 from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
@@ -71,11 +70,7 @@ class Measurer:
     def __call__(self, trial: Trial) -> Outcome:
         """Measure a trial until it is done, or significantly worse than a rival."""
         began = time.perf_counter()
-        try:
-            found = self._measured(trial)
-        except GeoError as error:
-            found = Outcome(trial.number, (), share=0.0, error=str(error))
-        return replace(found, seconds=time.perf_counter() - began)
+        return replace(self._measured(trial), seconds=time.perf_counter() - began)
 
     def _measured(self, trial: Trial) -> Outcome:
         schedule = self.race.schedule
