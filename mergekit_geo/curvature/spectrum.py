@@ -19,11 +19,13 @@ import numpy as np
 import torch
 from scipy.special import stdtrit
 
+from mergekit_geo.curvature.extremes import EXTREMES
 from mergekit_geo.curvature.lanczos import Product, lanczos, random_start
 from mergekit_geo.curvature.measure import LocalLoss, Measure
+from mergekit_geo.curvature.stationarity import TAU
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.modules.vectors import Floats
-from mergekit_geo.records.curvature import ProbeEntry, Spectrum
+from mergekit_geo.records.curvature import NegativeShare, ProbeEntry, Spectrum
 
 LEVEL = 0.95
 SAME = 1e-6
@@ -107,6 +109,36 @@ def spectrum(quadratures: Sequence[Quadrature], points: int = 101) -> Spectrum:
     )
 
 
+def share_below(quadratures: Sequence[Quadrature], tau: float) -> NegativeShare:
+    """Share of the eigenvalues up to -τ, and its band over the probes.
+
+    Args:
+        quadratures: Of different seeds.
+        tau: τ, from 0 on.
+
+    Raises:
+        ArgumentError: No quadrature.
+
+    Example:
+        >>> thirds = Quadrature(np.array([-2.0, 0.0, 3.0]), np.full(3, 1 / 3))
+        >>> found = share_below([thirds, thirds], 0.1)
+        >>> round(found.share, 3), round(found.low, 3), found.standard_error
+        (0.333, 0.333, 0.0)
+    """
+    if not quadratures:
+        raise ArgumentError("a share of no probes: expected at least 1")
+    rows = np.stack([one.cumulative(np.array([-tau])) for one in quadratures])
+    low, high = _band(rows)
+    error = rows.std(ddof=1) / math.sqrt(len(rows)) if len(rows) > 1 else None
+    return NegativeShare(
+        tau=tau,
+        share=float(rows.mean()),
+        standard_error=None if error is None else float(error),
+        low=None if low is None else float(low[0]),
+        high=None if high is None else float(high[0]),
+    )
+
+
 def _grid(nodes: Floats, points: int) -> Floats:
     """Every n-th node, and both ends: (p,).
 
@@ -140,7 +172,9 @@ def _spectrum(at: LocalLoss) -> Spectrum:
         at.kept(f"probe {index}", ProbeEntry, partial(_probe, at, index))
         for index in range(at.level.probes)
     ]
-    return spectrum([Quadrature(np.array(one.nodes), np.array(one.weights)) for one in probes])
+    found = [Quadrature(np.array(one.nodes), np.array(one.weights)) for one in probes]
+    tau = TAU * abs(at.of(EXTREMES).largest.value)
+    return spectrum(found).model_copy(update={"negative": share_below(found, tau)})
 
 
 def _probe(at: LocalLoss, index: int) -> ProbeEntry:

@@ -223,6 +223,24 @@ class ProbeEntry(Record):
     weights: list[float]
 
 
+class NegativeShare(Record):
+    """Share of the eigenvalues that are negative beyond doubt; at a critical point, its index.
+
+    Attributes:
+        tau: τ of the verdict on stationarity: curvature closer to zero is none.
+        share: Of the eigenvalues up to -τ, mean over the probes.
+        standard_error: Of it, over the probes; null with a single one.
+        low: Lower end of its 95 % band (Student's t over the probes), within [0, 1]; null likewise.
+        high: Upper end.
+    """
+
+    tau: float
+    share: Annotated[float, Titled("share below -τ", error="standard_error")]
+    standard_error: float | None
+    low: float | None
+    high: float | None
+
+
 class Spectrum(Record):
     """Distribution of the Hessian's eigenvalues, by stochastic Lanczos quadrature.
 
@@ -235,6 +253,7 @@ class Spectrum(Record):
         high: Upper end.
         probes: Number of random starts.
         steps: Of Lanczos, each: the most nodes of a probe.
+        negative: Share of the eigenvalues below -τ.
     """
 
     eigenvalues: list[float]
@@ -243,6 +262,7 @@ class Spectrum(Record):
     high: list[float] | None
     probes: int
     steps: int
+    negative: NegativeShare | None = None
 
 
 class Stationarity(Record):

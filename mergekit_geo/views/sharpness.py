@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mergekit_geo.records.curvature import (
     CAVEATS,
+    NegativeShare,
     SharpnessEntry,
     SharpnessMeasurements,
     Spectrum,
@@ -155,6 +156,8 @@ def _remarks(entry: SharpnessEntry) -> Iterator[str]:
         )
     if found.smallest and not found.smallest.converged:
         yield f"{name}: λ_min has not converged in {found.steps} steps"
+    if entry.spectrum is not None and entry.spectrum.negative is not None:
+        yield f"{name}: {_negative(entry.spectrum.negative, entry.slope.parameters)}"
     if found.reason:
         yield f"{name}: {found.method}: {found.reason}"
     if found.step_error is not None and found.step_error > ROUGH:
@@ -162,6 +165,16 @@ def _remarks(entry: SharpnessEntry) -> Iterator[str]:
             f"{name}: half the step of the differences changes λ_max by {found.step_error:.0%}: "
             "--level full takes exact products"
         )
+
+
+def _negative(found: NegativeShare, parameters: int) -> str:
+    """Share of negative eigenvalues, and the index that it means."""
+    band = "" if found.low is None else f" [{found.low:.2%}, {found.high:.2%}]"
+    return (
+        f"{found.share:.2%}{band} of the eigenvalues are below -τ = {-found.tau:.3g} (a thousandth "
+        f"of λ_max): about {found.share * parameters:,.0f} of {parameters:,}, the index of a "
+        "critical point"
+    )
 
 
 def sharpness_chart(entries: Sequence[SharpnessEntry]) -> list[Chart]:

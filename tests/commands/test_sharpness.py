@@ -217,6 +217,11 @@ def test_full_level_of_a_module_in_memory_agrees_with_its_dense_hessian(
     assert spectrum is not None
     shares = np.searchsorted(values, spectrum.eigenvalues, side="right") / len(values)
     assert np.abs(shares - spectrum.cumulative).mean() < 0.03
+    negative = spectrum.negative
+    assert negative is not None
+    assert negative.tau == pytest.approx(1e-3 * extremes.largest.value)
+    assert negative.share == pytest.approx((values < -negative.tau).mean(), abs=0.03)
+    assert negative.low <= negative.share <= negative.high
     assert entry.sam_sharpness is not None
     assert entry.slope.one_step is not None
     assert entry.sam_sharpness >= entry.slope.one_step
