@@ -23,6 +23,7 @@ FEWEST = 2
 
 COMPUTE_DTYPES = ("float32", "bfloat16", "float16")
 ANCHORS_IN_MEMORY = ("auto", "on", "off")
+ON_OFF = ("on", "off")
 PANEL = "Compute"
 VIEW = "Plane and colours"
 
@@ -78,8 +79,9 @@ class LandscapeConfig:
         1 / 3, "Margin around two or more models, as a share of their extent.", panel=VIEW
     )
     radius: float | None = option(
-        None, "Radius around one model, in filter norms; with --hessian-directions a distance in "
-        "weight space.", panel=VIEW, unset="1, or where the parabola of λ_max rises by 1",
+        None, "Radius around one model, in filter norms; a distance in weight space with "
+        "--hessian-directions and without filter normalization.", panel=VIEW,
+        unset="1, where the parabola of λ_max rises by 1, or the norm of the first model's filters",
     )  # fmt: skip
     each: bool = option(
         False, "Draw a landscape around every model, all on one colour scale.", panel=VIEW
@@ -87,6 +89,10 @@ class LandscapeConfig:
     hessian: bool = option(
         False, "Take the top two eigenvectors of the Hessian as axes.", "--hessian-directions",
         panel=VIEW,
+    )  # fmt: skip
+    filter_normalization: str = option(
+        "on", "Scale random directions to the norm of every filter (Li 2018); off follows them as "
+        "they are drawn, by distance.", panel=VIEW, choices=ON_OFF,
     )  # fmt: skip
     low: float | None = option(None, "Low end of the colour scale; the lowest loss if None.", "")
     high: float | None = option(None, "High end of the colour scale; the highest loss if None.", "")
@@ -105,6 +111,11 @@ class LandscapeConfig:
                 remedy="give the lower number first",
             )
         check(self)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether random directions are normalised filter by filter."""
+        return self.filter_normalization == "on"
 
     @property
     def points(self) -> int:

@@ -80,18 +80,20 @@ class Plane:
         return cls(products, 3 - len(directions), np.array([[length, shift], [0.0, height]]))
 
     @classmethod
-    def of_directions(cls, gram: Gram) -> Plane:
+    def of_directions(cls, gram: Gram, *, distances: bool = False) -> Plane:
         """A plane whose coordinates are the coefficients of two directions (Li 2018).
 
         Args:
             gram: Of a model, two directions, and what else is to be placed.
+            distances: Whether coordinates are distances along the directions instead.
 
         Raises:
             ArgumentError: The directions are parallel, or one is nothing.
         """
         products = offsets(gram, (1, 2))
         _require_spanning(products)
-        return cls(products, 1, np.eye(SPANNING))
+        lengths = np.sqrt(np.diag(products)[:SPANNING])
+        return cls(products, 1, np.diag(lengths if distances else np.ones(SPANNING)))
 
     @property
     def cosine(self) -> float:

@@ -8,6 +8,7 @@ order of reading, on threads or on processes, and nothing but one number a filte
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -32,6 +33,7 @@ class Noise:
         filters: Of its tensors; what has none stays where it is.
         seed: The same seed draws the same numbers for every model.
         twins: Stored name to that of the tensor it is tied to, which is drawn in its place.
+        normalized: Whether filters get the norms of the model's; they stay as drawn if not.
     """
 
     def __init__(
@@ -40,7 +42,10 @@ class Noise:
         filters: Mapping[str, Filters],
         seed: int,
         twins: Mapping[str, str],
+        *,
+        normalized: bool = True,
     ) -> None:
+        self.normalized = normalized
         self.model, self.filters, self.seed, self.twins = model, filters, seed, twins
         self.tensors: Mapping[str, TensorInfo] = {
             key: TensorInfo("F64" if info.dtype == "F64" else "F32", info.shape)
@@ -64,15 +69,20 @@ class Noise:
 
     def fingerprint(self) -> object:
         """The model's, with the seed."""
-        return [self.model.fingerprint(), self.seed]
+        return [self.model.fingerprint(), self.seed, *["as drawn"] * (not self.normalized)]
 
     def _scale(self, name: str) -> Floats:
-        """||w_j|| / ||d_j|| of each filter; 0 where there is nothing to scale to."""
+        """||w_j|| / ||d_j|| of each filter; 0 where there is nothing to scale to.
+
+        Ones where filters stay as they are drawn.
+        """
         filters, size = self.filters[name], self.tensors[name].count
+        if not self.normalized:
+            return np.ones(filters.total)
         weights, drawn = np.zeros(filters.total), np.zeros(filters.total)
         for first, last in _blocks(0, size):
             numbers = filters.numbers(first, last)
-            _add_squares(weights, numbers, _values(self.model, name, first, last))
+            _add_squares(weights, numbers, values_of(self.model, name, first, last))
             _add_squares(drawn, numbers, self._draw(name, first, last))
         return np.asarray(np.sqrt(weights / np.where(drawn > 0, drawn, np.inf)))
 
@@ -91,6 +101,8 @@ def direction(
     seed: int,
     name: str,
     twins: Mapping[str, str] | None = None,
+    *,
+    normalized: bool = True,
 ) -> Checkpoint:
     """A random direction at a model.
 
@@ -100,8 +112,9 @@ def direction(
         seed: The same seed draws the same numbers for every model.
         name: What a report calls it.
         twins: Stored name to that of the tensor it is tied to, which is drawn in its place.
+        normalized: Whether filters get the norms of the model's.
     """
-    noise = Noise(model, filters, seed, twins or {})
+    noise = Noise(model, filters, seed, twins or {}, normalized=normalized)
     return Checkpoint(name, noise.tensors, noise.read, noise.fingerprint)
 
 
@@ -111,12 +124,22 @@ def _blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
     yield from zip([start, *edges], [*edges, stop], strict=True)
 
 
-def _values(model: Checkpoint, name: str, start: int, stop: int) -> Floats:
-    """Elements of a stored tensor."""
+def values_of(model: Checkpoint, name: str, start: int, stop: int) -> Floats:
+    """Elements `start` to `stop` of a stored tensor, flattened, in float64."""
     info = model.tensors[name]
     data = np.empty((stop - start) * ITEM_BYTES[info.dtype], np.uint8)
     model.read(name, start, stop, data)
     return np.asarray(torch.from_numpy(data).view(TORCH_DTYPES[info.dtype]).double().numpy())
+
+
+def length_of(model: Checkpoint, filters: Mapping[str, Filters]) -> float:
+    """Euclidean norm of all weights that have filters: how long a normalised direction is."""
+    squares = (
+        float((values_of(model, name, first, last) ** 2).sum())
+        for name in filters
+        for first, last in _blocks(0, model.tensors[name].count)
+    )
+    return math.sqrt(sum(squares))
 
 
 def _add_squares(total: Floats, numbers: Indices, values: Floats) -> None:

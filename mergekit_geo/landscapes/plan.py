@@ -63,18 +63,25 @@ class LandscapePlan:
         if self.through is not None:
             yield replace(self.through, anchors=tuple(anchors[:PLANE]))
             return
-        directions = Directions(live, self.seed, self.mode)
+        directions = Directions(live, self.seed, self.mode, normalized=self.view.normalizes)
         if self.count == LINE and not self.view.each:
             yield line_and_direction(anchors, directions, self.view)
             return
         others = {i: anchors[i] for i in range(self.count, len(anchors))}
+        around = self._around(anchors, directions)
         for i in range(self.count):
             if self.curved:
                 yield along_eigenvectors(
                     i, anchors[i], others, self.curved[i], self._reach(), self.mode
                 )
             else:
-                yield around_model(i, anchors[i], others, directions, self.view)
+                yield around_model(i, anchors[i], others, directions, around)
+
+    def _around(self, anchors: Sequence[Checkpoint], directions: Directions) -> LandscapeConfig:
+        """Default radius: 1 filter norm, and where none is normalised that of the first model."""
+        if self.view.normalizes or self.curved:
+            return self.view
+        return replace(self.view, radius=self.view.radius or directions.length_at(anchors[0]))
 
     def _reach(self) -> LandscapeConfig:
         """Default radius: where the parabola of the largest eigenvalue has risen by 1."""
@@ -121,8 +128,13 @@ def check_request(models: int, view: LandscapeConfig) -> None:
     """Refuse invalid combinations of settings.
 
     Raises:
-        ArgumentError: Eigenvectors at several models.
+        ArgumentError: Eigenvectors at several models; no random direction to be normalised.
     """
+    if not view.normalizes and (view.hessian or (models >= PLANE and not view.each)):
+        raise ArgumentError(
+            "--filter-normalization says how long random directions are, and none is drawn",
+            remedy="name one or two models, or add --each",
+        )
     if view.hessian and models > 1 and not view.each:
         raise ArgumentError(
             f"eigenvectors are directions at one model, and there are {models}",

@@ -15,8 +15,8 @@ from mergekit_geo.evaluation.point import Point
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.plane import Place, Plane
-from mergekit_geo.landscapes.directions import direction
-from mergekit_geo.landscapes.filters import filters_of
+from mergekit_geo.landscapes.directions import direction, length_of
+from mergekit_geo.landscapes.filters import Filters, filters_of
 from mergekit_geo.landscapes.grid import around, beyond
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import gram_of
@@ -114,43 +114,58 @@ class Directions:
         live: The module.
         seed: The same seed draws the same numbers for every model.
         mode: Whether directions are kept in memory: `auto`, `on` or `off`.
+        normalized: Whether they are normalised filter by filter.
     """
 
-    def __init__(self, live: Live, seed: int, mode: str) -> None:
-        self.live, self.seed, self.mode = live, seed, mode
+    def __init__(self, live: Live, seed: int, mode: str, *, normalized: bool = True) -> None:
+        self.live, self.seed, self.mode, self.normalized = live, seed, mode, normalized
 
     @property
     def key(self) -> str:
         """Key that identifies these directions."""
-        return f"seed {self.seed}"
+        return f"seed {self.seed}" + ("" if self.normalized else ", as drawn")
+
+    def length_at(self, model: Checkpoint) -> float:
+        """Length of a direction that is normalised to the filters of a model."""
+        return length_of(model, self._filters(model))
 
     def at(self, model: Checkpoint, count: int) -> tuple[Checkpoint, ...]:
-        """Draw `count` random directions at a model, normalised filter by filter.
+        """Draw `count` random directions at a model.
 
         Raises:
             ArgumentError: The model has nothing but norms and biases.
         """
-        names = self.live.names if isinstance(self.live, InPlace) else {}
-        filters = filters_of(self.live.model, names, model.tensors)
+        filters, twins = self._filters(model), self._twins()
+        made = [
+            direction(
+                model, filters, self.seed * count + i, f"direction {i + 1}", twins,
+                normalized=self.normalized,
+            )
+            for i in range(count)
+        ]  # fmt: skip
+        return hold(made, self.mode)
+
+    @property
+    def _names(self) -> Mapping[str, str]:
+        return self.live.names if isinstance(self.live, InPlace) else {}
+
+    def _filters(self, model: Checkpoint) -> dict[str, Filters]:
+        filters = filters_of(self.live.model, self._names, model.tensors)
         if not filters:
             raise ArgumentError(
                 "no tensor has filters that a direction could be normalised by",
                 where=model.name,
                 remedy="name three models: the plane through them needs no direction",
             )
-        twins = self._twins(names)
-        made = [
-            direction(model, filters, self.seed * count + i, f"direction {i + 1}", twins)
-            for i in range(count)
-        ]
-        return hold(made, self.mode)
+        return filters
 
-    def _twins(self, names: Mapping[str, str]) -> dict[str, str]:
+    def _twins(self) -> dict[str, str]:
         """Stored tensors that are one in the module: all are drawn as the first of them."""
         state = self.live.model.state_dict()
         first: dict[int, str] = {}
         return {
-            stored: first.setdefault(state[own].data_ptr(), stored) for stored, own in names.items()
+            stored: first.setdefault(state[own].data_ptr(), stored)
+            for stored, own in self._names.items()
         }
 
 
@@ -167,7 +182,7 @@ def line_and_direction(
     places = {i: plane.place(i - 1 if i < LINE else i) for i in range(len(anchors))}
     x = beyond(0.0, places[1].x, view.margin, view.grid)
     y = around((x[-1] - x[0]) / 2, view.grid)
-    norms = 1 / float(gram.norms[LINE])
+    norms = 1 / float(gram.norms[LINE]) if directions.normalized else None
     up = AxisEntry(kind="random", unit="distance", length=1.0, filter_norms=norms)
     spanning = (*anchors[:LINE], beside)
     return PlaneGrid("line", (0, 1), spanning, plane, places, x, y, (STEP, up), directions.key)
@@ -182,6 +197,8 @@ def around_model(
 ) -> PlaneGrid:
     """Two random directions at a model, the others projected on their plane.
 
+    Coordinates are in filter norms, or distances along directions that are not normalised.
+
     Args:
         number: Of the model.
         model: In the middle.
@@ -190,9 +207,12 @@ def around_model(
         view: How far they are followed.
     """
     spanning = directions.at(model, 2)
-    plane = Plane.of_directions(_gram([model, *spanning, *others.values()]))
+    gram = _gram([model, *spanning, *others.values()])
+    plane = Plane.of_directions(gram, distances=not directions.normalized)
     first, second = (
         AxisEntry(kind="random", unit="filter norms", length=unit, filter_norms=1.0)
+        if directions.normalized
+        else AxisEntry(kind="random", unit="distance", length=unit)
         for unit in plane.units
     )
     x = around(1.0 if view.radius is None else view.radius, view.grid)

@@ -139,9 +139,8 @@ def surfaces(found: Measured, data: DataEntry | None) -> HeightMaps:
 
 
 def _surface(entry: SurfaceEntry) -> HeightMap:
-    names = [short_name(mark.model) for mark in entry.marks]
     spanning = [short_name(mark.model) for mark in entry.marks if mark.spans]
-    axes = [_axis(axis, number, names) for number, axis in enumerate(entry.axes)]
+    axes = [_axis(axis, number, spanning) for number, axis in enumerate(entry.axes)]
     marks = [_mark(mark, entry) for mark in entry.marks]
     title = _going(entry, spanning)
     return HeightMap(title, axes[0], axes[1], entry.x, entry.y, entry.loss, marks)
@@ -162,6 +161,9 @@ def _axis(axis: AxisEntry, number: int, names: Sequence[str]) -> str:
         return f"distance along eigenvector {number + 1} (λ = {axis.eigenvalue:.3g})"
     if axis.unit == "filter norms":
         return f"random direction {number + 1}, in filter norms"
+    if axis.kind == "random" and axis.filter_norms is None:
+        which = f"random direction {number + 1}" if len(names) == 1 else "a random direction"
+        return f"distance along {which}, not normalized"
     if axis.kind == "random":
         return f"distance along a random direction (1 = {axis.filter_norms:.2g} filter norms)"
     if number == 0:

@@ -110,14 +110,18 @@ def test_models_at_corners_of_their_hull_are_points_of_the_grid_to_the_bit() -> 
     assert surface.x.index(0.0) == surface.y.index(0.0) == 2
 
 
-def random_steps(model: Weights, seed: int) -> np.ndarray:  # type: ignore[type-arg]
-    """A direction as the library draws it, normalised by hand."""
+def drawn(seed: int) -> np.ndarray:  # type: ignore[type-arg]
+    """A direction as the library draws it."""
     from mergekit_geo.landscapes.directions import Noise
     from mergekit_geo.landscapes.filters import Filters
 
-    checkpoint = open_checkpoint(model)
-    raw = Noise(checkpoint, {"w": Filters.rows(3, 4)}, seed, {})._draw("w", 0, 12)
-    rows = raw.reshape(3, 4)
+    noise = Noise(open_checkpoint(Weights(0)), {"w": Filters.rows(3, 4)}, seed, {})
+    return np.concatenate([noise._draw("w", 0, 12), np.zeros(2)])
+
+
+def random_steps(model: Weights, seed: int) -> np.ndarray:  # type: ignore[type-arg]
+    """A direction as the library draws it, normalised by hand."""
+    rows = drawn(seed)[:12].reshape(3, 4)
     norms = model.w.detach().norm(dim=1).numpy() / np.linalg.norm(rows, axis=1)
     return np.concatenate([(rows * norms[:, None]).reshape(-1), np.zeros(2)])
 
@@ -160,6 +164,36 @@ def test_beside_a_line_a_direction_is_followed_as_far() -> None:
     middle = surface.loss[2]
     assert middle[surface.x.index(0.0)] == surface.marks[0].loss
     assert middle[surface.x.index(surface.marks[1].x)] == surface.marks[1].loss
+
+
+def test_directions_that_are_not_normalised_are_the_same_at_every_model() -> None:
+    models = [Weights(1), Weights(2, shift=9.0)]
+    view = {"grid": 3, "each": True, "filter_normalization": "off"}
+    units = [drawn(seed) / np.linalg.norm(drawn(seed)) for seed in (0, 1)]
+    found = draw(*models, view=view).surfaces
+    assert found[0].x == found[1].x  # as far at each: as the filters of the first are long
+    assert found[0].x[-1] == pytest.approx(models[0].w.detach().norm().item())
+    for surface, model in zip(found, models, strict=True):
+        home = model.vector().detach().numpy()
+        for j, y in enumerate(surface.y):
+            for i, x in enumerate(surface.x):
+                expected = loss_at(home + x * units[0] + y * units[1])
+                assert surface.loss[j][i] == pytest.approx(expected, rel=1e-6)
+        assert [axis.unit for axis in surface.axes] == ["distance"] * 2
+        assert [axis.length for axis in surface.axes] == pytest.approx([1, 1])
+        assert surface.axes[0].filter_norms is None
+
+
+def test_beside_a_line_a_direction_may_stay_as_it_is_drawn() -> None:
+    models = [Weights(1), Weights(2, shift=1.0)]
+    (surface,) = draw(*models, view={"grid": 5, "filter_normalization": "off"}).surfaces
+    a, b = (model.vector().detach().numpy() for model in models)
+    along = (b - a) / np.linalg.norm(b - a)
+    beside = drawn(0)
+    beside -= (beside @ along) * along
+    expected = loss_at(a + surface.y[-1] * beside / np.linalg.norm(beside))
+    assert surface.loss[-1][surface.x.index(0.0)] == pytest.approx(expected, rel=1e-6)
+    assert surface.axes[1].filter_norms is None
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -266,6 +300,12 @@ def test_bad_requests(tmp_path: Path) -> None:
         draw(a, b, view={"hessian": True})
     with pytest.raises(DataError, match="a model in memory comes without its tokenizer"):
         geo.landscape(a)
+    off = {"filter_normalization": "off"}
+    for models, view in (([a, b, Weights(3)], off), ([a], {**off, "hessian": True})):
+        with pytest.raises(ArgumentError, match="random directions are, and none is drawn"):
+            draw(*models, view=view)
+    with pytest.raises(ArgumentError, match="filter-normalization 'layer': expected"):
+        geo.LandscapeConfig(filter_normalization="layer")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
     with pytest.raises(OutputExistsError, match="the output exists"):
