@@ -5,6 +5,7 @@ Loads torch. `processes` comes here only where there is more than one process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,15 +17,42 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import gather_object, reduce
 from torch import Tensor
 
+from mergekit_geo.errors import ArgumentError
+
 Item = TypeVar("Item")
 PATIENCE = timedelta(days=30)
 """A merge may take longer than the timeout of a training's own exchanges."""
 
 
 def rank_and_count() -> tuple[int, int]:
-    """This process's rank, and how many were launched together."""
-    state = PartialState(cpu=not torch.cuda.is_available())
+    """This process's rank, and how many were launched together.
+
+    Raises:
+        ArgumentError: More of them run on this machine than it has GPUs.
+    """
+    if found := torch.cuda.device_count():
+        check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")), found)
+    state = PartialState(cpu=not found)
     return state.process_index, state.num_processes
+
+
+def check_gpus(processes: int, found: int) -> None:
+    """Refuse processes that would have to share a GPU: NCCL stops at that.
+
+    Args:
+        processes: On this machine.
+        found: GPUs that they see.
+
+    Raises:
+        ArgumentError: There are too few.
+    """
+    if processes > found:
+        gpus = f"{found} GPU{'s' * (found > 1)}"
+        raise ArgumentError(
+            f"{processes} processes on this machine, and {gpus}: each needs its own",
+            remedy=f"--num-processes {found}; or CUDA_VISIBLE_DEVICES= before the command, "
+            "to work on the CPU",
+        )
 
 
 def gathered(items: list[Item]) -> list[Item]:

@@ -36,6 +36,14 @@ def test_two_gloo_processes_give_the_numbers_of_one(family: Path, tmp_path: Path
     assert json.loads(two.stdout)["result"] == json.loads(one.stdout)["result"]
 
 
+def test_processes_do_not_share_a_gpu() -> None:
+    from mergekit_geo.collectives import check_gpus
+
+    check_gpus(2, 2)
+    with pytest.raises(ArgumentError, match="2 processes on this machine, and 1 GPU: each needs"):
+        check_gpus(2, 1)
+
+
 def test_a_merge_is_made_by_one_process(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mergekit_geo.commands._merge.world", lambda: (0, 2))
     with pytest.raises(ArgumentError, match="a merge is made by one process"):

@@ -9,12 +9,7 @@ from typing import Any
 
 import torch
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import (
-    WeightConverter,
-    WeightRenaming,
-    apply_converters,
-    rename_source_key,
-)
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 from transformers.pytorch_utils import Conv1D
 
 from mergekit_geo.checkpoints.checkpoint import Config
@@ -51,7 +46,7 @@ def _schema(architecture: Any, config: Any) -> Schema:
         expected,
         dict(model.all_tied_weights_keys),
         loaded,
-        lambda name: apply_converters(name, converters)[1] is not None,
+        lambda name: rename_source_key(name, [], converters)[1] is not None,
         frozenset(f"{n}.weight" for n, layer in model.named_modules() if isinstance(layer, Conv1D)),
         _patterns(model, "_keys_to_ignore_on_load_unexpected"),
         _patterns(model, "_keys_to_ignore_on_load_missing"),

@@ -340,7 +340,7 @@ def test_a_model_without_filters_has_no_random_direction() -> None:
 
 def plain(folder: Path) -> float:
     """The loss of a checkpoint, loaded and measured by itself."""
-    compute = geo.Compute(device="cpu")
+    compute = geo.Compute(dtype="float32")
     checkpoint = open_checkpoint(folder)
     sample = prepare(SOME, folder, checkpoint.config, compute)
     return sample.objective.measure(load_model(folder, compute)).mean

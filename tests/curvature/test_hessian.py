@@ -227,7 +227,7 @@ def test_differences_of_float64_are_right(kind: str, doubles: None) -> None:
     loss = MeanLoss(build(kind), pieces_of(kind))
     for vector in directions(loss):
         found = Hessian(loss, DIFFERENCES).product(vector)
-        assert relative(found, Hessian(loss).product(vector)) < 1e-8
+        assert relative(found, Hessian(loss).product(vector)) < 3e-8
 
 
 @pytest.mark.parametrize("kind", KINDS)
