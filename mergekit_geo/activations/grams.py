@@ -1,0 +1,180 @@
+"""Gram matrices of the inputs of a model's linear layers: made once, kept, and read one by one.
+
+Shapes: w features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mergekit_geo.activations.collecting import ApartError, Collector, StartOverError, probed
+from mergekit_geo.activations.layers import LinearLayer
+from mergekit_geo.activations.products import mirrored
+from mergekit_geo.activations.spool import HEADER, ITEM, Spool
+from mergekit_geo.errors import ChangedError, DataError
+from mergekit_geo.printable import in_gigabytes
+from mergekit_geo.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    Run = Callable[[Module], object]
+
+BESIDE = 1.5
+"""Memory beside the forward pass, in Gram matrices of the widest layer: one, and what is added."""
+
+
+@dataclass(frozen=True)
+class Grams:
+    """Gram matrices of one model, on the disk.
+
+    Attributes:
+        spool: Where they are.
+        files: Name of the file of each layer that was called, by weight.
+        widths: Number of its features.
+        rows: How many positions it is the sum of.
+    """
+
+    spool: Spool
+    files: Mapping[str, str]
+    widths: Mapping[str, int]
+    rows: Mapping[str, int]
+
+    @classmethod
+    def kept(cls, spool: Spool) -> Grams | None:
+        """Those that an earlier run has finished; None where there are none."""
+        state = spool.state()
+        return cls._of(spool, state) if state and state["batches"] == state["of"] else None
+
+    @classmethod
+    def _of(cls, spool: Spool, state: Mapping[str, Any]) -> Grams:
+        rows: Mapping[str, int] = state["rows"]
+        leaders = {w: leader for w, leader in state["leaders"].items() if leader in rows}
+        leaders |= {weight: weight for weight in rows if weight not in leaders}
+        return cls(
+            spool,
+            {weight: state["files"][leader] for weight, leader in leaders.items()},
+            {weight: state["widths"][weight] for weight in leaders},
+            {weight: rows[leader] for weight, leader in leaders.items()},
+        )
+
+    def __contains__(self, weight: object) -> bool:
+        return weight in self.files
+
+    def of(self, weight: str) -> Tensor:
+        """XᵀX / n of a layer's inputs: (w, w) float32.
+
+        The mean over positions, so that a model counts no more for having more data.
+
+        Raises:
+            ChangedError: The file is gone, or not what was written.
+        """
+        gram = torch.empty(self.widths[weight], self.widths[weight])
+        if not self.spool.read(self.files[weight], gram):
+            raise ChangedError(
+                "a Gram matrix was removed or changed while it was in use",
+                where=f"tensor {weight}",
+                remedy=f"remove {self.spool.folder}, and start again",
+            )
+        return mirrored(gram).div_(self.rows[weight])
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """A model, its layers, and the batches that go through them.
+
+    Attributes:
+        model: In evaluation mode.
+        layers: Its linear layers.
+        batches: Each runs the model on a batch, in the same order every time.
+        sizes: Units of progress of each batch.
+        spool: Where the matrices go.
+        progress: Told of the memory that it takes, and of each batch.
+        name: What the user calls the model.
+    """
+
+    model: Module
+    layers: Sequence[LinearLayer]
+    batches: Sequence[Run]
+    sizes: Sequence[int]
+    spool: Spool
+    progress: Progress = field(default_factory=Silent)
+    name: str = "the model"
+
+    def gathered(self) -> Grams:
+        """The Gram matrices; what an earlier run has finished of them is taken up.
+
+        Raises:
+            DataError: There is no data.
+            OutputError: The disk does not hold them.
+        """
+        if not self.batches:
+            raise DataError("no examples to make Gram matrices of", where=self.name)
+        for apart in (False, True, True):
+            try:
+                return self._gathered(apart=apart)
+            except ApartError:
+                self.spool.clear()
+            except StartOverError:
+                self.progress.say(f"{self.spool.folder} is damaged in part: started over")
+                self.spool.clear()
+        raise AssertionError("sums that are started over twice are damaged as they are written")
+
+    def _gathered(self, *, apart: bool) -> Grams:
+        state = self.spool.state()
+        if not state or (apart and not state["apart"]):
+            state = self._begun(apart=apart)
+        self._tell(state["leaders"])
+        collector = Collector(self.model, self.layers, state["leaders"], self.spool, state["files"])
+        self._check(state, collector)
+        done: int = state["batches"]
+        self.progress.phase(f"Gram matrices of {self.name}", sum(self.sizes))
+        self.progress.advance(sum(self.sizes[:done]))
+        for number in range(done, len(self.batches)):
+            collector.add(number, self.batches[number])
+            state |= {"batches": number + 1, "rows": collector.rows}
+            self.spool.note(state)
+            self.progress.advance(self.sizes[number])
+        return Grams._of(self.spool, state)
+
+    def _begun(self, *, apart: bool) -> dict[str, Any]:
+        """What is noted of a pass before its first batch is done."""
+        return {
+            "apart": apart,
+            "batches": 0,
+            "of": len(self.batches),
+            "rows": {},
+            "leaders": self._leaders(apart),
+            "files": {one.weight: f"{i:05}.safetensors" for i, one in enumerate(self.layers)},
+            "widths": {one.weight: one.width for one in self.layers},
+        }
+
+    def _leaders(self, apart: bool) -> dict[str, str]:
+        """Whose matrix each layer's is; each its own where that could not be relied on."""
+        found = probed(self.model, self.layers, self.batches[0])
+        return {weight: weight for weight in found} if apart else found
+
+    def _tell(self, leaders: Mapping[str, str]) -> None:
+        """Say what it takes, and refuse what the disk does not hold."""
+        own = [one for one in self.layers if leaders.get(one.weight) == one.weight]
+        sizes = [ITEM * one.width**2 for one in own]
+        if not sizes:
+            raise DataError("no linear layer was called on the data", where=self.name)
+        on_disk = sum(sizes) + len(sizes) * HEADER
+        self.spool.begin(on_disk + max(sizes))
+        self.progress.say(
+            f"Gram matrices of {len(leaders)} linear layers of {self.name}: "
+            f"{in_gigabytes(on_disk)} in {self.spool.folder}, and beside the forward pass "
+            f"{in_gigabytes(int(BESIDE * max(sizes)))} of memory"
+        )
+
+    def _check(self, state: Mapping[str, Any], collector: Collector) -> None:
+        """Refuse sums from which something that was finished is gone."""
+        found = collector.rows
+        if any(found.get(weight, 0) < rows for weight, rows in state["rows"].items()):
+            raise StartOverError
