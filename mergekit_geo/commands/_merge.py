@@ -35,6 +35,7 @@ from mergekit_geo.merging.disk import write_blend
 from mergekit_geo.merging.modules import merged_modules
 from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.stream import stream
+from mergekit_geo.merging.whole import check_memory
 from mergekit_geo.outputs.kind import MARK
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.row_file import write_lines
@@ -103,9 +104,13 @@ def study_of(checkpoints: Sequence[Checkpoint], request: Request, output: Output
         progress.say(note)
     first, dtype = tuple(found.anchors), request.asked.output.stored_dtype
     before = None if request.stack is None else request.stack.of(first, dtype)
-    output.need(
-        _weight_bytes(before.blend if before else Blend(first, request.selector.rule, dtype))
+    chosen = request.selector
+    blend = (
+        before.blend if before else Blend(first, chosen.rule, dtype, chosen.rules, chosen.takers)
     )
+    output.need(_weight_bytes(blend))
+    if need := check_memory(blend, request.asked.output.device):
+        progress.say(str(need))
     return study
 
 
@@ -356,9 +361,10 @@ def _wants_statistics(draft: Draft) -> bool:
 
 
 def _as_recorded(record: TensorRecord) -> dict[str, Any]:
-    """What was done to a tensor; where elements are masked, with how many were kept."""
+    """What was done to a tensor: how many elements were kept, how exactly it was solved."""
     done = {"branch": record.branch, "coefficients": record.coefficients}
-    return {**done, "kept": record.kept} if record.kept else done
+    further = {"kept": record.kept or None, "error": record.error}
+    return {**done, **{key: value for key, value in further.items() if value is not None}}
 
 
 def _recipe(

@@ -308,6 +308,7 @@ def _measurements(
             weights=list(selection.point.rule.weights),
             branches=dict(Counter(record.branch for record in records.values())),
             kept=_kept(records),
+            error=max((r.error for r in records.values() if r.error is not None), default=None),
             recipe=recipe,
         ),
         losses=losses.losses,

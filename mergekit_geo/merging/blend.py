@@ -13,6 +13,7 @@ from mergekit_geo.geometry.by_row import ByRow
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.rule import Rule
+from mergekit_geo.merging.whole import Whole
 
 STATISTICS = ("running_mean", "running_var")
 """Last parts of the names of float buffers, which take convex weights."""
@@ -108,10 +109,12 @@ class Blend:
         return Role.STATISTIC if last in STATISTICS else Role.PARAMETER
 
     def rule_for(self, name: str) -> Rule:
-        """The rule, or its convex weights for a statistic."""
+        """The rule, or its convex weights for a statistic; what it leaves others takes another."""
         rule = self.rules.get(name, self.rule)
         if self.role(name) is Role.STATISTIC:
             return Linear(rule.convex, branch="linear: statistic")
+        if isinstance(rule, Whole) and not rule.takes(name, self.first(name)):
+            return rule.others
         return rule
 
     def work(self, names: Iterable[str] | None = None) -> int:
@@ -124,4 +127,4 @@ class Blend:
         if self.role(name) is Role.DONATED:
             return 1
         rule = self.rule_for(name)
-        return rule.passes if isinstance(rule, Elementwise | ByRow) else 1 + rule.needs_gram
+        return rule.passes if isinstance(rule, Elementwise | ByRow | Whole) else 1 + rule.needs_gram

@@ -81,6 +81,10 @@ class Kernel(Protocol):
     def workers(self) -> int:
         """How many threads it keeps busy."""
 
+    @property
+    def device(self) -> str:
+        """Where it works, as torch names it."""
+
     def gram(self, anchors: Sequence[Chunk], dtype: str = "F64") -> Gram:
         """Inner products of k chunks.
 

@@ -21,6 +21,8 @@ CODES = {"BF16": 0, "F16": 1, "F32": 2, "F64": 3}
 class NativeKernel:
     """The kernels on the CPU: one pass over memory, the same bits on every machine."""
 
+    device = "cpu"
+
     def __init__(self) -> None:
         self.workers = core_count()
 

@@ -13,6 +13,7 @@ from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.memo import Memo
 from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.merging.tensor import Sink, TensorMerger, TensorRecord
+from mergekit_geo.merging.whole import check_memory
 
 HELD_BYTES = 1 << 28
 """Memory of all threads for tensors that are passed over more than once."""
@@ -54,10 +55,12 @@ def stream(
     Raises:
         NonFiniteError: An anchor holds NaN or infinity.
         AntipodalError: The rule has no answer for some tensor.
+        DataError: A tensor is merged whole and does not fit into memory.
     """
     names = [name for name in blend.outputs() if name not in skip]
     names.sort(key=lambda name: -blend.first(name).count)
     kernel = kernel or kernel_for("cpu")
+    check_memory(blend, kernel.device)
     memo = memo or Memo()
     memo.begin()
     team = _Team(blend, sink, kernel, names, allow_nonfinite=allow_nonfinite, memo=memo)

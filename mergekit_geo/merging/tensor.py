@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,10 @@ from mergekit_geo.merging.overflow import (
 )
 from mergekit_geo.merging.reader import CHUNK, Reader, at_least, chunks
 from mergekit_geo.merging.rows import Part, RowTensor
+from mergekit_geo.merging.whole import TURN, Whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Made = TypeVar("Made")
 T = TypeVar("T")
@@ -64,6 +68,7 @@ class TensorRecord:
         nonfinite: Per anchor, how many elements are NaN or infinite.
         kept: Per task vector, how many elements are kept; empty where none are masked.
         lost: How many elements are finite in every anchor and not in the output.
+        error: Relative error of what was factorised or solved; None where nothing was.
     """
 
     branch: str
@@ -72,6 +77,7 @@ class TensorRecord:
     nonfinite: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
     lost: int = 0
+    error: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value for the journal."""
@@ -83,6 +89,7 @@ class TensorRecord:
             "nonfinite": self.nonfinite,
             "kept": self.kept,
             "lost": self.lost,
+            "error": self.error,
         }
 
     def among(self, taken: tuple[int, ...], count: int) -> TensorRecord:
@@ -110,7 +117,7 @@ class TensorRecord:
         gram = Gram(np.array(raw["gram"][0]), raw["gram"][1]) if raw["gram"] else None
         nonfinite, kept = (tuple(raw[key]) for key in ("nonfinite", "kept"))
         coefficients, lost = tuple(raw["coefficients"]), raw.get("lost", 0)
-        return cls(raw["branch"], coefficients, gram, nonfinite, kept, lost)
+        return cls(raw["branch"], coefficients, gram, nonfinite, kept, lost, raw.get("error"))
 
 
 def spread(values: Sequence[T], taken: Sequence[int], count: int, filler: T) -> tuple[T, ...]:
@@ -177,6 +184,8 @@ class TensorMerger:
             return self._mask(name, rule)
         if isinstance(rule, ByRow):
             return self._by_row(name, rule)
+        if isinstance(rule, Whole):
+            return self._whole(name, rule)
         if not rule.needs_gram:
             return self._combine(name, rule.coefficients(None))
         gram, counts = self._known(name, CHUNK) or self._found(name, CHUNK, self._gram(name))
@@ -231,6 +240,38 @@ class TensorMerger:
         most = reach(part.gram, part.largest)
         make = partial(task.combine, part.factors)
         self._put(name, part.start, part.anchors, make, lambda _: most)
+
+    def _whole(self, name: str, rule: Whole) -> TensorRecord:
+        """All of a matrix at once; as a weighted mean where an anchor is not finite."""
+        from mergekit_geo.merging import whole_tensor  # loads torch
+
+        with TURN:
+            held = whole_tensor.Gathered(self.blend.infos(name))
+            filled = held.filled(self._read(name, CHUNK))
+            if known := self._known(name, CHUNK):
+                for anchors in filled:
+                    self.advance(anchors[0].count)
+            seen = (self._seen(name, anchors) for anchors in filled)
+            gram, counts = known or self._found(name, CHUNK, self._sum(name, seen))
+            if counts:
+                self._write(name, rule.convex, gram)
+                return TensorRecord("linear: not finite", rule.convex, gram, counts)
+            device = self.kernel.device
+            made = rule.make(name, held.tensors(device), device, partial(self.advance, 0))
+            self._put_whole(name, made.values)
+        return TensorRecord(made.branch, rule.weights, gram, error=made.error)
+
+    def _put_whole(self, name: str, values: Tensor) -> None:
+        """Round a merged tensor and hand it on."""
+        from mergekit_geo.merging import whole_tensor
+
+        dtype = self.blend.output_info(name).dtype
+        most = whole_tensor.largest(values)
+        for start, out in whole_tensor.rounded(values, dtype):
+            if not most <= LARGEST[dtype]:
+                self._lost, self._largest = self._lost + out.nonfinite, most
+            self.sink.write(name, start, out.data)
+            self.advance(out.count)
 
     def _seen(self, name: str, anchors: Sequence[Chunk]) -> Gram:
         self.advance(anchors[0].count)

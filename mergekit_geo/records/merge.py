@@ -17,7 +17,7 @@ from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
 
 
-class MergeCoefficients(Record):
+class MergeCoefficients(Sparse):
     """How the anchors were combined; `merge.json` has it tensor by tensor.
 
     Attributes:
@@ -26,14 +26,19 @@ class MergeCoefficients(Record):
         branches: How many tensors took which branch.
         kept: The share of each model's task vector that was kept, None for the base; empty where
             no elements are masked.
+        error: The largest relative error of a tensor's factorisation or solution, where matrices
+            are merged whole.
         recipe: The merge as a recipe that `geo-merge run` takes, without data; null where none
             says it, as for models in memory.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("error",)
 
     method: str
     weights: list[float]
     branches: dict[str, int]
     kept: list[float | None] = []
+    error: float | None = None
     recipe: dict[str, Any] | list[dict[str, Any]] | None = None
 
 

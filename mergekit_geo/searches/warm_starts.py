@@ -14,6 +14,7 @@ from mergekit_geo.geometry.median import GeometricMedian
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.method import BaseUse
 from mergekit_geo.merging.parameter import Argument
+from mergekit_geo.merging.whole import Whole
 from mergekit_geo.recipes.inputs import Inputs, inputs_of
 from mergekit_geo.recipes.reading import read_recipe
 from mergekit_geo.recipes.values import Value, number_of, numbers_in
@@ -164,6 +165,8 @@ def _is_sum(part: Inputs, weights: Mapping[str, float]) -> bool:
     if rule is None or not {one for one, w in weights.items() if w} <= set(part.taken):
         return False
     if isinstance(rule, Elementwise) and not _is_linear(rule):
+        return False
+    if isinstance(rule, Whole):
         return False
     if isinstance(rule, GeometricMedian) and np.count_nonzero(rule.weights) > 1:
         return False  # between two models of equal weight every point is one

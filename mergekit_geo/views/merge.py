@@ -121,4 +121,9 @@ def _tensors(report: Report, found: MergeMeasurements) -> list[str]:
     branches = ", ".join(f"{count} {name}" for name, count in merged.branches.items())
     shares = zip(report.models, merged.kept, strict=False)
     kept = ", ".join(f"{m.name} {share:.2%}" for m, share in shares if share is not None)
-    return [f"tensors: {branches}", *([f"kept of the task vectors: {kept}"] if kept else [])]
+    error = merged.error
+    return [
+        f"tensors: {branches}",
+        *([f"kept of the task vectors: {kept}"] if kept else []),
+        *([] if error is None else [f"largest relative error of a matrix: {error:.1e}"]),
+    ]
