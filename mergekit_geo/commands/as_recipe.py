@@ -36,7 +36,7 @@ def as_recipe(
         return None
     found = dict(said) or (
         _of_method(request.asked, names)
-        if isinstance(request.asked, MergeSpec)
+        if isinstance(request.asked, MergeSpec) and request.asked.sweep is None
         else _of_point(names, method, weights)
     )
     dtype, fitting = request.asked.output.dtype, request.fitting

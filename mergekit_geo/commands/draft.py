@@ -14,6 +14,7 @@ from mergekit_geo.checkpoints.sources import opening, pinned
 from mergekit_geo.commands._run import Findings
 from mergekit_geo.commands.as_recipe import as_recipe
 from mergekit_geo.commands.request import Request
+from mergekit_geo.commands.sweep_evidence import sweep_entry
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.sets import EvalSets
@@ -324,6 +325,7 @@ def _measurements(
         across=losses.across,
         by_layer=losses.by_layer,
         examples=losses.examples,
+        sweep=sweep_entry(selection, losses),
     )
 
 

@@ -19,6 +19,7 @@ from mergekit_geo.commands.parent_barriers import (
     segment_points,
 )
 from mergekit_geo.commands.set_evidence import SetEvidence, attempt_each
+from mergekit_geo.commands.sweep_evidence import sweep_points
 from mergekit_geo.config.measures import Compute, SharpnessRadii
 from mergekit_geo.config.selection import measurements
 from mergekit_geo.curvature.levels import level_of
@@ -169,6 +170,7 @@ def _measure_parents(found: SetEvidence, evaluator: PointEvaluator, selection: S
         for point in _references(evaluator, selection)
     ]
     found.barriers, warnings = barriers_of(evaluator, selection)
+    found.sweep = sweep_points(evaluator, selection)
     found.warnings += [*evaluator.warnings, *warnings]
     if selection.split is not None:
         found.rows = evaluator.split.report

@@ -10,7 +10,10 @@ from mergekit_geo.commands._merge import merge as merged
 from mergekit_geo.commands._run import Work, command
 from mergekit_geo.commands.by_layer_request import by_layer_request, refuse_beside_layer_weights
 from mergekit_geo.commands.request import Request
+from mergekit_geo.commands.soup import check_aim
 from mergekit_geo.config.data import source_of
+from mergekit_geo.config.selection import PAIR, SelectionConfig
+from mergekit_geo.connectivity.paths import path
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.merging.methods import anchors_of, rule_of
 from mergekit_geo.outputs.kind import MERGED
@@ -19,6 +22,10 @@ from mergekit_geo.specs.merge import MergeSpec
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
+    from mergekit_geo.geometry.rule import Rule
+
+SWEPT = "wise-ft"
+"""The method whose points are those of a line between two models."""
 
 
 @command(MergeSpec)
@@ -40,6 +47,8 @@ def merge(asked: MergeSpec) -> Work:
         tensor([1., 2.])
     """
     _check_layer_weights(asked)
+    choosing = choosing_of(asked)
+    check_aim(asked.aiming, choosing, PAIR)
     models, base = _with_base(asked)
     count = len(models)
     seed = source_of(asked.data).seed
@@ -49,11 +58,42 @@ def merge(asked: MergeSpec) -> Work:
     checkpoints = found.checkpoints
     named = None if base is None else checkpoints[0].name
     request = (
-        Request(asked, Selector(rule), {"base": named})
+        Request(asked, _selector(asked, rule, choosing), {"base": named})
         if asked.layer_weights is None
         else by_layer_request(asked, asked.layer_weights, checkpoints)
     ).with_reshaped(found)
     return Work(asked, lambda output: merged(checkpoints, request, output), MERGED, checkpoints)
+
+
+def choosing_of(asked: MergeSpec) -> SelectionConfig:
+    """How the point is chosen, which is by loss in a sweep alone.
+
+    Args:
+        asked: The options.
+
+    Raises:
+        ArgumentError: A sweep of another method, or beside a point that is named.
+    """
+    if asked.sweep is None:
+        return SelectionConfig()
+    if asked.method != SWEPT:
+        raise ArgumentError(
+            f"--sweep measures the points of --method {SWEPT}, found --method {asked.method}",
+            remedy=f"--method {SWEPT} --sweep {asked.sweep}, or leave --sweep out",
+        )
+    if (t := asked.given_parameters.get("t")) is not None:
+        raise ArgumentError(
+            f"--t {t:g} names the point, and --sweep chooses it by loss",
+            remedy="leave one of them out",
+        )
+    return SelectionConfig(along="linear", sweep=asked.sweep)
+
+
+def _selector(asked: MergeSpec, rule: Rule, choosing: SelectionConfig) -> Selector:
+    """The point of the method, or how it is found in a sweep."""
+    if choosing.sweep is None:
+        return Selector(rule)
+    return Selector(rule, config=choosing, path=path("linear"), aim=asked.aiming)
 
 
 def _check_layer_weights(asked: MergeSpec) -> None:

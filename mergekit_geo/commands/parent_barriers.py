@@ -14,7 +14,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.selection.segment import SelectedPoint
+from mergekit_geo.selection.segment import SelectedPoint, even
 from mergekit_geo.selection.selector import Selected
 
 COARSE_POINTS = INNER_POINTS + 2
@@ -44,7 +44,7 @@ def segment_points(selection: Selected) -> Iterator[Point]:
     """The points of paths that were taken, at which `barriers_of` measures."""
     for found in selection.segments:
         more = [] if found.t is None else [found.t]
-        for t in [*(i / (SEGMENT_POINTS - 1) for i in range(SEGMENT_POINTS)), *more]:
+        for t in [*even(_count(found)), *more]:
             yield found.segment.measured_at(t)
 
 
@@ -92,11 +92,16 @@ def _segment_entry(evaluator: PointEvaluator, found: SelectedPoint) -> BarrierEn
     profile = profile_of(
         evaluator,
         segment.measured_at,
-        points=SEGMENT_POINTS,
-        most=SEGMENT_POINTS + 1,
+        points=_count(found),
+        most=_count(found) + 1,
         also=() if taken is None else (taken,),
     )
     return path_entry(segment.ends, segment.path.name, profile, path_heights(profile), taken)
+
+
+def _count(found: SelectedPoint) -> int:
+    """Number of even places at which the loss on a path is measured."""
+    return len(found.sweep) or SEGMENT_POINTS
 
 
 def _has_halves(evaluator: PointEvaluator) -> bool:

@@ -26,6 +26,7 @@ from mergekit_geo.evaluation.plan import LossReport, failure
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.influence import InfluenceEntry
+from mergekit_geo.records.sweep import SweepPoint
 from mergekit_geo.tasks.losses import Indices, Losses
 
 
@@ -42,6 +43,7 @@ class SetEvidence:
         models: Losses of parents, references and, last, of the output.
         barriers: Between the parents.
         influence: Of the layers of parents.
+        sweep: Losses at even places between two models.
         warnings: What was left out.
         rows: Examples that are reported; all if None.
         output: All losses of the output, for commands to come.
@@ -57,6 +59,7 @@ class SetEvidence:
     models: NamedLosses = field(default_factory=list)
     barriers: list[BarrierEntry] = field(default_factory=list)
     influence: list[InfluenceEntry] = field(default_factory=list)
+    sweep: list[SweepPoint] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     rows: Indices | None = None
     output: OutputLosses | None = None
@@ -129,6 +132,7 @@ class SetEvidence:
             tokenization=self.own.tokenization(),
             influence=[*self.influence, *([] if self._output is None else [self._output])],
             output=() if self.output is None else (self.output,),
+            sweep={self.study.name: self.sweep} if self.sweep else {},
         )
         if self.examples:
             found = self._with_examples(found, models)

@@ -69,6 +69,12 @@ class SelectionConfig:
         None, "Point of the path to take.", panel=PANEL, choices=PICKS,
         unset="best, the one of lowest loss",
     )  # fmt: skip
+    sweep: int | None = option(
+        None,
+        "Measure so many even points of the path between two models, in place of a search, take "
+        "the best of them, and show the losses of all on every set.", panel=PANEL, least=3,
+        metavar="N", unset="a search",
+    )  # fmt: skip
     average_points: int = option(
         9, "Points of the path that --pick mean averages.", panel=PANEL, least=PAIR
     )
@@ -89,6 +95,7 @@ class SelectionConfig:
         check(self)
         if self.along is None and self.pick is not None:
             raise ArgumentError("--pick takes a point of a path", remedy="--along linear or slerp")
+        self._check_sweep()
         if not 0 <= self.tolerance < 1:
             raise ArgumentError(
                 f"the tolerance is a share of the lowest loss, found {self.tolerance:g}"
@@ -97,6 +104,35 @@ class SelectionConfig:
             raise ArgumentError(f"--along and --method {self.method} are two ways to choose")
         if self.along is not None and self.basin:
             raise ArgumentError("--basin may leave a model out, and a path needs both")
+
+    def _check_sweep(self) -> None:
+        if self.sweep is None:
+            return
+        if self.along is None:
+            raise ArgumentError(
+                "--sweep measures points of a path",
+                remedy="--along linear, or geo-merge merge BASE TUNED --method wise-ft",
+            )
+        if self.pick not in {None, "best"}:
+            raise ArgumentError(
+                f"--sweep and --pick {self.pick} are two ways to choose a point",
+                remedy="leave one of them out",
+            )
+
+    def check_count(self, count: int) -> None:
+        """Refuse a sweep between more models than two.
+
+        Args:
+            count: Of the models.
+
+        Raises:
+            ArgumentError: There are more, or fewer.
+        """
+        if self.sweep is not None and count != PAIR:
+            raise ArgumentError(
+                f"--sweep is of the path between two models, found {count}",
+                remedy="leave --sweep out: further models join one at a time",
+            )
 
     def by_loss(self, count: int) -> bool:
         """Whether anything is chosen by its loss among so many models."""
@@ -116,6 +152,8 @@ def evaluations(choosing: SelectionConfig, count: int) -> int:
     """About how many measurements choosing takes, for the estimate of the cost."""
     pairs = count * (count - 1) // 2
     found = 3 * pairs + count if choosing.basin else 0
+    if choosing.sweep is not None:
+        return found + choosing.sweep
     if choosing.searches(count):
         return found + (count - 1) * (21 if choosing.pick == "flattest" else 12)
     if choosing.method == "greedy":

@@ -73,6 +73,7 @@ def over_sets(found: Sequence[SetReport]) -> LossReport:
         fails=any(one.report.reason for one in found),
         changed=tuple(one for each in found for one in each.report.changed),
         output=tuple(one for each in found for one in each.report.output),
+        sweep={name: one for each in found for name, one in each.report.sweep.items()},
     )
 
 

@@ -19,6 +19,7 @@ from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.layers import LayerMeasurements
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, LossEntry
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
+from mergekit_geo.records.sweep import SweepPoint
 from mergekit_geo.records.tokenization import TokenizationEntry
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class LossReport:
         across: The output beside the best parent of each of several sets.
         changed: Which examples changed, on each set.
         output: Losses of the output, on each set.
+        sweep: Losses at even places between two models, by the name of the set.
     """
 
     losses: list[LossEntry] = field(default_factory=list)
@@ -97,6 +99,7 @@ class LossReport:
     across: AcrossSets | None = None
     changed: tuple[ChangedExamples, ...] = ()
     output: tuple[OutputLosses, ...] = ()
+    sweep: dict[str, list[SweepPoint]] = field(default_factory=dict)
 
     @property
     def examples(self) -> ExamplesEntry | None:

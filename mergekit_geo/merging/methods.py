@@ -39,7 +39,9 @@ PRECISION = Parameter(
 )
 
 POSITION = Parameter(
-    "t", "Position on the arc between two models; of nearswap, the longest step of an element.",
+    "t",
+    "Position between two models, on the arc (slerp) or the line (wise-ft); of nearswap, the "
+    "longest step of an element.",
     0.5, UNIT, stated=True, searched=SearchRange(0, 1),
 )  # fmt: skip
 STEPS = SearchRange(1e-5, 1e-2, log=True)
@@ -75,6 +77,10 @@ def _linear(weights: ModelWeights, normalize: bool, **_: object) -> Rule:
 
 def _slerp(t: float, **_: object) -> Rule:
     return Slerp(t, "linear")
+
+
+def _wise_ft(t: float, **_: object) -> Rule:
+    return Linear((1 - t, t), name="wise-ft")
 
 
 def _karcher(weights: ModelWeights, **_: object) -> Rule:
@@ -142,6 +148,10 @@ ALL: tuple[Method, ...] = (
     Method(
         "slerp", "arc from the first model to the second, at t", "Shoemake 1985", _slerp,
         (POSITION,), BaseUse.END, most=1,
+    ),
+    Method(
+        "wise-ft", "(1 - t) b + t a: from the base (t = 0) to its fine-tune (t = 1)",
+        "Wortsman 2022b", _wise_ft, (POSITION,), BaseUse.END, most=1,
     ),
     Method(
         "karcher", "Karcher mean of the directions times the weighted mean of the norms",

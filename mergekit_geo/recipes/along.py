@@ -12,7 +12,7 @@ from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.specs.measures import PathSpec
 
-CHOICE = ("pick", "average_points", "tolerance", "control")
+CHOICE = ("pick", "sweep", "average_points", "tolerance", "control")
 OWN = ("kind", "train_data", *CHOICE)
 
 _Choice: Any = keyed(SelectionConfig, only=CHOICE)

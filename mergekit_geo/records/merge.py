@@ -14,6 +14,7 @@ from mergekit_geo.records.losses import DifferenceEntry, LossEntry
 from mergekit_geo.records.model import Geometry
 from mergekit_geo.records.search import SearchEntry
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
+from mergekit_geo.records.sweep import SweepEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
 
 
@@ -101,9 +102,12 @@ class MergeMeasurements(Sparse):
         by_layer: Which layers did it; only where a mean of two models is worse than one of them.
         examples: Which examples changed; only where losses were measured.
         search: What was tried in a search, of which the output is the best.
+        sweep: Losses at even places between two models; only where a sweep was asked for.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across", "by_layer", "examples", "search")
+    only_if_held: ClassVar[tuple[str, ...]] = (
+        "sets", "across", "by_layer", "examples", "search", "sweep",
+    )  # fmt: skip
 
     coefficients: MergeCoefficients
     losses: list[LossEntry]
@@ -121,3 +125,4 @@ class MergeMeasurements(Sparse):
     by_layer: LayerMeasurements | None = None
     examples: ExamplesEntry | None = None
     search: SearchEntry | None = None
+    sweep: SweepEntry | None = None

@@ -18,13 +18,19 @@ from mergekit_geo.evaluation.point import Point
 from mergekit_geo.records.merge import SelectionEntry
 from mergekit_geo.selection.chain import Joined, join
 from mergekit_geo.selection.line import line_search, lowest, sharpness_near_best
-from mergekit_geo.selection.segment import PathTo, Segment, SelectedPoint, point_without_losses
+from mergekit_geo.selection.segment import (
+    PathTo,
+    Segment,
+    SelectedPoint,
+    even,
+    point_without_losses,
+)
 from mergekit_geo.selection.selector import Selected
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.objective import Batch
 
-EVEN = tuple(i / 10 for i in range(11))
+EVEN = even(11)
 """Positions searched for a flat point, beside those of the search for the best."""
 
 
@@ -88,6 +94,8 @@ def _joined(config: SelectionConfig, aim: Aim, path_to: PathTo) -> Selected:
 
 
 def _method(config: SelectionConfig, segment: Segment) -> str:
+    if config.sweep is not None:
+        return f"best of {config.sweep} points along {segment.path.name}"
     return f"{config.pick or 'best'} along {segment.path.name}"
 
 
@@ -112,6 +120,11 @@ def selected_point(config: SelectionConfig, segment: Segment, aim: Aim) -> Selec
     def loss_of(t: float) -> float:
         return aim.value(segment.measured_at(t))
 
+    if config.sweep is not None:
+        places = even(config.sweep)
+        tried = {t: loss_of(t) for t in places}
+        t = lowest(tried)
+        return SelectedPoint(segment, segment.at(t), t, tried, sweep=places)
     tried, sharpness = line_search(loss_of), {}
     if config.pick == "flattest":
         tried |= {t: loss_of(t) for t in EVEN if t not in tried}

@@ -15,6 +15,17 @@ from mergekit_geo.geometry.rule import Rule
 
 MIDPOINT = 0.5
 
+
+def even(count: int) -> tuple[float, ...]:
+    """Places at even distances, both ends among them.
+
+    Example:
+        >>> even(5)
+        (0.0, 0.25, 0.5, 0.75, 1.0)
+    """
+    return tuple(i / (count - 1) for i in range(count))
+
+
 PathTo = Callable[[Point, int], ModelPath]
 """The path from a point to a model, fitted first if it has to be."""
 
@@ -110,6 +121,7 @@ class SelectedPoint:
         t: Its place; None for a mean of several.
         tried: Loss on the selection half of each place that was looked at.
         sharpness: λ_max there, of those that were compared by it.
+        sweep: Places at even distances whose losses are reported.
     """
 
     segment: Segment
@@ -117,6 +129,7 @@ class SelectedPoint:
     t: float | None
     tried: Mapping[float, float] = field(default_factory=dict)
     sharpness: Mapping[float, float] = field(default_factory=dict)
+    sweep: tuple[float, ...] = ()
 
     @property
     def place(self) -> str:

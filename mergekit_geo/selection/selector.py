@@ -125,8 +125,9 @@ def check_selection(config: SelectionConfig, count: int, data: Data) -> None:
         data: As asked for.
 
     Raises:
-        ArgumentError: It would be found on the built-in text.
+        ArgumentError: It would be found on the built-in text, or needs another number of models.
     """
+    config.check_count(count)
     if config.by_loss(count) and source_of(data).is_default:
         raise ArgumentError(
             "a model chosen by loss would be tuned to the built-in text",

@@ -7,7 +7,10 @@ from dataclasses import KW_ONLY, dataclass, fields, make_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from mergekit_geo.config.aim import AimConfig
+from mergekit_geo.config.data import sets_of
 from mergekit_geo.config.option import group, like, option
+from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.merging.method_help import defaults, listing, option_help, options
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.merging.parameter import Parameter
@@ -57,7 +60,7 @@ class MergeSpec(Merging):
     keywords: ClassVar[str] = "parameters"
     examples: ClassVar[tuple[str, ...]] = (
         "geo-merge merge a b --method ties --base base --density .5 -o out",
-        "geo-merge merge a b --method slerp --t 0.3 -o out --data held-out.jsonl",
+        "geo-merge merge base a --method wise-ft --sweep 11 -o out --data held-out.jsonl",
     )
     essential: ClassVar[tuple[str, ...]] = (
         "models",
@@ -82,15 +85,23 @@ class MergeSpec(Merging):
         None, "Base model, which task vectors start from; it may be among the models.",
         metavar="MODEL", unset="none",
     )  # fmt: skip
+    sweep: int | None = like(SelectionConfig, "sweep", panel=PANEL, unset="the point at --t")
     layer_weights: str | Path | None = like(SoupSpec, "layer_weights", panel=PANEL)
     parameters: Any = group(MethodParameters, inline=True)
+    aiming: AimConfig = group(AimConfig, inline=True)
 
     if TYPE_CHECKING:
 
         def __init__(
             self, models: Sequence[Model], out: str | Path | None = None, *, method: str = "linear",
-            base: Model | None = None, layer_weights: str | Path | None = None, **settings: Any,
+            base: Model | None = None, sweep: int | None = None,
+            layer_weights: str | Path | None = None, **settings: Any,
         ) -> None: ...  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data is not None:
+            self.aiming.require_known([one.name for one in sets_of(self.data)])
 
     @classmethod
     def called(cls, *args: Any, **kwargs: Any) -> Self:

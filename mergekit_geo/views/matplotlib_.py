@@ -188,6 +188,11 @@ def _points(axes: Axes, kind: Points, many: bool) -> Artist:
         alpha=0.5 if is_small else 0.8, zorder=4 if own.marker == "star" else 3,
         clip_on=False,
     )  # fmt: skip
+    if kind.joined:
+        axes.plot(kind.x, kind.y, DASHES[own.dash], color=own.colour, linewidth=1.4, zorder=2)
+    if kind.arms:
+        axes.errorbar(kind.x, kind.y, [*zip(*kind.arms, strict=True)], fmt="none", zorder=2,
+                      ecolor=own.colour, elinewidth=1.1, capsize=2.5)  # fmt: skip
     for x, y, words in zip(kind.x, kind.y, kind.labels, strict=False):
         axes.annotate(_text(words), (x, y), (5, 4), textcoords="offset points", fontsize=7.5,
                       color=INK)  # fmt: skip

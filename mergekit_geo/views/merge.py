@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mergekit_geo.records.barrier import BarrierEntry
+from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.merge import MergeMeasurements, SelectionEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.barrier_sets import barrier_files_of, barriers_of
@@ -20,10 +21,12 @@ from mergekit_geo.views.search_words import last_word, search_headline
 from mergekit_geo.views.sets import brief_losses, measured_section
 from mergekit_geo.views.sharpness import sharpness_section
 from mergekit_geo.views.stack import stack_table
+from mergekit_geo.views.sweep import sweep_files, sweep_section
 from mergekit_geo.views.verdict import is_worse, verdict_lines
 from mergekit_geo.views.why import why
 
 STRAIGHT = "linear"
+WISE = "wise-ft"
 
 
 def view(report: Report, found: MergeMeasurements) -> View:
@@ -31,6 +34,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
     output_at = _output_at(report, found)
     blocks = [
         measured_section("Losses", report),
+        sweep_section(found.sweep, _data_of(report, found)),
         search_section(found.search, report.data, found.sets),
         examples_section(found),
         Section("What was chosen", _selection(None if found.search else found.selection)),
@@ -46,11 +50,19 @@ def view(report: Report, found: MergeMeasurements) -> View:
     ]  # fmt: skip
     files = {
         **barrier_files_of(found), **layers_files(found.by_layer), **search_files(found.search),
+        **sweep_files(found.sweep),
     }  # fmt: skip
     return View(
         _headline(report, found), blocks, files, _brief(report, found),
         last=last_word(found.search),
     )  # fmt: skip
+
+
+def _data_of(report: Report, found: MergeMeasurements) -> dict[str, DataEntry]:
+    """What each set is, by its name; of one alone, by none."""
+    if found.sets:
+        return {name: one.data for name, one in found.sets.items()}
+    return {} if report.data is None else {"": report.data}
 
 
 def _headline(report: Report, found: MergeMeasurements) -> list[str]:
@@ -109,7 +121,7 @@ def _selection(entry: SelectionEntry | None) -> list[Block]:
 def _output_at(report: Report, found: MergeMeasurements) -> float | None:
     """Where an average of two models stands on the line between them."""
     merged = found.coefficients
-    if len(report.models) == 2 and merged.method == STRAIGHT:  # noqa: PLR2004
+    if len(report.models) == 2 and merged.method in {STRAIGHT, WISE}:  # noqa: PLR2004
         first, second = merged.weights
         return second / (first + second) if first + second else None
     return None

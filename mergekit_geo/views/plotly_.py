@@ -194,15 +194,25 @@ def _points(kind: Points, many: bool) -> Json:
     """Points of one kind, with what stands beside them."""
     own, is_small = kind.style, many and len(kind.x) >= SWARM
     size = 15 if own.marker == "star" else 5 if is_small else 8
-    shown: Json = {"mode": "markers+text", "text": _texts(kind.labels),
+    drawn = "lines+markers" if kind.joined else "markers"
+    shown: Json = {"mode": f"{drawn}+text", "text": _texts(kind.labels),
                    "textposition": "top right", "textfont": {"size": 10}}  # fmt: skip
     return {
-        "type": "scatter", "mode": "markers", "name": escape(kind.name), "x": list(kind.x),
+        "type": "scatter", "mode": drawn, "name": escape(kind.name), "x": list(kind.x),
         "y": list(kind.y), "hovertext": _texts(kind.texts), "hoverinfo": "text",
         "marker": {"color": own.colour, "symbol": own.marker, "size": size,
                    "opacity": 0.5 if is_small else 0.85},
+        **({"line": {"color": own.colour, "dash": own.dash}} if kind.joined else {}),
+        **({"error_y": _arms(kind)} if kind.arms else {}),
         **(shown if kind.labels else {}),
     }  # fmt: skip
+
+
+def _arms(kind: Points) -> Json:
+    """Intervals of the heights of points."""
+    below, above = zip(*kind.arms, strict=True)
+    return {"type": "data", "symmetric": False, "array": list(above), "arrayminus": list(below),
+            "thickness": 1.2, "width": 3}  # fmt: skip
 
 
 def _stroke(number: int) -> Json:

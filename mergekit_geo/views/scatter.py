@@ -23,6 +23,8 @@ class Points:
         y: Of each.
         texts: What each is, for who points at it.
         labels: What stands beside each; none where empty.
+        ends: Lower and upper end of the interval of each y, None where there is none.
+        joined: Whether a line leads from each to the next.
     """
 
     name: str
@@ -31,6 +33,14 @@ class Points:
     y: Sequence[float]
     texts: Sequence[str]
     labels: Sequence[str] = ()
+    ends: Sequence[tuple[float, float] | None] = ()
+    joined: bool = False
+
+    @property
+    def arms(self) -> list[tuple[float, float]]:
+        """How far the interval of each y reaches below it, and above."""
+        pairs = zip(self.y, self.ends, strict=True) if self.ends else ()
+        return [(y - ends[0], ends[1] - y) if ends else (0.0, 0.0) for y, ends in pairs]
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,10 @@ def test_a_call_and_a_recipe_merge_the_same(method: str) -> None:
     found = METHODS[method]
     base = "c" if found.base.value == "a base" else None
     names = "a" if found.most == 1 and found.base.value != "two models" else "ab"
-    if method == "slerp":
-        base = None
     called = geo.merge(
         [STATES[name] for name in names], method=method, base=base and STATES[base], data=None
     )
-    recipe = recipe_of(method, names, base or ("a" if method == "slerp" else None))
+    recipe = recipe_of(method, names, base or ("a" if found.base.value == "two models" else None))
     followed = geo.run(recipe, models=STATES, data=None)
     assert called.state is not None
     assert followed.state is not None
