@@ -144,7 +144,7 @@ def check_aim(aiming: AimConfig, choosing: SelectionConfig, count: int) -> None:
     if not aiming.is_default and not choosing.by_loss(count):
         raise ArgumentError(
             "--aim and --keep say by what points are chosen, and nothing is chosen by loss",
-            remedy="--method greedy, --method learned, --basin or --along of soup; --sweep of merge",
+            remedy="--method greedy, --method learned, --basin or --along; of merge --sweep",
         )
 
 

@@ -9,7 +9,7 @@ from itertools import chain, combinations
 
 from mergekit_geo.records.losses import DataEntry, Estimate
 from mergekit_geo.records.sweep import SweepEntry, SweepPoint
-from mergekit_geo.views.block import Block, Chart, Folded, Paragraph, Section, Table
+from mergekit_geo.views.block import Chart, Folded, Paragraph, Section, Table
 from mergekit_geo.views.chart import NumberTable, number, short_name
 from mergekit_geo.views.losses import loss_unit, share_difference
 from mergekit_geo.views.scatter import Points, ScatterPanel, Scatters
