@@ -1,0 +1,1 @@
+"""Merging task matrices whole: what has singular vectors or solves a system."""
