@@ -122,6 +122,8 @@ WAYS: dict[str, Callable[..., Step]] = {
     "SAM": sam_step,
     "adaptive SAM": lambda *given: sam_step(*given, adaptive=True),
     "SAM every fifth step": lambda *given: sam_step(*given, every=5),
+    "LookSAM, k = 5": lambda *given: sam_step(*given, variant="look", every=5),
+    "momentum-SAM": lambda *given: sam_step(*given, variant="momentum", rho=0.3),
     "naive SAM": naive_step,
 }
 

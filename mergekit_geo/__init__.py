@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from mergekit_geo.records.report import read_report as read_report
     from mergekit_geo.searches.run import search as search
     from mergekit_geo.training.sam import Sam as Sam
-    from mergekit_geo.training.sam import SamSummary as SamSummary
+    from mergekit_geo.training.summary import SamSummary as SamSummary
     from mergekit_geo.training.trainer import SamMixin as SamMixin
     from mergekit_geo.training.trainer import SamTrainer as SamTrainer
 
@@ -68,7 +68,7 @@ _HOMES = {
     "Sam": "training.sam",
     "SamArguments": "config.training",
     "SamMixin": "training.trainer",
-    "SamSummary": "training.sam",
+    "SamSummary": "training.summary",
     "SamTrainer": "training.trainer",
     "SearchAim": "config.aim",
     "SelectionConfig": "config.selection",

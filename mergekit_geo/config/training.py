@@ -187,6 +187,8 @@ class CurveFitConfig(OptimizationConfig):
 SAM = "SAM"
 AUTO, PER_REPLICA, SYNCHRONISED = "auto", "per-replica", "synchronised"
 ASCENTS = (AUTO, PER_REPLICA, SYNCHRONISED)
+CLIMBING, MOMENTUM, LOOK = "sam", "momentum", "look"
+VARIANTS = (CLIMBING, MOMENTUM, LOOK)
 
 
 @described
@@ -199,9 +201,17 @@ class SamArguments:
     `per-replica` each process climbs by its own gradient, `synchronised` all by the mean; `auto` is
     per replica, unless the weights are sharded (FSDP2).
 
+    The variant `momentum` (Becker 2024) makes one pass a step, at w - rho m / ||m|| with the
+    optimizer's momentum m; it takes a larger rho. `look` (Liu 2022) makes two at every n-th step,
+    and adds the part of SAM's gradient orthogonal to the plain one to the gradients in between.
+
     Example:
         >>> SamArguments(rho=0.1).every
         1
+        >>> SamArguments(variant="look")
+        Traceback (most recent call last):
+        mergekit_geo.errors.ArgumentError: variant look: with every=1 no step is in between to use \
+again what a climb found (every=5)
     """
 
     rho: float = option(
@@ -213,6 +223,15 @@ class SamArguments:
     )
     eta: float = option(0.01, "Added to the size of the weights in ASAM.", "")
     every: int = option(1, "Take the ascent step at every n-th step only.", panel=SAM, least=1)
+    variant: str = option(
+        CLIMBING, "Two passes a step (sam); one, along the optimizer's momentum (momentum); or two "
+        "at every n-th step, and its orthogonal part used again in between (look).",
+        "--sam-variant", panel=SAM, choices=VARIANTS,
+    )  # fmt: skip
+    alpha: float = option(
+        0.7, "Weight in look of the part that is used again, in units of the gradient.",
+        "--sam-alpha", panel=SAM,
+    )  # fmt: skip
     ascent: str = option(
         AUTO, "Gradient that the ascent follows with several processes: that of each "
         "(per-replica), or the mean (synchronised). auto is per-replica unless weights are "
@@ -226,7 +245,20 @@ class SamArguments:
         check_radius(self.rho)
         if not 0 <= self.eta < math.inf:
             raise ArgumentError(f"eta: expected a number of at least 0, found {self.eta:g}")
+        if not 0 <= self.alpha < math.inf:
+            raise ArgumentError(f"sam-alpha: expected a number of at least 0, found {self.alpha:g}")
         check(self)
+        if self.variant == LOOK and self.every == 1:
+            raise ArgumentError(
+                "variant look: with every=1 no step is in between to use again what a climb found",
+                remedy="every=5",
+            )
+        if self.variant == MOMENTUM and self.ascent == PER_REPLICA:
+            raise ArgumentError(
+                "variant momentum: all processes have the same momentum, so none has an ascent of "
+                "its own",
+                remedy=f"ascent={SYNCHRONISED!r}, or 'auto'",
+            )
 
 
 def check_radius(rho: float, where: str = "") -> float:

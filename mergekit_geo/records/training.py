@@ -26,6 +26,8 @@ class TrainingEntry(Record):
         rho: Radius of SAM's ascent; 0 is the optimizer alone.
         adaptive: Whether the ascent is scaled by the weights (ASAM).
         every: Steps from one ascent to the next.
+        variant: `sam`, `momentum` or `look`.
+        alpha: Weight of the part that LookSAM uses again; null for others.
         mode: Of the ascent: `per-replica` or `synchronised`; `off` with a radius of 0.
         ascents: Steps that climbed first.
         passes: Backward passes of a process.
@@ -44,6 +46,8 @@ class TrainingEntry(Record):
     rho: float
     adaptive: bool
     every: int
+    variant: str = "sam"
+    alpha: float | None = None
     mode: str
     ascents: int
     passes: int

@@ -1,27 +1,33 @@
-"""The way up and back: e = rho T^2 g / ||T g|| (Foret 2021, eq. 2; Kwon 2021, eq. 9).
+"""The way to w + e and back: e = rho T^2 g / ||T g|| (Foret 2021, eq. 2; Kwon 2021, eq. 9).
 
 T is 1, and |w| + eta for adaptive SAM, but for biases 1 there too. Parameter groups may differ in
 rho; T is then multiplied by a group's share of the largest. So e is where <g, e> is largest under
 Σ_j ||e_j / T_j||^2 <= rho^2, and a group of rho 0 neither moves nor counts.
+
+Momentum-SAM has e = -rho T^2 m / ||T m|| with the optimizer's momentum m instead: along the coming
+step, as Nesterov looks ahead, but so far as rho says (Becker 2024, algorithm 1).
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn import Module
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from mergekit_geo.config.training import SamArguments, check_radius
+from mergekit_geo.training.momentum import momentum_of
+from mergekit_geo.training.sharded import local, local_all, norm
+
+_Pair = tuple[Tensor, Tensor]
 
 FLATTEST = 1e-30
 """Below this slope e is shorter than rho, and 0 where the gradient is."""
@@ -46,7 +52,7 @@ class Ascent:
             for name, parameter in model.named_parameters()
             if "bias" in name.rpartition(".")[2]
         }
-        self._all = list(dict.fromkeys([*model.parameters(), *self.parameters]))
+        self.all = list(dict.fromkeys([*model.parameters(), *self.parameters]))
         self._home: dict[Tensor, Tensor] = {}
         for number, group in enumerate(optimizer.param_groups):
             check_radius(self._rho(group), f"parameter group {number}")
@@ -64,15 +70,15 @@ class Ascent:
 
     def norm(self) -> float:
         """||g|| of the whole model."""
-        return _norm(self._all)
+        return norm(p.grad for p in self.all if p.grad is not None)
 
     @torch.no_grad()
     def slope(self) -> float:
         """||T g||; the gradients become T g."""
-        parts = self._parts()
+        parts = self._parts(_gradient)
         for part in parts:
             part.stretch()
-        return _norm(p for part in parts for p in part.parameters)
+        return norm(vector for part in parts for vector in part.vectors)
 
     @contextmanager
     def climbed(self, slope: float) -> Iterator[None]:
@@ -81,61 +87,86 @@ class Ascent:
         Args:
             slope: ||T g|| of the gradients, which are T g.
         """
-        moved = [parameter for part in self._parts() for parameter in part.parameters]
-        self._keep(moved)
-        try:
-            self._climb(slope)
+        with self._moved(self._parts(_gradient), self.rho / max(slope, FLATTEST)):
+            self.clear()
             yield
-        finally:
-            self._return(moved)
+
+    @contextmanager
+    def ahead(self) -> Iterator[bool]:
+        """Context with the weights at w - rho T^2 m / ||T m||; restores them to the bit.
+
+        It is given whether they moved: before the first step there is no momentum m.
+        """
+        parts = [part.copied() for part in self._parts(partial(momentum_of, self.optimizer))]
+        if not parts:
+            yield False
+            return
+        with torch.no_grad():
+            for part in parts:
+                part.stretch()
+        length = norm(vector for part in parts for vector in part.vectors)
+        with self._moved(parts, -self.rho / max(length, FLATTEST)):
+            yield length > 0
 
     def clear(self) -> None:
         """Clear all gradients, also of parameters that another optimizer trains."""
-        for parameter in self._all:
+        for parameter in self.all:
             parameter.grad = None
 
     def spoil(self) -> None:
         """Make the gradients NaN, so that an fp16 scaler makes no step and scales less."""
-        for parameter in self._all:
+        for parameter in self.all:
             if parameter.grad is not None:
                 parameter.grad.fill_(math.nan)
 
     def _rho(self, group: dict[str, Any]) -> float:
         return float(group.get("rho", self.settings.rho))
 
-    def _parts(self) -> list[_Part]:
-        """What moves, sorted by how it is scaled."""
-        largest, parts = self.rho, defaultdict(list)
+    def _parts(self, vector_of: Callable[[Tensor], Tensor | None]) -> list[_Part]:
+        """What moves, sorted by how it is scaled, with the vectors along which it does."""
+        largest, found = self.rho, defaultdict[tuple[float, bool], list[_Pair]](list)
         for group in self.optimizer.param_groups:
             share = self._rho(group) / largest
             for parameter in group["params"] if share else ():
-                if parameter.grad is not None:
+                if (vector := vector_of(parameter)) is not None:
                     adaptive = self.settings.adaptive and parameter not in self._biases
-                    parts[share, adaptive].append(parameter)
+                    found[share, adaptive].append((parameter, vector))
         eta = self.settings.eta
-        return [_Part(of, share, eta if on else None) for (share, on), of in parts.items()]
+        return [
+            _Part([p for p, _ in own], [v for _, v in own], share, eta if on else None)
+            for (share, on), own in found.items()
+        ]
+
+    @contextmanager
+    def _moved(self, parts: list[_Part], step: float) -> Iterator[None]:
+        """Context with the weights at w + step T v, v the parts' vectors, which are given up."""
+        moved = [parameter for part in parts for parameter in part.parameters]
+        self._keep(moved)
+        try:
+            self._move(parts, step)
+            parts.clear()  # of the gradients, whose memory the pass needs
+            yield
+        finally:
+            self._return(moved)
 
     @torch.no_grad()
     def _keep(self, moved: list[Tensor]) -> None:
         """Copy weights to memory that stays for the next ascent."""
         for parameter in moved:
             if parameter not in self._home:
-                self._home[parameter] = torch.empty_like(_local(parameter))
-        torch._foreach_copy_([self._home[p] for p in moved], _locals(moved))
+                self._home[parameter] = torch.empty_like(local(parameter))
+        torch._foreach_copy_([self._home[p] for p in moved], local_all(moved))
 
     @torch.no_grad()
-    def _climb(self, slope: float) -> None:
-        """Move the weights to w + rho T (T g) / ||T g||, overwriting the gradients."""
-        step = self.rho / max(slope, FLATTEST)
-        for part in self._parts():
+    def _move(self, parts: Sequence[_Part], step: float) -> None:
+        for part in parts:
             part.stretch()
-            torch._foreach_add_(_locals(part.parameters), part.gradients, alpha=step)
-        self.clear()
+            torch._foreach_add_(local_all(part.parameters), local_all(part.vectors), alpha=step)
         torch.clear_autocast_cache()  # it may hold the weights of before in low precision
 
     @torch.no_grad()
     def _return(self, moved: list[Tensor]) -> None:
-        torch._foreach_copy_(_locals(moved), [self._home[p] for p in moved])
+        torch._foreach_copy_(local_all(moved), [self._home[p] for p in moved])
         torch.clear_autocast_cache()
 
 
@@ -144,44 +175,32 @@ class _Part:
     """Parameters that are scaled alike.
 
     Attributes:
-        parameters: With gradients.
+        parameters: That have a vector.
+        vectors: Gradients, or momentum, of their shapes.
         share: Their rho over the largest one.
         eta: Of adaptive SAM; None where T does not depend on the weights.
     """
 
     parameters: list[Tensor]
+    vectors: list[Tensor]
     share: float
     eta: float | None
 
-    @property
-    def gradients(self) -> list[Tensor]:
-        """Local gradients of all parameters that have one."""
-        return _locals(p.grad for p in self.parameters if p.grad is not None)
+    def copied(self) -> _Part:
+        """With vectors that may be overwritten: themselves where T is 1."""
+        if self.share == 1 and self.eta is None:
+            return self
+        return replace(self, vectors=[vector.clone() for vector in self.vectors])
 
     def stretch(self) -> None:
-        """Scale the gradients from g to T g."""
+        """Scale the vectors from v to T v."""
         if self.share != 1:
-            torch._foreach_mul_(self.gradients, self.share)
+            torch._foreach_mul_(local_all(self.vectors), self.share)
         if self.eta is not None:
-            scale = torch._foreach_abs(_locals(self.parameters))
+            scale = torch._foreach_abs(local_all(self.parameters))
             torch._foreach_add_(scale, self.eta)
-            torch._foreach_mul_(self.gradients, scale)
+            torch._foreach_mul_(local_all(self.vectors), scale)
 
 
-def _locals(tensors: Iterable[Tensor]) -> list[Tensor]:
-    return [_local(tensor) for tensor in tensors]
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """The local shard of a tensor: foreach operations do not take DTensors."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-@torch.no_grad()
-def _norm(parameters: Iterable[Tensor]) -> float:
-    """Norm of the parameters' gradients, which may be sharded over different meshes."""
-    meshes: dict[object, list[Tensor]] = defaultdict(list)
-    for gradient in (p.grad for p in parameters if p.grad is not None):
-        meshes[getattr(gradient, "device_mesh", None)].append(gradient)
-    norms = [get_total_norm(gradients) for gradients in meshes.values()]
-    return math.hypot(*(float(n.full_tensor() if isinstance(n, DTensor) else n) for n in norms))
+def _gradient(parameter: Tensor) -> Tensor | None:
+    return parameter.grad

@@ -16,6 +16,7 @@ import torch
 from transformers import TrainerCallback, set_seed
 
 from mergekit_geo.collectives import accelerate_kept
+from mergekit_geo.config.training import LOOK
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.modules.load import quiet_transformers
@@ -152,6 +153,8 @@ def _entry(tuning: Tuning, trainer: ObjectiveTrainer, batches: Shuffled) -> Trai
         rho=asked.sam.rho,
         adaptive=asked.sam.adaptive,
         every=asked.sam.every,
+        variant=asked.sam.variant,
+        alpha=asked.sam.alpha if asked.sam.variant == LOOK else None,
         mode=_mode(trainer),
         ascents=summary.ascents,
         passes=summary.backward_passes,

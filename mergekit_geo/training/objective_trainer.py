@@ -18,7 +18,7 @@ from transformers.trainer_callback import ProgressCallback
 
 from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.processes import all_reduce, is_main_process, world
-from mergekit_geo.training.sam import SamSummary
+from mergekit_geo.training.summary import SamSummary
 from mergekit_geo.training.trainer import COUNTS, SamTrainer
 
 if TYPE_CHECKING:

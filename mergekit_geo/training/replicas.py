@@ -83,6 +83,12 @@ def unexchanged(model: Module) -> Iterator[None]:
         _exchange(sharded, True)
 
 
+def group_of(model: Module) -> dist.ProcessGroup | None:
+    """The processes that hold a replica of a model each; None for all."""
+    inner = _inner(model)
+    return inner.process_group if isinstance(inner, DistributedDataParallel) else None
+
+
 def all_agree(here: bool, device: torch.device) -> bool:
     """Whether a condition holds on every process."""
     if world() == 1:

@@ -19,6 +19,10 @@ process climbs by its own gradient, which is not exchanged (smaller batches in e
 Foret 2021, section 4.1), unless `synchronised` is asked for or the weights are sharded. The second
 pass draws what the first drew and leaves running statistics alone. And a step whose loss or
 gradient is not finite is left out, on all processes or on none.
+
+Two variants cost less. `momentum` makes its only pass where the optimizer's momentum leads
+(Becker 2024): losses, and running statistics, are then of the perturbed weights. `look` climbs at
+every n-th step and uses a part of what it found in between (Liu 2022).
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,12 +40,15 @@ from torch import Tensor
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from mergekit_geo.config.training import PER_REPLICA, SamArguments
+from mergekit_geo.config.training import LOOK, MOMENTUM, PER_REPLICA, SYNCHRONISED, SamArguments
 from mergekit_geo.errors import NonFiniteError
 from mergekit_geo.training.ascent import Ascent
 from mergekit_geo.training.checks import check_backend, check_optimizer, check_weights
+from mergekit_geo.training.momentum import check_momentum
 from mergekit_geo.training.replay import RandomState, Statistics, devices_of
 from mergekit_geo.training.replicas import all_agree, mode_of, rank, unexchanged, world
+from mergekit_geo.training.reused import Reused
+from mergekit_geo.training.summary import SamSummary
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -49,45 +56,8 @@ if TYPE_CHECKING:
 Batch = TypeVar("Batch")
 Pass = Callable[[], Tensor]
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SamSummary:
-    """What SAM did.
-
-    Attributes:
-        mode: Of the ascent in force: `per-replica` or `synchronised`.
-        steps: Of the optimizer, with those that were skipped.
-        ascents: Steps that climbed first.
-        backward_passes: Of this process, over micro-batches.
-        skipped: Steps that were not made because a loss or gradient was not finite.
-        skipped_in_a_row: The last of these, if no step was made since.
-
-    Example:
-        >>> SamSummary("per-replica", steps=10, ascents=2, backward_passes=12).ascents
-        2
-    """
-
-    mode: str
-    steps: int = 0
-    ascents: int = 0
-    backward_passes: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-
-    def passed(self) -> SamSummary:
-        """Copy with one more backward pass."""
-        return replace(self, backward_passes=self.backward_passes + 1)
-
-    def stepped(self, *, climbed: bool, finite: bool) -> SamSummary:
-        """Copy with one more step."""
-        return replace(
-            self,
-            steps=self.steps + 1,
-            ascents=self.ascents + climbed,
-            skipped=self.skipped + (not finite),
-            skipped_in_a_row=0 if finite else self.skipped_in_a_row + 1,
-        )
+REUSED = "reused"
+"""The part of a state that is tensors."""
 
 
 class Sam:
@@ -135,7 +105,12 @@ class Sam:
         check_optimizer(optimizer)
         self.ascent = Ascent(optimizer, model, self.settings)
         check_weights(self.ascent.parameters)
-        self.summary = SamSummary(mode_of(model, self.settings.ascent))
+        self._leads, asked = self.settings.variant == MOMENTUM, self.settings.ascent
+        if self._leads:
+            check_momentum(optimizer)
+        looks = self.settings.variant == LOOK
+        self.reused = Reused(self.ascent.all if looks else [], self.settings.alpha)
+        self.summary = SamSummary(mode_of(model, SYNCHRONISED if self._leads else asked))
         self._step = _Step()
         self._statistics, self._devices = Statistics(model), devices_of(model)
         if rank() == 0:
@@ -161,7 +136,7 @@ class Sam:
             last: Whether this ends the step; by default as accelerate accumulates, else True.
 
         Returns:
-            The loss at the weights, detached: ().
+            The loss at the weights, or at the perturbed ones for momentum-SAM, detached: ().
 
         Raises:
             NonFiniteError: So many steps in a row were skipped as the settings bear.
@@ -188,17 +163,23 @@ class Sam:
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """What belongs into a checkpoint: `accelerator.register_for_checkpointing(sam)`."""
-        return asdict(self.summary)
+        """What belongs into a checkpoint: `accelerator.register_for_checkpointing(sam)`.
+
+        Every process has to call it, as LookSAM's part of it may be sharded.
+        """
+        return {**asdict(self.summary), REUSED: self.reused.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore from a checkpoint, in the mode that is in force here."""
-        self.summary = SamSummary(**{**state, "mode": self.mode})
+        counts = {name: value for name, value in state.items() if name != REUSED}
+        self.summary = SamSummary(**{**counts, "mode": self.mode})
+        self.reused.load(state.get(REUSED, []))
 
     @property
     def _climbs(self) -> bool:
-        """Whether this step ascends (see `every`)."""
-        return self.ascent.rho > 0 and self.summary.steps % self.settings.every == 0
+        """Whether the gradient of this step is to be that of perturbed weights (see `every`)."""
+        due = self.summary.steps % self.settings.every == 0
+        return self.ascent.rho > 0 and (due or self.reused.is_missing)
 
     def _backward(self, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
         value = loss(batch)
@@ -210,9 +191,12 @@ class Sam:
         return value
 
     def _first(self, once: Pass, last: bool) -> Tensor:
-        """First pass of a micro-batch, at the weights themselves."""
+        """First pass of a micro-batch: at the weights themselves, or where momentum leads."""
         if not self._step.losses:
             self._step.statistics = self._statistics.copy()
+        if self._leads and self._climbs:
+            with self.ascent.ahead() as self._step.led:
+                return self._pass(once, alone=not last)
         if self._climbs:
             self._step.passes.append((once, RandomState.now(self._devices)))
         return self._pass(once, alone=not last or (self._climbs and self.mode == PER_REPLICA))
@@ -225,17 +209,30 @@ class Sam:
         return loss
 
     def _finish(self) -> None:
-        """Finish a step whose micro-batches have all had their first pass: ascend, or skip it."""
-        climbs = self._climbs
-        slope = self.ascent.slope() if climbs else self.ascent.norm()
-        finite = self._is_finite(slope)
-        if finite and climbs:
-            self._second(slope)
-            finite = self._is_finite(self.ascent.norm())
-        self.summary = self.summary.stepped(climbed=climbs, finite=finite)
+        """Finish a step whose micro-batches have all had their first pass, or skip it."""
+        if self._step.passes:
+            climbed, finite = self._climb()
+        else:
+            norm, climbed = self.ascent.norm(), self._step.led
+            finite = self._is_finite(norm)
+            if finite:
+                self.reused.add(norm)
+        self.summary = self.summary.stepped(climbed=climbed, finite=finite)
         if not finite:
             self._skip()
         self._step = _Step()
+
+    def _climb(self) -> tuple[bool, bool]:
+        """Ascend from finite gradients; whether it did, and whether all is finite."""
+        self.reused.note(self.model, exchange=self.mode == PER_REPLICA)
+        slope = self.ascent.slope()
+        if not self._is_finite(slope):
+            return True, False
+        self._second(slope)
+        finite = self._is_finite(self.ascent.norm())
+        if finite:
+            self.reused.split()
+        return True, finite
 
     def _second(self, slope: float) -> None:
         """Second pass of all micro-batches, at the perturbed weights, with equal random states."""
@@ -280,8 +277,10 @@ class _Step:
         passes: What is run again uphill, with the random state in which it began.
         losses: Of all passes: () each.
         statistics: Running ones before the step.
+        led: Whether the passes were made where momentum leads.
     """
 
     passes: list[tuple[Pass, RandomState]] = field(default_factory=list)
     losses: list[Tensor] = field(default_factory=list)
     statistics: list[Tensor] = field(default_factory=list)
+    led: bool = False

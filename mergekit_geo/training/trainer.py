@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -11,7 +13,9 @@ from transformers import Trainer
 
 from mergekit_geo.config.training import SamArguments
 from mergekit_geo.training.checks import check_backend, check_optimizer, check_weights
-from mergekit_geo.training.sam import Sam, SamSummary
+from mergekit_geo.training.reused_file import read_reused, write_reused
+from mergekit_geo.training.sam import REUSED, Sam
+from mergekit_geo.training.summary import SamSummary
 
 COUNTS = "SamCounts"
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ class SamMixin(Below):
     def __init__(self, *given: Any, sam: SamArguments | None = None, **named: Any) -> None:
         self.sam_arguments = SamArguments() if sam is None else sam
         self._sam: Sam | None = None
+        self._state: Path | None = None
         super().__init__(*given, **named)
         module: Any = self.model
         check_backend(module, self.accelerator)
@@ -59,7 +64,7 @@ class SamMixin(Below):
 
     def train(self, *given: Any, **named: Any) -> Any:
         """Train as the base class does, with a new SAM state."""
-        self._sam = None
+        self._sam, self._state = None, None
         return super().train(*given, **named)
 
     def training_step(
@@ -71,15 +76,28 @@ class SamMixin(Below):
         below, last = super().training_step, self.accelerator.sync_gradients
         loss = self._sam.run(lambda: below(model, copy.copy(inputs), num_items_in_batch), last=last)
         if last:
-            self._kept[COUNTS] = self._sam.state_dict()
+            self._kept[COUNTS] = asdict(self._sam.summary)
         return loss
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Save what LookSAM uses again beside the optimizer's state."""
+        super()._save_optimizer_and_scheduler(output_dir)
+        tensors = [] if self._sam is None else self._sam.reused.state()
+        if tensors and self.args.should_save:
+            write_reused(tensors, Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Remember the checkpoint that is resumed from."""
+        super()._load_optimizer_and_scheduler(checkpoint)
+        self._state = None if checkpoint is None else Path(checkpoint)
 
     def _begun(self, model: Module) -> Sam:
         """A new SAM object with the counts of the checkpoint that training resumes from."""
         optimizer: Any = self.optimizer
         sam = Sam(model, optimizer, self.sam_arguments, accelerator=self.accelerator)
-        counts = {**sam.state_dict(), **self._kept.get(COUNTS, {}), "steps": self.state.global_step}
-        sam.load_state_dict(counts)
+        counts = {**self._kept.get(COUNTS, {}), "steps": self.state.global_step}
+        tensors = [] if self._state is None else read_reused(self._state)
+        sam.load_state_dict({**asdict(sam.summary), **counts, REUSED: tensors})
         return sam
 
     @property

@@ -12,6 +12,8 @@ from mergekit_geo.views.sets import brief_losses, measured_section
 from mergekit_geo.views.sharpness import sharpness_section
 from mergekit_geo.views.verdict import verdict_lines
 
+KINDS = {"sam": "SAM", "momentum": "momentum-SAM", "look": "LookSAM"}
+
 
 def view(report: Report, found: FinetuneMeasurements) -> View:
     """View of a fine-tuned model: its training, and itself beside the model it was before."""
@@ -84,7 +86,7 @@ def training_lines(found: TrainingEntry) -> list[str]:
 def _ascent(found: TrainingEntry) -> str:
     if not found.rho:
         return f"SAM off (rho 0); {found.passes} backward passes"
-    kind = "adaptive SAM" if found.adaptive else "SAM"
+    kind = ("adaptive " if found.adaptive else "") + KINDS[found.variant]
     often = "every step" if found.every == 1 else f"every {found.every} steps"
     return (
         f"{kind}, rho {found.rho:g}, {often}, {found.mode} ascent: {found.ascents} ascents, "

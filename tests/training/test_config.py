@@ -12,11 +12,12 @@ from mergekit_geo.errors import ArgumentError
 
 def test_stand_on_a_command_line() -> None:
     words = ["--rho", "0.1", "--adaptive", "--every", "5", "--ascent", "synchronised"]
-    words += ["--most_skipped", "3"]
+    words += ["--most_skipped", "3", "--variant", "look", "--alpha", "0.5"]
     (found,) = HfArgumentParser(SamArguments).parse_args_into_dataclasses(words)
     assert found == SamArguments(
-        rho=0.1, adaptive=True, every=5, ascent="synchronised", most_skipped=3
-    )
+        rho=0.1, adaptive=True, every=5, ascent="synchronised", most_skipped=3, variant="look",
+        alpha=0.5,
+    )  # fmt: skip
     kinds = {one.name: one.kind for one in own_options(SamArguments)}
     assert (kinds["every"], kinds["rho"]) == ("whole", "number"), "the parser replaces types"
 

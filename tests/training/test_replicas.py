@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,71 @@ def test_a_training_is_that_of_the_papers(found: Found, case: str) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         optimizer.step()
     assert torch.allclose(ours["weights"], two_processes.whole(model), rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", ["momentum", "momentum_sharded"])
+def test_momentum_is_that_of_the_paper(found: Found, case: str) -> None:
+    """The gradient of the mean loss ahead, the same in all processes."""
+    first, second = (rank[case] for rank in found)
+    assert torch.equal(first["weights"], second["weights"])
+    for here, there in zip(first["points"], second["points"], strict=True):
+        assert torch.equal(here, there)
+    ahead = partial(naive.ahead_gradient, rho=RHO)
+    assert torch.allclose(first["weights"], whole_training(ahead, mean_loss), rtol=1e-8, atol=1e-10)
+    assert (first["summary"].mode, first["summary"].ascents) == ("synchronised", STEPS - 1)
+    assert first["summary"].backward_passes == PARTS * STEPS
+
+
+@pytest.mark.parametrize("case", ["look_synchronised", "look_sharded"])
+def test_look_is_that_of_the_paper(found: Found, case: str) -> None:
+    look = naive.Look(rho=RHO, every=3, alpha=0.7)
+    expected = whole_training(look.gradient, mean_loss)
+    for rank in found:
+        assert torch.allclose(rank[case]["weights"], expected, rtol=1e-8, atol=1e-10)
+    assert found[0][case]["summary"].backward_passes == PARTS * (STEPS + STEPS // 3)
+
+
+def test_look_climbs_by_each_one_s_gradient_and_uses_the_mean_again(found: Found) -> None:
+    """g and g_s are the means over the processes, g_s of gradients at points of their own."""
+    first, second = (rank["look"] for rank in found)
+    assert torch.equal(first["weights"], second["weights"])
+    assert first["summary"].mode == "per-replica"
+    look = naive.Look(rho=RHO, every=3, alpha=0.7)
+
+    def gradient(step: int, model: nn.Module, _: Any, loss: naive.Loss) -> list[Tensor]:
+        plain = naive.gradient(model, loss)
+        if step % look.every:
+            return look.between(plain)
+        steep = sharp(model, step, "per-replica", adaptive=False)
+        look.keep(plain, steep)
+        return steep
+
+    expected = whole_training(gradient, mean_loss)
+    assert torch.allclose(first["weights"], expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("case", "same"), [("resumed", "look"), ("resumed_shards", "look_sharded")]
+)
+def test_a_state_that_is_restored_changes_no_bit(found: Found, case: str, same: str) -> None:
+    for rank in found:
+        assert torch.equal(rank[case]["weights"], rank[same]["weights"])
+        assert rank[case]["summary"] == rank[same]["summary"]
+
+
+def whole_training(
+    gradient_of: Callable[..., list[Tensor]], loss_of: Callable[[int], naive.Loss]
+) -> Tensor:
+    """Weights after a training in one process."""
+    model = two_processes.network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    for step in range(STEPS):
+        found = gradient_of(step, model, optimizer, loss_of(step))
+        for parameter, gradient in zip(model.parameters(), found, strict=True):
+            parameter.grad = gradient
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+    return two_processes.whole(model)
 
 
 @pytest.mark.parametrize("name", ["{}", "{}_adaptive", "trainer_{}"])

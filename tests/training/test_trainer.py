@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArgumen
 
 from mergekit_geo.config.training import SamArguments
 from mergekit_geo.errors import ArgumentError, NonFiniteError, UnsupportedError
-from mergekit_geo.training.sam import Sam, SamSummary
+from mergekit_geo.training.sam import Sam
+from mergekit_geo.training.summary import SamSummary
 from mergekit_geo.training.trainer import SamMixin, SamTrainer
 
 STEPS = 6
@@ -74,7 +75,15 @@ def test_rho_0_is_the_trainer(tmp_path: Path) -> None:
     assert ours.sam_summary == SamSummary("per-replica", steps=STEPS, backward_passes=2 * STEPS)
 
 
-@pytest.mark.parametrize("settings", [{"rho": 0.5}, {"rho": 0.5, "adaptive": True, "every": 3}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rho": 0.5},
+        {"rho": 0.5, "adaptive": True, "every": 3},
+        {"rho": 0.5, "variant": "momentum"},
+        {"rho": 0.5, "variant": "look", "every": 3},
+    ],
+)
 def test_trains_as_a_raw_loop_does(tmp_path: Path, settings: dict[str, Any]) -> None:
     """With accumulation, clipping, bfloat16 and dropout, to the bit."""
     options = {
@@ -99,9 +108,10 @@ def test_trains_as_a_raw_loop_does(tmp_path: Path, settings: dict[str, Any]) -> 
     assert same(ours.model, model)
 
 
-def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", ["sam", "momentum", "look"])
+def test_resumed_is_uninterrupted(tmp_path: Path, variant: str) -> None:
     """To the bit, in the rhythm of every third step, with its counts."""
-    train = sam_trainer(rho=0.5, every=3)
+    train = sam_trainer(rho=0.5, every=3, variant=variant)
     options = {**HARD, "save_strategy": "steps", "save_steps": 4}
     whole = trained(train, tmp_path / "whole", **options)
     resumed = trained(
@@ -109,7 +119,9 @@ def test_resumed_is_uninterrupted(tmp_path: Path) -> None:
     )
     assert same(whole.model, resumed.model)
     assert resumed.sam_summary == whole.sam_summary
-    assert whole.sam_summary.ascents == 2
+    assert whole.sam_summary.ascents == (1 if variant == "momentum" else 2)
+    kept = tmp_path / "whole" / "checkpoint-4" / "sam.safetensors"
+    assert kept.exists() == (variant == "look")
 
 
 def test_goes_on_from_a_checkpoint_of_the_plain_trainer(tmp_path: Path) -> None:

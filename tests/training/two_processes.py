@@ -5,6 +5,7 @@ Each process writes rank-R.pt, a dictionary of what it found.
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from mergekit_geo.training.trainer import SamTrainer
 
 FOLDER = Path(sys.argv[-1])
 STEPS, PARTS, RHO = 6, 2, 0.5
+MOMENTUM = SamArguments(rho=RHO, variant="momentum")
+LOOK = SamArguments(rho=RHO, variant="look", every=3)
 
 
 def network(dropout: float = 0.0) -> nn.Sequential:
@@ -52,7 +55,12 @@ def whole(model: nn.Module) -> Tensor:
 
 
 def trained(
-    model: nn.Module, settings: SamArguments, *, spoilt: int | None = None, clip: float = 0.1
+    model: nn.Module,
+    settings: SamArguments,
+    *,
+    spoilt: int | None = None,
+    clip: float = 0.1,
+    again: bool = False,
 ) -> dict[str, Any]:
     """Weights after training, and all points at which a loss was taken."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
@@ -78,6 +86,9 @@ def trained(
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         optimizer.zero_grad()
+        if again:
+            state, sam = sam.state_dict(), Sam(model, optimizer, settings)
+            sam.load_state_dict(state)
     return {
         "weights": whole(model), "points": points, "gradients": gradients, "summary": sam.summary,
     }  # fmt: skip
@@ -112,6 +123,35 @@ def synchronised_adaptive() -> dict[str, Any]:
 
 def sharded_adaptive() -> dict[str, Any]:
     return trained(fsdp2(), SamArguments(rho=RHO, adaptive=True))
+
+
+def momentum() -> dict[str, Any]:
+    return trained(ddp(), MOMENTUM)
+
+
+def momentum_sharded() -> dict[str, Any]:
+    return trained(fsdp2(), MOMENTUM)
+
+
+def look() -> dict[str, Any]:
+    return trained(ddp(), LOOK)
+
+
+def look_synchronised() -> dict[str, Any]:
+    return trained(ddp(), replace(LOOK, ascent="synchronised"))
+
+
+def look_sharded() -> dict[str, Any]:
+    return trained(fsdp2(), LOOK)
+
+
+def resumed() -> dict[str, Any]:
+    """LookSAM whose state is saved after every step, and restored in an object of its own."""
+    return trained(ddp(), LOOK, again=True)
+
+
+def resumed_shards() -> dict[str, Any]:
+    return trained(fsdp2(), LOOK, again=True)
 
 
 def dropout() -> dict[str, Any]:
@@ -241,7 +281,8 @@ def save_llama() -> None:
 
 CASES: list[Callable[[], dict[str, Any]]] = [
     per_replica, synchronised, sharded, synchronised_adaptive, sharded_adaptive, dropout, spoilt,
-    spoilt_shards, overflow, bare, static_graph, accelerated, trainer_per_replica,
+    spoilt_shards, momentum, momentum_sharded, look, look_synchronised, look_sharded, resumed,
+    resumed_shards, overflow, bare, static_graph, accelerated, trainer_per_replica,
     trainer_synchronised, trainer_sharded,
 ]  # fmt: skip
 
