@@ -16,7 +16,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = ("mergekit_geo/merging/kernel.c", "mergekit_geo/merging/masks.c")
+SOURCES = tuple(f"mergekit_geo/merging/{name}.c" for name in ("kernel", "masks", "weighed"))
 LIBRARY = "mergekit_geo/merging/_kernel.so"
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fPIC", "-shared"]
 ARM_MACOS = 11

@@ -112,13 +112,25 @@ def open_checkpoint(model: Model, position: int = 0, bases: Bases | None = None)
     from mergekit_geo.checkpoints.memory import of_module, of_state  # loads torch
 
     if isinstance(model, Mapping):
-        return of_state(model, f"model {position + 1} (in memory)")
+        return of_state(model, name_of(model, position))
     if not hasattr(model, "state_dict"):
         raise ArgumentError(
             f"model {position + 1} is a {type(model).__name__}",
             remedy="give a folder, a Hub id, a module or a state dict",
         )
-    return of_module(model, f"model {position + 1} (in memory)")
+    return of_module(model, name_of(model, position))
+
+
+def name_of(model: Model, position: int = 0) -> str:
+    """What a model is called: what names it, or its place where it is in memory.
+
+    Example:
+        >>> name_of("org/name"), name_of({}, 1)
+        ('org/name', 'model 2 (in memory)')
+    """
+    if isinstance(model, Checkpoint):
+        return model.name
+    return str(model) if isinstance(model, str | Path) else f"model {position + 1} (in memory)"
 
 
 def split_reference(text: str) -> tuple[str, str] | None:

@@ -16,15 +16,15 @@ from mergekit_geo.config.option import Declared
 
 TYPES: dict[str, Any] = {
     "text": str, "flag": bool, "off": bool, "whole": int, "number": float, "path": Path,
-    "texts": list[str], "sources": list[str], "numbers": str, "pair": tuple[float, float],
-    "data": str,
+    "texts": list[str], "sources": list[str], "by_model": list[str], "numbers": str,
+    "pair": tuple[float, float], "data": str,
 }  # fmt: skip
 
 
 def parameter(found: Declared) -> inspect.Parameter:
     """An option as a parameter of a typer command."""
     required = is_required(found) or found.option.required
-    default = None if found.kind in {"texts", "sources", "numbers"} else found.default
+    default = None if found.kind in {"texts", "sources", "by_model", "numbers"} else found.default
     if found.option.switches_off:
         default = False
     choices = found.option.choices

@@ -139,7 +139,13 @@ def merge_at(
     beside = [] if output.out is None else left_out(anchors[0])
     links = [] if output.out is None else [text for one in anchors for text in link_warnings(one)]
     lost = [*links, *left_out_warning((anchors[0].within or anchors[0]).name, beside)]
-    warnings = [*request.warnings, *found.warnings, *lost, *(stack.warnings if stack else ())]
+    warnings = [
+        *request.warnings,
+        *found.warnings,
+        *lost,
+        *(stack.warnings if stack else ()),
+        *selection.warnings,
+    ]
     notes = [*request.notes, *found.notes, *(stack.notes if stack else ())]
     draft = Draft(request, study, blend, warnings, notes, selection, evaluator, beside, stack)
     return _in_memory(draft) if output.out is None else _on_disk(draft, output)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mergekit_geo.commands.request import Request
-from mergekit_geo.config.data import source_of
+from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.model_data import ModelData
 from mergekit_geo.config.reshape import BASE, ReshapeConfig, TokenSource
 from mergekit_geo.config.selection import PAIR
 from mergekit_geo.merging.method import BaseUse
@@ -112,8 +113,19 @@ def _of_method(asked: MergeSpec, names: Sequence[str]) -> dict[str, Any]:
         **({"base_model": names[0]} if based else {}),
         "models": models,
         **({"parameters": shared} if shared else {}),
+        **_training(asked, names),
         **({"seed": seed} if seed else {}),
     }
+
+
+def _training(asked: MergeSpec, names: Sequence[str]) -> dict[str, Any]:
+    """The training data of a method that needs it, where a recipe can say it."""
+    data = source_of(asked.train_data).spoken if METHODS[asked.method].needs else None
+    if isinstance(data, ModelData):
+        found = zip(names, data.of(names), strict=True)
+        return {"train_data": {name: one.origin for name, source in found
+                               if (one := source.as_settings) is not None}}  # fmt: skip
+    return {"train_data": data.origin} if isinstance(data, EvalData) else {}
 
 
 def _model(name: str, **parameters: Any) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from mergekit_geo.commands.request import Request
 from mergekit_geo.commands.sweep_evidence import sweep_entry
 from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
+from mergekit_geo.config.model_data import for_all
 from mergekit_geo.config.sets import EvalSets
 from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
 from mergekit_geo.evaluation.study import Study
@@ -258,8 +259,9 @@ class Draft:
     @property
     def _data(self) -> EvalData | EvalSets:
         """What a further command would measure on."""
-        found = source_of(self.request.asked.data).spoken or EvalData()
-        return found.replaced(show_example=False)
+        found = source_of(self.request.asked.data).spoken
+        held_out = found if isinstance(found, EvalData | EvalSets) else EvalData()
+        return held_out.replaced(show_example=False)
 
     def _no_barriers(self, losses: LossReport) -> list[NotMeasured]:
         if self.stack is not None:
@@ -276,9 +278,8 @@ class Draft:
         why = few if on else losses.reason or few
         names = [opening(anchor) for anchor in self.parents]
         fitting = self.request.fitting
-        asked = BarrierSpec(
-            names, data=self._data, train_data=self.request.train_data, reshape=fitting
-        )
+        training = for_all(self.request.train_data).as_settings
+        asked = BarrierSpec(names, data=self._data, train_data=training, reshape=fitting)
         # no flag says how slices, or single tokens, make them fit
         lost = self._is_refitted and (fitting.is_nothing or bool(fitting.tokens))
         can = self.blend.donor.folder and not losses.fails and not lost
@@ -326,6 +327,7 @@ def _measurements(
         by_layer=losses.by_layer,
         examples=losses.examples,
         sweep=sweep_entry(selection, losses),
+        statistics=list(selection.statistics),
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.reference import name_of, open_checkpoints
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.commands._merge import merge as merged
 from mergekit_geo.commands._run import Work, command
@@ -15,9 +16,10 @@ from mergekit_geo.config.data import source_of
 from mergekit_geo.config.selection import PAIR, SelectionConfig
 from mergekit_geo.connectivity.paths import path
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.merging.methods import anchors_of, rule_of
+from mergekit_geo.merging.methods import METHODS, anchors_of, rule_of
 from mergekit_geo.outputs.kind import MERGED
 from mergekit_geo.selection.selector import Selector
+from mergekit_geo.selection.statistics import selector_of
 from mergekit_geo.specs.merge import MergeSpec
 
 if TYPE_CHECKING:
@@ -53,12 +55,14 @@ def merge(asked: MergeSpec) -> Work:
     count = len(models)
     seed = source_of(asked.data).seed
     rule = rule_of(asked.method, count, base, seed=seed, **asked.given_parameters)
-    opened = open_checkpoints([models[i] for i in anchors_of(count, base)])
-    found = reshaped(opened, asked.reshape, has_base=base is not None)
+    ordered = [models[i] for i in anchors_of(count, base)]
+    names = [name_of(model, position) for position, model in enumerate(ordered)]
+    selector = _selector(asked, rule, choosing, names)
+    found = reshaped(open_checkpoints(ordered), asked.reshape, has_base=base is not None)
     checkpoints = found.checkpoints
     named = None if base is None else checkpoints[0].name
     request = (
-        Request(asked, _selector(asked, rule, choosing), {"base": named})
+        Request(asked, selector, {"base": named})
         if asked.layer_weights is None
         else by_layer_request(asked, asked.layer_weights, checkpoints)
     ).with_reshaped(found)
@@ -89,10 +93,12 @@ def choosing_of(asked: MergeSpec) -> SelectionConfig:
     return SelectionConfig(along="linear", sweep=asked.sweep)
 
 
-def _selector(asked: MergeSpec, rule: Rule, choosing: SelectionConfig) -> Selector:
-    """The point of the method, or how it is found in a sweep."""
+def _selector(
+    asked: MergeSpec, rule: Rule, choosing: SelectionConfig, names: Sequence[str]
+) -> Selector:
+    """The point of the method, or how it is found: in a sweep, or by data of the models."""
     if choosing.sweep is None:
-        return Selector(rule)
+        return selector_of(METHODS[asked.method], rule, names, asked.train_data)
     return Selector(rule, config=choosing, path=path("linear"), aim=asked.aiming)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.data import source_of
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.selection.selector import Selector
 from mergekit_geo.specs.spec import Writing
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mergekit_geo.checkpoints.reshape.result import Reshaped
+    from mergekit_geo.config.data import Data
     from mergekit_geo.merging.stack import StackPlan
 
 
@@ -59,9 +60,9 @@ class Request:
         )
 
     @property
-    def train_data(self) -> EvalData | None:
-        """What BatchNorm statistics are estimated on."""
-        return source_of(self.asked.train_data).as_settings
+    def train_data(self) -> Data:
+        """What is trained on, and what BatchNorm statistics are estimated on, as a flag says it."""
+        return source_of(self.asked.train_data).spoken
 
     @property
     def sharpness(self) -> str:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 UNLIKE = ("source", "split", "max_examples")
 """What training data does not have of how data is read."""
 
+CONVERTED = {"numbers", "texts", "sources", "by_model", "pair", "path", "flag"}
+"""Kinds of options whose values are not what a command line gives."""
+
 Made = TypeVar("Made", bound="DataclassInstance")
 
 
@@ -69,8 +72,8 @@ def _words(found: Declared, value: Any) -> Iterator[str]:
         yield flag
     elif found.kind == "flag":
         yield flag if value or found.option.switches_off else f"--no-{flag[2:]}"
-    elif found.kind in {"texts", "sources"}:
-        several = [value] if isinstance(value, str | float) else value
+    elif found.kind in {"texts", "sources"} or hasattr(value, "words"):
+        several = [value] if isinstance(value, str | float) else getattr(value, "words", value)
         yield from (f"{flag}={one}" for one in several)
     elif found.kind == "numbers":
         values = value if isinstance(value, list | tuple) else [value]
@@ -110,9 +113,9 @@ def read(found: Declared, value: Any) -> Any:
     """
     if found.option.choices and value is not None:
         return str(value)
-    if value is None or found.kind not in {"numbers", "texts", "sources", "pair", "path", "flag"}:
+    if value is None or found.kind not in CONVERTED:
         return value
-    if found.kind == "sources" and (isinstance(value, str) or len(value) == 1):
+    if found.kind in {"sources", "by_model"} and (isinstance(value, str) or len(value) == 1):
         return value if isinstance(value, str) else value[0]
     if found.kind == "flag":
         return not value if found.option.switches_off else value
@@ -152,7 +155,7 @@ def settings_of(spec: DataclassInstance) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if hasattr(value, "sets"):
+    if hasattr(value, "settings"):
         return value.settings()
     if is_dataclass(value) and not isinstance(value, type):
         return settings_of(value) or None

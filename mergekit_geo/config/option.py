@@ -24,6 +24,7 @@ KINDS = {
     "str": "text", "bool": "flag", "int": "whole", "float": "number",
     "str | Path": "path", "Path": "path", "Model": "text", "Data": "data",
     "Sequence[float]": "numbers", "tuple[float, float]": "pair", "str | Sequence[str]": "sources",
+    "TrainData": "by_model",
 }  # fmt: skip
 """What an annotation means on a command line; other sequences are texts, all else is a text."""
 

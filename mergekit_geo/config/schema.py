@@ -16,6 +16,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "flag": {"type": "boolean"}, "off": {"type": "boolean"},
     "whole": {"type": "integer"}, "number": {"type": "number"},
     "sources": {"type": ["string", "array"], "items": {"type": "string"}},
+    "by_model": {"type": ["string", "array"], "items": {"type": "string"}},
     "texts": {"type": "array", "items": {"type": "string"}},
     "numbers": {"type": "array", "items": {"type": "number"}},
     "pair": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},

@@ -15,6 +15,7 @@ from mergekit_geo.files.local_path import local_path, problem_of
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import EvalData
+    from mergekit_geo.config.model_data import ModelData
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 NAMED = re.compile(r"([A-Za-z0-9_-]+)=(.+)", re.DOTALL)
@@ -40,7 +41,7 @@ class DataSource(Protocol):
         """The objective of the caller's, ready to be measured; None where it is none."""
 
     @property
-    def spoken(self) -> EvalData | EvalSets | None:
+    def spoken(self) -> EvalData | EvalSets | ModelData | None:
         """What a command line can say of it; None where it can say nothing."""
 
     @property

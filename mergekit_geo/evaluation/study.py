@@ -13,6 +13,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.clock import Clock, clock_of
 from mergekit_geo.config.data import sets_of, source_of
+from mergekit_geo.config.model_data import for_all
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.errors import DataError, GeoError
 from mergekit_geo.evaluation.plan import LossPlan, plan_losses
@@ -202,7 +203,7 @@ class Study:
     @property
     def statistics_data(self) -> EvalData | None:
         """What BatchNorm statistics are estimated on."""
-        return source_of(self.train_data).as_settings
+        return for_all(self.train_data).as_settings
 
     def require_measurable(self) -> None:
         """Refuse to measure on nothing.

@@ -39,6 +39,8 @@ class Method:
         chosen_by: The command that chooses the point by loss: then the rule is where that starts.
         ignores_base: Whether a recipe may name a base that has no part in it.
         accepted: Parameters of mergekit's that a recipe may give and that change nothing here.
+        needs: What its rule needs of training data of each model, such as `examples with labels`;
+            empty where it needs none. The rule is a `ByData`.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Method:
     chosen_by: str = ""
     ignores_base: bool = False
     accepted: tuple[str, ...] = ()
+    needs: str = ""
 
     @property
     def by_loss(self) -> bool:

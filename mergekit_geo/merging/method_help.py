@@ -63,8 +63,9 @@ def requirements(method: Method, *, in_recipe: bool = False) -> str:
         each.name if in_recipe and each.stated else f"{each.name} {_shown(each)}"
         for each in method.parameters
     )
-    needs = "" if method.base is BaseUse.NONE else method.base.value
-    return "; ".join(part for part in (needs, said) if part)
+    base = "" if method.base is BaseUse.NONE else method.base.value
+    data = f"training data of each model: {method.needs}" if method.needs else ""
+    return "; ".join(part for part in (base, data, said) if part)
 
 
 def listing(*, in_recipe: bool = False) -> list[tuple[str, str, str, str]]:
@@ -86,7 +87,8 @@ def merge_command(name: str) -> str:
     if method is None or method.by_loss:
         return ""
     base = " --base BASE" * (method.base is BaseUse.REQUIRED)
-    return f"geo-merge merge MODEL... --method {name}{base} -o OUT"
+    data = " --train-data MODEL=SOURCE..." * bool(method.needs)
+    return f"geo-merge merge MODEL... --method {name}{base}{data} -o OUT"
 
 
 def _shown(parameter: Parameter) -> str:

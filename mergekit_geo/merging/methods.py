@@ -21,7 +21,7 @@ from mergekit_geo.geometry.rule import ModelWeights, Rule
 from mergekit_geo.geometry.sphere import UNIT, Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
 from mergekit_geo.limits import Interval
-from mergekit_geo.merging import sparsified, spectral
+from mergekit_geo.merging import by_fisher, sparsified, spectral
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.parameter import (
     NORMALIZE,
@@ -199,6 +199,8 @@ ALL: tuple[Method, ...] = (
     spectral.ISO_CTS,
     spectral.KNOTS,
     spectral.WUDI,
+    by_fisher.FISHER,
+    by_fisher.UNCERTAINTY,
     Method(
         "nearswap", "b + v min(1, t / |v|)", "alchemonaut 2024", _nearswap,
         (replace(POSITION, default=1e-4, searched=STEPS),), BaseUse.REQUIRED, most=1,

@@ -18,11 +18,14 @@ from mergekit_geo.merging.mask_kernel import CERTAIN, Bounds, Digit, Keys, Mask,
 from mergekit_geo.merging.native import CODES, LIBRARY, NativeKernel
 
 
-class _Stored(ctypes.Structure):
+class Stored(ctypes.Structure):
+    """A chunk as compiled code takes it."""
+
     _fields_ = (("data", c_void_p), ("dtype", c_int))
 
     @classmethod
-    def of(cls, chunk: Chunk) -> _Stored:
+    def of(cls, chunk: Chunk) -> Stored:
+        """The same memory; the chunk is to outlive it."""
         return cls(chunk.data.ctypes.data, CODES[chunk.dtype])
 
 
@@ -40,7 +43,7 @@ class NativeMasks:
 
     def sizes(self, base: Chunk, model: Chunk, keys: Keys) -> None:
         """Keys of the elements of model - base."""
-        _library().sizes(base.count, _Stored.of(base), _Stored.of(model), keys.ctypes.data)
+        _library().sizes(base.count, Stored.of(base), Stored.of(model), keys.ctypes.data)
 
     def spreads(self, models: Sequence[Chunk], keys: Keys) -> None:
         """Keys of the elements' variances over the models."""
@@ -73,7 +76,7 @@ class NativeMasks:
     def measure(self, base: Chunk, model: Chunk, mask: Mask | None) -> Sizes:
         """Sums over model - base."""
         sums, count = (c_double * 3)(), base.count
-        _library().measure(count, _Stored.of(base), _Stored.of(model), _address(mask), sums)
+        _library().measure(count, Stored.of(base), Stored.of(model), _address(mask), sums)
         return Sizes(sums[0], sums[1], sums[2], count)
 
     def add(
@@ -86,7 +89,7 @@ class NativeMasks:
             case Sum():
                 self._add(anchors, kept, how, out)
             case Near(reach):
-                base, model = map(_Stored.of, anchors)
+                base, model = map(Stored.of, anchors)
                 _library().add_near(out.count, base, model, reach, to, dtype)
             case Joined(factors):
                 stored, each = _stored(anchors), _doubles(factors)
@@ -101,7 +104,7 @@ class NativeMasks:
 
 
 def _stored(chunks: Sequence[Chunk]) -> Any:
-    return (_Stored * len(chunks))(*map(_Stored.of, chunks))
+    return (Stored * len(chunks))(*map(Stored.of, chunks))
 
 
 def _address(mask: Mask | None) -> int | None:
@@ -115,15 +118,15 @@ def _doubles(numbers: ModelWeights | None) -> Any:
 @cache
 def _library() -> ctypes.CDLL:
     library, pointer, size = ctypes.CDLL(str(LIBRARY)), c_void_p, c_size_t
-    library.sizes.argtypes = [size, _Stored, _Stored, pointer]
+    library.sizes.argtypes = [size, Stored, Stored, pointer]
     library.spreads.argtypes = [size, size, pointer, pointer]
     library.tally.argtypes = [size, pointer, c_int, c_int, c_uint32, pointer]
     library.between.argtypes = [size, pointer, pointer, pointer, pointer, pointer]
     library.draw.argtypes = [size, c_uint64, c_uint64, c_uint32, pointer, pointer]
     library.chances.argtypes = [size, size, pointer, c_double, c_double, pointer]
-    library.measure.argtypes = [size, _Stored, _Stored, pointer, pointer]
+    library.measure.argtypes = [size, Stored, Stored, pointer, pointer]
     library.add_masked.argtypes = [size, size, pointer, pointer, _Sum, pointer, c_int]
-    library.add_near.argtypes = [size, _Stored, _Stored, c_double, pointer, c_int]
+    library.add_near.argtypes = [size, Stored, Stored, c_double, pointer, c_int]
     library.add_joined.argtypes = [size, size, pointer, pointer, pointer, pointer, c_int]
     return library
 

@@ -32,6 +32,8 @@ from mergekit_geo.merging.overflow import (
 )
 from mergekit_geo.merging.reader import CHUNK, Reader, at_least, chunks
 from mergekit_geo.merging.rows import Part, RowTensor
+from mergekit_geo.merging.weighed import Weighed
+from mergekit_geo.merging.weighed_tensor import WeighedTensor
 from mergekit_geo.merging.whole import TURN, Whole
 
 if TYPE_CHECKING:
@@ -186,6 +188,8 @@ class TensorMerger:
             return self._by_row(name, rule)
         if isinstance(rule, Whole):
             return self._whole(name, rule)
+        if isinstance(rule, Weighed):
+            return self._weigh(name, rule)
         if not rule.needs_gram:
             return self._combine(name, rule.coefficients(None))
         gram, counts = self._known(name, CHUNK) or self._found(name, CHUNK, self._gram(name))
@@ -235,6 +239,23 @@ class TensorMerger:
             self._put_rows(name, task, part)
         gram, counts = self._checked(name, task.gram)
         return TensorRecord(rule.branch, tuple(map(float, task.mean)), gram, counts)
+
+    def _weigh(self, name: str, rule: Weighed) -> TensorRecord:
+        """Each element by statistics; where an anchor is not finite, neither is the output."""
+        task = WeighedTensor(name, self.blend.first(name).shape, rule)
+        known = self._known(name, CHUNK) or self._known(name, IN_WRITING)
+        made = self._sum(name, self._put_weighed(name, task, known and known[0]))
+        gram, counts = known or self._found(name, IN_WRITING, made)
+        return TensorRecord(rule.name, task.factors, gram, counts)
+
+    def _put_weighed(self, name: str, task: WeighedTensor, known: Gram | None) -> Iterator[Gram]:
+        dtype, bounds = self.blend.output_info(name).dtype, task.rule.bounds
+        for start, anchors in self._read(name):
+            gram = known or self.kernel.gram(anchors, dtype)
+            statistics, most = task.read(start, start + anchors[0].count), reach(gram, bounds)
+            self._put(name, start, anchors, partial(task.combine, statistics), partial(_same, most))
+            task.count(anchors[0].count)
+            yield gram
 
     def _put_rows(self, name: str, task: RowTensor, part: Part) -> None:
         most = reach(part.gram, part.largest)
@@ -411,6 +432,10 @@ class TensorMerger:
             where=f"tensor {name}",
             remedy="leave that model out, or --allow-nonfinite to merge all the same",
         )
+
+
+def _same(value: float, _: object) -> float:
+    return value
 
 
 def _swapped(

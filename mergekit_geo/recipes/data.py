@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from mergekit_geo.config.data import EvalData, source_of
+from mergekit_geo.config.data import NO_DATA, EvalData, source_of
+from mergekit_geo.config.model_data import ModelData
 from mergekit_geo.config.sets import EvalSets
 from mergekit_geo.config.sets_file import SetKeys, sets_in
 from mergekit_geo.recipes.schema import ObjectiveKeys, Recipe
@@ -102,11 +103,35 @@ def _unusual(call: EvalData) -> dict[str, Any]:
     return {name: v for name, v in asdict(call).items() if name in READ and v != usual[name]}
 
 
+def trained_on(recipe: Recipe, data: Data) -> Data:
+    """Training data of the models, where the recipe says it: of all, by model, or none.
+
+    Args:
+        recipe: With the data under `train_data`, of all models or of each.
+        data: Of the call, as which it is read.
+    """
+    said = recipe.train_data
+    by_model = dict(said) if isinstance(said, dict) else {}
+    for entry in recipe.models or []:
+        if entry.train_data is not None:
+            by_model[entry.model] = entry.train_data
+    how = read_as(recipe, data)
+    shared = _training(how, said) if isinstance(said, str) else NO_DATA
+    if not by_model:
+        return None if shared.is_nothing else shared
+    own = tuple((name, _training(how, source)) for name, source in by_model.items())
+    return ModelData(own, shared)
+
+
+def _training(how: EvalData, source: str) -> EvalData:
+    """Training data that is read as the objective is."""
+    config = how.config if source == how.source else None
+    return replace(how.training(source), config=config)
+
+
 def fitted_to(recipe: Recipe, data: Data) -> EvalData | None:
     """What a path is fitted to, where the recipe says."""
     source = recipe.along and recipe.along.train_data
     if not source:
         return None
-    how = read_as(recipe, data)
-    config = how.config if source == how.source else None
-    return replace(how.training(source), config=config)
+    return _training(read_as(recipe, data), source)

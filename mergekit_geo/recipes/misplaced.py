@@ -17,6 +17,7 @@ from mergekit_geo.merging.method import Method
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.recipes.inputs import EVERYWHERE, known_parameters
 from mergekit_geo.recipes.schema import (
+    ListedKeys,
     ModelKeys,
     ModuleKeys,
     Recipe,
@@ -27,7 +28,7 @@ from mergekit_geo.recipes.tokenizer import Tokenizer
 from mergekit_geo.recipes.written import KeyPath
 
 PARTS: dict[str, type[BaseModel]] = {
-    "models": ModelKeys, "slices": Slice, "sources": SourceKeys, "modules": ModuleKeys,
+    "models": ListedKeys, "slices": Slice, "sources": SourceKeys, "modules": ModuleKeys,
     "tokenizer": Tokenizer,
 }  # fmt: skip
 """Schema of the mappings below each key of mergekit's."""

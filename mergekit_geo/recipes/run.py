@@ -21,7 +21,7 @@ from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.outputs.kind import MERGED
 from mergekit_geo.outputs.output import Output
-from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over
+from mergekit_geo.recipes.data import fitted_to, held_out, read_as, spoken_over, trained_on
 from mergekit_geo.recipes.documents import Documents, documents_of
 from mergekit_geo.recipes.dry_run import plan_of
 from mergekit_geo.recipes.members import folder_of_members
@@ -31,6 +31,7 @@ from mergekit_geo.recipes.schema import Recipe
 from mergekit_geo.recipes.stage_store import make, store_of
 from mergekit_geo.recipes.stages import known_to, of_stage, planned
 from mergekit_geo.selection.selector import Selector
+from mergekit_geo.selection.statistics import selector_of
 from mergekit_geo.specs.merges import OfRecipe, RunSpec, SoupSpec
 from mergekit_geo.specs.spec import Writing
 
@@ -161,7 +162,7 @@ def resolved(asked: Call, recipe: Recipe) -> tuple[EvalData, Call]:
         aiming=objective.aiming(asked.aiming, asked.given) if objective else asked.aiming,
         output=_output(said, asked.output),
         data=held_out(said, data),
-        train_data=asked.train_data or fitted_to(said, data),
+        train_data=asked.train_data or fitted_to(said, data) or trained_on(said, data),
         sharpness=asked.sharpness or said.sharpness or "quick",
     )
     check_sets(found)
@@ -190,6 +191,7 @@ def _refuse_marks(prepared: Prepared) -> None:
 def _check_data(prepared: Prepared, call: RunSpec) -> None:
     """Check settings and data of choosing, before anything is trained or fitted."""
     _choosing(prepared, call.data)
+    _selector(prepared, call)
     along = prepared.recipe.along
     if along is not None and along.kind in FITTED and call.train_data is None:
         raise RecipeError(
@@ -199,9 +201,27 @@ def _check_data(prepared: Prepared, call: RunSpec) -> None:
         )
 
 
+def _selector(prepared: Prepared, call: RunSpec) -> Selector:
+    """The selector of the recipe's rule, which may need data of the models.
+
+    Raises:
+        RecipeError: The method needs data of the models, and its rule is not over whole models.
+        ArgumentError: A model has no data and the method needs it.
+    """
+    inputs = prepared.inputs
+    if inputs.method.needs and (inputs.further or any(inputs.ranges) or inputs.module):
+        raise RecipeError(
+            f"{inputs.name} weighs whole models by their data, and slices take layers of them",
+            where="slices",
+            remedy="list the models under `models`",
+        )
+    found, names = inputs.method, inputs.models
+    return selector_of(found, prepared.resolved.rule, names, call.train_data)
+
+
 def _request(prepared: Prepared, call: RunSpec) -> Request:
     if not prepared.inputs.method.by_loss:
-        return Request(call, Selector(prepared.resolved.rule), {})
+        return Request(call, _selector(prepared, call), {})
     along = prepared.recipe.along
     settings = source_of(call.data).as_settings
     seed = prepared.recipe.seed if settings is None else settings.seed

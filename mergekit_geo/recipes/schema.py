@@ -44,6 +44,16 @@ class ModelKeys(RecipeKeys):
     parameters: Parameters = Field(default={})
 
 
+class ListedKeys(ModelKeys):
+    """A model of a list.
+
+    Attributes:
+        train_data: Its own training data, for methods that need data of the models.
+    """
+
+    train_data: str | None = Field(default=None, min_length=1)
+
+
 class SourceKeys(ModelKeys):
     """A model of a slice.
 
@@ -108,7 +118,7 @@ class ModuleKeys(Dtypes):
         parameters: For all of them.
     """
 
-    models: list[ModelKeys] | None = None
+    models: list[ListedKeys] | None = None
     slices: list[Slice] | None = None
     parameters: Parameters = Field(default={})
 
@@ -175,6 +185,8 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
         modules: either of them for each part of an architecture, by its name.
         base_model: Where task vectors start, or the end of SLERP at t = 0.
         parameters: Of the method: numbers, gradients, or lists of filters.
+        train_data: For methods that need data of the models, and for BatchNorm statistics: one
+            source for all, or a mapping by model; a model of the list can say its own.
         tokenizer_source: `base`, `union`, or the model whose tokenizer the output has; or
         tokenizer: the same as `source` under this key, and whose rows tokens have.
         chat_template: `auto`, a name such as `chatml`, or a Jinja template.
@@ -187,11 +199,12 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
 
     name: Label | None = None
     merge_method: str
-    models: list[ModelKeys] | None = None
+    models: list[ListedKeys] | None = None
     slices: list[Slice] | None = None
     modules: dict[str, ModuleKeys] | None = None
     base_model: Reference | None = None
     parameters: Parameters = Field(default={})
+    train_data: str | dict[str, str] | None = None
     tokenizer_source: Reference | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None

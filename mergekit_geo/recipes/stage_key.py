@@ -14,6 +14,7 @@ from mergekit_geo.checkpoints.content import loaded_files
 from mergekit_geo.checkpoints.origin import versions
 from mergekit_geo.checkpoints.sources import parts_of
 from mergekit_geo.config.data import sets_of
+from mergekit_geo.config.model_data import ModelData
 from mergekit_geo.files.local_path import local_path
 from mergekit_geo.recipes.plan import Prepared
 from mergekit_geo.records.model import Source
@@ -40,6 +41,7 @@ def stage_key(prepared: Prepared, asked: RunSpec) -> str:
     """
     said = prepared.recipe.model_dump(exclude_none=True, exclude_defaults=True)
     by_data = prepared.inputs.method.by_loss or bool(prepared.members)
+    by_data |= bool(prepared.inputs.method.needs)
     if not by_data:
         said = {key: value for key, value in said.items() if key not in IDLE}
     inputs = _inputs(prepared)
@@ -78,6 +80,9 @@ def _input(checkpoint: Checkpoint) -> list[object]:
 
 
 def _data_key(data: Data) -> object:
+    if isinstance(data, ModelData):
+        own = [(name, _source_key(source)) for name, source in data.own]
+        return [own, _source_key(data.shared)]
     return [_source_key(one.data) for one in sets_of(data)]
 
 
@@ -95,8 +100,8 @@ def _files_in(said: Any) -> Iterator[str]:
             yield from _files_in(one)
     elif isinstance(said, dict):
         for key, value in said.items():
-            if key in DATA and isinstance(value, str):
-                yield value
+            if key in DATA and isinstance(value, str | dict):
+                yield from [value] if isinstance(value, str) else value.values()
             elif key == "sets":
                 yield from (one["source"] for one in value)
             else:

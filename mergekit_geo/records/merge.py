@@ -14,6 +14,7 @@ from mergekit_geo.records.losses import DifferenceEntry, LossEntry
 from mergekit_geo.records.model import Geometry
 from mergekit_geo.records.search import SearchEntry
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
+from mergekit_geo.records.statistics import StatisticEntry
 from mergekit_geo.records.sweep import SweepEntry
 from mergekit_geo.records.tokenization import TokenizationEntry
 
@@ -103,10 +104,12 @@ class MergeMeasurements(Sparse):
         examples: Which examples changed; only where losses were measured.
         search: What was tried in a search, of which the output is the best.
         sweep: Losses at even places between two models; only where a sweep was asked for.
+        statistics: What was computed of the models on data of theirs; only where the method needs
+            such data.
     """
 
     only_if_held: ClassVar[tuple[str, ...]] = (
-        "sets", "across", "by_layer", "examples", "search", "sweep",
+        "sets", "across", "by_layer", "examples", "search", "sweep", "statistics",
     )  # fmt: skip
 
     coefficients: MergeCoefficients
@@ -126,3 +129,4 @@ class MergeMeasurements(Sparse):
     examples: ExamplesEntry | None = None
     search: SearchEntry | None = None
     sweep: SweepEntry | None = None
+    statistics: list[StatisticEntry] = []

@@ -143,6 +143,12 @@ def _check_point(prepared: Prepared) -> None:
             where="merge_method",
             remedy="search linear, or run the recipe without ranges",
         )
+    if prepared.inputs.method.needs:
+        raise RecipeError(
+            f"{name} needs data of each model, and a search measures points that need none",
+            where="merge_method",
+            remedy="run the recipe without ranges",
+        )
     if prepared.stack is not None:
         raise RecipeError(
             "slices that leave out, repeat or move layers make another architecture, and a search "

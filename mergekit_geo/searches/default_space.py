@@ -78,6 +78,11 @@ def _check(method: Method, count: int, base: str | None) -> None:
             f"{method.name} chooses by loss itself, and is not searched",
             remedy=f"geo-merge {method.chosen_by} does it",
         )
+    if method.needs:
+        raise ArgumentError(
+            f"{method.name} needs data of each model, and is not searched",
+            remedy=f"geo-merge merge --method {method.name} does it",
+        )
     if method.base is BaseUse.REQUIRED and base is None:
         raise ArgumentError(
             f"{method.name} needs a base, which the task vectors start at",

@@ -17,6 +17,7 @@ from mergekit_geo.evaluation.split import Split
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.records.merge import SelectionEntry
+from mergekit_geo.records.statistics import StatisticEntry
 from mergekit_geo.selection.segment import Segment, SelectedPoint, point_without_losses
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Selected:
         split: What it was found on, and what remains to report on.
         segments: Of the paths that were taken, and the point of each.
         soup: Positions of the models of the uniform soup beside it; all if empty.
+        statistics: What was computed of the models on data of theirs, where the rule is by it.
+        warnings: What the user should know of that.
     """
 
     point: Point
@@ -40,6 +43,8 @@ class Selected:
     split: Split | None = None
     segments: tuple[SelectedPoint, ...] = ()
     soup: tuple[int, ...] = ()
+    statistics: tuple[StatisticEntry, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mergekit_geo.merging.method_help import defaults, listing, option_help, opt
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.merging.parameter import Parameter
 from mergekit_geo.specs.merges import SoupSpec
-from mergekit_geo.specs.spec import Merging, models, out
+from mergekit_geo.specs.spec import TrainedByModel, models, out
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -52,7 +52,7 @@ MethodParameters = make_dataclass(
 
 
 @dataclass(frozen=True)
-class MergeSpec(Merging):
+class MergeSpec(TrainedByModel):
     """A merge by one method of the table."""
 
     command: ClassVar[str] = "merge"

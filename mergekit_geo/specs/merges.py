@@ -14,7 +14,7 @@ from mergekit_geo.config.option import Option, argument, group, option
 from mergekit_geo.config.selection import PANEL as CHOOSING
 from mergekit_geo.config.selection import SelectionConfig
 from mergekit_geo.config.training import CurveFitConfig
-from mergekit_geo.specs.spec import SHARPNESS_TEXT, Merging, Writing, models, out
+from mergekit_geo.specs.spec import SHARPNESS_TEXT, Merging, TrainedByModel, Writing, models, out
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -135,7 +135,7 @@ class PointSpec(Writing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfRecipe(Merging):
+class OfRecipe(TrainedByModel):
     """A recipe says what is merged, and much of how it is measured."""
 
     models: Mapping[str, Model] | None = option(

@@ -14,7 +14,7 @@ MAIN, VERBOSITY = "Main options", "Verbosity"
 METAVARS = {
     "text": "TEXT", "flag": "", "off": "", "whole": "INT", "number": "FLOAT", "path": "PATH",
     "texts": "TEXT", "sources": "DATA", "numbers": "FLOAT,...", "pair": "FLOAT FLOAT",
-    "data": "DATA",
+    "data": "DATA", "by_model": "DATA",
 }  # fmt: skip
 """What a value is called in help, by the kind of the option."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from mergekit_geo.config.data import PANEL, EvalData, sets_of, source_of
 from mergekit_geo.config.flags import flags, settings_of
 from mergekit_geo.config.measures import SHARPNESS, Compute
+from mergekit_geo.config.model_data import model_data
 from mergekit_geo.config.option import Option, argument, check, group, like, option, own_options
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.reshape import ReshapeConfig
@@ -18,6 +19,7 @@ from mergekit_geo.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from mergekit_geo.config.data import Data
+    from mergekit_geo.config.model_data import TrainData
     from mergekit_geo.config.sets import DataSource
 
 SHARPNESS_TEXT = (
@@ -167,9 +169,13 @@ class Measuring(Spec):
         # frozen, and this is its making
         if self.data is not None:
             object.__setattr__(self, "data", read_sets(source_of(self.data)))
-        if isinstance(self.train_data, str):
-            read_as = source_of(self.data).as_settings or EvalData()
-            object.__setattr__(self, "train_data", read_as.training(self.train_data))
+        read_as = source_of(self.data).as_settings or EvalData()
+        object.__setattr__(self, "train_data", self.trained_on(read_as))
+
+    def trained_on(self, read_as: EvalData) -> Data:
+        """The training data, read as the evaluation data is."""
+        given = self.train_data
+        return read_as.training(given) if isinstance(given, str) else given
 
 
 def read_sets(data: DataSource) -> DataSource:
@@ -236,3 +242,20 @@ class Merging(Writing):
     """Models are merged, which are made to fit one another first where that is asked for."""
 
     reshape: ReshapeConfig = group(ReshapeConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedByModel(Merging):
+    """Training data may be that of single models, which some methods need."""
+
+    train_data: TrainData = option(
+        None, "Training data for methods that need data of the models and for BatchNorm "
+        "statistics, read as the evaluation data is; given several times, as MODEL=SOURCE, it is "
+        "each model's own, and a source without MODEL that of all others.", panel=PANEL,
+        metavar="[MODEL=]SOURCE", unset="none",
+    )  # fmt: skip
+
+    def trained_on(self, read_as: EvalData) -> Data:
+        """The training data, of all models or by model."""
+        found: Data = model_data(self.train_data, read_as)
+        return found

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mergekit_geo.data.labels import LabelMap
 from mergekit_geo.errors import DataError
+from mergekit_geo.tasks.drawn_labels import class_labels, label_sets, numbers
 from mergekit_geo.tasks.task import BatchLosses
 
 
@@ -66,7 +67,7 @@ def class_losses(logits: Tensor, targets: Tensor) -> BatchLosses:
         logits: (b, classes).
         targets: (b,) class of each.
     """
-    predicted = logits.argmax(dim=-1)
+    predicted, targets = logits.argmax(dim=-1), class_labels(logits, targets)
     return BatchLosses(
         functional.cross_entropy(logits.float(), targets, reduction="none"),
         (predicted == targets).float(),
@@ -112,12 +113,14 @@ def _numbers(column: Column, labels: LabelMap) -> list[list[float]]:
 
 
 def _label_set_losses(logits: Tensor, targets: Tensor) -> BatchLosses:
+    targets = label_sets(logits, targets)
     loss = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
     right = (logits > 0) == (targets > 0)
     return BatchLosses(loss.mean(dim=-1), right.float().mean(dim=-1))
 
 
 def _squared_errors(logits: Tensor, targets: Tensor) -> BatchLosses:
+    targets = numbers(logits, targets)
     return BatchLosses((logits.float() - targets).square().mean(dim=-1))
 
 

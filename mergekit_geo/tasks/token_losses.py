@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from mergekit_geo.tasks.counted_logits import counted_logits
+from mergekit_geo.tasks.drawn_labels import class_labels
 from mergekit_geo.tasks.task import BatchLosses
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def rows_of_a_chunk(logits: Tensor) -> int:
 def _of_chunk(logits_cv: Tensor, labels_c: Tensor) -> tuple[Tensor, Tensor]:
     """Loss of each position, and the class of its largest logit."""
     logits = logits_cv.float()
-    return functional.cross_entropy(logits, labels_c, reduction="none"), largest(logits)
+    labels = class_labels(logits, labels_c)
+    return functional.cross_entropy(logits, labels, reduction="none"), largest(logits)
 
 
 def largest(logits_cv: Tensor) -> Tensor:

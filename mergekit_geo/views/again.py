@@ -116,6 +116,11 @@ def _part(word: str, out: str) -> str:
 
 
 def _flag(word: str, out: str) -> str:
+    if word.startswith("--train-data=") and not _is_here(word.removeprefix("--train-data=")):
+        model, sign, source = word.removeprefix("--train-data=").partition("=")
+        if sign:
+            seen = _seen_from(source, out) if _is_here(source) else source
+            return f"--train-data={_input(model, out)}={seen}"
     flag, value = word.split("=", 1) if word.startswith("--data=") else ("", "")
     if flag and is_named(value):
         of_set, source = named(value)

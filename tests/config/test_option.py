@@ -34,6 +34,9 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
     "sources": TEXTS | st.lists(TEXTS, min_size=2, max_size=3).map(
         lambda texts: tuple(f"s{i}={text}" for i, text in enumerate(texts))
     ),
+    "by_model": TEXTS | st.lists(TEXTS, min_size=1, max_size=3).map(
+        lambda texts: tuple(f"m{i}={text}" for i, text in enumerate(texts))
+    ),
 }  # fmt: skip
 EXCLUSIVE = {
     "max_shard_size", "private", "push_to", "along", "method", "basin", "pick", "sweep", "epochs",
