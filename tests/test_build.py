@@ -14,7 +14,7 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = {"kernel.c", "masks.c", "numbers.h"}
+SOURCES = {"kernel.c", "masks.c", "weighed.c", "numbers.h"}
 
 
 @pytest.fixture(scope="module")

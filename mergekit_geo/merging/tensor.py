@@ -162,6 +162,13 @@ class TensorMerger:
         self._read = Reader(blend, room).read
         self._out = np.empty(0, np.uint8)
         self._lost, self._largest = 0, 0.0
+        # by the kind of the rule; any other is known by its coefficients
+        self._ways: tuple[tuple[type, Callable[[str, Any], TensorRecord]], ...] = (
+            (Elementwise, self._mask),
+            (ByRow, self._by_row),
+            (Whole, self._whole),
+            (Weighed, self._weigh),
+        )
 
     def merge(self, name: str) -> TensorRecord:
         """Merge one tensor into the sink.
@@ -182,14 +189,9 @@ class TensorMerger:
         if self.blend.role(name) is Role.DONATED:
             return self._donate(name)
         rule = self.blend.rule_for(name)
-        if isinstance(rule, Elementwise):
-            return self._mask(name, rule)
-        if isinstance(rule, ByRow):
-            return self._by_row(name, rule)
-        if isinstance(rule, Whole):
-            return self._whole(name, rule)
-        if isinstance(rule, Weighed):
-            return self._weigh(name, rule)
+        for kind, merge in self._ways:
+            if isinstance(rule, kind):
+                return merge(name, rule)
         if not rule.needs_gram:
             return self._combine(name, rule.coefficients(None))
         gram, counts = self._known(name, CHUNK) or self._found(name, CHUNK, self._gram(name))
