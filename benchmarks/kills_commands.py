@@ -140,6 +140,16 @@ class Commands:
             output=_replacing(overwrite),
         )  # fmt: skip
 
+    def escape(self, out: Path, overwrite: bool) -> object:
+        """Out of what is taken for a saddle, with states, or go on."""
+        escaping = geo.EscapeConfig(
+            steps=4, batch_size=1, save_every=2, lanczos_steps=4, gradient_threshold=1e3
+        )
+        return geo.escape(
+            self.models[0], out, train_data=TRAIN, data=None, sharpness="off", escaping=escaping,
+            output=_replacing(overwrite),
+        )  # fmt: skip
+
     def callback(self, out: Path, overwrite: bool) -> object:
         """Train by transformers' Trainer, keep checkpoints, average them; anew each time."""
         from transformers import LlamaForCausalLM, PrinterCallback, Trainer, TrainingArguments

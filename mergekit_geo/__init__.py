@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mergekit_geo.commands.barrier import barrier as barrier
     from mergekit_geo.commands.callback import SoupCallback as SoupCallback
     from mergekit_geo.commands.check import check as check
+    from mergekit_geo.commands.escape import escape as escape
     from mergekit_geo.commands.evaluate import evaluate as evaluate
     from mergekit_geo.commands.finetune import finetune as finetune
     from mergekit_geo.commands.landscape import landscape as landscape
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mergekit_geo.config.aim import AimConfig as AimConfig
     from mergekit_geo.config.aim import SearchAim as SearchAim
     from mergekit_geo.config.data import EvalData as EvalData
+    from mergekit_geo.config.escape import EscapeConfig as EscapeConfig
     from mergekit_geo.config.measures import Compute as Compute
     from mergekit_geo.config.measures import LandscapeConfig as LandscapeConfig
     from mergekit_geo.config.measures import SharpnessRadii as SharpnessRadii
@@ -57,6 +59,7 @@ _HOMES = {
     "Compute": "config.measures",
     "CurveFitConfig": "config.training",
     "AimConfig": "config.aim",
+    "EscapeConfig": "config.escape",
     "EvalData": "config.data",
     "FunctionObjective": "evaluation.objective",
     "GeoError": "errors",
@@ -78,6 +81,7 @@ _HOMES = {
     "TrainingConfig": "config.training",
     "barrier": "commands.barrier",
     "check": "commands.check",
+    "escape": "commands.escape",
     "evaluate": "commands.evaluate",
     "finetune": "commands.finetune",
     "fit_path": "commands.path",

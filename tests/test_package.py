@@ -10,12 +10,12 @@ import torch
 import mergekit_geo
 
 EXPORTED = [
-    "AimConfig", "Compute", "CurveFitConfig", "EvalData", "FunctionObjective", "GeoError",
-    "LandscapeConfig", "OutputConfig", "Progress", "ReshapeConfig", "Result", "Sam", "SamArguments",
-    "SamMixin", "SamSummary", "SamTrainer", "SearchAim", "SelectionConfig", "SharpnessRadii",
-    "SoupCallback", "TokenSource", "TrainingConfig", "barrier", "check", "errors", "evaluate",
-    "finetune", "fit_path", "landscape", "merge", "point", "push", "read_report", "run", "search",
-    "sharpness", "slerp", "soup",
+    "AimConfig", "Compute", "CurveFitConfig", "EscapeConfig", "EvalData", "FunctionObjective",
+    "GeoError", "LandscapeConfig", "OutputConfig", "Progress", "ReshapeConfig", "Result", "Sam",
+    "SamArguments", "SamMixin", "SamSummary", "SamTrainer", "SearchAim", "SelectionConfig",
+    "SharpnessRadii", "SoupCallback", "TokenSource", "TrainingConfig", "barrier", "check", "errors",
+    "escape", "evaluate", "finetune", "fit_path", "landscape", "merge", "point", "push",
+    "read_report", "run", "search", "sharpness", "slerp", "soup",
 ]  # fmt: skip
 
 

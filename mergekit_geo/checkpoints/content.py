@@ -30,8 +30,8 @@ EXAMPLES = "examples.jsonl"
 """Examples that a merge does worse or better than its parents."""
 
 OURS = (
-    "report.json", "merge.json", "finetune.json", "path.json", "journal.jsonl", "member.json",
-    "layer_weights.json", EXAMPLES,
+    "report.json", "merge.json", "finetune.json", "escape.json", "path.json", "journal.jsonl",
+    "member.json", "layer_weights.json", EXAMPLES,
 )  # fmt: skip
 """Files in which an output records how it was made."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.derived import overlay
@@ -25,6 +26,7 @@ from mergekit_geo.config.data import EvalData, source_of
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.config.output import parse_size
 from mergekit_geo.config.selection import INNER_POINTS
+from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import OUTPUT, run_with
 from mergekit_geo.evaluation.model_losses import OutputLosses, keep_losses
 from mergekit_geo.evaluation.over_sets import SetReport, nothing_measured, over_sets
@@ -41,9 +43,13 @@ from mergekit_geo.records.report import REPORT, NotMeasured, Report
 from mergekit_geo.records.training import FinetuneMeasurements
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import Spec, command_line, repeated
+from mergekit_geo.tasks.losses import Indices
 from mergekit_geo.training.job import TrainedModel, let_go, train
 from mergekit_geo.training.store import RECORD, begin_training, stored_fingerprint
-from mergekit_geo.training.tuning import Tuning
+from mergekit_geo.training.tuning import Retraining, Tuning
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def tune(tuning: Tuning, output: Output, *, shown: Path | None = None) -> Findings:
@@ -66,7 +72,7 @@ def tune(tuning: Tuning, output: Output, *, shown: Path | None = None) -> Findin
     begin_training(output, fingerprint, resume=tuning.asked.resume)
     with output.writing():
         tuning.asked.told.say(f"{base.name}: {count_parameters(base):,} parameters")
-        earlier = main_process_first(lambda: _finished(tuning, output))
+        earlier = main_process_first(lambda: finished(tuning, output))
         if earlier is not None:
             return Findings(earlier=earlier)
         found = _made(tuning, output, out)
@@ -77,7 +83,7 @@ def tune(tuning: Tuning, output: Output, *, shown: Path | None = None) -> Findin
     return replace(found, output=str(out), fill=fill)
 
 
-def _finished(tuning: Tuning, output: Output) -> Report | None:
+def finished(tuning: Retraining[Any], output: Output) -> Report | None:
     """The report of an earlier run that measured on the same data but did not publish."""
     if not output.is_ready:
         return None
@@ -92,7 +98,7 @@ def _made(tuning: Tuning, output: Output, out: Path) -> Findings:
     """Train, write and measure."""
     trained = train(tuning, output)
     let_go()
-    tuned = _write_weights(tuning, trained, output)
+    tuned = write_weights(tuning, trained.state, output)
     stored = None if tuned.state is None else MergedState(tuned.config, dict(tuned.state))
     found = compare(tuning, tuned, stored or output.folder / tuning.base.inside)
     require_unchanged([tuning.base])
@@ -104,10 +110,18 @@ def needed_bytes(base: Checkpoint) -> int:
     return sum(info.nbytes + 6 * 4 * info.count for info in base.tensors.values())
 
 
-def _write_weights(tuning: Tuning, trained: TrainedModel, output: Output) -> Checkpoint:
-    """Write weights, configuration and tokenizer; returns the checkpoint to be published."""
+def write_weights(
+    tuning: Retraining[Any], state: Mapping[str, Tensor], output: Output
+) -> Checkpoint:
+    """Write weights, configuration and tokenizer; returns the checkpoint to be published.
+
+    Args:
+        tuning: Knows the model before.
+        state: Tensors that have changed by stored name, on the CPU.
+        output: The folder.
+    """
     config, progress = tuning.asked.output, tuning.asked.told
-    tuned = overlay(tuning.base, trained.state, OUTPUT)
+    tuned = overlay(tuning.base, state, OUTPUT)
     if is_main_process():
         blend = Blend((tuned,), Linear((1.0,)), config.stored_dtype)
         progress.phase("writing", blend.work())
@@ -141,14 +155,14 @@ def _findings(tuning: Tuning, trained: TrainedModel, found: Evidence, out: Path)
             *losses.warnings,
             *sharpness.warnings,
         ],
-        not_measured=_not_measured(tuning, found, out),
+        not_measured=not_measured(tuning, found, out),
         left_out=beside,
         again=repeated(replace(tuning.asked, out=out)),
         published=lambda folder: keep_losses(losses.output, folder / tuning.base.inside),
     )
 
 
-def overlap_warnings(tuning: Tuning) -> list[str]:
+def overlap_warnings(tuning: Retraining[Any]) -> list[str]:
     """Warn when held-out documents are also among the training data."""
     if not tuning.overlap:
         return []
@@ -157,7 +171,7 @@ def overlap_warnings(tuning: Tuning) -> list[str]:
     ]
 
 
-def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasured]:
+def not_measured(tuning: Retraining[Any], found: Evidence, out: Path) -> list[NotMeasured]:
     data = source_of(tuning.asked.data).spoken or EvalData()
     names = [tuning.base.name, str(out)]
     parts: dict[str, tuple[LossReport | SharpnessReport, Spec]] = {
@@ -182,8 +196,17 @@ def _not_measured(tuning: Tuning, found: Evidence, out: Path) -> list[NotMeasure
     ]
 
 
-def write_record(report: Report, folder: Path, fingerprint: dict[str, Any] | None = None) -> None:
-    """Write the file that marks and identifies a fine-tuned model."""
+def write_record(
+    report: Report, folder: Path, fingerprint: dict[str, Any] | None = None, name: str = RECORD
+) -> None:
+    """Write the file that marks and identifies a fine-tuned model.
+
+    Args:
+        report: Of the command.
+        folder: The output.
+        fingerprint: Of the run.
+        name: Of the file.
+    """
     record: dict[str, Any] = {
         "models": [model.model_dump() for model in report.models],
         "settings": report.settings,
@@ -193,10 +216,12 @@ def write_record(report: Report, folder: Path, fingerprint: dict[str, Any] | Non
         record["identity"] = stored_fingerprint(fingerprint)
     if any(folder.glob("*.safetensors")):
         record["tensors"] = dict.fromkeys(open_folder(folder).tensors)
-    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    (folder / name).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
 
 
-def compare(tuning: Tuning, tuned: Checkpoint, output: MergedModel) -> Evidence:
+def compare(
+    tuning: Retraining[Any], tuned: Checkpoint, output: MergedModel, *, half: bool = False
+) -> Evidence:
     """Measure losses and sharpness before and after training, or say why they are missing.
 
     A failure is a reason in the report, not an error: the trained weights are there already.
@@ -205,40 +230,54 @@ def compare(tuning: Tuning, tuned: Checkpoint, output: MergedModel) -> Evidence:
         tuning: Knows the model before.
         tuned: The model after, as it is stored.
         output: The same as a folder, or as configuration and tensors.
+        half: Report losses on the report half alone, where it is large enough.
     """
     study, anchors = tuning.study(), (tuning.base, tuned)
     if study.plan.objective is None:
         return Evidence.missing(study.plan.reason)
     with study.clock.running():
-        losses = _losses(study, anchors)
+        losses = _losses(study, anchors, half=half)
         sharpness = sharpness_evidence(study, anchors[:1], output, tuning.asked.sharpness)
     return Evidence(losses, sharpness)
 
 
-def _losses(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> LossReport:
+def _losses(study: Study, anchors: tuple[Checkpoint, Checkpoint], *, half: bool) -> LossReport:
     try:
-        return over_sets(_measured(study, anchors))
+        return over_sets(_measured(study, anchors, half=half))
     except Exception as error:  # a model's and a tokenizer's own code raise anything
         return nothing_measured(study, error)
 
 
-def _measured(study: Study, anchors: tuple[Checkpoint, Checkpoint]) -> list[SetReport]:
+def _measured(
+    study: Study, anchors: tuple[Checkpoint, Checkpoint], *, half: bool
+) -> list[SetReport]:
     evaluator = PointEvaluator.open(study, 2 + INNER_POINTS, anchors=anchors, refresh_models=False)
     at_once(evaluator, (Point.model(i, name) for i, name in enumerate(evaluator.names)))
     at_once(evaluator, coarse_points(evaluator))
     sets = [SetEvidence(one.study, one.module_evaluator) for one in evaluator.every]
     for found, one in zip(sets, evaluator.every, strict=True):
-        found.attempt(partial(_measure_both, evaluator=one))
+        found.attempt(partial(_measure_both, evaluator=one, half=half))
     place = run_with(evaluator.live.model)
     attempt_each(sets, lambda one: one.report(place))
     return [one.result for one in sets]
 
 
-def _measure_both(found: SetEvidence, evaluator: PointEvaluator) -> None:
+def _measure_both(found: SetEvidence, evaluator: PointEvaluator, *, half: bool) -> None:
     """Measure the model before and after, and on the line from one to the other."""
     before, after = evaluator.at_model(0), evaluator.at_model(1)
     found.models += [(evaluator.names[0], "parent", before), (OUTPUT, "output", after)]
     require_finite(found.models)
     found.output = OutputLosses(found.study, found.evaluator.count, after)
+    if half and (rows := _report_half(evaluator)) is not None:
+        found.rows = rows
+        found.models = [(name, role, losses.take(rows)) for name, role, losses in found.models]
     found.barriers, warnings = coarse_barriers(evaluator)
     found.warnings += [*evaluator.warnings, *warnings]
+
+
+def _report_half(evaluator: PointEvaluator) -> Indices | None:
+    """Examples of the report half; None where it has too few documents."""
+    try:
+        return evaluator.split.report
+    except DataError:
+        return None

@@ -88,6 +88,9 @@ def measurement(
 
 
 MERGED = Kind(work=(JOURNAL,))
+ESCAPE_STATE = "escape.safetensors"
+"""What an interrupted escape leaves for the next run."""
+ESCAPED = Kind("escape.json", work=(ESCAPE_STATE,), scratch=(ESCAPE_STATE,))
 EVALUATION = measurement("eval", ("losses.png", "losses.svg"))
 CURVES = ("barrier.csv", "barrier.png", "barrier.svg")
 LAYERS = tuple(f"{name}.{form}" for name in ("layers", "modules") for form in ("png", "svg"))

@@ -9,10 +9,10 @@ from mergekit_geo.checkpoints.own_files import is_own, own
 from mergekit_geo.errors import CheckpointError, PushError
 from mergekit_geo.files.sound_json import read_json
 from mergekit_geo.outputs.journal import FILE, FRESH
-from mergekit_geo.outputs.kind import MARK
+from mergekit_geo.outputs.kind import ESCAPED, MARK
 from mergekit_geo.outputs.place import partial_of
 
-MARKS = (MARK, "finetune.json")
+MARKS = (MARK, "finetune.json", ESCAPED.mark)
 """One of these tells an output, and names its tensors."""
 WEIGHTS = (".safetensors", ".safetensors.index.json")
 HELD = ("report.json", "README.md")

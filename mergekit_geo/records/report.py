@@ -17,6 +17,7 @@ from mergekit_geo.files.sound_json import parse_json
 from mergekit_geo.records import Record
 from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.curvature import SharpnessMeasurements
+from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.evaluation import EvaluationMeasurements
 from mergekit_geo.records.landscape import LandscapeMeasurements
 from mergekit_geo.records.losses import DataEntry
@@ -151,6 +152,7 @@ class Report(Record):
         | SharpnessMeasurements
         | LandscapeMeasurements
         | FinetuneMeasurements
+        | EscapeMeasurements
         | MembersMeasurements
         | CheckMeasurements
         | PushMeasurements

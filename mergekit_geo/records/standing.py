@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.findings import MATERIAL, Finding, finding, limit_of
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
 from mergekit_geo.records.merge import MergeMeasurements
@@ -95,7 +96,7 @@ def standings(report: Report) -> dict[str, Standing | None]:
     Empty for what has no output that something is held against.
     """
     found = report.result
-    if not isinstance(found, MergeMeasurements | FinetuneMeasurements):
+    if not isinstance(found, MergeMeasurements | FinetuneMeasurements | EscapeMeasurements):
         return {}
     if not found.sets:
         return {"": standing_on(found.losses, found.differences, report.data)}

@@ -41,6 +41,10 @@ COMMANDS: dict[str, tuple[str | type[Spec], str]] = {
         "training:FinetuneSpec",
         "Fine-tune a model with SAM, and measure it before and after.",
     ),
+    "escape": (
+        "training:EscapeSpec",
+        "Leave a saddle: along the direction of negative curvature, then by perturbed descent.",
+    ),
     "check": (
         "measures:CheckSpec",
         "Check whether models can be merged, without downloading weights.",

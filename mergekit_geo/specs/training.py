@@ -6,9 +6,10 @@ from dataclasses import KW_ONLY, MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from mergekit_geo.config.escape import EscapeConfig
 from mergekit_geo.config.option import argument, group, option
 from mergekit_geo.config.training import PANEL, SamArguments, TrainingConfig
-from mergekit_geo.specs.spec import Spec, Writing
+from mergekit_geo.specs.spec import Spec, Writing, out
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -59,6 +60,40 @@ class FinetuneSpec(Writing):
     seed: int = option(
         0, "Seed of the order of examples, dropout and adapters.", "--seed", shared=True, least=0
     )
+
+
+@dataclass(frozen=True)
+class EscapeSpec(Writing):
+    """A way out of a saddle."""
+
+    command: ClassVar[str] = "escape"
+    work: ClassVar[str] = "mergekit_geo.commands.escape:escape"
+    in_processes: ClassVar[bool] = True
+    examples: ClassVar[tuple[str, ...]] = (
+        "geo-merge escape a --train-data train.jsonl --data held-out.jsonl -o out",
+        "geo-merge escape a --train-data train.jsonl --then sgd --steps 500 -o out",
+    )
+    essential: ClassVar[tuple[str, ...]] = (
+        "model",
+        "out",
+        "train_data",
+        "data",
+        "then",
+        "lanczos_steps",
+        "examples",
+    )
+
+    model: Model = argument("Model folder, or Hub id (org/name or org/name@revision).", "MODEL")
+    out: str | Path | None = out("Output folder.")
+    _: KW_ONLY
+    train_data: Data = option(
+        None, "Data whose loss is to fall, read as the evaluation data is.", required=True
+    )
+    escaping: EscapeConfig = group(EscapeConfig, inline=True)
+    seed: int = option(
+        0, "Seed of the Lanczos start, of perturbations and of the order of batches.", "--seed",
+        shared=True, least=0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""A fine-tuning as asked for, with all that is read before anything is trained."""
+"""A fine-tuning, or an escape, as asked for, with all that is read before anything is trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.compatibility import Preflight
@@ -15,14 +15,16 @@ from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest
 from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.processes import world
-from mergekit_geo.specs.training import FinetuneSpec
+from mergekit_geo.specs.training import EscapeSpec, FinetuneSpec
+
+Asked = TypeVar("Asked", FinetuneSpec, EscapeSpec)
 
 ASIDE = ("train_data", "data", "output", "compute", "sharpness")
 """Settings that the trained weights do not depend on, or by a part of them alone."""
 
 
 @dataclass(frozen=True)
-class Tuning:
+class Retraining(Generic[Asked]):
     """What was asked for, and what it is done with.
 
     Attributes:
@@ -32,12 +34,12 @@ class Tuning:
         objective: What is trained on.
     """
 
-    asked: FinetuneSpec
+    asked: Asked
     base: Checkpoint
     measured: Study
     objective: Objective
 
-    def with_seed(self, seed: int) -> Tuning:
+    def with_seed(self, seed: int) -> Retraining[Asked]:
         """Copy with another seed."""
         return replace(self, asked=replace(self.asked, seed=seed))
 
@@ -71,7 +73,11 @@ class Tuning:
         return len(held_out & {*_keys(self.objective)})
 
 
-def make_tuning(asked: FinetuneSpec) -> Tuning:
+Tuning = Retraining[FinetuneSpec]
+"""A fine-tuning as asked for."""
+
+
+def make_tuning(asked: Asked) -> Retraining[Asked]:
     """Read headers and data, and what of a model on the Hub is not here yet.
 
     Raises:
@@ -82,7 +88,7 @@ def make_tuning(asked: FinetuneSpec) -> Tuning:
     measured = Study.of([found], Preflight(), asked)
     compute = replace(asked.compute, dtype="float32")
     training = training_objective(asked.train_data, found, compute)
-    return Tuning(asked, found.fetch(), measured, training)
+    return Retraining(asked, found.fetch(), measured, training)
 
 
 def _keys(objective: Objective) -> list[str]:

@@ -20,7 +20,7 @@ WRITING = """inputs = tokenizer("The", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
 """How a language model is tried out."""
 
-SHOWN = ("Losses", "Losses before and after", "Search", "What was chosen", "Training")
+SHOWN = ("Losses", "Losses before and after", "Search", "What was chosen", "Training", "Escape")
 """Sections of a view that a card has; the page has all."""
 
 
@@ -51,7 +51,8 @@ def _origin(report: Report) -> str:
     if not isinstance(report.result, MergeMeasurements):
         (base,) = parents
         commit = f" at commit {commits_of(base)}" if commits_of(base) else ""
-        return f"{called(base)}{commit}, fine-tuned with mergekit_geo."
+        how = "after geo-merge escape of" if report.command == "escape" else "fine-tuned with"
+        return f"{called(base)}{commit}, {how} mergekit_geo."
     if len(parents) == 1:
         return "One model copied with mergekit_geo."
     method = report.result.coefficients.method

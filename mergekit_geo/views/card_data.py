@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from mergekit_geo.config.data import BUILTINS
 from mergekit_geo.printable import printable
+from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.losses import DataEntry, LossEntry
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.model import ModelEntry, common_license
@@ -208,6 +209,8 @@ def _metric_type(name: str) -> str:
 
 def _tags(report: Report) -> list[str]:
     """The command and the rule; the Hub takes plain words."""
+    if isinstance(report.result, EscapeMeasurements):
+        return [LIBRARY, report.command]
     if isinstance(report.result, FinetuneMeasurements):
         return [LIBRARY, report.command, *(["sam"] if report.result.training.rho else [])]
     assert isinstance(report.result, MergeMeasurements)

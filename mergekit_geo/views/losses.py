@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.losses import DataEntry, DifferenceEntry, Estimate, LossEntry
 from mergekit_geo.records.merge import MergeMeasurements
 from mergekit_geo.records.report import Report
@@ -13,7 +14,7 @@ from mergekit_geo.views.block import Block, Chart, Items, Paragraph, Section, Ta
 from mergekit_geo.views.chart import Dot, Dots, Panel, number, short_name
 from mergekit_geo.views.tokenization import tokenization_blocks
 
-WITH_OUTPUT = MergeMeasurements | FinetuneMeasurements
+WITH_OUTPUT = MergeMeasurements | FinetuneMeasurements | EscapeMeasurements
 """Results of commands that write a model."""
 INTERVALS = "[..] and ± are 95 % intervals over documents"
 ARROWS = "↓ lower is better, ↑ higher is better"

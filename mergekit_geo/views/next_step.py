@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
+from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.findings import limit_of
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.merge import MergeMeasurements
@@ -232,9 +233,16 @@ def _after_search(report: Report, found: SearchMeasurements) -> Next | None:
     return Next("write the one that you choose, such as the middle one", command)
 
 
+def _after_escape(report: Report, found: EscapeMeasurements) -> Next | None:
+    """Next step as the verdict has it."""
+    advice = found.escape.verdict.advice
+    return Next(advice) if advice else None
+
+
 NEXT: dict[type, Callable[[Report, Any], Next | None]] = {
     MergeMeasurements: _after_output,
     FinetuneMeasurements: _after_output,
+    EscapeMeasurements: _after_escape,
     BarrierMeasurements: _after_barrier,
     PathMeasurements: _after_path,
     SearchMeasurements: _after_search,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.findings import Finding, percent
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
@@ -59,7 +60,7 @@ def _kept_and_lost(report: Report, found: Found) -> list[str]:
 
 def rival(report: Report) -> str:
     """What an output is held against on each set."""
-    tuned = isinstance(report.result, FinetuneMeasurements)
+    tuned = isinstance(report.result, FinetuneMeasurements | EscapeMeasurements)
     return "the model before" if tuned else "the best parent"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.findings import Finding, percent, sized
 from mergekit_geo.records.losses import DifferenceEntry, Estimate
 from mergekit_geo.records.merge import MergeMeasurements
@@ -97,7 +98,9 @@ def _alone(report: Report) -> str | None:
 
 
 def _loss(found: Standing, report: Report) -> str:
-    is_tuned = isinstance(report.result, FinetuneMeasurements)  # beside what it was, and no other
+    is_tuned = isinstance(
+        report.result, FinetuneMeasurements | EscapeMeasurements
+    )  # beside what it was, and no other
     title = found.model if is_tuned else f"the best parent, {found.model}"
     own, name = found.difference, title
     if own.low is None:

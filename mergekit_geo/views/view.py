@@ -8,6 +8,7 @@ from typing import Any
 
 from mergekit_geo.records.barrier import BarrierMeasurements
 from mergekit_geo.records.curvature import SharpnessMeasurements
+from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.evaluation import EvaluationMeasurements
 from mergekit_geo.records.landscape import LandscapeMeasurements
 from mergekit_geo.records.merge import MergeMeasurements
@@ -19,6 +20,7 @@ from mergekit_geo.records.search import SearchMeasurements
 from mergekit_geo.records.training import FinetuneMeasurements, MembersMeasurements
 from mergekit_geo.views import (
     barriers,
+    escape,
     evaluation,
     finetune,
     landscape,
@@ -39,6 +41,7 @@ VIEWS: dict[type, Callable[[Report, Any], View]] = {
     SharpnessMeasurements: sharpness.view,
     LandscapeMeasurements: landscape.view,
     FinetuneMeasurements: finetune.view,
+    EscapeMeasurements: escape.view,
     MembersMeasurements: finetune.members_view,
     CheckMeasurements: plan.check_view,
     PushMeasurements: plan.push_view,
