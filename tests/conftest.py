@@ -138,6 +138,14 @@ def deep(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_untrained(family, tmp_path_factory.mktemp("deep"), layers=4)
 
 
+@pytest.fixture(scope="session")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny model before its training, `start`, and run/checkpoint-4 to 20."""
+    from tests.commands.trainings import make_run
+
+    return made_once(tmp_path_factory, "training", make_run)
+
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -52,7 +52,7 @@ def command_help(spec: type[Spec], summary: str, width: int) -> str:
     rows = {title: [(_name(one), _text(one)) for one in found[title]] for title in found}
     *_, last = rows.values()
     last.append(HELP)
-    required = [one for one in found["Main options"] if not one.default]
+    required = [one for one in found["Main options"] if not one.default or not one.flags]
     usage = " ".join([f"Usage: {PROGRAM}", spec.command, *map(_usage, required), "[OPTIONS]"])
     return _joined(
         *(_filled(text, width) for text in (usage, summary)),

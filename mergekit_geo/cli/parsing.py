@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperOption
 
 from mergekit_geo.cli.help import columns, command_help
 from mergekit_geo.cli.options import parameter, refuse_invalid
-from mergekit_geo.cli.usage import OneLine, refuse_spaces
+from mergekit_geo.cli.usage import OneLine, refuse_spaces, spread
 from mergekit_geo.config.flags import made
 from mergekit_geo.specs.panels import options_of
 from mergekit_geo.specs.spec import Spec
@@ -39,6 +39,7 @@ class Command(OneLine, TyperCommand):  # type: ignore[misc]
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Refuse numbers with spaces between and what is given twice, then parse as usual."""
+        args = spread({one.option.flag for one in options_of(self.spec) if one.option.greedy}, args)
         if not {"-h", "--help"} & set(args):
             several = {one.option.flag for one in options_of(self.spec) if one.kind == "numbers"}
             refuse_spaces(several, args)

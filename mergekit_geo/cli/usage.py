@@ -94,6 +94,31 @@ def refuse_spaces(flags: Collection[str], words: Sequence[str]) -> None:
                 )
 
 
+def spread(flags: Collection[str], words: Sequence[str]) -> list[str]:
+    """The words with an option that takes several before each of its values.
+
+    Args:
+        flags: The options that take all words up to the next option.
+        words: Of the command line.
+
+    Example:
+        >>> spread(["--checkpoints"], ["--checkpoints", "a", "b", "-o", "out"])
+        ['--checkpoints', 'a', '--checkpoints', 'b', '-o', 'out']
+    """
+    found: list[str] = []
+    flag, is_first = "", False
+    for word in words:
+        if word.startswith("-") and not is_first:
+            flag = word if word in flags else ""
+            is_first = bool(flag)
+        elif flag and not is_first:
+            found.append(flag)
+        else:
+            is_first = False
+        found.append(word)
+    return found
+
+
 def _is_number(word: str) -> bool:
     try:
         _ = [float(number) for number in word.strip(",").split(",")]

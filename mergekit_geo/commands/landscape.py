@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.origin import model_entries
 from mergekit_geo.checkpoints.reference import several
+from mergekit_geo.checkpoints.runs import Run, checkpoints_of, refuse_models
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._run import Findings, Work, command
 from mergekit_geo.config.measures import LandscapeConfig
@@ -31,6 +33,9 @@ from mergekit_geo.specs.measures import LandscapeSpec
 from mergekit_geo.specs.spec import repeated
 from mergekit_geo.tasks.losses import Losses
 
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.reference import Model
+
 
 @command(LandscapeSpec)
 def landscape(asked: LandscapeSpec) -> Work:
@@ -38,8 +43,10 @@ def landscape(asked: LandscapeSpec) -> Work:
 
     Three models or more: the plane through the first three (Garipov 2018). Two: the line through
     them and a random direction. One: two random directions, normalised filter by filter (Li 2018),
-    or the top eigenvectors of the Hessian. Further models are projected, and told how far they lie
-    off. Finished points are kept in the user's cache: an interrupted measurement goes on.
+    or the top eigenvectors of the Hessian. With `checkpoints`, or `trajectory`: the plane of the
+    two largest principal directions of a training's checkpoints, and the path on it (Li 2018).
+    Further models are projected, and told how far they lie off. Finished points are kept in the
+    user's cache: an interrupted measurement goes on.
 
     Raises:
         ArgumentError: No models, or some that span no plane.
@@ -63,10 +70,11 @@ def landscape(asked: LandscapeSpec) -> Work:
 
 
 def _landscape(asked: LandscapeSpec, output: Output) -> Findings:
-    models, mark, view = several(asked.models, "look around"), asked.mark, asked.view
-    check_request(len(models), view)
+    mark, view = asked.mark, asked.view
+    models, runs = _models(asked)
+    check_request(len(models), view, follows=bool(runs))
     study = Study.open([*models, *mark], asked, output)
-    planned = plan_landscape(study, len(models), view)
+    planned = plan_landscape(study, len(models), view, runs)
     evaluator = PointEvaluator.open(study, len(study.anchors) + planned.points)
     evaluator.tell_where()
     reported = [_at_models(one) for one in evaluator.every]
@@ -99,6 +107,18 @@ def _landscape(asked: LandscapeSpec, output: Output) -> Findings:
         data=first.data,
         warnings=[*study.checked.warnings, *remarks],
         again=repeated(asked),
+    )
+
+
+def _models(asked: LandscapeSpec) -> tuple[list[Model], Sequence[Run]]:
+    """The models that are looked at, and the trainings that the plane is to follow."""
+    if asked.checkpoints:
+        refuse_models(asked.models, "mark them on the plane by --mark")
+        return checkpoints_of(asked.checkpoints)
+    return (
+        checkpoints_of(asked.models)
+        if asked.trajectory
+        else (several(asked.models, "look around"), ())
     )
 
 
@@ -142,6 +162,7 @@ def _surface(
     found = scan(plane_grid.x, plane_grid.y, measure)
     return SurfaceEntry(
         kind=plane_grid.kind,
+        trajectory=plane_grid.trajectory,
         axes=list(plane_grid.axes),
         cosine=plane_grid.plane.cosine,
         x=found.x.tolist(),

@@ -73,7 +73,8 @@ def _words(found: Declared, value: Any) -> Iterator[str]:
     elif found.kind == "flag":
         yield flag if value or found.option.switches_off else f"--no-{flag[2:]}"
     elif found.kind in {"texts", "sources"} or hasattr(value, "words"):
-        several = [value] if isinstance(value, str | float) else getattr(value, "words", value)
+        words = getattr(value, "words", value)
+        several = words if isinstance(words, list | tuple) else [words]
         yield from (f"{flag}={one}" for one in several)
     elif found.kind == "numbers":
         values = value if isinstance(value, list | tuple) else [value]

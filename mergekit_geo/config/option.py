@@ -47,6 +47,7 @@ class Option:
         positional: Whether it stands by its position.
         switches_off: Whether the flag turns off what is on by default.
         shared: Whether its flag is another option's of the command: both get the same value.
+        greedy: Whether it takes all words up to the next option, as a shell spells out a pattern.
     """
 
     text: str
@@ -62,6 +63,7 @@ class Option:
     positional: bool = False
     switches_off: bool = False
     shared: bool = False
+    greedy: bool = False
 
     @property
     def name(self) -> str:
@@ -109,9 +111,9 @@ def option(default: Any, text: str, flag: str | None = None, **known: Any) -> An
     return field(default=default, metadata={"help": Text(text, flag, known)})
 
 
-def argument(text: str, metavar: str, default: Any = MISSING) -> Any:
+def argument(text: str, metavar: str, default: Any = MISSING, unset: str = "") -> Any:
     """A field that stands by its position on the command line."""
-    return option(default, text, "", metavar=metavar, positional=True, recorded=False)
+    return option(default, text, "", metavar=metavar, positional=True, recorded=False, unset=unset)
 
 
 def like(made: type[DataclassInstance], name: str, **known: Any) -> Any:

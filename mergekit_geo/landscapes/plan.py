@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.runs import Run
 from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.curvature.model_eigenvectors import Eigenvectors, eigenvectors
 from mergekit_geo.errors import ArgumentError
@@ -22,6 +23,7 @@ from mergekit_geo.landscapes.planes import (
     require_two,
     through_models,
 )
+from mergekit_geo.landscapes.trajectory import Trajectory, require_checkpoints
 from mergekit_geo.modules.blend import Live
 
 NARROW = 4
@@ -39,6 +41,7 @@ class LandscapePlan:
         mode: Whether directions are kept in memory.
         through: The plane through three models.
         curved: Eigenvectors at each model.
+        trajectory: The plane that follows trainings.
     """
 
     count: int
@@ -47,6 +50,7 @@ class LandscapePlan:
     mode: str
     through: PlaneGrid | None
     curved: Sequence[Eigenvectors]
+    trajectory: Trajectory | None = None
 
     @property
     def points(self) -> int:
@@ -62,6 +66,9 @@ class LandscapePlan:
         """
         if self.through is not None:
             yield replace(self.through, anchors=tuple(anchors[:PLANE]))
+            return
+        if self.trajectory is not None:
+            yield self.trajectory.grid(anchors, self.view, self.mode)
             return
         directions = Directions(live, self.seed, self.mode, normalized=self.view.normalizes)
         if self.count == LINE and not self.view.each:
@@ -101,18 +108,25 @@ class LandscapePlan:
         return found
 
 
-def plan_landscape(study: Study, models: int, view: LandscapeConfig) -> LandscapePlan:
+def plan_landscape(
+    study: Study, models: int, view: LandscapeConfig, runs: Sequence[Run] = ()
+) -> LandscapePlan:
     """Find out which models span what, and refuse those that span nothing.
 
     Args:
         study: The models, those that are only to be marked last, and what is measured.
         models: How many were named to be looked at.
         view: How.
+        runs: Trainings that the models are checkpoints of, where their plane is to follow these.
 
     Raises:
         ArgumentError: Models are equal or lie on one line.
         GeoError: As `eigenvectors`.
     """
+    mode = study.compute.anchors_in_memory
+    if runs:
+        followed = Trajectory.of(study.anchors, runs, models)
+        return LandscapePlan(models, view, study.seed, mode, None, (), followed)
     count, anchors = models if view.each else min(models, PLANE), study.anchors
     through, curved = None, []
     if count == PLANE and not view.each:
@@ -121,15 +135,24 @@ def plan_landscape(study: Study, models: int, view: LandscapeConfig) -> Landscap
         require_two(anchors)
     if view.hessian:
         curved = [eigenvectors(study, anchor) for anchor in anchors[:count]]
-    return LandscapePlan(count, view, study.seed, study.compute.anchors_in_memory, through, curved)
+    return LandscapePlan(count, view, study.seed, mode, through, curved)
 
 
-def check_request(models: int, view: LandscapeConfig) -> None:
+def check_request(models: int, view: LandscapeConfig, *, follows: bool = False) -> None:
     """Refuse invalid combinations of settings.
 
+    Args:
+        models: How many are looked at.
+        view: How.
+        follows: Whether the plane is that of a trajectory.
+
     Raises:
-        ArgumentError: Eigenvectors at several models; no random direction to be normalised.
+        ArgumentError: Eigenvectors at several models; no random direction to be normalised; a
+            trajectory of too few checkpoints, or with another plane.
     """
+    if follows:
+        _check_trajectory(models, view)
+        return
     if not view.normalizes and (view.hessian or (models >= PLANE and not view.each)):
         raise ArgumentError(
             "--filter-normalization says how long random directions are, and none is drawn",
@@ -139,4 +162,19 @@ def check_request(models: int, view: LandscapeConfig) -> None:
         raise ArgumentError(
             f"eigenvectors are directions at one model, and there are {models}",
             remedy="--each looks around every one of them",
+        )
+
+
+def _check_trajectory(models: int, view: LandscapeConfig) -> None:
+    require_checkpoints(models)
+    wrong = {
+        "--each": view.each,
+        "--hessian-directions": view.hessian,
+        "--radius": view.radius is not None,
+        "--filter-normalization": not view.normalizes,
+    }
+    if found := [flag for flag, given in wrong.items() if given]:
+        raise ArgumentError(
+            f"a trajectory has a plane of its own, and {found[0]} is of another",
+            remedy=f"leave {found[0]} out; --margin says how much is seen beyond the checkpoints",
         )

@@ -22,10 +22,10 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import gram_of
 from mergekit_geo.modules.blend import InPlace, Live
 from mergekit_geo.modules.held import hold
-from mergekit_geo.records.landscape import AxisEntry
+from mergekit_geo.records.landscape import AxisEntry, TrajectoryEntry
 from mergekit_geo.tasks.losses import Floats
 
-PlaneKind = Literal["plane", "line", "around"]
+PlaneKind = Literal["plane", "line", "around", "trajectory"]
 LINE, PLANE = 2, 3
 """Models that a line, and a plane, goes through."""
 STEP = AxisEntry(kind="model", unit="distance", length=1.0)
@@ -45,6 +45,7 @@ class PlaneGrid:
         y: Along the second.
         axes: The two coordinates.
         key: Tells its directions from others.
+        trajectory: The trainings that it follows, if it does.
     """
 
     kind: PlaneKind
@@ -56,6 +57,7 @@ class PlaneGrid:
     y: Floats
     axes: tuple[AxisEntry, AxisEntry]
     key: str = ""
+    trajectory: TrajectoryEntry | None = None
 
     def model_at(self, rule: Linear) -> int | None:
         """The model that a point is, to the bit; None where it is none."""
@@ -81,8 +83,8 @@ def through_models(anchors: Sequence[Checkpoint], view: LandscapeConfig) -> Plan
     Raises:
         ArgumentError: They are equal, or lie on one line.
     """
-    gram = _gram(anchors)
-    _require_different(anchors[:PLANE], gram)
+    gram = gram_at(anchors)
+    require_different(anchors[:PLANE], gram)
     names = ", ".join(anchor.name for anchor in anchors[:PLANE])
     try:
         plane = Plane.through_models(gram)
@@ -104,7 +106,7 @@ def require_two(anchors: Sequence[Checkpoint]) -> None:
     Raises:
         ArgumentError: They are equal.
     """
-    _require_different(anchors[:LINE], _gram(anchors[:LINE]))
+    require_different(anchors[:LINE], gram_at(anchors[:LINE]))
 
 
 class Directions:
@@ -177,7 +179,7 @@ def line_and_direction(
     The grid reaches as far beside the line as along it.
     """
     (beside,) = directions.at(anchors[0], 1)
-    gram = _gram([*anchors[:LINE], beside, *anchors[LINE:]])
+    gram = gram_at([*anchors[:LINE], beside, *anchors[LINE:]])
     plane = Plane.through_models(gram, directions=(LINE,))
     places = {i: plane.place(i - 1 if i < LINE else i) for i in range(len(anchors))}
     x = beyond(0.0, places[1].x, view.margin, view.grid)
@@ -207,7 +209,7 @@ def around_model(
         view: How far they are followed.
     """
     spanning = directions.at(model, 2)
-    gram = _gram([model, *spanning, *others.values()])
+    gram = gram_at([model, *spanning, *others.values()])
     plane = Plane.of_directions(gram, distances=not directions.normalized)
     first, second = (
         AxisEntry(kind="random", unit="filter norms", length=unit, filter_norms=1.0)
@@ -241,7 +243,7 @@ def along_eigenvectors(
     """
     assert view.radius is not None
     spanning = hold(found.anchors, mode)
-    plane = Plane.of_directions(_gram([model, *spanning, *others.values()]))
+    plane = Plane.of_directions(gram_at([model, *spanning, *others.values()]))
     first, second = (
         AxisEntry(kind="eigenvector", unit="distance", length=unit, eigenvalue=value)
         for unit, value in zip(plane.units, found.values, strict=True)
@@ -259,7 +261,12 @@ def _places(number: int, others: Mapping[int, Checkpoint], plane: Plane) -> dict
     return {number: plane.place(-1)} | {o: plane.place(2 + i) for i, o in enumerate(others)}
 
 
-def _require_different(anchors: Sequence[Checkpoint], gram: Gram) -> None:
+def require_different(anchors: Sequence[Checkpoint], gram: Gram) -> None:
+    """Refuse models of which two are equal.
+
+    Raises:
+        ArgumentError: It names them.
+    """
     for i, j in combinations(range(len(anchors)), 2):
         if gram.distances[i, j] == 0:
             raise ArgumentError(
@@ -268,7 +275,7 @@ def _require_different(anchors: Sequence[Checkpoint], gram: Gram) -> None:
             )
 
 
-def _gram(anchors: Sequence[Checkpoint]) -> Gram:
+def gram_at(anchors: Sequence[Checkpoint]) -> Gram:
     """Gram matrix of anchors over all parameters, in float64."""
     weights = (1.0, *[0.0] * (len(anchors) - 1))
     return gram_of(Blend(tuple(anchors), Linear(weights), "F64"), allow_nonfinite=False)

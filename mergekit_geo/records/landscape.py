@@ -10,23 +10,55 @@ from mergekit_geo.records.losses import Finite, LossEntry, SetEntry
 Grid = list[list[Finite]]
 
 
-class AxisEntry(Record):
+class AxisEntry(Sparse):
     """A coordinate of a plane.
 
     Attributes:
         kind: Towards another `model`; along a `random` direction, normalised filter by filter (Li
-            2018); along an `eigenvector` of the Hessian.
+            2018); along an `eigenvector` of the Hessian; along a `principal` direction of the
+            checkpoints of trainings.
         unit: `distance` in weight space, or `filter norms`: 1 is a step as long as the weights.
         length: Euclidean length of one unit.
         filter_norms: Of one unit along a random direction; null for others.
         eigenvalue: Of an eigenvector.
+        explained: Share of the variance of the checkpoints along a principal direction.
     """
 
-    kind: Literal["model", "random", "eigenvector"]
+    only_if_held: ClassVar[tuple[str, ...]] = ("explained",)
+
+    kind: Literal["model", "random", "eigenvector", "principal"]
     unit: Literal["distance", "filter norms"]
     length: float
     filter_norms: float | None = None
     eigenvalue: float | None = None
+    explained: float | None = None
+
+
+class RunEntry(Record):
+    """A training on a plane.
+
+    Attributes:
+        name: The folder of its checkpoints, or what their names have in common.
+        marks: Its checkpoints' numbers among the marks, in the order of training.
+        steps: Of each; null where its name has none.
+    """
+
+    name: str
+    marks: list[int]
+    steps: list[int | None]
+
+
+class TrajectoryEntry(Record):
+    """Trainings on the plane of the principal directions of their checkpoints (Li 2018).
+
+    Attributes:
+        runs: The trainings.
+        random_walk: Shares of the variance that a random walk with the steps of the only run would
+            have along two principal directions (Antognini & Sohl-Dickstein 2018); null for several.
+    """
+
+    runs: list[RunEntry]
+    random_walk: list[float] | None
 
 
 class MarkEntry(Record):
@@ -49,21 +81,25 @@ class MarkEntry(Record):
     off_plane: float
 
 
-class SurfaceEntry(Record):
+class SurfaceEntry(Sparse):
     """The loss on a plane.
 
     Attributes:
-        kind: `plane` through three models, `line` of two and a direction, `around` one model.
+        kind: `plane` through three models, `line` of two and a direction, `around` one model,
+            `trajectory` along the principal directions of checkpoints.
         axes: The two coordinates.
         cosine: Of what spans the plane: two models seen from the first, or directions.
         x: Positions along the first.
         y: Positions along the second.
         loss: A row for each y; null where it is not a number.
         metric: The task's metric likewise; null where the task has none.
-        marks: Models, the first of which is the origin.
+        marks: Models; the origin is the first, and on a trajectory's plane the one that spans it.
+        trajectory: The trainings on the plane, where it follows some.
     """
 
-    kind: Literal["plane", "line", "around"]
+    only_if_held: ClassVar[tuple[str, ...]] = ("trajectory",)
+
+    kind: Literal["plane", "line", "around", "trajectory"]
     axes: list[AxisEntry]
     cosine: float
     x: list[float]
@@ -71,6 +107,7 @@ class SurfaceEntry(Record):
     loss: Grid
     metric: Grid | None
     marks: list[MarkEntry]
+    trajectory: TrajectoryEntry | None = None
 
 
 class ScaleEntry(Record):

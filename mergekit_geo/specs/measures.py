@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,11 +17,11 @@ from mergekit_geo.config.measures import (
     LandscapeConfig,
     SharpnessRadii,
 )
-from mergekit_geo.config.option import group, like, option
+from mergekit_geo.config.option import Option, group, like, option
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.config.training import CurveFitConfig
-from mergekit_geo.specs.spec import Reporting, Spec, models, out
+from mergekit_geo.specs.spec import Reporting, Spec, checkpoints, models, needs_models, out
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.reference import Model
@@ -204,12 +204,28 @@ class LandscapeSpec(Reporting):
     examples: ClassVar[tuple[str, ...]] = (
         "geo-merge landscape a b c --mark out --data held-out.jsonl -o report",
         "geo-merge landscape a --hessian-directions -o report",
+        "geo-merge landscape --checkpoints run/checkpoint-* --data held-out.jsonl -o report",
     )
-    essential: ClassVar[tuple[str, ...]] = ("models", "out", "mark", "grid", "data")
+    essential: ClassVar[tuple[str, ...]] = (
+        "models",
+        "out",
+        "checkpoints",
+        "trajectory",
+        "mark",
+        "grid",
+        "data",
+    )
 
-    models: Model | Sequence[Model] = models()
+    models: Model | Sequence[Model] = models((), unset="those of --checkpoints")
     out: str | Path | None = out(REPORT, unset=PRINTED)
     _: KW_ONLY
+    checkpoints: Model | Sequence[Model] = checkpoints(
+        "Checkpoints of a training, whose path is drawn on the plane of its two largest principal "
+        "directions."
+    )
+    trajectory: bool = option(
+        False, "The same with the models as they are named: they are the path of a training."
+    )
     mark: Sequence[Model] = option(
         (),
         "Further model to mark on the plane, such as an output. Can be given several times.",
@@ -227,6 +243,11 @@ class LandscapeSpec(Reporting):
         metavar="LOW HIGH",
         unset="lowest and highest loss",
     )
+
+    @classmethod
+    def misused(cls, given: Collection[str]) -> Option | None:
+        """Models or checkpoints are needed."""
+        return needs_models(given)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -30,13 +30,45 @@ SETS_FILES = (".yml", ".yaml")
 NO_EVAL = Option("Measure neither loss nor sharpness.", "--no-eval", panel=PANEL)
 
 
-def models() -> Any:
-    """The models of a command."""
+NO_MODELS = "Missing argument 'MODEL...', or --checkpoints"
+
+
+def models(default: Any = MISSING, *, unset: str = "") -> Any:
+    """The models of a command.
+
+    Args:
+        default: Where none are named.
+        unset: What happens then.
+    """
     return argument(
         "Model folders, safetensors files, Hub ids (org/name, org/name@revision), a folder in one "
         "of these (org/name:unet), or BASE+ADAPTER.",
         "MODEL...",
+        default,
+        unset,
     )
+
+
+def needs_models(given: Collection[str]) -> Option | None:
+    """What is to be said where neither models nor checkpoints are given; None where one is.
+
+    Args:
+        given: Names of the options on the command line.
+    """
+    return None if {"models", "checkpoints"} & set(given) else Option(NO_MODELS)
+
+
+def checkpoints(text: str) -> Any:
+    """The checkpoints of a training, in place of the models.
+
+    Args:
+        text: What is done with them.
+    """
+    return option(
+        (), f"{text} Folders, or a pattern such as 'run/checkpoint-*'; sorted by step. Takes all "
+        "words up to the next option.", metavar="MODEL...", recorded=False, unset="none",
+        greedy=True,
+    )  # fmt: skip
 
 
 def out(text: str, *, unset: str = "") -> Any:

@@ -296,6 +296,7 @@ class Marker:
         height: Its own.
         spans: Whether the plane goes through it by construction.
         on: Whether it lies there, as far as can be seen.
+        brief: What stands beside it in place of its label; nothing if empty.
     """
 
     name: str
@@ -305,11 +306,34 @@ class Marker:
     height: float
     spans: bool
     on: bool
+    brief: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The name, and how far the thing lies off the surface's plane."""
+        return self.name if self.on else f"{self.name} ({self.off:.3g} off)"
 
     @property
     def label(self) -> str:
-        """The name, and how far the thing lies off the surface's plane."""
-        return self.name if self.on else f"{self.name} ({self.off:.3g} off)"
+        """What stands beside it."""
+        return self.told if self.brief is None else self.brief
+
+
+@dataclass(frozen=True)
+class Trail:
+    """A path over a surface, through points in order.
+
+    Attributes:
+        name: Of it.
+        x: First coordinates.
+        y: Second coordinates.
+        heights: Of the points themselves, wherever they lie.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    heights: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -323,6 +347,7 @@ class HeightMap:
     y: Sequence[float]
     heights: Sequence[Sequence[float | None]]
     marks: Sequence[Marker]
+    trails: Sequence[Trail] = ()
 
     @property
     def sides(self) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from math import hypot
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_geo.records.findings import percent
 from mergekit_geo.records.landscape import (
     AxisEntry,
     LandscapeMeasurements,
@@ -25,6 +26,13 @@ from mergekit_geo.views.block import FIGURES, Block, Chart, Link, Paragraph, Sec
 from mergekit_geo.views.chart import HeightMap, HeightMaps, Marker, Relief, short_name
 from mergekit_geo.views.losses import describe_data
 from mergekit_geo.views.sets import models_by_set
+from mergekit_geo.views.trajectory import (
+    briefs,
+    named,
+    trails,
+    trajectory_blocks,
+    trajectory_lines,
+)
 
 SURFACES = "landscape.html"
 Measured = LandscapeMeasurements | LandscapeSetEntry
@@ -58,7 +66,8 @@ def _picture(name: str, found: Measured, data: DataEntry | None) -> Section:
     """Planes on one set, from above."""
     title = f"Loss on planes of weight space{f', {name}' if name else ''}"
     picture = Chart(surfaces(found, data), title, f"landscape{_suffix(name)}")
-    return Section(f"Planes: {name}" if name else "Planes", [picture])
+    places = [block for surface in found.surfaces for block in trajectory_blocks(surface)]
+    return Section(f"Planes: {name}" if name else "Planes", [picture, *places])
 
 
 def _suffix(name: str) -> str:
@@ -82,7 +91,11 @@ def _page(
 
 def landscape_lines(found: Measured) -> list[str]:
     """What was measured on every plane, and how far models lie off it."""
-    return [line for surface in found.surfaces for line in (_measured(surface), *_off(surface))]
+    return [
+        line
+        for surface in found.surfaces
+        for line in (_measured(surface), *trajectory_lines(surface), *_off(surface))
+    ]
 
 
 def _measured(surface: SurfaceEntry) -> str:
@@ -99,11 +112,12 @@ def _points(surface: SurfaceEntry) -> str:
 
 
 def _off(surface: SurfaceEntry) -> list[str]:
+    path = briefs(surface)
     return [
         f"{mark.model} lies {mark.off_plane:.4g} off this plane, nearest to "
         f"({mark.x:.4g}, {mark.y:.4g})"
-        for mark in surface.marks
-        if not mark.spans
+        for i, mark in enumerate(surface.marks)
+        if not mark.spans and i not in path
     ]
 
 
@@ -118,6 +132,8 @@ def _through(surface: SurfaceEntry) -> str:
 def _going(surface: SurfaceEntry, names: Sequence[str]) -> str:
     if surface.kind == "plane":
         return f"the plane through {names[0]}, {names[1]} and {names[2]}"
+    if surface.trajectory is not None:
+        return f"the principal plane of {named(surface.trajectory)}"
     if surface.kind == "line":
         return f"the line through {names[0]} and {names[1]}, and a random direction"
     return f"around {names[0]}"
@@ -141,9 +157,10 @@ def surfaces(found: Measured, data: DataEntry | None) -> HeightMaps:
 def _surface(entry: SurfaceEntry) -> HeightMap:
     spanning = [short_name(mark.model) for mark in entry.marks if mark.spans]
     axes = [_axis(axis, number, spanning) for number, axis in enumerate(entry.axes)]
-    marks = [_mark(mark, entry) for mark in entry.marks]
-    title = _going(entry, spanning)
-    return HeightMap(title, axes[0], axes[1], entry.x, entry.y, entry.loss, marks)
+    words = briefs(entry)
+    marks = [replace(_mark(mark, entry), brief=words.get(i)) for i, mark in enumerate(entry.marks)]
+    title, paths = _going(entry, spanning), trails(entry)
+    return HeightMap(title, axes[0], axes[1], entry.x, entry.y, entry.loss, marks, paths)
 
 
 def _mark(mark: MarkEntry, entry: SurfaceEntry) -> Marker:
@@ -159,23 +176,32 @@ def _axis(axis: AxisEntry, number: int, names: Sequence[str]) -> str:
     """What a coordinate is, with its unit."""
     if axis.kind == "eigenvector":
         return f"distance along eigenvector {number + 1} (λ = {axis.eigenvalue:.3g})"
-    if axis.unit == "filter norms":
-        return f"random direction {number + 1}, in filter norms"
-    if axis.kind == "random" and axis.filter_norms is None:
-        which = f"random direction {number + 1}" if len(names) == 1 else "a random direction"
-        return f"distance along {which}, not normalized"
+    if axis.explained is not None:
+        return f"principal direction {number + 1} ({percent(axis.explained)} of the variance)"
     if axis.kind == "random":
-        return f"distance along a random direction (1 = {axis.filter_norms:.2g} filter norms)"
+        return _random_axis(axis, number, names)
     if number == 0:
         return f"distance from {names[0]} towards {names[1]}"
     return f"distance from the line of {names[0]} and {names[1]}"
+
+
+def _random_axis(axis: AxisEntry, number: int, names: Sequence[str]) -> str:
+    """A random direction beside a line, or one of two around a model."""
+    which = f"random direction {number + 1}" if len(names) == 1 else "a random direction"
+    if axis.unit == "filter norms":
+        return f"{which}, in filter norms"
+    if axis.filter_norms is None:
+        return f"distance along {which}, not normalized"
+    return f"distance along {which} (1 = {axis.filter_norms:.2g} filter norms)"
 
 
 def _npz(found: Measured) -> bytes:
     """The numbers of all surfaces, stacked: s surfaces, y rows, x points, m marks of each.
 
     `x` (s, x), `y` (s, y), `loss` (s, y, x) with NaN where it is not a number, `metric` likewise if
-    there is one, `models` (s, m) names, `places` (s, m, 3): x, y, distance off.
+    there is one, `models` (s, m) names, `places` (s, m, 3): x, y, distance off. Of a trajectory:
+    `path`, numbers of marks in the order of training, run after run, with the run of each in
+    `runs`, and `explained` (2,), the share of variance along each axis.
     """
     those = found.surfaces
     places = [[(m.x, m.y, m.off_plane) for m in surface.marks] for surface in those]
@@ -186,6 +212,10 @@ def _npz(found: Measured) -> bytes:
         "models": np.array([[mark.model for mark in surface.marks] for surface in those]),
         "places": np.array(places),
     }
+    if (path := those[0].trajectory) is not None:
+        arrays["runs"] = np.array([run.name for run in path.runs for _ in run.marks])
+        arrays["path"] = np.array([i for run in path.runs for i in run.marks])
+        arrays["explained"] = np.array([axis.explained for axis in those[0].axes])
     metrics = [surface.metric for surface in those if surface.metric is not None]
     if metrics:
         arrays["metric"] = np.array(metrics, dtype=np.float64)

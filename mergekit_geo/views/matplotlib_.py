@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from mergekit_geo.views import chart
 from mergekit_geo.views.levels import Floats, digits_of, heights, labels_of, levels_of, overflow
 from mergekit_geo.views.scatter import MANY, SWARM, Points, ScatterPanel, Scatters, Stairs
-from mergekit_geo.views.style import OUTPUT, Style, style
+from mergekit_geo.views.style import OUTPUT, Style, style, trail_style
 
 INK, MUTED, PAPER, GAP = "#1b1b1b", "#8a8a8a", "white", "#d9d9d9"
 FORMATS = ("png", "svg")
@@ -310,6 +310,7 @@ def _surfaces(picture: chart.HeightMaps) -> Figure:
     panels = [figure.add_subplot(rows, columns, i + 1) for i in range(len(picture.panels))]
     for axes, surface in zip(panels, picture.panels, strict=True):
         filled = _contours(axes, surface, picture)
+        _trails(axes, surface)
         _marks(axes, surface)
         _frame(axes, surface)
     bar = figure.colorbar(filled, ax=panels, spacing="uniform", pad=0.02, aspect=28)
@@ -343,15 +344,31 @@ def _shades(levels: Floats, beyond: str) -> list[tuple[float, ...]]:
     return [tuple(colormaps["viridis"](i / max(count - 1, 1))) for i in range(count)]
 
 
+def _trails(axes: Axes, surface: chart.HeightMap) -> None:
+    """Paths over a surface; of several, a legend tells which is which."""
+    halo = [withStroke(linewidth=3.6, foreground=PAPER)]
+    for number, trail in enumerate(surface.trails):
+        own = trail_style(number)
+        axes.plot(
+            trail.x, trail.y, linestyle=DASHES[own.dash], color=own.colour, linewidth=1.6,
+            label=_text(trail.name), path_effects=halo, zorder=3,
+        )  # fmt: skip
+    if len(surface.trails) > 1:
+        axes.legend(fontsize=8, loc="best", framealpha=0.8)
+
+
 def _marks(axes: Axes, surface: chart.HeightMap) -> None:
     halo = [withStroke(linewidth=2.5, foreground=PAPER)]
     taken: list[Box] = []
     for mark in filter(surface.holds, surface.marks):
+        filled = mark.on or mark.brief is not None
         axes.plot(
-            mark.x, mark.y, "o" if mark.on else "D", markersize=7 if mark.spans else 5.5,
-            color=PAPER if mark.on else "none", markeredgecolor=INK if mark.on else PAPER,
-            markeredgewidth=1.4, zorder=5 if mark.on else 4,
+            mark.x, mark.y, "o" if filled else "D", markersize=7 if mark.spans else 5.5,
+            color=PAPER if filled else "none", markeredgecolor=INK if filled else PAPER,
+            markeredgewidth=1.4, zorder=5 if filled else 4,
         )  # fmt: skip
+        if not mark.label:
+            continue
         offset = _free_corner(surface.share(mark.x, mark.y), mark.label, taken)
         axes.annotate(
             _text(mark.label), (mark.x, mark.y), offset,

@@ -17,7 +17,7 @@ import numpy as np
 from mergekit_geo.views import chart
 from mergekit_geo.views.levels import heights, labels_of, levels_of, raised
 from mergekit_geo.views.scatter import MANY, SWARM, Points, ScatterPanel, Scatters, Stairs
-from mergekit_geo.views.style import Style, style
+from mergekit_geo.views.style import Style, style, trail_style
 
 Json = dict[str, Any]
 
@@ -369,7 +369,7 @@ def _contours(surface: chart.HeightMap, picture: chart.HeightMaps) -> Json:
         "text": _texts([mark.label for mark in surface.marks]),
         "x": [mark.x for mark in surface.marks], "y": [mark.y for mark in surface.marks],
         "hovertext": [_hover(mark) for mark in surface.marks], "hoverinfo": "text",
-        "textfont": {"color": PAPER},
+        "textfont": {"color": [PAPER if surface.holds(m) else MUTED for m in surface.marks]},
         "marker": {"size": 10, "color": PAPER, "line": {"color": INK, "width": 2}},
     }  # fmt: skip
     axes = {"xaxis": _titled(surface.x_title), "yaxis": _titled(surface.y_title)}
@@ -378,8 +378,38 @@ def _contours(surface: chart.HeightMap, picture: chart.HeightMaps) -> Json:
     if surface.is_to_scale:
         axes["yaxis"] |= {"scaleanchor": "x", "scaleratio": 1}
     width, depth = surface.sides if surface.is_to_scale else (1, 1)
-    figure = _figure([contours, marks], SIDE, showlegend=False, title=_title(surface), **axes)
+    trails = [trace for i in range(len(surface.trails)) for trace in _trail(i, surface)]
+    several = len(surface.trails) > 1
+    legend = {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"}
+    figure = _figure(
+        [contours, *trails, marks | {"showlegend": False}], SIDE, showlegend=several,
+        title=_title(surface), legend=legend, **axes,
+    )  # fmt: skip
     return figure | {"aspect": depth / width, "width": round(AROUND + SIDE * width / depth)}
+
+
+def _trail(number: int, surface: chart.HeightMap) -> list[Json]:
+    """A path from above, on paper that lifts it off the surface."""
+    trail = surface.trails[number]
+    own = trail_style(number)
+    line = {
+        "type": "scatter", "mode": "lines", "x": list(trail.x), "y": list(trail.y),
+        "name": escape(trail.name), "legendgroup": str(number), "hoverinfo": "skip",
+    }  # fmt: skip
+    paper = {"showlegend": False, "line": {"color": PAPER, "width": 4.5}}
+    return [line | paper, line | {"line": {"color": own.colour, "dash": own.dash, "width": 2}}]
+
+
+def _track(number: int, surface: chart.HeightMap, picture: chart.Relief) -> Json:
+    """A path in three dimensions, at the heights of its points."""
+    trail = surface.trails[number]
+    own = trail_style(number)
+    feet = raised(np.array(trail.heights), picture.scale).tolist()
+    return {
+        "type": "scatter3d", "mode": "lines", "x": list(trail.x), "y": list(trail.y), "z": feet,
+        "name": escape(trail.name), "hoverinfo": "skip",
+        "line": {"color": own.colour, "width": 5},
+    }  # fmt: skip
 
 
 def _relief(surface: chart.HeightMap, picture: chart.Relief) -> Json:
@@ -394,11 +424,12 @@ def _relief(surface: chart.HeightMap, picture: chart.Relief) -> Json:
         "hovertemplate": "x %{x:.4g}<br>y %{y:.4g}<br>loss %{customdata:.4f}<extra></extra>",
     }  # fmt: skip
     margin = dict.fromkeys("lrb", 0) | {"t": 40}
+    tracks = [_track(number, surface, picture) for number in range(len(surface.trails))]
     pins = [
         trace for number in range(len(surface.marks)) for trace in _pin(number, surface, picture)
     ]
     return _figure(
-        [sheet, *pins], height=RELIEF, scene=_scene(surface, picture), margin=margin,
+        [sheet, *tracks, *pins], height=RELIEF, scene=_scene(surface, picture), margin=margin,
         showlegend=False, title=_title(surface),
     )  # fmt: skip
 
@@ -407,10 +438,11 @@ def _pin(number: int, surface: chart.HeightMap, picture: chart.Relief) -> list[J
     """A mark's pin, with the name above the surface, which would hide it elsewhere."""
     low, high, _ = _range(picture)
     mark = surface.marks[number]
-    beside = sum(_are_near(mark, other, surface) for other in surface.marks[:number])
+    labelled = [other for other in surface.marks[:number] if other.label]
+    beside = sum(_are_near(mark, other, surface) for other in labelled)
     top = high + (0.08 + 0.14 * beside) * (high - low)
     foot = float(raised(np.array([mark.height]), picture.scale)[0])
-    return [
+    pin: list[Json] = [
         {
             "type": "scatter3d", "x": [mark.x] * 2, "y": [mark.y] * 2, "z": [foot, top],
             "mode": "lines+text", "hoverinfo": "skip", "text": ["", escape(mark.label)],
@@ -424,6 +456,7 @@ def _pin(number: int, surface: chart.HeightMap, picture: chart.Relief) -> list[J
                        "line": {"color": INK, "width": 2}},
         },
     ]  # fmt: skip
+    return pin if mark.label else pin[1:]
 
 
 def _are_near(first: chart.Marker, second: chart.Marker, surface: chart.HeightMap) -> bool:
@@ -468,7 +501,7 @@ def _grid(surface: chart.HeightMap, picture: chart.HeightMaps) -> Json:
 
 
 def _hover(mark: chart.Marker) -> str:
-    return f"{escape(mark.label)}<br>loss {mark.height:.4f}"
+    return f"{escape(mark.told)}<br>loss {mark.height:.4f}"
 
 
 def _titled(words: str) -> Json:

@@ -10,6 +10,9 @@ COLOURS = ("#0072b2", "#008f5f", "#cc79a7", "#56b4e9", "#e6a400")
 """Colours of curves and models, distinct in every colour vision (Okabe and Ito 2008)."""
 OUTPUT = "#d55e00"
 """Colour of what a command wrote; its marker is a star."""
+INK = "#1b1b1b"
+TRAILS = (INK, "#cc79a7", "#d55e00", "#e6a400", "#56b4e9")
+"""Colours of paths over a surface, none of which is among those of heights."""
 MARKERS = ("circle", "square", "triangle-up", "diamond", "cross", "x")
 DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
 
@@ -46,3 +49,16 @@ def style(number: int, *, stands_out: bool = False) -> Style:
     if stands_out:
         return Style(OUTPUT, "star", "solid")
     return Style(*(kind[number % len(kind)] for kind in (COLOURS, MARKERS, DASHES)))
+
+
+def trail_style(number: int) -> Style:
+    """How one of several paths over a surface is drawn, the first in ink.
+
+    Example:
+        >>> trail_style(0)
+        Style(colour='#1b1b1b', marker='circle', dash='solid')
+        >>> trail_style(1)
+        Style(colour='#cc79a7', marker='square', dash='dash')
+    """
+    own = style(number)
+    return Style(TRAILS[number % len(TRAILS)], own.marker, own.dash)

@@ -245,6 +245,8 @@ def test_option_of_one_value_is_refused_when_it_is_given_twice(name: str) -> Non
     options = [p for p in command.params if isinstance(p, TyperOption) and not p.is_flag]
     assert options or name in {"check"}
     for option in options:
+        if option.name == "checkpoints":  # in place of the argument that is missed for others
+            continue
         given = [option.opts[-1], *["1"] * option.nargs]
         refused = pytest.raises(typer.BadParameter, match="given 2 times, and takes one value")
         accepted = pytest.raises(typer.BadParameter, match="Missing")

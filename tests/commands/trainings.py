@@ -21,7 +21,7 @@ from transformers import (
 
 import mergekit_geo as geo
 from mergekit_geo.data.text import builtin_documents
-from tests.demo.train import train_tokenizer
+from tests.demo.train import token_stream, train_tokenizer
 
 HELD_OUT = geo.EvalData("builtin:python-docs", max_examples=60, seq_len=16)
 FAST = geo.OutputConfig(fsync=False)
@@ -83,12 +83,25 @@ def trainer(
     found = Trainer(
         model=tiny() if model is None else model,
         args=TrainingArguments(str(folder), **arguments),
-        train_dataset=rows(32, seed=1),
         callbacks=list(callbacks),
-        **{"eval_dataset": rows(4, seed=2), **given},
+        **{"train_dataset": rows(32, seed=1), "eval_dataset": rows(4, seed=2), **given},
     )
     found.remove_callback(PrinterCallback)
     return found
+
+
+def make_run(folder: Path) -> None:
+    """A training on real text by transformers' Trainer: `start`, and run/checkpoint-4 to 20."""
+    tokenizer, model = tiny_tokenizer(), tiny()
+    stream = token_stream(tokenizer, [d.text for d in builtin_documents("train")[:20]])
+    windows = [{"input_ids": row, "labels": row} for row in stream[: 320 * 16].view(-1, 16)]
+    model.save_pretrained(folder / "start")
+    tokenizer.save_pretrained(folder / "start")
+    trainer(
+        folder / "run", model=model, max_steps=20, per_device_train_batch_size=16,
+        save_strategy="steps", save_steps=4, lr_scheduler_type="constant",
+        given={"processing_class": tokenizer, "train_dataset": windows},
+    ).train()  # fmt: skip
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

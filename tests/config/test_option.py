@@ -61,8 +61,8 @@ def values_of(spec: type[Spec]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _is_needed(one: Declared) -> bool:
-    """Whether a command line has to give it; `run` needs it but for a dry run."""
-    return one.default is MISSING or one.option.required or one.name == "out"
+    """Whether a command line has to give it, if only where nothing stands in its place."""
+    return one.default is MISSING or one.option.required or one.name in {"out", "models"}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=COMMANDS)

@@ -17,8 +17,10 @@ from mergekit_geo.records.landscape import (
     AxisEntry,
     LandscapeMeasurements,
     MarkEntry,
+    RunEntry,
     ScaleEntry,
     SurfaceEntry,
+    TrajectoryEntry,
 )
 from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
@@ -233,6 +235,63 @@ def test_names_above_models_that_are_close_stand_at_different_heights() -> None:
     tops = [pin["z"][1] for pin in pins if pin["mode"] == "lines+text"]
     assert len(set(tops[:3])) == 3
     assert tops[3] == tops[0]
+
+
+def trajectory(count: int = 4) -> SurfaceEntry:
+    """Two runs that part at their start, beside a further model."""
+    first = [mark(f"x/step-{i}", -0.9 + 0.5 * i, 0.1 * i, off=0.2) for i in range(count)]
+    second = [mark(f"y/step-{i}", -0.4 + 0.01 * i, 0.4, off=0.2) for i in (5, 6, 7)]
+    axes = [
+        AxisEntry(kind="principal", unit="distance", length=1.0, explained=share)
+        for share in (0.7, 0.2)
+    ]
+    runs = [
+        RunEntry(name="x", marks=[*range(count)], steps=[None, *range(1, count)]),
+        RunEntry(name="y", marks=[0, count, count + 1, count + 2], steps=[None, 5, 6, 7]),
+    ]
+    return surface(*first, *second, mark("z/base", 0.3, -0.4, off=1.0)).model_copy(
+        update={
+            "kind": "trajectory",
+            "axes": axes,
+            "trajectory": TrajectoryEntry(runs=runs, random_walk=None),
+        }
+    )
+
+
+def test_paths_are_drawn_through_their_checkpoints_with_steps_where_there_is_room() -> None:
+    found = chart(report(trajectory()))
+    figure = draw(found)
+    texts = texts_of(figure)
+    assert {"step-0", "1", "2", "3", "7", "base (1 off)", "x", "y"} <= set(texts)
+    assert "6" not in texts  # it stands on 7, which is the end of its path
+    assert "the principal plane of 7 checkpoints of x and y" in texts
+    assert "principal direction 1 (70 % of the variance)" in texts
+    (axes,) = (axes for axes in figure.axes if axes.get_title(loc="left"))
+    paths = [line for line in axes.lines if len(line.get_xydata()) > 1]  # type: ignore[arg-type]
+    assert [path.get_label() for path in paths] == ["x", "y"]
+    assert np.asarray(paths[1].get_xdata()) == pytest.approx([-0.9, -0.35, -0.34, -0.33])
+    (above,) = figures(found)
+    lines = [trace for trace in above["data"] if trace.get("mode") == "lines" and "name" in trace]
+    assert [trace["name"] for trace in lines] == ["x", "x", "y", "y"]  # each on paper
+    assert above["layout"]["showlegend"]
+    (turned,) = figures(Relief(found.panels, found.scale, found.title, found.caption))
+    tracks = [t for t in turned["data"] if t.get("mode") == "lines"]
+    assert [track["z"] for track in tracks] == [[3.5] * 4] * 2
+    pins = [t for t in turned["data"] if t.get("mode") == "lines+text"]
+    assert len(pins) == 6  # all but those without a label
+    hovered = [t["hovertext"] for t in turned["data"] if t.get("mode") == "markers"]
+    assert "step-6 (0.2 off)<br>loss 3.5000" in hovered
+
+
+def test_what_a_plane_explains_is_told_beside_what_two_directions_always_explain() -> None:
+    found = report(trajectory())
+    assert isinstance(found.result, LandscapeMeasurements)
+    plane, said, caution, far, base = landscape_lines(found.result)
+    assert plane.startswith("The principal plane of 7 checkpoints of x and y: 7 x 7 points, loss")
+    assert said == "The axes explain 70 % and 20 % of the variance of the checkpoints"
+    assert "a random walk in many dimensions has 61 % and 15 %" in caution
+    assert far.startswith("The checkpoints lie up to 0.2 off this plane (x/step-0)")
+    assert base == "z/base lies 1 off this plane, nearest to (0.3, -0.4)"
 
 
 @pytest.mark.slow
