@@ -328,6 +328,7 @@ def _measurements(
         examples=losses.examples,
         sweep=sweep_entry(selection, losses),
         statistics=list(selection.statistics),
+        entropy=selection.entropy,
     )
 
 

@@ -18,6 +18,7 @@ from mergekit_geo.evaluation.drawing import draw
 from mergekit_geo.evaluation.example import Understood
 from mergekit_geo.evaluation.objective import Objective, TaskObjective, digest, document_keys
 from mergekit_geo.extras import require
+from mergekit_geo.tasks.entropy import classifier
 from mergekit_geo.tasks.kind import context_length
 from mergekit_geo.tasks.per_byte import BYTE
 from mergekit_geo.tasks.preference import with_preferences
@@ -107,6 +108,8 @@ def prepare(
     config: Config,
     compute: Compute,
     cut: Cut = Cut(),
+    *,
+    labels: bool = True,
 ) -> Sample:
     """Read data, and make of it what the architecture is measured on.
 
@@ -116,11 +119,15 @@ def prepare(
         config: Of the architecture.
         compute: Whether code that comes with a model may run.
         cut: What allows for models that cut the text otherwise.
+        labels: Whether labels are read; without, each example has some label or other.
 
     Raises:
         DataError: The data is missing or unusable, or the architecture has no such task.
+        UnsupportedError: Labels are not to be read, and the task gives no classes.
     """
     rows, task = _read(data, folder, config, compute, cut)
+    if not labels:
+        rows = classifier(task, data.origin).unlabelled(rows)
     columns = task.columns(rows)
     every, rows = rows, cut.shortened(filled(rows, columns), columns)
     examples = task.examples(rows)

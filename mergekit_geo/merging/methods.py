@@ -22,6 +22,7 @@ from mergekit_geo.geometry.sphere import UNIT, Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
 from mergekit_geo.limits import Interval
 from mergekit_geo.merging import by_fisher, sparsified, spectral
+from mergekit_geo.merging.by_entropy import ADAMERGING
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.parameter import (
     NORMALIZE,
@@ -186,6 +187,7 @@ ALL: tuple[Method, ...] = (
         (STATED_WEIGHT, SCALE_OF_SUM, replace(NORMALIZE, default=False)), BaseUse.REQUIRED,
         accepted=("rescale",),
     ),
+    ADAMERGING,
     sparsified.TIES,
     sparsified.DARE_LINEAR,
     sparsified.DARE_TIES,

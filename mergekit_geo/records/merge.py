@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from mergekit_geo.records import Record, Sparse
 from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.curvature import SharpnessEntry
+from mergekit_geo.records.entropy import EntropyEntry
 from mergekit_geo.records.examples import ExamplesEntry
 from mergekit_geo.records.influence import InfluenceEntry
 from mergekit_geo.records.layers import LayerMeasurements
@@ -106,10 +107,11 @@ class MergeMeasurements(Sparse):
         sweep: Losses at even places between two models; only where a sweep was asked for.
         statistics: What was computed of the models on data of theirs; only where the method needs
             such data.
+        entropy: How coefficients were found by the entropy of predictions; only where they were.
     """
 
     only_if_held: ClassVar[tuple[str, ...]] = (
-        "sets", "across", "by_layer", "examples", "search", "sweep", "statistics",
+        "sets", "across", "by_layer", "examples", "search", "sweep", "statistics", "entropy",
     )  # fmt: skip
 
     coefficients: MergeCoefficients
@@ -130,3 +132,4 @@ class MergeMeasurements(Sparse):
     search: SearchEntry | None = None
     sweep: SweepEntry | None = None
     statistics: list[StatisticEntry] = []
+    entropy: EntropyEntry | None = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,21 +34,56 @@ TensorWeights = dict[str, NDArray[np.float64]]
 """Group of tensors to (k,) coefficients."""
 
 
+class Space(Protocol):
+    """What coefficients are learned: how free numbers give them.
+
+    Shapes: k anchors, n free numbers of each of g groups of tensors.
+    """
+
+    def free(self, count: int) -> Tensor:
+        """The free numbers of one group where the search starts: (n,), for `count` anchors."""
+
+    def coefficients(self, free_gn: Tensor) -> Tensor:
+        """The coefficients: (g, k), a row sums to one."""
+
+
+@dataclass(frozen=True)
+class Simplex:
+    """Coefficients that are not negative, by a softmax: those of a soup.
+
+    Attributes:
+        start: To start from, one per anchor; equal ones if None. A hundredth of the way to the
+            uniform soup is gone at once: coefficients of zero would have no slope.
+    """
+
+    start: Sequence[float] | None = None
+
+    def free(self, count: int) -> Tensor:
+        """Their logarithms."""
+        if self.start is None:
+            return torch.zeros(count, dtype=torch.float64)
+        inside = (1 - INSIDE) * torch.tensor(self.start, dtype=torch.float64) + INSIDE / count
+        return inside.log()
+
+    def coefficients(self, free_gn: Tensor) -> Tensor:
+        """The softmax of each row."""
+        return torch.softmax(free_gn, dim=1)
+
+
 @dataclass(frozen=True)
 class Descent:
     """How coefficients are learned.
 
     Attributes:
         granularity: `model`, `layer` or `tensor` share coefficients.
-        start: Coefficients to start from, one per anchor; equal ones if None. A hundredth of the
-            way to the uniform soup is gone at once: coefficients of zero would have no slope.
+        space: What coefficients there are, and where the search starts.
         steps: Of the optimiser.
         learning_rate: On the free numbers.
         every: The coefficients are looked at after so many steps, and after the last.
     """
 
     granularity: str = "model"
-    start: Sequence[float] | None = None
+    space: Space = Simplex()
     steps: int = 50
     learning_rate: float = 0.1
     every: int = 1
@@ -75,7 +111,7 @@ def learn(
     advance: Callable[[int], None] = lambda step: None,
     look: Callable[[int, TensorWeights], None] = lambda step, weights: None,
 ) -> LearnedSoup:
-    """Minimise a loss over soups of a blend's anchors, with Adam.
+    """Minimise a loss over coefficients of a blend's anchors, with Adam.
 
     Args:
         live: Holds the model; its gradients are used and cleared.
@@ -88,21 +124,21 @@ def learn(
     """
     names = [name for name in blend.donor.tensors if blend.donor.tensors[name].is_float]
     groups = sorted({group_of(name, how.granularity) for name in names})
-    free = _free(how.start, len(blend.anchors)).repeat(len(groups), 1).requires_grad_()
+    free = how.space.free(len(blend.anchors)).repeat(len(groups), 1).requires_grad_()
     optimizer = torch.optim.Adam([free], lr=how.learning_rate)
     losses = []
     for step in range(how.steps):
-        weights = _by_group(groups, free)
+        weights = _by_group(groups, how.space, free)
         live.put(soup_of(blend, weights, how.granularity))
         losses.append(_backward(live, losses_of, step))
         slopes = _slopes(live, blend, names, how.granularity, groups)
         optimizer.zero_grad()
-        torch.softmax(free, dim=1).backward(torch.from_numpy(slopes))  # type: ignore[no-untyped-call]
+        how.space.coefficients(free).backward(torch.from_numpy(slopes))  # type: ignore[no-untyped-call]
         optimizer.step()
         advance(1)
         if (step + 1) % how.every == 0 or step + 1 == how.steps:
-            look(step + 1, _by_group(groups, free))
-    return LearnedSoup(_by_group(groups, free), tuple(losses))
+            look(step + 1, _by_group(groups, how.space, free))
+    return LearnedSoup(_by_group(groups, how.space, free), tuple(losses))
 
 
 def soup_of(blend: Blend, weights: TensorWeights, granularity: str) -> Blend:
@@ -116,16 +152,8 @@ def soup_of(blend: Blend, weights: TensorWeights, granularity: str) -> Blend:
     return replace(blend, rule=mean, rules=rules)
 
 
-def _free(start: Sequence[float] | None, count: int) -> Tensor:
-    """The free numbers whose softmax is where to start: (k,)."""
-    if start is None:
-        return torch.zeros(count, dtype=torch.float64)
-    inside = (1 - INSIDE) * torch.tensor(start, dtype=torch.float64) + INSIDE / count
-    return inside.log()
-
-
-def _by_group(groups: Sequence[str], free: Tensor) -> TensorWeights:
-    shares = torch.softmax(free.detach(), dim=1).numpy()
+def _by_group(groups: Sequence[str], space: Space, free: Tensor) -> TensorWeights:
+    shares = space.coefficients(free.detach()).numpy()
     return dict(zip(groups, shares, strict=True))
 
 

@@ -25,7 +25,7 @@ from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.records.findings import limit_of
-from mergekit_geo.selection.learned import Descent, TensorWeights, learn, soup_of
+from mergekit_geo.selection.learned import Descent, Simplex, TensorWeights, learn, soup_of
 from mergekit_geo.tasks.losses import Indices
 
 RATE = 0.01
@@ -105,7 +105,7 @@ def learned_from(
         gradient[1],
         Descent(
             granularity=config.granularity,
-            start=[start.rule.weights[i] for i in members],
+            space=Simplex([start.rule.weights[i] for i in members]),
             steps=config.steps,
             every=math.ceil(config.steps / LOOKS),
         ),

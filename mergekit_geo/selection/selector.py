@@ -22,6 +22,7 @@ from mergekit_geo.selection.segment import Segment, SelectedPoint, point_without
 
 if TYPE_CHECKING:
     from mergekit_geo.evaluation.points import PointEvaluator
+    from mergekit_geo.records.entropy import EntropyEntry
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Selected:
         soup: Positions of the models of the uniform soup beside it; all if empty.
         statistics: What was computed of the models on data of theirs, where the rule is by it.
         warnings: What the user should know of that.
+        entropy: How coefficients were found by the entropy of predictions, where they were.
     """
 
     point: Point
@@ -45,6 +47,7 @@ class Selected:
     soup: tuple[int, ...] = ()
     statistics: tuple[StatisticEntry, ...] = ()
     warnings: tuple[str, ...] = ()
+    entropy: EntropyEntry | None = None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from mergekit_geo.errors import ArgumentError, UnsupportedError
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.by_data import ByData
+from mergekit_geo.merging.by_entropy import ByEntropy
 from mergekit_geo.merging.method import Method
 from mergekit_geo.records.statistics import StatisticEntry
+from mergekit_geo.selection.by_entropy import BySmallestEntropy, distinct
 from mergekit_geo.selection.selector import Selected, Selector, study_names
 
 if TYPE_CHECKING:
@@ -136,6 +138,8 @@ def selector_of(method: Method, rule: Rule, models: Sequence[str], train_data: D
             models, which the method does not need, or of none of these.
     """
     sources = sources_of(train_data, models)
+    if isinstance(rule, ByEntropy):
+        return BySmallestEntropy(rule, sources=distinct(sources))
     by_model = isinstance(train_data, ModelData)
     if not method.needs:
         if by_model:

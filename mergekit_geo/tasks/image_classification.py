@@ -18,6 +18,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.images import as_given, channels_first, decode_image, stated_file
 from mergekit_geo.data.labels import LABEL, LabelMap
 from mergekit_geo.data.rows import Rows, find_column
+from mergekit_geo.data.unlabelled import labelled
 from mergekit_geo.errors import DataError, FormatError
 from mergekit_geo.modules.load import quiet_transformers
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
@@ -45,6 +46,8 @@ class ImageClassification:
     """
 
     name, unit, metric = "image-classification", "example", "accuracy"
+    exclusive = True
+    """A picture has one of several classes."""
 
     def __init__(
         self, config: Config, data: EvalData, processor: Any = None, note: str = ""
@@ -108,9 +111,17 @@ class ImageClassification:
 
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Cross entropy of each picture, in nats."""
+        return class_losses(self.logits(model, batch), batch["target"])
+
+    def logits(self, model: Module, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of every class of each picture: (b, classes)."""
         dtype = next(model.parameters()).dtype
-        logits = model(pixel_values=batch["pixel_values"].to(dtype)).logits
-        return class_losses(logits, batch["target"])
+        found: Tensor = model(pixel_values=batch["pixel_values"].to(dtype)).logits
+        return found
+
+    def unlabelled(self, rows: Rows) -> Rows:
+        """The rows with some class or other, whatever classes they have."""
+        return labelled(rows, self.data.label_column or LABEL[0], lambda cells: 0)
 
     def _pixels(self, example: Example) -> NDArray[np.float32]:
         """A picture as channels × height × width, as the model takes it."""

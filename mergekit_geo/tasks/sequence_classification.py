@@ -14,6 +14,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.labels import LABEL, LabelMap
 from mergekit_geo.data.rows import Rows, find_column, texts_of
 from mergekit_geo.data.shape import TEXT
+from mergekit_geo.data.unlabelled import labelled
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
@@ -115,10 +116,24 @@ class SequenceClassification:
 
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Cross entropy in nats; of several labels the mean, of numbers the squared error."""
-        inputs, targets = accepted(model, batch), batch["target"]
+        return self.type.losses(self.logits(model, batch), batch["target"])
+
+    def logits(self, model: Module, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of every class of each text: (b, classes)."""
+        inputs = accepted(model, batch)
         if self.model_padding is not None:
-            return self.type.losses(model(**inputs).logits, targets)
-        return self.type.losses(torch.cat(_one_by_one(model, inputs)), targets)
+            found: Tensor = model(**inputs).logits
+            return found
+        return torch.cat(_one_by_one(model, inputs))
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a text has one of several classes."""
+        return self.type is PROBLEM_TYPES["single_label_classification"]
+
+    def unlabelled(self, rows: Rows) -> Rows:
+        """The rows with some label or other, whatever labels they have."""
+        return labelled(rows, self.data.label_column or LABEL[0], lambda cells: 0)
 
     def _labelled(self, rows: Rows, label: str) -> list[int]:
         """Rows with a label; where each is a list, it may be empty and not null."""

@@ -12,8 +12,10 @@ from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.labels import LabelMap
 from mergekit_geo.data.rows import Rows, find_column
+from mergekit_geo.data.unlabelled import labelled
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.causal_lm import MOST_AT_ONCE
+from mergekit_geo.tasks.counted_logits import counted_logits
 from mergekit_geo.tasks.kind import TaskInputs, TaskKind
 from mergekit_geo.tasks.shown import bracketed, decoded
 from mergekit_geo.tasks.task import BatchLosses, Example, Task
@@ -41,6 +43,8 @@ class TokenClassification:
     """
 
     name, unit, metric = "token-classification", "label", "accuracy"
+    exclusive = True
+    """A word has one of several classes."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, seq_len: int, config: Config, data: EvalData
@@ -106,6 +110,17 @@ class TokenClassification:
     def losses(self, model: Module, batch: dict[str, Tensor]) -> BatchLosses:
         """Mean cross entropy of each row's labels in nats, and every answer."""
         return token_losses(model, accepted(model, batch), batch["labels"], answers=True)
+
+    def logits(self, model: Module, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of every class of each word that counts: (n, classes)."""
+        counted = counted_logits(model, accepted(model, batch), batch["labels"] != IGNORED)
+        return counted.values if counted.places is None else counted.values[counted.places]
+
+    def unlabelled(self, rows: Rows) -> Rows:
+        """The rows with some label or other of every word, whatever labels they have."""
+        words = find_column(rows, self.data.text_column, WORDS, "words", "--text-column")
+        tags = self.data.label_column or TAGS[0]
+        return labelled(rows, tags, lambda cells: [0] * len(cells[words] or ()))
 
     def _classes(self, cell: Any, words: int, name: str, source: str) -> list[int]:
         count = len(cell) if isinstance(cell, list) else 0

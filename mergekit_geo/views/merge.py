@@ -11,6 +11,7 @@ from mergekit_geo.records.report import Report
 from mergekit_geo.views.barrier_sets import barrier_files_of, barriers_of
 from mergekit_geo.views.basins import between, between_by_set
 from mergekit_geo.views.block import Block, Folded, Items, Paragraph, Section, Table, View
+from mergekit_geo.views.entropy import entropy_section
 from mergekit_geo.views.examples import examples_section
 from mergekit_geo.views.flatness import flatness
 from mergekit_geo.views.geometry import geometry_blocks
@@ -35,6 +36,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
     blocks = [
         measured_section("Losses", report),
         sweep_section(found.sweep, _data_of(report, found)),
+        entropy_section(found.entropy),
         search_section(found.search, report.data, found.sets),
         examples_section(found),
         Section("What was chosen", _selection(None if found.search else found.selection)),

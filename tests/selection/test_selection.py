@@ -17,7 +17,7 @@ from mergekit_geo.merging.native import kernel_for
 from mergekit_geo.modules.blend import InPlace
 from mergekit_geo.selection.chain import join
 from mergekit_geo.selection.greedy import Members, greedy
-from mergekit_geo.selection.learned import Descent, inner_products, learn, soup_of
+from mergekit_geo.selection.learned import Descent, Simplex, inner_products, learn, soup_of
 from mergekit_geo.selection.line import line_search, lowest, sharpness_near_best
 
 LOSSES = st.lists(st.floats(0.1, 9), min_size=1, max_size=6)
@@ -197,7 +197,7 @@ def test_learned_soup_starts_where_it_is_told(granularity: str) -> None:
         live,
         blend,
         lambda step: [module(x).square().mean()],
-        Descent(granularity, start=(0.0, 1.0, 0.0), steps=5, learning_rate=0.0, every=2),
+        Descent(granularity, Simplex((0.0, 1.0, 0.0)), steps=5, learning_rate=0.0, every=2),
         look=look,
     )
     assert [step for step, _ in seen] == [2, 4, 5]
