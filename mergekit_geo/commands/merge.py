@@ -97,8 +97,9 @@ def _selector(
     asked: MergeSpec, rule: Rule, choosing: SelectionConfig, names: Sequence[str]
 ) -> Selector:
     """The point of the method, or how it is found: in a sweep, or by data of the models."""
+    found = selector_of(METHODS[asked.method], rule, names, asked.train_data)
     if choosing.sweep is None:
-        return selector_of(METHODS[asked.method], rule, names, asked.train_data)
+        return found
     return Selector(rule, config=choosing, path=path("linear"), aim=asked.aiming)
 
 

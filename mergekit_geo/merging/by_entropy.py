@@ -7,13 +7,13 @@ is merged.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.limits import Interval
 from mergekit_geo.merging.method import BaseUse, Method
-from mergekit_geo.merging.parameter import SCALE_OF_SUM, Parameter
+from mergekit_geo.merging.parameter import Parameter
 
 NAME = "adamerging"
 SHARE = Interval(0, 1)
@@ -38,12 +38,12 @@ class ByEntropy(Linear):
 
 
 def _rule(
-    count: int, lambda_: float, steps: float, learning_rate: float, task_wise: bool, **_: object
+    count: int, start: float, steps: float, learning_rate: float, task_wise: bool, **_: object
 ) -> Rule:
-    weights = (1 - count * lambda_, *[lambda_] * count)
+    weights = (1 - count * start, *[start] * count)
     granularity = "model" if task_wise else "tensor"
     return ByEntropy(
-        weights, NAME, NAME, start=lambda_, steps=round(steps), learning_rate=learning_rate,
+        weights, NAME, NAME, start=start, steps=round(steps), learning_rate=learning_rate,
         granularity=granularity,
     )  # fmt: skip
 
@@ -54,7 +54,7 @@ ADAMERGING = Method(
     "Yang 2024",
     _rule,
     (
-        replace(SCALE_OF_SUM, default=0.3, bounds=SHARE),
+        Parameter("start", "Coefficient that each task vector has at first.", 0.3, SHARE),
         Parameter("steps", "Optimizer steps.", 500, Interval(1, math.inf, open_high=True)),
         Parameter(
             "learning_rate", "Learning rate of the coefficients.", 1e-3,
@@ -63,5 +63,5 @@ ADAMERGING = Method(
         Parameter("task_wise", "One coefficient for each model, and not for each tensor.", False),
     ),
     BaseUse.REQUIRED,
-    needs="examples, whose labels are not looked at; else half of --data",
+    needs="examples without labels, or else half of --data",
 )  # fmt: skip

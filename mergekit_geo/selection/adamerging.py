@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.evaluation.unlabelled import input_key, unlabelled_sample, without_inputs
 from mergekit_geo.geometry.linear import Linear
+from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.by_entropy import NAME, ByEntropy
 from mergekit_geo.merging.gram import layer_of
@@ -253,8 +254,8 @@ def _point(blend: Blend, weights: TensorWeights, rule: ByEntropy, names: Sequenc
     )  # fmt: skip
 
 
-def _named(rule: Linear) -> Linear:
-    return replace(rule, branch=NAME, name=NAME)
+def _named(rule: Rule) -> Rule:
+    return Linear(rule.weights, NAME, NAME)
 
 
 def _entry(

@@ -44,10 +44,16 @@ class BySmallestEntropy(Selector):
         """The point with the coefficients that were found, and where losses were measured.
 
         Raises:
-            ArgumentError: No data was named, and nothing is measured either.
+            ArgumentError: No data was named, and nothing is measured either; or tensors have
+                rules of their own.
             UnsupportedError: Predictions of the task have no entropy.
             DataError: There is no data, or all of it is what losses are reported on.
         """
+        if self.rules or self.takers:
+            raise ArgumentError(
+                f"{self.rule.name} finds the coefficients of all tensors from one start",
+                remedy="give one start for the whole merge, and no filters",
+            )
         if not self.sources and study.plan.objective is None:
             raise ArgumentError(
                 f"{self.rule.name} needs unlabelled data, on which predictions are to be certain; "

@@ -15,7 +15,17 @@ from mergekit_geo.recipes.reading import read_recipe
 
 def test_every_method_that_mergekit_has_is_compared() -> None:
     ours = {"greedy", "learned", "along", "geometric_median"}
-    ours |= {"wise-ft", "tsv", "iso_c", "iso_cts", "knots", "wudi"}
+    ours |= {
+        "wise-ft",
+        "tsv",
+        "iso_c",
+        "iso_cts",
+        "knots",
+        "wudi",
+        "adamerging",
+        "fisher",
+        "uncertainty",
+    }
     assert parity.METHODS.keys() == METHODS.keys() - ours
 
 

@@ -12,7 +12,7 @@ import torch
 from transformers import ViTConfig, ViTForImageClassification
 
 import mergekit_geo as geo
-from mergekit_geo.errors import ArgumentError, DataError, UnsupportedError
+from mergekit_geo.errors import ArgumentError, DataError, GeoError, UnsupportedError
 from mergekit_geo.views.merge import view
 from tests.conftest import made_once
 
@@ -196,7 +196,7 @@ def test_what_losses_are_reported_on_finds_no_coefficients(zoo: Path, tmp_path: 
     [
         ({"data": None}, "adamerging needs unlabelled data"),
         ({"data": None, "train_data": "plain", "steps": 0}, "steps must lie in"),
-        ({"data": None, "train_data": "plain", "lambda_": 1.5}, "lambda must lie in"),
+        ({"data": None, "train_data": "plain", "start": 1.5}, "start must lie in"),
     ],
 )
 def test_invalid_searches(zoo: Path, settings: dict[str, Any], match: str) -> None:
@@ -204,6 +204,26 @@ def test_invalid_searches(zoo: Path, settings: dict[str, Any], match: str) -> No
         settings["train_data"] = str(zoo / "plain.jsonl")
     with pytest.raises(ArgumentError, match=match):
         merge(zoo, **settings)
+
+
+def test_a_recipe_has_data_of_its_models(zoo: Path) -> None:
+    recipe = {
+        "merge_method": "adamerging", "base_model": str(zoo / "base"),
+        "models": [
+            {"model": str(zoo / "a"), "train_data": str(zoo / "plain.jsonl")},
+            {"model": str(zoo / "b")},
+        ],
+        "parameters": {"steps": STEPS, "learning_rate": 0.05},
+    }  # fmt: skip
+    followed = geo.run(recipe, data=None, **HOW).state
+    called = merge(zoo, data=None, train_data={"a": str(zoo / "plain.jsonl")}).state
+    assert followed is not None
+    assert called is not None
+    assert all(torch.equal(x, called[name]) for name, x in followed.items())
+    first = [{"filter": "embeddings", "value": 0.2}, {"value": 0.3}]
+    by_tensor = {**recipe, "parameters": {"start": first, "steps": 2}}
+    with pytest.raises(GeoError, match="one start for the whole merge"):
+        geo.run(by_tensor, data=None, **HOW)
 
 
 def test_a_base_is_needed(zoo: Path) -> None:

@@ -38,6 +38,9 @@ def called(method: str | Method, **parameters: Any) -> Rule:
     return rule_of(method, count_for(found), base_for(found), **parameters)
 
 
+COUNTS = {"fisher_examples", "steps"}
+
+
 @pytest.mark.parametrize("name", CALLED)
 def test_a_call_and_a_recipe_make_the_same_rule(name: str) -> None:
     """With every parameter given, by its keyword here and by its key there."""
@@ -46,7 +49,7 @@ def test_a_call_and_a_recipe_make_the_same_rule(name: str) -> None:
     has_base = base_for(method) is not None
     each: dict[str, dict[str, float]] = {member: {} for member in members[has_base:]}
     for at, parameter in enumerate(method.parameters):
-        value = 8.0 if parameter.name == "fisher_examples" else 0.5 - 0.1 * at
+        value = 8.0 if parameter.name in COUNTS else 0.5 - 0.1 * at
         if parameter.is_switch:
             given[parameter.keyword] = shared[parameter.name] = not parameter.default
         elif parameter.each:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.merging.method import BaseUse
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.recipes.inputs import inputs_of
 from mergekit_geo.recipes.reading import read_document
@@ -46,7 +47,11 @@ def test_the_usual_methods(models: list[str], base: str | None, labels: tuple[st
 @pytest.mark.parametrize("name", [one.name for one in METHODS.values() if not one.by_loss])
 def test_every_method_with_numbers_has_a_space_in_bounds(name: str) -> None:
     method = METHODS[name]
-    models = ["a", "b"][: method.most and method.most + (name == "slerp")]
+    models = ["a", "b"][: method.most and method.most + (method.base is BaseUse.END)]
+    if method.needs:
+        with pytest.raises(ArgumentError, match=f"{name} needs data of each model, and is not"):
+            default_space(models, "d", [name])
+        return
     if not any(each.searched for each in method.parameters):
         with pytest.raises(ArgumentError, match=f"{name} has no number to search"):
             default_space(models, "d", [name])
