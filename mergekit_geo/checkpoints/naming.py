@@ -6,9 +6,11 @@ transformers to be imported.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
@@ -18,6 +20,10 @@ RECOMPUTED = ("position_ids", "inv_freq", "masked_bias")
 
 MASK = re.compile(r"(?:^|\.)(?:attn|attention)\.bias$")
 """A causal mask of GPT-2 and its kin, where the architecture has no such parameter."""
+
+BY_COLUMN = re.compile(r"\.(c_attn|c_proj|c_fc|q_attn)\.weight$")
+"""Names of what may be a `Conv1D` of transformers, by architecture (GPT-2, OpenAI GPT, Image GPT,
+Decision Transformer), or an ordinary linear layer (GPT-BigCode)."""
 
 COUNTERS = ("num_batches_tracked",)
 """Last parts of the names of counters, which come from the donor."""
@@ -119,3 +125,28 @@ def schema_of(config: Config) -> Schema:
     from mergekit_geo.checkpoints.architecture import known_schema  # loads torch
 
     return known_schema(config)
+
+
+def is_transposed(name: str, config: Config) -> bool:
+    """Whether a weight of a linear layer is stored (in, out), as GPT-2's are, and not (out, in).
+
+    Args:
+        name: As it is stored.
+        config: Of the model; where it names no architecture, none is.
+
+    Example:
+        >>> is_transposed("h.0.attn.c_attn.weight", {"architectures": ["GPT2LMHeadModel"],
+        ...     "model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 4})
+        True
+        >>> is_transposed("model.layers.0.mlp.up_proj.weight", {})
+        False
+    """
+    if not BY_COLUMN.search(name):
+        return False
+    schema = _schema_of(json.dumps(config, sort_keys=True, default=str))
+    return schema.canonical(name) in schema.transposed
+
+
+@lru_cache(maxsize=4)
+def _schema_of(config: str) -> Schema:
+    return schema_of(json.loads(config))

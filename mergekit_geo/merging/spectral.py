@@ -39,6 +39,7 @@ class TaskMatrices(Whole):
 
     step: ModelWeights
     scale: float
+    outputs_first = True
 
     @property
     def weights(self) -> ModelWeights:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 
 from mergekit_geo.checkpoints.header import ITEM_BYTES
+from mergekit_geo.checkpoints.naming import is_transposed
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.errors import AntipodalError, NonFiniteError
 from mergekit_geo.geometry.by_row import ByRow
@@ -279,9 +280,11 @@ class TensorMerger:
             if counts:
                 self._write(name, rule.convex, gram)
                 return TensorRecord("linear: not finite", rule.convex, gram, counts)
-            device = self.kernel.device
-            made = rule.make(name, held.tensors(device), device, partial(self.advance, 0))
-            self._put_whole(name, made.values)
+            device, config = self.kernel.device, self.blend.donor.config
+            turned = rule.outputs_first and is_transposed(name, config)
+            tensors = held.tensors(device, turned=turned)
+            made = rule.make(name, tensors, device, partial(self.advance, 0))
+            self._put_whole(name, made.values.T if turned else made.values)
         return TensorRecord(made.branch, rule.weights, gram, error=made.error)
 
     def _put_whole(self, name: str, values: Tensor) -> None:

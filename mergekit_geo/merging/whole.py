@@ -62,6 +62,8 @@ class Whole:
     needs_gram = False
     passes = 2
     """Counted for progress: read and written."""
+    outputs_first = False
+    """Whether matrices are seen (out, in) where they are stored (in, out), as GPT-2's are."""
 
     @property
     def weights(self) -> ModelWeights:

@@ -35,11 +35,12 @@ class Gathered:
                 row[start : start + anchor.count] = anchor.values
             yield anchors
 
-    def tensors(self, device: str) -> list[Tensor]:
-        """The tensors on a device; they are held no longer here."""
+    def tensors(self, device: str, *, turned: bool) -> list[Tensor]:
+        """The tensors on a device, transposed if `turned`; they are held no longer here."""
         found = []
         while self._rows:
-            found.append(torch.from_numpy(self._rows.pop(0)).view(self._shape).to(device))
+            tensor = torch.from_numpy(self._rows.pop(0)).view(self._shape).to(device)
+            found.append(tensor.T.contiguous() if turned else tensor)
         return found
 
 

@@ -1,6 +1,7 @@
 """Methods on whole task matrices against references in float64, written from the papers."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -260,6 +261,29 @@ def test_what_knots_does_not_align_is_merged_by_ties() -> None:
     ties, _ = run(models, rule_of("ties", 3, 0, density=0.5))
     for name in (EMBEDDINGS, NORM):
         assert torch.equal(merged[name], ties[name])
+
+
+@pytest.mark.parametrize("method", ["iso_cts", "knots", "wudi"])
+def test_layers_that_are_stored_by_column_are_merged_as_others(method: str) -> None:
+    """Whose rows are outputs decides: GPT-2 stores them as columns, GPT-BigCode does not."""
+    name, models = "h.0.attn.c_proj.weight", states(2, (24, 24))
+    gpt2 = {"n_layer": 1, "n_embd": 24, "n_head": 2, "vocab_size": 4, "model_type": "gpt2"}
+    kinds = {"GPT2Model": gpt2, "GPTBigCodeModel": gpt2 | {"model_type": "gpt_bigcode"}}
+    for kind, config in kinds.items():
+        is_turned = kind == "GPT2Model"
+        anchors = tuple(
+            replace(
+                of_state({name: (one[LAYER].T if is_turned else one[LAYER]).contiguous()}, "m"),
+                config={"architectures": [kind], **config},
+            )
+            for one in models
+        )
+        blend = Blend(anchors, rule_of(method, 3, 0))
+        sink = MemorySink(blend)
+        stream(blend, sink)
+        found = sink.state[name].T if is_turned else sink.state[name]
+        expected = models[0][LAYER] + NAIVE[method](tasks_of(models))
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("method", METHODS)
