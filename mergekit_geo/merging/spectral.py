@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 WIDE = 8
 """Bytes of an element in float64."""
 
-MATRICES, SQUARES = 5, 8
-"""What is held beside two copies of the anchors: matrices of their shape, and square ones as wide
-as the shorter side, with what the eigenproblem takes."""
+COPIES, MATRICES, SQUARES = 3, 5, 8
+"""What is held at most: copies of the anchors, further matrices of their shape, and square ones as
+wide as the shorter side, with what the eigenproblem takes (`benchmarks/spectral.py` measures)."""
 
 
 class TaskMatrices(Whole):
@@ -55,7 +55,7 @@ class TaskMatrices(Whole):
     def memory(self, shape: tuple[int, ...], count: int) -> int:
         """Bytes that one tensor of `count` anchors takes at most."""
         rows, columns = shape
-        whole = (2 * count + MATRICES) * rows * columns
+        whole = (COPIES * count + MATRICES) * rows * columns
         return WIDE * (whole + SQUARES * min(rows, columns) ** 2)
 
     def make(
@@ -157,6 +157,10 @@ class Knots(TaskMatrices):
     def others(self) -> Rule:
         """The same masks on the tensors as they are."""
         return self.inner
+
+    def memory(self, shape: tuple[int, ...], count: int) -> int:
+        """Bytes that one tensor of `count` anchors takes at most."""
+        return super().memory(shape, count) + WIDE * count * shape[0] * shape[1]
 
     def solved(self, name: str, tasks: Sequence[Tensor], tick: Callable[[], None]) -> Solved:
         """The merged task matrix."""
