@@ -20,6 +20,7 @@ from mergekit_geo.activations.layers import LinearLayer
 from mergekit_geo.activations.padding import Padding
 from mergekit_geo.activations.products import add_products
 from mergekit_geo.activations.spool import Mark, Spool, empty, room_for
+from mergekit_geo.errors import DataError
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -98,6 +99,7 @@ class Collector:
         Raises:
             StartOverError: A matrix is damaged, or layers do not share what they shared at first.
             OutputError: A matrix cannot be written.
+            DataError: Activations are not finite.
         """
         self._batch, self._calls = number, Counter()
         with inputs_seen(self.model, self.layers, self._see), self._padding.followed():
@@ -125,6 +127,12 @@ class Collector:
             raise StartOverError
         there = gram.to(rows_nw.device)
         add_products(there, rows_nw)
+        if not bool(there.diagonal().isfinite().all()):
+            raise DataError(
+                "activations are not finite, or their squares overflow float32",
+                where=f"input of {layer.weight}",
+                remedy="--compute-dtype float32, or leave that model out",
+            )
         if there is not gram:
             gram.copy_(there)
         self.spool.write(file, layer.weight, gram, found)

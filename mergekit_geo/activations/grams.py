@@ -5,8 +5,12 @@ Shapes: w features.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,12 +22,15 @@ from mergekit_geo.activations.products import mirrored
 from mergekit_geo.activations.spool import HEADER, ITEM, Spool
 from mergekit_geo.errors import ChangedError, DataError
 from mergekit_geo.printable import in_gigabytes
-from mergekit_geo.progress import Progress, Silent
+from mergekit_geo.progress import Progress, Silent, expect
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     Run = Callable[[Module], object]
+
+TIMED = 1
+"""Number of the batch by which the time of all is told; the first is not typical."""
 
 BESIDE = 1.5
 """Memory beside the forward pass, in Gram matrices of the widest layer: one, and what is added."""
@@ -38,12 +45,14 @@ class Grams:
         files: Name of the file of each layer that was called, by weight.
         widths: Number of its features.
         rows: How many positions it is the sum of.
+        by_column: Weights that are stored (in, out), and not (out, in).
     """
 
     spool: Spool
     files: Mapping[str, str]
     widths: Mapping[str, int]
     rows: Mapping[str, int]
+    by_column: frozenset[str] = frozenset()
 
     @classmethod
     def kept(cls, spool: Spool) -> Grams | None:
@@ -61,10 +70,13 @@ class Grams:
             {weight: state["files"][leader] for weight, leader in leaders.items()},
             {weight: state["widths"][weight] for weight in leaders},
             {weight: rows[leader] for weight, leader in leaders.items()},
+            frozenset(state["by_column"]),
         )
 
-    def __contains__(self, weight: object) -> bool:
-        return weight in self.files
+    def digest(self) -> str:
+        """SHA-256 of the matrices' checksums, by weight."""
+        sums = [[weight, self.spool.checksum(file)] for weight, file in sorted(self.files.items())]
+        return hashlib.sha256(json.dumps(sums).encode()).hexdigest()
 
     def of(self, weight: str) -> Tensor:
         """XᵀX / n of a layer's inputs: (w, w) float32.
@@ -93,18 +105,25 @@ class Gathering:
         layers: Its linear layers.
         batches: Each runs the model on a batch, in the same order every time.
         sizes: Units of progress of each batch.
+        first: Runs the model on as little as can be, before any input counts: losses try out on
+            their first batch how a model is best run.
         spool: Where the matrices go.
         progress: Told of the memory that it takes, and of each batch.
         name: What the user calls the model.
+        left: Seconds that may be spent.
+        warn: Told where they do not hold all batches.
     """
 
     model: Module
     layers: Sequence[LinearLayer]
     batches: Sequence[Run]
     sizes: Sequence[int]
+    first: Run
     spool: Spool
     progress: Progress = field(default_factory=Silent)
     name: str = "the model"
+    left: Callable[[], float] = lambda: inf
+    warn: Callable[[str], None] = lambda text: None
 
     def gathered(self) -> Grams:
         """The Gram matrices; what an earlier run has finished of them is taken up.
@@ -126,38 +145,51 @@ class Gathering:
         raise AssertionError("sums that are started over twice are damaged as they are written")
 
     def _gathered(self, *, apart: bool) -> Grams:
-        state = self.spool.state()
-        if not state or (apart and not state["apart"]):
-            state = self._begun(apart=apart)
+        state, probe = self.spool.state(), probed(self.model, self.layers, self.first)
+        if not state:
+            leaders = {weight: weight for weight in probe} if apart else probe
+            state = self._begun(leaders)
         self._tell(state["leaders"])
         collector = Collector(self.model, self.layers, state["leaders"], self.spool, state["files"])
         self._check(state, collector)
         done: int = state["batches"]
-        self.progress.phase(f"Gram matrices of {self.name}", sum(self.sizes))
+        self.progress.phase(f"Gram matrices of {self.name}", sum(self.sizes[: state["of"]]))
         self.progress.advance(sum(self.sizes[:done]))
         for number in range(done, len(self.batches)):
+            if number >= state["of"]:
+                break
+            began = time.monotonic()
             collector.add(number, self.batches[number])
+            if number == TIMED:
+                state["of"] = self._held(number, time.monotonic() - began)
             state |= {"batches": number + 1, "rows": collector.rows}
             self.spool.note(state)
             self.progress.advance(self.sizes[number])
         return Grams._of(self.spool, state)
 
-    def _begun(self, *, apart: bool) -> dict[str, Any]:
+    def _held(self, number: int, seconds: float) -> int:
+        """How many batches the time left holds, by what one of them took."""
+        each, rest = seconds / self.sizes[number], self.sizes[number + 1 :]
+        expect(self.progress, f"Gram matrices of {self.name}", each * sum(rest))
+        held = sum(each * sum(rest[: i + 1]) <= self.left() for i in range(len(rest)))
+        if held < len(rest):
+            self.warn(
+                f"the Gram matrices of {self.name} are made of {number + 1 + held} of "
+                f"{len(self.batches)} batches to stay within the budget; --budget 0 takes all"
+            )
+        return number + 1 + held
+
+    def _begun(self, leaders: Mapping[str, str]) -> dict[str, Any]:
         """What is noted of a pass before its first batch is done."""
         return {
-            "apart": apart,
             "batches": 0,
             "of": len(self.batches),
             "rows": {},
-            "leaders": self._leaders(apart),
+            "leaders": leaders,
             "files": {one.weight: f"{i:05}.safetensors" for i, one in enumerate(self.layers)},
             "widths": {one.weight: one.width for one in self.layers},
+            "by_column": [one.weight for one in self.layers if one.by_column],
         }
-
-    def _leaders(self, apart: bool) -> dict[str, str]:
-        """Whose matrix each layer's is; each its own where that could not be relied on."""
-        found = probed(self.model, self.layers, self.batches[0])
-        return {weight: weight for weight in found} if apart else found
 
     def _tell(self, leaders: Mapping[str, str]) -> None:
         """Say what it takes, and refuse what the disk does not hold."""

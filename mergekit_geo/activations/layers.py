@@ -39,8 +39,9 @@ class LinearLayer:
 def linear_layers(model: Module, checkpoint: Checkpoint) -> tuple[LinearLayer, ...]:
     """The linear layers whose weight a checkpoint stores, in the order of the module.
 
-    `nn.Linear` and `Conv1D` of transformers. A head that shares the embeddings' weight is one. A
-    weight that the module makes of several stored ones, as fused experts are, has none.
+    `nn.Linear` and `Conv1D` of transformers. A head that shares the weight of the embeddings is
+    none: what is looked up has no regression, and the authors' own code leaves it out. A weight
+    that the module makes of several stored ones, as fused experts are, has none either.
 
     Args:
         model: A module of the checkpoint's architecture.
@@ -56,11 +57,12 @@ def linear_layers(model: Module, checkpoint: Checkpoint) -> tuple[LinearLayer, .
         ['0.weight', '2.weight']
     """
     stored = _stored_names(model, checkpoint)
+    looked_up = {id(one.weight) for one in model.modules() if isinstance(one, nn.Embedding)}
     modules: defaultdict[str, list[str]] = defaultdict(list)
     found: dict[str, LinearLayer] = {}
     for path, module in model.named_modules():
         weight = getattr(module, "weight", None)
-        if isinstance(module, nn.Linear | Conv1D) and id(weight) in stored:
+        if isinstance(module, nn.Linear | Conv1D) and id(weight) in stored.keys() - looked_up:
             name, by_column = stored[id(weight)], isinstance(module, Conv1D)
             modules[name].append(path)
             width = weight.shape[0 if by_column else 1]  # type: ignore[union-attr]

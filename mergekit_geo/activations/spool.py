@@ -102,12 +102,20 @@ class Spool:
 
     def mark(self, file: str) -> Mark:
         """How far a file is; the beginning where there is none that can be used."""
+        header = self._stated(file)
+        return Mark(*header["mark"]) if header else Mark()
+
+    def checksum(self, file: str) -> int | None:
+        """Of a file's elements, as it states; None where there is none that can be used."""
+        found: int | None = self._stated(file).get("crc32")
+        return found
+
+    def _stated(self, file: str) -> dict[str, Any]:
         path = self.cache.trusted(file)
         if path is None:
-            return Mark()
+            return {}
         with path.open("rb") as opened:
-            header = _header(opened)
-        return Mark(*header["mark"]) if header else Mark()
+            return _header(opened)
 
     def read(self, file: str, into: Tensor) -> bool:
         """Fill a (w, w) float32 tensor on the CPU; says whether the file holds what was written."""

@@ -12,22 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mergekit_geo.merging.regmean import PUBLISHED, ROWS, Regression
+
 CUTOFF = 1e-6
 """Eigenvalues below this share of the largest are noise of Gram matrices in float32."""
-
-
-@dataclass(frozen=True)
-class Regression:
-    """What the inputs' Gram matrices are made of before they weigh.
-
-    Attributes:
-        alpha: Factor of their off-diagonal entries: 1 is the regression itself, 0 weighs every
-            input feature by its energy in each model.
-        ridge: What holds the solution at the mean, as a share of the mean energy of a feature.
-    """
-
-    alpha: float = 0.9
-    ridge: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +37,7 @@ def regression_mean(
     weights_vw: Sequence[Tensor],
     gram_of: Callable[[int], Tensor],
     shares: Sequence[float],
-    how: Regression = Regression(),
+    how: Regression = PUBLISHED,
     tick: Callable[[], None] = lambda: None,
 ) -> Solved:
     """The weight whose outputs differ least from those of all models, each on its own inputs.
@@ -72,32 +60,34 @@ def regression_mean(
         >>> regression_mean(weights, grams.__getitem__, [0.5, 0.5]).weight_vw
         tensor([[0.7500, 0.5000]], dtype=torch.float64)
     """
-    mean_vw = torch.zeros_like(weights_vw[0], dtype=torch.float64)
-    for share, weight in zip(shares, weights_vw, strict=True):
-        mean_vw.add_(weight, alpha=share)
-    right_vw = torch.zeros_like(mean_vw)
-    gram_ww = mean_vw.new_zeros(mean_vw.shape[1], mean_vw.shape[1])
+    rows = [slice(i, i + ROWS) for i in range(0, len(weights_vw[0]), ROWS)]
+    right_vw = torch.zeros_like(weights_vw[0], dtype=torch.float64)
+    gram_ww = right_vw.new_zeros(right_vw.shape[1], right_vw.shape[1])
     for number, share in enumerate(shares):
-        own_ww = _shrunk(gram_of(number).to(mean_vw), how.alpha).mul_(share)
-        right_vw.addmm_(weights_vw[number] - mean_vw, own_ww)
+        own_ww = _shrunk(gram_of(number).to(right_vw, copy=True), how.alpha).mul_(share)
+        for part in rows:
+            apart = weights_vw[number][part] - _mean(weights_vw, shares, part)
+            right_vw[part].addmm_(apart, own_ww)
+            tick()
         gram_ww.add_(own_ww)
         del own_ww
+    energy_w = gram_ww.diagonal()
+    energy_w.add_(how.ridge * float(energy_w.mean()))
+    factor, residual = _Factor(gram_ww), _Residual(gram_ww)
+    for part in rows:
+        step = factor.divided(right_vw[part])
+        residual.add(step, right_vw[part])
+        right_vw[part] = step.add_(_mean(weights_vw, shares, part))
         tick()
-    diagonal_w = gram_ww.diagonal()
-    diagonal_w.add_(how.ridge * float(diagonal_w.mean()))
-    step_vw, rank = _right_divided(right_vw, gram_ww, tick)
-    return Solved(mean_vw.add_(step_vw), _residual(step_vw, gram_ww, right_vw), rank)
+    return Solved(right_vw, residual.share, factor.rank)
 
 
-def memory(shape: tuple[int, int], count: int) -> int:
-    """Bytes that the weights (v, w) of so many models take at most, with all that is made of them.
-
-    Example:
-        >>> memory((2, 3), 2)
-        696
-    """
-    v, w = shape
-    return 8 * ((count + 5) * v * w + 5 * w * w)
+def _mean(weights_vw: Sequence[Tensor], shares: Sequence[float], part: slice) -> Tensor:
+    """The weighted mean of some rows."""
+    found = torch.zeros_like(weights_vw[0][part], dtype=torch.float64)
+    for share, weight_vw in zip(shares, weights_vw, strict=True):
+        found.add_(weight_vw[part], alpha=share)
+    return found
 
 
 def _shrunk(gram_ww: Tensor, alpha: float) -> Tensor:
@@ -107,34 +97,60 @@ def _shrunk(gram_ww: Tensor, alpha: float) -> Tensor:
     return gram_ww
 
 
-def _right_divided(
-    right_vw: Tensor, gram_ww: Tensor, tick: Callable[[], None]
-) -> tuple[Tensor, int]:
-    """X of X G = R, by a Cholesky factor of G with a unit diagonal, and the rank that was used."""
-    scale_w = gram_ww.diagonal().clamp_min(0).sqrt()
-    dead_w = scale_w == 0
-    inverse_w = torch.where(dead_w, 0.0, 1 / scale_w)
-    unit_ww = gram_ww * inverse_w[:, None] * inverse_w
-    unit_ww.diagonal().masked_fill_(dead_w, 1.0)
-    scaled_vw = right_vw * inverse_w
-    tick()
-    lower_ww, fault = torch.linalg.cholesky_ex(unit_ww)
-    seen = int((~dead_w).sum())
-    if int(fault) == 0 and float(lower_ww.diagonal().min()) > math.sqrt(CUTOFF):
-        solved_wv = torch.cholesky_solve(scaled_vw.T, lower_ww)
-        return solved_wv.T * inverse_w, seen
-    del lower_ww
-    values_w, vectors_ww = torch.linalg.eigh(unit_ww)
-    kept = values_w > CUTOFF * values_w[-1]
-    basis = vectors_ww[:, kept]
-    solved_vw = (scaled_vw @ basis / values_w[kept]) @ basis.T
-    return solved_vw * inverse_w, int(kept.sum()) - int(dead_w.sum())
+class _Factor:
+    """What divides by a Gram matrix: a Cholesky factor or, where it has no full rank, eigenvectors.
+
+    Features are scaled to unit energy first; those without energy are left out.
+    """
+
+    def __init__(self, gram_ww: Tensor) -> None:
+        scale_w = gram_ww.diagonal().clamp_min(0).sqrt()
+        dead_w = scale_w == 0
+        self._inverse_w = torch.where(dead_w, 0.0, 1 / scale_w)
+        unit_ww = gram_ww * self._inverse_w[:, None] * self._inverse_w
+        unit_ww.diagonal().masked_fill_(dead_w, 1.0)
+        dead = int(dead_w.sum())
+        self._lower_ww, fault = torch.linalg.cholesky_ex(unit_ww)
+        self._is_whole = not int(fault) and _least(self._lower_ww) > math.sqrt(CUTOFF)
+        self.rank = len(gram_ww) - dead
+        if not self._is_whole:
+            del self._lower_ww
+            values_w, vectors_ww = torch.linalg.eigh(unit_ww)
+            kept = values_w > CUTOFF * values_w[-1]
+            self._values, self._basis = values_w[kept], vectors_ww[:, kept]
+            self.rank = int(kept.sum()) - dead
+
+    def divided(self, right_vw: Tensor) -> Tensor:
+        """R G⁻¹, by the pseudoinverse of the scaled G."""
+        scaled_vw = right_vw * self._inverse_w
+        if self._is_whole:
+            solved_wv: Tensor = torch.cholesky_solve(scaled_vw.T, self._lower_ww)
+            return solved_wv.T * self._inverse_w
+        found_vw: Tensor = (scaled_vw @ self._basis / self._values) @ self._basis.T
+        return found_vw * self._inverse_w
 
 
-def _residual(step_vw: Tensor, gram_ww: Tensor, right_vw: Tensor) -> float:
-    """|(X G - R) z| / |R z| of a fixed random vector z; 0 where R is nothing."""
-    draw = torch.Generator().manual_seed(0)
-    probe_w = torch.randn(len(gram_ww), generator=draw, dtype=torch.float64).to(gram_ww)
-    wanted_v = right_vw @ probe_w
-    size = float(wanted_v.norm())
-    return float((step_vw @ (gram_ww @ probe_w) - wanted_v).norm()) / size if size else 0.0
+class _Residual:
+    """|(X G - R) z| / |R z| of a fixed random vector z, over all rows; 0 where R is nothing."""
+
+    def __init__(self, gram_ww: Tensor) -> None:
+        draw = torch.Generator().manual_seed(0)
+        probe_w = torch.randn(len(gram_ww), generator=draw, dtype=torch.float64)
+        self._probe_w = probe_w.to(gram_ww)
+        self._image_w = gram_ww @ self._probe_w
+        self._off = self._whole = 0.0
+
+    def add(self, step_vw: Tensor, right_vw: Tensor) -> None:
+        """Take rows of X and R."""
+        wanted_v = right_vw @ self._probe_w
+        self._off += float((step_vw @ self._image_w - wanted_v).square().sum())
+        self._whole += float(wanted_v.square().sum())
+
+    @property
+    def share(self) -> float:
+        """The ratio."""
+        return math.sqrt(self._off / self._whole) if self._whole else 0.0
+
+
+def _least(lower_ww: Tensor) -> float:
+    return float(lower_ww.diagonal().min())

@@ -5,7 +5,7 @@ What is put there is what would be written: rounded to the output dtype first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,10 +72,11 @@ class InPlace:
         own = dict(self.model.named_parameters(remove_duplicate=False))
         return {stored: own[name] for stored, name in self.names.items() if name in own}
 
-    def put(self, blend: Blend) -> None:
-        """Give the module the weights of a blend."""
+    def put(self, blend: Blend, only: Collection[str] | None = None) -> None:
+        """Give the module the weights of a blend; all of them, or those of these stored names."""
         sink = _Targets(blend, self._targets)
-        stream(blend, sink, kernel=self.kernel, allow_nonfinite=True, memo=self.memo)
+        skip = () if only is None else blend.outputs().keys() - set(only)
+        stream(blend, sink, skip=skip, kernel=self.kernel, allow_nonfinite=True, memo=self.memo)
         keep_beside(self.model, merged_beside(blend))
 
 

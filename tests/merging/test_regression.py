@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mergekit_geo.merging.regression import Regression, regression_mean
+from mergekit_geo.merging.regmean import PUBLISHED, Regression
+from mergekit_geo.merging.regression import regression_mean
 
 OUT, WIDE = 5, 7
 SHARES = [0.5, 0.3, 0.2]
-PUBLISHED = Regression()
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
