@@ -36,6 +36,22 @@ BESIDE = 1.5
 """Memory beside the forward pass, in Gram matrices of the widest layer: one, and what is added."""
 
 
+def bytes_on_disk(widths: Sequence[int]) -> int:
+    """What the files of matrices of so many features take."""
+    return sum(HEADER + ITEM * width**2 for width in widths)
+
+
+def cost(on_disk: int, widest: int) -> str:
+    """Room on the disk and in memory, in words.
+
+    Example:
+        >>> cost(4_000_000_000, 5632)
+        '4.00 GB on the disk, and 190.317 MB of memory beside the forward pass'
+    """
+    beside = in_gigabytes(int(BESIDE * ITEM * widest**2))
+    return f"{in_gigabytes(on_disk)} on the disk, and {beside} of memory beside the forward pass"
+
+
 @dataclass(frozen=True)
 class Grams:
     """Gram matrices of one model, on the disk.
@@ -110,6 +126,7 @@ class Gathering:
         spool: Where the matrices go.
         progress: Told of the memory that it takes, and of each batch.
         name: What the user calls the model.
+        told: Whether somebody has told the memory and the room on the disk.
         left: Seconds that may be spent.
         warn: Told where they do not hold all batches.
     """
@@ -122,6 +139,7 @@ class Gathering:
     spool: Spool
     progress: Progress = field(default_factory=Silent)
     name: str = "the model"
+    told: bool = False
     left: Callable[[], float] = lambda: inf
     warn: Callable[[str], None] = lambda text: None
 
@@ -193,17 +211,15 @@ class Gathering:
 
     def _tell(self, leaders: Mapping[str, str]) -> None:
         """Say what it takes, and refuse what the disk does not hold."""
-        own = [one for one in self.layers if leaders.get(one.weight) == one.weight]
-        sizes = [ITEM * one.width**2 for one in own]
-        if not sizes:
+        own = [one.width for one in self.layers if leaders.get(one.weight) == one.weight]
+        if not own:
             raise DataError("no linear layer was called on the data", where=self.name)
-        on_disk = sum(sizes) + len(sizes) * HEADER
-        self.spool.begin(on_disk + max(sizes))
-        self.progress.say(
-            f"Gram matrices of {len(leaders)} linear layers of {self.name}: "
-            f"{in_gigabytes(on_disk)} in {self.spool.folder}, and beside the forward pass "
-            f"{in_gigabytes(int(BESIDE * max(sizes)))} of memory"
-        )
+        self.spool.begin(bytes_on_disk(own) + ITEM * max(own) ** 2)
+        if not self.told:
+            self.progress.say(
+                f"Gram matrices of {len(leaders)} linear layers of {self.name}: "
+                f"{cost(bytes_on_disk(own), max(own))}, in {self.spool.folder}"
+            )
 
     def _check(self, state: Mapping[str, Any], collector: Collector) -> None:
         """Refuse sums from which something that was finished is gone."""

@@ -111,7 +111,7 @@ class GramRun:
         module = open_module(model, self.compute)
         gathering = Gathering(
             module, linear_layers(module, model), examples.batches, examples.sizes, examples.first,
-            spool, self.progress, model.name, lambda: self.clock.left, self.warn,
+            spool, self.progress, model.name, left=lambda: self.clock.left, warn=self.warn,
         )  # fmt: skip
         try:
             return gathering.gathered()

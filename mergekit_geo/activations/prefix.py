@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from mergekit_geo.activations.examples import Examples
-from mergekit_geo.activations.grams import Gathering, Grams
+from mergekit_geo.activations.grams import Gathering, Grams, bytes_on_disk, cost
 from mergekit_geo.activations.layers import linear_layers
 from mergekit_geo.activations.spool import Spool
 from mergekit_geo.activations.stages import Stage, run_until, stages_of
@@ -98,6 +98,7 @@ class PrefixPass:
         live = self._opened()
         layers = linear_layers(live.model, self.models[0])
         stages = stages_of(live.model, layers, self.examples[0].first)
+        self._tell(stages)
         found: list[list[Grams]] = []
         for number, stage in enumerate(stages):
             names = _names_in(live, stage)
@@ -109,6 +110,15 @@ class PrefixPass:
             )
             live.put(self._blend(self.rule.given(found[-1], ())), names)
         return [StagedGrams(tuple(grams)) for grams in zip(*found, strict=True)]
+
+    def _tell(self, stages: Sequence[Stage]) -> None:
+        widths = [layer.width for stage in stages for layer in stage.layers]
+        where = self.spool_of(0, 0).folder.parent
+        self.progress.say(
+            f"Gram matrices of {len(widths)} linear layers of {len(self.models)} models, in "
+            f"{len(stages)} steps: at most "
+            f"{cost(len(self.models) * bytes_on_disk(widths), max(widths))}, in {where}"
+        )
 
     def _opened(self) -> InPlace:
         """A module at the mean of the models."""
@@ -137,7 +147,7 @@ class PrefixPass:
             live.model, stage.layers, [_until(stage, run) for run in examples.batches],
             examples.sizes, _until(stage, examples.first), spool, self.progress,
             f"{self.models[position].name}, {stage.block or 'the rest'}",
-            lambda: self.left() / len(self.models), self.warn,
+            told=True, left=lambda: self.left() / len(self.models), warn=self.warn,
         ).gathered()  # fmt: skip
 
     def _blend(self, rule: RegMean | Linear) -> Blend:

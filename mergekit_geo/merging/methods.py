@@ -21,7 +21,7 @@ from mergekit_geo.geometry.rule import ModelWeights, Rule
 from mergekit_geo.geometry.sphere import UNIT, Karcher, Slerp
 from mergekit_geo.geometry.task_vectors import FromBase, task_arithmetic
 from mergekit_geo.limits import Interval
-from mergekit_geo.merging import by_fisher, sparsified, spectral
+from mergekit_geo.merging import by_fisher, by_regression, sparsified, spectral
 from mergekit_geo.merging.by_entropy import ADAMERGING
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.parameter import (
@@ -67,9 +67,7 @@ LEAST_CHANGE = Parameter(
 GAIN = Parameter(
     "r", "What one model alone changes is multiplied by 1 + r min(rho, alpha).", 0.1, SIZES
 )
-MOST_RHO = Parameter(
-    "alpha", "Bound of rho, the ratio of what a model shares to what it alone changes.", 0.2, SIZES
-)
+MOST_RHO = replace(by_regression.ALPHA, default=0.2)
 
 
 def _linear(weights: ModelWeights, normalize: bool, **_: object) -> Rule:
@@ -203,6 +201,8 @@ ALL: tuple[Method, ...] = (
     spectral.WUDI,
     by_fisher.FISHER,
     by_fisher.UNCERTAINTY,
+    by_regression.REGMEAN,
+    by_regression.REGMEAN_PLUS,
     Method(
         "nearswap", "b + v min(1, t / |v|)", "alchemonaut 2024", _nearswap,
         (replace(POSITION, default=1e-4, searched=STEPS),), BaseUse.REQUIRED, most=1,

@@ -225,7 +225,8 @@ def _refuse_key(loc: KeyPath, where: str) -> NoReturn:
         raise RecipeError(f"{path}: {REFUSED[key]}", where=where)
     known = sorted(_part(loc).model_fields)
     inner = sorted(all_parameters()) if "parameters" in known else []
-    near = difflib.get_close_matches(key[:COMPARED], [*known, *inner], 1, 0.5)
+    longer = [one for one in known if one.startswith(f"{key}_")]
+    near = longer or difflib.get_close_matches(key[:COMPARED], [*known, *inner], 1, 0.5)
     place = " under parameters" if near and near[0] in inner else ""
     remedy = f"did you mean {near[0]}{place}? " if near else ""
     raise RecipeError(

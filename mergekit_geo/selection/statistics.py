@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mergekit_geo.config.model_data import ModelData, sources_of
 from mergekit_geo.errors import ArgumentError, UnsupportedError
@@ -56,13 +56,49 @@ class Statistic(Protocol):
         """
 
 
+@runtime_checkable
+class JointStatistic(Protocol):
+    """Something that is computed of all models together, each on its data."""
+
+    def of_all(
+        self, study: Study, sources: Sequence[DataSource], dtype: str | None
+    ) -> list[FoundStatistic]:
+        """Compute it, or find what an earlier run has computed.
+
+        Args:
+            study: The models, and how they are run; its clock runs.
+            sources: Data of each model.
+            dtype: Of the output; the first model's own if None.
+
+        Raises:
+            GeoError: The data is unusable, or the models have no such statistic.
+        """
+
+
 def _fisher(asks: Any) -> Statistic:
     from mergekit_geo.selection.fisher_statistic import FisherStatistic  # torch, to compute
 
     return FisherStatistic(asks)
 
 
-STATISTICS: Mapping[str, Callable[[Any], Statistic]] = {"fisher": _fisher, "uncertainty": _fisher}
+def _grams(asks: Any) -> Statistic:
+    from mergekit_geo.selection.gram_statistic import GramStatistic  # torch, to compute
+
+    return GramStatistic(asks)
+
+
+def _staged_grams(asks: Any) -> JointStatistic:
+    from mergekit_geo.selection.gram_statistic import StagedGramStatistic  # torch, to compute
+
+    return StagedGramStatistic(asks)
+
+
+STATISTICS: Mapping[str, Callable[[Any], Statistic | JointStatistic]] = {
+    "fisher": _fisher,
+    "uncertainty": _fisher,
+    "regmean": _grams,
+    "regmean_plus": _staged_grams,
+}
 """By method, what makes the statistic that its rule asks for."""
 
 
@@ -88,7 +124,12 @@ class ByStatistics(Selector):
             GeoError: As the statistic raises.
         """
         statistic = STATISTICS[self.rule.name](self._asks())
-        found = [self._found(statistic, study, position) for position in range(len(self.sources))]
+        if isinstance(statistic, JointStatistic):
+            every = statistic.of_all(study, self.sources, dtype)
+            found = [self._said(one, position) for position, one in enumerate(every)]
+        else:
+            places = range(len(self.sources))
+            found = [self._found(statistic, study, position) for position in places]
         values, keys = [one.value for one in found], [one.key for one in found]
         whole = replace(
             self,
@@ -102,19 +143,23 @@ class ByStatistics(Selector):
             warnings=tuple(text for one in found for text in one.warnings),
         ), None
 
+    def _said(self, found: FoundStatistic, position: int) -> FoundStatistic:
+        """What was found, and whether its data is that for all models."""
+        entry = found.entry.model_copy(update={"shared": not self.named[position]})
+        return replace(found, entry=entry)
+
     def _found(self, statistic: Statistic, study: Study, position: int) -> FoundStatistic:
         """The statistic of one model; the time left is shared with the others and what follows."""
         with study.clock.share(len(self.sources) - position + 1):
             found = statistic.of(study, position, self.sources[position])
-        entry = found.entry.model_copy(update={"shared": not self.named[position]})
-        return replace(found, entry=entry)
+        return self._said(found, position)
 
     def _asks(self) -> Hashable:
         rules = [one for one in (self.rule, *self.rules.values()) if isinstance(one, ByData)]
         asked = {one.asks for one in rules}
         if len(asked) > 1:
             raise ArgumentError(
-                f"{self.rule.name} has one Fisher a model, and tensors ask for unlike ones",
+                f"{self.rule.name} has one statistic a model, and tensors ask for unlike ones",
                 remedy="give one number for the whole merge, and no filters",
             )
         return asked.pop()

@@ -38,7 +38,7 @@ def called(method: str | Method, **parameters: Any) -> Rule:
     return rule_of(method, count_for(found), base_for(found), **parameters)
 
 
-COUNTS = {"fisher_examples", "steps"}
+COUNTS = {"fisher_examples", "gram_examples", "steps"}
 
 
 @pytest.mark.parametrize("name", CALLED)

@@ -1,0 +1,90 @@
+"""Methods that weigh linear layers by what goes into them: `regmean` and `regmean_plus`."""
+
+from __future__ import annotations
+
+import math
+
+from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.linear import refuse_negative
+from mergekit_geo.geometry.rule import ModelWeights, Rule
+from mergekit_geo.limits import Interval
+from mergekit_geo.merging.method import Method
+from mergekit_geo.merging.parameter import WEIGHT, Parameter
+from mergekit_geo.merging.regmean import GramSettings, RegMean, Regression
+
+NEEDS = "examples"
+
+ALPHA = Parameter(
+    "alpha", "Of regmean and regmean_plus, factor up to 1 of the entries of Gram matrices off "
+    "their diagonal; of ramplus_tl, bound of rho, the ratio of what a model shares to what it "
+    "alone changes.", 0.9, Interval(0, math.inf, open_high=True),
+)  # fmt: skip
+
+EXAMPLES = Parameter(
+    "gram_examples", "Examples of each model's data that Gram matrices are made of, at most.",
+    256.0, Interval(1, math.inf, open_high=True),
+)  # fmt: skip
+RIDGE = Parameter(
+    "ridge", "What holds a regression at the mean of the models, as a share of the mean energy of "
+    "an input feature.", 0.0, Interval(0, math.inf, open_high=True),
+)  # fmt: skip
+
+
+def _regmean(
+    weights: ModelWeights, alpha: float, ridge: float, gram_examples: float, **_: object
+) -> Rule:
+    how, examples = _regression(alpha, ridge), _whole(gram_examples)
+    return RegMean("regmean", _positive(weights), how, GramSettings(examples))
+
+
+def _regmean_plus(
+    weights: ModelWeights, alpha: float, ridge: float, gram_examples: float, **_: object
+) -> Rule:
+    how, examples = _regression(alpha, ridge), _whole(gram_examples)
+    settings = GramSettings(examples, (how, _positive(weights)))
+    return RegMean("regmean_plus", weights, how, settings)
+
+
+def _regression(alpha: float, ridge: float) -> Regression:
+    if alpha > 1:
+        raise ArgumentError(
+            f"alpha of a regression mean must lie in [0, 1], found {alpha:g}: above 1 a Gram "
+            "matrix may have negative eigenvalues",
+            remedy="--alpha 1 is least squares, and 0.9 is what its authors take",
+        )
+    return Regression(alpha, ridge)
+
+
+def _whole(examples: float) -> int:
+    if examples != int(examples):
+        raise ArgumentError(
+            f"gram_examples must be a whole number, found {examples:g}",
+            remedy=f"--gram-examples {math.ceil(examples)}",
+        )
+    return int(examples)
+
+
+def _positive(weights: ModelWeights) -> ModelWeights:
+    refuse_negative(weights, "a regression mean")
+    if not sum(weights) or not math.isfinite(sum(weights)):
+        raise ArgumentError("the weights sum to zero, or are too large to be summed")
+    return weights
+
+
+REGMEAN = Method(
+    "regmean",
+    "linear layers (in, out): (sum w_i G_i)^-1 sum w_i G_i a_i, G_i the mean x xᵀ over the layer's "
+    "inputs in a_i, off its diagonal times alpha; others sum w_i a_i / sum w_i",
+    "Jin 2023",
+    _regmean,
+    (WEIGHT, ALPHA, RIDGE, EXAMPLES),
+    needs=NEEDS,
+)
+REGMEAN_PLUS = Method(
+    "regmean_plus",
+    "regmean block by block, G_i of what the merged blocks before make of the data of a_i",
+    "Nguyen 2025",
+    _regmean_plus,
+    (WEIGHT, ALPHA, RIDGE, EXAMPLES),
+    needs=NEEDS,
+)
