@@ -25,6 +25,8 @@ def test_every_method_that_mergekit_has_is_compared() -> None:
         "adamerging",
         "fisher",
         "uncertainty",
+        "regmean",
+        "regmean_plus",
     }
     assert parity.METHODS.keys() == METHODS.keys() - ours
 
