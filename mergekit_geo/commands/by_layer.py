@@ -51,6 +51,11 @@ def check_by_layer(asked: BarrierSpec) -> None:
                 remedy="add --by-layer",
             )
         return
+    if asked.checkpoints:
+        raise ArgumentError(
+            "--by-layer moves layers between two models, and --checkpoints follow a training",
+            remedy="name two of them without --checkpoints",
+        )
     asked.aiming.require_known([one.name for one in sets_of(asked.data)])
     if len(asked.models) != PAIR:
         raise ArgumentError(

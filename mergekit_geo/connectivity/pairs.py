@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ from mergekit_geo.records.barrier import BarrierEntry
 from mergekit_geo.records.findings import limit_of
 
 PAIR = 2
+Between = Sequence[tuple[int, int]]
+"""Pairs of models, by index."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,24 @@ class Pair:
 
 
 def measure_pairs(
-    evaluator: PointEvaluator, along: Sequence[ModelPath], *, points: int, most: int
+    evaluator: PointEvaluator,
+    along: Sequence[ModelPath],
+    *,
+    points: int,
+    most: int,
+    between: Between = (),
 ) -> list[Pair]:
-    """The profile and the barrier of every pair of an evaluator's models, along every kind of path.
+    """The profile and the barrier of pairs of an evaluator's models, along every kind of path.
 
     Args:
         evaluator: Where losses are measured.
         along: Paths.
         points: Even positions.
         most: Positions in all.
+        between: The pairs, by index; every one if there are none.
     """
     found, most = [], max(points, most)
-    for first, second in combinations(range(len(evaluator.anchors)), PAIR):
+    for first, second in between or every_pair(len(evaluator.anchors)):
         for path in along:
             point_at = partial(path.point, (first, second), evaluator.names)
             profile = profile_of(evaluator, point_at, points=points, most=most)
@@ -61,17 +70,25 @@ def measure_pairs(
     return found
 
 
-def grid_at_once(evaluator: PointEvaluator, along: Sequence[ModelPath], points: int) -> None:
+def every_pair(count: int) -> list[tuple[int, int]]:
+    """All pairs of models, by index."""
+    return [(i, j) for i, j in combinations(range(count), PAIR)]
+
+
+def grid_at_once(
+    evaluator: PointEvaluator, along: Sequence[ModelPath], points: int, between: Between = ()
+) -> None:
     """Measure even positions on every set, so that the module moves to each of them once.
 
     Args:
         evaluator: Where losses are measured.
-        along: Paths between every two of its models.
+        along: Paths between its models.
         points: Even positions.
+        between: The pairs, by index; every one if there are none.
     """
     if not evaluator.further:
         return
-    for first, second in combinations(range(len(evaluator.anchors)), PAIR):
+    for first, second in between or every_pair(len(evaluator.anchors)):
         for path in along:
             for i in range(points):
                 evaluator.at_all(path.point((first, second), evaluator.names, i / (points - 1)))
@@ -111,8 +128,8 @@ def basins_of(evaluator: PointEvaluator, pairs: Sequence[Pair], losses: Sequence
 
 
 def matrix_of(count: int, pairs: Sequence[Pair]) -> list[list[float]]:
-    """(count, count) heights of the barriers between models, symmetric."""
-    matrix = [[0.0] * count for _ in range(count)]
+    """(count, count) heights of the barriers between models, symmetric; NaN where not measured."""
+    matrix = [[0.0 if i == j else math.nan for j in range(count)] for i in range(count)]
     for pair in pairs:
         height = pair.heights.height
         matrix[pair.first][pair.second] = matrix[pair.second][pair.first] = height

@@ -56,37 +56,66 @@ class BarrierEntry(Record):
     documents: int | None = None
 
 
-class BarrierSetEntry(SetEntry):
+class StabilityEntry(Record):
+    """When a training enters the basin of its end (compare Frankle 2020).
+
+    Attributes:
+        steps: Of each checkpoint, in the order of the models; null where its name has none.
+        to_next: Numbers of the paths from each checkpoint to the next one, among `pairs`.
+        to_last: Numbers of the paths from each checkpoint to the last one.
+        no_barrier_from: The first checkpoint from which on no path of these has a significant
+            barrier; null where that holds of none before the last one.
+        one_basin_from: The first from which on every barrier is negligible: below 2 % of the loss
+            of its ends, where one of that size would have been detected.
+    """
+
+    steps: list[int | None]
+    to_next: list[int]
+    to_last: list[int]
+    no_barrier_from: str | None
+    one_basin_from: str | None
+
+
+class BarrierSetEntry(SetEntry, Sparse):
     """The barriers between models on one evaluation set.
 
     Attributes:
-        pairs: Every pair of models, along every path asked for.
-        matrix: Barrier between models i and j along the first path; 0 where it is not significant.
+        pairs: Every pair of models, along every path asked for; of a training's checkpoints each
+            with the next one, then each with the last one.
+        matrix: Barrier between models i and j along the first path; 0 where it is not significant,
+            null where that is not known.
         basins: Models that are connected, largest basin first.
         threshold: Barriers below this connect.
+        stability: When a training enters one basin, where the models are its checkpoints.
     """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("stability",)
 
     pairs: list[BarrierEntry]
     matrix: list[list[Finite]]
     basins: list[list[str]]
     threshold: float
+    stability: StabilityEntry | None = None
 
 
 class BarrierMeasurements(Sparse):
     """Result of a barrier measurement; of several sets, on the first of them.
 
     Attributes:
-        pairs: Every pair of models, along every path asked for.
-        matrix: Barrier between models i and j along the first path; 0 where it is not significant.
+        pairs: Every pair of models, along every path asked for; of a training's checkpoints each
+            with the next one, then each with the last one.
+        matrix: Barrier between models i and j along the first path; 0 where it is not significant,
+            null where that is not known.
         basins: Models that are connected, largest basin first.
         threshold: Barriers below this connect, in nats.
         losses: Of the models themselves, on the report half.
         by_layer: Which layers did it, where that was asked for.
         sets: The same on every set, by its name; only where there are several.
         geometry: Where the models lie; only where that is known.
+        stability: When a training enters one basin, where the models are its checkpoints.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("by_layer", "sets", "geometry")
+    only_if_held: ClassVar[tuple[str, ...]] = ("by_layer", "sets", "geometry", "stability")
 
     pairs: list[BarrierEntry]
     matrix: list[list[Finite]]
@@ -96,3 +125,4 @@ class BarrierMeasurements(Sparse):
     by_layer: LayerMeasurements | None = None
     sets: dict[str, BarrierSetEntry] = {}
     geometry: Geometry | None = None
+    stability: StabilityEntry | None = None

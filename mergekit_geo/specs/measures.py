@@ -82,10 +82,12 @@ class BarrierSpec(Reporting):
     examples: ClassVar[tuple[str, ...]] = (
         "geo-merge barrier a b c --data held-out.jsonl --fail-above 0.05 -o report",
         "geo-merge barrier a b --by-layer --data held-out.jsonl -o layers",
+        "geo-merge barrier --checkpoints run/checkpoint-* --data held-out.jsonl -o report",
     )
     essential: ClassVar[tuple[str, ...]] = (
         "models",
         "out",
+        "checkpoints",
         "along",
         "points",
         "by_layer",
@@ -93,9 +95,13 @@ class BarrierSpec(Reporting):
         "data",
     )
 
-    models: Sequence[Model] = models()
+    models: Sequence[Model] = models((), unset="those of --checkpoints")
     out: str | Path | None = out(REPORT, unset=PRINTED)
     _: KW_ONLY
+    checkpoints: Model | Sequence[Model] = checkpoints(
+        "Checkpoints of a training: the paths from each to the next one and to the last one, and "
+        "from when on no barrier is on them."
+    )
     along: Sequence[str] = option(
         LINEAR,
         "Path between two models: linear, slerp, the DIR of a fitted path or, with --train-data, "
@@ -120,6 +126,11 @@ class BarrierSpec(Reporting):
         unset="no limit",
     )  # fmt: skip
     reshape: ReshapeConfig = group(ReshapeConfig)
+
+    @classmethod
+    def misused(cls, given: Collection[str]) -> Option | None:
+        """Models or checkpoints are needed."""
+        return needs_models(given)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,6 +24,7 @@ def barrier_blocks(
     way: str,
     data: DataEntry | None = None,
     output_at: float | None = None,
+    drawn: Sequence[BarrierEntry] | None = None,
 ) -> list[Block]:
     """Table and curves of losses along paths; nothing where there are no paths.
 
@@ -32,10 +33,13 @@ def barrier_blocks(
         way: Where the paths lead, for who cannot see the curves.
         data: What loss was measured on.
         output_at: t of the output on them, where it was not chosen there.
+        drawn: Those whose curves are drawn; all if None.
     """
     if not entries:
         return []
-    picture = Chart(curves(entries, data, output_at), f"Loss along the path {way}", "barrier")
+    picture = Chart(
+        curves(drawn or entries, data, output_at), f"Loss along the path {way}", "barrier"
+    )
     return [Paragraph(describe_barriers(entries)), picture, barrier_table(entries)]
 
 

@@ -40,8 +40,20 @@ def barriers_of(
     return barriers_by_set(measured, way, output_at)
 
 
-def barriers_by_set(found: Measured, way: str, output_at: float | None = None) -> list[Block]:
-    """One table of all sets, then the curves of each; nothing where there are no paths."""
+def barriers_by_set(
+    found: Measured,
+    way: str,
+    output_at: float | None = None,
+    drawn: Mapping[str, Sequence[BarrierEntry]] | None = None,
+) -> list[Block]:
+    """One table of all sets, then the curves of each; nothing where there are no paths.
+
+    Args:
+        found: Paths by set.
+        way: Where they lead, for who cannot see the curves.
+        output_at: t of the output on them, where it was not chosen there.
+        drawn: Those whose curves are drawn, by set; all if None.
+    """
     known = {name: one for name, one in found.items() if one[1]}
     rows = [
         [name, *row] for name, (_, entries) in known.items() for row in barrier_table(entries).rows
@@ -52,7 +64,8 @@ def barriers_by_set(found: Measured, way: str, output_at: float | None = None) -
     for name, (data, entries) in known.items():
         title = f"Loss along the path {way} on {name}"
         about = describe_barriers(entries).replace("Loss", f"On {name}: loss", 1)
-        picture = Chart(curves(entries, data, output_at), title, f"barrier-{name}")
+        seen = entries if drawn is None else drawn[name]
+        picture = Chart(curves(seen, data, output_at), title, f"barrier-{name}")
         blocks += [Paragraph(about or f"On {name}:"), picture]
     return blocks
 

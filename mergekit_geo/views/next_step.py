@@ -44,6 +44,8 @@ def next_step(report: Report) -> Next | None:
         report: Of any command.
     """
     result: Any = report.result
+    if getattr(result, "stability", None) is not None:  # its checkpoints are one training
+        return None
     found = NEXT.get(type(result))
     return found(report, result) if found else None
 
