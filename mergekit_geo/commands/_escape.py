@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -44,7 +43,7 @@ from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.modules.open import open_module
+from mergekit_geo.modules.open import at_least_single, open_module
 from mergekit_geo.modules.stored import Stored
 from mergekit_geo.outputs.kind import ESCAPED
 from mergekit_geo.outputs.output import Output
@@ -113,20 +112,14 @@ def refuse_half(base: Checkpoint, config: OutputConfig) -> None:
 
 def _moved(tuning: Escape, output: Output) -> tuple[EscapeEntry, dict[str, Tensor]]:
     """What was found, and the tensors that have changed, by stored name."""
-    module = _open(tuning)
+    compute = replace(tuning.asked.compute, dtype="float32")
+    module = at_least_single(open_module(tuning.base, compute))
     stored = Stored(module, tuning.base)
     escaping = _escaping(tuning, module, output)
     entry = escaping.run()
     if entry.after is None:
         return entry, {}
     return entry, stored.state(module.state_dict(), as_stored=tuning.asked.output.dtype is None)
-
-
-def _open(tuning: Escape) -> Module:
-    """The module in float32; in float64 where all of it is."""
-    module = open_module(tuning.base, replace(tuning.asked.compute, dtype="float32"))
-    wide = all(p.dtype == torch.float64 for p in module.parameters())
-    return module if wide else module.float()
 
 
 def _escaping(tuning: Escape, module: Module, output: Output) -> Escaping:

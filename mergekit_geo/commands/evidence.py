@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.content import content_digest
@@ -33,8 +34,12 @@ from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.evaluation.weighted_sets import on_weighted_mean
+from mergekit_geo.modules.open import at_least_single
 from mergekit_geo.selection.baseline import MatchedComputeBaseline
 from mergekit_geo.selection.selector import Selected
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 
 def loss_evidence(
@@ -117,7 +122,11 @@ def sharpness_evidence(
 def _output_subject(output: MergedModel, donor: Checkpoint, compute: Compute) -> Subject:
     digest = content_digest(output) if isinstance(output, Path) else ""
     wide = replace(compute, dtype="float32")
-    return Subject(OUTPUT, "output", lambda: open_merged(output, donor, wide).float(), digest)
+
+    def load() -> Module:
+        return at_least_single(open_merged(output, donor, wide))
+
+    return Subject(OUTPUT, "output", load, digest)
 
 
 def _measured(

@@ -29,7 +29,7 @@ from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.plan import SharpnessReport
 from mergekit_geo.evaluation.statistics import estimate
 from mergekit_geo.evaluation.study import Study
-from mergekit_geo.modules.open import open_module
+from mergekit_geo.modules.open import at_least_single, open_module
 from mergekit_geo.processes import broadcast, is_main_process
 from mergekit_geo.progress import expect
 from mergekit_geo.records.curvature import QuotientsEntry, SharpnessEntry
@@ -58,12 +58,12 @@ PairedEntry = tuple[SharpnessEntry, QuotientsEntry | None]
 
 
 def subject(checkpoint: Checkpoint, role: Literal["parent", "model"], compute: Compute) -> Subject:
-    """A checkpoint whose data is here, to be measured in float32 whatever it is stored in."""
+    """A checkpoint whose data is here, to be measured in float32, or in float64 where it is."""
     wide = replace(compute, dtype="float32")
     return Subject(
         checkpoint.name,
         role,
-        lambda: open_module(checkpoint, wide).float(),
+        lambda: at_least_single(open_module(checkpoint, wide)),
         checkpoint_digest(checkpoint),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import Tensor
 from torch.nn import Module
@@ -60,6 +61,19 @@ def open_module(checkpoint: Checkpoint, compute: Compute) -> Module:
         where=found.name,
         remedy="give the module or the folder of the model, or beside them one of the same tensors",
     )
+
+
+def at_least_single(module: Module) -> Module:
+    """A module in float32, or as it is where all of its weights are in float64.
+
+    Example:
+        >>> import torch
+        >>> [at_least_single(torch.nn.Linear(1, 1).to(dtype)).weight.dtype
+        ...  for dtype in (torch.bfloat16, torch.float64)]
+        [torch.float32, torch.float64]
+    """
+    is_double = all(parameter.dtype == torch.float64 for parameter in module.parameters())
+    return module if is_double else module.float()
 
 
 def open_live(blend: Blend, compute: Compute, anchors: Sequence[Checkpoint] = ()) -> Live:

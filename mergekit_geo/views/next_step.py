@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from mergekit_geo.records.barrier import BarrierEntry, BarrierMeasurements
+from mergekit_geo.records.curvature import SharpnessMeasurements
 from mergekit_geo.records.escape import EscapeMeasurements
 from mergekit_geo.records.findings import limit_of
 from mergekit_geo.records.losses import DataEntry
@@ -241,10 +242,23 @@ def _after_escape(report: Report, found: EscapeMeasurements) -> Next | None:
     return Next(advice) if advice else None
 
 
+def _after_sharpness(report: Report, found: SharpnessMeasurements) -> Next | None:
+    """Next step from a saddle: out of it."""
+    every = [*found.sharpness, *(e for one in found.sets.values() for e in one.sharpness)]
+    saddle = next((one.model for one in every if one.stationarity.kind == "saddle"), None)
+    if saddle is None:
+        return None
+    if report.provenance is None or not report.provenance.command:  # models in memory
+        return Next("leave the saddle: geo.escape")
+    command = ["geo-merge", "escape", saddle, "--train-data", "TRAINING-DATA", "-o"]
+    return Next("leave the saddle", shlex.join([*command, f"{saddle}-escaped"]))
+
+
 NEXT: dict[type, Callable[[Report, Any], Next | None]] = {
     MergeMeasurements: _after_output,
     FinetuneMeasurements: _after_output,
     EscapeMeasurements: _after_escape,
+    SharpnessMeasurements: _after_sharpness,
     BarrierMeasurements: _after_barrier,
     PathMeasurements: _after_path,
     SearchMeasurements: _after_search,

@@ -18,6 +18,8 @@ from benchmarks.kills_commands import TRAIN
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import DataError, UnsupportedError
 from mergekit_geo.progress import Silent
+from mergekit_geo.records.curvature import Stationarity
+from mergekit_geo.views.next_step import next_line
 from tests.curvature.saddles import linear_data, linear_network, squared_error
 
 FAST = geo.OutputConfig(fsync=False)
@@ -112,6 +114,25 @@ def test_where_nothing_is_to_leave_the_weights_are_the_model_s_own(
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert (tmp_path / "out" / "escape.json").is_file()
     assert {path.name for path in tmp_path.iterdir()} <= {"out", "cache"}
+
+
+def test_sharpness_of_a_double_module_is_measured_and_tells_the_way_out() -> None:
+    model = linear_network((4, 3, 3))
+    report = geo.sharpness(model, data=objective(0)).report
+    (entry,) = report.result.sharpness
+    assert entry.slope.dtype == "float64"
+    assert next_line(report) == ""
+    saddle = Stationarity(kind="saddle", sentence="a saddle")
+    found = entry.model_copy(update={"stationarity": saddle, "model": "runs/a"})
+    result = report.result.model_copy(update={"sharpness": [found]})
+    report = report.model_copy(update={"result": result})
+    assert next_line(report) == "Next: leave the saddle: geo.escape."
+    made = report.provenance.model_copy(update={"command": "geo-merge sharpness runs/a"})
+    report = report.model_copy(update={"provenance": made})
+    assert next_line(report) == (
+        "Next: leave the saddle: "
+        "geo-merge escape runs/a --train-data TRAINING-DATA -o runs/a-escaped"
+    )
 
 
 # --- interruptions
