@@ -36,6 +36,12 @@ SECONDS = 300
 LEAST_SECONDS = 15
 """Less than this is not enough to begin a check."""
 
+SPECTRAL: tuple[tuple[str, dict[str, bool]], ...] = (
+    ("tsv", {}), ("iso_c", {}), ("iso_cts", {}), ("knots", {}), ("wudi", {}),
+    ("wudi", {"least_squares": True}),
+)  # fmt: skip
+"""Methods on whole task matrices."""
+
 TRAIN = geo.EvalData("builtin:python-docs", split="train", seq_len=64, max_examples=400)
 TESTS = (
     "tests/merging/test_kernels.py", "tests/merging/test_stream.py", "tests/modules",
@@ -135,6 +141,28 @@ def merge(place: Place) -> Iterator[Row]:
             seconds.append(time.perf_counter() - began)
         error = max(float(units.max()) for units in units_apart(*outs.values()))
         yield Row(name, error, 1, *seconds)
+
+
+def spectral(place: Place) -> Iterator[Row]:
+    """Merges of whole task matrices; the error is in units of the last place of bfloat16."""
+    size = 64 if place.small else 1024
+    parents = [_random_model(place.folder / f"task-{i}", i, size, 1) for i in range(3)]
+    for device in ("cpu", place.device):  # what happens once is not timed
+        output = geo.OutputConfig(device=device)
+        geo.merge(parents[1:], method="iso_c", base=parents[0], output=output, data=None)
+    for method, own in SPECTRAL:
+        outs = {d: place.folder / f"{method}{len(own)}-{d}" for d in ("cpu", "device")}
+        seconds = []
+        for device, out in zip(("cpu", place.device), outs.values(), strict=True):
+            began = time.perf_counter()
+            output = geo.OutputConfig(device=device, fsync=False)
+            geo.merge(
+                parents[1:], out, method=method, base=parents[0], output=output, data=None,
+                sharpness="off", **own,
+            )  # fmt: skip
+            seconds.append(time.perf_counter() - began)
+        error = max(float(units.max()) for units in units_apart(*outs.values()))
+        yield Row(" ".join([method, *own]), error, 1, *seconds)
 
 
 def _random_model(folder: Path, seed: int, size: int, layers: int) -> Path:
@@ -305,7 +333,7 @@ def tests(place: Place) -> Iterator[Row]:
 CHECKS: dict[str, Callable[[Place], Iterator[Row]]] = {
     check.__name__: check
     for check in (
-        environment, merge, evaluation, sharpness, sam, path, finetune, landscape, tests,
+        environment, merge, spectral, evaluation, sharpness, sam, path, finetune, landscape, tests,
     )
 }  # fmt: skip
 """By name, in the order in which they run."""
