@@ -42,6 +42,8 @@ def _added(words: Sequence[str]) -> Iterator[str]:
     if not words or words[0] not in COMMANDS:
         return
     taken = {one.option.flag for one in options_of(spec_of(words[0]))}
+    if words[0] == "merge" and "adamerging" not in words:
+        taken.discard("--steps")  # of one method alone
     said = {word.split("=")[0] for word in words}
     for flag, value in ADDED.items():
         if flag in taken and not {flag, INSTEAD.get(flag)} & said:
