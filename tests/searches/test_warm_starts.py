@@ -11,7 +11,7 @@ from mergekit_geo.searches.space import Space
 from mergekit_geo.searches.trial import Values
 from mergekit_geo.searches.warm_starts import models_of, warm_starts, with_weights
 
-LINEAR = {"linear", "task_arithmetic", "dare_linear", "breadcrumbs"}
+LINEAR = {"linear", "wise-ft", "task_arithmetic", "dare_linear", "breadcrumbs"}
 """Methods that have every weighted sum of models, at their densest."""
 
 BY_ARC = {"slerp", "nuslerp", "karcher", "multislerp"}
@@ -42,7 +42,7 @@ def flat(name: str) -> Tensor:
 
 WITH_NUMBERS = [
     one.name for one in METHODS.values()
-    if not one.by_loss and any(each.searched for each in one.parameters)
+    if not (one.by_loss or one.needs) and any(each.searched for each in one.parameters)
 ]  # fmt: skip
 
 
