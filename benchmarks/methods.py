@@ -48,11 +48,15 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "breadcrumbs": {"density": 0.9, "lambda_": HALF}, "breadcrumbs_ties": {"density": 0.9},
     "sce": {"select_topk": HALF}, "knots": {"density": HALF},
     "fisher": {"fisher_examples": 128}, "uncertainty": {"fisher_examples": 128},
+    "regmean": {"gram_examples": 128}, "regmean_plus": {"gram_examples": 128},
     "adamerging": {"steps": 100, "learning_rate": 0.01},
 }  # fmt: skip
 """What is not the default: at a density of 1, methods of masks mask nothing."""
 
 SWEPT = {"sweep": 11}
+APART = (
+    "WiSE-FT stands between the base and one specialist, and is held against the better of these:"
+)
 HEAD = ("method", "settings", "Δ {} ↓", "Δ {} ↓", "mean of both ↓", "score {} ↑", "score {} ↑")
 
 
@@ -106,7 +110,7 @@ class Row:
         found: What was measured; None where it was refused.
         why: Why it was.
         chosen: Whether it was chosen on half of the data.
-        seconds: What it took, measurements and statistics with it.
+        apart: Whether it is held against other parents than the rest.
     """
 
     name: str
@@ -114,7 +118,7 @@ class Row:
     found: MergeMeasurements | None = None
     why: str = ""
     chosen: bool = False
-    seconds: float = 0.0
+    apart: bool = False
 
     @property
     def order(self) -> float:
@@ -171,7 +175,7 @@ def rows_of(family: Family) -> Iterator[Row]:
             found = result.report.result
             assert isinstance(found, MergeMeasurements)
             say(f"{family.base}: {name}", began)
-            yield Row(name, said, found, chosen=chosen, seconds=time.perf_counter() - began)
+            yield Row(name, said, found, chosen=chosen, apart=method.name == "wise-ft")
 
 
 def calls(family: Family, method: Method) -> Iterator[tuple[str, Any, str, bool]]:
@@ -220,9 +224,10 @@ def sweep(family: Family, tuned: str) -> geo.Result:
 
 def soup(family: Family, method: str) -> geo.Result:
     """A soup that loss chooses."""
-    choosing = geo.SelectionConfig(method, steps=20)
-    if method == "along":
-        choosing = geo.SelectionConfig(along="linear")
+    along = method == "along"
+    choosing = (
+        geo.SelectionConfig(along="linear") if along else geo.SelectionConfig(method, steps=20)
+    )
     return geo.soup(family.at(*family.models), choosing=choosing, **family.how)
 
 
@@ -332,13 +337,16 @@ class Table:
         names = list(self.family.data)
         head = [cell.format(name) for cell, name in zip(HEAD, _twice(names), strict=True)]
         lines = [f"| {' | '.join(head)} |", f"| --- | --- |{' ---: |' * (len(head) - 2)}"]
-        ordered = sorted(self.rows, key=lambda row: row.order)
-        lines += [f"| {' | '.join(row.cells(names))} |" for row in ordered]
-        return "\n".join([*lines, "", self._parents()])
+        above = "\n".join(lines)
+        tables = []
+        for apart in (False, True):
+            rows = sorted((r for r in self.rows if r.apart is apart), key=lambda row: row.order)
+            tables.append("\n".join([above, *(f"| {' | '.join(r.cells(names))} |" for r in rows)]))
+        return f"{tables[0]}\n\n{self._parents()}\n\n{APART}\n\n{tables[1]}"
 
     def _parents(self) -> str:
         """Losses of the parents themselves, which rows without a choice are held against."""
-        found = next(row.found for row in self.rows if row.found and not row.chosen)
+        found = next(row.found for row in self.rows if row.found and not (row.chosen or row.apart))
         told = []
         for name, one in found.sets.items():
             parents = [entry for entry in one.losses if entry.role == "parent"]
