@@ -10,7 +10,7 @@ on the data (`*`) are reported on the half that did not choose; the others on al
 - digits: transformers over the pixels of scikit-learn's digits, of which one was tuned to 0 to 4
   and the other to 5 to 9, on held-out pictures of either; the score is the accuracy.
 
-Usage: python benchmarks/methods.py [--only demo digits] [--examples 200] [--docs PAGE]
+Usage: python -m benchmarks.methods [--only demo digits] [--examples 200] [--docs PAGE]
        With --docs the tables replace those of the page.
 """
 
@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import ROOT, parser, positive, say, work_offline
 from sklearn.datasets import load_digits
 from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
 import mergekit_geo as geo
+from benchmarks.harness import ROOT, parser, positive, say, work_offline
 from mergekit_geo.errors import GeoError
 from mergekit_geo.merging.method import BaseUse, Method
 from mergekit_geo.merging.methods import METHODS
