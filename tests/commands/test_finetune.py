@@ -234,6 +234,17 @@ def test_sam_steps_elsewhere_and_every_other_step_costs_less(family: Path, tmp_p
     assert distance(weights(tmp_path / "plain"), weights(tmp_path / "sam")) > 1e-5
 
 
+def test_momentum_steps_elsewhere_too_and_costs_no_more(small: Path, tmp_path: Path) -> None:
+    plain = tune(small / "base", tmp_path / "plain", sam=PLAIN)
+    sam = geo.SamArguments(rho=0.3, variant="momentum")
+    found = tune(small / "base", tmp_path / "sam", sam=sam).measurements.training
+    assert (found.passes, found.ascents) == (plain.measurements.training.passes, 3)
+    assert (found.variant, found.alpha, found.mode) == ("momentum", None, "synchronised")
+    assert distance(weights(tmp_path / "plain"), weights(tmp_path / "sam")) > 1e-5
+    told = "momentum-SAM, rho 0.3, every step, synchronised ascent: 3 ascents, 4 backward passes"
+    assert told in (tmp_path / "sam" / "README.md").read_text()
+
+
 def test_half_precision_is_trained_in_float32_and_stored_as_it_was(
     family: Path, tmp_path: Path
 ) -> None:
@@ -406,15 +417,15 @@ class Stop(Silent):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize(("rank", "variant"), [(None, "sam"), (2, "look")])
 def test_a_resumed_run_ends_with_the_same_bits(
-    family: Path, tmp_path: Path, rank: int | None
+    family: Path, tmp_path: Path, rank: int | None, variant: str
 ) -> None:
     base = with_dropout(family / "base", tmp_path)
     training = geo.TrainingConfig(
         steps=6, batch_size=4, accumulation=2, learning_rate=1e-3, save_every=2, lora_rank=rank
     )
-    sam = geo.SamArguments(rho=0.05, every=3)
+    sam = geo.SamArguments(rho=0.05, every=3, variant=variant)
     whole = tune(base, tmp_path / "whole", training, sam)
     with pytest.raises(KeyboardInterrupt):
         tune(base, tmp_path / "out", training, sam, progress=Stop(5))

@@ -119,6 +119,7 @@ FLAT = " - name: flat\n   model: base\n   train_data: x.txt\n"
         (f"{FLAT}   steps: true\n", r"line 7: finetune\[0\].steps: .*valid integer, found True"),
         (f"{FLAT}   rho: much\n", r"line 7: finetune\[0\].rho: .*valid number.*found 'much'"),
         (f"{FLAT}   rho: -1\n", r"line 4: finetune\[0\]: rho: expected a number of at least 0"),
+        (f"{FLAT}   sam_variant: look\n", r"line 4: finetune\[0\]: variant look: with every=1"),
         (f"{FLAT}   members: 1\n", "line 7: .*members: .*greater than or equal to 2, found 1"),
         (f"{FLAT}   epochs: 1\n   steps: 2\n", "epochs and steps are both given .*one of them"),
         (f"{FLAT}{FLAT}", "line 7: two members are called flat .*a name of its own"),
