@@ -24,9 +24,11 @@ from mergekit_geo.evaluation.study import Study
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import summarize
 from mergekit_geo.merging.stack import Stack
+from mergekit_geo.merging.weighed import Weighed
 from mergekit_geo.records.merge import MergeCoefficients, MergeMeasurements
 from mergekit_geo.records.model import ModelEntry, differing_licenses
 from mergekit_geo.records.report import NotMeasured
+from mergekit_geo.records.statistics import StatisticEntry
 from mergekit_geo.selection.selector import Selected
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import Spec, command_line
@@ -327,9 +329,27 @@ def _measurements(
         by_layer=losses.by_layer,
         examples=losses.examples,
         sweep=sweep_entry(selection, losses),
-        statistics=list(selection.statistics),
+        statistics=_statistics(selection, records),
         entropy=selection.entropy,
     )
+
+
+def _statistics(selection: Selected, records: dict[str, TensorRecord]) -> list[StatisticEntry]:
+    """What was computed of the models, with what each is in the merge where elements differ."""
+    rule = selection.point.rule
+    if not isinstance(rule, Weighed):
+        return list(selection.statistics)
+    found = [(r.coefficients, r.gram.count) for r in records.values()
+             if r.branch == rule.name and r.gram]  # fmt: skip
+    total = sum(count for _, count in found)
+    means = [
+        sum(shares[i] * count for shares, count in found) / total if total else None
+        for i in range(len(selection.statistics))
+    ]
+    return [
+        entry.model_copy(update={"share": share})
+        for entry, share in zip(selection.statistics, means, strict=True)
+    ]
 
 
 def _alone(records: Iterable[TensorRecord]) -> int | None:

@@ -155,7 +155,7 @@ class _Work:
         how.progress.phase(f"Fisher of {self.model.name}", squares.count)
         how.progress.advance(start)
         count = self._settled(squares, start)
-        self._add(squares, max(start, min(TIMED, count)), count)
+        self._add(squares, start or min(TIMED, count), count)
         found = _stored(stored, module, squares.mean(self.examples), self.model)
         seconds: dict[str, float | int | str] = {}
         if not start:

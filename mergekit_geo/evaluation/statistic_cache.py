@@ -104,7 +104,7 @@ class StatisticCache(MeasurementCache):
         for key, tensor in tensors.items():  # the format has no shared memory
             whole[key] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
             seen.add(tensor.data_ptr())
-        metadata = {"format": "pt", **said}
+        metadata = dict(said)  # of one key: the order of several is not that of a dictionary
         return is_main_process() and self.cache.write_plain(
             name, lambda file: save_file(whole, file.name, metadata)
         )

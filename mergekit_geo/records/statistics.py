@@ -23,6 +23,7 @@ class StatisticEntry(Record):
         settings: What else it depends on.
         reused: Whether an earlier run computed it.
         seconds: What it took, in that run where it is reused; null where that is not known.
+        share: Mean factor of the model over all merged elements, where elements have their own.
     """
 
     model: str
@@ -37,3 +38,4 @@ class StatisticEntry(Record):
     settings: dict[str, Any] = {}
     reused: bool = False
     seconds: float | None = None
+    share: float | None = None

@@ -22,6 +22,7 @@ from mergekit_geo.views.search_words import last_word, search_headline
 from mergekit_geo.views.sets import brief_losses, measured_section
 from mergekit_geo.views.sharpness import sharpness_section
 from mergekit_geo.views.stack import stack_table
+from mergekit_geo.views.statistics import statistics_section
 from mergekit_geo.views.sweep import sweep_files, sweep_section
 from mergekit_geo.views.verdict import is_worse, verdict_lines
 from mergekit_geo.views.why import why
@@ -46,6 +47,7 @@ def view(report: Report, found: MergeMeasurements) -> View:
         layers_section(found.by_layer, report.data, found.sets, folded=True),
         influence_section(found.influence),
         sharpness_section(found.sharpness, report.data, found.sets),
+        statistics_section(found.statistics),
         Section("Geometry", geometry_blocks(report, found.geometry)),
         Section("Layers", [stack_table(found.layers)]),
         Section("Tensors", [Items(_tensors(report, found))]),
