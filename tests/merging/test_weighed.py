@@ -57,14 +57,14 @@ def uncertainty(weights: tuple[float, ...], found: list[State], floor: float = 1
 
 
 def naive_fisher(rule: Weighed, models: list[Tensor], found: list[Tensor]) -> Tensor:
-    """Matena 2022, equation 4, with the floor of the published code on every Fisher."""
+    """Matena 2022, with the floor of the published code on every Fisher."""
     bounded = [one.double().clamp(min=rule.floor) for one in found]
     triples = list(zip(rule.step, bounded, models, strict=True))
     return sum(w * f * m for w, f, m in triples) / sum(w * f for w, f, _ in triples)  # type: ignore[return-value]
 
 
 def naive_uncertainty(rule: Weighed, models: list[Tensor], found: list[Tensor]) -> Tensor:
-    """Daheim 2024, equation 12, with delta_0 in the base's Hessian."""
+    """Daheim 2024, with delta_0 of the published code in the Hessian of the base."""
     base, *others = models
     prior, *own = (one.double() for one in found)
     prior = prior + rule.floor
