@@ -101,6 +101,9 @@ def spread(flags: Collection[str], words: Sequence[str]) -> list[str]:
         flags: The options that take all words up to the next option.
         words: Of the command line.
 
+    Raises:
+        typer.BadParameter: Another option stands where the first value should.
+
     Example:
         >>> spread(["--checkpoints"], ["--checkpoints", "a", "b", "-o", "out"])
         ['--checkpoints', 'a', '--checkpoints', 'b', '-o', 'out']
@@ -108,7 +111,9 @@ def spread(flags: Collection[str], words: Sequence[str]) -> list[str]:
     found: list[str] = []
     flag, is_first = "", False
     for word in words:
-        if word.startswith("-") and not is_first:
+        if word.startswith("-"):
+            if is_first:
+                raise typer.BadParameter(f"option {flag!r} requires an argument")
             flag = word if word in flags else ""
             is_first = bool(flag)
         elif flag and not is_first:

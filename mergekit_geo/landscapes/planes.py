@@ -261,8 +261,15 @@ def _places(number: int, others: Mapping[int, Checkpoint], plane: Plane) -> dict
     return {number: plane.place(-1)} | {o: plane.place(2 + i) for i, o in enumerate(others)}
 
 
-def require_different(anchors: Sequence[Checkpoint], gram: Gram) -> None:
+def require_different(
+    anchors: Sequence[Checkpoint], gram: Gram, remedy: str = "name models that differ"
+) -> None:
     """Refuse models of which two are equal.
+
+    Args:
+        anchors: The models.
+        gram: Of these, and others behind them.
+        remedy: What is to be done.
 
     Raises:
         ArgumentError: It names them.
@@ -271,7 +278,7 @@ def require_different(anchors: Sequence[Checkpoint], gram: Gram) -> None:
         if gram.distances[i, j] == 0:
             raise ArgumentError(
                 f"{anchors[i].name} and {anchors[j].name} are equal: they span nothing",
-                remedy="name models that differ",
+                remedy=remedy,
             )
 
 

@@ -59,7 +59,7 @@ class Trajectory:
         first, last = runs[0].models[0], runs[0].models[-1]
         order = (last, *(i for i in range(len(anchors)) if i != last))
         gram = gram_at([anchors[i] for i in order])
-        require_different([anchors[i] for i in order[:count]], gram)
+        require_different([anchors[i] for i in order[:count]], gram, "leave one of them out")
         try:
             principal = PrincipalPlane.of(gram, count, order.index(first))
         except ArgumentError as error:

@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str | type[Spec], str]] = {
     "sharpness": ("measures:SharpnessSpec", "Measure the curvature of the loss at models."),
     "landscape": (
         "measures:LandscapeSpec",
-        "Draw the loss on a plane through up to three models, or around one.",
+        "Draw the loss on a plane through up to three models, around one, or along a training.",
     ),
     "finetune": (
         "training:FinetuneSpec",

@@ -194,6 +194,9 @@ def test_on_the_command_line_a_shell_may_spell_out_the_pattern(here: Path) -> No
 
 
 def test_bad_words(here: Path) -> None:
+    code, _, stderr = invoke("landscape", "--checkpoints", "--grid", 3)
+    assert code == 2
+    assert "option '--checkpoints' requires an argument" in stderr
     code, _, stderr = invoke("landscape", "--grid", 3)
     assert code == 2
     assert "missing argument 'MODEL...', or --checkpoints" in stderr
