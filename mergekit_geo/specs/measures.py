@@ -82,7 +82,6 @@ class BarrierSpec(Reporting):
     examples: ClassVar[tuple[str, ...]] = (
         "geo-merge barrier a b c --data held-out.jsonl --fail-above 0.05 -o report",
         "geo-merge barrier a b --by-layer --data held-out.jsonl -o layers",
-        "geo-merge barrier --checkpoints run/checkpoint-* --data held-out.jsonl -o report",
     )
     essential: ClassVar[tuple[str, ...]] = (
         "models",
@@ -214,7 +213,6 @@ class LandscapeSpec(Reporting):
     work: ClassVar[str] = "mergekit_geo.commands.landscape:landscape"
     examples: ClassVar[tuple[str, ...]] = (
         "geo-merge landscape a b c --mark out --data held-out.jsonl -o report",
-        "geo-merge landscape a --hessian-directions -o report",
         "geo-merge landscape --checkpoints run/checkpoint-* --data held-out.jsonl -o report",
     )
     essential: ClassVar[tuple[str, ...]] = (
