@@ -66,8 +66,9 @@ class Padding:
         """
         flat = activation.reshape(-1, activation.shape[-1])
         for mask in reversed(self._masks):
-            if mask is not None and _fits(mask, activation):
-                kept = mask.reshape(-1).to(flat.device, torch.bool)
+            kept = None if mask is None else spread(mask, activation.shape[:-1])
+            if kept is not None:
+                kept = kept.to(flat.device, torch.bool)
                 return flat if bool(kept.all()) else flat[kept]
         return flat
 
@@ -81,8 +82,24 @@ class Padding:
             self._masks.pop()
 
 
-def _fits(mask: Tensor, activation: Tensor) -> bool:
-    """Whether an activation has the positions of a mask: (b, l, ...), or (b l, h)."""
-    if activation.ndim > BY_POSITION:
-        return activation.shape[:2] == mask.shape
-    return activation.ndim == BY_POSITION and activation.shape[0] == mask.numel()
+def spread(mask_bl: Tensor, shape: torch.Size) -> Tensor | None:
+    """A mask over all rows of an activation, flattened; None where it is none of its positions.
+
+    Args:
+        mask_bl: By position.
+        shape: Of the activation, without its features: (b, l, ...), (b, ..., l) or (b l,).
+
+    Example:
+        >>> spread(torch.tensor([[1, 0]]), torch.Size([1, 2, 2])).tolist()
+        [1, 1, 0, 0]
+        >>> spread(torch.tensor([[1, 0]]), torch.Size([1, 3, 2])).tolist()
+        [1, 0, 1, 0, 1, 0]
+    """
+    rows, length = mask_bl.shape
+    if tuple(shape) == (rows * length,):
+        return mask_bl.reshape(-1)
+    if len(shape) < BY_POSITION or shape[0] != rows or length not in {shape[1], shape[-1]}:
+        return None
+    between = [1] * (len(shape) - BY_POSITION)
+    placed = [length, *between] if shape[1] == length else [*between, length]
+    return mask_bl.reshape(rows, *placed).expand(shape).reshape(-1)
