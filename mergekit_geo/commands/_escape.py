@@ -58,7 +58,7 @@ from mergekit_geo.training.tuning import Retraining, make_tuning
 SINGLE = 4
 """Bytes of a float32."""
 
-Escape = Retraining[EscapeSpec]
+EscapeTuning = Retraining[EscapeSpec]
 
 
 def escape_model(asked: EscapeSpec, output: Output) -> Findings:
@@ -110,7 +110,7 @@ def refuse_half(base: Checkpoint, config: OutputConfig) -> None:
         )
 
 
-def _moved(tuning: Escape, output: Output) -> tuple[EscapeEntry, dict[str, Tensor]]:
+def _moved(tuning: EscapeTuning, output: Output) -> tuple[EscapeEntry, dict[str, Tensor]]:
     """What was found, and the tensors that have changed, by stored name."""
     compute = replace(tuning.asked.compute, dtype="float32")
     module = at_least_single(open_module(tuning.base, compute))
@@ -122,7 +122,7 @@ def _moved(tuning: Escape, output: Output) -> tuple[EscapeEntry, dict[str, Tenso
     return entry, stored.state(module.state_dict(), as_stored=tuning.asked.output.dtype is None)
 
 
-def _escaping(tuning: Escape, module: Module, output: Output) -> Escaping:
+def _escaping(tuning: EscapeTuning, module: Module, output: Output) -> Escaping:
     asked, settings = tuning.asked, tuning.asked.escaping
     sample, whole = _sampled(tuning.objective, settings.examples, asked.seed)
     mean = MeanLoss(module, sample.batches())
@@ -148,7 +148,7 @@ def _sampled(objective: Objective, most: int, seed: int) -> tuple[Objective, boo
     return objective.drawn(most, seed), False
 
 
-def _held_out(tuning: Escape, module: Module) -> HeldOut | None:
+def _held_out(tuning: EscapeTuning, module: Module) -> HeldOut | None:
     """What a step is checked on: of several sets their weighted mean, or else the first."""
     study = tuning.study()
     joint = (on_weighted_mean(study) if study.further else None) or study
@@ -157,7 +157,7 @@ def _held_out(tuning: Escape, module: Module) -> HeldOut | None:
 
 
 def _found(
-    tuning: Escape, output: Output, entry: EscapeEntry, state: dict[str, Tensor]
+    tuning: EscapeTuning, output: Output, entry: EscapeEntry, state: dict[str, Tensor]
 ) -> Findings:
     """Write what was reached, and measure it."""
     let_go()
@@ -185,7 +185,7 @@ def _whole(tuned: Checkpoint, dtype: Any) -> dict[str, Tensor]:
 
 
 def _findings(
-    tuning: Escape, entry: EscapeEntry, found: Evidence, kept: dict[str, Any]
+    tuning: EscapeTuning, entry: EscapeEntry, found: Evidence, kept: dict[str, Any]
 ) -> Findings:
     losses, sharpness, base = found.losses, found.sharpness, tuning.base
     beside = left_out(base)

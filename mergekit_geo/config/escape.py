@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from mergekit_geo.config.docstrings import described
-from mergekit_geo.config.option import check, option
+from mergekit_geo.config.option import check, like, option
+from mergekit_geo.config.training import OptimizationConfig
 from mergekit_geo.errors import ArgumentError
 
 PERTURBED, SGD, NONE = "perturbed", "sgd", "none"
@@ -61,13 +62,10 @@ class EscapeConfig:
         None, "Radius of the ball that perturbations are drawn from: a distance in weight space.",
         panel=PANEL, unset="where a parabola of curvature ℓ rises by --fall",
     )  # fmt: skip
-    learning_rate: float | None = option(
-        None, "Length of a step, in gradients.", "--lr", panel=PANEL,
-        unset="1/ℓ; a tenth of it for sgd",
-    )  # fmt: skip
-    batch_size: int = option(
-        32, "Training examples per batch.", "--train-batch-size", panel=PANEL, least=1
+    learning_rate: float | None = like(
+        OptimizationConfig, "learning_rate", panel=PANEL, unset="1/ℓ; a tenth of it for sgd"
     )
+    batch_size: int = like(OptimizationConfig, "batch_size", panel=PANEL)
     save_every: int | None = option(
         None, "Steps between saved states, which an interrupted run goes on from.", panel=PANEL,
         least=1, unset="a tenth of the steps",

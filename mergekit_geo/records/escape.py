@@ -10,7 +10,7 @@ from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.losses import DifferenceEntry, Estimate, Finite, LossEntry
 from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
 
-Kind = Literal[
+EscapeKind = Literal[
     "not at a critical point", "no negative curvature", "degenerate", "escaped", "not escaped",
     "cannot tell",
 ]  # fmt: skip
@@ -25,7 +25,7 @@ class EscapeVerdict(Record):
         advice: What to do next; empty where nothing suggests itself.
     """
 
-    kind: Kind
+    kind: EscapeKind
     sentence: str
     advice: str = ""
 
