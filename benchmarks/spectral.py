@@ -5,13 +5,13 @@ Usage: python benchmarks/spectral.py [--only methods factors memory] [--models N
 
 Times are of two models over a base, of halves, for the linear layers of a Llama of 1.1 billion
 parameters: each of its four shapes (sides divided by D), times how often it is there. WUDI's 300
-steps are told from ten of them. Of repeats the fastest counts. Memory is that of a process that
-merges one tensor in float64, beside what the merge says beforehand.
+steps are told from ten of them. Times are the processor's, on another device the clock's; of
+repeats the fastest counts. Memory is that of a process that merges one tensor in float64, beside
+what the merge says beforehand.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -63,17 +63,15 @@ def fastest(work: Callable[[], tuple[float, float]], repeats: int) -> tuple[floa
 
 def synchronize(device: str) -> None:
     """Wait until all work of a device is done."""
-    if device != "cpu":
-        torch.accelerator.synchronize()
+    torch.accelerator.synchronize(device)
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """Wall time of a function, until the device is done."""
+    """What a function takes: of the processor, or by the clock until another device is done."""
+    if device == "cpu":
+        return harness.timed(work).cpu
     synchronize(device)
-    began = time.perf_counter()
-    work()
-    synchronize(device)
-    return time.perf_counter() - began
+    return harness.timed(lambda: (work(), synchronize(device))).wall
 
 
 # Methods

@@ -187,4 +187,5 @@ def free_memory(device: str) -> int:
         return int(psutil.virtual_memory().available)
     import torch
 
-    return int(torch.cuda.mem_get_info(device)[0])
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept)

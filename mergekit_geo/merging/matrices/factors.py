@@ -1,8 +1,9 @@
 """Singular values and vectors of a task matrix, on any device.
 
 m rows, n columns, r the rank. They are found from the eigenvectors of the smaller Gram matrix in
-float64, which takes half the time of an SVD and is all products of matrices and one symmetric
-eigenproblem. A matrix of few directions, as an adapter gives, is seen through at random first.
+float64: products of matrices and one symmetric eigenproblem, a little cheaper than an SVD on the
+CPU and as exact as is needed here (`benchmarks/spectral.py`). A matrix of few directions, as an
+adapter gives, is seen through at random first.
 """
 
 from __future__ import annotations
