@@ -80,8 +80,8 @@ def test_rho_0_is_the_trainer(tmp_path: Path) -> None:
     [
         {"rho": 0.5},
         {"rho": 0.5, "adaptive": True, "every": 3},
-        {"rho": 0.5, "variant": "momentum"},
-        {"rho": 0.5, "variant": "look", "every": 3},
+        pytest.param({"rho": 0.5, "variant": "momentum"}, marks=pytest.mark.slow),
+        pytest.param({"rho": 0.5, "variant": "look", "every": 3}, marks=pytest.mark.slow),
     ],
 )
 def test_trains_as_a_raw_loop_does(tmp_path: Path, settings: dict[str, Any]) -> None:
@@ -108,7 +108,9 @@ def test_trains_as_a_raw_loop_does(tmp_path: Path, settings: dict[str, Any]) -> 
     assert same(ours.model, model)
 
 
-@pytest.mark.parametrize("variant", ["sam", "momentum", "look"])
+@pytest.mark.parametrize(
+    "variant", ["sam", "look", pytest.param("momentum", marks=pytest.mark.slow)]
+)
 def test_resumed_is_uninterrupted(tmp_path: Path, variant: str) -> None:
     """To the bit, in the rhythm of every third step, with its counts."""
     train = sam_trainer(rho=0.5, every=3, variant=variant)

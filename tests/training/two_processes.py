@@ -130,7 +130,7 @@ def momentum() -> dict[str, Any]:
 
 
 def momentum_sharded() -> dict[str, Any]:
-    return trained(fsdp2(), MOMENTUM)
+    return trained(fsdp2(), replace(MOMENTUM, adaptive=True))
 
 
 def look() -> dict[str, Any]:
