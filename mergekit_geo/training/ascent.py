@@ -72,13 +72,9 @@ class Ascent:
         """||g|| of the whole model."""
         return norm(p.grad for p in self.all if p.grad is not None)
 
-    @torch.no_grad()
     def slope(self) -> float:
         """||T g||; the gradients become T g."""
-        parts = self._parts(_gradient)
-        for part in parts:
-            part.stretch()
-        return norm(vector for part in parts for vector in part.vectors)
+        return _stretched(self._parts(_gradient))
 
     @contextmanager
     def climbed(self, slope: float) -> Iterator[None]:
@@ -101,10 +97,7 @@ class Ascent:
         if not parts:
             yield False
             return
-        with torch.no_grad():
-            for part in parts:
-                part.stretch()
-        length = norm(vector for part in parts for vector in part.vectors)
+        length = _stretched(parts)
         with self._moved(parts, -self.rho / max(length, FLATTEST)):
             yield length > 0
 
@@ -200,6 +193,14 @@ class _Part:
             scale = torch._foreach_abs(local_all(self.parameters))
             torch._foreach_add_(scale, self.eta)
             torch._foreach_mul_(local_all(self.vectors), scale)
+
+
+@torch.no_grad()
+def _stretched(parts: Sequence[_Part]) -> float:
+    """||T v|| over all parts, whose vectors become T v."""
+    for part in parts:
+        part.stretch()
+    return norm(vector for part in parts for vector in part.vectors)
 
 
 def _gradient(parameter: Tensor) -> Tensor | None:
