@@ -3,7 +3,7 @@
 Usage:
     python benchmarks/trajectories.py --work FOLDER    # goes on with what is there
 
-Trains a Llama of 0.17 M parameters on CPython's documentation: `adam` and `sgd` from one start,
+Trains a Llama of 0.16 M parameters on CPython's documentation: `adam` and `sgd` from one start,
 with checkpoints, `again` (the same with other batches), and forks of `adam` at some of its
 checkpoints, trained on with other batches and a new optimizer. Shares of variance are those of
 `geo-merge landscape --checkpoints`, barriers of `geo-merge barrier`, on held-out text; the barrier

@@ -18,9 +18,15 @@ CAUTION = (
 )
 
 
+def names_of(found: TrajectoryEntry) -> list[str]:
+    """What the trainings are called: without their folders, where that tells them apart."""
+    short = [short_name(run.name) for run in found.runs]
+    return short if len(set(short)) == len(short) else [run.name for run in found.runs]
+
+
 def named(found: TrajectoryEntry) -> str:
-    """The trainings, by their folders."""
-    names = [run.name for run in found.runs if run.name]
+    """The trainings, and how many checkpoints they have together."""
+    names = list(filter(None, names_of(found)))
     count = len({mark for run in found.runs for mark in run.marks})
     return f"{count} checkpoints{' of ' if names else ''}{' and '.join(names)}"
 
@@ -77,13 +83,18 @@ def _steps(run: RunEntry) -> Iterator[tuple[int, int | None]]:
 
 def trails(surface: SurfaceEntry) -> list[Trail]:
     """Paths of the trainings over a plane."""
-    runs = surface.trajectory.runs if surface.trajectory else []
-    return [_trail(run, [surface.marks[i] for i in run.marks]) for run in runs]
+    found = surface.trajectory
+    if found is None:
+        return []
+    return [
+        _trail(name, [surface.marks[i] for i in run.marks])
+        for name, run in zip(names_of(found), found.runs, strict=True)
+    ]
 
 
-def _trail(run: RunEntry, marks: Sequence[MarkEntry]) -> Trail:
+def _trail(name: str, marks: Sequence[MarkEntry]) -> Trail:
     places = [mark.x for mark in marks], [mark.y for mark in marks]
-    return Trail(run.name or "path", *places, [mark.loss for mark in marks])
+    return Trail(name or "path", *places, [mark.loss for mark in marks])
 
 
 def briefs(surface: SurfaceEntry) -> dict[int, str]:
