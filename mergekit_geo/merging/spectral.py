@@ -251,6 +251,7 @@ KNOTS = Method(
 )  # fmt: skip
 WUDI = Method(
     "wudi",
-    "b + lambda X, X least in sum |(X - w_i v_i) (w_i v_i)'|^2 / |w_i v_i|^2, from sum w_i v_i",
+    "b + lambda X, X from sum w_i v_i towards the least sum |(X - w_i v_i) (w_i v_i)'|^2 / "
+    "|w_i v_i|^2",
     "Cheng 2025", _of(Wudi), (WEIGHT, SCALE, LEAST_SQUARES), BaseUse.REQUIRED, least=2,
 )  # fmt: skip

@@ -16,6 +16,7 @@ from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import layer_of
 from mergekit_geo.merging.tensor import spread
+from mergekit_geo.merging.whole import check_memory
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import partial_of, resolved
 from mergekit_geo.recipes.data import held_out, read_as, spoken_over
@@ -106,7 +107,7 @@ def _measured(
     dtype = output.dtype or prepared.recipe.out_dtype or prepared.recipe.dtype
     stack = prepared.stack and prepared.stack.of(anchors, dtype and DTYPES[dtype])
     blend = stack.blend if stack else prepared.blend(anchors, dtype and DTYPES[dtype])
-    outputs = blend.outputs()
+    outputs, need = blend.outputs(), check_memory(blend, output.device)
     floats = sorted({info.dtype for info in outputs.values() if info.is_float})
     return PlanMeasurements(
         method=prepared.inputs.name,
@@ -122,6 +123,7 @@ def _measured(
         members=_members(prepared, None if out is None else Path(out), output, how),
         layers=stack.entries([anchor.name for anchor in anchors]) if stack else [],
         sets=_sets(measured.data),
+        memory=need.nbytes if need else 0,
     )
 
 

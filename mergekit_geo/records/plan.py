@@ -71,9 +71,10 @@ class PlanMeasurements(Sparse):
         layers: Where each layer is from, where layers are left out, repeated or moved.
         stages: Models that other recipes of the file would make first, in their order.
         sets: Where each evaluation set is from, by its name; only where there are several.
+        memory: Bytes that the largest matrix takes, where matrices are merged whole.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("sets",)
+    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "memory")
 
     method: str
     by_geometry: bool
@@ -89,6 +90,7 @@ class PlanMeasurements(Sparse):
     layers: list[LayerSources] = []
     stages: list[PlannedStage] = []
     sets: dict[str, str] = {}
+    memory: int = 0
 
 
 class PlannedStage(Record):

@@ -34,7 +34,9 @@ def _blocks(found: PlanMeasurements, names: Sequence[str]) -> list[Block]:
         f"{found.tensors} tensors, {found.parameters:,} parameters, {found.dtype}: reads "
         f"{in_gigabytes(found.read)}, needs {in_gigabytes(found.written)} of disk{free}"
     )
-    return [stack_table(found.layers), rows, Items(_remarks(found)), members, Items([size])]
+    whole = [f"the largest matrix is merged in {in_gigabytes(found.memory)} of memory"]
+    ends = Items([size, *(whole if found.memory else [])])
+    return [stack_table(found.layers), rows, Items(_remarks(found)), members, ends]
 
 
 def _remarks(found: PlanMeasurements) -> list[str]:

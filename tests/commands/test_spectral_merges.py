@@ -76,7 +76,13 @@ def test_matrices_too_large_for_the_memory_are_refused_before_any_work(
     with pytest.raises(DataError, match=r"16 x 32 is merged whole, which takes .* of memory, and"):
         geo.merge([small / "a", small / "b"], out, method="iso_c", base=small / "base", data=None)
     assert list(tmp_path.iterdir()) == []
+    models = [{"model": str(small / name)} for name in "ab"]
+    recipe = {"merge_method": "iso_c", "base_model": str(small / "base"), "models": models}
+    with pytest.raises(DataError, match="is merged whole"):
+        geo.run(recipe, dry_run=True)
     geo.merge([small / "a", small / "b"], method="ties", base=small / "base", data=None)
+    monkeypatch.undo()
+    assert geo.run(recipe, dry_run=True).measurements.memory > 10_000
 
 
 def test_layers_of_a_recipe_have_numbers_of_their_own(deep: Path) -> None:
