@@ -40,7 +40,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
 }  # fmt: skip
 EXCLUSIVE = {
     "max_shard_size", "private", "push_to", "along", "method", "basin", "pick", "sweep", "epochs",
-    "steps", "sharpness", "keep", "require", "fail_above",
+    "steps", "sharpness", "keep", "require", "fail_above", "sam_variant",
 }  # fmt: skip
 """Options with a form, or that exclude each other: tests of their own have them."""
 
