@@ -284,12 +284,12 @@ def _cache(
 ) -> StatisticCache | None:
     """Where the Fisher is kept; None where changes of model or data cannot be detected.
 
-    It does not depend on the batch size.
+    It does not depend on the batch size, nor on what the data is called.
     """
     if sample is None or model.folder is None:
         return None
     single = replace(sample, objective=replace(sample.objective, batch_size=1))
-    data, wide = source.replaced(batch_size=None), replace(run.compute, dtype="float32")
+    data, wide = source.replaced(batch_size=None, source=""), replace(run.compute, dtype="float32")
     names = hashlib.sha256("\n".join(model.tensors).encode()).hexdigest()
     settings = [run.settings.examples, run.settings.labels, names]
     return StatisticCache(cache_key([model], single, data, wide, "fisher", *settings), run.warn)

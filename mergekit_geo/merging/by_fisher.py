@@ -25,7 +25,7 @@ EMPIRICAL = Parameter(
 )  # fmt: skip
 FLOOR = Parameter(
     "fisher_floor", "Least Fisher of an element: where those of all models are below it, it is the "
-    "weighted mean. Of uncertainty, added to the base's.", 1e-10,
+    "weighted mean. Of uncertainty, added to the base's.", 1e-6,
     Interval(0, math.inf, open_low=True, open_high=True),
 )  # fmt: skip
 

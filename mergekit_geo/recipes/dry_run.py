@@ -19,12 +19,13 @@ from mergekit_geo.merging.tensor import spread
 from mergekit_geo.merging.whole import check_memory
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import partial_of, resolved
-from mergekit_geo.recipes.data import held_out, read_as, spoken_over
+from mergekit_geo.recipes.data import held_out, read_as, spoken_over, trained_on
 from mergekit_geo.recipes.documents import Documents, documents_of
 from mergekit_geo.recipes.plan import Prepared, prepare
 from mergekit_geo.recipes.stage_store import STAGES, StageStore
 from mergekit_geo.recipes.stages import Stage, known_to, planned
 from mergekit_geo.records.plan import PlanMeasurements, PlannedMember, PlannedStage, PlanRow
+from mergekit_geo.selection.statistics import selector_of
 from mergekit_geo.specs.merges import RunSpec
 from mergekit_geo.specs.spec import Writing
 
@@ -64,6 +65,7 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
         prepared = prepare(documents.output, known, asked.reshape)
         found = prepared.checked()
         found.require()
+        _check_train_data(prepared, asked)
         measured = _measured(prepared, tuple(found.anchors), asked.target, asked.output, asked)
         warnings = [text for stage in stages for text in stage.prepared.warnings]
         return Findings(
@@ -74,6 +76,14 @@ def plan_of(documents: Documents, asked: RunSpec) -> Work:
         )
 
     return Work(replace(asked, dry_run=True), do)
+
+
+def _check_train_data(prepared: Prepared, asked: RunSpec) -> None:
+    """Refuse a method that needs data of the models where one has none."""
+    inputs = prepared.inputs
+    data = asked.train_data or trained_on(prepared.recipe, asked.data)
+    if inputs.method.needs:
+        selector_of(inputs.method, prepared.resolved.rule, inputs.models, data)
 
 
 def _stage(stage: Stage) -> PlannedStage:

@@ -24,6 +24,9 @@ MODEL_KEYS = ("model", "base_model", "tokenizer_source", "source")
 NO_MODELS = "objective"
 """Key of a recipe below which no model is named."""
 
+TRAINING = "train_data"
+"""Key of a recipe that names data, or data by model."""
+
 WORDS = {"tokenizer_source": ("base", "union"), "source": ("base", "union")}
 """Values of these keys that are no names, whatever lies in the folder."""
 
@@ -72,7 +75,7 @@ def recipe_again(report: Report) -> str:
     result, out = report.result, report.output
     if not isinstance(result, MergeMeasurements) or not result.coefficients.recipe or not out:
         return ""
-    said = renamed(result.coefficients.recipe, lambda name: _input(name, out))
+    said = _data_seen(renamed(result.coefficients.recipe, lambda name: _input(name, out)), out)
     recipes = said if isinstance(said, list) else [said]
     return str(yaml.safe_dump_all(recipes, sort_keys=False, allow_unicode=True)).rstrip()
 
@@ -98,6 +101,17 @@ def renamed(said: Any, name_of: Callable[[str], str], key: object = "") -> Any:
         return [renamed(item, name_of) for item in said]
     is_name = key in MODEL_KEYS and isinstance(said, str) and said not in WORDS.get(str(key), ())
     return name_of(said) if is_name else said
+
+
+def _data_seen(said: Any, out: str, key: object = "") -> Any:
+    """A recipe whose training data is named as seen from the output's folder."""
+    if isinstance(said, dict):
+        below = {name: TRAINING if key == TRAINING else name for name in said}
+        return {name: _data_seen(value, out, below[name]) for name, value in said.items()}
+    if isinstance(said, list):
+        return [_data_seen(item, out) for item in said]
+    is_here = key == TRAINING and isinstance(said, str) and _is_here(said)
+    return _seen_from(said, out) if is_here else said
 
 
 def _input(word: str, out: str) -> str:

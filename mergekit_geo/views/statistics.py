@@ -20,10 +20,10 @@ def statistics_section(entries: Sequence[StatisticEntry]) -> Section:
         "model": [short_name(one.model) for one in entries],
         "computed": [one.kind for one in entries],
         "data": [one.source for one in entries],
+        "mean share": ["" if one.share is None else f"{one.share:.1%}" for one in entries],
         "examples": [f"{one.examples:,} of {one.available:,}" for one in entries],
         "documents": [f"{one.documents:,}" for one in entries],
         "labels": [LABELS.get(one.labels, one.labels) for one in entries],
-        "share": ["" if one.share is None else f"{one.share:.1%}" for one in entries],
         "time": [_time(one) for one in entries],
     }
     return Section(TITLE, [table(columns), Items(_shared(entries))])

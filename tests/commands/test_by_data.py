@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_each_model_counts_by_its_fisher_on_its_own_data(
     assert len(found) == 2
     a, b, merged = (weights_in(place) for place in (small / "a", small / "b", tmp_path / "out"))
     name = "model.layers.0.mlp.up_proj.weight"
-    shares = [one[name].double().clamp(min=1e-10) for one in found]
+    shares = [one[name].double().clamp(min=1e-6) for one in found]
     ways = [
         (first * a[name] + second * b[name]) / (first + second)
         for first, second in (shares, shares[::-1])
@@ -107,6 +108,10 @@ def test_a_recipe_and_a_command_line_say_the_same(small: Path, texts: Path, tmp_
     said = measured(called).coefficients.recipe
     assert isinstance(said, dict)
     assert said["train_data"] == {base: one, a: one, b: two}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{os.path.relpath(b, tmp_path / 'out')}: {os.path.relpath(two, tmp_path / 'out')}" in (
+        card.replace(b, os.path.relpath(b, tmp_path / "out"))
+    )
 
 
 SETTINGS = {"method": "fisher", "data": None}
@@ -144,6 +149,10 @@ def test_methods_that_need_data_are_refused_where_none_can_be_used(small: Path) 
         geo.search(searched, data="held-out.jsonl")
     with pytest.raises(ArgumentError, match="uncertainty needs data of each model, and is not se"):
         geo.search(["a", "b"], base="c", methods=["uncertainty"], data="held-out.jsonl")
+    plain = {"merge_method": "fisher", "models": [{"model": str(small / name)} for name in "ab"]}
+    for planned in (False, True):
+        with pytest.raises(ArgumentError, match="fisher needs training data of each model"):
+            geo.run(plain, data=None, dry_run=planned)
     sources = [{"model": str(small / name), "layer_range": [0, 1]} for name in "ab"]
     sliced = {"merge_method": "fisher", "slices": [{"sources": sources}], "train_data": "x.jsonl"}
     with pytest.raises(RecipeError, match="fisher weighs whole models by their data, and slices"):
