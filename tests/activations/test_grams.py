@@ -251,3 +251,17 @@ def test_what_cannot_be_gathered(
     monkeypatch.setattr(usage, lambda path: type("Usage", (), {"free": 100}))
     with pytest.raises(DiskFullError, match=r"need 0\.\d+ MB, 0\.000 MB are free"):
         gather(llama(), texts([5], 1), spool())
+
+
+def test_a_budget_holds_fewer_batches_and_says_so(spool: Callable[..., Spool]) -> None:
+    model, batches, said = llama(), texts([4] * 5, 1), list[str]()
+    found = Gathering(
+        model, layers_of(model), batches, [4] * 5, batches[0], spool(), left=lambda: 0.0,
+        warn=said.append,
+    ).gathered()  # fmt: skip
+    assert set(found.rows.values()) == {8}, "the second tells what all of them would take"
+    assert said == [
+        "the Gram matrices of the model are made of 2 of 5 batches to stay within the budget; "
+        "--budget 0 takes all"
+    ]
+    assert Grams.kept(spool()) is not None
