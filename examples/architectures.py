@@ -30,6 +30,7 @@ import mergekit_geo as geo
 TRAINED, WIDTH, BATCH = 1400, 8, 64
 BASIN = 1.0  # nats: how far a surface may rise and still be the basin
 HIGHEST = 1e6  # drawn in place of a loss that is not a number
+ALL = geo.Compute(budget=0)  # no smaller sample where the machine is busy
 NAMES = {True: "with skips", False: "without"}
 COLOURS = {"with skips": "#0072b2", "without": "#d55e00"}
 
@@ -41,11 +42,11 @@ class Sizes:
     blocks: int = 7
     steps: int = 200
     seeds: int = 5
-    rates: tuple[float, ...] = (0.05, 0.2, 0.8)
-    grid: int = 17
+    rates: tuple[float, ...] = (0.05, 0.2)
+    grid: int = 15
     examples: int = 128
     curved: int = 64
-    spectra: int = 3
+    spectra: int = 5
 
 
 QUICK = Sizes(blocks=1, steps=3, seeds=2, rates=(0.2,), grid=3, examples=24, curved=24, spectra=0)
@@ -112,17 +113,18 @@ def losses_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> dict[str, Tenso
     return {"loss": cross_entropy(logits, classes, reduction="none"), "score": right}
 
 
-def examples(first: int, count: int) -> geo.FunctionObjective:
-    """Some of the digits, in batches of an eighth."""
-    size = max(count // 8, 1)
-    starts = range(first, first + count, size)
-    return geo.FunctionObjective(losses_of, [(X[i : i + size], Y[i : i + size]) for i in starts])
+def examples(first: int, count: int, batches: int = 4) -> geo.FunctionObjective:
+    """Some of the digits."""
+    size = -(-count // batches)
+    rows = range(first, first + count)
+    parts = [list(rows[i : i + size]) for i in range(0, count, size)]
+    return geo.FunctionObjective(losses_of, [(X[part], Y[part]) for part in parts])
 
 
 def surface_of(model: nn.Module, sizes: Sizes) -> dict[str, Any]:
     """The loss around a model, along the same random numbers for all, to one filter norm."""
     view = geo.LandscapeConfig(grid=sizes.grid)
-    found = geo.landscape(model, data=examples(0, sizes.examples), view=view)
+    found = geo.landscape(model, data=examples(0, sizes.examples, 1), view=view, compute=ALL)
     (surface,) = found.measurements.surfaces
     rows = [[round(HIGHEST if loss is None else loss, 4) for loss in row] for row in surface.loss]
     basin = np.array(rows) < surface.marks[0].loss + BASIN
@@ -131,13 +133,13 @@ def surface_of(model: nn.Module, sizes: Sizes) -> dict[str, Any]:
 
 def negative(model: nn.Module, sizes: Sizes) -> list[float]:
     """Share of the Hessian's eigenvalues below -τ, with its band over probes."""
-    found = geo.sharpness(model, data=examples(0, sizes.curved), level="full")
+    found = geo.sharpness(model, data=examples(0, sizes.curved, 1), level="full", compute=ALL)
     share = found.measurements.sharpness[0].spectrum.negative
     return [share.share, share.low, share.high]
 
 
 def lambda_max(model: nn.Module, sizes: Sizes) -> float:
-    found = geo.sharpness(model, data=examples(0, sizes.examples))
+    found = geo.sharpness(model, data=examples(0, sizes.examples, 1), compute=ALL)
     return float(found.measurements.sharpness[0].extremes.largest.value)
 
 
@@ -188,9 +190,11 @@ def draw_surfaces(found: dict[str, Any], path: Path) -> None:
         axes.plot(0, 0, "o", color="w", markersize=4)
         axes.set(title=name, xlabel="filter norms", aspect="equal")
     bar = figure.colorbar(shown, ax=every, label="loss, one scale")
-    bar.set_ticks([tick for tick in (0.01, 0.1, 1, 10, 100, 1000) if tick < values.max()])
+    bar.set_ticks(
+        [tick for tick in (0.01, 0.1, 1, 10, 100, 1000) if scale.vmin < tick < scale.vmax]
+    )
     bar.ax.yaxis.set_major_formatter("{x:g}")
-    figure.savefig(path, dpi=100, metadata={"Software": None})
+    figure.savefig(path, dpi=85, metadata={"Software": None})
 
 
 def draw_training(found: dict[str, Any], path: Path) -> None:
@@ -205,7 +209,7 @@ def draw_training(found: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="step", ylabel="training loss, mean of ten steps", yscale="log")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=90, metadata={"Software": None})
 
 
 PICTURES = {"surfaces.png": draw_surfaces, "training.png": draw_training}

@@ -32,8 +32,10 @@ CRITICAL = 1e-8  # |g| at most: a critical point
 FLAT = 1e-6  # |H g| at most this share of |H| |g|: the gradient is in the kernel (Frye 2020)
 NEGATIVE = 1e-6  # an eigenvalue is negative below -this share of the largest
 RATE, BATCH = 0.2, 16
+ALL = geo.Compute(budget=0)  # no smaller sample where the machine is busy
 NEAR = 1e-6  # how far from the saddle descent begins, where nothing else is said
 FEWEST = 10  # critical points that a rank correlation is of
+NOISY = 1e-6  # share of the mean variance that counts as noise
 STEEP = -0.05  # λ_min of the saddles that are left, at most
 LEFT = 0.02  # a saddle is left when the loss has fallen by this
 RADIUS, QUIET, WAIT = 0.01, 1e-3, 50  # perturbed descent (Jin 2017): r, g_thres, t_thres
@@ -260,27 +262,35 @@ def in_ball(count: int, draw: torch.Generator) -> Tensor:
     return RADIUS * share * noise / noise.norm(dim=1, keepdim=True)
 
 
-def noise_down(saddle: Found) -> float:
-    """Share of the variance of examples' gradients in the directions of negative curvature.
+def steepest_with_noise(saddle: Found) -> float:
+    """The lowest eigenvalue along whose direction gradients of examples differ; 0 if none is below.
 
-    At dead units, whose incoming and outgoing weights are 0, the gradient of every single example
-    along their weights is 0: there mini-batches make no noise.
+    Where a hidden unit is dead, its incoming and outgoing weights all 0, no example has a gradient
+    along its weights: mini-batches make no noise there.
     """
     _, each = slopes(saddle.weights.expand(len(X), -1), X[:, None], Y[:, None])
-    spread = each - each.mean(0)
-    down = saddle.vectors[:, saddle.negative]
-    return float((spread @ down).square().sum() / spread.square().sum())
+    along = ((each - each.mean(0)) @ saddle.vectors).square().mean(0)
+    noisy = saddle.negative & (along > NOISY * along.mean())
+    return min([float(value) for value in saddle.eigenvalues[noisy]], default=0.0)
 
 
 def by_lanczos(saddle: Found) -> dict[str, Any]:
     """What `geo.sharpness` says of the same point in float32, without a whole Hessian."""
     data = geo.FunctionObjective(losses_of, list(zip(X.chunk(8), Y.chunk(8), strict=True)))
-    (one,) = geo.sharpness(network(saddle.weights), data=data, level="full").measurements.sharpness
+    found = geo.sharpness(network(saddle.weights), data=data, level="full", compute=ALL)
+    (one,) = found.measurements.sharpness
     share, low = one.spectrum.negative, one.extremes.smallest
     return {
         "lambda_min": low.value, "residual": low.residual, "verdict": one.stationarity.kind,
         "index": share.share, "low": share.low, "high": share.high,
     }  # fmt: skip
+
+
+def by_escape(saddle: Found) -> dict[str, Any]:
+    """Where `geo.escape` leads from the point: along ±v_min, then by perturbed descent."""
+    data = geo.FunctionObjective(losses_of, list(zip(X.chunk(8), Y.chunk(8), strict=True)))
+    found = geo.escape(network(saddle.weights), train_data=data, compute=ALL).measurements.escape
+    return {"kind": found.verdict.kind, "loss": saddle.loss + found.change}
 
 
 def mean_of(steps: Sequence[int]) -> list[float]:
@@ -298,8 +308,9 @@ def leaving(saddle: Found, sizes: Sizes) -> dict[str, Any]:
     sized = [mean_of(to_leave(saddle, "mini-batches", NEAR, sizes, size)) for size in sizes.batches]
     return {
         "loss": saddle.loss, "index": saddle.index, "lambda_min": saddle.lowest,
-        "gradient": saddle.gradient, "noise": noise_down(saddle), "steps": found,
-        "by_batch": sized, "lanczos": by_lanczos(saddle), "weights": saddle.weights.tolist(),
+        "gradient": saddle.gradient, "noisy": steepest_with_noise(saddle), "steps": found,
+        "by_batch": sized, "lanczos": by_lanczos(saddle), "escape": by_escape(saddle),
+        "weights": saddle.weights.tolist(),
     }  # fmt: skip
 
 
@@ -345,8 +356,8 @@ def draw_index(found: dict[str, Any], path: Path) -> None:
 def draw_leaving(found: dict[str, Any], path: Path) -> None:
     """Steps to leave two saddles, with and without noise on the ways down, against the start."""
     figure = Figure(figsize=(8.4, 3.8), layout="constrained")
-    saddles = sorted(found["saddles"], key=lambda one: -one["noise"])
-    shown = {"mini-batches are noisy on the ways down": saddles[0], "they are not": saddles[-1]}
+    saddles = sorted(found["saddles"], key=lambda one: one["noisy"] / one["lambda_min"])
+    shown = {"noise on the steepest way down": saddles[-1], "no noise on a way down": saddles[0]}
     every = figure.subplots(1, 2, sharey=True)
     for axes, (title, saddle) in zip(every, shown.items(), strict=True):
         for how, colour in COLOURS.items():
@@ -382,10 +393,10 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
     ]  # fmt: skip
     heads = "starts", "critical", "of them distinct", "gradient-flat", "unfinished"
     leaving = [
-        "loss", "noise down, %", "descent",
+        "loss", "λ_min", "with noise", "descent",
         *(f"mini-batches of {size}" for size in found["batches"]), "perturbed",
     ]  # fmt: skip
-    lanczos = "loss", "index, %", "by Lanczos", "λ_min", "by Lanczos", "verdict"
+    lanczos = "loss", "index, %", "by Lanczos", "λ_min", "by Lanczos", "geo.escape", "to loss"
     return {
         "points": table((*heads, "rank correlation"), [points]),
         "leaving": table(
@@ -406,7 +417,7 @@ def row_of(saddle: dict[str, Any], where: int) -> list[str]:
         saddle["steps"]["descent"][where], *saddle["by_batch"], saddle["steps"]["perturbed"][where]
     ]  # fmt: skip
     steps = [f"{mean:.0f} ± {half:.0f}" for mean, half in means]
-    return [f"{saddle['loss']:.3f}", f"{100 * saddle['noise']:.1f}", *steps]
+    return [f"{saddle[name]:.3f}" for name in ("loss", "lambda_min", "noisy")] + steps
 
 
 def checked(saddle: dict[str, Any]) -> list[str]:
@@ -416,7 +427,7 @@ def checked(saddle: dict[str, Any]) -> list[str]:
     return [
         f"{saddle['loss']:.3f}", f"{100 * saddle['index']:.1f}",
         "{} [{}, {}]".format(*shares), f"{saddle['lambda_min']:.4f}",
-        f"{own['lambda_min']:.4f}", own["verdict"],
+        f"{own['lambda_min']:.4f}", saddle["escape"]["kind"], f"{saddle['escape']['loss']:.3f}",
     ]  # fmt: skip
 
 

@@ -75,7 +75,9 @@ def between(name: str, sizes: Sizes) -> dict[str, Any]:
     models = [trained(name, seed, sizes.steps) for seed in range(sizes.runs)]
     weights = [nn.utils.parameters_to_vector(model.parameters()).detach() for model in models]
     rows = list(torch.arange(EXAMPLES).chunk(8))
-    pairs = geo.barrier(models, data=geo.FunctionObjective(losses, rows)).measurements.pairs
+    pairs = geo.barrier(
+        models, data=geo.FunctionObjective(losses, rows), compute=geo.Compute(budget=0)
+    ).measurements.pairs
     return {
         "norm": float(torch.stack(weights).norm(dim=1).mean()),
         "apart": [float((a - b).norm()) for a, b in combinations(weights, 2)],

@@ -17,8 +17,11 @@ from tests.conftest import ROOT
 from tests.docs.small import make_small
 
 IMAGES = ROOT / "docs" / "lesson" / "images"
-PAGES = {"docs/lesson/landscape.md": convex}
-NUMBERS = {convex: "convex.json"}
+PAGES = {
+    "docs/saddles.md": saddles, "docs/skip-connections.md": architectures,
+    "docs/lesson/landscape.md": convex,
+}  # fmt: skip
+NUMBERS = {saddles: "saddles.json", architectures: "architectures.json", convex: "convex.json"}
 MOST = 100_000
 """Bytes of a picture."""
 
@@ -85,7 +88,7 @@ def test_descent_leaves_it_at_the_rate_of_its_curvature(saddle: saddles.Found) -
         assert other - one == pytest.approx(more, rel=0.05)
     perturbed = saddles.to_leave(saddle, "perturbed", 1e-6, sizes)
     assert max(perturbed) < min(far)
-    assert saddles.noise_down(saddle) < 1e-12
+    assert saddles.steepest_with_noise(saddle) == 0
     assert min(saddles.to_leave(saddle, "mini-batches", 1e-6, sizes)) > max(perturbed)
 
 
@@ -97,6 +100,7 @@ def test_a_critical_point_of_a_flat_gradient_is_none() -> None:
     assert saddles.distinct([flat]) == []
 
 
+@pytest.mark.slow
 def test_saddles_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
     found = saddles.measure(saddles.QUICK)
@@ -114,10 +118,12 @@ def test_architectures_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_saddles_by_lanczos(saddle: saddles.Found) -> None:
-    found = saddles.by_lanczos(saddle)
+def test_the_library_finds_the_saddle_and_leaves_it(saddle: saddles.Found) -> None:
+    found, led = saddles.by_lanczos(saddle), saddles.by_escape(saddle)
     assert found["lambda_min"] == pytest.approx(saddle.lowest, abs=1e-3)
     assert found["low"] <= saddle.index <= found["high"]
+    assert led["kind"] == "escaped"
+    assert led["loss"] < saddle.loss - 0.5
 
 
 @pytest.mark.slow
