@@ -393,8 +393,8 @@ def tables(found: dict[str, Any]) -> dict[str, str]:
     ]  # fmt: skip
     heads = "starts", "critical", "of them distinct", "gradient-flat", "unfinished"
     leaving = [
-        "loss", "λ_min", "with noise", "descent",
-        *(f"mini-batches of {size}" for size in found["batches"]), "perturbed",
+        "loss", "λ_min", "with noise", "full batch",
+        *(f"batch of {size}" for size in found["batches"]), "perturbed",
     ]  # fmt: skip
     lanczos = "loss", "index, %", "by Lanczos", "λ_min", "by Lanczos", "geo.escape", "to loss"
     return {
