@@ -30,6 +30,15 @@ def test_pages_show_what_was_measured(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*lesson.PROGRAMS} - {*SMALL}))
+def test_pictures_are_drawn_from_the_numbers(name: str, tmp_path: Path) -> None:
+    numbers = json.loads((lesson.IMAGES / f"{name}.json").read_text())
+    for picture, draw in lesson.program(name).PICTURES.items():
+        draw(numbers, tmp_path / picture)
+        assert 0 < (tmp_path / picture).stat().st_size < MOST
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_program_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)

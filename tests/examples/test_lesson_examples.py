@@ -1,11 +1,8 @@
-"""The examples of the lesson: they run at a small size, and their pages show what they measured."""
+"""Saddles, architectures and convexity: the lesson's examples at a small size."""
 
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,40 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from examples import architectures, saddles
 from examples.lesson import convex
-from tests.conftest import ROOT
 from tests.docs.small import make_small
-
-IMAGES = ROOT / "docs" / "lesson" / "images"
-PAGES = {
-    "docs/saddles.md": saddles, "docs/skip-connections.md": architectures,
-    "docs/lesson/landscape.md": convex,
-}  # fmt: skip
-NUMBERS = {saddles: "saddles.json", architectures: "architectures.json", convex: "convex.json"}
-MOST = 100_000
-"""Bytes of a picture."""
-
-
-def numbers(example: Any) -> dict[str, Any]:
-    return dict(json.loads((IMAGES / NUMBERS[example]).read_text()))
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_a_page_shows_what_was_measured(page: str) -> None:
-    text = (ROOT / page).read_text()
-    for table in PAGES[page].tables(numbers(PAGES[page])).values():
-        assert table in text, f"{page} lacks\n{table}"
-
-
-@pytest.mark.parametrize("example", NUMBERS, ids=lambda one: one.__name__)
-@pytest.mark.slow
-def test_its_pictures_are_drawn(example: Any, tmp_path: Path) -> None:
-    for name, draw in example.PICTURES.items():
-        draw(numbers(example), tmp_path / name)
-        assert 0 < (tmp_path / name).stat().st_size < MOST
-
-
-def test_pictures_are_small() -> None:
-    assert {path.name for path in IMAGES.glob("*.png") if path.stat().st_size > MOST} == set()
 
 
 @pytest.fixture(scope="module")
