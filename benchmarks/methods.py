@@ -150,11 +150,12 @@ def best_difference(losses: Sequence[Any], differences: Sequence[Any]) -> Estima
 
 
 def _told(found: Estimate) -> str:
+    """With half of its interval, which is symmetric."""
     if found.value is None:
         return ""
     if found.low is None or found.high is None:
-        return f"{found.value:+.4f}"
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+        return f"{found.value:+.3f}"
+    return f"{found.value:+.3f} ± {(found.high - found.low) / 2:.3f}"
 
 
 # What is merged
