@@ -13,8 +13,10 @@ pass   Peak memory of the losses of a model on a few batches of text, and of the
 solve  Peak memory of merging one weight of the widest layer from the finished matrices, beside
        what is told of it before.
 
-Peaks are VmHWM. Matrices are written and read through the system's page cache, which is not the
-process's memory. Text is a few lines again and again: what is in it does not change the work.
+Peaks are VmHWM, set back when the model is loaded: loading takes more than forward passes do.
+Matrices are written and read through the system's page cache, which is not the process's memory.
+Text is a few lines again and again: what is in it does not change the work. Batches are small, so
+that seconds are those of reading and writing; in larger ones the forward pass outweighs them.
 """
 
 from __future__ import annotations
@@ -74,6 +76,11 @@ def prepared(model: Path, text: Path) -> tuple[Any, Any, Any]:
     return checkpoint, examples_of(checkpoint, data, WINDOWS, compute), compute
 
 
+def forget_peak() -> None:
+    """Let the peak of this process be what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def losses(model: Path, text: Path) -> Run:
     """The forward passes alone."""
     import torch
@@ -82,6 +89,7 @@ def losses(model: Path, text: Path) -> Run:
 
     checkpoint, examples, compute = prepared(model, text)
     module = open_module(checkpoint, compute)
+    forget_peak()
     with torch.no_grad():
         examples.first(module)
         began = time.perf_counter()
@@ -113,6 +121,7 @@ def grams(model: Path, text: Path, cache: Path) -> Run:
     gathering = Gathering(
         module, layers, examples.batches, examples.sizes, examples.first, Spool("grams"), Told()
     )
+    forget_peak()
     began = time.perf_counter()
     gathering.gathered()
     widest = max(layer.width for layer in layers)
@@ -140,7 +149,9 @@ def solve(model: Path, other: Path, cache: Path) -> Run:
     name = max(found.widths, key=lambda weight: found.widths[weight])
     small = Blend(blend.anchors, blend.rule, layout=(name,))
     need = largest_need(small)
-    sink, before = MemorySink(small), harness.peak()
+    sink = MemorySink(small)
+    forget_peak()
+    before = harness.peak()
     began = time.perf_counter()
     stream(small, sink)
     seconds = time.perf_counter() - began
