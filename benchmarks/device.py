@@ -227,12 +227,20 @@ def sam(place: Place) -> Iterator[Row]:
         losses = _trained(place, place.device, precision, rho=0.05)
         took = time.perf_counter() - began
         yield Row(f"SAM, {precision}", _largest(on_cpu, losses), 0.1, seconds[0], took)
+    for variant in ("momentum", "look"):
+        own = {"variant": variant, "every": 1 if variant == "momentum" else 5}
+        here, there, *seconds = place.both(
+            lambda device, own=own: _trained(place, device, "no", rho=0.05, **own)
+        )
+        yield Row(f"SAM, {variant}", _largest(here, there), 0.02, *seconds)
     plain = _trained(place, place.device, "no", rho=0.0)
     adamw = _trained(place, place.device, "no", rho=None)
     yield Row("SAM with rho = 0 beside AdamW", _largest(plain, adamw), 0)
 
 
-def _trained(place: Place, device: str, precision: str, rho: float | None) -> list[float]:
+def _trained(
+    place: Place, device: str, precision: str, rho: float | None, **own: Any
+) -> list[float]:
     """The loss of every step; AdamW alone where rho is None."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -244,7 +252,7 @@ def _trained(place: Place, device: str, precision: str, rho: float | None) -> li
     model = AutoModelForCausalLM.from_pretrained(place.models[0], dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     model, optimizer = accelerator.prepare(model, optimizer)
-    settings = geo.SamArguments(rho=rho or 0.0)
+    settings = geo.SamArguments(rho=rho or 0.0, **own)
     step = None if rho is None else geo.Sam(model, optimizer, settings, accelerator=accelerator)
     draw, losses = torch.Generator().manual_seed(0), []
     for _ in range(3 if place.small else 15):
@@ -258,6 +266,48 @@ def _trained(place: Place, device: str, precision: str, rho: float | None) -> li
         optimizer.zero_grad()
         losses.append(float(loss.detach()))
     return losses
+
+
+def by_data(place: Place) -> Iterator[Row]:
+    """Merges by Fishers and by Gram matrices; the error is a share of the largest weight."""
+    few = {"fisher": {"empirical": True, "fisher_examples": 16}, "regmean": {"gram_examples": 16}}
+
+    def merged(method: str, device: str) -> dict[str, torch.Tensor]:
+        return geo.merge(
+            place.models[1:], method=method, train_data=TRAIN, data=None, sharpness="off",
+            compute=geo.Compute(device=device, dtype="float32"), **few[method],
+        ).state  # fmt: skip
+
+    for method in few:
+        here, there, *seconds = place.both(partial(merged, method))
+        most = max(float(tensor.abs().max()) for tensor in here.values())
+        error = max(float((here[name] - there[name]).abs().max()) for name in here)
+        yield Row(method, error / most, 1e-3, *seconds)
+
+
+def escape(place: Place) -> Iterator[Row]:
+    """A saddle that is left: the error is that of the last loss, in nats."""
+
+    def left(device: str) -> list[float]:
+        network = torch.nn.Sequential(torch.nn.Linear(4, 4, False), torch.nn.Linear(4, 4, False))
+        for parameter in network.parameters():
+            torch.nn.init.zeros_(parameter)
+        x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+        data = geo.FunctionObjective(_squares, [x[:32], x[32:]])
+        found = geo.escape(
+            network, train_data=data, data=data, compute=geo.Compute(device=device),
+            sharpness="off",
+        ).measurements  # fmt: skip
+        return [entry.loss for entry in found.losses]
+
+    here, there, *seconds = place.both(left)
+    yield Row("escape", _largest(here, there), 0.05, *seconds)
+
+
+def _squares(model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The error of a network that is to be the identity: (b,)."""
+    x = x.to(next(model.parameters()).device)
+    return (model(x) - x).square().mean(dim=1)
 
 
 def path(place: Place) -> Iterator[Row]:
@@ -333,7 +383,8 @@ def tests(place: Place) -> Iterator[Row]:
 CHECKS: dict[str, Callable[[Place], Iterator[Row]]] = {
     check.__name__: check
     for check in (
-        environment, merge, spectral, evaluation, sharpness, sam, path, finetune, landscape, tests,
+        environment, merge, spectral, by_data, evaluation, sharpness, escape, sam, path, finetune,
+        landscape, tests,
     )
 }  # fmt: skip
 """By name, in the order in which they run."""
