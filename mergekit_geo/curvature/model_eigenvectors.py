@@ -31,7 +31,7 @@ from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.objective import Objective
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.modules.blend import InPlace, module_names
-from mergekit_geo.modules.open import open_module
+from mergekit_geo.modules.open import at_least_single, open_module
 from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.processes import broadcast, is_main_process
 
@@ -175,7 +175,7 @@ class _EigenvectorSearch:
 
     def run(self) -> tuple[list[dict[str, Tensor]], list[Note]]:
         """Stored name to tensor of each, and eigenvalues."""
-        module = open_module(self.model, replace(self.compute, dtype="float32")).float()
+        module = at_least_single(open_module(self.model, replace(self.compute, dtype="float32")))
         self._require_budget(module)
         batches = self.objective.batches()
         title = f"eigenvectors at {self.model.name}"

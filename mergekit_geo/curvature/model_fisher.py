@@ -30,7 +30,7 @@ from mergekit_geo.evaluation.statistic_cache import KeptStatistics, StatisticCac
 from mergekit_geo.evaluation.training_sample import training_sample
 from mergekit_geo.merging.blend import has_statistics
 from mergekit_geo.merging.weighed import FisherSettings
-from mergekit_geo.modules.open import open_module
+from mergekit_geo.modules.open import at_least_single, open_module
 from mergekit_geo.modules.stored import Stored
 from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.progress import Progress, expect
@@ -119,7 +119,7 @@ class FisherRun:
             self.progress.say(f"Fisher of {model.name}: kept by an earlier run")
             return found
         work = _Work(self, model, objective, cache, source.seed)
-        tensors, facts = work.run(open_module(model, wide).float())
+        tensors, facts = work.run(at_least_single(open_module(model, wide)))
         require_unchanged([model])
         kept = None if cache is None else cache.keep(tensors, origin, facts)
         if kept is not None:

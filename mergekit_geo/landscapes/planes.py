@@ -12,7 +12,7 @@ from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.curvature.model_eigenvectors import Eigenvectors
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.point import Point
-from mergekit_geo.geometry.gram import Gram
+from mergekit_geo.geometry.gram import Gram, Matrix
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.plane import Place, Plane
 from mergekit_geo.landscapes.directions import direction, length_of
@@ -84,7 +84,7 @@ def through_models(anchors: Sequence[Checkpoint], view: LandscapeConfig) -> Plan
         ArgumentError: They are equal, or lie on one line.
     """
     gram = gram_at(anchors)
-    require_different(anchors[:PLANE], gram)
+    require_different(anchors[:PLANE], gram.distances)
     names = ", ".join(anchor.name for anchor in anchors[:PLANE])
     try:
         plane = Plane.through_models(gram)
@@ -106,7 +106,7 @@ def require_two(anchors: Sequence[Checkpoint]) -> None:
     Raises:
         ArgumentError: They are equal.
     """
-    require_different(anchors[:LINE], gram_at(anchors[:LINE]))
+    require_different(anchors[:LINE], gram_at(anchors[:LINE]).distances)
 
 
 class Directions:
@@ -262,20 +262,20 @@ def _places(number: int, others: Mapping[int, Checkpoint], plane: Plane) -> dict
 
 
 def require_different(
-    anchors: Sequence[Checkpoint], gram: Gram, remedy: str = "name models that differ"
+    anchors: Sequence[Checkpoint], distances: Matrix, remedy: str = "name models that differ"
 ) -> None:
     """Refuse models of which two are equal.
 
     Args:
         anchors: The models.
-        gram: Of these, and others behind them.
+        distances: Between these, and others behind them.
         remedy: What is to be done.
 
     Raises:
         ArgumentError: It names them.
     """
     for i, j in combinations(range(len(anchors)), 2):
-        if gram.distances[i, j] == 0:
+        if distances[i, j] == 0:
             raise ArgumentError(
                 f"{anchors[i].name} and {anchors[j].name} are equal: they span nothing",
                 remedy=remedy,

@@ -18,6 +18,7 @@ from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.runs import Run
 from mergekit_geo.config.measures import LandscapeConfig
 from mergekit_geo.errors import ArgumentError
+from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.principal import FEWEST, PrincipalPlane, walk_shares
 from mergekit_geo.landscapes.directions import values_of
 from mergekit_geo.landscapes.grid import beyond
@@ -59,7 +60,8 @@ class Trajectory:
         first, last = runs[0].models[0], runs[0].models[-1]
         order = (last, *(i for i in range(len(anchors)) if i != last))
         gram = gram_at([anchors[i] for i in order])
-        require_different([anchors[i] for i in order[:count]], gram, "leave one of them out")
+        for run in runs:  # several may begin at the same weights
+            _require_steps(run, anchors, order, gram)
         try:
             principal = PrincipalPlane.of(gram, count, order.index(first))
         except ArgumentError as error:
@@ -180,3 +182,12 @@ def principal_direction(
     """
     made = _Sum(models, [float(weight) for weight in weights])
     return Checkpoint(name, made.tensors, made.read, made.fingerprint)
+
+
+def _require_steps(
+    run: Run, anchors: Sequence[Checkpoint], order: Sequence[int], gram: Gram
+) -> None:
+    """Refuse a training of which two checkpoints are equal."""
+    places = [order.index(i) for i in run.models]
+    own = gram.distances[np.ix_(places, places)]
+    require_different([anchors[i] for i in run.models], own, "leave one of them out")

@@ -15,7 +15,10 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 import mergekit_geo as geo
+from mergekit_geo.checkpoints.reference import open_checkpoints
+from mergekit_geo.checkpoints.runs import Run
 from mergekit_geo.errors import ArgumentError, NotFoundError
+from mergekit_geo.landscapes.trajectory import Trajectory
 from tests.commands.test_landscape import QUADRATIC, Weights, invoke, loss_at
 
 SOME = geo.EvalData(max_examples=40, seq_len=16)
@@ -152,6 +155,16 @@ def test_too_few_checkpoints_equal_ones_and_a_line() -> None:
             own.copy_(0.3 * first + 0.7 * second)
     with pytest.raises(ArgumentError, match="the 3 checkpoints lie on one line, and many planes"):
         geo.landscape([a, middle, b], data=QUADRATIC, trajectory=True)
+
+
+def test_trainings_may_begin_at_equal_checkpoints() -> None:
+    start, a, b, c = (Weights(seed) for seed in range(4))
+    anchors = open_checkpoints([start, a, start, b, c])
+    runs = [Run("one", (0, 1), (0, 1)), Run("other", (2, 3, 4), (0, 1, 2))]
+    found = Trajectory.of(anchors, runs, 5).grid(anchors, geo.LandscapeConfig(grid=2), "auto")
+    assert found.places[0] == found.places[2]
+    with pytest.raises(ArgumentError, match="are equal"):
+        Trajectory.of(anchors, [Run("all", (0, 1, 2, 3, 4), (0, 1, 2, 3, 4))], 5)
 
 
 @pytest.mark.parametrize(
