@@ -72,7 +72,7 @@ class Grams:
 
     @classmethod
     def kept(cls, spool: Spool) -> Grams | None:
-        """Those that an earlier run has finished; None where there are none."""
+        """Gram matrices that an earlier run has finished; None where there are none."""
         state = spool.state()
         return cls._of(spool, state) if state and state["batches"] == state["of"] else None
 

@@ -106,7 +106,7 @@ class Spool:
         return Mark(*header["mark"]) if header else Mark()
 
     def checksum(self, file: str) -> int | None:
-        """Of a file's elements, as it states; None where there is none that can be used."""
+        """Digest of a file's elements, as it states; None where there is none that can be used."""
         found: int | None = self._stated(file).get("crc32")
         return found
 

@@ -23,7 +23,7 @@ def layer_number(tensor: str) -> tuple[str, int] | None:
 
 
 def renumbered(tensor: str, number: int) -> str:
-    """The same tensor of another layer.
+    """Name of this tensor in another layer.
 
     Example:
         >>> renumbered("model.layers.7.mlp.up_proj.weight", 12)

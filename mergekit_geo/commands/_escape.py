@@ -11,19 +11,16 @@ from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.derived import overlay
-from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
-from mergekit_geo.checkpoints.origin import model_entry
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._run import Findings
 from mergekit_geo.commands._tune import (
+    before_and_after,
     compare,
+    findings_of,
     finished,
-    not_measured,
-    overlap_warnings,
     write_record,
     write_weights,
 )
-from mergekit_geo.commands.draft import Evidence
 from mergekit_geo.commands.early import check_scores
 from mergekit_geo.commands.merged import MergedState
 from mergekit_geo.config.escape import SGD
@@ -36,7 +33,6 @@ from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.evaluation.losses import OUTPUT
-from mergekit_geo.evaluation.model_losses import keep_losses
 from mergekit_geo.evaluation.objective import Objective, TaskObjective
 from mergekit_geo.evaluation.weighted_sets import on_weighted_mean
 from mergekit_geo.geometry.linear import Linear
@@ -50,7 +46,6 @@ from mergekit_geo.outputs.output import Output
 from mergekit_geo.processes import main_process_first
 from mergekit_geo.records.escape import EscapeEntry, EscapeMeasurements
 from mergekit_geo.records.report import Report
-from mergekit_geo.specs.spec import repeated
 from mergekit_geo.specs.training import EscapeSpec
 from mergekit_geo.training.job import let_go
 from mergekit_geo.training.tuning import Retraining, make_tuning
@@ -173,7 +168,8 @@ def _found(
     else:
         measured = compare(tuning, tuned, output.folder / tuning.base.inside, half=True)
     require_unchanged([tuning.base])
-    return _findings(tuning, entry, measured, kept)
+    record = EscapeMeasurements(escape=entry, **before_and_after(measured))
+    return replace(findings_of(tuning, record, measured, tuning.asked.target), kept=kept)
 
 
 def _whole(tuned: Checkpoint, dtype: Any) -> dict[str, Tensor]:
@@ -182,37 +178,3 @@ def _whole(tuned: Checkpoint, dtype: Any) -> dict[str, Tensor]:
     sink = MemorySink(blend)
     stream(blend, sink, allow_nonfinite=True)
     return sink.state
-
-
-def _findings(
-    tuning: EscapeTuning, entry: EscapeEntry, found: Evidence, kept: dict[str, Any]
-) -> Findings:
-    losses, sharpness, base = found.losses, found.sharpness, tuning.base
-    beside = left_out(base)
-    out = tuning.asked.target
-    return Findings(
-        EscapeMeasurements(
-            escape=entry,
-            losses=losses.losses,
-            differences=losses.differences,
-            barriers=losses.barriers,
-            sharpness=sharpness.entries,
-            sets=losses.sets,
-            across=losses.across,
-        ),
-        [model_entry(base)],
-        (losses.device, losses.dtype, losses.attention),
-        data=losses.data,
-        warnings=[
-            *overlap_warnings(tuning),
-            *link_warnings(base),
-            *left_out_warning(base.name, beside),
-            *losses.warnings,
-            *sharpness.warnings,
-        ],
-        not_measured=[] if out is None else not_measured(tuning, found, out),
-        left_out=beside,
-        again=repeated(tuning.asked),
-        published=lambda folder: keep_losses(losses.output, folder / base.inside),
-        kept=kept,
-    )

@@ -40,11 +40,11 @@ from mergekit_geo.merging.disk import write_blend
 from mergekit_geo.outputs.output import READY, Output
 from mergekit_geo.processes import broadcast, is_main_process, main_process_first
 from mergekit_geo.records.report import REPORT, NotMeasured, Report
-from mergekit_geo.records.training import FinetuneMeasurements
+from mergekit_geo.records.training import BeforeAndAfter, FinetuneMeasurements
 from mergekit_geo.specs.measures import BarrierSpec, SharpnessSpec
 from mergekit_geo.specs.spec import Spec, command_line, repeated
 from mergekit_geo.tasks.losses import Indices
-from mergekit_geo.training.job import TrainedModel, let_go, train
+from mergekit_geo.training.job import let_go, train
 from mergekit_geo.training.store import RECORD, begin_training, stored_fingerprint
 from mergekit_geo.training.tuning import Retraining, Tuning
 
@@ -102,7 +102,8 @@ def _made(tuning: Tuning, output: Output, out: Path) -> Findings:
     stored = None if tuned.state is None else MergedState(tuned.config, dict(tuned.state))
     found = compare(tuning, tuned, stored or output.folder / tuning.base.inside)
     require_unchanged([tuning.base])
-    return _findings(tuning, trained, found, out)
+    measured = FinetuneMeasurements(training=trained.entry, **before_and_after(found))
+    return findings_of(tuning, measured, found, out)
 
 
 def needed_bytes(base: Checkpoint) -> int:
@@ -132,33 +133,49 @@ def write_weights(
     return tuned if tuning.base.folder is None else open_folder(output.folder, OUTPUT)
 
 
-def _findings(tuning: Tuning, trained: TrainedModel, found: Evidence, out: Path) -> Findings:
-    losses, sharpness = found.losses, found.sharpness
-    beside = left_out(tuning.base)
+def before_and_after(found: Evidence) -> dict[str, Any]:
+    """Fields of what was measured of a model before and after."""
+    losses = found.losses
+    return {
+        "losses": losses.losses,
+        "differences": losses.differences,
+        "barriers": losses.barriers,
+        "sharpness": found.sharpness.entries,
+        "sets": losses.sets,
+        "across": losses.across,
+    }
+
+
+def findings_of(
+    tuning: Retraining[Any], measured: BeforeAndAfter, found: Evidence, out: Path | None
+) -> Findings:
+    """Findings of a model that was trained on.
+
+    Args:
+        tuning: Of what, and on what.
+        measured: Result of the command.
+        found: What was measured, with its warnings.
+        out: Where the output is; None where it stays in memory.
+    """
+    losses, base = found.losses, tuning.base
+    beside = left_out(base)
+    asked = tuning.asked if out is None else replace(tuning.asked, out=out)
     return Findings(
-        FinetuneMeasurements(
-            training=trained.entry,
-            losses=losses.losses,
-            differences=losses.differences,
-            barriers=losses.barriers,
-            sharpness=sharpness.entries,
-            sets=losses.sets,
-            across=losses.across,
-        ),
-        [model_entry(tuning.base)],
+        measured,
+        [model_entry(base)],
         (losses.device, losses.dtype, losses.attention),
         data=losses.data,
         warnings=[
             *overlap_warnings(tuning),
-            *link_warnings(tuning.base),
-            *left_out_warning(tuning.base.name, beside),
+            *link_warnings(base),
+            *left_out_warning(base.name, beside),
             *losses.warnings,
-            *sharpness.warnings,
+            *found.sharpness.warnings,
         ],
-        not_measured=not_measured(tuning, found, out),
+        not_measured=[] if out is None else not_measured(tuning, found, out),
         left_out=beside,
-        again=repeated(replace(tuning.asked, out=out)),
-        published=lambda folder: keep_losses(losses.output, folder / tuning.base.inside),
+        again=repeated(asked),
+        published=lambda folder: keep_losses(losses.output, folder / base.inside),
     )
 
 

@@ -137,7 +137,7 @@ class Escaping:
         return descent.entry()
 
     def _constants(self, before: CriticalEntry) -> Constants:
-        """By the curvature at the point; where that vanishes, by that a little beside it."""
+        """Scale steps by the curvature here; where that vanishes, by that a little beside it."""
         if "constants" in self._notes:
             return Constants(**self._notes["constants"])
         fall, settings = fall_of(self.settings, before.loss), self.settings

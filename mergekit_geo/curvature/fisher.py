@@ -156,7 +156,7 @@ class SquaredGradients:
 def seeded_examples(
     objective: Objective, most: int | None, seed: int
 ) -> list[SeededExample] | None:
-    """At most so many examples in an order of chance, the seed of each told by its document.
+    """Draw at most so many examples in random order; the seed of each comes from its document.
 
     Args:
         objective: The examples that there are; None comes of a function of the caller's.

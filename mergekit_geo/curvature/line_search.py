@@ -26,7 +26,7 @@ DOUBLINGS, HALVINGS = 30, 12
 """Most of each, in each direction."""
 
 QUARTERS = 8
-"""So many quarters of the best length are looked at last, in each direction."""
+"""Number of quarters of the best length that are looked at last, in each direction."""
 
 
 @dataclass

@@ -44,7 +44,7 @@ class HubId:
         return found and cls(found["repo"], found["revision"], found["subfolder"] or "")
 
     def at(self, revision: str | None) -> HubId:
-        """The same in another state of the repository."""
+        """Name another state of the repository."""
         return replace(self, revision=revision)
 
     def file(self, name: str) -> str:
@@ -57,7 +57,7 @@ class HubId:
         return f"{self.subfolder}/{name}" if self.subfolder else name
 
     def __str__(self) -> str:
-        """As a user writes it.
+        """Spell it as a user does.
 
         Example:
             >>> str(HubId("org/name", "v1", "unet")), str(HubId("org/name"))

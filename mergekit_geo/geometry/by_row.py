@@ -53,5 +53,5 @@ class ByRow:
         return 1 + self.columns
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
-        """Those of the whole tensor as one row."""
+        """Coefficients of the whole tensor as one row."""
         return self.rule.coefficients(gram)

@@ -84,6 +84,22 @@ def refuse_negative(weights: Sequence[float], what: str) -> None:
         )
 
 
+def shares(weights: tuple[float, ...], what: str) -> tuple[float, ...]:
+    """Weights that can be shares of a whole, as they are.
+
+    Args:
+        weights: Of the models.
+        what: That needs them, such as `a regression mean`.
+
+    Raises:
+        ArgumentError: One is below zero, or their sum is zero or infinite.
+    """
+    refuse_negative(weights, what)
+    if not 0 < sum(weights) < math.inf:
+        raise ArgumentError("the weights sum to zero, or are too large to be summed")
+    return weights
+
+
 def normalized(weights: Sequence[float]) -> tuple[float, ...]:
     """The weights divided by their sum.
 

@@ -17,7 +17,7 @@ from mergekit_geo.geometry.rule import Coefficients
 from mergekit_geo.limits import Interval
 
 STEPS = 200
-"""At most so many."""
+"""Most iterations."""
 
 HALVED = 10
 """Newton's steps are tried whole, and halved so many times less one."""
@@ -84,12 +84,12 @@ class GeometricMedian:
 
 
 def _length(step: Matrix, squares: Matrix) -> float:
-    """Of a sum of anchors whose weights sum to zero."""
+    """Norm of a sum of anchors whose weights sum to zero."""
     return math.sqrt(max(-0.5 * float(step @ squares @ step), 0.0))
 
 
 def _sum(point: Matrix, weights: Matrix, squares: Matrix) -> float:
-    """Of the distances, each times its weight."""
+    """Sum of the distances, each times its weight."""
     return float(weights @ _distances(point, squares))
 
 

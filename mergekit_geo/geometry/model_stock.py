@@ -56,7 +56,7 @@ class Stock:
         return Coefficients((cosine / total,) * self.count, "model_stock")
 
     def of_rows(self, grams: Gram) -> Matrix:
-        """Those of many rows, 0 where task vectors balance out: (n, k)."""
+        """Factors of many rows, 0 where task vectors balance out: (n, k)."""
         cosine = mean_cosine(grams)
         total = 1.0 + (self.count - 1) * cosine
         share = np.where(total < FLAT, 0.0, cosine / np.where(total < FLAT, 1.0, total))

@@ -103,7 +103,7 @@ class Ram(Elementwise):
 
     @property
     def needs_overlaps(self) -> bool:
-        """It needs no more of sizes."""
+        """Whether overlaps are all that it needs of sizes."""
         return self.needs_sizes
 
     def sum(self, sizes: Sequence[Sizes]) -> Joined:

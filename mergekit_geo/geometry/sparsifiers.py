@@ -92,7 +92,7 @@ class Above:
 Selection = ByRank | ByVariance | ByImportance | AtRandom | AtRandomByRank | Above
 
 RANKED = ByRank | ByVariance | ByImportance
-"""Those that look at all elements before they can say what is kept."""
+"""Selections that look at all elements before they can say what is kept."""
 
 NOTHING = AtRandom(0.0)
 """Selects no element, without a look at them."""
@@ -201,16 +201,16 @@ class VarianceTopK(Sparsifier):
 
 
 class Important(Sparsifier):
-    """Those that Arcee Fusion fuses, however many they are."""
+    """Keep the elements that Arcee Fusion fuses, however many they are."""
 
     def selection(self, count: int) -> Selection | None:
-        """By importance."""
+        """Ranks elements by importance."""
         return ByImportance() if count else None
 
 
 @dataclass(frozen=True)
 class Larger(Sparsifier):
-    """Those that change by more than so much (RAM), however many they are.
+    """Keep the elements that change by more than so much (RAM), however many they are.
 
     Attributes:
         limit: A change of this size is none.
@@ -219,5 +219,5 @@ class Larger(Sparsifier):
     limit: float = 0.0
 
     def selection(self, count: int) -> Selection | None:
-        """By magnitude."""
+        """Ranks elements by magnitude."""
         return Above(self.limit) if count else None

@@ -73,7 +73,7 @@ class Slerp:
         return Coefficients((parts[0] / math.sin(theta), parts[1] / math.sin(theta)), "slerp")
 
     def of_rows(self, grams: Gram) -> Matrix:
-        """Those of many rows, the straight line where there is no one arc: (n, 2)."""
+        """Factors of many rows, the straight line where there is no one arc: (n, 2)."""
         theta = grams.angles[:, 0, 1]
         is_arc = (grams.norms > 0).all(axis=1) & (theta >= PARALLEL) & (theta <= math.pi - PARALLEL)
         angle = np.where(is_arc, theta, 1.0)

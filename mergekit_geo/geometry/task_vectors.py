@@ -53,7 +53,7 @@ class FromBase:
         return Coefficients(_with_base(found.values), found.branch)
 
     def of_rows(self, grams: Gram) -> Matrix:
-        """Those of many rows, if the rule for the task vectors has some: (n, 1 + k)."""
+        """Factors of many rows, if the rule for the task vectors has some: (n, 1 + k)."""
         found = cast("RowRule", self.step).of_rows(task_gram(grams))
         return np.concatenate([1.0 - found.sum(axis=1, keepdims=True), found], axis=1)
 

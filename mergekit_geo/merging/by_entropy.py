@@ -43,7 +43,7 @@ def _rule(
     weights = (1 - count * start, *[start] * count)
     granularity = "model" if task_wise else "tensor"
     return ByEntropy(
-        weights, NAME, NAME, start=start, steps=round(steps), learning_rate=learning_rate,
+        weights, NAME, NAME, start=start, steps=int(steps), learning_rate=learning_rate,
         granularity=granularity,
     )  # fmt: skip
 
@@ -55,7 +55,9 @@ ADAMERGING = Method(
     _rule,
     (
         Parameter("start", "Coefficient that each task vector has at first.", 0.3, SHARE),
-        Parameter("steps", "Optimizer steps.", 500, Interval(1, math.inf, open_high=True)),
+        Parameter(
+            "steps", "Optimizer steps.", 500, Interval(1, math.inf, open_high=True), whole=True
+        ),
         Parameter(
             "learning_rate", "Learning rate of the coefficients.", 1e-3,
             Interval(0, math.inf, open_high=True),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from mergekit_geo.errors import ArgumentError
-from mergekit_geo.geometry.linear import refuse_negative
+from mergekit_geo.geometry.linear import shares
 from mergekit_geo.geometry.rule import ModelWeights, Rule
 from mergekit_geo.limits import Interval
 from mergekit_geo.merging.method import BaseUse, Method
@@ -14,10 +13,11 @@ from mergekit_geo.merging.parameter import STATED_WEIGHT, WEIGHT, Parameter
 from mergekit_geo.merging.weighed import FisherSettings, Weighed
 
 NEEDS = "examples with labels"
+OF_FISHERS = "a mean by Fishers"
 
 EXAMPLES = Parameter(
     "fisher_examples", "Examples that the Fisher of each model is estimated on, at most.", 256.0,
-    Interval(1, math.inf, open_high=True),
+    Interval(1, math.inf, open_high=True), whole=True,
 )  # fmt: skip
 EMPIRICAL = Parameter(
     "empirical", "Take the labels of the data for the Fishers; without it they are drawn from the "
@@ -30,34 +30,19 @@ FLOOR = Parameter(
 )  # fmt: skip
 
 
-def _settings(fisher_examples: float, *, empirical: bool) -> FisherSettings:
-    if fisher_examples != int(fisher_examples):
-        raise ArgumentError(
-            f"fisher_examples must be a whole number, found {fisher_examples:g}",
-            remedy=f"--fisher-examples {math.ceil(fisher_examples)}",
-        )
-    return FisherSettings(int(fisher_examples), empirical)
-
-
-def _weights(weights: ModelWeights) -> ModelWeights:
-    refuse_negative(weights, "a mean by Fishers")
-    if not sum(weights) or not math.isfinite(sum(weights)):
-        raise ArgumentError("the weights sum to zero, or are too large to be summed")
-    return weights
-
-
 def _fisher(
     weights: ModelWeights, fisher_examples: float, empirical: bool, fisher_floor: float, **_: object
 ) -> Rule:
-    asks = _settings(fisher_examples, empirical=empirical)
-    return Weighed("fisher", _weights(weights), asks, fisher_floor)
+    asks = FisherSettings(int(fisher_examples), empirical)
+    return Weighed("fisher", shares(weights, OF_FISHERS), asks, fisher_floor)
 
 
 def _uncertainty(
     weights: ModelWeights, fisher_examples: float, empirical: bool, fisher_floor: float, **_: object
 ) -> Rule:
-    asks = _settings(fisher_examples, empirical=empirical)
-    return Weighed("uncertainty", _weights(weights), asks, fisher_floor, has_prior=True)
+    asks = FisherSettings(int(fisher_examples), empirical)
+    step = shares(weights, OF_FISHERS)
+    return Weighed("uncertainty", step, asks, fisher_floor, has_prior=True)
 
 
 FISHER = Method(

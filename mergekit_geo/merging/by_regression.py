@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mergekit_geo.errors import ArgumentError
-from mergekit_geo.geometry.linear import refuse_negative
+from mergekit_geo.geometry.linear import shares
 from mergekit_geo.geometry.rule import ModelWeights, Rule
 from mergekit_geo.limits import Interval
 from mergekit_geo.merging.method import Method
@@ -13,6 +13,7 @@ from mergekit_geo.merging.parameter import WEIGHT, Parameter
 from mergekit_geo.merging.regmean import GramSettings, RegMean, Regression
 
 NEEDS = "examples"
+OF_REGRESSION = "a regression mean"
 
 ALPHA = Parameter(
     "alpha", "Of regmean and regmean_plus, factor up to 1 of the entries of Gram matrices off "
@@ -22,7 +23,7 @@ ALPHA = Parameter(
 
 EXAMPLES = Parameter(
     "gram_examples", "Examples of each model's data that Gram matrices are made of, at most.",
-    256.0, Interval(1, math.inf, open_high=True),
+    256.0, Interval(1, math.inf, open_high=True), whole=True,
 )  # fmt: skip
 RIDGE = Parameter(
     "ridge", "What holds a regression at the mean of the models, as a share of the mean energy of "
@@ -33,16 +34,16 @@ RIDGE = Parameter(
 def _regmean(
     weights: ModelWeights, alpha: float, ridge: float, gram_examples: float, **_: object
 ) -> Rule:
-    how, examples = _regression(alpha, ridge), _whole(gram_examples)
-    return RegMean("regmean", _positive(weights), how, GramSettings(examples))
+    how, asks = _regression(alpha, ridge), GramSettings(int(gram_examples))
+    return RegMean("regmean", shares(weights, OF_REGRESSION), how, asks)
 
 
 def _regmean_plus(
     weights: ModelWeights, alpha: float, ridge: float, gram_examples: float, **_: object
 ) -> Rule:
-    how, examples = _regression(alpha, ridge), _whole(gram_examples)
-    settings = GramSettings(examples, (how, _positive(weights)))
-    return RegMean("regmean_plus", weights, how, settings)
+    how = _regression(alpha, ridge)
+    asks = GramSettings(int(gram_examples), (how, shares(weights, OF_REGRESSION)))
+    return RegMean("regmean_plus", weights, how, asks)
 
 
 def _regression(alpha: float, ridge: float) -> Regression:
@@ -53,22 +54,6 @@ def _regression(alpha: float, ridge: float) -> Regression:
             remedy="--alpha 1 is least squares, and 0.9 is what its authors take",
         )
     return Regression(alpha, ridge)
-
-
-def _whole(examples: float) -> int:
-    if examples != int(examples):
-        raise ArgumentError(
-            f"gram_examples must be a whole number, found {examples:g}",
-            remedy=f"--gram-examples {math.ceil(examples)}",
-        )
-    return int(examples)
-
-
-def _positive(weights: ModelWeights) -> ModelWeights:
-    refuse_negative(weights, "a regression mean")
-    if not sum(weights) or not math.isfinite(sum(weights)):
-        raise ArgumentError("the weights sum to zero, or are too large to be summed")
-    return weights
 
 
 REGMEAN = Method(

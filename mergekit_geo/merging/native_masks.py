@@ -25,7 +25,7 @@ class Stored(ctypes.Structure):
 
     @classmethod
     def of(cls, chunk: Chunk) -> Stored:
-        """The same memory; the chunk is to outlive it."""
+        """View the chunk's memory, which the chunk has to outlive."""
         return cls(chunk.data.ctypes.data, CODES[chunk.dtype])
 
 

@@ -48,6 +48,7 @@ class Parameter:
         stated: Whether a recipe must give it, as in mergekit; a call need not.
         spelling: Its name outside recipes, where that is another.
         searched: What a search tries where no recipe says which; None keeps the default.
+        whole: Whether the number is a count.
 
     Example:
         >>> Parameter("density", "Share that is kept.", 1.0, each=True).of_call(0.5, 2)
@@ -63,6 +64,7 @@ class Parameter:
     stated: bool = False
     spelling: str = ""
     searched: SearchRange | None = None
+    whole: bool = False
 
     @property
     def keyword(self) -> str:
@@ -141,14 +143,23 @@ class Parameter:
         """A value of any kind as the rule takes it.
 
         Raises:
-            ArgumentError: A number is out of bounds.
+            ArgumentError: A number is out of bounds, or no whole number where it is a count.
         """
         if self.is_switch:
             return bool(value)
         numbers = tuple(map(float, value)) if isinstance(value, tuple) else (float(value),)
         for number in numbers if self.bounds else ():
             self.bounds.check(self.name, number)  # type: ignore[union-attr]
+        for number in numbers if self.whole else ():
+            self._check_whole(number)
         return numbers if self.each else numbers[0]
+
+    def _check_whole(self, number: float) -> None:
+        if not number.is_integer():
+            raise ArgumentError(
+                f"{self.name} must be a whole number, found {number:g}",
+                remedy=f"{self.flag} {math.ceil(number)}",
+            )
 
 
 WEIGHT = Parameter(

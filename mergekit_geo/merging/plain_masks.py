@@ -112,7 +112,7 @@ def _cut(moved: Values, reach: float) -> Values:
 
 
 def _joined(moved: Sequence[Values], factors: ModelWeights) -> Values:
-    """Of what counts: alone times its factor, together the mean."""
+    """Sum what counts: alone times its factor, together the mean."""
     real = moved[0].dtype.type
     met = reduce(np.add, [(row != 0).astype(real) for row in moved])
     alone = reduce(np.add, [real(f) * row for f, row in zip(factors, moved, strict=True)])

@@ -116,7 +116,7 @@ class RowTensor:
         return found
 
     def _factors(self, products: Matrix, count: int) -> Matrix:
-        """Of every row; the convex ones where an anchor is not finite."""
+        """Factors of every row; the convex ones where an anchor is not finite."""
         finite = np.asarray(np.isfinite(products).all(axis=(1, 2)))
         grams = Gram(np.where(finite[:, None, None], products, 0.0), count)
         return np.where(finite[:, None], self.rule.rule.of_rows(grams), self.rule.convex)

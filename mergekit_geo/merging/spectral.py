@@ -145,7 +145,7 @@ class Knots(TaskMatrices):
 
     @property
     def step(self) -> ModelWeights:  # type: ignore[override]
-        """Of task matrices that are not weighed yet: the rule by elements does."""
+        """Weights of one: the rule by elements weighs the task matrices."""
         return (1.0,) * len(self.inner.step)
 
     @property
@@ -155,7 +155,7 @@ class Knots(TaskMatrices):
 
     @property
     def others(self) -> Rule:
-        """The same masks on the tensors as they are."""
+        """Apply the same masks to the tensors as they are."""
         return self.inner
 
     def memory(self, shape: tuple[int, ...], count: int) -> int:
@@ -196,7 +196,7 @@ class Wudi(TaskMatrices):
 
 
 def _seed(name: str) -> int:
-    """Of random directions: the tensor's own, so that they do not depend on the order of work."""
+    """Seed of random directions: the tensor's own, whatever the order of work."""
     return zlib.crc32(name.encode())
 
 

@@ -402,7 +402,7 @@ class TensorMerger:
         return known
 
     def _found(self, name: str, step: int, gram: Gram) -> Checked:
-        """The same, found now and kept for merges to come."""
+        """Check what is found now, and keep it for merges to come."""
         memo, dtype = self._memo.of(self.blend, name), self.blend.output_info(name).dtype
         checked = self._checked(name, gram)
         if memo:

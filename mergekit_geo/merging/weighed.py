@@ -89,12 +89,12 @@ class Weighed(ByData):
 
     @cached_property
     def weighing(self) -> Weighing:
-        """The same as the kernel takes it."""
+        """The weights as the kernel takes them."""
         step = (1.0, *self.step) if self.has_prior else self.step
         return Weighing(step, self.floor, self.has_prior)
 
     def coefficients(self, gram: Gram | None) -> Coefficients:
-        """Those of alike Fishers, for the report: merging is elementwise."""
+        """Coefficients as of equal Fishers, for the report: merging is elementwise."""
         return Coefficients(self.weights, self.name)
 
     def given(self, found: Sequence[Checkpoint], keys: Sequence[str]) -> Weighed:

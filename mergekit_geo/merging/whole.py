@@ -52,7 +52,7 @@ class Made:
 
 
 def no_tick() -> None:
-    """Nothing is to be done between two steps."""
+    """Do nothing between two steps."""
 
 
 class Whole:
@@ -72,7 +72,7 @@ class Whole:
 
     @property
     def others(self) -> Rule:
-        """Of tensors that it does not take."""
+        """Rule of the tensors that it does not take."""
         raise NotImplementedError
 
     def takes(self, name: str, info: TensorInfo) -> bool:

@@ -37,7 +37,7 @@ class Documents:
     before: tuple[Document, ...] = ()
 
     def needed_by(self, document: Document) -> tuple[Document, ...]:
-        """Those that one of them needs, in their order."""
+        """Documents that one of them needs, in their order."""
         names = {str(one.name) for one in self.before}
         found = _used(document.recipe, names)
         for one in reversed(self.before):

@@ -62,7 +62,7 @@ class MadeStage:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Its recipe, with the commits of models on the Hub."""
+        """Recipe of the stage, with the commits of models on the Hub."""
         *_, own = yaml.safe_load_all((self.place / COPY).read_text("utf-8"))
         return dict(own)
 

@@ -80,7 +80,7 @@ class TokenKeys(RecipeKeys):
         return self
 
     def resolved(self, names: Mapping[str, str]) -> TokenSource:
-        """The same, with the names that the models have when they are open."""
+        """Settings with the names that the models have when they are open."""
         said = self.source
         if isinstance(said, ModelToken):
             model: str | None = names.get(said.model, said.model)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
-from mergekit_geo.records import Record, Sparse
-from mergekit_geo.records.barrier import BarrierEntry
-from mergekit_geo.records.curvature import SharpnessEntry
-from mergekit_geo.records.losses import DifferenceEntry, Estimate, Finite, LossEntry
-from mergekit_geo.records.sets import AcrossSets, OutputSetEntry
+from mergekit_geo.records import Record
+from mergekit_geo.records.losses import Estimate, Finite
+from mergekit_geo.records.training import BeforeAndAfter
 
 EscapeKind = Literal[
     "not at a critical point", "no negative curvature", "degenerate", "escaped", "not escaped",
@@ -183,25 +181,11 @@ class EscapeEntry(Record):
     held_out_examples: int = 0
 
 
-class EscapeMeasurements(Sparse):
-    """Result of an escape; of several sets, losses, differences and barriers are of the first.
+class EscapeMeasurements(BeforeAndAfter):
+    """Result of an escape.
 
     Attributes:
         escape: The way out.
-        losses: Before and after, on the same held-out examples.
-        differences: After minus before.
-        barriers: On the straight line from before to after.
-        sharpness: Before and after.
-        sets: The same on every set, by its name; only where there are several.
-        across: After beside before, over all sets; only where there are several.
     """
 
-    only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across")
-
     escape: EscapeEntry
-    losses: list[LossEntry]
-    differences: list[DifferenceEntry]
-    barriers: list[BarrierEntry]
-    sharpness: list[SharpnessEntry]
-    sets: dict[str, OutputSetEntry] = {}
-    across: AcrossSets | None = None

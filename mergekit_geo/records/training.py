@@ -55,11 +55,10 @@ class TrainingEntry(Record):
     history: list[tuple[int, float]]
 
 
-class FinetuneMeasurements(Sparse):
-    """Result of fine-tuning; of several sets, losses, differences and barriers are of the first.
+class BeforeAndAfter(Sparse):
+    """A model before and after; of several sets, losses, differences and barriers are of the first.
 
     Attributes:
-        training: How.
         losses: Before and after, on the same held-out examples.
         differences: After minus before.
         barriers: On the straight line from before to after.
@@ -70,13 +69,22 @@ class FinetuneMeasurements(Sparse):
 
     only_if_held: ClassVar[tuple[str, ...]] = ("sets", "across")
 
-    training: TrainingEntry
     losses: list[LossEntry]
     differences: list[DifferenceEntry]
     barriers: list[BarrierEntry]
     sharpness: list[SharpnessEntry]
     sets: dict[str, OutputSetEntry] = {}
     across: AcrossSets | None = None
+
+
+class FinetuneMeasurements(BeforeAndAfter):
+    """Result of fine-tuning.
+
+    Attributes:
+        training: How.
+    """
+
+    training: TrainingEntry
 
 
 class MemberEntry(Record):

@@ -157,7 +157,7 @@ class Race(Scores):
     def _rises(
         self, losses: DocumentLosses, rival: DocumentLosses, known: Sequence[DocumentLosses]
     ) -> list[Rise]:
-        """Of every set, in units of its scale."""
+        """Losses of every set, in units of its scale."""
         of_sets = [[one[i] for one in known] for i in range(len(losses))]
         found = zip(losses, rival, of_sets, self.schedule.sets, self._divisors, strict=True)
         return [_rise(one, other, some, order, by) for one, other, some, order, by in found]

@@ -65,7 +65,7 @@ class TaskBox:
         return torch.full((count - 1,), self.start, dtype=torch.float64)
 
     def coefficients(self, free_gn: Tensor) -> Tensor:
-        """Those of the base and the models: (g, k)."""
+        """Coefficients of the base and the models: (g, k)."""
         clamped = free_gn.clamp(0, 1)
         return torch.cat([1 - clamped.sum(dim=1, keepdim=True), clamped], dim=1)
 

@@ -47,7 +47,7 @@ class GramStatistic:
 
 @dataclass(frozen=True)
 class StagedGramStatistic:
-    """The same, block by block behind the merged blocks.
+    """Gram matrices block by block, behind the merged blocks.
 
     Attributes:
         settings: What they are made of, and how blocks are merged.

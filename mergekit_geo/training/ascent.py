@@ -180,7 +180,7 @@ class _Part:
     eta: float | None
 
     def copied(self) -> _Part:
-        """With vectors that may be overwritten: themselves where T is 1."""
+        """Vectors that may be overwritten: themselves where T is 1."""
         if self.share == 1 and self.eta is None:
             return self
         return replace(self, vectors=[vector.clone() for vector in self.vectors])

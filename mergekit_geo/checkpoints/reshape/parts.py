@@ -247,7 +247,7 @@ class _Whole:
 
     @cached_property
     def frame(self) -> Frame:
-        """Its configuration and side files."""
+        """Configuration and side files of the checkpoint."""
         return Frame(self.model, self.model.config)
 
     def holding(self, other: Checkpoint, own: Sequence[str]) -> tuple[Checkpoint, list[str]]:

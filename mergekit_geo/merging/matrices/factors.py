@@ -77,7 +77,7 @@ def factors(matrix: Tensor, seed: int = 0) -> Factors:
 
 
 def by_gram(wide: Tensor) -> Factors:
-    """The same from the eigenvectors of the smaller Gram matrix.
+    """Factorise by the eigenvectors of the smaller Gram matrix.
 
     Args:
         wide: (m, n), in float64.
@@ -143,7 +143,7 @@ def _random(wide: Tensor, count: int, draw: torch.Generator) -> Tensor:
 
 
 def _unlike_identity(u: Tensor) -> float:
-    """By how much columns are not orthonormal."""
+    """Largest deviation of columns from being orthonormal."""
     if not u.shape[1]:
         return 0.0
     products = u.T @ u

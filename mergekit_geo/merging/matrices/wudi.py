@@ -15,7 +15,7 @@ from mergekit_geo.merging.matrices.factors import factors
 from mergekit_geo.merging.matrices.solved import Solved
 
 STEPS, LEARNING_RATE = 300, 1e-5
-"""Of Adam, as published."""
+"""Learning rate of Adam, as published."""
 
 
 def by_adam(tasks: Sequence[Tensor], tick: Callable[[], None]) -> Solved:
