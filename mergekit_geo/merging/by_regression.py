@@ -16,9 +16,9 @@ NEEDS = "examples"
 OF_REGRESSION = "a regression mean"
 
 ALPHA = Parameter(
-    "alpha", "Of regmean and regmean_plus, factor up to 1 of the entries of Gram matrices off "
-    "their diagonal; of ramplus_tl, bound of rho, the ratio of what a model shares to what it "
-    "alone changes.", 0.9, Interval(0, math.inf, open_high=True),
+    "alpha", "Factor up to 1 of the entries of Gram matrices off their diagonal (regmean, "
+    "regmean_plus); bound of rho, the ratio of what a model shares to what it alone changes "
+    "(ramplus_tl).", 0.9, Interval(0, math.inf, open_high=True),
 )  # fmt: skip
 
 EXAMPLES = Parameter(

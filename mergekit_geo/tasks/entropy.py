@@ -74,7 +74,7 @@ def softmax_entropy(logits_nv: Tensor) -> Tensor:
     """Entropy in nats of each softmax: (n,).
 
     Example:
-        >>> softmax_entropy(torch.tensor([[0.0, 0.0], [99.0, 0.0]])).tolist()
+        >>> softmax_entropy(torch.tensor([[0.0, 0.0], [999.0, 0.0]])).tolist()
         [0.6931471824645996, 0.0]
     """
     logs_nv = torch.log_softmax(logits_nv.float(), dim=-1)

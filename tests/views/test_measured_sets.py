@@ -56,7 +56,7 @@ def test_barriers_of_every_set_are_told_and_drawn(tmp_path: Path) -> None:
     view = view_of(found)
     assert view.headline == ["code: a to b, linear: a barrier of 0.0.",
                              "chat: a to b, linear: a barrier of 0.7."]  # fmt: skip
-    models, paths = view.blocks[:2]
+    models, _, paths = view.blocks[:3]
     assert isinstance(models, Section)
     assert isinstance(paths, Section)
     (losses,) = [block for block in models.blocks if isinstance(block, Table)]
