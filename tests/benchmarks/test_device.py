@@ -20,11 +20,11 @@ def check_device(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_a_rehearsal_names_what_agrees() -> None:
-    done = check_device("--device", "cpu", "--small", "--only", "environment", "merge")
+    done = check_device("--device", "cpu", "--small", "--only", "merge")
     assert done.returncode == 0, done.stdout + done.stderr
-    for work in ("float32 product", "soup, 3 models", "slerp, 2 models", "karcher mean, 3 models"):
+    for work in ("soup, 3 models", "slerp, 2 models", "karcher mean, 3 models"):
         assert f"| {work} | " in done.stdout
-    assert done.stdout.count("agrees") == 4
+    assert done.stdout.count("agrees") == 3
     assert "WRONG" not in done.stdout
 
 
