@@ -204,6 +204,7 @@ def test_what_cannot_be_had_is_one_clear_line(served: Served, tmp_path: Path) ->
     assert WEIGHTS not in served.hub.sent("org/pickled")
 
 
+@pytest.mark.slow
 def test_a_lost_download_of_an_adapter_can_be_repeated(served: Served, tmp_path: Path) -> None:
     served.hub.publish("org/lost", copy(served.folder / "b", tmp_path / "lost"))
     served.hub.cuts[f"org/lost/{WEIGHTS}"] = ["reset"]

@@ -131,6 +131,7 @@ MEASURES: dict[str, tuple[Callable[..., Any], str, dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("command", "held"), [(c, "on") for c in MEASURES] + [("barrier", "off"), ("soup", "off")]
 )
+@pytest.mark.slow
 def test_measurements_of_what_changes(
     family: Path, tmp_path: Path, command: str, held: str
 ) -> None:

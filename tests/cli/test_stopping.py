@@ -101,6 +101,7 @@ def test_stopped_run_goes_on_to_the_same_bytes(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_changed_recipe_starts_over_and_says_so(models: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     stop_in_the_middle(models, out, signal.SIGKILL)
@@ -111,6 +112,7 @@ def test_changed_recipe_starts_over_and_says_so(models: list[Path], tmp_path: Pa
     assert '"resumed: ' not in (out / "report.json").read_text()
 
 
+@pytest.mark.slow
 def test_changed_input_starts_over_and_says_so(models: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     stop_in_the_middle(models, out, signal.SIGKILL)
@@ -287,6 +289,7 @@ def has_torch(process: psutil.Process) -> bool:
     return any("libtorch" in region.path for region in process.memory_maps())
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_others(save: Save) -> None:
     words = [sys.executable, "-m", "mergekit_geo", "barrier", str(save("a")), str(save("b"))]
     process = subprocess.Popen([*words, "--num-processes", "2"], stderr=subprocess.PIPE, text=True)

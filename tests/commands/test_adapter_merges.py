@@ -169,6 +169,7 @@ def test_a_barrier_between_adapters_is_that_between_the_merged_models(adapters: 
     assert found.pairs[0].barrier.value == pytest.approx(plain.pairs[0].barrier.value, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_sharpness_of_an_adapter_is_that_of_the_merged_model(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base")
     adapter = make_adapter(base, tmp_path / "adapter", target_modules="all-linear")
@@ -204,6 +205,7 @@ def test_what_is_kept_of_a_model_is_forgotten_when_its_adapter_changes(
     assert len(set(found)) == 4
 
 
+@pytest.mark.slow
 def test_a_path_between_adapters_knows_its_ends(
     family: Path, adapters: Path, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ def layers(family: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_report_and_files_tell_which_layers_did_it(layers: Path) -> None:
     report = geo.read_report(layers)
     assert Report.model_validate_json((layers / "report.json").read_text()) == report

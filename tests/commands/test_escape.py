@@ -155,6 +155,7 @@ class Stop(Silent):
                 raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
     """Killed at any moment by `benchmarks/kills.py`, as all commands are."""
     whole = escape(tiny / "tiny", tmp_path / "whole")

@@ -538,6 +538,7 @@ def interrupted(family: Path, out: Path) -> None:
         tune(family / "base", out, progress=Stop(3))
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_is_not_lost_by_accident(family: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     interrupted(family, out)

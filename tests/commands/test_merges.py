@@ -69,6 +69,7 @@ def naive_losses(folder: Path, most: int) -> tuple[float, int]:
     return total / tokens, int(tokens)
 
 
+@pytest.mark.slow
 def test_output_loads_without_a_missing_or_unexpected_key(merged: geo.Result) -> None:
     _, info = AutoModelForCausalLM.from_pretrained(merged.out, output_loading_info=True)
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))

@@ -93,6 +93,7 @@ def test_the_path_is_lower_than_the_segment(fitted: geo.Result) -> None:
     assert found.fitted.path_max < found.straight.path_max
 
 
+@pytest.mark.slow
 def test_a_point_is_the_sum_of_ends_and_bend(
     fitted: geo.Result, ends: list[Path], tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_ends_are_written_to_the_bit(fitted: geo.Result, ends: list[Path], tmp_p
         assert all(torch.equal(tensor, own[name]) for name, tensor in merged.items())
 
 
+@pytest.mark.slow
 def test_soup_along_a_fitted_path(fitted: geo.Result, ends: list[Path], tmp_path: Path) -> None:
     choosing = geo.SelectionConfig(along=str(fitted.out), pick="best", control=False)
     named = geo.EvalData("builtin:python-docs", max_examples=120, seq_len=32)
@@ -183,6 +185,7 @@ def test_modules_in_memory_are_connected_around_a_hill(kind: str, bends: int) ->
     assert found.length_ratio > 1.2
 
 
+@pytest.mark.slow
 def test_early_stopping_and_restarts_keep_the_best() -> None:
     ends = [Point(-1.0, 0.05), Point(1.0, 0.05)]
     fitting = geo.CurveFitConfig("bezier", 2, learning_rate=0.05, restarts=2)
@@ -338,6 +341,7 @@ def test_full_disk_during_a_checkpoint(ends: list[Path], tmp_path: Path) -> None
     assert not (tmp_path / "path").exists()
 
 
+@pytest.mark.slow
 def test_barrier_along_a_path_that_is_fitted_first() -> None:
     ends = [Point(-1.0, 0.3), Point(1.0, 0.3)]
     found = geo.barrier(ends, along=["linear", "bezier"], data=rings(), train_data=rings())

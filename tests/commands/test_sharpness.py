@@ -115,6 +115,7 @@ def merged(small: Path, tmp_path_factory: pytest.TempPathFactory) -> geo.Result:
         return geo.soup(models, folder / "out", output=FAST, data=FEW)
 
 
+@pytest.mark.slow
 def test_every_merge_ends_with_the_sharpness_of_parents_and_output(
     merged: geo.Result,
 ) -> None:
@@ -258,6 +259,7 @@ def test_too_few_examples_do_not_tell_that_training_is_over(network: nn.Module) 
     assert words.startswith("one step down the gradient does not lower the loss significantly")
 
 
+@pytest.mark.slow
 def test_the_printed_error_of_an_eigenvalue_is_that_of_the_sample(network: nn.Module) -> None:
     (entry,) = geo.sharpness(network, data=batches(8), level="full").measurements.sharpness
     for found in (entry.extremes.largest, entry.extremes.smallest):
@@ -380,6 +382,7 @@ def invoke(*words: object) -> tuple[int, str, str]:
     return done.exit_code, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_table_and_caveats_on_the_shell(small: Path, text: Path) -> None:
     code, out, _ = invoke("sharpness", small / "a", small / "b", "--data", text)
     assert code == 0

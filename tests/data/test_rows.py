@@ -244,6 +244,7 @@ def test_errors_of_the_hub(monkeypatch: pytest.MonkeyPatch, error: Exception, me
         load_rows(EvalData("org/name"))
 
 
+@pytest.mark.slow
 def test_the_library_itself_offline() -> None:
     code = (
         "from mergekit_geo.data.load import load_rows\n"

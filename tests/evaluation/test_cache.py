@@ -164,6 +164,7 @@ def test_sharpness_and_training_depend_on_the_same_files(model: Path, name: str)
     assert all(new != old for new, old in zip(keys(), before, strict=True))
 
 
+@pytest.mark.slow
 def test_another_tokenizer_or_template_is_measured_anew(family: Path, tmp_path: Path) -> None:
     """End to end, as a user would meet it: with the cache of before, and with none."""
     from tokenizers import normalizers

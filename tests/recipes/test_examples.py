@@ -128,6 +128,7 @@ def test_sam_members_along_a_path_are_pushed(small: Path, text: Path, tmp_path: 
     assert [entry["steps"] for entry in report.settings["members"]] == [1, 1]
 
 
+@pytest.mark.slow
 def test_the_example_of_a_search_runs(
     deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def beside(found: geo.Result) -> dict[str, LossEntry]:
 
 
 @pytest.mark.parametrize("along", ["linear", "slerp"])
+@pytest.mark.slow
 def test_members_join_while_the_loss_falls(family: Path, along: str) -> None:
     models = [family / name for name in "abc"]
     found = soup(models, NAMED, along=along)

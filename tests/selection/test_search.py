@@ -105,6 +105,7 @@ def check_halves(found: geo.Result, uniform: geo.Result) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
+@pytest.mark.slow
 def test_greedy_is_no_worse_than_the_best_single(
     models: list[Path], uniform: geo.Result, greedy: geo.Result, again: bool
 ) -> None:
