@@ -185,6 +185,7 @@ def stop_at(
     ],
     ids=["when it starts", "when it loads libraries", "when it prints"],
 )
+@pytest.mark.slow
 def test_a_signal_is_one_line_at_any_time(
     save: Save, tmp_path: Path, stop: signal.Signals, place: str, said: str, is_out: bool
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_signal_that_a_library_swallows_still_ends_the_command(
         ("2>&1 | true", 0, ""),
     ],
 )
+@pytest.mark.slow
 def test_the_output_is_whole_whatever_becomes_of_the_streams(
     save: Save, tmp_path: Path, ends: str, code: int, last: str
 ) -> None:

@@ -332,6 +332,7 @@ RECIPE = (
 
 
 @pytest.mark.parametrize("call", ["soup([f + '/a', f + '/b'], out", f"run({RECIPE}, out"])
+@pytest.mark.slow
 def test_merge_without_evaluation_loads_no_torch(call: str, family: Path, tmp_path: Path) -> None:
     code = (
         "import sys, mergekit_geo as g; f, out = sys.argv[1:]; "

@@ -68,6 +68,7 @@ def fitted(ends: list[Path], tmp_path_factory: pytest.TempPathFactory) -> geo.Re
         return geo.fit_path(ends, folder / "path", train_data=TRAIN, fitting=SHORT, data=HELD)
 
 
+@pytest.mark.slow
 def test_a_path_folder_holds_what_was_fitted(fitted: geo.Result, ends: list[Path]) -> None:
     assert fitted.out is not None
     assert {p.name for p in fitted.out.iterdir()} == {

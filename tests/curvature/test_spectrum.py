@@ -191,6 +191,7 @@ def test_product_that_is_not_finite_is_refused() -> None:
 
 
 @pytest.mark.parametrize("tau", [0.0, 3.0])
+@pytest.mark.slow
 def test_share_of_negative_eigenvalues_is_in_its_band(tau: float) -> None:
     """In 95 % of samples of probes, a little less as a step of the quadrature is between two."""
     matrix = symmetric(80, seed=3)

@@ -69,6 +69,7 @@ def assert_same(found: tuple[State, dict[str, TensorRecord]], rule: Rule, blend:
 
 
 @pytest.mark.parametrize("most", [1 << 20, 4000, 0], ids=["roomy", "narrow", "none"])
+@pytest.mark.slow
 def test_merges_in_a_row_are_those_that_are_made_alone(
     anchors: tuple[Checkpoint, ...], most: int, kernel: MaskKernel
 ) -> None:

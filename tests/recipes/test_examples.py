@@ -78,6 +78,7 @@ SHORT = [path for path in EXAMPLES if path.stem != "sam_then_path"]  # that one 
 
 
 @pytest.mark.parametrize("path", SHORT, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_an_example_runs(
     path: Path, deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,6 +320,7 @@ def test_learned_needs_gradients_of_a_task() -> None:
 
 
 @pytest.mark.parametrize("along", ["linear", "slerp"])
+@pytest.mark.slow
 def test_best_of_a_path(models: list[Path], uniform: geo.Result, along: str) -> None:
     found = choose(models[:2], along=along, pick="best")
     barriers = found.measurements.barriers
