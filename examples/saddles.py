@@ -274,10 +274,14 @@ def steepest_with_noise(saddle: Found) -> float:
     return min([float(value) for value in saddle.eigenvalues[noisy]], default=0.0)
 
 
+def objective() -> geo.FunctionObjective:
+    """All examples, as the library takes them."""
+    return geo.FunctionObjective(losses_of, list(zip(X.chunk(8), Y.chunk(8), strict=True)))
+
+
 def by_lanczos(saddle: Found) -> dict[str, Any]:
     """What `geo.sharpness` says of the same point in float32, without a whole Hessian."""
-    data = geo.FunctionObjective(losses_of, list(zip(X.chunk(8), Y.chunk(8), strict=True)))
-    found = geo.sharpness(network(saddle.weights), data=data, level="full", compute=ALL)
+    found = geo.sharpness(network(saddle.weights), data=objective(), level="full", compute=ALL)
     (one,) = found.measurements.sharpness
     share, low = one.spectrum.negative, one.extremes.smallest
     return {
@@ -288,9 +292,9 @@ def by_lanczos(saddle: Found) -> dict[str, Any]:
 
 def by_escape(saddle: Found) -> dict[str, Any]:
     """Where `geo.escape` leads from the point: along ±v_min, then by perturbed descent."""
-    data = geo.FunctionObjective(losses_of, list(zip(X.chunk(8), Y.chunk(8), strict=True)))
-    found = geo.escape(network(saddle.weights), train_data=data, compute=ALL).measurements.escape
-    return {"kind": found.verdict.kind, "loss": saddle.loss + found.change}
+    found = geo.escape(network(saddle.weights), train_data=objective(), compute=ALL)
+    escape = found.measurements.escape
+    return {"kind": escape.verdict.kind, "loss": saddle.loss + escape.change}
 
 
 def mean_of(steps: Sequence[int]) -> list[float]:

@@ -8,7 +8,6 @@ convex.png and convex.json.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from itertools import combinations
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mergekit_geo as geo
+from examples.lesson import digits as common
 
 L2, EXAMPLES, SMALL = 0.01, 800, 0.001
 COLOURS = {"logistic regression": "#0072b2", "one hidden layer": "#d55e00"}
@@ -103,7 +103,7 @@ def draw(measured: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="from one run (0) to another (1)", ylabel="loss", ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    common.save(figure, path)
 
 
 def tables(measured: dict[str, Any]) -> dict[str, str]:
@@ -123,11 +123,7 @@ PICTURES = {"convex.png": draw}
 
 def write(out: Path, sizes: Sizes = Sizes()) -> dict[str, Any]:
     """Measure, and write numbers and the picture into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    measured = measure(sizes)
-    (out / "convex.json").write_text(json.dumps(measured) + "\n")
-    draw(measured, out / "convex.png")
-    return measured
+    return common.write(out, "convex", measure(sizes), PICTURES)
 
 
 if __name__ == "__main__":
