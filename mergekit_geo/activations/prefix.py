@@ -22,11 +22,10 @@ from mergekit_geo.activations.spool import Spool
 from mergekit_geo.activations.stages import Stage, run_until, stages_of
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.measures import Compute
-from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.regmean import RegMean
-from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.modules.blend import InPlace, in_place
 from mergekit_geo.modules.open import open_live
 from mergekit_geo.progress import Progress
 
@@ -123,14 +122,8 @@ class PrefixPass:
     def _opened(self) -> InPlace:
         """A module at the mean of the models."""
         mean = self._blend(self.rule.others)
-        live = open_live(mean, self.compute)
-        if not isinstance(live, InPlace):
-            raise UnsupportedError(
-                "the module has other tensors than are stored, as with fused experts, so that no "
-                "block of it can be merged before the next",
-                where=self.models[0].name,
-                remedy="--method regmean",
-            )
+        why = "every block is merged before the next one runs"
+        live = in_place(open_live(mean, self.compute), why, self.models[0].name, "--method regmean")
         live.put(mean)
         return live
 

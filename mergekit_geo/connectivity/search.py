@@ -15,10 +15,10 @@ from mergekit_geo.connectivity.curves import Bends
 from mergekit_geo.connectivity.fit import Fit
 from mergekit_geo.connectivity.neb import Band
 from mergekit_geo.connectivity.paths import Effort, ModelPath, fitted
-from mergekit_geo.errors import DataError, UnsupportedError
+from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.batches import Shuffled
 from mergekit_geo.geometry.curves import Curve, Polygon, Still, curve_of, rule_at
-from mergekit_geo.modules.blend import InPlace
+from mergekit_geo.modules.blend import in_place
 from mergekit_geo.progress import Steps
 
 if TYPE_CHECKING:
@@ -97,13 +97,10 @@ class CurveSearch:
         state: FitState,
         curve: Curve | None = None,
     ) -> None:
-        evaluator, live = aim.evaluator, aim.evaluator.live
-        if not isinstance(live, InPlace):
-            raise UnsupportedError(
-                "a path needs gradients in the space of the stored weights, and this "
-                "architecture stores its weights under other names than it runs with"
-            )
-        self.aim, self.evaluator, self.live = aim, evaluator, live
+        self.aim, self.evaluator = aim, (evaluator := aim.evaluator)
+        why, remedy = "a path is fitted by gradients", "linear and slerp need none"
+        name = evaluator.study.anchors[0].name
+        self.live = in_place(evaluator.live, why, name, remedy)
         self.training, self.fitting = training, fitting
         self.seed, self.state, self.progress = seed, state, evaluator.study.progress
         self.curve = curve or curve_of(fitting.kind, fitting.corners)

@@ -30,7 +30,7 @@ from mergekit_geo.evaluation.cache import MeasurementCache
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.objective import Objective
 from mergekit_geo.evaluation.study import Study
-from mergekit_geo.modules.blend import InPlace, module_names
+from mergekit_geo.modules.blend import InPlace, module_names, not_as_stored
 from mergekit_geo.modules.open import at_least_single, open_module
 from mergekit_geo.printable import in_gigabytes
 from mergekit_geo.processes import broadcast, is_main_process
@@ -197,12 +197,8 @@ class _EigenvectorSearch:
         """The vectors as stored tensors; zeros where the model does not train."""
         names = module_names(loss.model, self.model)
         if names is None:
-            raise UnsupportedError(
-                "the module holds its tensors under other names than are stored, and eigenvectors "
-                "are found in the module",
-                where=self.model.name,
-                remedy="leave --hessian-directions out: random directions need no gradient",
-            )
+            remedy = "leave --hessian-directions out: random directions need no gradient"
+            raise not_as_stored("eigenvectors are found in it", self.model.name, remedy)
         places = loss.weights.places(InPlace(loss.model, names).parameters())
         floats = {key: info for key, info in self.model.tensors.items() if info.is_float}
         found = []

@@ -15,12 +15,11 @@ from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.index import read_tensors
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.measures import Compute
-from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.evaluation.sample import Sample, prepare
 from mergekit_geo.evaluation.study import NO_STATISTICS, Study
 from mergekit_geo.merging.blend import STATISTICS
 from mergekit_geo.modules.batch_norm import batch_norms, reestimate
-from mergekit_geo.modules.blend import module_names
+from mergekit_geo.modules.blend import module_names, not_as_stored
 from mergekit_geo.modules.load import load_model
 from mergekit_geo.modules.open import load_result
 from mergekit_geo.outputs.writer import output_errors
@@ -81,7 +80,7 @@ def rewrite_statistics(folder: Path, train_data: EvalData, compute: Compute) -> 
     checkpoint = open_folder(folder)
     module = load_model(folder, compute)
     count = estimate_statistics(module, folder, checkpoint.config, train_data, compute)
-    names = _known(module_names(module, checkpoint))
+    names = _names(module, checkpoint)
     state = module.state_dict()
     with output_errors(folder, 0):
         for name, tensor in _statistics(names, state):
@@ -111,18 +110,16 @@ def refresh_state(
     own = {name: t if t.is_floating_point() else t.clone() for name, t in state.items()}
     module = load_result(donor, own, compute)
     count = estimate_statistics(module, donor.folder, donor.config, train_data, compute)
-    for name, tensor in _statistics(_known(module_names(module, donor)), module.state_dict()):
+    for name, tensor in _statistics(_names(module, donor), module.state_dict()):
         state[name].copy_(rounded(name, tensor, DTYPE_NAMES[state[name].dtype]))
     return count
 
 
-def _known(names: dict[str, str] | None) -> dict[str, str]:
+def _names(module: Module, checkpoint: Checkpoint) -> dict[str, str]:
+    names = module_names(module, checkpoint)
     if names is None:
-        raise UnsupportedError(
-            "the module's tensors are not those that are stored: its BatchNorm statistics cannot "
-            "be written back",
-            remedy="leave --train-data out",
-        )
+        why = "its BatchNorm statistics are written back to them"
+        raise not_as_stored(why, checkpoint.name, "leave --train-data out")
     return names
 
 

@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from mergekit_geo.config.sets import DataSource
 
 
-def training_sample(source: DataSource, model: Checkpoint, compute: Compute) -> Sample | None:
+def training_sample(
+    source: DataSource, model: Checkpoint, compute: Compute, *, labels: bool = True
+) -> Sample | None:
     """The examples of a model's training data; None for a function of the caller's.
 
     Args:
         source: The data.
         model: Its data is here; it comes with its tokenizer or image processor.
         compute: Whether code that comes with it may run.
+        labels: Whether the data has labels; without, they are not looked at.
 
     Raises:
         DataError: The data is missing or unusable, or nothing says how the model reads it.
+        UnsupportedError: Labels are not to be read, and the task gives no classes.
     """
     data = source.as_settings
     if data is None:
@@ -32,8 +36,10 @@ def training_sample(source: DataSource, model: Checkpoint, compute: Compute) -> 
         refuse_training(data)
     if model.folder is None:
         raise DataError(
-            "nothing says how the model reads text: it comes without its tokenizer",
+            "nothing says how the model reads the data: it comes without its tokenizer or image "
+            "processor",
             where=model.name,
-            remedy="name its folder, or give a FunctionObjective of training batches",
+            remedy="name its folder"
+            + (", or give a FunctionObjective of training batches" if labels else ""),
         )
-    return prepare(data, model.folder, model.config, compute)
+    return prepare(data, model.folder, model.config, compute, labels=labels)

@@ -11,10 +11,10 @@ import numpy as np
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.config.measures import Compute
-from mergekit_geo.data.load import refuse_training
-from mergekit_geo.errors import DataError, UnsupportedError
+from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.evaluation.objective import TaskObjective
-from mergekit_geo.evaluation.sample import Sample, prepare
+from mergekit_geo.evaluation.sample import Sample
+from mergekit_geo.evaluation.training_sample import training_sample
 
 if TYPE_CHECKING:
     from mergekit_geo.config.sets import DataSource
@@ -38,21 +38,13 @@ def unlabelled_sample(source: DataSource, model: Checkpoint, compute: Compute) -
         UnsupportedError: It is a function of the caller's, or predictions have no entropy.
         DataError: The data is missing or unusable, or nothing says how the model reads it.
     """
-    data = source.as_settings
-    if data is None:
+    sample = training_sample(source, model, compute, labels=False)
+    if sample is None:
         raise UnsupportedError(
             "a function gives losses, and no predictions that have an entropy",
             remedy="give data: --train-data SOURCE",
         )
-    if data.benchmarks:
-        refuse_training(data)
-    if model.folder is None:
-        raise DataError(
-            "nothing says how the model reads the data: it comes without its configuration",
-            where=model.name,
-            remedy="save it to a folder, with its tokenizer or image processor",
-        )
-    return prepare(data, model.folder, model.config, compute, labels=False)
+    return sample
 
 
 def without_inputs(objective: TaskObjective, known: Collection[str]) -> TaskObjective:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from mergekit_geo.geometry.linear import shares
 from mergekit_geo.geometry.rule import ModelWeights, Rule
@@ -30,26 +31,26 @@ FLOOR = Parameter(
 )  # fmt: skip
 
 
-def _fisher(
-    weights: ModelWeights, fisher_examples: float, empirical: bool, fisher_floor: float, **_: object
-) -> Rule:
-    asks = FisherSettings(int(fisher_examples), empirical)
-    return Weighed("fisher", shares(weights, OF_FISHERS), asks, fisher_floor)
-
-
-def _uncertainty(
-    weights: ModelWeights, fisher_examples: float, empirical: bool, fisher_floor: float, **_: object
+def _weighed(
+    name: str,
+    weights: ModelWeights,
+    *,
+    fisher_examples: float,
+    empirical: bool,
+    fisher_floor: float,
+    has_prior: bool = False,
+    **_: object,
 ) -> Rule:
     asks = FisherSettings(int(fisher_examples), empirical)
     step = shares(weights, OF_FISHERS)
-    return Weighed("uncertainty", step, asks, fisher_floor, has_prior=True)
+    return Weighed(name, step, asks, fisher_floor, has_prior=has_prior)
 
 
 FISHER = Method(
     "fisher",
     "sum w_i F_i a_i / sum w_i F_i, elementwise; F_i the diagonal Fisher of a_i on its data",
     "Matena 2022",
-    _fisher,
+    partial(_weighed, "fisher"),
     (WEIGHT, EXAMPLES, EMPIRICAL, FLOOR),
     needs=NEEDS,
 )
@@ -57,7 +58,7 @@ UNCERTAINTY = Method(
     "uncertainty",
     "b + sum w_i (F_0 + F_i) v_i / (F_0 + sum w_i F_i), elementwise; F_0 the diagonal Fisher of b",
     "Daheim 2024",
-    _uncertainty,
+    partial(_weighed, "uncertainty", has_prior=True),
     (STATED_WEIGHT, EXAMPLES, EMPIRICAL, replace(FLOOR, default=1e-12)),
     BaseUse.REQUIRED,
     needs=f"{NEEDS}, of the base too",

@@ -20,6 +20,7 @@ from mergekit_geo.checkpoints.naming import schema_of
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.config.measures import Compute
+from mergekit_geo.errors import UnsupportedError
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.memo import Memo
@@ -135,6 +136,38 @@ def tensors_of(model: Module) -> dict[str, Tensor]:
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()
     return model.state_dict()
+
+
+def in_place(live: Live, why: str, model: str, remedy: str) -> InPlace:
+    """A module whose parameters are the tensors that are stored.
+
+    Args:
+        live: Any.
+        why: What needs such a module, as the second half of a sentence.
+        model: Its name.
+        remedy: What does not need one.
+
+    Raises:
+        UnsupportedError: It is another, as with fused experts.
+    """
+    if isinstance(live, InPlace):
+        return live
+    raise not_as_stored(why, model, remedy)
+
+
+def not_as_stored(why: str, model: str, remedy: str) -> UnsupportedError:
+    """The error where a module's tensors are not those that are stored, and have to be.
+
+    Args:
+        why: What needs them to be, as the second half of a sentence.
+        model: Its name.
+        remedy: What does not need it.
+    """
+    return UnsupportedError(
+        f"the module's tensors are not those that are stored, and {why}",
+        where=model,
+        remedy=remedy,
+    )
 
 
 def module_names(model: Module, checkpoint: Checkpoint) -> dict[str, str] | None:

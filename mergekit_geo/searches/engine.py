@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, Self
 
-from mergekit_geo.errors import GeoError, InternalError
+from mergekit_geo.errors import ArgumentError, GeoError, InternalError
 from mergekit_geo.searches.trial import Measure, Outcome, Trial
 
 Open = Callable[[], Measure]
@@ -83,6 +83,29 @@ class Here(Engine):
     def close(self) -> None:
         """Forget the trials that wait."""
         self._waiting.clear()
+
+
+def pickled(opening: Open, dumps: Callable[[Open], bytes], where: str, remedy: str = "") -> bytes:
+    """What opens models, as it is sent to other processes.
+
+    Args:
+        opening: What opens them.
+        dumps: Pickles it.
+        where: The option that asks for other processes.
+        remedy: A further way out.
+
+    Raises:
+        ArgumentError: It cannot be pickled.
+    """
+    try:
+        return dumps(opening)
+    except Exception as error:
+        ways = ["name models and data by folder or Hub id", remedy, f"or leave {where} out"]
+        raise ArgumentError(
+            f"models and data cannot be sent to other processes: {error}",
+            where=where,
+            remedy=", ".join(filter(None, ways)),
+        ) from error
 
 
 def opened(sent: bytes) -> Measure | GeoError:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Sequence
 from functools import partial
 from multiprocessing.connection import wait
 
 from mergekit_geo.errors import GeoError
 from mergekit_geo.portable import cores
-from mergekit_geo.searches.engine import Open
-from mergekit_geo.searches.process import Process, pickled
+from mergekit_geo.searches.engine import Open, pickled
+from mergekit_geo.searches.process import Process
 from mergekit_geo.searches.workers import TRIES, Worker, Workers
 
 
@@ -27,7 +28,7 @@ class Pool(Workers[Process]):
 
     def __init__(self, opening: Open, workers: int) -> None:
         super().__init__()
-        sent = pickled(opening)
+        sent = pickled(opening, pickle.dumps, "--workers", "define functions in a module")
         try:
             self.start(partial(Process, sent, some) for some in environments(workers))
         except BaseException:

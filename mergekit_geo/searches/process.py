@@ -17,8 +17,8 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from threading import Thread
 
-from mergekit_geo.errors import ArgumentError, GeoError
-from mergekit_geo.searches.engine import Open, measured, opened
+from mergekit_geo.errors import GeoError
+from mergekit_geo.searches.engine import measured, opened
 from mergekit_geo.searches.trial import Trial
 from mergekit_geo.searches.workers import READY, Message
 
@@ -31,7 +31,7 @@ class Process:
     """One process.
 
     Args:
-        opening: What opens models there, as `pickled` gives it.
+        opening: What opens models there, pickled.
         environment: Environment variables to set there first.
 
     Attributes:
@@ -100,26 +100,6 @@ class Process:
         self._process.join()
         with suppress(ValueError):  # somebody else has asked the system how it ended
             self._process.close()
-
-
-def pickled(opening: Open) -> bytes:
-    """What opens models, as it is sent to processes.
-
-    Args:
-        opening: What opens them.
-
-    Raises:
-        ArgumentError: It cannot be pickled.
-    """
-    try:
-        return pickle.dumps(opening)
-    except Exception as error:
-        raise ArgumentError(
-            f"models and data cannot be sent to other processes: {error}",
-            where="--workers",
-            remedy="name models and data by folder or Hub id, define functions in a module, or "
-            "leave --workers out",
-        ) from error
 
 
 def _serve(pipe: Connection, opening: bytes, environment: Mapping[str, str]) -> None:

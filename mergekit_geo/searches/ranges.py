@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.files.sound_json import brief
+from mergekit_geo.merging.parameter import SearchRange
 from mergekit_geo.printable import nearest_of
 from mergekit_geo.recipes.searched import CHOICES, RANGE
 from mergekit_geo.recipes.values import number_of
@@ -51,13 +52,10 @@ class KeyPlace:
 
 
 @dataclass(frozen=True)
-class NumberRange:
+class NumberRange(SearchRange):
     """Numbers that a search may ask for.
 
     Attributes:
-        low: The least.
-        high: The largest.
-        log: Whether the logarithm is searched evenly.
         default: Where the search starts; None where the recipe does not say.
 
     Example:
@@ -65,9 +63,6 @@ class NumberRange:
         0.1
     """
 
-    low: float
-    high: float
-    log: bool = False
     default: float | None = None
 
     @classmethod

@@ -16,7 +16,7 @@ from typing import Any
 
 from mergekit_geo.errors import ArgumentError, GeoError
 from mergekit_geo.printable import shortened
-from mergekit_geo.searches.engine import Open, measured, opened
+from mergekit_geo.searches.engine import Open, measured, opened, pickled
 from mergekit_geo.searches.ray_session import RaySession
 from mergekit_geo.searches.trial import Measure, Outcome, Trial
 from mergekit_geo.searches.workers import READY, TRIES, Message, Worker, Workers
@@ -219,20 +219,8 @@ class RayEngine(Workers[Actor]):
             num_gpus=share.gpus, num_cpus=share.cpus, max_restarts=0, max_task_retries=0,
             scheduling_strategy="SPREAD",
         )(Host)  # fmt: skip
-        sent = ray.put(_pickled(ray, opening))
+        sent = ray.put(pickled(opening, ray.cloudpickle.dumps, "--engine ray"))
         self.start([partial(Actor, ray, kind, sent, share.gpus > 0)] * share.slots)
-
-
-def _pickled(ray: Any, opening: Open) -> bytes:
-    """What opens models, with what a script or notebook defines for it."""
-    try:
-        sent: bytes = ray.cloudpickle.dumps(opening)
-    except Exception as error:
-        raise ArgumentError(
-            f"models and data cannot be sent to other processes: {error}", where="--engine ray",
-            remedy="name models and data by folder or Hub id, or leave --engine out",
-        ) from error  # fmt: skip
-    return sent
 
 
 def _why(error: Exception | None) -> str:

@@ -31,7 +31,7 @@ from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.by_entropy import NAME, ByEntropy
 from mergekit_geo.merging.gram import layer_of
-from mergekit_geo.modules.blend import InPlace, Live
+from mergekit_geo.modules.blend import InPlace, in_place
 from mergekit_geo.modules.held import hold
 from mergekit_geo.modules.open import open_live
 from mergekit_geo.records.entropy import EntropyEntry, EntropySource, TaskCoefficients
@@ -233,15 +233,9 @@ def _module(study: Study, evaluator: PointEvaluator | None, start: Linear) -> tu
     """A module that goes where coefficients lead, and the models that it goes between."""
     anchors = hold(study.anchors, study.compute.anchors_in_memory)
     first = Blend(tuple(anchors), start)
-    live: Live = evaluator.live if evaluator else open_live(first, study.compute, anchors)
-    if not isinstance(live, InPlace):
-        raise UnsupportedError(
-            "coefficients are found by gradients, and the module's tensors are not those that are "
-            "stored",
-            where=study.anchors[0].name,
-            remedy="task_arithmetic needs no gradients",
-        )
-    return live, first
+    live = evaluator.live if evaluator else open_live(first, study.compute, anchors)
+    why, remedy = "coefficients are found by gradients", "task_arithmetic needs no gradients"
+    return in_place(live, why, study.anchors[0].name, remedy), first
 
 
 def _point(blend: Blend, weights: TensorWeights, rule: ByEntropy, names: Sequence[str]) -> Point:

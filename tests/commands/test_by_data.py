@@ -161,7 +161,7 @@ def test_methods_that_need_data_are_refused_where_none_can_be_used(small: Path) 
 
 def test_a_model_that_nothing_reads_text_for() -> None:
     states = [random_state(name) for name in "ab"]
-    with pytest.raises(DataError, match="nothing says how the model reads text"):
+    with pytest.raises(DataError, match="nothing says how the model reads the data"):
         geo.merge(states, train_data="builtin:python-docs", **SETTINGS)  # type: ignore[arg-type]
 
 

@@ -453,7 +453,7 @@ def test_directions_at_fused_experts_are_those_of_the_stored_ones(tmp_path: Path
     (surface,) = found.surfaces
     assert surface.loss[1][1] == surface.marks[0].loss
     assert len({loss for row in surface.loss for loss in row}) == 9
-    with pytest.raises(UnsupportedError, match="under other names than are stored"):
+    with pytest.raises(UnsupportedError, match="tensors are not those that are stored"):
         geo.landscape(tmp_path / "m", data=data, view=geo.LandscapeConfig(grid=3, hessian=True))
 
 
