@@ -48,7 +48,7 @@ def written(source: Recipes) -> list[Written]:
         source: As a call names it.
 
     Raises:
-        RecipeError: No such file, no sound YAML, no mapping, or a key that is there twice.
+        RecipeError: No such file, no sound YAML, no mapping, or a key with two values.
     """
     if isinstance(source, Mapping):
         return [Written(dict(source))]
@@ -83,19 +83,22 @@ def _text(source: str | Path) -> tuple[str, str]:
         raise RecipeError("not a text file in UTF-8", where=str(source)) from error
     except OSError as error:
         raise RecipeError(
-            f"cannot be read: {error.strerror}", where=str(source), remedy="give a YAML file"
+            f"cannot be read: {error.strerror}",
+            where=str(source),
+            remedy="give a YAML file, or - for standard input",
         ) from error
 
 
 def _refuse_repeated(node: yaml.Node | None, name: str) -> None:
-    """Refuse equal keys, of which YAML readers silently keep the last."""
+    """Refuse equal keys that say different things: YAML readers silently keep the last."""
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
+        seen: dict[str, yaml.Node] = {}
         for key, value in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise RecipeError(f"{key.value} is there twice", where=f"{name}, line {line}")
-            seen.add(key.value)
+            first = seen.setdefault(key.value, value)
+            if first is not value and yaml.serialize(first) != yaml.serialize(value):
+                place = f"{name}, line {key.start_mark.line + 1}"
+                other = f"line {first.start_mark.line + 1} says something else"
+                raise RecipeError(f"{key.value} is there twice: {other}", where=place)
             _refuse_repeated(value, name)
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:

@@ -26,6 +26,10 @@ def read(text: str) -> Inputs:
         ("- linear\n- b\n", "a recipe is a mapping, found list"),
         ("merge_method: linear\nmodel: a\n", "line 2: unknown key model .*mean models"),
         (f"merge_method: linear\nmerge_method: slerp\n{AB}", "line 2: merge_method is there twice"),
+        (
+            f"merge_method: linear\n{AB}dtype: float32\n# ...\ndtype: float16\n",
+            "line 5: dtype is there twice: line 3 says something else",
+        ),
         (AB + "x: 1\n", "unknown key x .*known here: along, architectures"),
         (AB + "\n", "merge_method is missing"),
         ("merge_method: linear\nmodels: 3\n", "line 2: models: input should be a valid list"),
@@ -251,6 +255,11 @@ def test_task_vectors_of_no_model_leave_the_base(name: str) -> None:
     assert any(f"{name} of no model beside its base" in line for line in found.warnings)
     with pytest.raises(RecipeError, match="unknown parameter x"):
         read(f"merge_method: {name}\nbase_model: a\nmodels: [{{model: a}}]\nparameters: {{x: 1}}")
+
+
+def test_a_key_that_says_the_same_again_says_nothing_new() -> None:
+    again = read(f"merge_method: linear\n{AB}merge_method: linear\n")
+    assert again == read(f"merge_method: linear\n{AB}")
 
 
 def test_models_as_mergekit_writes_them_out() -> None:
