@@ -193,11 +193,3 @@ ARCHITECTURES: dict[str, Architecture] = {
                                                        model_type="siglip_vision_model")),
 }  # fmt: skip
 """By the name that people give the family."""
-
-
-def known() -> dict[str, Architecture]:
-    """Those that the installed transformers has; `missing` names the others."""
-    import transformers
-
-    has = {name: hasattr(transformers, one.model) for name, one in ARCHITECTURES.items()}
-    return {name: one for name, one in ARCHITECTURES.items() if has[name]}

@@ -397,14 +397,14 @@ def _compare_tensors(
 ) -> None:
     donor, mine = checkpoints[0], names[0]
     for checkpoint, own in zip(checkpoints[1:], names[1:], strict=True):
-        if prefixed := _prefixed((donor, mine), (checkpoint, own)):
-            found.problems.append(prefixed)
+        both = ((donor, mine), (checkpoint, own))
+        if cause := _prefixed(*both) or _fused(*both):
+            found.problems.append(cause)
             continue
         shared = [n for n in mine.keys() | own.keys() if not is_counter(n)]
         if by_layers:
             shared = [n for n in shared if (n in mine and n in own) or not layer_number(n)]
         names_here = sorted(n for n in shared if n not in found.aside)
-        both = ((donor, mine), (checkpoint, own))
         for (holder, its), (lacking, others) in (both, both[::-1]):
             alone = [its[name] for name in names_here if name in its and name not in others]
             _refuse_missing(alone, holder, lacking, found)
@@ -470,6 +470,21 @@ def _prefixed(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) 
                 f"{len(missing)} tensors are called in {holder.name} as in {plain.name}, with "
                 f"{prefix!r} before ({prefix}{first}), which transformers does not load so: load "
                 f"{holder.name} with what saved it, and save the inner model"
+            )
+    return ""
+
+
+def _fused(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) -> str:
+    """A hint if one model stores its experts one by one, and the other all in one tensor."""
+    for (apart, names), (fused, own) in ((donor, other), (other, donor)):
+        single, whole = sorted(names.keys() - own.keys()), sorted(own.keys() - names.keys())
+        schema = schema_of(apart.config) if single and whole else Schema()
+        parts = [names[name] for name in single if schema.is_converted(name)]
+        if parts and whole[0] in schema.expected:
+            return (
+                f"{len(parts)} tensors of {apart.name} ({parts[0]}) are stored together in "
+                f"{fused.name} ({own[whole[0]]}): load {apart.name} with transformers, and save it "
+                "with save_pretrained(..., save_original_format=False)"
             )
     return ""
 

@@ -20,6 +20,7 @@ from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.errors import IncompatibleError
+from tests.architectures import ARCHITECTURES
 from tests.checkpoints.adapter_models import make_base
 from tests.conftest import Save
 from tests.models import random_state
@@ -252,3 +253,19 @@ def test_models_of_another_width_are_refused(tmp_path: Path) -> None:
     found = compare(narrow, wide)
     assert len(found.problems) == len(open_checkpoint(narrow).tensors)
     assert all("models of widths 8 and 16" in problem for problem in found.problems)
+
+
+def test_experts_stored_one_by_one_and_together(tmp_path: Path) -> None:
+    model = ARCHITECTURES["Mixtral"].build()
+    model.save_pretrained(tmp_path / "apart")
+    model.save_pretrained(tmp_path / "together", save_original_format=False)
+    for pair in (("apart", "together"), ("together", "apart")):
+        found = compare(*(tmp_path / name for name in pair))
+        assert len(found.problems) == 1
+        with pytest.raises(
+            IncompatibleError, match=r"24 tensors of \S+apart .* save_original_format"
+        ):
+            found.require()
+    loaded = type(model).from_pretrained(tmp_path / "apart")
+    loaded.save_pretrained(tmp_path / "again", save_original_format=False)
+    assert compare(tmp_path / "together", tmp_path / "again").problems == []
