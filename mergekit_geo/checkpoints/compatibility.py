@@ -480,7 +480,7 @@ def _fused(donor: tuple[Checkpoint, Names], other: tuple[Checkpoint, Names]) -> 
         single, whole = sorted(names.keys() - own.keys()), sorted(own.keys() - names.keys())
         schema = schema_of(apart.config) if single and whole else Schema()
         parts = [names[name] for name in single if schema.is_converted(name)]
-        if parts and whole[0] in schema.expected:
+        if parts and set(whole) & schema.expected.keys():
             return (
                 f"{len(parts)} tensors of {apart.name} ({parts[0]}) are stored together in "
                 f"{fused.name} ({own[whole[0]]}): load {apart.name} with transformers, and save it "
