@@ -17,9 +17,9 @@ from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versi
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.commands._run import Findings
-from mergekit_geo.commands.draft import Evidence, missing_on_sets
 from mergekit_geo.commands.evidence import sharpness_evidence
 from mergekit_geo.commands.merged import MergedModel, MergedState
+from mergekit_geo.commands.not_measured import missing_on_sets, unmeasured
 from mergekit_geo.commands.parent_barriers import at_once, coarse_barriers, coarse_points
 from mergekit_geo.commands.set_evidence import SetEvidence, attempt_each, require_finite
 from mergekit_geo.config.data import EvalData, source_of
@@ -30,7 +30,7 @@ from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.losses import OUTPUT, run_with
 from mergekit_geo.evaluation.model_losses import OutputLosses, keep_losses
 from mergekit_geo.evaluation.over_sets import SetReport, nothing_measured, over_sets
-from mergekit_geo.evaluation.plan import LossReport, SharpnessReport
+from mergekit_geo.evaluation.plan import Evidence, LossReport, SharpnessReport
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
@@ -201,12 +201,7 @@ def not_measured(tuning: Retraining[Any], found: Evidence, out: Path) -> list[No
     return [
         *missing_on_sets(found.losses),
         *(
-            NotMeasured(
-                what=what,
-                why=part.reason,
-                command=command_line(again) if can and not part.fails else "",
-                failed=part.fails,
-            )
+            unmeasured(what, part, command_line(again) if can and not part.fails else "")
             for what, (part, again) in parts.items()
             if part.reason
         ),

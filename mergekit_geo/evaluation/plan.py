@@ -126,6 +126,24 @@ class SharpnessReport:
     fails: bool = False
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What an output and its parents were measured by.
+
+    Attributes:
+        losses: Of parents and output, and the barriers between the parents.
+        sharpness: Of parents and output.
+    """
+
+    losses: LossReport
+    sharpness: SharpnessReport
+
+    @classmethod
+    def missing(cls, reason: str) -> Evidence:
+        """No evidence, and why."""
+        return cls(LossReport(reason=reason), SharpnessReport(reason=reason))
+
+
 def plan_losses(
     checkpoints: Sequence[Checkpoint],
     data: Data,

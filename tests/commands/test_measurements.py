@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mergekit_geo.commands.draft import _alone, _kept
+from mergekit_geo.commands.measurements import _alone, _kept
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.merging.tensor import TensorRecord
 
