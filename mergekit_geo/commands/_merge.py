@@ -99,7 +99,7 @@ def study_of(checkpoints: Sequence[Checkpoint], request: Request, output: Output
         study.require_measurable()
     check_statistics_data(study)
     check_scores(study, request.asked.output)
-    progress.say(f"{len(checkpoints)} models, {count_parameters(checkpoints[0]):,} parameters each")
+    progress.say(_sizes(checkpoints))
     for note in request.notes:
         progress.say(note)
     first, dtype = tuple(found.anchors), request.asked.output.stored_dtype
@@ -172,6 +172,16 @@ def _refuse_modules_without_a_rule(donor: Checkpoint, request: Request) -> None:
             where=donor.name,
             remedy="merge them by soup or slerp",
         )
+
+
+def _sizes(checkpoints: Sequence[Checkpoint]) -> str:
+    """How many models, and the parameters of each."""
+    counts = [f"{count_parameters(checkpoint):,}" for checkpoint in checkpoints]
+    if len(counts) == 1:
+        return f"1 model, {counts[0]} parameters"
+    if len(set(counts)) == 1:
+        return f"{len(counts)} models, {counts[0]} parameters each"
+    return f"{len(counts)} models of {', '.join(counts[:-1])} and {counts[-1]} parameters"
 
 
 def require_one_process() -> None:
