@@ -507,8 +507,8 @@ def _difference(
 def _cause(
     mine: tuple[int, ...], theirs: tuple[int, ...], donor: Checkpoint, other: Checkpoint
 ) -> str:
-    sizes = [vocabulary_size(checkpoint.config) for checkpoint in (donor, other)]
-    rows = [shape[0] if shape else None for shape in (mine, theirs)]
+    rows = [shape[0] if shape else 0 for shape in (mine, theirs)]
+    sizes = [vocabulary_size(c.config, rows) for c in (donor, other)]
     if mine[1:] == theirs[1:] and sizes[0] != sizes[1] and rows == sizes:
         return (
             "different vocabularies (was one resized for added tokens?): --tokenizer-source union "

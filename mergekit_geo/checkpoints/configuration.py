@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from mergekit_geo.errors import FormatError
@@ -69,18 +70,31 @@ def without_other_files(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in OTHER_FILES}
 
 
-def vocabulary_size(config: dict[str, Any]) -> int | None:
+def vocabulary_size(config: dict[str, Any], lengths: Collection[int] = ()) -> int | None:
     """Rows of the embedding, None where the configuration does not say.
 
+    Args:
+        config: The parsed `config.json`. Multimodal models may state a number that was never true
+            beside that of their language model, or state it deeper.
+        lengths: Of what may be the embedding: of several numbers the first of these is taken.
+
     Example:
-        >>> vocabulary_size({"text_config": {"vocab_size": 8}})
-        8
+        >>> config = {"vocab_size": 9, "text_config": {"vocab_size": 8}}
+        >>> vocabulary_size(config), vocabulary_size(config, [9, 3])
+        (8, 9)
     """
-    inner = config.get("text_config")
-    for stated in (config, inner if isinstance(inner, dict) else {}):
-        if isinstance(stated.get("vocab_size"), int):
-            return int(stated["vocab_size"])
-    return None
+    stated = list(_vocabularies(config))
+    return next((size for size in stated if size in lengths), next(iter(stated), None))
+
+
+def _vocabularies(config: dict[str, Any]) -> Iterator[int]:
+    """All numbers of tokens that are stated: the language model's, its own, then any other."""
+    parts = {key: value for key, value in config.items() if isinstance(value, dict)}
+    yield from _vocabularies(parts.pop("text_config")) if "text_config" in parts else ()
+    if isinstance(config.get("vocab_size"), int):
+        yield int(config["vocab_size"])
+    for part in parts.values():
+        yield from _vocabularies(part)
 
 
 TIE = "tie_word_embeddings"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ from transformers.utils.import_utils import is_torchvision_available
 
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.configuration import without_other_files
-from mergekit_geo.errors import FormatError, GeoError, UnsupportedError
+from mergekit_geo.errors import ArgumentError, FormatError, GeoError, UnsupportedError
+from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import read_json
 
 REMEDY = "read that code; where you trust it, --trust-remote-code runs it"
 
 TOKENIZER, IMAGE_PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
+
+SENTENCE_PIECE, PROTOBUF = ("*.model", "*.spm"), b"\n"
 
 OF_PROCESSORS = (
     (PROCESSOR, "AutoProcessor", "processor_class"),
@@ -59,10 +63,26 @@ def load_tokenizer(folder: Path, *, trusted: bool = False) -> PreTrainedTokenize
     Raises:
         UnsupportedError: It needs code that is not trusted.
         FormatError: transformers cannot load it.
+        ArgumentError: It is a SentencePiece model, and that library is not installed.
     """
     declared = (TOKENIZER, "AutoTokenizer", "tokenizer_class")
-    found: PreTrainedTokenizerBase = _load("the tokenizer", folder, *declared, trusted=trusted)
+    try:
+        found: PreTrainedTokenizerBase = _load("the tokenizer", folder, *declared, trusted=trusted)
+    except FormatError as error:  # where that is missing, transformers asks for tiktoken
+        if find_spec("sentencepiece") or not (model := _sentence_piece_model(folder)):
+            raise
+        raise ArgumentError(
+            f"{model} needs sentencepiece, which is not installed",
+            where=str(folder),
+            remedy="pip install sentencepiece",
+        ) from error
     return found
+
+
+def _sentence_piece_model(folder: Path) -> str:
+    """The name of a SentencePiece model; empty where there is none. Those of tiktoken are text."""
+    found = (path for end in SENTENCE_PIECE for path in sorted(folder.glob(end)))
+    return next((path.name for path in found if read_bytes(path)[:1] == PROTOBUF), "")
 
 
 def load_image_processor(folder: Path, *, trusted: bool = False) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_geo.checkpoints.reshape.tokenizer_file import read_tokenizer
 from mergekit_geo.checkpoints.vocabulary import tokenizer_folder
-from mergekit_geo.errors import CheckpointError, DataError, RecipeError
+from mergekit_geo.errors import ArgumentError, CheckpointError, DataError, RecipeError
 from mergekit_geo.files.sound_json import read_json
 from mergekit_geo.recipes.chat import chat_template
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 AUTO, KEY, WHERE = "auto", "chat_template", "chat_template"
 MARK = re.compile(r"<\|[^<>|\s]+\|>")
 """What most tokens of chat formats look like; some formats write such marks as plain text."""
+
+OPENING = ("<", "[")
+"""How marks begin that are not told to be special; other added tokens may be words, or spaces."""
 
 TALK = [("user", "one"), ("assistant", "two"), ("user", "three")]
 
@@ -106,7 +109,7 @@ def _tried(text: str, models: Sequence[Checkpoint], output: Checkpoint) -> list[
 
     try:
         tokenizer: Any = load_tokenizer(folder)
-    except CheckpointError as error:
+    except (ArgumentError, CheckpointError) as error:
         return [f"the chat template was not tried on the output's tokenizer: {error}"]
     tokenizer.chat_template = text
     written = _rendered(tokenizer)
@@ -138,10 +141,11 @@ def _refuse_missing(written: str, known: set[str], models: Sequence[Checkpoint])
     for model in models:
         try:
             file = read_tokenizer(model.folder)
-        except CheckpointError:
+        except (ArgumentError, CheckpointError):
             continue
-        added = file.added if file else {}
-        if gone := [token for token in added if token in written and token not in known]:
+        added = file.added.items() if file else ()
+        marks = [token for token, one in added if one.get("special") or token[:1] in OPENING]
+        if gone := [token for token in marks if token in written and token not in known]:
             raise RecipeError(
                 f"it writes {', '.join(gone)}: tokens of {model.name}, which the output's "
                 "tokenizer lacks",

@@ -125,7 +125,7 @@ def _selection(entry: SelectionEntry | None) -> list[Block]:
 def _output_at(report: Report, found: MergeMeasurements) -> float | None:
     """Where an average of two models stands on the line between them."""
     merged = found.coefficients
-    if len(report.models) == 2 and merged.method in {STRAIGHT, WISE}:  # noqa: PLR2004
+    if len(merged.weights) == 2 and merged.method in {STRAIGHT, WISE}:  # noqa: PLR2004
         first, second = merged.weights
         return second / (first + second) if first + second else None
     return None

@@ -4,6 +4,7 @@ import ast
 import json
 import shutil
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,13 @@ from mergekit_geo.checkpoints.loading import (
 )
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.datasets import hub_rows
-from mergekit_geo.errors import CheckpointError, DataError, FormatError, UnsupportedError
+from mergekit_geo.errors import (
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    FormatError,
+    UnsupportedError,
+)
 from tests.checkpoints.code_models import (
     OWN_MODEL,
     code_model,
@@ -180,6 +187,18 @@ def test_what_transformers_cannot_load_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text("[]")
     with pytest.raises(FormatError, match=r"not a sound preprocessor_config\.json: expec"):
         load_image_processor(tmp_path)
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_a_sentence_piece_model_without_the_library_that_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    (tmp_path / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+    with pytest.raises(ArgumentError, match=r"tokenizer.model needs sentencepiece.*pip install"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.model").write_bytes(b"IQ== 0\n")
+    with pytest.raises(FormatError, match=r"cannot load the tokenizer.*tiktoken"):
+        load_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "pipeline", "AutoModel", "Trainer", 5, None])

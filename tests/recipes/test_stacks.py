@@ -348,6 +348,17 @@ def test_an_output_tells_where_its_layers_are_from(saved: Path, tmp_path: Path) 
     ).read_bytes()
 
 
+def test_a_page_is_written_of_a_mean_of_layers_in_unlike_places(
+    saved: Path, tmp_path: Path
+) -> None:
+    sources = [
+        {"model": str(saved / name), "layer_range": [at, at + 1]} for at, name in enumerate("ab")
+    ]
+    slices = [{"sources": sources, "parameters": {"weight": 1}}]
+    geo.run({"merge_method": "linear", "slices": slices}, tmp_path / "out", data=None, output=KEPT)
+    assert (tmp_path / "out/report.html").is_file()
+
+
 def test_models_in_two_dtypes_make_a_stack_of_the_firsts(saved: Path, tmp_path: Path) -> None:
     half = llama(2).to(torch.bfloat16)
     half.save_pretrained(tmp_path / "half")  # type: ignore[operator]

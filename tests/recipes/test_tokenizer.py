@@ -181,6 +181,14 @@ def test_a_template_whose_marks_no_tokenizer_has(models: Path, tmp_path: Path) -
         geo.run(said, tmp_path / "out", strict=True, **QUIET)
 
 
+def test_added_words_and_spaces_are_no_marks_of_a_template(models: Path, tmp_path: Path) -> None:
+    save(tmp_path / "words", tokenizer(["user", "\n"]), seed=5)
+    said = recipe(models, "base", tokenizer_source="base", chat_template=PLAIN)
+    said["models"].append({"model": str(tmp_path / "words"), "parameters": {"weight": 1}})
+    geo.run(said, tmp_path / "out", **QUIET)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == PLAIN
+
+
 def test_a_template_that_fails(models: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"chat_template: the chat template .*Syntax"):
         run(models, tmp_path / "out", "base", "bare", chat_template="{{ messages[0")

@@ -6,56 +6,65 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.naming import Schema, schema_of
-from mergekit_geo.checkpoints.reshape.rows import Table
+from mergekit_geo.checkpoints.reshape.rows import Rows, Table
 from mergekit_geo.errors import UnsupportedError
+
+FURTHER = "embed_tokens_per_layer.weight"
+"""A second embedding that is looked up by the same ids; it may have fewer rows than the first."""
 
 NAMES = (
     "embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight",
-    "embed_in.weight", "embed_out.weight",
+    "embed_in.weight", "embed_out.weight", FURTHER,
 )  # fmt: skip
 """Ends of the names that are never anything else."""
 
-FURTHER = "embed_tokens_per_layer.weight"
-"""A second embedding that is looked up by the same ids, with a number of rows of its own."""
-
-SIZE = "vocab_size"
+SIZES = ("vocab_size", "vocab_size_per_layer_input")
 
 
 def tables_of(checkpoints: Sequence[Checkpoint]) -> list[dict[str, Table]]:
     """The tables of each model, by a name that all know them by; none where there is no size."""
-    for checkpoint in checkpoints:
-        _refuse_further(checkpoint)
     plain = [_by_name(checkpoint) for checkpoint in checkpoints]
     if all(found is not None for found in plain) and len({frozenset(f or ()) for f in plain}) == 1:
         return [found or {} for found in plain]
     return [_by_schema(checkpoint) for checkpoint in checkpoints]
 
 
+def rows_of(checkpoint: Checkpoint) -> int | None:
+    """Rows of the embedding; None where the configuration does not say."""
+    lengths = {length for info in checkpoint.tensors.values() for length in info.shape[:1]}
+    return vocabulary_size(checkpoint.config, lengths)
+
+
 def _by_name(checkpoint: Checkpoint) -> dict[str, Table] | None:
     """Tables by their well-known names; None where shapes and names leave a doubt."""
-    size = vocabulary_size(checkpoint.config)
+    size = rows_of(checkpoint)
     named = {n: _table(n, i.shape, size) for n, i in checkpoint.tensors.items() if size in i.shape}
     tables = {name for name in checkpoint.tensors if name.endswith(NAMES)}
     sure = named.keys() == tables and None not in named.values()
     return {name: table for name, table in named.items() if table} if sure else None
 
 
-def _refuse_further(checkpoint: Checkpoint) -> None:
-    """Refuse a model with a further embedding, of which nothing tells that it has to follow.
+def refuse_moved(checkpoint: Checkpoint, tables: dict[str, Table], rows: Rows) -> None:
+    """Refuse to move rows of a further embedding that has fewer than there are tokens.
 
     Raises:
         UnsupportedError: With its name.
     """
-    if found := next((name for name in checkpoint.tensors if name.endswith(FURTHER)), None):
-        raise UnsupportedError(
-            f"{found} is looked up by ids of tokens, too, with a number of rows of its own: such "
-            "rows are not put elsewhere",
-            where=checkpoint.name,
-            remedy="merge models of one vocabulary, without a tokenizer source",
-        )
+    known = {table.name for table in tables.values()}
+    for name, info in checkpoint.tensors.items():
+        fewer = rows[: info.shape[0]] if name.endswith(FURTHER) and name not in known else rows[:0]
+        if (fewer != np.arange(len(fewer))).any():
+            raise UnsupportedError(
+                f"{name} is looked up by ids of tokens, too, with a number of rows of its own: "
+                "such rows are not put elsewhere",
+                where=checkpoint.name,
+                remedy="merge models of one vocabulary, without a tokenizer source",
+            )
 
 
 def _table(name: str, shape: Sequence[int], rows: int | None) -> Table | None:
@@ -68,7 +77,7 @@ def _table(name: str, shape: Sequence[int], rows: int | None) -> Table | None:
 
 def _by_schema(checkpoint: Checkpoint) -> dict[str, Table]:
     """Tables by what changes in the architecture if it has one token more."""
-    size = vocabulary_size(checkpoint.config)
+    size = rows_of(checkpoint)
     if size is None:
         return {}
     schema = schema_of(checkpoint.config)
@@ -108,7 +117,7 @@ def resized(config: Config, size: int, rows: int) -> Config:
     def new(key: str, value: Any) -> Any:
         if isinstance(value, dict):
             return resized(value, size, rows)
-        return rows if key == SIZE and value == size else value
+        return rows if key in SIZES and value == size else value
 
     return {key: new(key, value) for key, value in config.items()}
 

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.reading import Read
 from mergekit_geo.checkpoints.reshape.frame import GENERATION, Frame
 from mergekit_geo.checkpoints.reshape.rows import MEAN, Models, RowMap, RowReader, Table
-from mergekit_geo.checkpoints.reshape.tables import resized
+from mergekit_geo.checkpoints.reshape.tables import resized, rows_of
 from mergekit_geo.checkpoints.reshape.token_ids import Move, moved_ids
 from mergekit_geo.checkpoints.reshape.view import view
 from mergekit_geo.files.sound_json import read_json
+
+CONFIG = "config.json"
+
+NO_TOKEN = -1
+"""What an id says that is no token's, where it has to be a number."""
 
 
 def views(
@@ -38,7 +42,7 @@ def views(
     """
     donor, rows = checkpoints[0], len(maps[0].rows)
     configs = [
-        _config(checkpoint.config, move, rows, warnings if checkpoint is donor else [])
+        _config(checkpoint, move, rows, warnings if checkpoint is donor else [])
         for checkpoint, move in zip(checkpoints, moves, strict=True)
     ]
     frame = Frame(donor, configs[0], tokenizer, _generation(donor, moves[0], warnings))
@@ -46,11 +50,25 @@ def views(
     return [_view(models, i, row_map, frame, configs[i]) for i, row_map in enumerate(maps)]
 
 
-def _config(config: Config, move: Move, rows: int, warnings: list[str]) -> Config:
+def _config(checkpoint: Checkpoint, move: Move, rows: int, warnings: list[str]) -> Config:
     """A configuration with the number of rows, and ids of tokens where they are now."""
-    size = vocabulary_size(config)
-    moved = moved_ids(config, move, "config.json", warnings)
+    size, told = rows_of(checkpoint), list[str]()
+    moved = moved_ids(checkpoint.config, move, CONFIG, told)
+    warnings += told
+    if told and _is_sound(checkpoint.config) and not _is_sound(moved):
+        moved = moved_ids(checkpoint.config, move, CONFIG, [], gone=NO_TOKEN)
     return moved if size is None else resized(moved, size, rows)
+
+
+def _is_sound(config: Config) -> bool:
+    """Whether transformers takes a configuration: that of some has no id that is null."""
+    from mergekit_geo.checkpoints.loading import load_config  # loads transformers
+
+    try:
+        load_config(config)
+    except Exception:  # whatever the class of the configuration raises
+        return False
+    return True
 
 
 def _generation(donor: Checkpoint, move: Move, warnings: list[str]) -> dict[str, Any]:

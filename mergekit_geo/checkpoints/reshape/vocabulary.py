@@ -8,11 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.configuration import vocabulary_size
 from mergekit_geo.checkpoints.reference import open_checkpoint
 from mergekit_geo.checkpoints.reshape.row_rules import Vocabularies, row_maps
 from mergekit_geo.checkpoints.reshape.rows import RowMap
-from mergekit_geo.checkpoints.reshape.tables import require_tables, tables_of
+from mergekit_geo.checkpoints.reshape.tables import (
+    refuse_moved,
+    require_tables,
+    rows_of,
+    tables_of,
+)
 from mergekit_geo.checkpoints.reshape.token_ids import Move
 from mergekit_geo.checkpoints.reshape.tokenizer_file import (
     TokenizerFile,
@@ -66,7 +70,7 @@ def open_vocabularies(
 
 
 def _held(checkpoint: Checkpoint, file: TokenizerFile) -> Held:
-    rows = vocabulary_size(checkpoint.config)
+    rows = rows_of(checkpoint)
     return Held(checkpoint.name, file, file.count if rows is None else rows)
 
 
@@ -80,7 +84,7 @@ def refuse_by_token(checkpoints: Sequence[Checkpoint], config: ReshapeConfig) ->
     if source not in (None, BASE, UNION, *names):
         raise _no_model(str(source), names)
     multiple = config.pad_to_multiple_of or 1
-    sizes = [vocabulary_size(checkpoint.config) for checkpoint in checkpoints]
+    sizes = [rows_of(checkpoint) for checkpoint in checkpoints]
     unpadded = multiple > 1 and any(size is None or size % multiple for size in sizes)
     if config.tokens or unpadded:
         raise ArgumentError(
@@ -197,6 +201,8 @@ def by_token(found: Vocabularies) -> list[Checkpoint]:
         return list(found.checkpoints)
     tables = tables_of(found.checkpoints)
     require_tables(found.checkpoints, tables)
+    for checkpoint, own, one in zip(found.checkpoints, tables, maps, strict=True):
+        refuse_moved(checkpoint, own, one.rows)
     _tell(found, output, maps)
     with TemporaryDirectory(prefix="geo-merge-tokenizer-") as place:
         folder = output.folder

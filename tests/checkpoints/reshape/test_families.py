@@ -144,6 +144,20 @@ def test_a_union(tmp_path: Path, family: str) -> None:
     _check_rows(order, tmp_path / "out", found.get_vocab(), tables)
 
 
+def test_a_model_without_the_token_of_its_pictures_loads(tmp_path: Path) -> None:
+    """Its configuration has no null there: -1 is the id of no token."""
+    llava(tmp_path, 0).save_pretrained(tmp_path / "model")
+    tokenizer(["<image>"]).save_pretrained(tmp_path / "model")
+    tokenizer().save_pretrained(tmp_path / "text")
+    found = geo.soup(
+        [tmp_path / "model"] * 2, tmp_path / "out", data=None, sharpness="off",
+        reshape=geo.ReshapeConfig(str(tmp_path / "text")), output=geo.OutputConfig(fsync=False),
+    )  # fmt: skip
+    assert any("image_token_index 280 is no token" in line for line in found.report.warnings)
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "out")
+    assert model.config.image_token_id == -1
+
+
 def _check_rows(order: list[Path], out: Path, vocabulary: dict[str, int], tables: int) -> None:
     """Each token's row is the mean; that of the new one is the only model's."""
     first, second, made = (load_file(f / "model.safetensors") for f in (*order, out))

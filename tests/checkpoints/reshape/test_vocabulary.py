@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, pre_tokenizers
@@ -14,10 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 import mergekit_geo as geo
 from mergekit_geo import ReshapeConfig, TokenSource
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoints
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
-from mergekit_geo.checkpoints.reshape.tables import tables_of
+from mergekit_geo.checkpoints.reshape.tables import refuse_moved, rows_of, tables_of
 from mergekit_geo.checkpoints.reshape.tokenizer_file import read_tokenizer, write_tokenizer
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import (
@@ -397,29 +399,42 @@ def test_rows_that_nobody_has(models: Path, wished: dict[str, Any], said: str) -
         reshaped(open_checkpoints(folders(models)), config)
 
 
-@pytest.mark.parametrize(
-    ("shapes", "said"),
-    [
-        (
-            {TABLES[0]: (16, 8), TABLES[1]: (8, 8)},
-            r"embed_tokens.weight grows .*\[16, 8\]",
-        ),
-        (
-            {TABLES[0]: (8, 4), "model.embed_tokens_per_layer.weight": (6, 4)},
-            "its own: such rows",
-        ),
-    ],
-)
-def test_tables_whose_rows_are_not_those_of_tokens_alone(
-    shapes: dict[str, tuple[int, ...]], said: str
-) -> None:
-    config = LlamaConfig(
-        vocab_size=8, hidden_size=8, num_attention_heads=2, num_hidden_layers=1,
-        architectures=["LlamaForCausalLM"],
-    ).to_dict()  # fmt: skip
+EIGHT = LlamaConfig(
+    vocab_size=8, hidden_size=8, num_attention_heads=2, num_hidden_layers=1,
+    architectures=["LlamaForCausalLM"],
+).to_dict()  # fmt: skip
+
+
+def of_shapes(shapes: dict[str, tuple[int, ...]], **config: Any) -> Checkpoint:
     state = {name: torch.zeros(shape) for name, shape in shapes.items()}
-    with pytest.raises(UnsupportedError, match=said):
-        tables_of([of_state(state, "m", config)])
+    return of_state(state, "m", {**EIGHT, **config})
+
+
+def test_tables_whose_rows_are_not_those_of_tokens_alone() -> None:
+    odd = of_shapes({TABLES[0]: (16, 8), TABLES[1]: (8, 8)})
+    with pytest.raises(UnsupportedError, match=r"embed_tokens.weight grows .*\[16, 8\]"):
+        tables_of([odd])
+
+
+def test_a_further_embedding_of_the_same_ids_follows_or_stays() -> None:
+    """Gemma 3n and 4: of as many rows it is moved, too; of fewer it cannot be."""
+    further = "model.embed_tokens_per_layer.weight"
+    for rows, tables in ((8, {TABLES[0], further}), (6, {TABLES[0]})):
+        model = of_shapes({TABLES[0]: (8, 4), further: (rows, 6)})
+        (found,) = tables_of([model])
+        assert found.keys() == tables
+        refuse_moved(model, found, np.array([0, 1, 2, 3, 4, 5, 7, 6]))
+    with pytest.raises(UnsupportedError, match="a number of rows of its own: such rows"):
+        refuse_moved(model, found, np.array([1, 0, 2, 3, 4, 5, 6, 7]))
+
+
+@pytest.mark.parametrize("sizes", [(99, 8), (8, 99)])
+def test_of_several_vocabularies_the_embedding_s_counts(sizes: tuple[int, int]) -> None:
+    """PaliGemma and older Llavas state two, one of which is of no tensor."""
+    model = of_shapes(
+        {TABLES[0]: (8, 4)}, vocab_size=sizes[0], text_config={"vocab_size": sizes[1]}
+    )
+    assert rows_of(model) == 8
 
 
 def test_models_in_memory_are_cut(models: Path) -> None:
