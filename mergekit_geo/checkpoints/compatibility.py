@@ -8,11 +8,12 @@ else is found here, all at once, before anything is downloaded or written.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.components import PIPELINE, configs_of
 from mergekit_geo.checkpoints.configuration import TIE, vocabulary_size
 from mergekit_geo.checkpoints.derived import renamed
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
@@ -26,6 +27,7 @@ from mergekit_geo.checkpoints.shapes import misshapen
 from mergekit_geo.checkpoints.sources import is_base_of, original, side_files_from
 from mergekit_geo.checkpoints.vocabulary import compare_vocabularies
 from mergekit_geo.errors import IncompatibleError
+from mergekit_geo.files.hub_id import inside
 
 Names = dict[str, str]
 """Canonical name to stored name."""
@@ -202,6 +204,14 @@ def _compare_configs(
             found.problems.append(f"different architectures: {found_unlike}{hint}")
             continue
         found.warnings += differing_settings(donor, other, silent)
+        for place in configs_of(donor.config).keys() & configs_of(other.config):
+            _compare_configs([_component(one, place) for one in (donor, other)], found, silent)
+
+
+def _component(pipeline: Checkpoint, place: str) -> Checkpoint:
+    """The name and the configuration of a pipeline's component."""
+    name = inside(pipeline.name, place)
+    return replace(pipeline, name=name, config=configs_of(pipeline.config)[place])
 
 
 def _unlike_architectures(donor: Checkpoint, other: Checkpoint) -> str:
@@ -209,6 +219,13 @@ def _unlike_architectures(donor: Checkpoint, other: Checkpoint) -> str:
 
     Class names are compared without regard to case: LLaMAForCausalLM was renamed.
     """
+    for whole, one in ((donor, other), (other, donor)):
+        if (components := configs_of(whole.config)) and not configs_of(one.config):
+            example = inside(whole.name, next(iter(components)))
+            return (
+                f"{whole.name} is a whole pipeline ({PIPELINE}), and {one.name} is one model: name "
+                f"a component, such as {example}"
+            )
     for key in ("architectures", "model_type", CLASS):
         mine, theirs = _stated(donor, key), _stated(other, key)
         if mine and theirs:

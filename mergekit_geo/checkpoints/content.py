@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.components import read_components
 from mergekit_geo.checkpoints.module_folders import MODULES, model_folder
 from mergekit_geo.checkpoints.side_files import module_files
 from mergekit_geo.checkpoints.sources import parts_of
@@ -44,7 +45,8 @@ def content_digest(folder: Path) -> str:
     Args:
         folder: Of a checkpoint, or of an adapter.
     """
-    return _digest([*folder.glob(f"*{WEIGHTS}"), *_loaded(folder)], folder)
+    inside = [folder / path for one in read_components(folder) for path in one.weights]
+    return _digest([*folder.glob(f"*{WEIGHTS}"), *inside, *_loaded(folder)], folder)
 
 
 def loaded_files(folder: Path) -> str:
@@ -61,7 +63,8 @@ def loaded_files(folder: Path) -> str:
 
 def _loaded(folder: Path) -> list[Path]:
     beside = [*folder.glob("*"), *folder.glob(f"{TEMPLATES}/*"), *folder.glob("*/*.py")]
-    return [*(path for path in beside if _is_loaded(path)), *_of_modules(folder)]
+    inside = [folder / path for one in read_components(folder) for path in one.side_files]
+    return [*(path for path in [*beside, *inside] if _is_loaded(path)), *_of_modules(folder)]
 
 
 def _of_modules(folder: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.components import PIPELINE, weighted_components
 from mergekit_geo.checkpoints.configuration import parse_config, refuse_oversized, refuse_unlike
 from mergekit_geo.checkpoints.header import Entries, read_header, read_metadata
 from mergekit_geo.checkpoints.headless import without_head
@@ -20,11 +21,13 @@ from mergekit_geo.checkpoints.index import (
 )
 from mergekit_geo.checkpoints.module_folders import MODULES, backbone_of
 from mergekit_geo.checkpoints.naming import schema_of
+from mergekit_geo.checkpoints.pipeline import joined
 from mergekit_geo.checkpoints.reading import FileReader
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.unchanged import Stamp, stamps_in
 from mergekit_geo.checkpoints.unreadable import (
     quantised_errors,
+    refuse_pickled_component,
     refuse_quantised,
     refuse_unreadable,
 )
@@ -59,6 +62,8 @@ def open_folder(
     """
     name = name or str(folder)
     names = {path.name for path in list_files(folder, name)}
+    if PIPELINE in names:
+        return _open_pipeline(folder, name, revision, stated, listed)
     if MODULES in names and (place := backbone_of(folder)):
         refuse_unreadable(inside(name, place), {path.name for path in (folder / place).iterdir()})
         found = open_folder(folder / place, name, revision, stated, listed)
@@ -76,6 +81,17 @@ def open_folder(
         listed=listed,
         license=stated,
     )
+
+
+def _open_pipeline(
+    folder: Path, name: str, revision: str | None, stated: License | None, listed: frozenset[str]
+) -> Checkpoint:
+    parts = {}
+    for component in weighted_components(folder, where=name):
+        refuse_pickled_component(component, name)
+        place = component.path
+        parts[place] = open_folder(folder / place, inside(name, place), revision)
+    return joined(name, folder, parts, revision=revision, listed=listed, stated=stated)
 
 
 def open_file(file: Path, name: str | None = None) -> Checkpoint:

@@ -21,6 +21,7 @@ from mergekit_geo.checkpoints.adapter.files import (
 )
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG, read_settings
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.components import PIPELINE, read_folders, weighted_components
 from mergekit_geo.checkpoints.configuration import refuse_oversized
 from mergekit_geo.checkpoints.folder import open_folder, read_config
 from mergekit_geo.checkpoints.header import TensorInfo, tensor_info
@@ -33,13 +34,15 @@ from mergekit_geo.checkpoints.hub_errors import (
     is_web_page,
 )
 from mergekit_geo.checkpoints.index import INDEXES, weight_files
-from mergekit_geo.checkpoints.module_folders import MODULES, at, backbone_of, files_in, read_modules
+from mergekit_geo.checkpoints.module_folders import MODULES, at, backbone_of, files_in
+from mergekit_geo.checkpoints.pipeline import joined
 from mergekit_geo.checkpoints.reading import Bytes
 from mergekit_geo.checkpoints.side_files import PATTERNS, not_here, side_files_of, wanted_on_hub
 from mergekit_geo.checkpoints.stated_hash import require_stated_hashes
 from mergekit_geo.checkpoints.stated_license import license_of
 from mergekit_geo.checkpoints.unreadable import (
     quantised_errors,
+    refuse_pickled_component,
     refuse_quantised,
     refuse_unreadable,
 )
@@ -51,6 +54,8 @@ from mergekit_geo.records.model import License
 
 def _open(name: str, place: HubId, listing: Listing) -> Checkpoint:
     names = listing.files
+    if PIPELINE in names:
+        return _open_pipeline(name, place, listing)
     below = _backbone(place, names)
     refuse_unreadable(inside(name, below), files_in(names, below))
     root, commit = download_beside(place, wanted_on_hub(names), names)
@@ -81,6 +86,25 @@ def _open(name: str, place: HubId, listing: Listing) -> Checkpoint:
         license=listing.license,
         renamed=note(stored, tensors, name),
         inside=below,
+    )
+
+
+def _open_pipeline(name: str, place: HubId, listing: Listing) -> Checkpoint:
+    root, commit = download_beside(place, wanted_on_hub(listing.files), listing.files)
+    require_files(root, name, listing.hashes)
+    parts = {}
+    for component in weighted_components(root, listing.files, where=name):
+        refuse_pickled_component(component, name)
+        below = component.path
+        at_commit = replace(commit, subfolder=commit.file(below))
+        parts[below] = _open(inside(name, below), at_commit, listing.within(below))
+    return joined(
+        name,
+        root,
+        parts,
+        revision=commit.revision,
+        listed=frozenset(listing.files),
+        stated=listing.license,
     )
 
 
@@ -167,6 +191,12 @@ class Listing:
     license: License | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
 
+    def within(self, below: str) -> Listing:
+        """The same of a folder in it."""
+        begin = at(below, "")
+        hashes = {f.removeprefix(begin): h for f, h in self.hashes.items() if f.startswith(begin)}
+        return Listing(files_in(self.files, below), self.license, hashes)
+
 
 def list_on_hub(name: str, place: HubId) -> Listing:
     """The files of a repository or of a folder in it, and the repository's license.
@@ -184,15 +214,11 @@ def list_on_hub(name: str, place: HubId) -> Listing:
         hashes = {s.rfilename: s.lfs.sha256 for s in siblings if s.lfs is not None}
         stated = license_of(vars(info.card_data)) if info.card_data else None
         page = f"{constants.ENDPOINT}/{repo}/blob/{info.sha}"
-        inside = {file.removeprefix(place.file("")) for file in files if _is_in(file, place)}
-        if place.subfolder and not inside:
+        whole = Listing(files, stated and stated.linked_from(page), hashes)
+        found = whole.within(place.subfolder)
+        if not found.files:
             raise no_subfolder(repo, place.subfolder, {f.split("/")[0] for f in files if "/" in f})
-        own = {f.removeprefix(place.file("")): sha for f, sha in hashes.items() if _is_in(f, place)}
-        return Listing(inside, stated and stated.linked_from(page), own)
-
-
-def _is_in(file: str, place: HubId) -> bool:
-    return file.startswith(place.file(""))
+        return found
 
 
 def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = None) -> None:
@@ -208,7 +234,7 @@ def require_files(folder: Path, name: str, hashes: Mapping[str, str] | None = No
             where=name,
             remedy=f"{BEHIND_PROXY}; then delete {found.resolve()} and {found}, and run again",
         )
-    modules = [file for module in read_modules(folder) for file in module.files]
+    modules = [file for module in read_folders(folder) for file in module.files]
     beside = {path.as_posix() for path in (*side_files_of(folder), *modules)}
     require_stated_hashes(folder, beside, name, hashes)
 
@@ -246,7 +272,8 @@ def cached_folder(name: str, place: HubId) -> tuple[Path, HubId] | None:
         # Without patterns, huggingface-hub 2 calls a snapshot incomplete that lacks any file of
         # the repository, such as its README; what opens the folder looks for the weights itself.
         folder, commit = _download(place, PATTERNS, local=True)
-        if not any((folder / backbone_of(folder)).glob("*.safetensors")):
+        places = [one.path for one in weighted_components(folder)] or [backbone_of(folder)]
+        if not all(any((folder / place).glob("*.safetensors")) for place in places):
             raise LocalEntryNotFoundError(f"the weights of {place} are not in the cache")
         require_files(folder, name)
         return folder, commit

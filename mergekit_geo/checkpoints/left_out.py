@@ -9,13 +9,13 @@ from pathlib import Path
 from mergekit_geo.checkpoints.adapter.files import ADAPTER_WEIGHTS, Adapter
 from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
+from mergekit_geo.checkpoints.components import PIPELINE, read_folders
 from mergekit_geo.checkpoints.content import OURS
 from mergekit_geo.checkpoints.index import index_of, weight_files
 from mergekit_geo.checkpoints.module_folders import (
     MODULES,
     at,
     files_in,
-    read_modules,
     weight_folders,
 )
 from mergekit_geo.checkpoints.own_files import refuse_links
@@ -107,13 +107,22 @@ def _others(folder: Path, taken: set[str], listed: Collection[str]) -> set[str]:
 
 def _weights_of(stored: Checkpoint, folder: Path) -> set[str]:
     """The files of weights that are read of a model and its modules, and their indices."""
-    names = stored.listed or {
-        path.relative_to(folder).as_posix() for path in (folder / stored.inside).iterdir()
+    own = {at(stored.inside, file) for file in stored.files}
+    indices = {
+        at(place, index)
+        for place in {file.rpartition("/")[0] for file in own}
+        if (index := index_of(_names_in(place, stored, folder)))
     }
-    index = index_of(files_in(names, stored.inside))
-    own = {at(stored.inside, file) for file in (*stored.files, *([index] if index else []))}
     places = weight_folders(folder, stored.inside)
-    return own.union(*(_weights_in(folder, path.as_posix(), stored.name) for path in places))
+    apart = (_weights_in(folder, path.as_posix(), stored.name) for path in places)
+    return own.union(indices, *apart)
+
+
+def _names_in(place: str, stored: Checkpoint, folder: Path) -> set[str]:
+    """Names of the files in a folder of a model's or its repository's."""
+    if stored.listed:
+        return files_in(stored.listed, place)
+    return {path.name for path in (folder / place).iterdir()}
 
 
 def _weights_in(folder: Path, place: str, name: str) -> set[str]:
@@ -172,6 +181,6 @@ def refuse_foreign_needs(checkpoint: Checkpoint) -> None:
     """
     source = parts_of(checkpoint.within or checkpoint)[0]
     if (folder := _home(source)) is not None:
-        modules = [path for module in read_modules(folder) for path in module.side_files]
-        needed = [Path("config.json"), Path(MODULES), *modules]
+        modules = [path for module in read_folders(folder) for path in module.side_files]
+        needed = [Path("config.json"), Path(MODULES), Path(PIPELINE), *modules]
         refuse_links(folder, needed, source.name)

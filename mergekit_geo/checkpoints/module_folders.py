@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -10,21 +11,22 @@ from typing import Any
 from mergekit_geo.errors import FormatError
 from mergekit_geo.files.regular import read_bytes
 from mergekit_geo.files.sound_json import brief, parse_json, read_json
+from mergekit_geo.records.model import SENTENCE_LOADERS
 
 MODULES = "modules.json"
 ROUTES = ("router_config.json", "config.json")
 """Files in which a module names others, in folders of its own: of a Router, and of an Asym."""
 
 SETTINGS = "config_sentence_transformers.json"
-LOADERS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
-"""Values of `model_type` in these settings, which name classes; older ones have none."""
-
 DEEPEST = 2
 """How many folders up from its backbone a model's own folder is at most."""
 
 SAFE = ".safetensors"
 SHARDS = f"{SAFE}.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+INDEX_FILE = re.compile(r"\.(?:safetensors|bin)\.index(?:\.[\w-]+)?\.json$")
+"""An index of shards, in any format and of any variant."""
+
 EXPORTS = (".onnx", ".onnx_data", ".gguf", ".h5", ".msgpack", ".tflite", ".xml", ".ot")
 """Suffixes of weights in formats that are neither read nor written."""
 
@@ -90,10 +92,10 @@ def files_in(names: Collection[str], place: str) -> set[str]:
 def is_weights(file: str) -> bool:
     """Whether a file's name is one of weights or of their index, in any format.
 
-    >>> is_weights("model.safetensors.index.json"), is_weights("config.json")
+    >>> is_weights("pytorch_model.bin.index.json"), is_weights("config.json")
     (True, False)
     """
-    return file.endswith((SAFE, SHARDS, *PICKLES, *EXPORTS))
+    return file.endswith((SAFE, *PICKLES, *EXPORTS)) or bool(INDEX_FILE.search(file))
 
 
 def read_modules(folder: Path, listed: Collection[str] = ()) -> tuple[ModuleFolder, ...]:
@@ -119,12 +121,27 @@ def read_modules(folder: Path, listed: Collection[str] = ()) -> tuple[ModuleFold
     places = [
         (kind.rpartition(".")[2], inside)
         for kind, place in found
-        for kind, inside in _with_parts(folder, kind, _inside(place, path))
+        for kind, inside in _with_parts(folder, kind, folder_inside(place, path))
     ]
     return tuple(
-        ModuleFolder(index, kind, inside, tuple(map(Path, _files(folder, inside, listed))))
+        module_folder(folder, index, kind, inside, listed)
         for index, (kind, inside) in enumerate(places)
     )
+
+
+def module_folder(
+    folder: Path, index: int, kind: str, place: str, listed: Collection[str]
+) -> ModuleFolder:
+    """A module, with its files.
+
+    Args:
+        folder: Of the model.
+        index: Its place among the modules.
+        kind: Its class.
+        place: Of its folder in the model's.
+        listed: All that the model's repository holds, where only a part of that is here.
+    """
+    return ModuleFolder(index, kind, place, tuple(map(Path, _files(folder, place, listed))))
 
 
 def backbone_of(folder: Path, listed: Collection[str] = ()) -> str:
@@ -167,7 +184,7 @@ def loader_in(folder: Path | None) -> str | None:
         return None
     settings = folder / SETTINGS
     found = read_json(settings).get("model_type") if settings.is_file() else None
-    return found if found in LOADERS else LOADERS[0]
+    return found if found in SENTENCE_LOADERS else SENTENCE_LOADERS[0]
 
 
 def weight_folders(folder: Path | None, backbone: str = "") -> list[Path]:
@@ -196,7 +213,7 @@ def _with_parts(folder: Path, kind: str, place: str) -> Iterator[tuple[str, str]
     for name in ROUTES if kind.endswith(ROUTERS) else ():
         path = folder / place / name
         for part, named in _parts(read_json(path) if path.is_file() else {}).items():
-            below = _inside(at(place, part), path)
+            below = folder_inside(at(place, part), path)
             if below != place:
                 yield from _with_parts(folder, named, below)
 
@@ -236,7 +253,12 @@ def route_kinds(settings: Mapping[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _inside(place: str, path: Path) -> str:
+def folder_inside(place: str, path: Path) -> str:
+    """A folder that a file names in its own; empty for that itself.
+
+    Raises:
+        FormatError: It lies outside.
+    """
     parts = PurePosixPath(place)
     if parts.is_absolute() or ".." in parts.parts or "\\" in place or "\0" in place:
         raise FormatError(

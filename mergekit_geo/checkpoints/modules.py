@@ -23,6 +23,7 @@ from mergekit_geo.checkpoints.module_folders import (
     read_modules,
     route_kinds,
 )
+from mergekit_geo.checkpoints.pipeline import compare_pipelines
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.checkpoints.vocabulary import has_tokenizer, read_vocabulary
 from mergekit_geo.errors import CheckpointError
@@ -73,6 +74,9 @@ def mergeable(checkpoints: Sequence[Checkpoint], *, by_layers: bool = False) -> 
     found = preflight(checkpoints, by_layers=by_layers)
     found.warnings += weights_beside(checkpoints)
     sources = [original(one.within or one) for one in checkpoints]
+    problems, warnings = compare_pipelines(sources)
+    found.problems += problems
+    found.warnings += warnings
     folders = [Parent(source.name, source.root, source.inside) for source in sources]
     donor = folders[0]
     try:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.components import configs_of, split_name
 
 RECOMPUTED = ("position_ids", "inv_freq", "masked_bias")
 """Last name parts of buffers that models recompute, but old checkpoints still hold."""
@@ -120,11 +121,34 @@ def schema_of(config: Config) -> Schema:
 
     An architecture that transformers does not know, or cannot make, has an empty one.
     """
+    if components := configs_of(config):
+        return _of_components({place: schema_of(one) for place, one in components.items()})
     if not config.get("architectures"):
         return Schema()
     from mergekit_geo.checkpoints.architecture import known_schema  # loads torch
 
     return known_schema(config)
+
+
+def _of_components(schemas: Mapping[str, Schema]) -> Schema:
+    """The schema of a pipeline: of its components, whose names begin with theirs."""
+    every = schemas.items()
+
+    def loaded(stored: str) -> str:
+        place, own = split_name(stored)
+        return f"{place}.{schemas[place].canonical(own)}" if place in schemas else stored
+
+    def is_converted(name: str) -> bool:
+        place, own = split_name(name)
+        schema = schemas.get(place, Schema())
+        return not schema.expected or schema.is_converted(own)
+
+    return Schema(
+        {f"{at}.{name}": one for at, schema in every for name, one in schema.expected.items()},
+        {f"{at}.{n}": f"{at}.{own}" for at, schema in every for n, own in schema.ties.items()},
+        loaded,
+        is_converted,
+    )
 
 
 def is_transposed(name: str, config: Config) -> bool:

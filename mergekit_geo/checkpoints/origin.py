@@ -11,6 +11,8 @@ from platform import python_version
 from typing import Literal
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.components import configs_of
+from mergekit_geo.checkpoints.index import CLASS
 from mergekit_geo.checkpoints.module_folders import loader_in
 from mergekit_geo.checkpoints.sources import original, sources_of
 from mergekit_geo.checkpoints.stated_license import stated_license
@@ -67,7 +69,7 @@ def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "paren
         parameters=count_parameters(checkpoint),
         license=stated_license(checkpoint),
         architecture=_architecture(checkpoint.config),
-        loader=loader_in(original(checkpoint).root),
+        loader=_loader(checkpoint),
         role=role,
     )
     parts = sources_of(checkpoint)
@@ -80,6 +82,16 @@ def model_entry(checkpoint: Checkpoint, role: Literal["parent", "bend"] = "paren
 def model_entries(checkpoints: Iterable[Checkpoint]) -> list[ModelEntry]:
     """The report's entries of inputs."""
     return [model_entry(checkpoint) for checkpoint in checkpoints]
+
+
+def _loader(checkpoint: Checkpoint) -> str | None:
+    """Class of another library than transformers that loads a model; None for others."""
+    if configs_of(checkpoint.config):
+        return "DiffusionPipeline"
+    component = checkpoint.config.get(CLASS)
+    if isinstance(component, str) and component.isidentifier():
+        return component
+    return loader_in(original(checkpoint).root)
 
 
 def _architecture(config: Config) -> str | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.components import configs_of, split_name
 from mergekit_geo.checkpoints.configuration import TIE
 from mergekit_geo.checkpoints.naming import may_be_buffer
 
@@ -74,7 +75,7 @@ class Part(NamedTuple):
 
     Attributes:
         module: `text`, `vision`, `audio`, `speech` or `projector`; of encoder-decoders `encoder`,
-            `decoder` or `shared`.
+            `decoder` or `shared`; of a pipeline the component.
         kind: What it is there, such as `experts`; empty in modules that are not looked into.
     """
 
@@ -99,6 +100,8 @@ def parts_of(tensors: Iterable[str], config: Config) -> dict[str, Part]:
         >>> [str(part) for part in parts_of(names, {}).values()]
         ['vision', 'text/router', 'text/experts', 'text/head']
     """
+    if configs_of(config):
+        return {name: Part(split_name(name)[0]) for name in tensors}
     modules = _modules(list(tensors), config)
     has_experts = any(EXPERTS_NAME.search(name) for name in modules)
     further = tuple({found[1] for name in modules if (found := MTP_LAYER.match(name))})

@@ -6,13 +6,14 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.components import COMPONENTS
 from mergekit_geo.checkpoints.configuration import OTHER_FILES, TIE
 from mergekit_geo.files.sound_json import brief
 
 SILENT = frozenset(
     {
         *("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"),
-        *("architectures", "_diffusers_version", *OTHER_FILES, TIE),
+        *("architectures", "_diffusers_version", COMPONENTS, *OTHER_FILES, TIE),
     }
 )
 """Keys that do not change what the weights mean, or that are compared elsewhere."""

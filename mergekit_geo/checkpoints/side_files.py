@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from mergekit_geo.checkpoints.components import PIPELINE, read_folders
 from mergekit_geo.checkpoints.index import INDEXES
 from mergekit_geo.checkpoints.module_folders import (
     EXPORTS,
@@ -33,8 +34,8 @@ SENTENCES = (
 """Files of sentence-transformers beside a model, as glob patterns."""
 
 PATTERNS = (
-    *TOKENIZER, *SENTENCES, "config.json", "generation_config.json", "processor_config.json",
-    "preprocessor_config.json", "video_preprocessor_config.json", "*.py",
+    *TOKENIZER, *SENTENCES, PIPELINE, "config.json", "generation_config.json",
+    "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "*.py",
     "LICENSE*", "LICENCE*", "License*", "license*", "COPYING*", "NOTICE*", "Notice*",
     "USE_POLICY*",
 )  # fmt: skip
@@ -59,7 +60,7 @@ def foreign_links(folder: Path) -> list[Path]:
 
 def _beside(folder: Path) -> list[Path]:
     found = {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
-    beside = {path for module in read_modules(folder) for path in module.side_files}
+    beside = {path for module in read_folders(folder) for path in module.side_files}
     return sorted({path.relative_to(folder) for path in found} | beside)
 
 
@@ -78,11 +79,10 @@ def not_here(folder: Path, names: Collection[str]) -> list[str]:
         folder: What has been downloaded.
         names: All files of the repository.
     """
-    modules = [module for module in read_modules(folder, names) if module.is_apart]
-    beside = [path for module in modules for path in module.side_files]
+    beside = [path for module in read_folders(folder, names) for path in module.side_files]
     if absent := [path.as_posix() for path in beside if not (folder / path).is_file()]:
         return absent
-    backbone = backbone_of(folder, names)
+    backbone, modules = backbone_of(folder, names), read_modules(folder, names)
     inside = [(module.path == backbone, path) for module in modules for path in module.files]
     wanted = [path for own, path in inside if path.name.endswith(SHARDS if own else (SAFE, SHARDS))]
     return [path.as_posix() for path in wanted if not (folder / path).is_file()]

@@ -1,13 +1,13 @@
 """Models whose weights cannot be averaged, or not read: each is refused, with the way out.
 
-Pickles, other formats, adapters without their base, whole pipelines, quantised weights.
+Pickles, other formats, adapters without their base, quantised weights.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -15,12 +15,10 @@ from typing import NoReturn
 from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.header import TensorInfo
 from mergekit_geo.checkpoints.index import INDEX, INDEXES, SINGLE
+from mergekit_geo.checkpoints.module_folders import ModuleFolder
 from mergekit_geo.errors import FormatError, UnsupportedError
 from mergekit_geo.files.hub_id import HubId, inside
 from mergekit_geo.files.local_path import local_path
-
-PIPELINE = "model_index.json"
-"""A file of whole pipelines of diffusers: several models in one folder."""
 
 SCALE = re.compile(r"weight_scale|scale_inv|absmax|zero_?point|quant_|\.scales$|SCB$")
 """Part of the names of tensors that accompany quantised weights, such as scales."""
@@ -38,10 +36,9 @@ def refuse_unreadable(name: str, files: set[str]) -> None:
     """Refuse a file list that holds no safetensors weights of one model.
 
     Raises:
-        UnsupportedError: The weights are pickled, an adapter without its base, or a pipeline.
+        UnsupportedError: The weights are pickled, or an adapter without its base.
         FormatError: There are no weights at all.
     """
-    _refuse_pipeline(name, files)
     if "adapter_config.json" in files and not files & {SINGLE, INDEX}:
         raise UnsupportedError(
             "this is an adapter, not a whole model",
@@ -158,25 +155,28 @@ def _packed(name: str, method: str) -> UnsupportedError:
     )
 
 
-def _refuse_pipeline(name: str, files: Collection[str]) -> None:
-    """Refuse the files of a pipeline.
+def refuse_pickled_component(component: ModuleFolder, name: str) -> None:
+    """Refuse a component of a pipeline whose weights are all pickled.
 
     Args:
-        name: What the user calls it.
-        files: All of them, as paths relative to it.
+        component: With its files.
+        name: What the user calls the pipeline.
 
     Raises:
-        UnsupportedError: They are, with the command for one part.
+        UnsupportedError: With the command that saves the pipeline as safetensors.
     """
-    if PIPELINE not in files:
+    if component.weights or not component.pickles:
         return
-    weights = (file for file in files if file.endswith(".safetensors") and "/" in file)
-    parts = sorted({file.partition("/")[0] for file in weights})
-    one = parts[0] if parts else "unet"
-    words = ["geo-merge", "soup", inside(name, one), f"OTHER:{one}", "-o", f"OUT/{one}"]
+    source, *more = _source(name)
+    code = (
+        "import sys, diffusers as d; s, t, *r = sys.argv[1:]; d.DiffusionPipeline.from_pretrained("
+        "s, **dict(zip(['revision'], r))).save_pretrained(t)"
+    )
+    target = f"{Path(source).name}-safetensors"
     raise UnsupportedError(
-        f"this is a whole pipeline ({PIPELINE}), not one model; its parts with weights in "
-        f"safetensors: {', '.join(parts) or 'none'}",
+        f"the weights of {component.path} are pickled ({component.pickles[0]}), and a pickle can "
+        "run any code when loaded; expected safetensors",
         where=name,
-        remedy=f"merge part by part: {shlex.join(words)}",
+        remedy=f'convert it if you trust it: python -c "{code}" '
+        f"{shlex.join([source, target, *more[:1]])}",
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mergekit_geo.checkpoints.index import stem_of
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import DiskFullError
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.stream import stream
 from mergekit_geo.merging.tensor import TensorRecord
-from mergekit_geo.outputs.layout import Shard, index_file, plan_shards
+from mergekit_geo.outputs.layout import Shard, plan_output
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.writer import ShardWriter
 from mergekit_geo.portable import allow_many_files
@@ -48,12 +47,14 @@ def write_blend(
     """
     allow_many_files()
     outputs = blend.outputs()
-    stem = stem_of(blend.donor.config)
-    shards = plan_shards(outputs, max_shard_bytes, stem, original(blend.donor).metadata)
+    donor = blend.donor
+    volumes = plan_output(outputs, max_shard_bytes, donor.config, original(donor).metadata)
+    shards = [shard for volume in volumes for shard in volume.shards]
     earlier = _finished(output, shards, blend.donor.inside)
     advance(blend.work(earlier))
     folder = output.folder / blend.donor.inside
-    folder.mkdir(parents=True, exist_ok=True)
+    for shard in shards:
+        (folder / shard.file).parent.mkdir(parents=True, exist_ok=True)
     try:
         writer = ShardWriter(folder, shards)
     except DiskFullError:
@@ -74,7 +75,7 @@ def write_blend(
         ledger.settle()
     finally:
         writer.close()
-    if index := index_file(shards, outputs, stem):
+    for index in (volume.index for volume in volumes if volume.index):
         (folder / index[0]).write_text(index[1], "utf-8")
     done = earlier | records
     return {name: done[name] for name in outputs}

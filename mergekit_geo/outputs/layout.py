@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from mergekit_geo.checkpoints.components import by_component, configs_of, split_name
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
-from mergekit_geo.checkpoints.index import STEM
+from mergekit_geo.checkpoints.index import STEM, stem_of
+from mergekit_geo.checkpoints.module_folders import at
 
 ALIGNMENT = 8
 
@@ -28,6 +31,66 @@ class Shard:
     header: bytes
     offsets: dict[str, int]
     nbytes: int
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Files of one model, and the index over them.
+
+    Attributes:
+        shards: The files.
+        index: Name and text; None for a single file.
+    """
+
+    shards: list[Shard]
+    index: tuple[str, str] | None
+
+
+def plan_output(
+    tensors: Mapping[str, TensorInfo],
+    most: int,
+    config: Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+) -> list[Volume]:
+    """The files of a model, or those of each component of a pipeline in its folder.
+
+    Args:
+        tensors: Of the output, in their order.
+        most: Bytes of data in a file.
+        config: Of the donor.
+        metadata: For each header.
+    """
+    components = configs_of(config)
+    if not components:
+        return [_volume(tensors, most, config, metadata)]
+    groups = {
+        place: {split_name(name)[1]: tensors[name] for name in names}
+        for place, names in by_component(tensors).items()
+    }
+    return [
+        _volume(group, most, components[place], metadata, place) for place, group in groups.items()
+    ]
+
+
+def _volume(
+    tensors: Mapping[str, TensorInfo],
+    most: int,
+    config: Mapping[str, Any],
+    metadata: Mapping[str, str] | None,
+    place: str = "",
+) -> Volume:
+    stem = stem_of(config)
+    shards, begin = plan_shards(tensors, most, stem, metadata), f"{place}." if place else ""
+    index = index_file(shards, tensors, stem)
+    moved = [
+        replace(
+            shard,
+            file=at(place, shard.file),
+            offsets={f"{begin}{name}": offset for name, offset in shard.offsets.items()},
+        )
+        for shard in shards
+    ]
+    return Volume(moved, (at(place, index[0]), index[1]) if index else None)
 
 
 def plan_shards(

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.checkpoints.components import configs_of, read_components
 from mergekit_geo.checkpoints.configuration import config_text, without_other_files
 from mergekit_geo.checkpoints.index import CLASS
 from mergekit_geo.checkpoints.side_files import copy_files, side_files_of
@@ -31,14 +32,17 @@ def copy_side_files(
         dtype: The weights' dtype in torch's spelling, such as `bfloat16`, where it is not the
             donor's. It is changed in `config.json`, and keys that name files which the output
             lacks are left out there: nothing else is.
-        config: What `config.json` is to say where that is not what the donor's says.
+        config: What `config.json` is to say where that is not what the donor's says; a pipeline
+            has none.
         inside: Place of `config.json` in these folders.
     """
     copy_files(donor, side_files_of(donor), out)
-    if config is not None:
+    if config is not None and not configs_of(config):
         write_config(out / inside, config, dtype)
-    elif (out / inside / "config.json").is_file():
-        _adapt_config(out / inside, dtype)
+        return
+    for place in [inside, *(component.path for component in read_components(donor))]:
+        if (out / place / "config.json").is_file():
+            _adapt_config(out / place, dtype)
 
 
 def write_config(out: Path, config: Config, dtype: str | None = None) -> None:

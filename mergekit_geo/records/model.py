@@ -65,6 +65,10 @@ class Source(Record):
         return found and found.at(self.revision)
 
 
+SENTENCE_LOADERS = ("SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder")
+"""Classes of sentence-transformers: values of `model_type` in its settings."""
+
+
 class ModelEntry(Record):
     """One input.
 
@@ -74,7 +78,7 @@ class ModelEntry(Record):
         parameters: Number of elements of its float tensors.
         license: Of its card; null where none states one.
         architecture: transformers' class, from its configuration; null where it has none.
-        loader: Class of sentence-transformers that loads it whole; null where it has no modules.
+        loader: Class of sentence-transformers or diffusers that loads it whole; null for others.
         role: Whether it is a model, or a bend of the path between models.
         base: What an adapter was added to; null for a whole model.
         adapter: The adapter; null for a whole model.
@@ -91,6 +95,13 @@ class ModelEntry(Record):
     base: Source | None = None
     adapter: Source | None = None
     made_of: list[Source] = []
+
+    @property
+    def library(self) -> str | None:
+        """The library that loads it; None where nothing says so."""
+        if self.loader is None:
+            return "transformers" if self.architecture else None
+        return "sentence-transformers" if self.loader in SENTENCE_LOADERS else "diffusers"
 
     @property
     def origins(self) -> list[Source]:

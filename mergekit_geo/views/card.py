@@ -76,8 +76,10 @@ def usage(report: Report) -> list[Code]:
     """
     architecture = report.models[0].architecture if report.models else None
     if report.models and (loader := report.models[0].loader):
-        made = f"model = {loader}({_quoted(report)}{_trust(report)})"
-        return [Code(f"from sentence_transformers import {loader}\n\n{made}", "python")]
+        library = str(report.models[0].library).replace("-", "_")
+        way = ".from_pretrained" if library == "diffusers" else ""
+        made = f"model = {loader}{way}({_quoted(report)}{_trust(report)})"
+        return [Code(f"from {library} import {loader}\n\n{made}", "python")]
     if architecture is None:
         path = f'{_quoted(report)} + "/model.safetensors"'
         text = f"from safetensors.torch import load_file\n\nstate = load_file({path})"

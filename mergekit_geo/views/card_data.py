@@ -88,9 +88,7 @@ def card_data(report: Report) -> ModelCardData:
 
 def _library(report: Report) -> str | None:
     """The library that loads the output."""
-    if report.models and report.models[0].loader:
-        return "sentence-transformers"
-    return "transformers" if _architecture(report) else None
+    return report.models[0].library if report.models else None
 
 
 def task_of(report: Report) -> str:

@@ -18,7 +18,7 @@ from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
 from mergekit_geo.commands._merge import write_side_files
-from mergekit_geo.errors import GeoError, IncompatibleError, PushError, UnsupportedError
+from mergekit_geo.errors import GeoError, IncompatibleError, PushError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.outputs.verify import require_finished
@@ -350,26 +350,6 @@ def test_components_of_other_classes_are_refused(tmp_path: Path) -> None:
     write(b / "config.json", {"_class_name": "UNet2DModel"})
     with pytest.raises(IncompatibleError, match=r"\S+ is AutoencoderKL, \S+ is UNet2DModel"):
         geo.soup([a, b], data=None)
-
-
-def test_a_whole_pipeline_is_refused_and_its_parts_are_named(tmp_path: Path) -> None:
-    for part in ("vae", "text_encoder"):
-        component(tmp_path / "pipe" / part)
-    write(tmp_path / "pipe" / "scheduler" / "scheduler_config.json", {})
-    write(tmp_path / "pipe" / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
-    (tmp_path / "pipe" / "v1-5-pruned.safetensors").touch()
-    with pytest.raises(UnsupportedError) as caught:
-        geo.soup([tmp_path / "pipe", tmp_path / "pipe"], data=None)
-    assert "its parts with weights in safetensors: text_encoder, vae" in caught.value.message
-    assert caught.value.remedy == (
-        f"merge part by part: geo-merge soup {tmp_path}/pipe/text_encoder OTHER:text_encoder "
-        "-o OUT/text_encoder"
-    )
-    with serve_hub() as hub:
-        hub.publish("org/pipe", tmp_path / "pipe")
-        done = command_line(hub, tmp_path)("check", "org/pipe", "org/pipe")
-    said = " ".join(done.stderr.split())
-    assert "merge part by part: geo-merge soup org/pipe:text_encoder OTHER:text_encoder" in said
 
 
 @pytest.mark.parametrize("lacking", ["a", "b", ""])

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.components import configs_of
 from mergekit_geo.checkpoints.configuration import config_text
 from mergekit_geo.checkpoints.side_files import copy_files, copy_tokenizer, side_files_of
 from mergekit_geo.files.sound_json import read_json
@@ -50,7 +51,8 @@ class Frame:
         copy_files(donor.root, side_files_of(donor.root), place)
         if tokenizer is not None:
             copy_tokenizer(tokenizer, self.folder)
-        (self.folder / "config.json").write_text(config_text(config), "utf-8")
+        if not configs_of(config):
+            (self.folder / "config.json").write_text(config_text(config), "utf-8")
         _say_anew(self.folder / GENERATION, generation)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.components import configs_of
 from mergekit_geo.checkpoints.header import ITEM_BYTES, TensorInfo
 from mergekit_geo.checkpoints.naming import may_be_buffer
 from mergekit_geo.checkpoints.parts import (
@@ -391,6 +392,7 @@ def completed(checkpoints: Sequence[Checkpoint]) -> Reshaped:
     if not lacking:
         return Reshaped(tuple(checkpoints))
     holders = {part: next(i for i, own in enumerate(found) if part in own) for part in lacking}
+    _refuse_files_of_others(checkpoints, holders)
     copied = [name for part, i in holders.items() for name in found[i][part]]
     config, told = _config_of_all(checkpoints, found, holders)
     frame = Frame(checkpoints[0], config)
@@ -408,6 +410,16 @@ def completed(checkpoints: Sequence[Checkpoint]) -> Reshaped:
         for part, i in holders.items()
     ]
     return Reshaped(tuple(views), (*notes, *told))
+
+
+def _refuse_files_of_others(checkpoints: Sequence[Checkpoint], holders: Mapping[Part, int]) -> None:
+    """Refuse a pipeline that lacks a component: the files beside the weights are the first's."""
+    for part, i in holders.items() if configs_of(checkpoints[0].config) else ():
+        if i:
+            raise IncompatibleError(
+                [f"{part} is in {checkpoints[i].name} and not in {checkpoints[0].name}"],
+                remedy=f"name {checkpoints[i].name} first: the output has the first one's files",
+            )
 
 
 def _config_of_all(
