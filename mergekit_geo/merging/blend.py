@@ -18,6 +18,9 @@ from mergekit_geo.merging.whole import Whole
 STATISTICS = ("running_mean", "running_var")
 """Last parts of the names of float buffers, which take convex weights."""
 
+BOUNDS = ("input_min", "input_max", "output_min", "output_max")
+"""Those of what layers clip to (Gemma 4): so do these, and they are infinite where none is set."""
+
 
 def has_statistics(names: Iterable[str]) -> bool:
     """Whether tensors of these names include running statistics.
@@ -27,6 +30,16 @@ def has_statistics(names: Iterable[str]) -> bool:
         (True, False)
     """
     return any(name.rpartition(".")[2] in STATISTICS for name in names)
+
+
+def is_bound(name: str) -> bool:
+    """Whether a tensor of this name is what a layer clips to, which may be infinite.
+
+    Example:
+        >>> is_bound("layers.0.ffw_layer_1.input_max"), is_bound("layers.0.ffw_layer_1.weight")
+        (True, False)
+    """
+    return name.rpartition(".")[2] in BOUNDS
 
 
 class Role(Enum):
@@ -106,7 +119,7 @@ class Blend:
         if not self.first(name).is_float or name in self._own:
             return Role.DONATED
         last = name.rpartition(".")[2]
-        return Role.STATISTIC if last in STATISTICS else Role.PARAMETER
+        return Role.STATISTIC if last in (*STATISTICS, *BOUNDS) else Role.PARAMETER
 
     def rule_for(self, name: str) -> Rule:
         """The rule, or its convex weights for a statistic; what it leaves others takes another."""

@@ -19,7 +19,7 @@ from mergekit_geo.geometry.by_row import ByRow
 from mergekit_geo.geometry.gram import Gram
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.geometry.rule import Coefficients, Rule
-from mergekit_geo.merging.blend import Blend, Role
+from mergekit_geo.merging.blend import Blend, Role, is_bound
 from mergekit_geo.merging.kernels import Chunk, Kernel
 from mergekit_geo.merging.masked import MaskedTensor
 from mergekit_geo.merging.memo import Memo
@@ -397,7 +397,7 @@ class TensorMerger:
         """What a merge of the same anchors found, reading so many elements at a time."""
         memo, dtype = self._memo.of(self.blend, name), self.blend.output_info(name).dtype
         known: Checked | None = memo.get("gram", dtype, step) if memo else None
-        if known and known[1] and not self.allow_nonfinite:
+        if known and known[1]:
             self._refuse_nonfinite(name, known[1])
         return known
 
@@ -422,11 +422,12 @@ class TensorMerger:
         if not any(counts):
             wide = self._sum(name, (self.kernel.gram(anchors) for _, anchors in self._read(name)))
             return (wide if wide.is_finite else None), ()
-        if not self.allow_nonfinite:
-            self._refuse_nonfinite(name, counts)
+        self._refuse_nonfinite(name, counts)
         return None, tuple(counts)
 
     def _refuse_nonfinite(self, name: str, counts: Sequence[int]) -> None:
+        if self.allow_nonfinite or is_bound(name):
+            return
         found = [
             f"{anchor.name} ({count})"
             for anchor, count in zip(self.blend.anchors_of(name), counts, strict=True)

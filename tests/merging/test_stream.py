@@ -154,6 +154,15 @@ def test_running_statistics_stay_between_the_models() -> None:
     assert records["bn.running_var"].branch == "linear: statistic"
 
 
+def test_bounds_of_clipping_stay_between_the_models_and_may_be_infinite() -> None:
+    states = [
+        {"l.input_max": torch.tensor(top), "l.output_min": torch.tensor(low), "w": torch.tensor(v)}
+        for top, low, v in ((torch.inf, -1.0, 1.0), (torch.inf, -3.0, 4.0))
+    ]
+    merged, _ = run(states, Linear((2.0, -1.0)))
+    assert merged == {"l.input_max": torch.inf, "l.output_min": -1, "w": -2}
+
+
 def test_gram_comes_out_of_the_same_pass() -> None:
     states = draws(torch.float32)
     _, records = run(states, RULES[0])
