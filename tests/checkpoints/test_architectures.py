@@ -100,7 +100,7 @@ def ties(base: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Yadav 2023: the larger half of each task vector, the signs that win, the mean of those."""
     kept = []
     for vector in ((one - base).flatten() for one in (a, b)):
-        count = max(1, round(DENSITY * vector.numel()))
+        count = max(1, int(DENSITY * vector.numel()))
         order = torch.argsort(vector.abs(), descending=True, stable=True)[:count]
         kept.append(torch.zeros_like(vector).index_put((order,), vector[order]))
     vectors = torch.stack(kept)
