@@ -26,6 +26,9 @@ ITEM_BYTES = {
 }  # fmt: skip
 """Bytes per element of every dtype that a checkpoint here may hold, by its name in the format."""
 
+PACKED = "8-bit and other packed weights cannot be averaged: use the unquantised model"
+COMPLEX = "save real and imaginary parts (torch.view_as_real) in the place of complex numbers"
+
 FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
 
 
@@ -117,7 +120,7 @@ def _entry(
 
 
 def tensor_info(name: str, dtype: str, shape: list[int], where: str) -> TensorInfo:
-    """A `TensorInfo`, refusing dtypes that only quantised checkpoints use.
+    """A `TensorInfo`, refusing dtypes of quantised checkpoints, and complex ones.
 
     Raises:
         FormatError: The dtype is none that can be merged.
@@ -126,6 +129,6 @@ def tensor_info(name: str, dtype: str, shape: list[int], where: str) -> TensorIn
         raise FormatError(
             f"tensor {name!r} has dtype {dtype}; expected one of {', '.join(ITEM_BYTES)}",
             where=where,
-            remedy="8-bit and other packed weights cannot be averaged: use the unquantised model",
+            remedy=COMPLEX if dtype.startswith("C") else PACKED,
         )
     return TensorInfo(dtype, tuple(shape))

@@ -26,8 +26,8 @@ BY_COLUMN = re.compile(r"\.(c_attn|c_proj|c_fc|q_attn)\.weight$")
 """Names of what may be a `Conv1D` of transformers, by architecture (GPT-2, OpenAI GPT, Image GPT,
 Decision Transformer), or an ordinary linear layer (GPT-BigCode)."""
 
-COUNTERS = ("num_batches_tracked",)
-"""Last parts of the names of counters, which come from the donor."""
+COUNTERS = ("num_batches_tracked", "num_updates")
+"""Ends of the names of counters, which come from the donor."""
 
 
 def may_be_buffer(name: str) -> bool:
@@ -47,7 +47,7 @@ def is_counter(name: str) -> bool:
         >>> is_counter("layer1.bn.num_batches_tracked")
         True
     """
-    return name.rpartition(".")[2] in COUNTERS
+    return name.endswith(COUNTERS)
 
 
 @dataclass(frozen=True)

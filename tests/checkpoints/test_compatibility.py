@@ -99,7 +99,9 @@ def test_integer_where_the_other_has_floats(save: Save) -> None:
 
 def test_integers_must_be_equal_and_counters_need_not() -> None:
     states = [
-        {"ids": torch.tensor([1, n]), "bn.num_batches_tracked": torch.tensor(n)} for n in (2, 3)
+        {"ids": torch.tensor([1, n])}
+        | dict.fromkeys(("bn.num_batches_tracked", "latent_num_updates"), torch.tensor(n))
+        for n in (2, 3)
     ]
     found = preflight([of_state(state, f"m{i}") for i, state in enumerate(states)])
     with pytest.raises(IncompatibleError, match="ids holds integers that differ between m0 and m1"):

@@ -160,9 +160,18 @@ def test_a_configuration_of_quantisation_beside_plain_weights(save: Save) -> Non
         open_folder(save("m", config=QUANTISED))
 
 
-def test_eight_bit_floats_are_refused(save: Save) -> None:
-    folder = save("m", {"w": torch.ones(2).to(torch.float8_e4m3fn)})
-    with pytest.raises(FormatError, match="'w' has dtype F8_E4M3"):
+@pytest.mark.parametrize(
+    ("dtype", "told"),
+    [
+        (torch.float8_e4m3fn, "'w' has dtype F8_E4M3.*packed"),
+        (torch.complex64, "C64.*view_as_real"),
+    ],
+)
+def test_eight_bit_floats_and_complex_numbers_are_refused(
+    save: Save, dtype: torch.dtype, told: str
+) -> None:
+    folder = save("m", {"w": torch.ones(2).to(dtype)})
+    with pytest.raises(FormatError, match=told):
         open_folder(folder)
 
 
