@@ -15,8 +15,10 @@ from mergekit_geo.checkpoints.checkpoint import Config
 from mergekit_geo.checkpoints.layers import layer_number
 from mergekit_geo.checkpoints.loading import load_config, own_class
 from mergekit_geo.checkpoints.naming import schema_of
+from mergekit_geo.errors import IncompatibleError
 
-NUMBERING = ("idx", "index", "layer_id", "layer_number", "layer_num", "drop", "training")
+NUMBERING = ("idx", "index", "layer_id", "layer_number", "layer_num", "drop", "training",
+             "store_full_length_kv")  # fmt: skip
 """Parts of the names of attributes that number layers, or have no part in what is computed."""
 
 FIRST = "relative_attention_bias"
@@ -45,6 +47,11 @@ class Mismatch:
     found: object
     expected: object
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is one that layers compute with, and not of what kind they are."""
+        return isinstance(self.found, float) or self.trait.endswith("num_hidden_layers")
+
 
 def mismatches(
     config: Config, configs: Sequence[Config], stack: str, taken: Sequence[tuple[int, int]]
@@ -58,11 +65,23 @@ def mismatches(
         configs: Of the models.
         stack: What tensors of the layers are called before their number.
         taken: Model and number of the layer that each one of the output is from.
+
+    Raises:
+        IncompatibleError: transformers makes all of the models, and not the output.
     """
-    made = _traits(config, stack)
-    known = [_traits(one, stack) for one in configs]
+    known = [_known(one, stack) for one in configs]
+    try:
+        made = _traits(config, stack)
+    except Exception as error:  # whatever a model's own code raises
+        if None in known:
+            return
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise IncompatibleError(
+            [f"transformers makes no model of these layers: {line}"],
+            remedy="take other layers, or all of them",
+        ) from error
     for layer, (model, number) in enumerate(taken):
-        if made is None or (theirs := known[model]) is None or number >= len(theirs):
+        if (theirs := known[model]) is None or number >= len(theirs):
             continue
         mine, own = made[layer], theirs[number]
         for trait in sorted(mine.keys() | own.keys()):
@@ -71,16 +90,20 @@ def mismatches(
                 break
 
 
-def _traits(config: Config, stack: str) -> list[Traits] | None:
-    """Plain attributes of all that each layer is made of."""
-    loaded = layer_number(schema_of(config).canonical(f"{stack}.0.weight"))
+def _known(config: Config, stack: str) -> list[Traits] | None:
     try:
-        architecture: Any = own_class(config["architectures"][0])
-        with torch.device("meta"):
-            layers = architecture(load_config(config)).get_submodule(loaded[0] if loaded else stack)
-        return [dict(_plain(layer)) for layer in layers]
+        return _traits(config, stack)
     except Exception:  # whatever a model's own code raises: nothing is known then
         return None
+
+
+def _traits(config: Config, stack: str) -> list[Traits]:
+    """Plain attributes of all that each layer is made of."""
+    loaded = layer_number(schema_of(config).canonical(f"{stack}.0.weight"))
+    architecture: Any = own_class(config["architectures"][0])
+    with torch.device("meta"):
+        layers = architecture(load_config(config)).get_submodule(loaded[0] if loaded else stack)
+    return [dict(_plain(layer)) for layer in layers]
 
 
 def _plain(layer: Any) -> Iterator[tuple[str, object]]:

@@ -8,15 +8,14 @@ of the last's.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.layers import depths, layer_number, renumbered
 from mergekit_geo.checkpoints.module_names import modules_of
-from mergekit_geo.checkpoints.naming import Schema, schema_of
 from mergekit_geo.checkpoints.reshape.columns import columns
-from mergekit_geo.checkpoints.reshape.depth import Unlike, restacked
+from mergekit_geo.checkpoints.reshape.depth import restacked
 from mergekit_geo.checkpoints.reshape.frame import Frame
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.geometry.linear import Linear
@@ -26,9 +25,9 @@ from mergekit_geo.merging.stack import Stack, StackedLayer
 from mergekit_geo.recipes.inputs import Inputs
 from mergekit_geo.recipes.resolve import Spot, idle, over_all, rules_of, spots_of
 from mergekit_geo.recipes.slices import Range
+from mergekit_geo.recipes.stack_fit import Sources, check_kinds, check_parted, fit, mismatched
 
 ALONE = Linear((1.0,), branch="passthrough", name="passthrough")
-Sources = list[tuple[int, str]]
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,15 @@ class SlicedStack:
         layers = names.layers()
         config = donor.config
         for stack in dict.fromkeys(layer.stack for layer in layers):
-            taken = [layer.sources for layer in layers if layer.stack == stack]
-            found = restacked([config, *(one.config for one in anchors[1:])], stack, taken)
+            own = [layer for layer in layers if layer.stack == stack]
+            taken = [layer.sources for layer in own]
+            configs = [config, *(one.config for one in anchors[1:])]
+            found = restacked(configs, stack, taken, depths(donor.tensors)[stack])
             config = found.config
-            self._check_kinds(found.unlike, layers, anchors)
-        warnings = tuple(_mismatched(config, layers, anchors))
-        notes = _fit(made_of, layers, anchors, schema_of(config))
+            check_kinds(found.unlike, anchors)
+            check_parted(found.parted, own, donor)
+        warnings = tuple(mismatched(config, layers, anchors))
+        notes = fit(made_of, layers, anchors, config)
         spots = spots_of(inputs, list(made_of), donor)
         rules, lone = self._rules(made_of, spots, anchors)
         seen = columns(anchors, made_of, Frame(donor, config))
@@ -71,19 +73,6 @@ class SlicedStack:
         )  # fmt: skip
         unused = idle(inputs, [name for name in made_of if name in rules])
         return Stack(blend, layers, (*unused, *warnings), notes)
-
-    @staticmethod
-    def _check_kinds(
-        unlike: Sequence[Unlike], layers: Sequence[StackedLayer], anchors: Sequence[Checkpoint]
-    ) -> None:
-        for one in unlike:
-            (a, i), (b, j) = one.sources
-            raise RecipeError(
-                f"layer {i} of {anchors[a].name} has {one.key} {one.values[0]} and layer {j} of "
-                f"{anchors[b].name} {one.values[1]}: layers of two kinds are not merged",
-                where="slices",
-                remedy="give the slice layers of one kind",
-            )
 
     def _sources(self, name: str, spot: Spot) -> Sources:
         """The tensors that one is made of, each with the position of its model."""
@@ -225,67 +214,6 @@ def _only_stack(names: Sequence[str], module: str, donor: Checkpoint) -> str:
             remedy="say which by `modules: {encoder: {slices: ...}, decoder: {models: ...}}`",
         )
     return stacks[0]
-
-
-def _fit(
-    made_of: dict[str, Sources],
-    layers: Sequence[StackedLayer],
-    anchors: Sequence[Checkpoint],
-    schema: Schema,
-) -> tuple[str, ...]:
-    """Leave out what no layer of the output has, and take what a first layer alone has from one.
-
-    So have T5's first blocks the relative positions of all. Tells what was left out.
-    """
-    if not schema.expected:
-        return ()
-    own = {schema.canonical(name): name for name in made_of}
-    idle_names = [name for loaded, name in own.items() if _is_idle(loaded, schema)]
-    for name in idle_names:
-        del made_of[name]
-    stacks = {layer.stack for layer in layers}
-    leads = {(layer.stack, layer.number): layer.sources for layer in layers}
-    for loaded in [name for name in schema.expected if name not in own]:
-        place = layer_number(loaded)
-        if place is None or place[0] not in stacks:
-            continue
-        sources = [(model, loaded) for model, _ in leads[place]]
-        if all(loaded in anchors[model].tensors for model, _ in sources):
-            made_of[loaded] = sources
-    if not idle_names:
-        return ()
-    return (f"{len(idle_names)} tensors that no layer of the output has are left out "
-            f"({idle_names[0]})",)  # fmt: skip
-
-
-def _is_idle(loaded: str, schema: Schema) -> bool:
-    return layer_number(loaded) is not None and schema.is_superfluous(loaded)
-
-
-def _mismatched(
-    config: Config, layers: Sequence[StackedLayer], anchors: Sequence[Checkpoint]
-) -> Iterator[str]:
-    """Warnings of numbers that are not those of the layers that were taken.
-
-    Raises:
-        RecipeError: A layer would be of another kind than the one that it is from.
-    """
-    if not config.get("architectures"):
-        return
-    from mergekit_geo.checkpoints.layer_traits import mismatches  # loads torch
-
-    for stack in dict.fromkeys(layer.stack for layer in layers):
-        taken = [layer.sources[0] for layer in layers if layer.stack == stack]
-        for one in mismatches(config, [anchor.config for anchor in anchors], stack, taken):
-            said = (
-                f"layer {one.layer} of the output has {one.trait} {one.found}, and layer "
-                f"{one.number} of {anchors[one.model].name}, which it is from, {one.expected}: "
-                "the architecture makes layers by their number"
-            )
-            if not isinstance(one.found, float):
-                remedy = "take layers so that those of each kind come to places of that kind"
-                raise RecipeError(said, where="slices", remedy=remedy)
-            yield said
 
 
 def _most(rules: Mapping[str, Rule], takers: Mapping[str, tuple[int, ...]], count: int) -> Rule:

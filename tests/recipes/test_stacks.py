@@ -18,6 +18,8 @@ from transformers import (
     BartForConditionalGeneration,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    Gemma4ForCausalLM,
+    Gemma4TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     JambaConfig,
@@ -26,10 +28,14 @@ from transformers import (
     LlamaForCausalLM,
     MixtralConfig,
     MixtralForCausalLM,
+    NemotronHConfig,
+    NemotronHForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -94,9 +100,37 @@ def gpt2(seed: int) -> Module:
     return drawn(GPT2LMHeadModel(config), seed)
 
 
+def nemotron_h(seed: int) -> Module:
+    """Its configuration lists the layers, and does not count them."""
+    kinds = ["mamba", "attention", "mlp", "mamba"]
+    mamba = {"mamba_num_heads": 2, "mamba_head_dim": 16, "n_groups": 1, "ssm_state_size": 4}
+    config = NemotronHConfig(
+        **SIZES, **mamba, layers_block_type=kinds, head_dim=8, chunk_size=4, use_mamba_kernels=False
+    )
+    return drawn(NemotronHForCausalLM(config), seed)
+
+
+def recurrent_gemma(seed: int) -> Module:
+    """Kinds of its layers come in turn."""
+    config = RecurrentGemmaConfig(
+        **SIZES, num_hidden_layers=4, lru_width=16, head_dim=8, attention_window_size=4
+    )
+    return drawn(RecurrentGemmaForCausalLM(config), seed)
+
+
+def gemma4(seed: int) -> Module:
+    """Its embeddings have a part for each layer."""
+    config = Gemma4TextConfig(
+        **SIZES, num_hidden_layers=4, head_dim=8, global_head_dim=16, sliding_window=2,
+        layer_types=[FULL, WINDOW, WINDOW, FULL], hidden_size_per_layer_input=4,
+        vocab_size_per_layer_input=24,
+    )  # fmt: skip
+    return drawn(Gemma4ForCausalLM(config), seed)
+
+
 MODELS = {
     "llama": llama, "qwen3": qwen3, "gemma3": gemma3, "mixtral": mixtral, "phi3": phi3,
-    "gpt2": gpt2,
+    "gpt2": gpt2, "nemotron_h": nemotron_h, "recurrent_gemma": recurrent_gemma,
 }  # fmt: skip
 
 
@@ -124,16 +158,17 @@ def by_hand(first: Module, second: Module, ranges: list[tuple[str, int, int]]) -
             if hasattr(part, "layer_idx"):
                 part.layer_idx = i
     setattr(inner, key, ModuleList(layers))
-    norm = "ln_f" if key == "h" else "norm"
+    norm = next(n for n in ("ln_f", "norm", "norm_f", "final_norm") if hasattr(inner, n))
     last, _ = layers_of(models[ranges[-1][0]])
     getattr(inner, norm).load_state_dict(getattr(last, norm).state_dict())
     if not whole.config.tie_word_embeddings:  # type: ignore[union-attr]
         whole.lm_head.load_state_dict(models[ranges[-1][0]].lm_head.state_dict())  # type: ignore[union-attr, arg-type]
     config: Any = whole.config
     config.num_hidden_layers = len(layers)
-    if getattr(config, "layer_types", None):
-        kinds = [first.config.layer_types[i] for _, s, e in ranges for i in range(s, e)]  # type: ignore[union-attr, index]
-        config.layer_types = kinds
+    for each in ("layer_types", "layers_block_type"):
+        if each in vars(config):
+            said: Any = getattr(first.config, each)
+            setattr(config, each, [said[i] for _, s, e in ranges for i in range(s, e)])
     return whole.eval()
 
 
@@ -152,13 +187,18 @@ RANGES = {
 }
 
 
+GROWN = ("nemotron_h", "recurrent_gemma")
+"""What is of interest in them is what their configurations say of layers: one stack shows it."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("ranges", RANGES.values(), ids=RANGES.keys())
-@pytest.mark.parametrize("name", MODELS)
-def test_a_stack_is_the_model_put_together_by_hand(
-    name: str, ranges: list[tuple[str, int, int]], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(n, kind) for n in MODELS for kind in RANGES if n not in GROWN or kind == "grown"],
+)
+def test_a_stack_is_the_model_put_together_by_hand(name: str, kind: str, tmp_path: Path) -> None:
     """To the bit: its logits, with no key missing or unexpected."""
+    ranges = RANGES[kind]
     a, b = (MODELS[name](seed) for seed in (1, 2))
     for model, folder in ((a, "a"), (b, "b")):
         model.save_pretrained(tmp_path / folder)  # type: ignore[operator]
@@ -397,6 +437,9 @@ def test_unlike_models_do_not_stack() -> None:
         in_memory(recipe, a=llama(1), b=wide)
     with pytest.raises(IncompatibleError, match=r"different architectures: .*Llama.*Phi3"):
         in_memory(recipe, a=llama(1), b=phi3(2))
+    with pytest.raises(RecipeError, match=r"embed_tokens_per_layer.* a part for each layer"):
+        in_memory({"merge_method": "passthrough", "slices": [span("a", 0, 4), span("a", 3, 4)]},
+                  a=gemma4(1))  # fmt: skip
     with pytest.raises(RecipeError, match="greedy chooses a point between models by loss"):
         in_memory({**recipe, "merge_method": "greedy"}, a=llama(1), b=llama(2))
 

@@ -1,0 +1,136 @@
+"""Whether the layers of a stack make a model: kinds, numbers, shapes, and what no layer has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
+from mergekit_geo.checkpoints.layers import depths, layer_number
+from mergekit_geo.checkpoints.naming import Schema, schema_of
+from mergekit_geo.checkpoints.reshape.each_layer import Unlike
+from mergekit_geo.errors import RecipeError
+from mergekit_geo.merging.stack import StackedLayer
+
+if TYPE_CHECKING:
+    from mergekit_geo.checkpoints.layer_traits import Mismatch
+
+Sources = list[tuple[int, str]]
+"""Tensors that one is made of, each with the position of its model."""
+
+
+def check_kinds(unlike: Sequence[Unlike], anchors: Sequence[Checkpoint]) -> None:
+    """Refuse layers that are to be merged, and of which configurations say unlike things.
+
+    Raises:
+        RecipeError: With the two layers.
+    """
+    for one in unlike:
+        (a, i), (b, j) = one.sources
+        raise RecipeError(
+            f"layer {i} of {anchors[a].name} has {one.key} {one.values[0]} and layer {j} of "
+            f"{anchors[b].name} {one.values[1]}: layers of two kinds are not merged",
+            where="slices",
+            remedy="give the slice layers of one kind",
+        )
+
+
+def check_parted(
+    parted: Collection[str], layers: Sequence[StackedLayer], checkpoint: Checkpoint
+) -> None:
+    """Refuse layers in another order where tensors outside them have a part for each.
+
+    Args:
+        parted: Names of these, as they are loaded.
+        layers: Of one stack of the output.
+        checkpoint: The first model.
+
+    Raises:
+        RecipeError: With one of them.
+    """
+    in_place = all(number == layer.number for layer in layers for _, number in layer.sources)
+    if parted and not (in_place and len(layers) == depths(checkpoint.tensors)[layers[0].stack]):
+        raise RecipeError(
+            f"{min(parted)} of {checkpoint.name} has a part for each layer, and such tensors are "
+            "not cut and joined",
+            where="slices",
+            remedy="slices of this architecture keep all layers in their places",
+        )
+
+
+def fit(
+    made_of: dict[str, Sources],
+    layers: Sequence[StackedLayer],
+    anchors: Sequence[Checkpoint],
+    config: Config,
+) -> tuple[str, ...]:
+    """Leave out what no layer of the output has, and take what a first layer alone has from one.
+
+    So have T5's first blocks the relative positions of all. Tells what was left out.
+
+    Args:
+        made_of: By tensor of the output; changed in place.
+        layers: Of the output.
+        anchors: The models.
+        config: Of the output.
+    """
+    schema = schema_of(config)
+    if not schema.expected:
+        return ()
+    own = {schema.canonical(name): name for name in made_of}
+    idle_names = [name for loaded, name in own.items() if _is_idle(loaded, schema)]
+    for name in idle_names:
+        del made_of[name]
+    stacks = {layer.stack for layer in layers}
+    leads = {(layer.stack, layer.number): layer.sources for layer in layers}
+    for loaded in [name for name in schema.expected if name not in own]:
+        place = layer_number(loaded)
+        if place is None or place[0] not in stacks:
+            continue
+        sources = [(model, loaded) for model, _ in leads[place]]
+        if all(loaded in anchors[model].tensors for model, _ in sources):
+            made_of[loaded] = sources
+    if not idle_names:
+        return ()
+    return (f"{len(idle_names)} tensors that no layer of the output has are left out "
+            f"({idle_names[0]})",)  # fmt: skip
+
+
+def _is_idle(loaded: str, schema: Schema) -> bool:
+    return layer_number(loaded) is not None and schema.is_superfluous(loaded)
+
+
+def mismatched(
+    config: Config, layers: Sequence[StackedLayer], anchors: Sequence[Checkpoint]
+) -> Iterator[str]:
+    """Warnings of numbers that are not those of the layers that were taken.
+
+    Args:
+        config: Of the output.
+        layers: Of the output.
+        anchors: The models.
+
+    Raises:
+        RecipeError: A layer would be of another kind than the one that it is from.
+        IncompatibleError: transformers cannot make a model of these layers.
+    """
+    if not config.get("architectures"):
+        return
+    from mergekit_geo.checkpoints.layer_traits import mismatches  # loads torch
+
+    found: dict[str, list[Mismatch]] = {}
+    for stack in dict.fromkeys(layer.stack for layer in layers):
+        taken = [layer.sources[0] for layer in layers if layer.stack == stack]
+        for one in mismatches(config, [anchor.config for anchor in anchors], stack, taken):
+            found.setdefault(one.trait, []).append(one)
+    for one, *others in found.values():
+        more = f", and {len(others)} more layers likewise" if others else ""
+        said = (
+            f"layer {one.layer} of the output has {one.trait} {one.found}, and layer {one.number} "
+            f"of {anchors[one.model].name}, which it is from, {one.expected}{more}: the "
+            "architecture makes layers by their number"
+        )
+        if not one.is_number:
+            remedy = "take layers so that those of each kind come to places of that kind"
+            raise RecipeError(said, where="slices", remedy=remedy)
+        yield said
