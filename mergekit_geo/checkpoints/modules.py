@@ -20,6 +20,7 @@ from mergekit_geo.checkpoints.module_folders import (
     MODULES,
     ROUTERS,
     ModuleFolder,
+    loader_in,
     read_modules,
     route_kinds,
 )
@@ -65,8 +66,11 @@ NOT_COMPARED = ("tokenizer_config.json", "generation_config.json")
 BY_THE_WAY = ("transformers_version", "torch_dtype", "dtype", "_name_or_path")
 """Keys of a model's configuration that need not be alike."""
 
+FIRST_INPUT = "sentence_embedding"
 BY_DEFAULT = (False, None)
-ALSO_BY_DEFAULT = {"include_prompt": True}
+ALSO_BY_DEFAULT = {"include_prompt": True, "module_input_name": FIRST_INPUT}
+UNKNOWN = ("embedding_dimension",)
+"""Settings that some modules learn as they run: null before that, and alike if the model is."""
 
 
 def mergeable(checkpoints: Sequence[Checkpoint], *, by_layers: bool = False) -> Preflight:
@@ -134,17 +138,17 @@ class Parent:
             elif not module.weights and module.pickles:
                 yield (
                     f"{place}, whose weights are pickled ({module.pickles[0]}); if you trust them "
-                    f"save them as safetensors: {_conversion(self.name)}"
+                    f"save them as safetensors: {_conversion(self.name, loader_in(self.folder))}"
                 )
             elif not module.weights and module.kind in WEIGHTED:
                 yield f"{place} ({module.kind}), whose weights are missing"
 
 
-def _conversion(name: str) -> str:
+def _conversion(name: str, loader: str | None) -> str:
     """The command that saves a model's modules as safetensors."""
     code = (
         "import sys, sentence_transformers as s; "
-        "s.SentenceTransformer(sys.argv[1]).save_pretrained(sys.argv[2])"
+        f"s.{loader}(sys.argv[1]).save_pretrained(sys.argv[2])"
     )
     target = f"{Path(name.partition('@')[0]).name}-safetensors"
     return f'python -c "{code}" {shlex.join([name.partition("@")[0], target])}'
@@ -188,17 +192,23 @@ def _differing_settings(module: ModuleFolder, donor: Parent, other: Parent) -> I
     assert donor.folder is not None
     assert other.folder is not None
     theirs = next(m for m in other.modules if m.index == module.index)
-    for path in module.settings:
-        name = path.relative_to(module.path).as_posix()
-        if name in NOT_COMPARED:
-            continue
-        one = _today(module.kind, _read(donor.folder / path))
+    for name in sorted({*_settings_of(module), *_settings_of(theirs)}.difference(NOT_COMPARED)):
+        one = _today(module.kind, _read(donor.folder / module.path / name))
         two = _today(module.kind, _read(other.folder / theirs.path / name))
-        for key in sorted({*one, *two}):
-            default = ALSO_BY_DEFAULT.get(key)
-            a, b = one.get(key, default), two.get(key, default)
-            if a != b and key not in BY_THE_WAY and not (a in BY_DEFAULT and b in BY_DEFAULT):
-                yield f"{path}: {key} is {brief(a)} in {donor.name} and {brief(b)} in {other.name}"
+        for key in sorted({*one, *two}.difference(BY_THE_WAY)):
+            a, b = (found.get(key, ALSO_BY_DEFAULT.get(key)) for found in (one, two))
+            if a != b and not (a in BY_DEFAULT and b in BY_DEFAULT) and not _is_unknown(key, a, b):
+                said = f"{key} is {brief(a)} in {donor.name} and {brief(b)} in {other.name}"
+                yield f"{module.path}/{name}: {said}"
+
+
+def _settings_of(module: ModuleFolder) -> list[str]:
+    """Names of a module's files of settings, in its folder."""
+    return [path.relative_to(module.path).as_posix() for path in module.settings]
+
+
+def _is_unknown(key: str, *values: object) -> bool:
+    return key in UNKNOWN and None in values
 
 
 def _today(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -212,6 +222,8 @@ def _today(kind: str, settings: dict[str, Any]) -> dict[str, Any]:
         flags = [mode for key, mode in MODES.items() if settings.get(key)] or ["mean"]
         stated = found.get("pooling_mode") or flags
         found["pooling_mode"] = ", ".join(stated) if isinstance(stated, list) else stated
+    if found.get("module_output_name") == found.get("module_input_name", FIRST_INPUT):
+        found["module_output_name"] = None
     if kind in ROUTERS:
         return {**found, "types": None, "structure": route_kinds(settings)}
     return found

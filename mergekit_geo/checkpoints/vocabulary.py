@@ -11,7 +11,12 @@ from mergekit_geo.files.sound_json import brief, read_json
 
 Vocabulary = dict[str, int]
 
-VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "bpe.codes")
+WORD_LISTS = ("whitespacetokenizer_config.json", "phrasetokenizer_config.json")
+"""Settings of sentence-transformers' WordEmbeddings, which list the words in the order of rows."""
+
+VOCABULARIES = (
+    "tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "bpe.codes", *WORD_LISTS,
+)  # fmt: skip
 """Files that hold the tokens, as glob patterns."""
 
 BY_TOKEN = "--tokenizer-source base (tokenizer_source in a recipe) puts the rows by token"
@@ -133,7 +138,8 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
     Raises:
         FormatError: A tokenizer file is damaged.
     """
-    for file, read in (("tokenizer.json", _fast), ("vocab.json", _plain), ("vocab.txt", _lines)):
+    readers = {"tokenizer.json": _fast, "vocab.json": _plain, "vocab.txt": _lines}
+    for file, read in (readers | dict.fromkeys(WORD_LISTS, _listed)).items():
         path = folder / file
         if path.is_file():
             try:
@@ -173,6 +179,10 @@ def _lines(path: Path) -> Vocabulary:
     return {
         token: index for index, token in enumerate(path.read_text("utf-8").rstrip("\n").split("\n"))
     }
+
+
+def _listed(path: Path) -> Vocabulary:
+    return {str(word): index for index, word in enumerate(read_json(path)["vocab"])}
 
 
 def _tokenizer_files(*folders: Path) -> list[str]:

@@ -250,7 +250,25 @@ def test_pooling_as_it_is_told_now_and_before(save: Save) -> None:
     write(a / "1_Pooling/config.json", {**old, "word_embedding_dimension": 4})
     now = {"embedding_dimension": 4, "pooling_mode": "cls", "include_prompt": True}
     write(b / "1_Pooling/config.json", now)
-    assert geo.check([a, b]).measurements.compatible
+    dense = json.loads((a / "2_Dense/config.json").read_text())
+    ways = {"module_input_name": "sentence_embedding", "module_output_name": "sentence_embedding"}
+    write(b / "2_Dense/config.json", {**dense, **ways})
+    write(b / "3_Normalize/config.json", ways)  # earlier releases wrote none
+    for models in ([a, b], [b, a]):
+        assert geo.check(models).measurements.compatible
+    write(b / "3_Normalize/config.json", {**ways, "module_input_name": "token_embeddings"})
+    for models in ([a, b], [b, a]):
+        (told,) = [one for one in geo.check(models).measurements.problems if "input_name" in one]
+        assert told.startswith("3_Normalize/config.json: module_input_name is ")
+
+
+def test_words_of_word_embeddings_are_compared(save: Save) -> None:
+    a, b = (save(name) for name in "ab")
+    for folder, words in ((a, ["one", "two"]), (b, ["two", "one"])):
+        list_of = {"vocab": words, "stop_words": [], "do_lower_case": False}
+        write(folder / "whitespacetokenizer_config.json", list_of)
+    with pytest.raises(IncompatibleError, match=r"other ids: 'one' is 0 and 1"):
+        geo.soup([a, b], data=None)
 
 
 @pytest.mark.parametrize(
