@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from mergekit_geo.evaluation.plan import LossReport
     from mergekit_geo.evaluation.points import PointEvaluator
-    from mergekit_geo.merging.tensor import TensorRecord
+    from mergekit_geo.merging.tensor_record import TensorRecord
     from mergekit_geo.records.report import Report
     from mergekit_geo.selection.selector import Selected
 

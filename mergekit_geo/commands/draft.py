@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mergekit_geo.evaluation.points import PointEvaluator
-    from mergekit_geo.merging.tensor import TensorRecord
+    from mergekit_geo.merging.tensor_record import TensorRecord
 
 UNLIKE = (
     "the output is of another architecture than its parents, and sharpness compares like models"

@@ -17,7 +17,7 @@ from mergekit_geo.records.statistics import StatisticEntry
 from mergekit_geo.selection.selector import Selected
 
 if TYPE_CHECKING:
-    from mergekit_geo.merging.tensor import TensorRecord
+    from mergekit_geo.merging.tensor_record import TensorRecord
 
 SHOWN = 5
 """Most tensors that a warning names; the others are counted."""

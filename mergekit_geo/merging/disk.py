@@ -9,7 +9,7 @@ from mergekit_geo.errors import DiskFullError
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 from mergekit_geo.outputs.layout import Shard, plan_output
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.writer import ShardWriter

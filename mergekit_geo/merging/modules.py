@@ -15,7 +15,7 @@ from mergekit_geo.checkpoints.unchanged import unchanged
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,10 +9,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from mergekit_geo.merging.blend import Blend
+from mergekit_geo.merging.chunk_writer import Sink
 from mergekit_geo.merging.kernels import Kernel
 from mergekit_geo.merging.memo import Memo
 from mergekit_geo.merging.native import kernel_for
-from mergekit_geo.merging.tensor import Sink, TensorMerger, TensorRecord
+from mergekit_geo.merging.tensor import TensorMerger
+from mergekit_geo.merging.tensor_record import TensorRecord
 from mergekit_geo.merging.whole import check_memory
 
 HELD_BYTES = 1 << 28

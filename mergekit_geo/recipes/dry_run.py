@@ -15,7 +15,7 @@ from mergekit_geo.files.user_cache import CacheFolder
 from mergekit_geo.geometry.masked import Elementwise
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.gram import layer_of
-from mergekit_geo.merging.tensor import spread
+from mergekit_geo.merging.tensor_record import spread
 from mergekit_geo.merging.whole import check_memory
 from mergekit_geo.outputs.output import Output
 from mergekit_geo.outputs.place import partial_of, resolved

@@ -23,7 +23,7 @@ from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.checkpoints.sources import original
 from mergekit_geo.errors import IncompatibleError, NonFiniteError, OutputError
 from mergekit_geo.merging import native
-from mergekit_geo.merging.tensor import CHUNK
+from mergekit_geo.merging.reader import CHUNK
 from mergekit_geo.modules.held import hold
 from mergekit_geo.records.path import PathRecord
 from mergekit_geo.records.report import Report

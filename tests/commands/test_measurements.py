@@ -7,7 +7,7 @@ import pytest
 
 from mergekit_geo.commands.measurements import _alone, _kept
 from mergekit_geo.geometry.gram import Gram
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 
 
 def record(*coefficients: float, kept: tuple[int, ...] = (), count: int = 4) -> TensorRecord:

@@ -30,7 +30,7 @@ from mergekit_geo.merging.native_masks import NativeMasks
 from mergekit_geo.merging.plain_masks import PlainMasks, numbers, threefry
 from mergekit_geo.merging.ranks import Ranks
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 
 SHAPES = {
     "layers.0.w": (37, 53),

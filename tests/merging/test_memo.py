@@ -21,7 +21,7 @@ from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.methods import rule_of
 from mergekit_geo.merging.ranks import Ranks
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 from tests.merging.test_masked import State, family
 
 SUMMED = ("ties", "dare_ties", "dare_linear", "della", "breadcrumbs", "breadcrumbs_ties")

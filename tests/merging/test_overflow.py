@@ -28,7 +28,7 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native import NativeKernel
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 
 DOWN = {"F16": 2.0**-8, "BF16": 2.0**-100, "F32": 2.0**-100, "F64": 2.0**-600}
 COUNT, ROWS = 7, 3

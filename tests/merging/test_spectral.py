@@ -14,7 +14,7 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.methods import rule_of
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 
 LAYER, EMBEDDINGS, NORM = "layers.0.up.weight", "embed_tokens.weight", "norm.weight"
 METHODS = ("tsv", "iso_c", "iso_cts", "knots", "wudi")

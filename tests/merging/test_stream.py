@@ -16,7 +16,7 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native import NativeKernel, kernel_for
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 
 FLOATS = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 RULES: list[Rule] = [

@@ -19,7 +19,7 @@ from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.memory import MemorySink
 from mergekit_geo.merging.native import NativeKernel
 from mergekit_geo.merging.stream import stream
-from mergekit_geo.merging.tensor import TensorRecord
+from mergekit_geo.merging.tensor_record import TensorRecord
 from mergekit_geo.merging.whole import Made, Whole, is_linear_layer, largest_need, no_tick
 
 LAYER, EMBEDDINGS = "model.layers.0.mlp.up_proj.weight", "model.embed_tokens.weight"
