@@ -1,9 +1,7 @@
-"""The Fisher of a checkpoint on its training data, kept in the user's cache and resumed there."""
+"""Computing the Fisher of a checkpoint within a budget, taken up where an earlier run stopped."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,18 +13,14 @@ from torch import Tensor
 from torch.nn import Module
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.content import model_key
-from mergekit_geo.checkpoints.memory import of_state
-from mergekit_geo.checkpoints.tensor_file import open_tensors
 from mergekit_geo.checkpoints.unchanged import require_unchanged
 from mergekit_geo.clock import Clock
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.curvature.fisher import SquaredGradients
+from mergekit_geo.curvature.fisher_store import Facts, FisherStore, ModelFisher
 from mergekit_geo.errors import DataError
-from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.objective import Objective, TaskObjective
-from mergekit_geo.evaluation.sample import Sample
-from mergekit_geo.evaluation.statistic_cache import KeptStatistics, StatisticCache
+from mergekit_geo.evaluation.statistic_cache import StatisticCache
 from mergekit_geo.evaluation.training_sample import training_sample
 from mergekit_geo.merging.blend import has_statistics
 from mergekit_geo.merging.weighed import FisherSettings
@@ -49,31 +43,6 @@ KEEP_EVERY = 60.0
 
 MOST_KEEPING = 0.05
 """Share of the time that goes into keeping states, at most."""
-
-
-@dataclass(frozen=True)
-class ModelFisher:
-    """The diagonal Fisher of a model, and what it is an estimate from.
-
-    Attributes:
-        tensors: float32, under the model's tensor names.
-        key: Changes when the tensors do.
-        digest: SHA-256 of the documents of its data; empty for a function of the caller's.
-        documents: How many the examples are from.
-        examples: How many squared gradients it is the mean of.
-        available: How many examples there were.
-        reused: Whether an earlier run computed it.
-        seconds: What it took; None where one run was stopped and another went on.
-    """
-
-    tensors: Checkpoint
-    key: str
-    digest: str
-    documents: int
-    examples: int
-    available: int
-    reused: bool
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -110,21 +79,15 @@ class FisherRun:
         """
         wide = replace(self.compute, dtype="float32")
         sample = training_sample(source, model, wide)
-        objective: Objective = source.as_objective if sample is None else sample.objective
-        cache = _cache(self, model, source, sample)
-        origin = {} if sample is None else _origin(model, sample, self.settings)
-        kept = None if cache is None else cache.kept(origin)
-        if kept is not None:
-            found = _read(kept, model, sample, reused=True)
+        store = FisherStore.of(model, source, sample, self.settings, wide, self.warn)
+        if (kept := store.kept()) is not None:
             self.progress.say(f"Fisher of {model.name}: kept by an earlier run")
-            return found
-        work = _Work(self, model, objective, cache, source.seed)
+            return kept
+        objective: Objective = source.as_objective if sample is None else sample.objective
+        work = _Work(self, model, objective, store.cache, source.seed)
         tensors, facts = work.run(at_least_single(open_module(model, wide)))
         require_unchanged([model])
-        kept = None if cache is None else cache.keep(tensors, origin, facts)
-        if kept is not None:
-            return _read(kept, model, sample, reused=False)
-        return _in_memory(tensors, facts, model, sample)
+        return store.keep(tensors, facts)
 
 
 class _Work:
@@ -142,7 +105,7 @@ class _Work:
         self.seed, self.examples = seed, 0
         self._kept_at, self._cost = time.monotonic(), 0.0
 
-    def run(self, module: Module) -> tuple[dict[str, Tensor], dict[str, float | int | str]]:
+    def run(self, module: Module) -> tuple[dict[str, Tensor], Facts]:
         """The Fisher by stored names, and what is noted of it."""
         how, began = self.how, time.monotonic()
         stored = Stored(module, self.model)
@@ -157,9 +120,7 @@ class _Work:
         count = self._settled(squares, start)
         self._add(squares, start or min(TIMED, count), count)
         found = _stored(stored, module, squares.mean(self.examples), self.model)
-        seconds: dict[str, float | int | str] = {}
-        if not start:
-            seconds = {"seconds": round(time.monotonic() - began, 3)}
+        seconds = {} if start else {"seconds": round(time.monotonic() - began, 3)}
         return found, {"examples": self.examples, "documents": self._documents(squares, count),
                        "available": self._available(squares), **seconds}  # fmt: skip
 
@@ -277,65 +238,3 @@ def _stored(
         if not torch.isfinite(tensor).all():
             raise DataError("the Fisher is not finite", where=f"{model.name}, tensor {name}")
     return taken
-
-
-def _cache(
-    run: FisherRun, model: Checkpoint, source: DataSource, sample: Sample | None
-) -> StatisticCache | None:
-    """Where the Fisher is kept; None where changes of model or data cannot be detected.
-
-    It does not depend on the batch size, nor on what the data is called.
-    """
-    if sample is None or model.folder is None:
-        return None
-    single = replace(sample, objective=replace(sample.objective, batch_size=1))
-    data, wide = source.replaced(batch_size=None, source=""), replace(run.compute, dtype="float32")
-    names = hashlib.sha256("\n".join(model.tensors).encode()).hexdigest()
-    settings = [run.settings.examples, run.settings.labels, names]
-    return StatisticCache(cache_key([model], single, data, wide, "fisher", *settings), run.warn)
-
-
-def _origin(model: Checkpoint, sample: Sample, settings: FisherSettings) -> dict[str, str]:
-    key = json.dumps(model_key(model), sort_keys=True, default=repr)
-    return {
-        "model": hashlib.sha256(key.encode()).hexdigest()[:16],
-        "data": sample.digest[:16],
-        "examples": str(settings.examples),
-        "labels": settings.labels,
-    }
-
-
-def _read(
-    kept: KeptStatistics, model: Checkpoint, sample: Sample | None, *, reused: bool
-) -> ModelFisher:
-    tensors = open_tensors(kept.path, f"Fisher of {model.name}")
-    return _found(tensors, kept.digest, kept.facts, sample, reused=reused)
-
-
-def _in_memory(
-    tensors: dict[str, Tensor],
-    facts: dict[str, float | int | str],
-    model: Checkpoint,
-    sample: Sample | None,
-) -> ModelFisher:
-    total = hashlib.sha256()
-    for name, tensor in tensors.items():
-        total.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    checkpoint = of_state(tensors, f"Fisher of {model.name}")
-    return _found(checkpoint, total.hexdigest(), facts, sample, reused=False)
-
-
-def _found(
-    tensors: Checkpoint,
-    key: str,
-    facts: dict[str, float | int | str],
-    sample: Sample | None,
-    *,
-    reused: bool,
-) -> ModelFisher:
-    seconds = facts.get("seconds")
-    return ModelFisher(
-        tensors, key, "" if sample is None else sample.digest, int(facts["documents"]),
-        int(facts["examples"]), int(facts["available"]), reused,
-        None if seconds is None else float(seconds),
-    )  # fmt: skip

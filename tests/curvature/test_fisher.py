@@ -18,7 +18,8 @@ from mergekit_geo.clock import Clock
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.measures import Compute
 from mergekit_geo.curvature.fisher import SquaredGradients
-from mergekit_geo.curvature.model_fisher import FisherRun, ModelFisher
+from mergekit_geo.curvature.fisher_store import ModelFisher
+from mergekit_geo.curvature.model_fisher import FisherRun
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.objective import FunctionObjective, TaskObjective
 from mergekit_geo.merging.weighed import FisherSettings
