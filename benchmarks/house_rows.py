@@ -236,18 +236,25 @@ TRACES = {"scatter", "bar", "heatmap", "surface", "contour", "scatter3d"}
 
 
 def matplotlib_files(package: Package) -> Found:
-    """Files that import matplotlib."""
+    """Files that import matplotlib; a package of them is one."""
     return _drawing(package, lambda module: _imports(module, "matplotlib"))
 
 
 def plotly_files(package: Package) -> Found:
-    """Files that import plotly, or write its traces as dicts (`"type": "scatter"`)."""
+    """Files that import plotly, or write its traces (`"type": "scatter"`); a package is one."""
     return _drawing(package, lambda module: _imports(module, "plotly") or _has_traces(module))
 
 
 def _drawing(package: Package, draws: Callable[[Module], bool]) -> Found:
     files = [module.file for module in package.modules if draws(module)]
-    return Found(len(files), files)
+    whole = {_back_end(file) for file in files}
+    return Found(len(whole), sorted(whole))
+
+
+def _back_end(file: str) -> str:
+    """The package of a file, if named after a library, as `matplotlib_`; else the file."""
+    folder = file.rpartition("/")[0]
+    return folder if folder.endswith("_") else file
 
 
 def _imports(module: Module, library: str) -> bool:

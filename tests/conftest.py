@@ -61,7 +61,7 @@ def _few_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
 def _pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that is marked `pictures` in a module that is not."""
     if request.node.get_closest_marker("pictures") is not None:
-        from mergekit_geo.views.matplotlib_ import save
+        from mergekit_geo.views.matplotlib_.draw import save
 
         monkeypatch.setattr("mergekit_geo.views.files.draw", save)
 

@@ -64,7 +64,9 @@ def write_figures(view: View, folder: Path) -> None:
 
 def draw(picture: Picture, stem: Path) -> None:
     """Draw a picture into files."""
-    from mergekit_geo.views.matplotlib_ import save  # takes time that other outputs have no use for
+    from mergekit_geo.views.matplotlib_.draw import (
+        save,  # takes time that other outputs have no use for
+    )
 
     save(picture, stem)
 

@@ -18,7 +18,7 @@ from typing import Any
 from mergekit_geo.printable import printable
 from mergekit_geo.views import block
 from mergekit_geo.views.chart import Dots, Picture
-from mergekit_geo.views.plotly_ import figures
+from mergekit_geo.views.plotly_.figures import figures
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "

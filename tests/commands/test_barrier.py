@@ -15,7 +15,7 @@ from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.barrier import curves, describe_barriers
-from mergekit_geo.views.matplotlib_ import draw
+from mergekit_geo.views.matplotlib_.draw import draw
 
 SOME = geo.EvalData(max_examples=150)
 

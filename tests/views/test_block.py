@@ -39,8 +39,8 @@ from mergekit_geo.views.chart import (
     Relief,
 )
 from mergekit_geo.views.console import InertConsole
-from mergekit_geo.views.matplotlib_ import draw
-from mergekit_geo.views.plotly_ import figures
+from mergekit_geo.views.matplotlib_.draw import draw
+from mergekit_geo.views.plotly_.figures import figures
 from mergekit_geo.views.scatter import Points, ScatterPanel, Scatters, Stairs
 from mergekit_geo.views.style import style
 from mergekit_geo.views.view import VIEWS

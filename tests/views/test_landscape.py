@@ -28,8 +28,8 @@ from mergekit_geo.views.chart import HeightMaps, Relief
 from mergekit_geo.views.files import write_figures, write_report
 from mergekit_geo.views.landscape import landscape_lines, surfaces
 from mergekit_geo.views.levels import labels_of, levels_of, overflow, raised
-from mergekit_geo.views.matplotlib_ import draw
-from mergekit_geo.views.plotly_ import figures
+from mergekit_geo.views.matplotlib_.draw import draw
+from mergekit_geo.views.plotly_.figures import figures
 from mergekit_geo.views.view import view_of
 from tests.views.browser import Browser
 

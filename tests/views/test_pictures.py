@@ -19,8 +19,9 @@ from mergekit_geo.views import style as styles
 from mergekit_geo.views.barrier import curves
 from mergekit_geo.views.geometry import geometry_picture
 from mergekit_geo.views.losses import loss_unit
-from mergekit_geo.views.matplotlib_ import DASHES, MARKERS, draw
-from mergekit_geo.views.plotly_ import figures
+from mergekit_geo.views.matplotlib_.draw import draw
+from mergekit_geo.views.matplotlib_.figure import DASHES, MARKERS
+from mergekit_geo.views.plotly_.figures import figures
 from mergekit_geo.views.why import parted_by
 
 Floats = NDArray[np.float64]

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.sets import OutputSetEntry
 from mergekit_geo.records.standing import standings
-from mergekit_geo.views import matplotlib_
 from mergekit_geo.views.block import Table, charts
 from mergekit_geo.views.card import model_card
 from mergekit_geo.views.card_data import eval_results
 from mergekit_geo.views.chart import Dot, Dots
 from mergekit_geo.views.console import InertConsole, show
 from mergekit_geo.views.files import write_report
-from mergekit_geo.views.plotly_ import figures
+from mergekit_geo.views.matplotlib_.draw import draw
+from mergekit_geo.views.plotly_.figures import figures
 from mergekit_geo.views.sets import set_tables
 from mergekit_geo.views.skills import sets_of
 from mergekit_geo.views.style import FOUND
@@ -116,7 +116,7 @@ def test_a_glance_tells_which_skill_was_lost(tmp_path: Path) -> None:
     assert [panel.dots[2] for panel in second.panels][2:3] == [Dot(2.12, 1.92, 2.3200000000000003)]
     assert second.panels[5].dots == [None] * 3
     for picture in (first, second):
-        assert isinstance(matplotlib_.draw(picture), Figure)
+        assert isinstance(draw(picture), Figure)
         assert len(figures(picture)) == len(picture.panels)
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from mergekit_geo.records.losses import DataEntry, Estimate
 from mergekit_geo.records.sweep import SweepEntry, SweepPoint
-from mergekit_geo.views import matplotlib_, plotly_
 from mergekit_geo.views.block import Chart, Folded, Paragraph, Table, charts
+from mergekit_geo.views.matplotlib_.draw import draw
+from mergekit_geo.views.plotly_.figures import figures
 from mergekit_geo.views.scatter import Points, Scatters
+from mergekit_geo.views.style import style
 from mergekit_geo.views.sweep import sweep_files, sweep_section
 
 DATA = DataEntry(
@@ -48,9 +50,9 @@ def test_two_sets_are_drawn_against_each_other_and_over_t() -> None:
     assert [(panel.points[1].x, panel.points[1].y) for panel in picture.panels] == [
         ([2], [3.5]), ([0.5], [0.5]), ([0.5], [-1.5])
     ]  # fmt: skip
-    axes = matplotlib_.draw(picture).axes
+    axes = draw(picture).axes
     assert [one.get_xlabel() for one in axes] == ["loss on prose ↓", "t", "t"]
-    traces: list[dict[str, Any]] = plotly_.figures(picture)[1]["data"]
+    traces: list[dict[str, Any]] = figures(picture)[1]["data"]
     assert traces[0]["mode"] == "lines+markers"
     assert traces[0]["error_y"]["array"] == pytest.approx([0.3] * 3)
     assert traces[0]["error_y"]["arrayminus"] == pytest.approx([0.1] * 3)
@@ -70,9 +72,9 @@ def test_one_set_has_one_panel_and_the_taken_place_a_star() -> None:
 
 
 def test_intervals_that_are_unknown_are_not_drawn() -> None:
-    kind = Points("places", matplotlib_.style(0), [0, 1], [5, 6], [], ends=[None, (5.5, 7)])
+    kind = Points("places", style(0), [0, 1], [5, 6], [], ends=[None, (5.5, 7)])
     assert kind.arms == [(0, 0), (0.5, 1)]
-    assert Points("places", matplotlib_.style(0), [0], [5], []).arms == []
+    assert Points("places", style(0), [0], [5], []).arms == []
 
 
 def test_numbers_for_programs() -> None:

@@ -1,0 +1,1 @@
+"""A back end that draws by matplotlib, for files."""

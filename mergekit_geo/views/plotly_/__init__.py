@@ -1,0 +1,1 @@
+"""A back end that makes figures of plotly.js, for pages."""
