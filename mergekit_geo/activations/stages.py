@@ -10,10 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import Module, ModuleList
+from torch.nn import Module
 
 from mergekit_geo.activations.inputs import inputs_seen
 from mergekit_geo.activations.layers import LinearLayer
+from mergekit_geo.evaluation.block_influence import blocks_of
 
 if TYPE_CHECKING:
     Run = Callable[[Module], Any]
@@ -57,7 +58,7 @@ def stages_of(model: Module, layers: Sequence[LinearLayer], run: Run) -> tuple[S
         >>> [(s.block, len(s.layers)) for s in stages_of(model, layers, lambda m: m(torch.ones(2)))]
         [('0', 1), ('1', 1)]
     """
-    blocks = list(_blocks(model)) or [path for layer in layers for path in layer.modules]
+    blocks = list(blocks_of(model)) or [path for layer in layers for path in layer.modules]
     ended: list[str] = []
     first: dict[str, int] = {}
 
@@ -93,14 +94,6 @@ def run_until(model: Module, stage: Stage, run: Run) -> None:
             run(model)
         except _EndedError:
             return
-
-
-def _blocks(model: Module) -> Iterator[str]:
-    lists: list[str] = []
-    for name, module in model.named_modules():
-        if isinstance(module, ModuleList) and not any(name.startswith(f"{n}.") for n in lists):
-            lists.append(name)
-            yield from (f"{name}.{number}" for number in range(len(module)))
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from mergekit_geo.checkpoints.components import read_components
 from mergekit_geo.checkpoints.module_folders import MODULES, model_folder
 from mergekit_geo.checkpoints.side_files import module_files
 from mergekit_geo.checkpoints.sources import parts_of
+from mergekit_geo.files.regular import file_digest
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.adapter.files import Adapter
@@ -90,8 +91,7 @@ def _digest_of(path: Path) -> bytes:
     status = path.stat()
     try:
         if path.suffix == WEIGHTS or status.st_size <= MOST_READ:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").digest()
+            return bytes.fromhex(file_digest(path))
     except PermissionError:
         pass
     return repr((status.st_size, status.st_mtime_ns, status.st_ctime_ns)).encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from mergekit_geo.checkpoints.unreadable import (
 from mergekit_geo.checkpoints.wrappers import note, refuse_factors, unwrapped
 from mergekit_geo.errors import FormatError, NotFoundError
 from mergekit_geo.files.hub_id import inside
-from mergekit_geo.files.regular import find_irregular
+from mergekit_geo.files.regular import file_digest, find_irregular
 from mergekit_geo.files.sound_json import brief, read_json
 from mergekit_geo.records.model import License
 
@@ -263,11 +262,6 @@ def open_bend(path: Path, number: int, name: str) -> Checkpoint:
         name=name,
         tensors=reader.tensors,
         read=reader.read,
-        fingerprint=lambda: [_digest(path), number],
+        fingerprint=lambda: [file_digest(path), number],
         stamps=stamps,
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,8 +5,9 @@ Answers can be none of the Hub's: a login page of a network, or an error page of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
 
@@ -30,6 +31,10 @@ REFUSALS = (401, 403)
 """HTTP status of a token that is invalid, or lacks permission."""
 
 WEB_PAGE = "a web page"
+NOT_AN_ANSWER = (
+    f"{{hub}} answered with {WEB_PAGE}, or with something else that is no answer of a Hub, instead "
+    "of {wanted}"
+)
 BEHIND_PROXY = "a login page or a proxy stands between: open the address in a browser, and log in"
 
 
@@ -52,12 +57,8 @@ def answers(name: str, wanted: str) -> Iterator[None]:
 
 def not_an_answer(name: str, wanted: str) -> HubError:
     """The error of an answer that is not the Hub's."""
-    return HubError(
-        f"{constants.ENDPOINT} answered with {WEB_PAGE}, or with something else that is no answer "
-        f"of a Hub, instead of {wanted}",
-        where=name,
-        remedy=BEHIND_PROXY,
-    )
+    message = NOT_AN_ANSWER.format(hub=constants.ENDPOINT, wanted=wanted)
+    return HubError(message, where=name, remedy=BEHIND_PROXY)
 
 
 def is_web_page(path: Path) -> bool:
@@ -87,88 +88,67 @@ def hub_errors(name: str, repo: str, revision: str | None) -> Iterator[None]:
     except Exception as raised:
         within = raised.__cause__  # the client tells of an answer without headers as of none
         error = within if isinstance(within, FileMetadataError) else raised
-        for kind, translate in _TRANSLATIONS:
-            if isinstance(error, kind):
-                raise translate(name, repo, revision, error) from raised
-        raise
+        told = _translated(error, name, repo, revision)
+        if told is None:
+            raise
+        raise told from raised
 
 
-def _gated(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
-    return HubError(
-        "access to this repository is restricted",
-        where=name,
-        remedy=f"accept its terms at {constants.ENDPOINT}/{repo} and log in with `hf auth login`",
-    )
+@dataclass(frozen=True)
+class _Said:
+    """What is said of an error; names in braces are filled in."""
+
+    kind: type[GeoError]
+    message: str
+    remedy: str = ""
 
 
-def _no_repository(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
-    return NotFoundError(
-        f"no folder {Path(name).absolute()}, and no repository {repo} at {constants.ENDPOINT}",
-        where=name,
-        remedy="check the spelling; a private repository needs `hf auth login`",
-    )
+_NO_REPOSITORY = _Said(
+    NotFoundError, "no folder {folder}, and no repository {repo} at {hub}",
+    "check the spelling; a private repository needs `hf auth login`",
+)  # fmt: skip
+_NO_ANSWER = _Said(
+    HubError, "no folder {folder}, and {hub} could not be asked for {repo}: {reason}",
+    "check the network; HF_HUB_OFFLINE=1 uses what is in the cache",
+)  # fmt: skip
+_REFUSED = _Said(
+    HubError, "{hub} refused: {reason}",
+    "log in with `hf auth login`, or set HF_TOKEN to a token that may read it",
+)  # fmt: skip
+_SAID: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _Said], ...] = (
+    (GatedRepoError, _Said(
+        HubError, "access to this repository is restricted",
+        "accept its terms at {hub}/{repo} and log in with `hf auth login`",
+    )),
+    (RepositoryNotFoundError, _NO_REPOSITORY),
+    (RevisionNotFoundError, _Said(NotFoundError, "{repo} has no revision {revision!r}")),
+    ((FileMetadataError, JSONDecodeError), _Said(HubError, NOT_AN_ANSWER, BEHIND_PROXY)),
+    ((LocalEntryNotFoundError, OfflineModeIsEnabled), _Said(
+        HubError, "no folder {folder}, and {repo} is not in the cache",
+        "offline mode is on or there is no network: unset HF_HUB_OFFLINE or connect",
+    )),
+    (HfHubHTTPError, _REFUSED),
+    (NETWORK_ERRORS, _NO_ANSWER),
+    (HFValidationError, _NO_REPOSITORY),
+    (SafetensorsParsingError, _Said(FormatError, "not a sound safetensors file: {error}")),
+    (OSError, _Said(
+        HubError, "{repo} could not be stored in {cache}: {error}",
+        "make room there, or set HF_HOME to another folder",
+    )),
+)  # fmt: skip
+"""By kind, the first that fits."""
 
 
-def _no_revision(name: str, repo: str, revision: str | None, _: Exception) -> GeoError:
-    return NotFoundError(f"{repo} has no revision {revision!r}", where=name)
-
-
-def _not_cached(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
-    return HubError(
-        f"no folder {Path(name).absolute()}, and {repo} is not in the cache",
-        where=name,
-        remedy="offline mode is on or there is no network: unset HF_HUB_OFFLINE or connect",
-    )
-
-
-def _not_json(name: str, repo: str, _: str | None, __: Exception) -> GeoError:
-    return not_an_answer(name, f"the files of {repo}")
-
-
-def _refused(name: str, repo: str, revision: str | None, error: Exception) -> GeoError:
-    assert isinstance(error, HfHubHTTPError)
-    if error.response.status_code not in REFUSALS:
-        return _no_answer(name, repo, revision, error)
-    return HubError(
-        f"{constants.ENDPOINT} refused: {reason(error)}",
-        where=name,
-        remedy="log in with `hf auth login`, or set HF_TOKEN to a token that may read it",
-    )
-
-
-def _no_answer(name: str, repo: str, _: str | None, error: Exception) -> GeoError:
-    return HubError(
-        f"no folder {Path(name).absolute()}, and {constants.ENDPOINT} could not be asked "
-        f"for {repo}: {reason(error)}",
-        where=name,
-        remedy="check the network; HF_HUB_OFFLINE=1 uses what is in the cache",
-    )
-
-
-def _unsound(name: str, _: str, __: str | None, error: Exception) -> GeoError:
-    return FormatError(f"not a sound safetensors file: {error}", where=name)
-
-
-def _no_cache(name: str, repo: str, _: str | None, error: Exception) -> GeoError:
-    return HubError(
-        f"{repo} could not be stored in {constants.HF_HUB_CACHE}: {error}",
-        where=name,
-        remedy="make room there, or set HF_HOME to another folder",
-    )
-
-
-_HubTranslate = Callable[[str, str, str | None, Exception], GeoError]
-
-_TRANSLATIONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], _HubTranslate], ...] = (
-    (GatedRepoError, _gated),
-    (RepositoryNotFoundError, _no_repository),
-    (RevisionNotFoundError, _no_revision),
-    (FileMetadataError, _not_json),
-    (JSONDecodeError, _not_json),
-    ((LocalEntryNotFoundError, OfflineModeIsEnabled), _not_cached),
-    (HfHubHTTPError, _refused),
-    (NETWORK_ERRORS, _no_answer),
-    (HFValidationError, _no_repository),
-    (SafetensorsParsingError, _unsound),
-    (OSError, _no_cache),
-)
+def _translated(error: Exception, name: str, repo: str, revision: str | None) -> GeoError | None:
+    """Our error of one of the hub client's; None where it is none of those that are known."""
+    said = next((said for kind, said in _SAID if isinstance(error, kind)), None)
+    if said is None:
+        return None
+    if isinstance(error, HfHubHTTPError) and said is _REFUSED:
+        said = _REFUSED if error.response.status_code in REFUSALS else _NO_ANSWER
+    words = {
+        "repo": repo, "revision": revision, "error": error, "reason": reason(error),
+        "folder": Path(name).absolute(), "hub": constants.ENDPOINT,
+        "cache": constants.HF_HUB_CACHE, "wanted": f"the files of {repo}",
+    }  # fmt: skip
+    return said.kind(said.message.format(**words), where=name, remedy=said.remedy.format(**words))

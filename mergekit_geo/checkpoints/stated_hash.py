@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mergekit_geo.errors import HubError
+from mergekit_geo.files.regular import file_digest
 from mergekit_geo.files.user_cache import CacheFolder
 
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -57,8 +58,7 @@ def _sha256(path: Path) -> str:
         *then, sha = json.loads(kept)
         if then == now:
             return str(sha)
-    with path.open("rb") as file:
-        sha = hashlib.file_digest(file, "sha256").hexdigest()
+    sha = file_digest(path)
     memory.write(entry, lambda file: file.write(json.dumps([*now, sha]).encode()))
     return sha
 

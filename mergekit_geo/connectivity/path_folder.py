@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from mergekit_geo.config.data import EvalData
 from mergekit_geo.config.training import FITTED, CurveFitConfig
 from mergekit_geo.connectivity.paths import Effort, ModelPath, fitted, path
 from mergekit_geo.errors import ArgumentError, FormatError, IncompatibleError, NotFoundError
+from mergekit_geo.files.regular import file_digest
 from mergekit_geo.geometry.curves import curve_of
 from mergekit_geo.outputs.kind import CURVES, measurement
 from mergekit_geo.outputs.writer import save_tensors
@@ -187,9 +187,3 @@ def save_bends(states: Sequence[Mapping[str, Tensor]], path: Path) -> str:
     }
     save_tensors(tensors, path, {"format": "pt"})
     return file_digest(path)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

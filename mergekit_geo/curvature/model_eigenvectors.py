@@ -30,6 +30,7 @@ from mergekit_geo.evaluation.cache import MeasurementCache
 from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.objective import Objective
 from mergekit_geo.evaluation.study import Study
+from mergekit_geo.files.regular import file_digest
 from mergekit_geo.modules.blend import InPlace, module_names, not_as_stored
 from mergekit_geo.modules.open import at_least_single, open_module
 from mergekit_geo.printable import in_gigabytes
@@ -109,10 +110,9 @@ class _EigenvectorCache(MeasurementCache):
         if path is None or noted is None:
             return None
         digest, notes = json.loads(noted)
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                self.cache.unsound()
-                return None
+        if file_digest(path) != digest:
+            self.cache.unsound()
+            return None
         return path, digest, [(value, converged) for value, converged in notes]
 
     def put(

@@ -97,7 +97,7 @@ def scores_of(rows: Rows, column: str) -> list[float]:
         >>> scores_of(rows, "score"), rows.notes
         ([1.0, 0.4], ["scores in column 'score' are divided by 5"])
     """
-    found = [_number(cells[column]) for cells in rows.cells]
+    found = [number_in(cells[column]) for cells in rows.cells]
     for value, name in zip(found, rows.names, strict=True):
         if not -1 <= value <= SCALES[-1]:
             raise DataError(
@@ -137,7 +137,8 @@ def _is_text(rows: Rows, column: str) -> bool:
     return isinstance(next((cell for cell in cells if cell is not None), None), str)
 
 
-def _number(cell: Any) -> float:
+def number_in(cell: Any) -> float:
+    """The number in a cell; NaN where there is none."""
     try:
         return float(cell)
     except (TypeError, ValueError):

@@ -39,7 +39,7 @@ def block_influence(
         seed: Of the sample, where there are more than 16 examples.
     """
     few = objective.drawn(MOST, seed)
-    means = {layer: _Cosine() for layer in _layers(model)}
+    means = {layer: _Cosine() for layer in blocks_of(model)}
     with ExitStack() as hooks:
         for layer, mean in means.items():
             module = model.get_submodule(layer)
@@ -79,7 +79,7 @@ class _Cosine:
         self.count += cosines.numel()
 
 
-def _layers(model: Module) -> Iterator[str]:
+def blocks_of(model: Module) -> Iterator[str]:
     """Names of the modules in outermost lists, in order."""
     lists: list[str] = []
     for name, module in model.named_modules():

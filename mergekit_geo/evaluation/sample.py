@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 CHARACTERS = 3
-"""Of a text, for each token of a window: fewer than one of English has, so that all texts fit."""
+"""Characters of a text for each token of a window: fewer than in English, so that all fit."""
 
 SHORTEST = 500
 """Characters of a text that count in any case."""

@@ -6,7 +6,6 @@ header what it is of, and a sealed note with its digest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from mergekit_geo.errors import DataError
 from mergekit_geo.evaluation.cache import MeasurementCache
+from mergekit_geo.files.regular import file_digest
 from mergekit_geo.processes import is_main_process
 
 TENSORS, NOTE, PARTIAL = "statistics.safetensors", "statistics.json", "partial.safetensors"
@@ -59,7 +59,7 @@ class StatisticCache(MeasurementCache):
         if path is None or noted is None:
             return None
         digest, facts = json.loads(noted)
-        if _digest(path) != digest:
+        if file_digest(path) != digest:
             self.cache.unsound()
             return None
         require_origin(path, origin)
@@ -75,7 +75,7 @@ class StatisticCache(MeasurementCache):
         if not self._write(TENSORS, tensors, {SAID: json.dumps(dict(origin))}):
             return None
         path = self.folder / TENSORS
-        digest = _digest(path)
+        digest = file_digest(path)
         noted = json.dumps([digest, dict(facts)]).encode()
         if not self.write(NOTE, lambda file: file.write(noted)):
             return None
@@ -133,8 +133,3 @@ def require_origin(path: Path, origin: Origin) -> None:
             where=str(path),
             remedy="remove the file: it will be computed again",
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -31,6 +32,12 @@ def require_regular(path: Path) -> None:
     if not stat.S_ISREG(mode):
         kind = next((said for is_kind, said in KINDS if is_kind(mode)), "something else")
         raise OSError(errno.EINVAL, f"expected a file, found {kind}", str(path))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_bytes(path: Path, most: int = TEXT_BYTES) -> bytes:

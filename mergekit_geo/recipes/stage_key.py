@@ -16,6 +16,7 @@ from mergekit_geo.checkpoints.sources import parts_of
 from mergekit_geo.config.data import sets_of
 from mergekit_geo.config.model_data import ModelData
 from mergekit_geo.files.local_path import local_path
+from mergekit_geo.files.regular import file_digest
 from mergekit_geo.recipes.plan import Prepared
 from mergekit_geo.records.model import Source
 from mergekit_geo.specs.merges import RunSpec
@@ -113,5 +114,4 @@ def _file_key(name: str) -> str:
     path = local_path(name)
     if not name or not path.is_file():
         return name
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)

@@ -34,7 +34,7 @@ KNOWN = 8
 UNITS_EACH = 6
 """Units met for each of them, at least."""
 _NOISE = 1e-4
-"""Of a loss, what sets equal models apart in float arithmetic."""
+"""What sets the losses of equal models apart in float arithmetic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ class Race(Scores):
         return any(_loses(one, order, level) for one, order in found if order.name in self.aim.keep)
 
     def _level(self, look: int) -> float:
-        """Of what is tested at a look: the aim, and each set that is kept.
+        """The level of each test at a look: of the aim, and of each set that is kept.
 
         A look has the part of LEVEL that it has of the units met at looks before the last: at early
         ones the distribution is known the least, and trials that are worse by much lose anyway.

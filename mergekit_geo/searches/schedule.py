@@ -1,4 +1,4 @@
-"""In which order trials meet the examples of the selection half, and when they are looked at.
+"""The order in which trials meet the examples of the selection half, and when they are looked at.
 
 The order is random, fixed by a seed, and the same for all trials. So what a trial has met at a look
 is a random sample of the examples whose mean it is after, and rivals have met the same. Examples

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from mergekit_geo.config.model_data import ModelData, sources_of
-from mergekit_geo.errors import ArgumentError, UnsupportedError
+from mergekit_geo.errors import ArgumentError
 from mergekit_geo.evaluation.study import Study
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.by_data import ByData
@@ -99,7 +99,7 @@ STATISTICS: Mapping[str, Callable[[Any], Statistic | JointStatistic]] = {
     "regmean": _grams,
     "regmean_plus": _staged_grams,
 }
-"""By method, what makes the statistic that its rule asks for."""
+"""What makes the statistic that a method's rule asks for."""
 
 
 @dataclass(frozen=True)
@@ -203,20 +203,3 @@ def selector_of(method: Method, rule: Rule, models: Sequence[str], train_data: D
     shared = train_data.shared if isinstance(train_data, ModelData) else None
     named = tuple(by_model and source is not shared for source in sources)
     return ByStatistics(rule, sources=tuple(sources), named=named)
-
-
-def refuse_data_methods(method: Method, why: str) -> None:
-    """Refuse a method that needs data of the models where none can be used.
-
-    Args:
-        method: The method.
-        why: The reason.
-
-    Raises:
-        UnsupportedError: It needs such data.
-    """
-    if method.needs:
-        raise UnsupportedError(
-            f"{method.name} needs training data of each model, and {why}",
-            remedy=f"geo-merge merge MODEL... --method {method.name} --train-data MODEL=SOURCE",
-        )

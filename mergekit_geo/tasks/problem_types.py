@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mergekit_geo.data.labels import LabelMap
+from mergekit_geo.data.text_pairs import number_in
 from mergekit_geo.errors import DataError
 from mergekit_geo.tasks.drawn_labels import class_labels, label_sets, numbers
 from mergekit_geo.tasks.task import BatchLosses
@@ -101,7 +102,7 @@ def _label_sets(column: Column, labels: LabelMap) -> list[list[float]]:
 def _numbers(column: Column, labels: LabelMap) -> list[list[float]]:
     found = []
     for cell, name in zip(column.cells, column.names, strict=True):
-        numbers = [_number(part) for part in (cell if _is_list(cell) else [cell])]
+        numbers = [number_in(part) for part in (cell if _is_list(cell) else [cell])]
         if len(numbers) != labels.count or not all(map(math.isfinite, numbers)):
             noun = "number" if labels.count == 1 else "numbers"
             raise DataError(
@@ -131,13 +132,6 @@ def _is_list(cell: Any) -> bool:
 def _is_multi_hot(cell: Any, count: int) -> bool:
     numbers = _is_list(cell) and len(cell) == count
     return numbers and all(not isinstance(part, str) and part in (0, 1) for part in cell)
-
-
-def _number(cell: Any) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return math.nan
 
 
 PROBLEM_TYPES = {

@@ -164,7 +164,7 @@ def _told(own: Mapping[str, PartEntry]) -> str:
 
 
 def _fate(part: PartEntry) -> str:
-    """Such as `merged`, or `12 merged, 1 copied`."""
+    """What is done to a part, such as `merged`, or `12 merged, 1 copied`."""
     counts = {
         "merged": part.merged, "copied": part.copied, "left out": part.left_out,
         "refused": part.refused,
