@@ -14,7 +14,8 @@ from typing import Any
 
 from mergekit_geo.checkpoints.beside import weights_beside
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.compatibility import Preflight, preflight
+from mergekit_geo.checkpoints.comparison import Preflight
+from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.index import read_tensors
 from mergekit_geo.checkpoints.module_folders import (
     MODULES,

@@ -15,7 +15,7 @@ from mergekit_geo.selection.selector import check_selection
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.checkpoints.compatibility import Preflight
+    from mergekit_geo.checkpoints.comparison import Preflight
     from mergekit_geo.config.output import OutputConfig
     from mergekit_geo.config.selection import SelectionConfig
     from mergekit_geo.evaluation.study import Study

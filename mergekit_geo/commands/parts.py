@@ -13,7 +13,7 @@ from mergekit_geo.records.model import PartEntry
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.checkpoints.compatibility import Preflight
+    from mergekit_geo.checkpoints.comparison import Preflight
 
 MERGED, COPIED, LEFT_OUT, REFUSED = "merged", "copied", "left_out", "refused"
 

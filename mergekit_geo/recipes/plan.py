@@ -36,7 +36,7 @@ from mergekit_geo.recipes.tokenizer import fitting_of
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.checkpoint import Checkpoint
-    from mergekit_geo.checkpoints.compatibility import Preflight
+    from mergekit_geo.checkpoints.comparison import Preflight
     from mergekit_geo.checkpoints.reference import Model
     from mergekit_geo.recipes.stage_store import MadeStage
     from mergekit_geo.recipes.training import TrainedMembers

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.compatibility import Preflight
+from mergekit_geo.checkpoints.comparison import Preflight
 from mergekit_geo.checkpoints.content import model_key
 from mergekit_geo.checkpoints.left_out import refuse_foreign_needs
 from mergekit_geo.checkpoints.reference import open_checkpoint

@@ -15,7 +15,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from mergekit_geo.checkpoints.compatibility import Preflight, preflight
+from mergekit_geo.checkpoints.comparison import Preflight
+from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.memory import of_state
 from mergekit_geo.checkpoints.reference import open_checkpoint

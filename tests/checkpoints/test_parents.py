@@ -21,7 +21,8 @@ from transformers import (
 )
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.compatibility import Preflight, preflight
+from mergekit_geo.checkpoints.comparison import Preflight
+from mergekit_geo.checkpoints.compatibility import preflight
 from mergekit_geo.checkpoints.dtypes import bytes_of
 from mergekit_geo.checkpoints.index import INDEX
 from mergekit_geo.checkpoints.reference import open_checkpoint

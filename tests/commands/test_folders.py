@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.compatibility import Preflight
+from mergekit_geo.checkpoints.comparison import Preflight
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import OutputError, OutputExistsError
 from mergekit_geo.outputs import output

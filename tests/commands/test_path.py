@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 import mergekit_geo as geo
-from mergekit_geo.checkpoints.compatibility import Preflight
+from mergekit_geo.checkpoints.comparison import Preflight
 from mergekit_geo.cli.app import app
 from mergekit_geo.errors import (
     ArgumentError,
