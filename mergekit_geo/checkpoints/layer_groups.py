@@ -28,7 +28,7 @@ EMBEDDINGS, NORM, HEAD, OTHER = parts.EMBEDDINGS, parts.NORM, parts.HEAD, parts.
 
 MODULES = (
     parts.VISION, parts.AUDIO, parts.PROJECTOR, parts.SHARED, parts.ENCODER, parts.TEXT,
-    parts.DECODER, parts.SPEECH,
+    parts.DECODER, parts.SPEECH, parts.OTHER,
 )  # fmt: skip
 """Modules in the order in which data goes through them."""
 

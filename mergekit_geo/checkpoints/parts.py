@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
@@ -20,29 +22,25 @@ TEXT, VISION, AUDIO, SPEECH, PROJECTOR = "text", "vision", "audio", "speech", "p
 ENCODER, DECODER, SHARED = "encoder", "decoder", "shared"
 
 WORDS = {
-    TEXT: ("language_model", "text_model", "llm"),
-    VISION: ("vision_tower", "vision_model", "visual", "vision_encoder", "image_embed", "vqmodel"),
-    AUDIO: ("audio_tower", "audio_model", "audio_encoder", "speech_encoder", "audio_embed"),
-    SPEECH: ("talker", "token2wav", "code2wav", "vocoder", "t2u_model"),
+    TEXT: r"language_model|text_model|llm",
     PROJECTOR: (
-        "multi_modal_projector", "mm_projector", "projector", "merger", "deepstack_merger_list",
-        "connector", "aligner", "mlp1", "language_projection", "visual_projection",
-        "text_projection", "embed_vision", "embed_audio", "img_projection", "qformer",
-        "query_tokens", "image_newline", "resampler", "logit_scale", "logit_bias",
+        r"(\w+_)?(projector|connector|aligner|merger|qformer)(_list)?|resampler(_model)?"
+        r"|(\w+_)?(vision|visual|image|img|audio|speech|text|language)_(\w+_)?proj(ection)?"
+        r"|mlp1|embed_(vision|audio)|query_tokens|image_newline|logit_(scale|bias)"
     ),
+    VISION: (
+        r"visual|vpm|vqmodel|(\w+_)?(vision|visual|image|img|video)_"
+        r"(tower|model|encoder|backbone|tokenizer|embed\w*|neck|adapter|alpha)"
+    ),
+    AUDIO: r"apm|(audio|speech)_(tower|model|encoder|embed)",
+    SPEECH: r"talker|token2wav|code2wav|vocoder|t2u_model|tts",
 }  # fmt: skip
 """Words in names, by the modules of a multimodal model that they stand for."""
 
-WHOLE = frozenset({VISION, AUDIO, SPEECH, PROJECTOR, SHARED})
+EMBEDDINGS, LAYERS, NORM, HEAD, OTHER = "embeddings", "layers", "norm", "head", "other"
+WHOLE = frozenset({VISION, AUDIO, SPEECH, PROJECTOR, SHARED, OTHER})
 """Modules that are not looked into beside others."""
 
-MODULE_OF = {word: module for module, words in WORDS.items() for word in words}
-CONTAINERS = frozenset(
-    {"model", "transformer", "thinker", *(w for m in (TEXT, VISION, AUDIO) for w in WORDS[m])}
-)
-"""Words that tell which module a tensor is in, and not which tensor of it."""
-
-EMBEDDINGS, LAYERS, NORM, HEAD, OTHER = "embeddings", "layers", "norm", "head", "other"
 ROUTER, EXPERTS, SHARED_EXPERTS = "router", "experts", "shared_experts"
 MTP = "multi_token_prediction"
 
@@ -61,6 +59,11 @@ TIED = ("lm_head.weight", "embed_out.weight", "proj_out.weight")
 """Ends of the names of output layers that may be tied to the embeddings."""
 
 NUMBERED = re.compile(r"\.\d+\.|^\d+\.")
+OF_TEXT = re.compile(
+    r"(lm_head|score|classifier|qa_outputs|shared|embed_tokens|decoder|layers|norm|mtp\w*|nextn)\."
+)
+"""Beginnings of names of a text model; what has another is beside one that is told by its name."""
+
 ENCODER_DECODER = re.compile(r"^(?:model\.)?(encoder|decoder)\.")
 
 ALIASES = {
@@ -114,14 +117,27 @@ def parts_of(tensors: Iterable[str], config: Config) -> dict[str, Part]:
 
 def _modules(names: Sequence[str], config: Config) -> dict[str, str]:
     """The module of each tensor."""
-    found = {name: [MODULE_OF[w] for w in name.split(".") if w in MODULE_OF] for name in names}
+    found = {name: [m for w in _outside(name) if (m := _module_of(w))] for name in names}
     usual = _usual_module(config)
     twofold = not any(found.values()) and _is_encoder_decoder(names, config)
+    beside = any(TEXT in words for words in found.values())
     return {
         name: PROJECTOR if PROJECTOR in words else words[0] if words
-        else _module_of_two(name) if twofold else usual
+        else _module_of_two(name) if twofold
+        else OTHER if beside and not OF_TEXT.match(_key(name)) else usual
         for name, words in found.items()
     }  # fmt: skip
+
+
+def _outside(name: str) -> list[str]:
+    """Words of a name before the number of a layer."""
+    return re.split(r"\.\d+\.", name, maxsplit=1)[0].split(".")
+
+
+@cache
+def _module_of(word: str) -> str:
+    """The module that a word stands for; empty for none."""
+    return next((module for module, words in WORDS.items() if re.fullmatch(words, word)), "")
 
 
 def _module_of_two(name: str) -> str:
@@ -211,15 +227,24 @@ def nearest_parts(name: str, known: Iterable[str]) -> str:
 def keys_of(tensors: Iterable[str]) -> dict[str, str]:
     """Names within their module to the tensors' names: alike in a model and in its part alone.
 
+    Where several are called the same there, as in two towers, each goes by its whole name.
+
     Example:
         >>> keys_of(["model.language_model.layers.0.w", "lm_head.weight"])
         {'layers.0.w': 'model.language_model.layers.0.w', 'lm_head.weight': 'lm_head.weight'}
     """
-    return {_key(name): name for name in tensors}
+    keys = {name: _key(name) for name in tensors}
+    counts = Counter(keys.values())
+    return {key if counts[key] == 1 else name: name for name, key in keys.items()}
 
 
 def _key(name: str) -> str:
-    return ".".join(word for word in name.split(".") if word not in CONTAINERS)
+    return ".".join(word for word in name.split(".") if not _is_container(word))
+
+
+def _is_container(word: str) -> bool:
+    """Whether a word tells which module a tensor is in, and not which tensor of it."""
+    return word in {"model", "transformer", "thinker"} or _module_of(word) in {TEXT, VISION, AUDIO}
 
 
 def counted(names: Iterable[str], parts: Mapping[str, Part]) -> str:

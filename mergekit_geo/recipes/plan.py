@@ -12,7 +12,7 @@ from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.modules import mergeable
 from mergekit_geo.checkpoints.reference import open_checkpoint, open_checkpoints
 from mergekit_geo.checkpoints.reshape.frame import Frame
-from mergekit_geo.checkpoints.reshape.parts import seated
+from mergekit_geo.checkpoints.reshape.graft import seated
 from mergekit_geo.checkpoints.reshape.reshape import reshaped
 from mergekit_geo.checkpoints.reshape.result import Reshaped
 from mergekit_geo.checkpoints.reshape.view import view
@@ -186,7 +186,7 @@ def prepare(
     for place, name in enumerate(inputs.models):
         if stated := said.architectures.get(name):
             found[place] = checkpoints[place] = _overridden(checkpoints[place], stated)
-    seats = _seated(inputs, checkpoints)
+    seats = _seated(inputs, checkpoints, allow_missing=called.allow_missing_parts)
     checkpoints = list(seats.checkpoints)
     inputs = ranged(inputs, checkpoints)
     stack = SlicedStack(inputs) if is_stack(inputs, checkpoints) else None
@@ -215,14 +215,14 @@ def prepare(
     )
 
 
-def _seated(inputs: Inputs, checkpoints: Sequence[Checkpoint]) -> Reshaped:
+def _seated(inputs: Inputs, checkpoints: Sequence[Checkpoint], *, allow_missing: bool) -> Reshaped:
     """Models that a recipe names in one module, as that module of one that has several."""
     used = [{part.module for part in inputs.parts if name in part.taken} for name in inputs.models]
     if not any(module for modules in used for module in modules):
         return Reshaped(tuple(checkpoints))
     parts = [next(iter(modules)) if len(modules) == 1 else "" for modules in used]
     try:
-        return seated(checkpoints, parts)
+        return seated(checkpoints, parts, allow_missing=allow_missing)
     except ArgumentError as error:
         raise RecipeError(error.message, where="modules", remedy=error.remedy) from error
 

@@ -58,6 +58,28 @@ def test_stored_names_are_of_the_same_parts_in_old_layouts() -> None:
     assert [*keys_of(old)] == [*keys_of(new)] == [*keys_of(alone)]
 
 
+def test_what_is_beside_a_text_model_is_not_of_it() -> None:
+    """Names of Video-LLaVA, Ovis 2, LightOnOCR, Kosmos 2, Fuyu, Janus, Granite Speech, Qwen3.5."""
+    told = {
+        "model.language_model.layers.0.mlp.visual_gate.weight": "text/layers",
+        "model.video_tower.encoder.layers.0.w": "vision", "image_tower.post_layernorm.w": "vision",
+        "model.visual_embeddings_table.weight": "vision", "llm.lm_head.weight": "text/head",
+        "model.vision_projection.patch_merger.weight": "projector",
+        "image_to_text_projection.latent_query": "projector",
+        "model.vision_embed_tokens.weight": "vision",
+        "model.visual.merger.0.weight": "projector", "model.visual.blocks.0.proj.w": "vision",
+        "model.generation_head.proj_out.weight": "other", "model.encoder.layers.0.w": "other",
+        "mtp.layers.0.mlp.up_proj.weight": "text/multi_token_prediction",
+        "lm_head.weight": "text/head", "score.weight": "text/head",
+    }  # fmt: skip
+    assert {name: str(part) for name, part in parts_of(told, {}).items()} == told
+
+
+def test_two_towers_do_not_share_keys() -> None:
+    names = ["model.image_tower.w", "model.video_tower.w", "model.video_tower.v"]
+    assert [*keys_of(names)] == ["model.image_tower.w", "model.video_tower.w", "v"]
+
+
 def test_kinds_in_a_mixture_of_experts() -> None:
     moe = {
         "model.layers.0.mlp.gate.weight": "router",

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.reshape.parts import completed, grafted
+from mergekit_geo.checkpoints.reshape.completed import completed
+from mergekit_geo.checkpoints.reshape.graft import grafted
 from mergekit_geo.checkpoints.reshape.result import Reshaped
 from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.errors import ArgumentError
@@ -41,7 +42,8 @@ def reshaped(
     else:
         found = Reshaped(tuple(checkpoints))
     if config.part is not None:
-        found = found.then(grafted(found.checkpoints, config.part))
+        allow = config.allow_missing_parts
+        found = found.then(grafted(found.checkpoints, config.part, allow_missing=allow))
     if config.allow_missing_parts:
         found = found.then(completed(found.checkpoints))
     return replace(found, config=config)

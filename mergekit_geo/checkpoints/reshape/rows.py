@@ -126,6 +126,25 @@ def values_of(checkpoint: Checkpoint, name: str, start: int, count: int) -> Arra
     return values
 
 
+def read_as(dtype: str, checkpoint: Checkpoint, name: str, start: int, out: Bytes) -> None:
+    """Read elements that follow one another, widened where they are stored narrower.
+
+    Args:
+        dtype: What they are handed out in.
+        checkpoint: That has them.
+        name: Of their tensor.
+        start: The first.
+        out: As many as there is room for.
+    """
+    stored, count = checkpoint.tensors[name].dtype, len(out) // ITEM_BYTES[dtype]
+    if stored == dtype:
+        checkpoint.read(name, start, start + count, out)
+    else:
+        data = np.empty(count * ITEM_BYTES[stored], np.uint8)
+        checkpoint.read(name, start, start + count, data)
+        widen(data, stored, out.view(FLOATS[dtype]))
+
+
 class RowReader:
     """Reads the tables of one model with their rows in the output's order.
 
@@ -162,22 +181,12 @@ class RowReader:
             place = out[(begin - start) * size : (end - start) * size]
             row = int(self.map.rows[first])
             if row >= 0:
-                self._own(name, row * columns + begin - first * columns, place)
+                own = row * columns + begin - first * columns
+                read_as(self.dtypes[name], self.source, name, own, place)
             else:
                 values = self._made(name, row)
                 offset = begin - first * columns
                 narrow(values[offset : offset + end - begin], self.dtypes[name], place)
-
-    def _own(self, name: str, start: int, out: Bytes) -> None:
-        """Copy elements that follow one another, widened where they are handed out wider."""
-        stored, handed = self.source.tensors[name].dtype, self.dtypes[name]
-        count = len(out) // ITEM_BYTES[handed]
-        if stored == handed:
-            self.source.read(name, start, start + count, out)
-        else:
-            data = np.empty(count * ITEM_BYTES[stored], np.uint8)
-            self.source.read(name, start, start + count, data)
-            widen(data, stored, out.view(FLOATS[handed]))
 
     def _made(self, name: str, code: int) -> Array:
         """A row that the model lacks."""

@@ -108,10 +108,16 @@ def test_task_vectors_from_a_text_base(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_rows_of_tokens_that_the_whole_model_added_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_of_tokens_that_the_whole_model_added_stay(dtype: torch.dtype, tmp_path: Path) -> None:
+    """The output has the whole model's dtype, whichever is named first."""
     a = saved(tmp_path / "a", "Llava", seed=1)
     b = saved(tmp_path / "b", "Llama", "ForCausalLM", seed=2, vocab_size=20)
-    geo.soup([a, b], tmp_path / "o", weights=[1, 1], reshape=LANGUAGE, output=OUTPUT, data=None)
+    state = load_file(b / "model.safetensors")
+    save_file({n: t.to(dtype) for n, t in state.items()}, b / "model.safetensors")
+    geo.soup([b, a], tmp_path / "o", weights=[1, 1], reshape=LANGUAGE, output=OUTPUT, data=None)
+    stored = load_file(tmp_path / "o" / "model.safetensors").values()
+    assert {tensor.dtype for tensor in stored} == {torch.float32}
     found, whole = reloaded(tmp_path / "o", "Llava"), reloaded(a, "Llava")
     text = reloaded(b, "Llama", "ForCausalLM")
     for name, own in (
@@ -130,6 +136,48 @@ def test_the_embeddings_of_a_text_model_that_ties_them_are_its_output_layer(tmp_
     own = load_file(b / "model.safetensors")["model.embed_tokens.weight"]
     assert torch.equal(found["language_model.lm_head.weight"], own)
     assert torch.equal(found["language_model.model.embed_tokens.weight"], own)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_whole_model_that_ties_its_head_has_one_of_its_own_where_the_text_model_has(
+    first: int, tmp_path: Path
+) -> None:
+    a = saved(tmp_path / "a", "Gemma3", seed=1)
+    b = saved(tmp_path / "b", "Gemma3Text", "ForCausalLM", seed=2, tie_word_embeddings=False)
+    order, weights = ([a, b], [1, 3]) if first == 0 else ([b, a], [3, 1])
+    found = geo.soup(order, tmp_path / "o", weights=weights, reshape=LANGUAGE, output=OUTPUT,
+                     data=None)  # fmt: skip
+    (warning,) = found.report.warnings
+    assert f"embed_tokens.weight in {a} and not in {b}: in the output it is a tensor" in warning
+    out, whole = reloaded(tmp_path / "o", "Gemma3"), reloaded(a, "Gemma3")
+    text = reloaded(b, "Gemma3Text", "ForCausalLM")
+    embedding = whole["model.language_model.embed_tokens.weight"]
+    assert torch.allclose(out["lm_head.weight"], 0.25 * embedding + 0.75 * text["lm_head.weight"],
+                          atol=1e-6)  # fmt: skip
+    assert torch.allclose(out["model.language_model.embed_tokens.weight"],
+                          0.25 * embedding + 0.75 * text["model.embed_tokens.weight"],
+                          atol=1e-6)  # fmt: skip
+
+
+def test_kinds_that_a_text_model_has_nothing_of_are_the_whole_models(tmp_path: Path) -> None:
+    """Layers for multi-token prediction: refused with the way out, and copied where it is taken."""
+    a = saved(tmp_path / "a", "Llava", seed=1)
+    b = saved(tmp_path / "b", "Llama", "ForCausalLM", seed=2)
+    state = load_file(a / "model.safetensors") | {"mtp.fc.weight": torch.ones(3, 2)}
+    save_file(state, a / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(
+        IncompatibleError,
+        match=r"text/multi_token_prediction \(1 tensor, mtp.fc.weight\) is in .*a and not in .*b: "
+        "--allow-missing-parts copies it",
+    ):
+        geo.soup([a, b], reshape=LANGUAGE, data=None)
+    both = ReshapeConfig(part="text", allow_missing_parts=True)
+    found = geo.soup([a, b], weights=[0, 1], reshape=both, data=None)
+    assert found.state is not None
+    assert torch.equal(found.state["mtp.fc.weight"], state["mtp.fc.weight"])
+    assert "1 of text/multi_token_prediction" in found.report.settings["alignment"][0]
+    own = load_file(b / "model.safetensors")["model.layers.1.mlp.up_proj.weight"]
+    assert torch.equal(found.state["language_model.model.layers.1.mlp.up_proj.weight"], own)
 
 
 @pytest.mark.slow
