@@ -102,7 +102,7 @@ class Checkpoint:
     @property
     def is_stored(self) -> bool:
         """Whether it lies on a disk or on the Hub, and its name opens it again."""
-        return self.folder is not None or bool(self.stamps)
+        return self.folder is not None or bool(self.stamps or self.files)
 
     def fetch(self) -> Checkpoint:
         """Download what is not local yet, and return the checkpoint over it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.components import PIPELINE, weighted_components
@@ -110,11 +111,28 @@ def open_file(file: Path, name: str | None = None) -> Checkpoint:
     name, folder = name or str(file), file.parent
     shards = [folder / index for index in INDEXES if (folder / index).is_file()]
     if any(file.name in read_index(index).values() for index in shards):
-        raise FormatError(
-            "this is one shard of a model", where=name, remedy=f"give its folder, {folder}"
-        )
-    if _holds_all(folder, file):
-        return open_folder(folder, name)
+        refuse_shard(name, str(folder))
+    return open_folder(folder, name) if _holds_all(folder, file) else open_alone(file, name)
+
+
+def refuse_shard(name: str, folder: str) -> NoReturn:
+    """Refuse a file that holds a part of a model's weights.
+
+    Raises:
+        FormatError: With the folder to name instead.
+    """
+    raise FormatError(
+        "this is one shard of a model", where=name, remedy=f"give its folder, {folder}"
+    )
+
+
+def open_alone(file: Path, name: str) -> Checkpoint:
+    """The tensors of a safetensors file, without what lies beside it.
+
+    Args:
+        file: Its path.
+        name: What the user calls it.
+    """
     stamps = (Stamp.of(file),)
     entries = read_header(file)
     refuse_factors(entries, name)

@@ -121,7 +121,7 @@ def _fetched(place: HubId, hashes: Mapping[str, str], checkpoint: Checkpoint) ->
     name, below = checkpoint.name, checkpoint.inside
     files = [at(below, file) for file in checkpoint.files]
     with hub_errors(name, place.repo, place.revision):
-        folder, _ = _download(place, [*files, *(at(below, index) for index in INDEXES)])
+        folder, _ = download(place, [*files, *(at(below, index) for index in INDEXES)])
     require_stated_hashes(folder, files, name, hashes)
     return open_folder(folder, name, place.revision, checkpoint.license, checkpoint.listed)
 
@@ -137,14 +137,20 @@ def download_beside(place: HubId, wanted: list[str], names: Collection[str]) -> 
         wanted: Patterns of files.
         names: All files that are there.
     """
-    folder, commit = _download(place, wanted)
+    folder, commit = download(place, wanted)
     while more := not_here(folder, names):
-        _download(commit, more)
+        download(commit, more)
     return folder, commit
 
 
-def _download(place: HubId, patterns: Iterable[str], *, local: bool = False) -> tuple[Path, HubId]:
-    """Files of a place, by patterns: the folder that holds them, and the place at its commit."""
+def download(place: HubId, patterns: Iterable[str], *, local: bool = False) -> tuple[Path, HubId]:
+    """Files of a place, by patterns: the folder that holds them, and the place at its commit.
+
+    Args:
+        place: As the user named it, or at a commit.
+        patterns: Of files.
+        local: Whether only the cache is asked.
+    """
     wanted = [place.file(pattern) for pattern in patterns]
     snapshot = Path(
         snapshot_download(
@@ -271,7 +277,7 @@ def cached_folder(name: str, place: HubId) -> tuple[Path, HubId] | None:
     with hub_errors(name, place.repo, place.revision):
         # Without patterns, huggingface-hub 2 calls a snapshot incomplete that lacks any file of
         # the repository, such as its README; what opens the folder looks for the weights itself.
-        folder, commit = _download(place, PATTERNS, local=True)
+        folder, commit = download(place, PATTERNS, local=True)
         places = [one.path for one in weighted_components(folder)] or [backbone_of(folder)]
         if not all(any((folder / place).glob("*.safetensors")) for place in places):
             raise LocalEntryNotFoundError(f"the weights of {place} are not in the cache")
@@ -302,6 +308,6 @@ def _adapter(name: str, place: HubId, listing: Listing) -> Adapter:
 def _fetched_adapter(place: HubId, hashes: Mapping[str, str], adapter: Adapter) -> Adapter:
     """Download the weights."""
     with hub_errors(adapter.name, place.repo, place.revision):
-        folder, _ = _download(place, [ADAPTER_WEIGHTS])
+        folder, _ = download(place, [ADAPTER_WEIGHTS])
     require_stated_hashes(folder, [ADAPTER_WEIGHTS], adapter.name, hashes)
     return open_adapter(folder, adapter.name, adapter.revision)

@@ -235,9 +235,10 @@ def _open_part(text: str) -> Checkpoint | Adapter:
         return _in_file(folder, text)
     if within := split_subfolder(text):
         return _in_subfolder(*within, text)
-    if text.endswith(SAFE):
+    found = HubId.parse(text)
+    if text.endswith(SAFE) and not (found and found.subfolder):
         raise NotFoundError(f"no file {folder.absolute()}", where=text)
-    if found := HubId.parse(text):
+    if found:
         return _on_hub(text, found)
     raise NotFoundError(
         f"no folder {folder.absolute()}, and not a Hub id either",
@@ -250,6 +251,8 @@ def _open_part(text: str) -> Checkpoint | Adapter:
 def _in_subfolder(folder: Path, below: str, name: str) -> Checkpoint | Adapter:
     if (folder / below).is_dir():
         return _in_folder(folder / below, name, None)
+    if (folder / below).is_file():
+        return _in_file(folder / below, name)
     there = [path.name for path in folder.iterdir() if path.is_dir()]
     raise no_subfolder(str(folder), below, there)
 
@@ -275,8 +278,10 @@ def _in_folder(folder: Path, name: str, revision: str | None) -> Checkpoint | Ad
 
 
 def _on_hub(name: str, place: HubId) -> Checkpoint | Adapter:
-    from mergekit_geo.checkpoints import hub  # loads the hub client
+    from mergekit_geo.checkpoints import hub, hub_file  # load the hub client
 
+    if place.subfolder.endswith(SAFE):
+        return hub_file.open_file_on_hub(name, place)
     if cached := hub.cached_folder(name, place):
         return _in_folder(cached[0], name, cached[1].revision)
     return hub.open_on_hub(name, place)

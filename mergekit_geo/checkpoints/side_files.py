@@ -33,11 +33,16 @@ SENTENCES = (
 )  # fmt: skip
 """Files of sentence-transformers beside a model, as glob patterns."""
 
+LICENSES = (
+    "LICENSE*", "LICENCE*", "License*", "license*", "COPYING*", "NOTICE*", "Notice*",
+    "USE_POLICY*",
+)  # fmt: skip
+"""Terms of use, as glob patterns."""
+
 PATTERNS = (
     *TOKENIZER, *SENTENCES, PIPELINE, "config.json", "generation_config.json",
     "processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "*.py",
-    "LICENSE*", "LICENCE*", "License*", "license*", "COPYING*", "NOTICE*", "Notice*",
-    "USE_POLICY*",
+    *LICENSES,
 )  # fmt: skip
 """Files that are copied from the donor, except those of modules, as glob patterns."""
 

@@ -21,6 +21,8 @@ from mergekit_geo.errors import FormatError, GeoError, NotFoundError, Unsupporte
 from mergekit_geo.files.hub_id import HubId, split_subfolder
 from mergekit_geo.outputs.verify import require_finished
 from tests.checkpoints.adapter_models import make_adapter, make_base
+from tests.checkpoints.hub_process import command_line, succeeded
+from tests.checkpoints.hub_server import serve_hub
 from tests.conftest import Save
 
 FAST = geo.OutputConfig(fsync=False)
@@ -174,6 +176,32 @@ def test_a_name_with_a_colon_wins(save: Save, tmp_path: Path) -> None:
     assert set(open_checkpoint(f"{tmp_path}/./pipe:unet").tensors) == {"whole"}
     whole.rename(tmp_path / "elsewhere")
     assert set(open_checkpoint(f"{tmp_path}/pipe:unet").tensors) == {"inner"}
+
+
+@pytest.mark.slow
+def test_files_in_a_repository(tmp_path: Path) -> None:
+    """Nothing else is downloaded, nor the file before all fits together."""
+    home = tmp_path / "models"
+    for i, name in enumerate(("one", "below/two", "model-00001-of-00002", "other")):
+        weights(home / f"{name}.safetensors", float(i))
+    with serve_hub() as hub:
+        cli = command_line(hub, tmp_path)
+        hub.publish("org/a", home)
+        models = "org/a:one.safetensors", "org/a@main:below/two.safetensors"
+        succeeded(cli("check", *models))
+        succeeded(cli("soup", *models, "-o", "out"))
+        assert hub.sent("org/a").keys() == {"one.safetensors", "below/two.safetensors"}
+        said = " ".join(cli("check", "org/a:gone.safetensors", models[0]).stderr.split())
+        assert "org/a has no file gone.safetensors (files in it: below/two.safetensors, mod" in said
+        said = " ".join(cli("check", "org/a:model-00001-of-00002.safetensors").stderr.split())
+        assert "this is one shard of a model (give its folder, org/a)" in said
+        succeeded(cli("check", *models, HF_HUB_OFFLINE="1"))
+    assert load_file(tmp_path / "out" / "model.safetensors")["w"].equal(torch.full((2, 3), 0.5))
+    report = geo.read_report(tmp_path / "out")
+    assert [model.name for model in report.models] == list(models)
+    assert all(model.revision for model in report.models)
+    named = open_checkpoint(f"{home}:below/two.safetensors")
+    assert (named.folder, set(named.tensors)) == (None, {"w", "n"})
 
 
 def test_what_is_not_in_a_folder(save: Save) -> None:
