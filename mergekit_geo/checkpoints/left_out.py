@@ -12,12 +12,7 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.components import PIPELINE, read_folders
 from mergekit_geo.checkpoints.content import OURS
 from mergekit_geo.checkpoints.index import index_of, weight_files
-from mergekit_geo.checkpoints.module_folders import (
-    MODULES,
-    at,
-    files_in,
-    weight_folders,
-)
+from mergekit_geo.checkpoints.module_folders import MODULES, at, files_in, weight_folders
 from mergekit_geo.checkpoints.own_files import refuse_links
 from mergekit_geo.checkpoints.side_files import (
     foreign_links,

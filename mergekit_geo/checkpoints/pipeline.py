@@ -7,12 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.components import (
-    COMPONENTS,
-    configs_of,
-    read_components,
-    split_name,
-)
+from mergekit_geo.checkpoints.components import COMPONENTS, configs_of, read_components, split_name
 from mergekit_geo.checkpoints.index import CLASS
 from mergekit_geo.checkpoints.module_folders import ModuleFolder, at
 from mergekit_geo.checkpoints.reading import Bytes

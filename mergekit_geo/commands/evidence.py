@@ -130,10 +130,7 @@ def _output_subject(output: MergedModel, donor: Checkpoint, compute: Compute) ->
 
 
 def _measured(
-    evaluator: PointEvaluator,
-    output: MergedModel,
-    selection: Selected,
-    train_ends: bool | None,
+    evaluator: PointEvaluator, output: MergedModel, selection: Selected, train_ends: bool | None
 ) -> tuple[list[SetReport], LayerEvidence]:
     anchors, every = evaluator.study.anchors, evaluator.every
     sets = [SetEvidence(one.study, one.module_evaluator, examples=True) for one in every]
@@ -193,10 +190,7 @@ def _references(evaluator: PointEvaluator, selection: Selected) -> list[Point]:
 
 
 def _train_further(
-    evaluator: PointEvaluator,
-    sets: Sequence[SetEvidence],
-    selection: Selected,
-    wanted: bool | None,
+    evaluator: PointEvaluator, sets: Sequence[SetEvidence], selection: Selected, wanted: bool | None
 ) -> str:
     """Measure the ends of a fitted path after further training; returns why that is not done."""
     pairs = zip(evaluator.every, sets, strict=True)

@@ -46,8 +46,7 @@ def finetune(asked: FinetuneSpec) -> Work:
         return Work(asked, lambda output: _trained(asked, output), TUNED)
     if asked.output.push_to is not None:
         raise ArgumentError(
-            "several members go to several repositories",
-            remedy="geo-merge push OUT/member-0 REPO",
+            "several members go to several repositories", remedy="geo-merge push OUT/member-0 REPO"
         )
     return Work(asked, lambda output: _trained(asked, output), kind_of_members(asked.members))
 

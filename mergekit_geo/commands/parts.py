@@ -29,9 +29,7 @@ def part_entries(checkpoints: Sequence[Checkpoint], found: Preflight) -> list[Pa
         entry
         for position, checkpoint in enumerate(checkpoints)
         for entry in _entries(
-            original(checkpoint),
-            _fates(position, checkpoint, found),
-            _refused(checkpoint, found),
+            original(checkpoint), _fates(position, checkpoint, found), _refused(checkpoint, found)
         )
     ]
 

@@ -20,11 +20,7 @@ from mergekit_geo.connectivity.state import FitState
 from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.evaluation.aim import Aim
 from mergekit_geo.evaluation.cache_key import cache_key
-from mergekit_geo.evaluation.losses import (
-    data_entry,
-    loss_entry,
-    run_with,
-)
+from mergekit_geo.evaluation.losses import data_entry, loss_entry, run_with
 from mergekit_geo.evaluation.objective import TaskObjective
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.sample import training_objective

@@ -39,8 +39,5 @@ def slerp(asked: SlerpSpec) -> Work:
     found = reshaped(open_checkpoints(asked.models), asked.reshape)
     request = Request(asked, Selector(rule), {"weights": list(rule.weights)}).with_reshaped(found)
     return Work(
-        asked,
-        lambda output: merge(found.checkpoints, request, output),
-        MERGED,
-        found.checkpoints,
+        asked, lambda output: merge(found.checkpoints, request, output), MERGED, found.checkpoints
     )

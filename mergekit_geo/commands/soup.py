@@ -110,10 +110,7 @@ def _check_layer_weights(asked: SoupSpec) -> None:
 
 
 def _path(
-    along: str,
-    models: Sequence[Model],
-    fit: Callable[[str], ModelPath] | None,
-    train_data: Data,
+    along: str, models: Sequence[Model], fit: Callable[[str], ModelPath] | None, train_data: Data
 ) -> ModelPath | None:
     """The path between two models; of more, each finds its own when it joins."""
     if len(models) < PAIR:

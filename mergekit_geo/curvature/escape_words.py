@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from mergekit_geo.config.escape import NONE, SGD, EscapeConfig
 from mergekit_geo.curvature.critical import fall_of, lambda_min
-from mergekit_geo.records.escape import (
-    CriticalEntry,
-    DescentEntry,
-    EscapeStep,
-    EscapeVerdict,
-)
+from mergekit_geo.records.escape import CriticalEntry, DescentEntry, EscapeStep, EscapeVerdict
 from mergekit_geo.records.losses import Estimate
 
 

@@ -13,13 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from mergekit_geo.config.escape import NONE, SGD, EscapeConfig
-from mergekit_geo.curvature.critical import (
-    TrainingLoss,
-    cost_of,
-    critical_point,
-    fall_of,
-    standing,
-)
+from mergekit_geo.curvature.critical import TrainingLoss, cost_of, critical_point, fall_of, standing
 from mergekit_geo.curvature.descent import Constants, Descent, DescentState, in_ball
 from mergekit_geo.curvature.escape_state import EscapeState
 from mergekit_geo.curvature.escape_words import ended, not_taken

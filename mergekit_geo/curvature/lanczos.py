@@ -143,12 +143,7 @@ def extremes_converged(tolerance: float, ends: str = "largest") -> Stop:
 
 
 def lanczos(
-    product: Product,
-    start: Tensor,
-    steps: int,
-    *,
-    stop: Stop = never,
-    keep_basis: bool = True,
+    product: Product, start: Tensor, steps: int, *, stop: Stop = never, keep_basis: bool = True
 ) -> Krylov:
     """Grow a Krylov space step by step, one product each.
 

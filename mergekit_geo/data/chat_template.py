@@ -90,9 +90,7 @@ def _answers(
 def _text(found: Answer, conversation: Conversation) -> str:
     if "problem" in found:
         raise DataError(
-            f"the chat template {found['problem']}",
-            where=conversation.name,
-            remedy=OTHER_TEMPLATE,
+            f"the chat template {found['problem']}", where=conversation.name, remedy=OTHER_TEMPLATE
         )
     return found["text"]
 

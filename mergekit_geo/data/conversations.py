@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
 
 def conversations(
-    tokenizer: PreTrainedTokenizerBase,
-    chats: Sequence[Chat],
-    *,
-    only_assistant: bool,
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat], *, only_assistant: bool
 ) -> list[Tokens]:
     """Token ids of conversations, exactly as the chat template writes them, and which count.
 

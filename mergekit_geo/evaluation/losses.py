@@ -88,12 +88,7 @@ def data_entry(study: Study, losses: Losses, half: Literal["", "report"] = "") -
 
 
 def source_entry(
-    study: Study,
-    *,
-    documents: int,
-    examples: int,
-    tokens: int,
-    half: Literal["", "report"] = "",
+    study: Study, *, documents: int, examples: int, tokens: int, half: Literal["", "report"] = ""
 ) -> DataEntry:
     """The report's entry on the data, from counts alone."""
     settings, sample = source_of(study.data).as_settings, study.sample

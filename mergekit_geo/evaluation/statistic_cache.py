@@ -66,10 +66,7 @@ class StatisticCache(MeasurementCache):
         return KeptStatistics(path, digest, facts)
 
     def keep(
-        self,
-        tensors: Mapping[str, Tensor],
-        origin: Origin,
-        facts: Mapping[str, float | int | str],
+        self, tensors: Mapping[str, Tensor], origin: Origin, facts: Mapping[str, float | int | str]
     ) -> KeptStatistics | None:
         """Write finished statistics, and drop what was kept on the way; None if it cannot be."""
         if not self._write(TENSORS, tensors, {SAID: json.dumps(dict(origin))}):

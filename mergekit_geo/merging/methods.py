@@ -244,7 +244,7 @@ METHODS: dict[str, Method] = {method.name: method for method in ALL}
 """All methods, by the name that recipes and commands give."""
 
 ELSEWHERE = {
-    "moe": "builds a mixture of experts, which is another architecture, not a point between models",
+    "moe": "builds a mixture of experts, which is another architecture, not a point between models"
 }
 """Methods of mergekit's that are refused, and why."""
 
@@ -269,12 +269,7 @@ def method_named(name: str) -> Method:
 
 
 def rule_of(
-    method: str | Method,
-    count: int,
-    base: int | None = None,
-    *,
-    seed: int = 0,
-    **parameters: Given,
+    method: str | Method, count: int, base: int | None = None, *, seed: int = 0, **parameters: Given
 ) -> Rule:
     """The rule of a merge, from what a call says.
 

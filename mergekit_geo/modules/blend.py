@@ -92,11 +92,7 @@ class Reloading:
     """
 
     def __init__(
-        self,
-        config: Config,
-        compute: Compute,
-        code: Path | None = None,
-        memo: Memo | None = None,
+        self, config: Config, compute: Compute, code: Path | None = None, memo: Memo | None = None
     ) -> None:
         self.config, self.compute, self.code, self.memo = config, compute, code, memo
         self._model: Module | None = None
@@ -164,9 +160,7 @@ def not_as_stored(why: str, model: str, remedy: str) -> UnsupportedError:
         remedy: What does not need it.
     """
     return UnsupportedError(
-        f"the module's tensors are not those that are stored, and {why}",
-        where=model,
-        remedy=remedy,
+        f"the module's tensors are not those that are stored, and {why}", where=model, remedy=remedy
     )
 
 

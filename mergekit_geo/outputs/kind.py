@@ -97,9 +97,7 @@ LAYERS = tuple(f"{name}.{form}" for name in ("layers", "modules") for form in ("
 LAYER_WEIGHTS = "layer_weights.json"
 """Weights by group of layers, as `barrier --by-layer` proposes them."""
 BARRIER = measurement(
-    "barrier",
-    (*CURVES, "matrix.png", "matrix.svg", *LAYERS, "layers.csv"),
-    beside=(LAYER_WEIGHTS,),
+    "barrier", (*CURVES, "matrix.png", "matrix.svg", *LAYERS, "layers.csv"), beside=(LAYER_WEIGHTS,)
 )
 SHARPNESS = measurement(
     "sharpness", ("sharpness.png", "sharpness.svg", "spectrum.png", "spectrum.svg")

@@ -149,9 +149,7 @@ def _shard(file: str, tensors: Mapping[str, TensorInfo], metadata: Mapping[str, 
 
 
 def _header(
-    tensors: Mapping[str, TensorInfo],
-    positions: Mapping[str, int],
-    metadata: Mapping[str, str],
+    tensors: Mapping[str, TensorInfo], positions: Mapping[str, int], metadata: Mapping[str, str]
 ) -> bytes:
     entries: dict[str, object] = {"__metadata__": metadata}
     for name, begin in positions.items():

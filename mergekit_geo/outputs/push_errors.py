@@ -122,8 +122,7 @@ def _broken(_: Destination, error: Exception) -> PushError:
     """The client names the file, and keeps to itself what broke; hf_xet says what broke."""
     cause = f": {reason(error.__cause__)}" if error.__cause__ else ""
     return PushError(
-        f"the upload broke off: {reason(error).rstrip('.')}{cause}",
-        remedy="check network and disk",
+        f"the upload broke off: {reason(error).rstrip('.')}{cause}", remedy="check network and disk"
     )
 
 

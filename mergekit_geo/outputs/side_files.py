@@ -18,11 +18,7 @@ DTYPE_KEYS = ("dtype", "torch_dtype")
 
 
 def copy_side_files(
-    donor: Path,
-    out: Path,
-    dtype: str | None = None,
-    config: Config | None = None,
-    inside: str = "",
+    donor: Path, out: Path, dtype: str | None = None, config: Config | None = None, inside: str = ""
 ) -> None:
     """Copy the donor's companions into `out`, byte for byte.
 

@@ -121,12 +121,7 @@ def _stale(there: Iterable[str], local: Mapping[str, Path]) -> list[str]:
 
 
 def _committed(
-    api: HfApi,
-    repo: str,
-    folder: Path,
-    files: Sequence[Path],
-    to: Destination,
-    stale: list[str],
+    api: HfApi, repo: str, folder: Path, files: Sequence[Path], to: Destination, stale: list[str]
 ) -> CommitInfo:
     """Upload these files with the client, which skips what the Hub has and tries again if it can.
 

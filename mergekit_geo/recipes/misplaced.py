@@ -16,14 +16,7 @@ from pydantic import BaseModel
 from mergekit_geo.merging.method import Method
 from mergekit_geo.merging.methods import METHODS
 from mergekit_geo.recipes.inputs import EVERYWHERE, known_parameters
-from mergekit_geo.recipes.schema import (
-    ListedKeys,
-    ModelKeys,
-    ModuleKeys,
-    Recipe,
-    Slice,
-    SourceKeys,
-)
+from mergekit_geo.recipes.schema import ListedKeys, ModelKeys, ModuleKeys, Recipe, Slice, SourceKeys
 from mergekit_geo.recipes.tokenizer import Tokenizer
 from mergekit_geo.recipes.written import KeyPath
 

@@ -91,9 +91,7 @@ def _check(method: Method, count: int, base: str | None) -> None:
     method.check_count(count - (method.base is BaseUse.END))
 
 
-def _numbers(
-    methods: Sequence[Method],
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def _numbers(methods: Sequence[Method]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Ranges that all methods that take a number have in common, and those of each method alone."""
     found: dict[str, dict[str, SearchRange | None]] = {}
     for method in methods:

@@ -185,8 +185,7 @@ def _refuse_switch(gap: RecipeGap) -> None:
     found = [p for method in METHODS.values() for p in method.parameters if p.name == gap.parameter]
     if isinstance(gap.asks, NumberRange) and any(one.is_switch for one in found):
         gap.place.refuse(
-            f"{gap.parameter} is true or false, and no number",
-            "write `{choices: [true, false]}`",
+            f"{gap.parameter} is true or false, and no number", "write `{choices: [true, false]}`"
         )
 
 

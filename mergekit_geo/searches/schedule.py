@@ -118,13 +118,7 @@ class Schedule:
     sets: tuple[SetOrder, ...]
 
     @classmethod
-    def of(
-        cls,
-        evaluator: PointEvaluator,
-        seed: int = 0,
-        *,
-        racing: bool = True,
-    ) -> Schedule:
+    def of(cls, evaluator: PointEvaluator, seed: int = 0, *, racing: bool = True) -> Schedule:
         """The order of every set of an evaluator.
 
         Args:

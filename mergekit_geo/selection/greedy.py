@@ -43,10 +43,7 @@ class GreedySoup:
 
 
 def greedy(
-    losses: Sequence[float],
-    loss_of: Callable[[Members], float],
-    *,
-    with_replacement: bool = False,
+    losses: Sequence[float], loss_of: Callable[[Members], float], *, with_replacement: bool = False
 ) -> GreedySoup:
     """Start with the best model; try each other once, from good to bad.
 

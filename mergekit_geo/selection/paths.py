@@ -24,10 +24,7 @@ FLOAT32 = "F32"
 
 
 def paths_of_kind(
-    kind: str,
-    aim: Aim,
-    fitting: CurveFitConfig = CurveFitConfig(),
-    fit_seed: int | None = None,
+    kind: str, aim: Aim, fitting: CurveFitConfig = CurveFitConfig(), fit_seed: int | None = None
 ) -> PathTo:
     """Paths of a kind from any point to any model.
 

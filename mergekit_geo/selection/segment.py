@@ -92,8 +92,7 @@ class Segment:
         rules = [self.path.rule(i / (count - 1)) for i in range(count)]
         if any(rule.needs_gram for rule in rules):
             raise ArgumentError(
-                f"the mean of points along {self.path.name} is no one rule",
-                remedy="--along linear",
+                f"the mean of points along {self.path.name} is no one rule", remedy="--along linear"
             )
         columns = zip(*(rule.weights for rule in rules), strict=True)
         weights = tuple(sum(column) / count for column in columns)

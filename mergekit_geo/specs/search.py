@@ -37,14 +37,7 @@ class SearchSpec(OfRecipe):
         "geo-merge search a b --base base --methods ties,dare_ties,slerp -o out "
         "--data held-out.jsonl",
     )
-    essential: ClassVar[tuple[str, ...]] = (
-        "recipe",
-        "out",
-        "base",
-        "methods",
-        "trials",
-        "data",
-    )
+    essential: ClassVar[tuple[str, ...]] = ("recipe", "out", "base", "methods", "trials", "data")
     recipe: Recipes | Sequence[Model] = argument(
         "A recipe in YAML with ranges, such as `weight: {min: 0, max: 1}`; or the models to merge.",
         "RECIPE|MODEL...",

@@ -49,14 +49,8 @@ COMMANDS: dict[str, tuple[str | type[Spec], str]] = {
         "measures:CheckSpec",
         "Check whether models can be merged, without downloading weights.",
     ),
-    "push": (
-        "training:PushSpec",
-        "Push an output to the Hub, and verify what arrived.",
-    ),
-    "run": (
-        "merges:RunSpec",
-        "Run a recipe: mergekit's format, and keys of mergekit_geo's own.",
-    ),
+    "push": ("training:PushSpec", "Push an output to the Hub, and verify what arrived."),
+    "run": ("merges:RunSpec", "Run a recipe: mergekit's format, and keys of mergekit_geo's own."),
 }
 """Where each command's options are, and what it does, in the order of `--help`.
 

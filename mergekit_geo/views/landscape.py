@@ -26,13 +26,7 @@ from mergekit_geo.views.block import FIGURES, Block, Chart, Link, Paragraph, Sec
 from mergekit_geo.views.chart import HeightMap, HeightMaps, Marker, Relief, short_name
 from mergekit_geo.views.losses import describe_data
 from mergekit_geo.views.sets import models_by_set
-from mergekit_geo.views.trajectory import (
-    briefs,
-    named,
-    trails,
-    trajectory_blocks,
-    trajectory_lines,
-)
+from mergekit_geo.views.trajectory import briefs, named, trails, trajectory_blocks, trajectory_lines
 
 SURFACES = "landscape.html"
 Measured = LandscapeMeasurements | LandscapeSetEntry

@@ -16,13 +16,7 @@ from mergekit_geo.records.losses import DataEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.records.sets import OutputSetEntry
 from mergekit_geo.views.block import Chart, Items, Paragraph, Section, Table, View, table
-from mergekit_geo.views.chart import (
-    Distributions,
-    Dot,
-    Dots,
-    Panel,
-    short_name,
-)
+from mergekit_geo.views.chart import Distributions, Dot, Dots, Panel, short_name
 from mergekit_geo.views.measures import ShownNumber, lambda_max, numbers_of
 from mergekit_geo.views.scatter import Stairs
 

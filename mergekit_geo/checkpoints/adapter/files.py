@@ -8,11 +8,7 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_geo.checkpoints.adapter.settings import (
-    ADAPTER_CONFIG,
-    LoraSettings,
-    read_settings,
-)
+from mergekit_geo.checkpoints.adapter.settings import ADAPTER_CONFIG, LoraSettings, read_settings
 from mergekit_geo.checkpoints.folder import list_files
 from mergekit_geo.checkpoints.header import TensorInfo, read_header
 from mergekit_geo.checkpoints.index import INDEX, SINGLE

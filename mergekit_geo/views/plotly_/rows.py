@@ -7,15 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from mergekit_geo.views import chart
-from mergekit_geo.views.plotly_.figure import (
-    ABREAST,
-    FEW,
-    MUTED,
-    Json,
-    figure,
-    texts,
-    titled,
-)
+from mergekit_geo.views.plotly_.figure import ABREAST, FEW, MUTED, Json, figure, texts, titled
 from mergekit_geo.views.style import Style, style
 
 FAINT = "rgba(128, 128, 128, 0.18)"
