@@ -78,6 +78,7 @@ def _sharpness(asked: SharpnessSpec, output: Output) -> Findings:
         ),
         model_entries(anchors),
         (slope.device, slope.dtype, slope.attention),
+        settings={"alignment": study.checked.notes},
         data=first.data,
         warnings=[*study.checked.warnings, *(text for own in found for text in own.warnings)],
         again=repeated(asked),

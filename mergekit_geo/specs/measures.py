@@ -203,6 +203,7 @@ class SharpnessSpec(Reporting):
         choices=SHARPNESS_LEVELS,
     )
     radii: SharpnessRadii = group(SharpnessRadii)
+    reshape: ReshapeConfig = group(ReshapeConfig)
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,7 @@ class LandscapeSpec(Reporting):
         metavar="LOW HIGH",
         unset="lowest and highest loss",
     )
+    reshape: ReshapeConfig = group(ReshapeConfig)
 
     @classmethod
     def misused(cls, given: Collection[str]) -> Option | None:

@@ -32,6 +32,7 @@ from mergekit_geo.errors import ArgumentError, DataError
 from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.sharpness import sharpness_table
+from tests.checkpoints.reshape.vocabularies import save, tokenizer
 
 pytestmark = pytest.mark.pictures
 
@@ -359,6 +360,32 @@ def test_an_interrupted_measurement_goes_on(
     (whole,) = geo.sharpness(model, data=data, level="full").measurements.sharpness
     assert 0 < resumed.gradients < whole.gradients / 2
     assert numbers([resumed]) == numbers([whole])
+
+
+def next_token_losses(model: nn.Module, ids: Tensor) -> Tensor:
+    logits = model(input_ids=ids).logits[:, :-1]
+    return nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none").mean(1)
+
+
+@pytest.mark.slow
+def test_models_of_unlike_vocabularies_are_measured_as_a_union_writes_them(tmp_path: Path) -> None:
+    save(tmp_path / "base", tokenizer(), seed=0)
+    save(tmp_path / "chat", tokenizer(["<|im_end|>"]), seed=1)
+    models, union = [tmp_path / "base", tmp_path / "chat"], geo.ReshapeConfig("union")
+    written = [tmp_path / "first", tmp_path / "second"]
+    for out, weights in zip(written, ([1.0, 0.0], [0.0, 1.0]), strict=True):
+        geo.soup(models, out, weights=weights, data=None, reshape=union, sharpness="off",
+                 output=FAST)  # fmt: skip
+    draw = torch.Generator().manual_seed(0)
+    batches = [torch.randint(281, (2, 8), generator=draw) for _ in range(4)]
+    data = geo.FunctionObjective(next_token_losses, batches)
+    view = geo.LandscapeConfig(grid=3)
+    found = []
+    for ones, wished in ((models, union), (written, geo.ReshapeConfig())):
+        sharp = geo.sharpness(ones, data=data, reshape=wished).measurements.sharpness
+        drawn = geo.landscape(ones, data=data, view=view, reshape=wished).measurements.losses
+        found.append([*(e.extremes.largest.value for e in sharp), *(e.loss for e in drawn)])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 @pytest.mark.slow
