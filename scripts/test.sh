@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash scripts/setup.sh
 export PATH="$PWD/.venv/bin:$PATH" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" TOKENIZERS_PARALLELISM=false
+unset PYTHONDONTWRITEBYTECODE  # hundreds of processes would each compile the package again
 
 bash scripts/lint.sh style
 said=$(mktemp)
