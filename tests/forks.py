@@ -1,7 +1,8 @@
 """Python processes that begin with what commands import, each a fork of one that has imported it.
 
-A command against a Hub takes a second, of which its imports are nine tenths. What the hub client
-reads from the environment when it is imported is read again in each fork.
+A command against a Hub takes a second, of which its imports are nine tenths; a training in two
+processes takes fifteen, of which they are two thirds. What the hub client reads from the
+environment when it is imported is read again in each fork.
 """
 
 from __future__ import annotations
@@ -9,20 +10,26 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from importlib import reload
+from importlib import import_module, reload
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 180.0
 """Seconds for a process, on a busy machine: a guard, and no promise."""
+
+
+TRAINING = ("transformers.trainer", "torch.distributed.fsdp", "tests.commands.trainings")
+"""What processes that train together import."""
 
 
 class Forks:
@@ -34,23 +41,50 @@ class Forks:
     def __call__(
         self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        """Python with arguments that begin with `-m mergekit_geo` or `-c CODE`."""
+        """Python with arguments that begin with `-m mergekit_geo`, `-c CODE` or a script."""
+        return self._ended(arguments, folder, [environment], ())[0]
+
+    def together(
+        self, arguments: Sequence[str], folder: Path, **told: str
+    ) -> subprocess.CompletedProcess[str]:
+        """The same in two processes that work together, told of each other as torchrun does.
+
+        Its exit code and its streams are those of the first that fails, or of the first.
+        """
+        shared = {**os.environ, **_meeting(), **told}
+        ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+        ended = self._ended(arguments, folder, ranks, TRAINING)
+        return next((done for done in ended if done.returncode), ended[0])
+
+    def _ended(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        environments: Sequence[Mapping[str, str]],
+        modules: Sequence[str],
+    ) -> list[subprocess.CompletedProcess[str]]:
         process = self._process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
         with tempfile.TemporaryDirectory() as place:
-            streams = [Path(place) / "out", Path(place) / "err"]
-            asked = [arguments, str(folder), dict(environment), [*map(str, streams)]]
-            print(json.dumps(asked), file=process.stdin, flush=True)
-            code = int(process.stdout.readline())
-            said = [path.read_text() for path in streams]
-        return subprocess.CompletedProcess(list(arguments), code, *said)
+            asked = [
+                [arguments, str(folder), dict(told), [f"{place}/out-{rank}", f"{place}/err-{rank}"]]
+                for rank, told in enumerate(environments)
+            ]
+            print(json.dumps([modules, asked]), file=process.stdin, flush=True)
+            codes = json.loads(process.stdout.readline())
+            said = [[Path(path).read_text() for path in one[-1]] for one in asked]
+        return [
+            subprocess.CompletedProcess(list(arguments), code, *texts)
+            for code, texts in zip(codes, said, strict=True)
+        ]
 
     def _start(self) -> subprocess.Popen[str]:
         inherited = {name: value for name, value in os.environ.items() if name[:3] != "HF_"}
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.forks"],
-            cwd=ROOT, env=inherited, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=ROOT, env={**inherited, "OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         atexit.register(process.communicate)
         return process
@@ -59,15 +93,27 @@ class Forks:
 FORKS = Forks()
 
 
+def _meeting() -> dict[str, str]:
+    """Where two processes on this machine find each other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return {
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+
+
 def serve() -> None:
-    """Fork for each line of the standard input; its exit code is a line of the output."""
+    """Fork as each line of the standard input asks; the exit codes are a line of the output."""
     _import()
     sys.path.remove(str(ROOT))  # of this process alone, as `-m` was given there
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            _child(*json.loads(line))
-        print(_code(child), flush=True)
+        modules, asked = json.loads(line)
+        for name in modules:
+            import_module(name)
+        children = [_forked(*one) for one in asked]
+        print(json.dumps([_code(child) for child in children]), flush=True)
 
 
 def _import() -> None:
@@ -77,6 +123,13 @@ def _import() -> None:
     import mergekit_geo.commands.push
     import mergekit_geo.commands.soup
     import mergekit_geo.outputs.upload  # noqa: F401
+
+
+def _forked(*asked: Any) -> int:
+    child = os.fork()
+    if child == 0:
+        _child(*asked)
+    return child
 
 
 def _code(child: int) -> int:
@@ -102,16 +155,20 @@ def _child(
     os._exit(_ended(lambda: _run(*arguments)))
 
 
-def _run(how: str, what: str, *arguments: str) -> None:
+def _run(how: str, *arguments: str) -> None:
     sys.argv = [how, *arguments]
     if how == "-c":
         sys.path.insert(0, "")
         names: dict[str, Any] = {"__name__": "__main__"}
-        exec(what, names)
-    else:
+        exec(sys.argv.pop(1), names)
+    elif how == "-m":
         from mergekit_geo.cli.app import main
 
+        sys.argv.pop(1)
         main()
+    else:
+        sys.path.insert(0, str(Path(how).parent))
+        runpy.run_path(how, run_name="__main__")
 
 
 def _ended(work: Callable[[], None]) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.checkpoints.hub_store import Hub
-from tests.forks import FORKS, PATIENCE
+from tests.forks import FORKS
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -26,22 +25,9 @@ def process(hub: Hub, folder: Path, *first: str) -> Cli:
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if name[:3] != "HF_"}
-        words, told = [*first, *arguments], {**inherited, **settings, **environment}
-        return (
-            FORKS(words, folder, told) if first[0] in {"-m", "-c"} else _script(words, folder, told)
-        )
+        return FORKS([*first, *arguments], folder, {**inherited, **settings, **environment})
 
     return run
-
-
-def _script(
-    words: list[str], folder: Path, environment: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Python from its start, with a script and its arguments."""
-    return subprocess.run(
-        [sys.executable, *words], cwd=folder, env=environment, text=True, capture_output=True,
-        timeout=PATIENCE, check=False,
-    )  # fmt: skip
 
 
 def hub_settings(hub: Hub, folder: Path) -> dict[str, str]:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import torch
 
 from tests.commands import two_trainings
 from tests.commands.trainings import mean, weights
+from tests.forks import FORKS
 
 pytestmark = pytest.mark.slow
 
@@ -24,12 +22,7 @@ Found = tuple[dict[str, Any], dict[str, Any]]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What both processes wrote, in one launch for all tests."""
     found = tmp_path_factory.mktemp("ranks")
-    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, str(Path(two_trainings.__file__)), str(found)],
-        capture_output=True, text=True, check=False, timeout=200,
-        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
-    )  # fmt: skip
+    done = FORKS.together([str(two_trainings.__file__), str(found)], found)
     assert done.returncode == 0, done.stderr
     return found
 

@@ -48,6 +48,7 @@ from mergekit_geo.evaluation.sample import training_objective
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.training import MembersMeasurements
 from tests.commands.test_evaluate import forward_passes
+from tests.forks import FORKS
 
 FAST = geo.OutputConfig(fsync=False)
 HELD, MORE = (geo.EvalData(max_examples=n, seq_len=32) for n in (60, 150))
@@ -274,11 +275,8 @@ def test_sgd_and_bf16_autocast_lower_the_loss(family: Path, tmp_path: Path) -> N
 def test_two_processes_are_one_that_accumulates(family: Path, tmp_path: Path) -> None:
     words = ["finetune", str(family / "base"), "--train-data", "builtin:python-docs", "--steps"]
     words += ["3", "--train-batch-size", "3", "--seq-len", "32", "--rho", "0", "--lr", "1e-3"]
-    words += ["--no-eval", "--json", "-o", str(tmp_path / "two"), "--num-processes", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "mergekit_geo", *words],
-        capture_output=True, text=True, check=False, timeout=200,
-    )  # fmt: skip
+    words += ["--no-eval", "--json", "-o", str(tmp_path / "two")]
+    done = FORKS.together(["-m", "mergekit_geo", *words], tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["result"]["training"]
     assert (found["batches"], found["batch_size"]) == (2, 3)

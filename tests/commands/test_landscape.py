@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from mergekit_geo.errors import ArgumentError, DataError, OutputExistsError, Uns
 from mergekit_geo.evaluation.sample import prepare
 from mergekit_geo.modules.load import load_model
 from mergekit_geo.records.report import Report
+from tests.forks import FORKS
 
 SOME = geo.EvalData(max_examples=60, seq_len=16)
 
@@ -497,16 +495,12 @@ def test_bad_input_is_one_line_and_exit_1(family: Path, words: list[str], messag
 
 @pytest.mark.slow
 def test_two_gloo_processes_give_the_numbers_of_one(family: Path, tmp_path: Path) -> None:
-    def run(processes: int) -> Any:
-        words = ["landscape", str(family / "a"), "--grid", "2", "--json", "--max-examples", "60"]
-        words += ["--seq-len", "16", "--num-processes", str(processes)]
-        done = subprocess.run(
-            [sys.executable, "-m", "mergekit_geo", *words],
-            capture_output=True, text=True, check=False, timeout=200,
-            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / str(processes))},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)["result"]
-
+    words = ["landscape", str(family / "a"), "--grid", "2", "--json", "--max-examples", "60"]
+    done = FORKS.together(
+        ["-m", "mergekit_geo", *words, "--seq-len", "16"],
+        tmp_path,
+        XDG_CACHE_HOME=str(tmp_path / "two"),
+    )
+    assert done.returncode == 0, done.stderr
     one = geo.landscape(family / "a", data=SOME, view=geo.LandscapeConfig(grid=2)).report
-    assert run(2) == json.loads(one.to_json())["result"]
+    assert json.loads(done.stdout)["result"] == json.loads(one.to_json())["result"]

@@ -35,6 +35,7 @@ from mergekit_geo.errors import (
 )
 from mergekit_geo.progress import Silent
 from mergekit_geo.records.path import PathRecord
+from tests.forks import FORKS
 
 pytestmark = pytest.mark.pictures
 
@@ -254,12 +255,7 @@ def test_two_gloo_processes_have_bends_that_are_equal_to_the_bit(
         "save_file({k: v.clone() for k, v in found.route.bends[0].state.items()},\n"
         "    f'{sys.argv[3]}/{world()[0]}.safetensors')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         str(script), *map(str, small_ends), str(tmp_path)],
-        capture_output=True, text=True, check=False, timeout=240,
-        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
-    )  # fmt: skip
+    done = FORKS.together([str(script), *map(str, small_ends), str(tmp_path)], tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -33,6 +30,7 @@ from mergekit_geo.records.curvature import SharpnessEntry
 from mergekit_geo.records.report import Report
 from mergekit_geo.views.sharpness import sharpness_table
 from tests.checkpoints.reshape.vocabularies import save, tokenizer
+from tests.forks import FORKS
 
 pytestmark = pytest.mark.pictures
 
@@ -390,12 +388,10 @@ def test_models_of_unlike_vocabularies_are_measured_as_a_union_writes_them(tmp_p
 
 @pytest.mark.slow
 def test_two_gloo_processes_agree_with_one(small: Path, text: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mergekit_geo", "sharpness", str(small / "a"), "--json",
-         "--data", str(text), "--num-processes", "2"],
-        capture_output=True, text=True, check=False, timeout=200,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "two")},
-    )  # fmt: skip
+    words = ["sharpness", str(small / "a"), "--json", "--data", str(text)]
+    done = FORKS.together(
+        ["-m", "mergekit_geo", *words], tmp_path, XDG_CACHE_HOME=str(tmp_path / "two")
+    )
     assert done.returncode == 0, done.stderr
     (two,) = Report.model_validate_json(done.stdout).result.sharpness
     (one,) = geo.sharpness(small / "a", data=geo.EvalData(str(text))).measurements.sharpness

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +17,7 @@ from mergekit_geo.curvature.hessian import Hessian
 from mergekit_geo.curvature.mean_loss import MeanLoss
 from mergekit_geo.errors import DataError
 from mergekit_geo.processes import is_main_process
+from tests.forks import FORKS
 
 Piece = Callable[[nn.Module], tuple[Tensor, Tensor]]
 SIZES = (4, 9, 1, 6, 3)
@@ -199,15 +198,7 @@ def measure() -> dict[str, Any]:
 @pytest.mark.slow
 def test_two_gloo_processes_find_what_one_does(tmp_path: Path) -> None:
     """Also where only the second of them has a batch that cannot be differentiated twice."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, __file__, str(tmp_path / "found.pt")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
-    )
+    done = FORKS.together([__file__, str(tmp_path / "found.pt")], tmp_path)
     assert done.returncode == 0, done.stderr
     found, alone = torch.load(tmp_path / "found.pt"), measure()
     assert (found["processes"], found["batches"], alone["batches"]) == (2, 3, 5)

@@ -1,8 +1,5 @@
 """Two gloo processes: whose gradient is climbed, weights that stay the same, sharded weights."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +11,7 @@ from torch import Tensor, nn
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.training.sam import Sam
+from tests.forks import FORKS
 from tests.training import naive, two_processes
 from tests.training.two_processes import PARTS, RHO, STEPS, micro_batch
 
@@ -27,12 +25,7 @@ WORKER = Path(two_processes.__file__)
 def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """What each rank found, in one launch for all tests."""
     folder = tmp_path_factory.mktemp("ranks")
-    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", *launch, str(WORKER), str(folder)],
-        capture_output=True, text=True, check=False, timeout=200,
-        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
-    )  # fmt: skip
+    done = FORKS.together([str(WORKER), str(folder)], folder)
     assert done.returncode == 0, done.stderr
     first, second = (torch.load(folder / f"rank-{r}.pt", weights_only=False) for r in range(2))
     return first, second
