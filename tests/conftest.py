@@ -10,7 +10,6 @@ import gc
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,16 +151,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def geo_merge(tmp_path: Path) -> Run:
     """Run the command in a process of its own, in an empty folder."""
+    from tests.forks import FORKS
 
-    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "mergekit_geo", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=tmp_path,
-            check=False,
-            **options,  # type: ignore[call-overload]
-        )
-
-    return run
+    return lambda *arguments: FORKS(
+        ["-m", "mergekit_geo", *map(str, arguments)], tmp_path, os.environ
+    )

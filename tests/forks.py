@@ -24,12 +24,41 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 180.0
+PATIENCE = 400.0
 """Seconds for a process, on a busy machine: a guard, and no promise."""
 
 
 TRAINING = ("transformers.trainer", "torch.distributed.fsdp", "tests.commands.trainings")
 """What processes that train together import."""
+
+
+class Fork:
+    """A process that was begun, and that ends by itself or by a signal."""
+
+    def __init__(self, forks: Forks, pid: int) -> None:
+        self.forks, self.pid = forks, pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        if self._code is None:
+            self._code = self.forks.ask("poll", self.pid)
+        return self._code
+
+    def kill(self) -> int:
+        """Its exit code, by SIGKILL if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit code."""
+        ends = time.monotonic() + PATIENCE
+        while (code := self.poll()) is None:
+            if time.monotonic() > ends:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.002)
+        return code
 
 
 class Forks:
@@ -42,7 +71,7 @@ class Forks:
         self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
         """Python with arguments that begin with `-m mergekit_geo`, `-c CODE` or a script."""
-        return self._ended(arguments, folder, [environment], ())[0]
+        return self._ended(arguments, folder, [environment])[0]
 
     def together(
         self, arguments: Sequence[str], folder: Path, **told: str
@@ -53,31 +82,45 @@ class Forks:
         """
         shared = {**os.environ, **_meeting(), **told}
         ranks = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
-        ended = self._ended(arguments, folder, ranks, TRAINING)
+        ended = self._ended(arguments, folder, ranks)
         return next((done for done in ended if done.returncode), ended[0])
 
-    def _ended(
+    def begin(
         self,
         arguments: Sequence[str],
         folder: Path,
-        environments: Sequence[Mapping[str, str]],
-        modules: Sequence[str],
+        environment: Mapping[str, str] = os.environ,
+        streams: tuple[str, str] = (os.devnull, os.devnull),
+    ) -> Fork:
+        """The process, while it runs; it writes to the files that are named."""
+        is_training = arguments[0] not in {"-m", "-c"} or "WORLD_SIZE" in environment
+        modules = TRAINING if is_training else ()
+        asked = arguments, str(folder), dict(environment), streams
+        return Fork(self, self.ask("begin", modules, asked))
+
+    def _ended(
+        self, arguments: Sequence[str], folder: Path, environments: Sequence[Mapping[str, str]]
     ) -> list[subprocess.CompletedProcess[str]]:
-        process = self._process = self._process or self._start()
-        assert process.stdin is not None
-        assert process.stdout is not None
         with tempfile.TemporaryDirectory() as place:
-            asked = [
-                [arguments, str(folder), dict(told), [f"{place}/out-{rank}", f"{place}/err-{rank}"]]
-                for rank, told in enumerate(environments)
+            streams = [(f"{place}/out-{n}", f"{place}/err-{n}") for n in range(len(environments))]
+            begun = [
+                self.begin(arguments, folder, *one)
+                for one in zip(environments, streams, strict=True)
             ]
-            print(json.dumps([modules, asked]), file=process.stdin, flush=True)
-            codes = json.loads(process.stdout.readline())
-            said = [[Path(path).read_text() for path in one[-1]] for one in asked]
+            codes = [fork.wait() for fork in begun]
+            said = [[Path(path).read_text() for path in paths] for paths in streams]
         return [
             subprocess.CompletedProcess(list(arguments), code, *texts)
             for code, texts in zip(codes, said, strict=True)
         ]
+
+    def ask(self, *asked: Any) -> Any:
+        """The answer of the process that is forked."""
+        process = self._process = self._process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(json.dumps(asked), file=process.stdin, flush=True)
+        return json.loads(process.stdout.readline())
 
     def _start(self) -> subprocess.Popen[str]:
         inherited = {name: value for name, value in os.environ.items() if name[:3] != "HF_"}
@@ -105,15 +148,13 @@ def _meeting() -> dict[str, str]:
 
 
 def serve() -> None:
-    """Fork as each line of the standard input asks; the exit codes are a line of the output."""
+    """Answer each line of the standard input by a line of the output."""
     _import()
     sys.path.remove(str(ROOT))  # of this process alone, as `-m` was given there
+    asked = {"begin": _begun, "poll": _polled}
     for line in sys.stdin:
-        modules, asked = json.loads(line)
-        for name in modules:
-            import_module(name)
-        children = [_forked(*one) for one in asked]
-        print(json.dumps([_code(child) for child in children]), flush=True)
+        what, *given = json.loads(line)
+        print(json.dumps(asked[what](*given)), flush=True)
 
 
 def _import() -> None:
@@ -125,20 +166,18 @@ def _import() -> None:
     import mergekit_geo.outputs.upload  # noqa: F401
 
 
-def _forked(*asked: Any) -> int:
+def _begun(modules: Sequence[str], asked: Sequence[Any]) -> int:
+    for name in modules:
+        import_module(name)
     child = os.fork()
     if child == 0:
         _child(*asked)
     return child
 
 
-def _code(child: int) -> int:
-    ends = time.monotonic() + PATIENCE
-    while (found := os.waitpid(child, os.WNOHANG))[0] == 0:
-        if time.monotonic() > ends:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.002)
-    return os.waitstatus_to_exitcode(found[1])
+def _polled(child: int) -> int | None:
+    found, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
 
 
 def _child(

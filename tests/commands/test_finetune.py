@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -492,18 +490,16 @@ def files(folder: Path) -> set[Path]:
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on(family: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable, "-m", "mergekit_geo", "finetune", str(family / "base"),
+    words = [
+        "-m", "mergekit_geo", "finetune", str(family / "base"),
         "--train-data", "builtin:python-docs", "--steps", "24", "--train-batch-size", "4",
         "--seq-len", "32", "--save-every", "4", "--no-eval", "-o", str(tmp_path / "out"),
     ]  # fmt: skip
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=one_thread)
+    process = FORKS.begin(words, tmp_path)
     state = tmp_path / "out.partial" / "training" / "checkpoint-8" / "whole"
     while process.poll() is None and not state.exists():
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert not (tmp_path / "out").exists()
     told, training = Stop(100), geo.TrainingConfig(steps=24, batch_size=4, save_every=4)
     options: dict[str, Any] = {

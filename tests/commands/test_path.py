@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -205,19 +202,24 @@ def words_of(ends: list[Path], out: Path, steps: int = 80) -> list[str]:
     ]  # fmt: skip
 
 
-def command(ends: list[Path], out: Path, steps: int = 80) -> list[str]:
-    return [sys.executable, "-m", "mergekit_geo", *words_of(ends, out, steps)]
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100 << 10, 100 << 10))
+from mergekit_geo.cli.app import main
+main()
+"""
+"""The command with a file size limit, which stands in for a full disk: EFBIG for ENOSPC."""
 
 
 @pytest.mark.slow
 def test_a_killed_fit_goes_on_to_the_same_result(small_ends: list[Path], tmp_path: Path) -> None:
     out, whole = tmp_path / "path", tmp_path / "whole"
-    process = subprocess.Popen(command(small_ends, out), stderr=subprocess.DEVNULL)
+    process = FORKS.begin(["-m", "mergekit_geo", *words_of(small_ends, out)], tmp_path)
     state = tmp_path / "path.partial" / "fit.safetensors"
     while process.poll() is None and not (state.exists() and _done(state) >= 50):
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert not out.exists()
     done, other = (CliRunner().invoke(app, words_of(small_ends, path)) for path in (out, whole))
     assert done.exit_code == other.exit_code == 0, done.stderr
@@ -325,13 +327,8 @@ def test_a_kind_that_is_fitted_first(ends: list[Path]) -> None:
 
 @pytest.mark.slow
 def test_full_disk_during_a_checkpoint(ends: list[Path], tmp_path: Path) -> None:
-    """A file size limit stands in for the disk: the system says EFBIG for ENOSPC."""
-    words = " ".join(command(ends, tmp_path / "path", steps=10))
-    done = subprocess.run(
-        ["bash", "-c", f"ulimit -f 100; trap '' XFSZ; exec {words}"],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "other")},
-    )  # fmt: skip
+    words = ["-c", FULL, *words_of(ends, tmp_path / "path", steps=10)]
+    done = FORKS(words, tmp_path, {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "other")})
     assert done.returncode == 1
     assert "SafetensorError" not in done.stderr
     assert "File too large: the output needs" in done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import made_once
 from tests.docs.place import furnish
 from tests.docs.running import Session
 from tests.docs.small import make_small
@@ -15,9 +16,7 @@ from tests.docs.small import make_small
 @pytest.fixture(scope="session")
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything that examples name."""
-    folder = tmp_path_factory.mktemp("docs")
-    furnish(folder)
-    return folder
+    return made_once(tmp_path_factory, "docs", furnish)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The examples of the page on SAM, as a user runs them."""
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from mergekit_geo.data.text import builtin_documents
 from tests.conftest import ROOT
+from tests.forks import FORKS
 
 EXAMPLES = ROOT / "examples"
 
@@ -24,10 +24,8 @@ def test_the_page_shows_it(name: str) -> None:
 def test_it_trains(family: Path, tmp_path: Path, name: str) -> None:
     text = tmp_path / "text.txt"
     text.write_text("\n".join(document.text for document in builtin_documents("train"))[:6_000])
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / f"{name}.py"), str(family / "base"), str(text), "out"],
-        capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
-    )  # fmt: skip
+    words = [EXAMPLES / f"{name}.py", family / "base", text, "out"]
+    done = FORKS([*map(str, words)], tmp_path, os.environ)
     assert done.returncode == 0, done.stderr
     assert "mode='per-replica'" in done.stdout
     assert "skipped=0" in done.stdout

@@ -29,6 +29,7 @@ from mergekit_geo.modules.load import load_model
 from mergekit_geo.tasks.shown import shown
 from mergekit_geo.tasks.table import make_task, task_for, task_name
 from mergekit_geo.tasks.task import Task
+from tests.conftest import made_once
 from tests.part_models import VISION
 from tests.tasks.tiny import make_tokenizer, measured, rows_of
 
@@ -131,7 +132,10 @@ MADE: dict[str, Callable[[], tuple[Any, Any]]] = {
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of each kind, with two models: KIND/a and KIND/b."""
-    root = tmp_path_factory.mktemp("vision-language")
+    return made_once(tmp_path_factory, "vision-language", make_models)
+
+
+def make_models(root: Path) -> None:
     for kind, make in MADE.items():
         torch.manual_seed(0)
         model, processor = make()
@@ -144,7 +148,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 save_qwen(root / kind / name)
             else:
                 processor.save_pretrained(root / kind / name)
-    return root
 
 
 def parts_of(

@@ -25,6 +25,7 @@ from mergekit_geo.tasks.shown import shown
 from mergekit_geo.tasks.table import make_task, task_name
 from mergekit_geo.tasks.task import Task
 from mergekit_geo.tasks.texts import ExampleTexts
+from tests.conftest import made_once
 from tests.tasks.tiny import make_tokenizer, measured, rows_of
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -37,7 +38,10 @@ KINDS = ("CLIP", "Siglip")
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of each kind, with two models: KIND/a and KIND/b."""
-    root = tmp_path_factory.mktemp("dual")
+    return made_once(tmp_path_factory, "dual", make_models)
+
+
+def make_models(root: Path) -> None:
     words = make_tokenizer()
     for kind in KINDS:
         torch.manual_seed(0)
@@ -53,7 +57,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     parameter.add_(0.1 * torch.randn_like(parameter))
             model.save_pretrained(root / kind / name)
             processor(kind, words).save_pretrained(root / kind / name)
-    return root
 
 
 def processor(kind: str, words: Any) -> Any:
