@@ -189,6 +189,7 @@ def test_a_script_is_as_it_was_and_can_stop_what_it_calls(
 
 
 @pytest.mark.usefixtures("_own_cache")
+@pytest.mark.slow
 def test_references_folders_modules_and_state_dicts_are_one(
     models: list[Any], tmp_path: Path
 ) -> None:

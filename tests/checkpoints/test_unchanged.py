@@ -161,6 +161,7 @@ def test_identity_is_of_the_file_that_was_opened(save: Save) -> None:
         checkpoint.fingerprint()
 
 
+@pytest.mark.slow
 def test_a_stopped_process_finds_the_new_file(tmp_path: Path) -> None:
     """What was found by trial: bytes of the new file at the old file's offsets, exit 0."""
     for name in "ab":

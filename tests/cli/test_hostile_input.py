@@ -232,6 +232,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("case", RECIPES)
+@pytest.mark.slow
 def test_recipes_are_read_within_bounds(case: str, tmp_path: Path) -> None:
     text, message = RECIPES[case]
     path = tmp_path / "recipe.yaml"

@@ -121,6 +121,7 @@ def test_changed_input_starts_over_and_says_so(models: list[Path], tmp_path: Pat
     assert "started over" in done.stderr.replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_inputs_and_the_old_output(models: list[Path], whole: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in [*whole.iterdir(), *models[0].iterdir()]}
     done = subprocess.run(
@@ -211,6 +212,7 @@ def test_a_signal_while_an_output_is_pushed_tells_what_pushes_it(
     assert done.stderr.splitlines()[-1] == told
 
 
+@pytest.mark.slow
 def test_a_signal_that_a_library_swallows_still_ends_the_command(
     save: Save, tmp_path: Path
 ) -> None:

@@ -75,6 +75,7 @@ def largest(states: list[dict[str, Tensor]], name: str) -> Tensor:
     return torch.stack([state[name].double().abs() for state in states]).amax(0)
 
 
+@pytest.mark.slow
 def test_a_soup_of_adapters_is_that_of_the_merged_models(
     merged: geo.Result, adapters: Path
 ) -> None:
@@ -254,6 +255,7 @@ def traced() -> Iterator[None]:
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_merging_two_adapters_holds_a_few_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, traced: None
 ) -> None:

@@ -173,6 +173,7 @@ class StopAfter:
         pass
 
 
+@pytest.mark.slow
 def test_interrupted_measurement_goes_on(family: Path) -> None:
     models = [family / "a", family / "b"]
     with pytest.raises(KeyboardInterrupt):

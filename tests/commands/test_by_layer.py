@@ -46,6 +46,7 @@ def test_a_barrier_without_it_says_nothing_of_layers(family: Path) -> None:
     assert "by_layer" not in json.loads(found.report.to_json())["result"]
 
 
+@pytest.mark.slow
 def test_a_soup_takes_the_weights_and_reports_on_the_other_half(
     family: Path, layers: Path, tmp_path: Path
 ) -> None:

@@ -371,6 +371,7 @@ def test_what_could_not_be_done_at_the_end_is_refused_at_the_beginning(tmp_path:
         trainer(tmp_path, geo.SoupCallback(tmp_path / "soup", every=5, **OFF)).train()
 
 
+@pytest.mark.slow
 def test_a_soup_is_measured_on_several_sets(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:

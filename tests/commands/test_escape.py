@@ -65,6 +65,7 @@ def objective(seed: int) -> geo.FunctionObjective:
 
 
 @pytest.mark.pictures
+@pytest.mark.slow
 def test_a_saddle_in_memory_is_left_with_evidence(tmp_path: Path) -> None:
     model, out = linear_network((4, 3, 3)), tmp_path / "out"
     settings = geo.EscapeConfig(steps=8)

@@ -195,6 +195,7 @@ def nats(folder: Path, text: str) -> float:
     return total
 
 
+@pytest.mark.slow
 def test_models_of_other_tokenizers_are_measured_per_byte(
     small: Path, bytewise: Path, text: Path
 ) -> None:

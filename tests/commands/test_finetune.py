@@ -136,6 +136,7 @@ def test_training_lowers_the_held_out_loss_and_is_recorded(tuned: geo.Result) ->
     assert f"The output is better than {before.model} by" in str(tuned)
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_measured_on_several_sets(small: Path, tmp_path: Path) -> None:
     """One a set as by itself, of members too; and the gate asks all of them."""
     more = {"topics": replace(MORE, max_examples=40), "own": replace(TRAIN, max_examples=40)}
@@ -242,6 +243,7 @@ def test_momentum_makes_one_pass_a_step(small: Path, tmp_path: Path) -> None:
     assert told in (tmp_path / "sam" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_half_precision_is_trained_in_float32_and_stored_as_it_was(
     family: Path, tmp_path: Path
 ) -> None:
@@ -259,6 +261,7 @@ def test_half_precision_is_trained_in_float32_and_stored_as_it_was(
     assert json.loads((tmp_path / "stored-wide" / "config.json").read_text())["dtype"] == "float32"
 
 
+@pytest.mark.slow
 def test_sgd_and_bf16_autocast_lower_the_loss(family: Path, tmp_path: Path) -> None:
     training = geo.TrainingConfig(
         optimizer="sgd", steps=20, batch_size=8, learning_rate=0.05, bf16=True
@@ -288,6 +291,7 @@ def test_two_processes_are_one_that_accumulates(family: Path, tmp_path: Path) ->
 # --- other tasks and architectures
 
 
+@pytest.mark.slow
 def test_masked_language_models(family: Path, tmp_path: Path) -> None:
     folder = saved_bert(BertForMaskedLM, family, tmp_path)
     training = geo.TrainingConfig(steps=30, batch_size=8, learning_rate=5e-3)
@@ -440,6 +444,7 @@ def with_dropout(base: Path, tmp_path: Path) -> Path:
     return Path(folder)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_is_measured_trains_no_step_again(
     family: Path, tmp_path: Path
 ) -> None:
@@ -459,6 +464,7 @@ def test_a_run_killed_while_it_is_measured_trains_no_step_again(
     assert found.measurements.training == whole.measurements.training
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_it_clears_up_is_whole_after_the_same_call(
     family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -512,6 +518,7 @@ def test_a_killed_command_goes_on(family: Path, tmp_path: Path) -> None:
     assert same(weights(tmp_path / "out"), weights(tmp_path / "whole"))
 
 
+@pytest.mark.slow
 def test_a_torn_state_is_not_gone_on_from(family: Path, tmp_path: Path) -> None:
     """Killed while it was written: the one before it is whole."""
     training = replace(SHORT, steps=6)
@@ -544,6 +551,7 @@ def test_an_unfinished_run_is_not_lost_by_accident(family: Path, tmp_path: Path)
     assert same(weights(out), weights(alone.out))
 
 
+@pytest.mark.slow
 def test_another_run_s_state_is_refused(family: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     interrupted(family, out)
@@ -611,6 +619,7 @@ def test_output_exists(family: Path, tmp_path: Path) -> None:
         tune(family / "base", family / "base" / "out")
 
 
+@pytest.mark.slow
 def test_an_old_output_is_replaced_when_the_new_one_is_whole(family: Path, tmp_path: Path) -> None:
     out, overwrite = tmp_path / "out", geo.OutputConfig(fsync=False, overwrite=True)
     first = weights(tune(family / "base", out).out)

@@ -345,6 +345,7 @@ def plain(folder: Path) -> float:
 
 
 @pytest.mark.pictures
+@pytest.mark.slow
 def test_marks_and_corners_are_the_models_to_the_bit(family: Path, tmp_path: Path) -> None:
     models = [family / name for name in "abc"]
     out = tmp_path / "out"

@@ -415,6 +415,7 @@ def test_a_fault_of_ours_is_not_told_as_not_measured() -> None:
     assert not failure(other.value, geo.EvalData()).fails
 
 
+@pytest.mark.slow
 def test_the_loss_of_text_alone_of_a_model_that_reads_pictures(
     family: Path, tmp_path: Path
 ) -> None:

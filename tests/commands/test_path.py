@@ -145,6 +145,7 @@ def test_mean_of_points_along_a_path(fitted: geo.Result, ends: list[Path]) -> No
         geo.soup(ends, choosing=geo.SelectionConfig(along="slerp", pick="mean"), data=None)
 
 
+@pytest.mark.slow
 def test_barrier_along_a_fitted_path(fitted: geo.Result, ends: list[Path]) -> None:
     found = geo.barrier(ends, along=["linear", str(fitted.out)], points=3, data=HELD)
     straight, curved = found.measurements.pairs
@@ -174,6 +175,7 @@ def rings(count: int = 60) -> geo.FunctionObjective:
 
 
 @pytest.mark.parametrize(("kind", "bends"), [("bezier", 2), ("polygon", 3)])
+@pytest.mark.slow
 def test_modules_in_memory_are_connected_around_a_hill(kind: str, bends: int) -> None:
     ends = [Point(-1.0, 0.05), Point(1.0, 0.05)]
     fitting = geo.CurveFitConfig(kind, bends, steps=400, learning_rate=0.05)

@@ -139,6 +139,7 @@ def test_output_holds_picture_and_card(merged: geo.Result) -> None:
     assert "Dinh 2017" in (merged.out / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_is_unchanged_is_not_measured_twice(
     merged: geo.Result, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

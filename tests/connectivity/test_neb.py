@@ -98,6 +98,7 @@ def test_pivots_move_across_the_path_and_stay_at_their_shares_of_its_length() ->
     assert torch.equal(before, torch.stack(fit.bends.vectors))
 
 
+@pytest.mark.slow
 def test_pivots_are_inserted_before_every_cycle_but_the_first() -> None:
     fit = band(geo.CurveFitConfig("neb", 1, steps=160, learning_rate=0.05))
     counts = []

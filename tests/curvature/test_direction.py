@@ -55,6 +55,7 @@ def test_each_is_the_second_derivative_of_its_loss(
     assert sum(spent) == pytest.approx(EVALUATIONS / 3 * len(batches))
 
 
+@pytest.mark.slow
 def test_their_mean_is_the_eigenvalue_and_their_spread_its_error() -> None:
     """On samples of digits: the interval holds λ_max of all digits, Lanczos' residual does not."""
     model = sharpness_interval.network(0)

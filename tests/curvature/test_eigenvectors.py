@@ -9,6 +9,7 @@ from mergekit_geo.curvature.lanczos import random_start
 from mergekit_geo.errors import ArgumentError
 
 
+@pytest.mark.slow
 def test_top_eigenvectors_of_digits_are_those_of_the_whole_hessian(digits: Tensor) -> None:
     values, vectors = torch.linalg.eigh(digits)
     start = random_start(650, torch.float64, 0)

@@ -81,6 +81,7 @@ def test_a_saddle_of_a_tanh_network_is_left() -> None:
         assert found.change < -0.1 * found.before.loss
 
 
+@pytest.mark.slow
 def test_three_linear_layers_at_zero_are_degenerate_and_descent_goes_on() -> None:
     for seed in SEEDS:
         model, batch = linear_network((4, 3, 3, 3)), linear_data(seed)

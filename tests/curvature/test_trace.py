@@ -87,6 +87,7 @@ def test_xtrace_is_the_papers_estimator(digits: Tensor, kind: str, products: int
     np.testing.assert_allclose(tests.norm(dim=0).numpy(), math.sqrt(len(matrix)))
 
 
+@pytest.mark.slow
 def test_trace_of_a_trained_model(digits: Tensor) -> None:
     true = float(digits.trace())
     found = [xtrace_of(digits, 99, seed) for seed in range(40)]

@@ -294,6 +294,7 @@ def test_rows_that_cannot_be_read(
         ("{{ ''.__class__.__mro__ }}", "refuses a conversation: SecurityError"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_template_is_bounded(
     tokenizer: PreTrainedTokenizerFast,
     monkeypatch: pytest.MonkeyPatch,
@@ -309,6 +310,7 @@ def test_a_template_is_bounded(
     assert psutil.Process().children() == before, "no process is left"
 
 
+@pytest.mark.slow
 def test_a_template_that_is_slow_for_each_is_stopped(
     tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ class Fits(Silent):
             self.steps.append(text)
 
 
+@pytest.mark.slow
 def test_the_best_point_of_a_path_fitted_as_the_recipe_says(
     small: Path, text: Path, tmp_path: Path
 ) -> None:
@@ -74,6 +75,7 @@ def test_the_best_point_of_a_path_fitted_as_the_recipe_says(
     assert "`control: true` under along in the recipe" in missing.why
 
 
+@pytest.mark.slow
 def test_the_midpoint_of_a_chain_needs_no_objective(small: Path, text: Path) -> None:
     recipe = recipe_of(small, text, kind="neb", pick="midpoint", bends=1) | {"objective": None}
     found = geo.run(recipe, data=geo.EvalData(seq_len=8, max_examples=150))
@@ -82,6 +84,7 @@ def test_the_midpoint_of_a_chain_needs_no_objective(small: Path, text: Path) -> 
     assert found.measurements.selection is None
 
 
+@pytest.mark.slow
 def test_a_third_model_joins_along_a_path_of_its_own(small: Path, text: Path) -> None:
     found = geo.run(recipe_of(small, text, "abc", kind="bezier", pick="midpoint", steps=1))
     chosen = found.measurements.selection

@@ -70,6 +70,7 @@ def drawn(found: geo.Result) -> list[tuple[dict[str, Any], float | None]]:
     return [(trial.values, trial.value) for trial in entry(found).trials]
 
 
+@pytest.mark.slow
 def test_the_output_is_the_best_trial_and_its_recipe_makes_the_same_bytes(
     small: Path, texts: dict[str, str], tmp_path: Path
 ) -> None:
@@ -85,6 +86,7 @@ def test_the_output_is_the_best_trial_and_its_recipe_makes_the_same_bytes(
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_trials_count_is_what_their_merges_lose(
     small: Path, texts: dict[str, str], tmp_path: Path
 ) -> None:

@@ -470,6 +470,7 @@ def invoke(*words: object) -> tuple[int, dict[str, Any]]:
     return done.exit_code, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_gate_on_an_output_that_is_worse(models: list[Path], noisy: Path, tmp_path: Path) -> None:
     words = ["soup", models[0], noisy, "--weights", "0.5,0.5", *FEW]
     code, report = invoke(*words, "-o", tmp_path / "gated", "--require", "not-worse")
@@ -486,6 +487,7 @@ def test_gate_on_an_output_that_is_not_worse(models: list[Path], tmp_path: Path)
     assert invoke(*words, "--require", "not-worse")[0] == 0
 
 
+@pytest.mark.slow
 def test_choosing_from_the_shell(models: list[Path], noisy: Path, tmp_path: Path) -> None:
     """Greedy leaves the noise out, so that nothing is worse than the best parent."""
     words = ["soup", models[0], noisy, models[1], "-o", tmp_path / "out", "--data", BUILTIN]

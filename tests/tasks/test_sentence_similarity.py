@@ -292,6 +292,7 @@ def save_pairs(path: Path, count: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_merge_is_measured_with_its_merged_modules(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:

@@ -118,6 +118,7 @@ def test_captions_have_transformers_own_loss_of_their_group(models: Path, kind: 
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_class_names_have_zero_shot_accuracy(models: Path, kind: str) -> None:
     folder = models / kind / "a"
     model, task = parts_of(folder)

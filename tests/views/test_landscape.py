@@ -170,6 +170,7 @@ def test_a_strip_is_not_drawn_to_scale_and_says_so() -> None:
     assert any(text.endswith("axes not to scale") for text in texts)
 
 
+@pytest.mark.slow
 def test_gaps_and_no_finite_loss_can_be_drawn(tmp_path: Path) -> None:
     holes = bowl()
     holes[0][0] = holes[3][4] = None
@@ -185,6 +186,7 @@ def test_gaps_and_no_finite_loss_can_be_drawn(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_same_numbers_give_the_same_files(tmp_path: Path) -> None:
     for name in ("first", "second"):
         (tmp_path / name).mkdir()

@@ -30,6 +30,7 @@ def souped(small: Path, topics: Path, tmp_path_factory: pytest.TempPathFactory) 
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_scores_and_paired_differences_are_of_the_task(
     souped: Any, small: Path, topics: Path
 ) -> None:
