@@ -76,30 +76,8 @@ class StabilityEntry(Record):
     one_basin_from: str | None
 
 
-class BarrierSetEntry(SetEntry, Sparse):
-    """The barriers between models on one evaluation set.
-
-    Attributes:
-        pairs: Every pair of models, along every path asked for; of a training's checkpoints each
-            with the next one, then each with the last one.
-        matrix: Barrier between models i and j along the first path; 0 where it is not significant,
-            null where that is not known.
-        basins: Models that are connected, largest basin first.
-        threshold: Barriers below this connect.
-        stability: When a training enters one basin, where the models are its checkpoints.
-    """
-
-    only_if_held: ClassVar[tuple[str, ...]] = ("stability",)
-
-    pairs: list[BarrierEntry]
-    matrix: list[list[Finite]]
-    basins: list[list[str]]
-    threshold: float
-    stability: StabilityEntry | None = None
-
-
-class BarrierMeasurements(Sparse):
-    """Result of a barrier measurement; of several sets, on the first of them.
+class Barriers(Sparse):
+    """The barriers between models.
 
     Attributes:
         pairs: Every pair of models, along every path asked for; of a training's checkpoints each
@@ -108,6 +86,30 @@ class BarrierMeasurements(Sparse):
             null where that is not known.
         basins: Models that are connected, largest basin first.
         threshold: Barriers below this connect, in nats.
+    """
+
+    pairs: list[BarrierEntry]
+    matrix: list[list[Finite]]
+    basins: list[list[str]]
+    threshold: float
+
+
+class BarrierSetEntry(Barriers, SetEntry):
+    """The barriers between models on one evaluation set.
+
+    Attributes:
+        stability: When a training enters one basin, where the models are its checkpoints.
+    """
+
+    only_if_held: ClassVar[tuple[str, ...]] = ("stability",)
+
+    stability: StabilityEntry | None = None
+
+
+class BarrierMeasurements(Barriers):
+    """Result of a barrier measurement; of several sets, on the first of them.
+
+    Attributes:
         losses: Of the models themselves, on the report half.
         by_layer: Which layers did it, where that was asked for.
         sets: The same on every set, by its name; only where there are several.
@@ -117,10 +119,6 @@ class BarrierMeasurements(Sparse):
 
     only_if_held: ClassVar[tuple[str, ...]] = ("by_layer", "sets", "geometry", "stability")
 
-    pairs: list[BarrierEntry]
-    matrix: list[list[Finite]]
-    basins: list[list[str]]
-    threshold: float
     losses: list[LossEntry]
     by_layer: LayerMeasurements | None = None
     sets: dict[str, BarrierSetEntry] = {}

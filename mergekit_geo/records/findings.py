@@ -19,12 +19,8 @@ LEAST = 1e-6
 Finding = Literal["higher", "lower", "same", "unknown"]
 
 
-class Measured(Protocol):
-    """A quantity with its interval, as in `Estimate` and in reports."""
-
-    @property
-    def value(self) -> float | None:
-        """The estimate; None where it is not a number."""
+class Spanned(Protocol):
+    """What has an interval."""
 
     @property
     def low(self) -> float | None:
@@ -33,6 +29,14 @@ class Measured(Protocol):
     @property
     def high(self) -> float | None:
         """Upper end."""
+
+
+class Measured(Spanned, Protocol):
+    """A quantity with its interval, as in `Estimate` and in reports."""
+
+    @property
+    def value(self) -> float | None:
+        """The estimate; None where it is not a number."""
 
     @property
     def detectable(self) -> float | None:

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+
+from mergekit_geo.records.findings import Spanned
 
 MOST = 4
 """Most decimals of a number in a sentence."""
-
-
-class Spanned(Protocol):
-    """A difference with its interval, as records have it."""
-
-    @property
-    def low(self) -> float | None:
-        """Lower end of its interval; None without one."""
-
-    @property
-    def high(self) -> float | None:
-        """Upper end."""
 
 
 def size(value: float, found: Spanned) -> str:

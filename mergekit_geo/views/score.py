@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from mergekit_geo.records.findings import Finding
+from mergekit_geo.records.findings import Finding, Spanned
 from mergekit_geo.records.standing import Standing
 from mergekit_geo.records.verdict import ScoreVerdict, Word
-from mergekit_geo.views.amount import Spanned, listed, signed, size
+from mergekit_geo.views.amount import listed, signed, size
 
 ROUGH = 0.05
 """A difference of scores of this size must have been detectable for `the same` to be said."""
