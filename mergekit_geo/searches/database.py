@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mergekit_geo.errors import ArgumentError
 from mergekit_geo.searches.ownership import queue_again
-from mergekit_geo.searches.storage_errors import unreached
+from mergekit_geo.searches.storage import unreached
 from mergekit_geo.searches.storage_place import shown
 
 CONNECT = 10

@@ -21,8 +21,7 @@ from mergekit_geo.searches.importance import importances
 from mergekit_geo.searches.ownership import Ownership
 from mergekit_geo.searches.register import Register, differences
 from mergekit_geo.searches.samplers import Suggests, chosen, sampler
-from mergekit_geo.searches.storage import open_storage
-from mergekit_geo.searches.storage_errors import told
+from mergekit_geo.searches.storage import open_storage, told
 from mergekit_geo.searches.storage_place import shown
 from mergekit_geo.searches.trial import Outcome, Values
 from mergekit_geo.searches.trials import Finished

@@ -25,7 +25,7 @@ from mergekit_geo.evaluation.objective import Objective, TaskObjective
 from mergekit_geo.evaluation.point import Point
 from mergekit_geo.evaluation.points import PointEvaluator
 from mergekit_geo.evaluation.study import Study
-from mergekit_geo.evaluation.unlabelled import input_key, unlabelled_sample, without_inputs
+from mergekit_geo.evaluation.training_sample import input_key, unlabelled_sample, without_inputs
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend

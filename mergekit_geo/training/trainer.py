@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import Module
 from transformers import Trainer
 
 from mergekit_geo.config.training import SamArguments
+from mergekit_geo.outputs.writer import save_tensors
 from mergekit_geo.training.checks import check_backend, check_optimizer, check_weights
-from mergekit_geo.training.reused_file import read_reused, write_reused
 from mergekit_geo.training.sam import REUSED, Sam
 from mergekit_geo.training.summary import SamSummary
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     Below = Trainer
 else:
     Below = object
+
+SAM_STATE = "sam.safetensors"
+"""The file in a state that holds what LookSAM uses again."""
 
 
 class SamMixin(Below):
@@ -84,7 +89,7 @@ class SamMixin(Below):
         super()._save_optimizer_and_scheduler(output_dir)
         tensors = [] if self._sam is None else self._sam.reused.state()
         if tensors and self.args.should_save:
-            write_reused(tensors, Path(output_dir))
+            _write_reused(tensors, Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Remember the checkpoint that is resumed from."""
@@ -96,7 +101,7 @@ class SamMixin(Below):
         optimizer: Any = self.optimizer
         sam = Sam(model, optimizer, self.sam_arguments, accelerator=self.accelerator)
         counts = {**self._kept.get(COUNTS, {}), "steps": self.state.global_step}
-        tensors = [] if self._state is None else read_reused(self._state)
+        tensors = [] if self._state is None else _read_reused(self._state)
         sam.load_state_dict({**asdict(sam.summary), **counts, REUSED: tensors})
         return sam
 
@@ -129,3 +134,16 @@ class SamTrainer(SamMixin, Trainer):
         >>> trainer.sam_summary.ascents
         0
     """
+
+
+def _write_reused(tensors: Sequence[Tensor], folder: Path) -> None:
+    """Write the tensors under their numbers."""
+    numbered = {str(number): tensor.contiguous() for number, tensor in enumerate(tensors)}
+    save_tensors(numbered, folder / SAM_STATE, {"format": "pt"})
+
+
+def _read_reused(folder: Path) -> list[Tensor]:
+    """The tensors in their order; none where there is no file."""
+    path = folder / SAM_STATE
+    found = load_file(path) if path.exists() else {}
+    return [found[str(number)] for number in range(len(found))]

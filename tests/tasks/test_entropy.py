@@ -19,7 +19,7 @@ from transformers import (
 from mergekit_geo.config.data import EvalData
 from mergekit_geo.data.rows import Rows
 from mergekit_geo.errors import UnsupportedError
-from mergekit_geo.evaluation.unlabelled import input_key
+from mergekit_geo.evaluation.training_sample import input_key
 from mergekit_geo.tasks.entropy import classifier, softmax_entropy
 from mergekit_geo.tasks.image_classification import ImageClassification
 from mergekit_geo.tasks.task import Task

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any, Protocol
+from typing import Any
 
 Json = dict[str, Any]
 INK, MUTED, PAPER = "#1b1b1b", "#8a8a8a", "#ffffff"
@@ -17,26 +17,14 @@ ABREAST = 3
 """Most panels that have room for several ticks."""
 
 
-class Titled(Protocol):
-    """What has two axes."""
-
-    @property
-    def x_title(self) -> str:
-        """Title of the one across."""
-
-    @property
-    def y_title(self) -> str:
-        """Title of the other."""
-
-
 def figure(traces: Sequence[Json], height: int, **layout: Any) -> Json:
     """Traces and their layout."""
     return {"data": list(traces), "layout": {"height": height, **layout}}
 
 
-def axes_of(picture: Titled) -> Json:
+def axes(x_title: str, y_title: str) -> Json:
     """Both axes with their titles."""
-    return {"xaxis": titled(picture.x_title), "yaxis": titled(picture.y_title)}
+    return {"xaxis": titled(x_title), "yaxis": titled(y_title)}
 
 
 def titled(words: str) -> Json:

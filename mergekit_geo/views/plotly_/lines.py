@@ -7,7 +7,7 @@ import textwrap
 from html import escape
 
 from mergekit_geo.views import chart
-from mergekit_geo.views.plotly_.figure import ABREAST, FEW, Json, axes_of, figure, texts, titled
+from mergekit_geo.views.plotly_.figure import ABREAST, FEW, Json, axes, figure, texts, titled
 from mergekit_geo.views.scatter import MANY, SWARM, Points, ScatterPanel, Scatters, Stairs
 from mergekit_geo.views.style import Style, style
 
@@ -22,7 +22,7 @@ def curves(picture: chart.Lines) -> Json:
     traces = [
         trace for number, curve in enumerate(picture.curves) for trace in _curve(curve, number)
     ]
-    return figure(traces, CURVES, showlegend=True, **axes_of(picture))
+    return figure(traces, CURVES, showlegend=True, **axes(picture.x_title, picture.y_title))
 
 
 def _curve(curve: chart.Line, number: int) -> list[Json]:
@@ -81,7 +81,7 @@ def _gap(gap: chart.Gap, number: int) -> list[Json]:
 def steps(picture: chart.Distributions) -> Json:
     """Cumulative distributions."""
     traces = [trace for i, step in enumerate(picture.steps) for trace in _stairs(step, style(i))]
-    return figure(traces, CURVES, **axes_of(picture))
+    return figure(traces, CURVES, **axes(picture.x_title, picture.y_title))
 
 
 def _stairs(step: Stairs, own: Style) -> list[Json]:

@@ -14,7 +14,7 @@ from mergekit_geo.views.plotly_.figure import (
     MUTED,
     PAPER,
     Json,
-    axes_of,
+    axes,
     figure,
     texts,
     titled,
@@ -44,18 +44,18 @@ def contours(surface: chart.HeightMap, picture: chart.HeightMaps) -> Json:
         "textfont": {"color": [PAPER if surface.holds(m) else MUTED for m in surface.marks]},
         "marker": {"size": 10, "color": PAPER, "line": {"color": INK, "width": 2}},
     }  # fmt: skip
-    axes = axes_of(surface)
-    for axis in axes.values():
+    sides = axes(surface.x_title, surface.y_title)
+    for axis in sides.values():
         axis["constrain"] = "domain"
     if surface.is_to_scale:
-        axes["yaxis"] |= {"scaleanchor": "x", "scaleratio": 1}
+        sides["yaxis"] |= {"scaleanchor": "x", "scaleratio": 1}
     width, depth = surface.sides if surface.is_to_scale else (1, 1)
     trails = [trace for i in range(len(surface.trails)) for trace in _trail(i, surface)]
     several = len(surface.trails) > 1
     legend = {"orientation": "h", "x": 0, "y": -0.16, "yanchor": "top"}
     drawn = figure(
         [sheet, *trails, marks | {"showlegend": False}], SIDE, showlegend=several,
-        title=_title(surface), legend=legend, **axes,
+        title=_title(surface), legend=legend, **sides,
     )  # fmt: skip
     return drawn | {"aspect": depth / width, "width": round(AROUND + SIDE * width / depth)}
 
@@ -142,7 +142,7 @@ def _scene(surface: chart.HeightMap, picture: chart.Relief) -> Json:
     ratio = (width / longest, depth / longest) if surface.is_to_scale else (1.0, 1.0)
     ticks = {"tickvals": raised(levels_of(picture.scale), picture.scale).tolist()[::2]}
     return {
-        **axes_of(surface),
+        **axes(surface.x_title, surface.y_title),
         "zaxis": titled(picture.title) | ticks | {"ticktext": labels_of(picture.scale)[::2]},
         "aspectmode": "manual",
         "aspectratio": {"x": ratio[0], "y": ratio[1], "z": 0.55},
