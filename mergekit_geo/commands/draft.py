@@ -118,8 +118,9 @@ class Draft:
 
     def _further(self, out: Path | None) -> Further:
         is_refitted = self.stack is not None or any(one.reshaped for one in self.study.models)
-        is_stored, is_stack = self.blend.donor.folder is not None, self.stack is not None
-        return Further(self.request, self.parents, is_stored, is_refitted, is_stack, out)
+        donor, is_stack = self.blend.donor, self.stack is not None
+        can_run = donor.folder is not None and bool(donor.config.get("architectures"))
+        return Further(self.request, self.parents, can_run, is_refitted, is_stack, out)
 
     def _with_layers(self, found: MergeMeasurements) -> MergeMeasurements:
         """Where a stack's layers are from; it is no point that weights tell."""

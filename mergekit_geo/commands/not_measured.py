@@ -37,7 +37,7 @@ class Further:
     Attributes:
         request: What was asked for.
         parents: The models.
-        is_stored: Whether the donor is in a folder, where later commands find it.
+        can_run: Whether the donor is in a folder, where later commands find it, and names a class.
         is_refitted: Whether parents as they are do not fit one another, or the output.
         is_stack: Whether layers were left out, repeated or moved.
         out: Where the output is; None in memory.
@@ -45,7 +45,7 @@ class Further:
 
     request: Request
     parents: tuple[Checkpoint, ...]
-    is_stored: bool
+    can_run: bool
     is_refitted: bool
     is_stack: bool
     out: Path | None
@@ -58,7 +58,7 @@ class Further:
         """
         losses, missing = found.losses, []
         if losses.reason and not losses.sets:
-            again = self._again() if self.is_stored and not losses.fails else ""
+            again = self._again() if self.can_run and not losses.fails else ""
             missing.append(unmeasured("losses", losses, again))
         missing += missing_on_sets(losses)
         missing += self._barriers(losses)
@@ -84,7 +84,7 @@ class Further:
             what, why = "weights by layer", "they are proposed by a measurement of their own"
         fitting = self.request.fitting
         asked = BarrierSpec(self._names, LAYERS, data=self._data, by_layer=True, reshape=fitting)
-        can = self.is_stored and not self.is_refitted
+        can = self.can_run and not self.is_refitted
         return NotMeasured(what=what, why=why, command=self._command(asked) if can else "")
 
     def _control(self, why: str) -> NotMeasured:
@@ -95,7 +95,7 @@ class Further:
         return NotMeasured(what="control", why=why, command=again and f"{again} --control")
 
     def _sharpness(self) -> str:
-        if self.out is None or not self.is_stored:
+        if self.out is None or not self.can_run:
             return ""
         names = [*([] if self.is_refitted else self._names), str(self.out)]
         return self._command(SharpnessSpec(names, data=self._data, compute=Compute(budget=0)))
@@ -118,7 +118,7 @@ class Further:
         asked = BarrierSpec(self._names, data=self._data, train_data=training, reshape=fitting)
         # no flag says how slices, or single tokens, make them fit
         lost = self.is_refitted and (fitting.is_nothing or bool(fitting.tokens))
-        can = self.is_stored and not losses.fails and not lost
+        can = self.can_run and not losses.fails and not lost
         return NotMeasured(
             what=f"barriers{on}", why=why, command=self._command(asked) if can else ""
         )

@@ -90,6 +90,7 @@ def test_every_component_is_merged_and_the_rest_is_copied(two: tuple[Path, Path]
     result = geo.soup(two, a.parent / "out", weights=[1, 3], data=None, output=FAST)
     assert result.out is not None
     torch.testing.assert_close(state_of(result.out), expected, rtol=0, atol=1e-6)
+    assert not any(entry.command for entry in result.report.not_measured)
     assert result.report.left_out == ["sd.ckpt", f"unet/{STEM}.fp16.safetensors", "unet/old.bin"]
     ours = {"README.md", "merge.json", "report.json", "report.html"}
     assert files(result.out) - ours == files(a) - {*result.report.left_out}
