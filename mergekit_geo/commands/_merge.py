@@ -155,22 +155,25 @@ def _refuse_modules_without_a_rule(donor: Checkpoint, request: Request) -> None:
     """Refuse what gives a model's tensors and not those of the modules that stand after it.
 
     Raises:
-        UnsupportedError: A module has weights, and the output is a point of a fitted path, or its
-            layers are of unlike models.
+        UnsupportedError: A module has weights, and the output is a point of a fitted path, its
+            layers are of unlike models, or a part of it alone is merged.
     """
     along, selector = request.selector.config.along, request.selector
-    fitted = request.asked.command == "point" or (along is not None and along not in STRAIGHT)
-    sliced = request.stack is not None or bool(selector.takers)
-    if (fitted or sliced) and (folders := weight_folders(donor.root, donor.inside)):
-        why = (
-            "a fitted path leads between models without their modules"
-            if fitted
-            else "slices take layers of models, and do not say whose modules"
-        )
+    reasons = {
+        "a fitted path leads between models without their modules": (
+            request.asked.command == "point" or (along is not None and along not in STRAIGHT)
+        ),
+        "slices take layers of models, and do not say whose modules": (
+            request.stack is not None or bool(selector.takers)
+        ),
+        "a part of a model is none of the modules after it": request.fitting.part is not None,
+    }
+    why = next((why for why, holds in reasons.items() if holds), None)
+    if why and (folders := weight_folders(donor.root, donor.inside)):
         raise UnsupportedError(
             f"{why}, and {folders[0]} has weights",
             where=donor.name,
-            remedy="merge them by soup or slerp",
+            remedy="merge whole models by soup or slerp",
         )
 
 

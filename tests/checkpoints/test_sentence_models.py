@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import mergekit_geo as geo
 from mergekit_geo.checkpoints.module_folders import backbone_of
 from mergekit_geo.checkpoints.reference import open_checkpoint
+from mergekit_geo.config.reshape import ReshapeConfig
 from mergekit_geo.errors import GeoError, IncompatibleError, UnsupportedError
 from mergekit_geo.outputs.verify import require_finished
 from tests.checkpoints.adapter_models import make_adapter, make_base
@@ -408,4 +409,6 @@ def test_a_stack_does_not_say_whose_modules(tmp_path: Path) -> None:
     }
     with pytest.raises(UnsupportedError, match=r"do not say whose modules, and .* has weights"):
         geo.run(recipe, tmp_path / "out", data=None, sharpness="off")
+    with pytest.raises(UnsupportedError, match=r"none of the modules after it, and 2_Dense has w"):
+        geo.soup(models, reshape=ReshapeConfig(part="layers"), data=None)
     assert not (tmp_path / "out").exists()
