@@ -60,7 +60,8 @@ TIED = ("lm_head.weight", "embed_out.weight", "proj_out.weight")
 
 NUMBERED = re.compile(r"\.\d+\.|^\d+\.")
 OF_TEXT = re.compile(
-    r"(lm_head|score|classifier|qa_outputs|shared|embed_tokens|decoder|layers|norm|mtp\w*|nextn)\."
+    r"(lm_head|score|classifier|qa_outputs|shared|embed(_tokens\w*)?|decoder|layers|norm|mtp\w*|nextn)"
+    r"(\.|$)"
 )
 """Beginnings of names of a text model; what has another is beside one that is told by its name."""
 

@@ -78,7 +78,8 @@ def resolve(inputs: Inputs, checkpoint: Checkpoint) -> Resolved:
     takers = {name: _takers(spot, inputs, order) for name, spot in spots.items()}
     every = tuple(range(len(order)))
     apart = {name: taken for name, taken in takers.items() if taken != every}
-    warnings = (*idle(inputs, floats), *_left_over(spots, inputs))
+    source = checkpoint.within.name if checkpoint.within else inputs.models[0]
+    warnings = (*idle(inputs, floats), *_left_over(spots, source))
     common = Counter(rules.values()).most_common(1)[0][0]
     if all(takers[name] == every for name, rule in rules.items() if rule == common):
         others = {name: rule for name, rule in rules.items() if rule != common}
@@ -208,12 +209,11 @@ def idle(inputs: Inputs, tensors: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _left_over(spots: Mapping[str, Spot], inputs: Inputs) -> list[str]:
+def _left_over(spots: Mapping[str, Spot], source: str) -> list[str]:
     left = [name for name, spot in spots.items() if spot.part is None]
     if not left:
         return []
-    return [f"{len(left)} tensors ({left[0]}) are of no module: they are those of "
-            f"{inputs.models[0]}"]  # fmt: skip
+    return [f"{len(left)} tensors ({left[0]}) are of no module: they are those of {source}"]
 
 
 def _check_gradients(

@@ -18,10 +18,14 @@ FEWEST = 10
 CARRIED = (
     "--data", "--text-column", "--seq-len", "--batch-size", "--seed", "--data-config", "--split",
     "--task", "--label-column", "--image-column", "--loss-on", "--include-path", "--num-fewshot",
-    "--limit", "--device", "--compute-dtype", "--trust-remote-code", "--truncate-embeddings",
-    "--tokenizer-source", "--max-examples", "--budget",
+    "--limit", "--device", "--compute-dtype", "--trust-remote-code", "--max-examples", "--budget",
 )  # fmt: skip
 """Flags of a command that hold for the next one, too: what is measured, and on what."""
+RESHAPE = (
+    "--tokenizer-source", "--pad-to-multiple-of", "--keep-padding", "--truncate-embeddings",
+    "--part", "--allow-missing-parts",
+)  # fmt: skip
+"""Flags by which models are made to fit, which `path` does not take."""
 SOUP = (*CARRIED, "--sharpness", "--dtype")
 
 
@@ -137,9 +141,10 @@ def then(
         more: Models beside those that went in.
     """
     words = shlex.split(report.provenance.command) if report.provenance else []
-    if not words or report.command == "run":
+    fitted = [word for word in words if word.partition("=")[0] in RESHAPE]
+    if not words or report.command == "run" or (fitted and command == "path"):
         return ""
-    same = [word for word in words if word.partition("=")[0] in carried]
+    same = [word for word in words if word.partition("=")[0] in (*carried, *RESHAPE)]
     out = f"{report.output}-{suffix}" if report.output else suffix
     models = [*parents(report), *more]
     return shlex.join(["geo-merge", command, *models, "-o", out, *flags, *same])

@@ -142,6 +142,16 @@ def test_no_command_is_made_up() -> None:
     assert next_line(Report(command="check")) == ""
 
 
+def test_models_that_were_made_to_fit_are_made_to_fit_again() -> None:
+    """And no command is told that does not take them so."""
+    merge = "geo-merge merge a b -o out --part=text --allow-missing-parts --data=code=a.jsonl"
+    assert said(report_on({"code": one_set(LOST)}), merge).endswith(
+        "-o out-greedy --method=greedy --part=text --allow-missing-parts --data=code=a.jsonl"
+    )
+    around = said(report_on({"code": one_set(LOST)}, barriers=[HIGH]), merge)
+    assert around == "Next: look for a way around the barrier."
+
+
 def test_all_documents_are_named_where_a_sample_was_measured() -> None:
     one = one_set((0.01, 0.03))
     data = one.data.model_copy(update={"available": 9000})

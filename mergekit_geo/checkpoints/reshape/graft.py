@@ -10,10 +10,13 @@ from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
 from mergekit_geo.checkpoints.configuration import TIE, without_ties
 from mergekit_geo.checkpoints.naming import may_be_buffer, schema_of
 from mergekit_geo.checkpoints.parts import (
+    AUDIO,
     EMBEDDINGS,
     HEAD,
     MTP,
+    TEXT,
     TIED,
+    VISION,
     Part,
     counted,
     keys_of,
@@ -39,7 +42,7 @@ SAME = (
     "num_key_value_heads", "head_dim", "rope_theta", "sliding_window", "query_pre_attn_scalar",
     "attn_logit_softcapping", "final_logit_softcapping",
 )  # fmt: skip
-"""Settings of a language model that change what its weights mean."""
+"""Settings of a part that change what its weights mean."""
 
 ROWS = "unlike rows: --tokenizer-source puts them in the order of one vocabulary"
 
@@ -76,7 +79,8 @@ def grafted(
             problems, remedy=f"merge fine-tunes of the {whole.part} model that {donor.name} has"
         )
     views = [found[one][0] if one in found else with_copied(model, whole.copied) for one in slots]
-    settings = [line for one in others for line in _unlike_settings(donor, one)]
+    alone = [one for one in others if not whole.is_like(one)]  # the others are compared as a whole
+    settings = [line for one in alone for line in _unlike_settings(whole.part, donor, one)]
     told = whole.told(checkpoints[0])
     return Reshaped(tuple(views), tuple(told), (*untied, *warnings, *settings))
 
@@ -258,7 +262,7 @@ class _Whole:
 
     def holding(self, other: Checkpoint, own: Sequence[str]) -> tuple[Checkpoint, list[str]]:
         """Another model in the place of the part, and what is in the way."""
-        if self.marks and self._is_like(other):
+        if self.marks and self.is_like(other):
             return with_copied(other, self.copied), []
         mine, theirs = self._keys(other, own)
         for key in [key for key, name in mine.items() if name in self.kept]:
@@ -296,7 +300,7 @@ class _Whole:
                 )
         return lines
 
-    def _is_like(self, other: Checkpoint) -> bool:
+    def is_like(self, other: Checkpoint) -> bool:
         """Whether it can stay as it is: its other tensors are as they are here."""
         mine, theirs = self.model.tensors, other.tensors
         same = mine.keys() == theirs.keys()
@@ -322,7 +326,7 @@ class _Whole:
         )
         if by_token and mine.is_float and theirs.is_float and theirs.shape < mine.shape:
             return Piece(other, stored, self.model, written)
-        cause = ROWS if by_token else _cause(self.model, other)
+        cause = ROWS if by_token else _cause(self.part, self.model, other)
         return (
             f"{name} is {mine.dtype} {list(mine.shape)} in {self.model.name} and {theirs.dtype} "
             f"{list(theirs.shape)} in {other.name}: {cause}"
@@ -360,30 +364,33 @@ def _match_heads(mine: dict[str, str], theirs: dict[str, str], other: Checkpoint
     kinds = parts_of(other.tensors, other.config)
     for key in [key for key in mine if key not in theirs and key.endswith(TIED)]:
         found = [name for name in theirs.values() if kinds[name].kind == EMBEDDINGS]
-        theirs |= {key: found[0]} if found else {}
+        if found:  # positions have embeddings too, and fewer rows
+            theirs[key] = max(found, key=lambda name: other.tensors[name].shape)
 
 
-def _cause(whole: Checkpoint, other: Checkpoint) -> str:
-    widths = [_width(one.config) for one in (whole, other)]
+def _cause(part: str, whole: Checkpoint, other: Checkpoint) -> str:
+    widths = [_width(_settings(part, one)) for one in (whole, other)]
     if None in widths or widths[0] == widths[1]:
         return "models of different sizes"
     return f"models of widths {widths[0]} and {widths[1]}"
 
 
 def _width(config: Config) -> object:
-    inner = _language(config)
-    return next((inner[key] for key in WIDTHS if key in inner), None)
+    return next((config[key] for key in WIDTHS if key in config), None)
 
 
-def _language(config: Config) -> Config:
-    """Settings of the language model."""
-    inner = config.get("text_config")
-    return inner if isinstance(inner, dict) else config
+def _settings(part: str, checkpoint: Checkpoint) -> Config:
+    """Settings of a part: of a tower its own, of any other those of the language model."""
+    is_tower = part in {VISION, AUDIO}
+    inner = checkpoint.config.get(f"{part if is_tower else TEXT}_config")
+    if isinstance(inner, dict):
+        return inner
+    return {} if is_tower and len(_modules(checkpoint)) > 1 else checkpoint.config
 
 
-def _unlike_settings(donor: Checkpoint, other: Checkpoint) -> list[str]:
-    """Warnings on settings that change what the weights of a language model mean."""
-    mine, theirs = (_with_rope(_language(one.config)) for one in (donor, other))
+def _unlike_settings(part: str, donor: Checkpoint, other: Checkpoint) -> list[str]:
+    """Warnings on settings that change what the weights of a part mean."""
+    mine, theirs = (_with_rope(_settings(part, one)) for one in (donor, other))
     return [
         f"config.json: {key} is {brief(mine[key])} in {donor.name} and {brief(theirs[key])} in "
         f"{other.name}; the output has that of {donor.name}"

@@ -247,6 +247,16 @@ def test_settings_of_a_text_model_that_change_what_its_weights_mean(tmp_path: Pa
     assert any("rms_norm_eps is 1e-06 in" in line for line in found.report.warnings)
 
 
+def test_settings_of_a_tower_are_its_own(tmp_path: Path) -> None:
+    a = saved(tmp_path / "a", "Llava", seed=1)
+    b = saved(tmp_path / "b", "Llava", seed=2, num_hidden_layers=1)
+    config = json.loads((b / "config.json").read_text())
+    config["text_config"]["rms_norm_eps"], config["vision_config"]["layer_norm_eps"] = 0.5, 0.25
+    (b / "config.json").write_text(json.dumps(config))
+    warnings = geo.check([a, b], reshape=ReshapeConfig(part="vision")).report.warnings
+    assert [line.partition(" is ")[0] for line in warnings] == ["config.json: layer_norm_eps"]
+
+
 def _with_further_layer(folder: Path, names: Callable[[int], str]) -> Path:
     """Add a multi-token-prediction layer as DeepSeek-V3 stores it: after the last layer."""
     path = folder / "model.safetensors"
