@@ -146,7 +146,7 @@ ALL: tuple[Method, ...] = (
     ),
     Method(
         "slerp", "arc from the first model to the second, at t", "Shoemake 1985", _slerp,
-        (POSITION,), BaseUse.END, most=1,
+        (POSITION,), BaseUse.END, most=1, accepted=("embed_slerp",),
     ),
     Method(
         "wise-ft", "(1 - t) b + t a: from the base (t = 0) to its fine-tune (t = 1)",

@@ -27,7 +27,11 @@ PARTS: dict[str, type[BaseModel]] = {
 """Schema of the mappings below each key of mergekit's."""
 
 TOP, IN_MODEL = "at the top level of the recipe", "in the mapping of a model"
-UNREAD = {"residual_weight": "mergekit declares it and never reads it"}
+EVOLUTION = "mergekit-evolve reads it in its genome, and a merge nowhere"
+UNREAD = {
+    "residual_weight": "mergekit declares it and never reads it", "smooth": EVOLUTION,
+    "allow_negative_weights": EVOLUTION,
+}  # fmt: skip
 """Keys that have no effect in mergekit wherever they stand."""
 
 NEAR = 0.9
@@ -38,7 +42,6 @@ HOMES = {
         ["merge_method", "base_model", "dtype", "out_dtype", "tokenizer_source", "chat_template",
          "models", "slices", "modules", "tokenizer", "name"], TOP),
     "sources": "under slices", "layer_range": "under a source of slices",
-    "residual_weight": "under slices",
     "model": "under an entry of models",
     "parameters": "in the recipe, a module, a slice or a model",
     "lora": f"{IN_MODEL}: `model: {{model: ..., lora: ...}}`",
@@ -121,6 +124,8 @@ class _Sweep:
 
 def _idle(key: str, method: Method | None, *, of_model: bool) -> tuple[str, str] | None:
     """Why a known parameter has no effect, and what to do; None where it has."""
+    if key in UNREAD:
+        return UNREAD[key], "leave it out"
     if key not in all_parameters():
         return (f"{key} is no parameter", f"write it {HOMES[key]}") if key in HOMES else None
     if method is None or key in EVERYWHERE:
@@ -138,7 +143,7 @@ def _idle(key: str, method: Method | None, *, of_model: bool) -> tuple[str, str]
 
 def _beside(key: str, part: type[BaseModel], raw: Mapping[str, Any]) -> tuple[str, str] | None:
     """Why a key that is known elsewhere has no effect in this part, and what to do."""
-    if key in UNREAD and part is Slice:
+    if key in UNREAD:
         return UNREAD[key], "leave it out"
     if key in all_parameters():
         return f"{key} stands beside parameters", f"write `parameters: {{{key}: ...}}`"

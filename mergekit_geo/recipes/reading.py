@@ -38,12 +38,11 @@ PARTS: dict[str, type[BaseModel]] = {
 HOLDERS = {"models", "slices", "sources", "modules"}
 """Keys below which there are parameters."""
 
+EXPERTS = "building a mixture of experts makes another architecture, not a point between models"
 REFUSED = {
-    "experts": "building a mixture of experts makes another architecture, not a point between "
-    "models",
-    "gate_mode": "building a mixture of experts makes another architecture, not a point between "
-    "models",
-}
+    "experts": EXPERTS, "gate_mode": EXPERTS,
+    "genome": "`geo-merge search` tries recipes: it takes ranges and choices in place of values",
+}  # fmt: skip
 """Keys of other tools' recipes that are refused, and why."""
 
 
@@ -216,7 +215,16 @@ def _explain(loc: KeyPath, kind: str, said: str, value: object, text: Written) -
     if kind == "missing":
         raise RecipeError(f"{path} is missing", where=where, remedy=f"add `{loc[-1]}: ...`")
     said = (said[:1].lower() + said[1:]).split(" or instance of")[0]
-    raise RecipeError(f"{path}: {said}, found {brief(value)}", where=where)
+    said = said.replace("a valid dictionary", "a mapping")
+    remedy = _as_mapping(loc, value) if kind == "model_type" else ""
+    raise RecipeError(f"{path}: {said}, found {brief(value)}", where=where, remedy=remedy)
+
+
+def _as_mapping(loc: KeyPath, value: object) -> str:
+    """How a mapping says what is written as text: `model: a` for `a`."""
+    if not isinstance(value, str):
+        return ""
+    return f"write `{next(iter(_part((*loc, '')).model_fields))}: {brief(value)[1:-1]}`"
 
 
 def _refuse_key(loc: KeyPath, where: str) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Self
 
@@ -14,10 +14,11 @@ from mergekit_geo.config.keys import RecipeKeys, keyed
 from mergekit_geo.config.output import OutputConfig
 from mergekit_geo.config.sets_file import SetKeys, sets_in
 from mergekit_geo.errors import ArgumentError, RecipeError
+from mergekit_geo.files.sound_json import brief
 from mergekit_geo.recipes.along import AlongKeys
 from mergekit_geo.recipes.finetune import FinetuneKeys
 from mergekit_geo.recipes.reference import Reference, overrides
-from mergekit_geo.recipes.tokenizer import Tokenizer
+from mergekit_geo.recipes.tokenizer import Tokenizer, TokenizerSource
 from mergekit_geo.recipes.values import layered
 from mergekit_geo.specs.merges import RunSpec
 
@@ -62,6 +63,16 @@ class SourceKeys(ModelKeys):
     """
 
     layer_range: tuple[int, int] | None = None
+
+    @field_validator("layer_range", mode="before")
+    @classmethod
+    def _is_a_pair(cls, said: object) -> object:
+        if said is not None and not (isinstance(said, Sequence) and len(said) == 2):  # noqa: PLR2004
+            raise ArgumentError(
+                f"expected the first layer and the one after the last, found {brief(said)}",
+                remedy="write two numbers: [0, 8] takes the layers 0 to 7",
+            )
+        return said
 
     @field_validator("layer_range")
     @classmethod
@@ -205,7 +216,7 @@ class Recipe(Dtypes, _Push, _Run):  # type: ignore[misc]
     base_model: Reference | None = None
     parameters: Parameters = Field(default={})
     train_data: str | dict[str, str] | None = None
-    tokenizer_source: Reference | None = None
+    tokenizer_source: TokenizerSource | None = None
     tokenizer: Tokenizer | None = None
     chat_template: str | None = None
     finetune: list[FinetuneKeys] = Field(default=[])

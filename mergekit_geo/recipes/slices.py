@@ -78,8 +78,9 @@ def _within(outer: SlicePart, parameters: dict[str, Any], module: str) -> SliceP
 
 def _parts(said: Recipe | ModuleKeys, outer: SlicePart, where: str) -> list[SlicePart]:
     if (said.models is None) == (said.slices is None):
-        found = "neither" if said.models is None else "both"
-        raise RecipeError(f"a {where.partition('.')[0].removesuffix('s')} has models or slices, "
+        found = "none of them" if said.models is None else "both"
+        expected = "models, slices or modules" if where == "recipe" else "models or slices"
+        raise RecipeError(f"a {where.partition('.')[0].removesuffix('s')} has {expected}, "
                           f"found {found}", where=where)  # fmt: skip
     if said.models is not None:
         return [replace(outer, entries=list(said.models))]

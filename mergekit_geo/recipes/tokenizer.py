@@ -14,6 +14,14 @@ from mergekit_geo.errors import ArgumentError, RecipeError
 from mergekit_geo.recipes.reference import Reference, reference
 
 
+def _unprefixed(said: Any) -> Any:
+    return said.removeprefix("model:") if isinstance(said, str) else said
+
+
+TokenizerSource = Annotated[Reference, BeforeValidator(_unprefixed)]
+"""`base`, `union` or a model; older versions of mergekit write `model:NAME` for a model."""
+
+
 class ModelToken(RecipeKeys):
     """A row of a model, by its token or its id.
 

@@ -33,6 +33,8 @@ def read(text: str) -> Inputs:
         (AB + "x: 1\n", "unknown key x .*known here: along, architectures"),
         (AB + "\n", "merge_method is missing"),
         ("merge_method: linear\nmodels: 3\n", "line 2: models: input should be a valid list"),
+        ("merge_method: linear\nmodels: [a]\n", r"models\[0\]: .*a mapping, .*write `model: a`"),
+        (f"merge_method: linear\n{AB}tokenizer: union\n", "a mapping, .*write `source: union`"),
         ("merge_method: linear\nmodels:\n - {modle: a}\n", r"models\[0\].modle .*mean model\?"),
         (
             "merge_method: ties\nmodels:\n - {model: a, desnity: 0.5}\n",
@@ -59,6 +61,10 @@ def read(text: str) -> Inputs:
         (
             "merge_method: linear\nslices:\n- sources:\n  - {model: a, layer_range: [3, 3]}\n",
             r"line 4: slices\[0\].sources\[0\].layer_range: \[3, 3\] is empty: the upper bound is",
+        ),
+        (
+            "merge_method: linear\nslices:\n- sources:\n  - {model: a, layer_range: 0-8}\n",
+            r"line 4: .*layer_range: expected the first layer and the one after the last, found '0",
         ),
         (
             "merge_method: linear\nslices:\n- sources:\n  - {model: a, layer_range: [4, 2]}\n",
@@ -103,6 +109,7 @@ def read(text: str) -> Inputs:
         ),
         (f"merge_method: linear\n{AB}tokenizer: {{sorce: base}}\n", r"sorce .*mean source\?"),
         (f"merge_method: linear\n{AB}experts: []\n", "mixture of experts makes another arch"),
+        ("genome: {}\n", "genome: `geo-merge search` tries recipes"),
         (f"merge_method: along\n{AB}along: {{kid: linear}}\n", r"along.kid .*mean kind\?"),
     ],
 )
@@ -131,7 +138,7 @@ FLAT = " - name: flat\n   model: base\n   train_data: x.txt\n"
         (f"{FLAT} - {{name: b, model: flat, train_data: x}}\n", "line 7: flat is trained here"),
         (" - {name: ../flat, model: b, train_data: x}\n", r"name: a member lies in .*'../flat'"),
         (" - {name: a.partial, model: b, train_data: x}\n", "found 'a.partial'"),
-        (" - flat\n", r"line 4: finetune\[0\]: input should be a valid dictionary, found 'flat'"),
+        (" - flat\n", r"line 4: finetune\[0\]: input should be a mapping, found 'flat'"),
     ],
 )
 def test_no_member(text: str, said: str) -> None:
@@ -226,9 +233,9 @@ def test_no_file(tmp_path: Path) -> None:
             r"slerp needs t \(add",
         ),
         ("merge_method: linear\nmodels: []\n", "no models"),
-        ("merge_method: linear\nbase_model: a\n", "models or slices, found neither"),
+        ("merge_method: linear\nbase_model: a\n", "models, slices or modules, found none of them"),
         ("merge_method: linear\nslices: []\n", "no slices"),
-        ("merge_method: linear\nmodules: {default: {}}\n", "models or slices, found neither"),
+        ("merge_method: linear\nmodules: {default: {}}\n", "slices or modules, found none of them"),
     ],
 )
 def test_a_recipe_that_its_method_cannot_take(text: str, said: str) -> None:
@@ -240,6 +247,13 @@ def test_moe_is_refused_by_name() -> None:
     assert "moe" in ELSEWHERE
     with pytest.raises(RecipeError, match="builds a mixture of experts"):
         read(f"merge_method: moe\n{AB}")
+
+
+def test_a_tokenizer_as_mergekit_named_it_at_first() -> None:
+    assert (
+        read_recipe(f"merge_method: linear\n{AB}tokenizer_source: model:b\n").tokenizer_source
+        == "b"
+    )
 
 
 def test_the_base_may_be_listed_without_parameters() -> None:
@@ -345,7 +359,8 @@ STACK = "merge_method: ties\nbase_model: c\nslices:\n- sources: [{model: a}]\n"
             f"{STACK}  residual_weight: 1\n",
             r"line 5: slices\[0\]\.residual_weight has no effect: mergekit declares it and never",
         ),
-        (f"{STACK}residual_weight: 1\n", "line 5: .*write it under slices"),
+        (f"{TIES}parameters: {{smooth: false}}\n", "line 5: .*mergekit-evolve reads it"),
+        (f"{TIES}parameters: {{embed_slerp: true}}\n", "line 5: .*embed_slerp has no part in ties"),
         (f"{STACK}  dtype: float16\n", r"line 5: slices\[0\]\.dtype has no effect: dtype has"),
     ],
 )  # fmt: skip

@@ -249,7 +249,7 @@ def test_modules_have_models_of_their_own() -> None:
     recipe["modules"] = {"visionn_tower": recipe["modules"]["vision_tower"]}  # type: ignore[index]
     with pytest.raises(RecipeError, match=r"no module visionn_tower .*did you mean vision_tower\?"):
         geo.run(recipe, models=states, data=None)
-    with pytest.raises(RecipeError, match="a module has models or slices, found neither"):
+    with pytest.raises(RecipeError, match="a module has models or slices, found none of them"):
         geo.run({"merge_method": "linear", "modules": {"encoder": {}}}, models=states)
 
 
