@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
-from mergekit_geo.checkpoints.layers import depths, layer_number
+from mergekit_geo.checkpoints.layers import depths, layer_number, renumbered
 from mergekit_geo.checkpoints.module_names import modules_of
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.parameter import Number
 from mergekit_geo.recipes.inputs import Inputs, placed
-from mergekit_geo.recipes.slices import is_after_layers
+from mergekit_geo.recipes.slices import Range, is_after_layers
 from mergekit_geo.recipes.values import Value, at, has_gradient, idle_filters
 
 Values = Mapping[str, Value]
@@ -115,11 +115,27 @@ def rules_of(inputs: Inputs, spots: Mapping[str, Spot], checkpoint: Checkpoint) 
             found[name] = Linear((1.0,), branch="passthrough")
             continue
         part = inputs.parts[spot.part]
-        key = Key(part.taken, part.name, _numbers(values[spot.part], name, spot.place))
+        names = _asked(part, name, spot)
+        key = Key(part.taken, part.name, _numbers(values[spot.part], names, spot.place))
         if key not in made:
             made[key] = _rule(part, key.numbers, name)
         found[name] = made[key]
     return found
+
+
+def in_range(name: str, spot: Spot, span: Range | None) -> str:
+    """What a model calls a tensor of the output, of the layers that are taken of it."""
+    return name if span is None or spot.layer is None else renumbered(name, span[0] + spot.layer)
+
+
+def _asked(part: Inputs, name: str, spot: Spot) -> list[str]:
+    """What filters are matched with, value by value: as in mergekit, names in the models.
+
+    Those of the method's own parameters are matched with the names of the output.
+    """
+    spans = part.ranges[len(part.taken) - len(part.members) :] or (None,) * len(part.members)
+    theirs = [in_range(name, spot, span) for span in spans]
+    return [*theirs * len(part.each), *[name] * len(part.shared)]
 
 
 def spots_of(inputs: Inputs, names: Sequence[str], checkpoint: Checkpoint) -> dict[str, Spot]:
@@ -189,7 +205,8 @@ class _Ends:
         """Whether it follows the last; where the two are alike for it, nobody asks."""
         first, last = self.parts[0], self.parts[-1]
         alike = (first.taken, first.name) == (last.taken, last.name)
-        if alike and len({_numbers(self.values[i], name, 0.0) for i in (0, -1)}) == 1:
+        found = {_numbers(one, [name] * len(one), 0.0) for one in (self.values[0], self.values[-1])}
+        if alike and len(found) == 1:
             return False
         return is_after_layers(name, self.stack, self.checkpoint)
 
@@ -255,16 +272,22 @@ def _values(inputs: Inputs) -> dict[str, Value]:
     return {**own, **{f"parameters.{key}": value for key, value in inputs.shared.items()}}
 
 
-def _numbers(values: Values, tensor: str, place: float) -> tuple[Number, ...]:
-    found = {where: at(value, tensor, place) for where, value in values.items()}
-    for where, value in found.items():
-        if value is None:
-            raise RecipeError(
-                f"no filter matches {tensor}",
-                where=where,
-                remedy="end the list with an entry that has a value and no filter",
-            )
-    return tuple(value for value in found.values() if value is not None)
+def _numbers(values: Values, names: Sequence[str], place: float) -> tuple[Number, ...]:
+    return tuple(
+        _number(value, name, place, where)
+        for (where, value), name in zip(values.items(), names, strict=True)
+    )
+
+
+def _number(value: Value, name: str, place: float, where: str) -> Number:
+    found = at(value, name, place)
+    if found is None:
+        raise RecipeError(
+            f"no filter matches {name}",
+            where=where,
+            remedy="end the list with an entry that has a value and no filter",
+        )
+    return found
 
 
 def _rule(inputs: Inputs, key: Sequence[Number], tensor: str) -> Rule:

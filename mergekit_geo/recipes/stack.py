@@ -23,8 +23,7 @@ from mergekit_geo.geometry.rule import Rule
 from mergekit_geo.merging.blend import Blend
 from mergekit_geo.merging.stack import Stack, StackedLayer
 from mergekit_geo.recipes.inputs import Inputs
-from mergekit_geo.recipes.resolve import Spot, idle, over_all, rules_of, spots_of
-from mergekit_geo.recipes.slices import Range
+from mergekit_geo.recipes.resolve import Spot, idle, in_range, over_all, rules_of, spots_of
 from mergekit_geo.recipes.stack_fit import Sources, check_kinds, check_parted, fit, mismatched
 
 ALONE = Linear((1.0,), branch="passthrough", name="passthrough")
@@ -71,7 +70,8 @@ class SlicedStack:
             seen.views, common, _dtype(dtype, anchors), {**rules, **lone}, seen.takers,
             tuple(made_of),
         )  # fmt: skip
-        unused = idle(inputs, [name for name in made_of if name in rules])
+        named = [name for own in rules for name in (own, *(name for _, name in made_of[own]))]
+        unused = idle(inputs, list(dict.fromkeys(named)))
         return Stack(blend, layers, (*unused, *warnings), notes)
 
     def _sources(self, name: str, spot: Spot) -> Sources:
@@ -81,7 +81,7 @@ class SlicedStack:
         part, models = self.inputs.parts[spot.part], self.inputs.models
         ranges = part.ranges if spot.layer is not None else (None,) * len(part.taken)
         return [
-            (models.index(model), _in_range(name, spot, span))
+            (models.index(model), in_range(name, spot, span))
             for model, span in zip(part.taken, ranges, strict=True)
         ]
 
@@ -99,10 +99,6 @@ class SlicedStack:
                 made_of[name], lone[name] = _first_of(name, having, anchors), ALONE
         merged = {n: spots[n] for n in made_of if n not in lone and _is_float(made_of[n], anchors)}
         return rules_of(self.inputs, merged, anchors[0]), lone
-
-
-def _in_range(name: str, spot: Spot, span: Range | None) -> str:
-    return name if span is None or spot.layer is None else renumbered(name, span[0] + spot.layer)
 
 
 def _first_of(name: str, having: Sources, anchors: Sequence[Checkpoint]) -> Sources:

@@ -316,19 +316,26 @@ def test_the_last_slices_models_all_have_a_part_in_the_head() -> None:
 
 
 def test_methods_with_a_base_stack_too() -> None:
+    """As in mergekit, filters of a model's weight see its layers, those of lambda the output's."""
     base, a = llama(0), llama(1)
+    weight = [{"filter": "layers.1.", "value": 1.0}, {"value": 0.5}]
     slices = [
         {"sources": [{"model": "base", "layer_range": [s, e]}, {
-            "model": "a", "layer_range": [s, e], "parameters": {"weight": 0.5}}]}
+            "model": "a", "layer_range": [s, e], "parameters": {"weight": weight}}]}
         for s, e in ((0, 3), (1, 4))
     ]  # fmt: skip
-    recipe = {"merge_method": "task_arithmetic", "base_model": "base", "slices": slices}
-    found = in_memory(recipe, base=base, a=a).state
+    recipe = {
+        "merge_method": "task_arithmetic", "base_model": "base", "slices": slices,
+        "parameters": {"lambda": [{"filter": "layers.5.", "value": 0.2}, {"value": 1}]},
+    }  # fmt: skip
+    found = in_memory(recipe, base=base, a=a)
+    assert not found.report.warnings
     name = "model.layers.{}.self_attn.q_proj.weight"
     one, two = base.state_dict(), a.state_dict()
     for i, taken in enumerate((0, 1, 2, 1, 2, 3)):
-        mean = (one[name.format(taken)] + two[name.format(taken)]) / 2
-        torch.testing.assert_close(found[name.format(i)], mean)
+        share = (1.0 if taken == 1 else 0.5) * (0.2 if i == 5 else 1)
+        merged = torch.lerp(one[name.format(taken)], two[name.format(taken)], share)
+        torch.testing.assert_close(found.state[name.format(i)], merged)
 
 
 def test_pieces_of_models_of_unlike_depth_without_a_configuration() -> None:
