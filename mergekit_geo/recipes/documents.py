@@ -67,8 +67,8 @@ def read_all(source: Recipes, *, strict: bool = False) -> Documents:
     if len(documents) == 1:
         return Documents(documents[0])
     _refuse_repeated(documents)
-    by_name = {one.name: one for one in documents}
-    names = {name for name in by_name if name is not None}
+    names = {one.name for one in documents if one.name is not None}
+    by_name = {one.name: _by_names(one, names) for one in documents}
     uses = {name: _used(one.recipe, names) for name, one in by_name.items()}
     order = _in_order(by_name, uses)
     output = by_name[_output(by_name, uses)]
@@ -106,6 +106,25 @@ def named_in(reference: str, names: set[str]) -> str | None:
     """
     base = reference.partition("+")[0]
     return next((name for name in (reference, base) if name in names), None)
+
+
+def _by_names(document: Document, names: set[str]) -> Document:
+    """A recipe that may name others by where mergekit-multi leaves them: `intermediates/NAME`."""
+    told: list[str] = []
+
+    def meant(reference: str) -> str:
+        path, plus, adapter = reference.partition("+")
+        name = next((name for name in names if path.endswith(f"/{name}")), None)
+        if name is None or path[0] not in "./" or path in names or local_path(path).exists():
+            return reference
+        told.append(f"{document.source}: {path} is no folder: the recipe {name} is meant")
+        return f"{name}{plus}{adapter}"
+
+    said = renamed(document.recipe.model_dump(exclude_none=True, exclude_defaults=True), meant)
+    if not told:
+        return document
+    warnings = (*document.warnings, *dict.fromkeys(told))
+    return replace(document, recipe=Recipe.model_validate(said), warnings=warnings)
 
 
 def _used(recipe: Recipe, names: set[str]) -> set[str]:

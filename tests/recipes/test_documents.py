@@ -453,6 +453,17 @@ def test_a_name_that_is_a_folder_too(
         torch.testing.assert_close(tensor, ((b[name] + c[name]) / 2 + a[name]) / 2)
 
 
+def test_a_recipe_is_meant_where_mergekit_leaves_its_model(few: Path) -> None:
+    """Cards give `./intermediates/NAME`; a folder that is there and a Hub id are meant as such."""
+    names = ("./intermediates/first+org/lora", "org/first", f"{few}/a", "first")
+    a = {"name": "a", "merge_method": "linear", "models": [entry("first")]}
+    found = read_all([first(few), a, *one_by_one(out=names)])
+    models = [one.model for one in found.output.recipe.models or []]
+    assert models == ["first+org/lora", "org/first", f"{few}/a", "first"]
+    (line,) = (text for text in found.output.warnings if "./intermediates/first is no fo" in text)
+    assert line.endswith(": the recipe first is meant")
+
+
 def test_a_name_that_is_no_recipe_is_a_folder_or_of_the_hub(few: Path, tmp_path: Path) -> None:
     recipes = [first(few), *one_by_one(out=("first", "frist"))]
     with pytest.raises(NotFoundError, match="frist: no folder"):
