@@ -26,6 +26,9 @@ NAMED = ("_token", "_tokens")
 MODEL = re.compile(rb'"model"\s*:\s*(?=\{)')
 MERGES = re.compile(rb'"merges"\s*:\s*\[')
 
+BEFORE = ("normalizer", "pre_tokenizer")
+"""What is done to text before it is cut into tokens."""
+
 CUTTING = ("type", "merges", "unk_token", "byte_fallback", "ignore_merges", "dropout")
 """What of a model, besides its tokens, decides how text is cut."""
 
@@ -77,7 +80,7 @@ class TokenModel:
         """How another of the same tokens cuts text differently; empty if it does not."""
         mine, theirs = self.parsed(), other.parsed()
         for key in CUTTING:
-            if _pairs(mine.get(key)) != _pairs(theirs.get(key)):
+            if _stated(mine.get(key)) != _stated(theirs.get(key)):
                 return f"their {key} differ" if key == "merges" else f"{key} differs"
         return "" if _scores(mine) == _scores(theirs) else "the scores of tokens differ"
 
@@ -139,6 +142,26 @@ class TokenizerFile:
         """Ordinary tokens that another has not at all."""
         return [token for token in self.ordinary if token not in other.tokens]
 
+    def unlike_before(self, other: TokenizerFile) -> list[str]:
+        """What does otherwise than another's to text before it is cut."""
+        if all(self.head.get(key) == other.head.get(key) for key in BEFORE):
+            return []
+        mine, theirs = self._before, other._before
+        return [key for key in BEFORE if mine[key] != theirs[key]]
+
+    @cached_property
+    def _before(self) -> dict[str, Any]:
+        """What is done to text before, as the tokenizers library of today writes it."""
+        from tokenizers import Tokenizer  # for files of its older releases
+
+        said = {key: self.head.get(key) for key in BEFORE}
+        text = json.dumps({**said, "model": {"type": "BPE", "vocab": {}, "merges": []}})
+        try:
+            found: dict[str, Any] = json.loads(Tokenizer.from_str(text).to_str())
+        except Exception:  # the tokenizers library raises bare Exception
+            return said
+        return found
+
     def unlike(self, other: TokenizerFile) -> str:
         """How another cuts text differently, apart from added tokens; empty if it does not."""
         if self.model is other.model:
@@ -151,10 +174,15 @@ class TokenizerFile:
         return f"{count:,} ordinary tokens are in one only, such as {example!r}"
 
 
-def _pairs(found: Any) -> Any:
-    """Merges in one form: they are pairs, or texts with a space."""
+def _stated(found: Any) -> Any:
+    """A setting in one form: merges are pairs, or texts with a space; older files leave out more.
+
+    Example:
+        >>> _stated(["a b"]) == _stated([["a", "b"]]), _stated(False) == _stated(None)
+        (True, True)
+    """
     if not isinstance(found, list):
-        return found
+        return found or None
     return [tuple(one.split(" ")) if isinstance(one, str) else tuple(one) for one in found]
 
 

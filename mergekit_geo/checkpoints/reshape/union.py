@@ -15,9 +15,6 @@ PLAIN = {
 }  # fmt: skip
 """Settings of a token that is added by its name alone."""
 
-BEFORE = ("normalizer", "pre_tokenizer")
-"""What is done to text before it is cut into tokens."""
-
 
 @dataclass(frozen=True)
 class Held:
@@ -97,7 +94,7 @@ def union(held: Sequence[Held]) -> tuple[TokenizerFile, list[str]]:
     for other in held[1:]:
         unlike = [t for t, one in _with_rows(other) if t in known and _differ(known[t], one)]
         known = {**dict(_with_rows(other)), **known}
-        if odd := [key for key in BEFORE if held[0].file.head.get(key) != other.file.head.get(key)]:
+        if odd := held[0].file.unlike_before(other.file):
             warnings.append(
                 f"the {' and '.join(odd)} of {other.name}'s tokenizer is another than that of "
                 f"{held[0].name}, which is used: text may be cut differently"

@@ -337,6 +337,26 @@ def test_a_tokenizer_file_in_any_order(models: Path, tmp_path: Path, form: str) 
     assert again.encode("seven boats<|im_end|>").ids == known.encode("seven boats<|im_end|>")
 
 
+def test_a_tokenizer_file_of_an_older_release_says_the_same(models: Path, tmp_path: Path) -> None:
+    """It leaves out what is false, and has merges as text."""
+    raw = json.loads((models / "chat/tokenizer.json").read_text())
+    for key in ("byte_fallback", "ignore_merges", "dropout"):
+        assert not raw["model"].pop(key)
+    raw["model"]["merges"] = [" ".join(pair) for pair in raw["model"]["merges"]]
+    assert raw["pre_tokenizer"].pop("use_regex")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
+    older, base = read_tokenizer(tmp_path), read_tokenizer(models / "base")
+    assert older is not None
+    assert base is not None
+    assert (base.unlike(older), base.unlike_before(older)) == ("", [])
+    raw["model"]["ignore_merges"] = raw["pre_tokenizer"]["add_prefix_space"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
+    other = read_tokenizer(tmp_path)
+    assert other is not None
+    assert base.unlike(other) == "ignore_merges differs"
+    assert base.unlike_before(other) == ["pre_tokenizer"]
+
+
 def test_a_tokenizer_that_extends_another(models: Path, tmp_path: Path) -> None:
     """More merges: a union is refused with what works, the larger tokenizer for both."""
     more = tokenizer(size=290)
