@@ -19,17 +19,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module, reload
+from importlib import reload
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 400.0
 """Seconds for a process, on a busy machine: a guard, and no promise."""
-
-
-TRAINING = ("transformers.trainer", "torch.distributed.fsdp", "tests.commands.trainings")
-"""What processes that train together import."""
 
 
 class Fork:
@@ -93,10 +89,7 @@ class Forks:
         streams: tuple[str, str] = (os.devnull, os.devnull),
     ) -> Fork:
         """The process, while it runs; it writes to the files that are named."""
-        is_training = arguments[0] not in {"-m", "-c"} or "WORLD_SIZE" in environment
-        modules = TRAINING if is_training else ()
-        asked = arguments, str(folder), dict(environment), streams
-        return Fork(self, self.ask("begin", modules, asked))
+        return Fork(self, self.ask("begin", arguments, str(folder), dict(environment), streams))
 
     def _ended(
         self, arguments: Sequence[str], folder: Path, environments: Sequence[Mapping[str, str]]
@@ -159,16 +152,20 @@ def serve() -> None:
 
 def _import() -> None:
 
+    import torch.distributed.fsdp
+    import transformers.models.llama.modeling_llama
+    import transformers.trainer
+
+    import mergekit_geo.checkpoints.architecture
     import mergekit_geo.cli.progress
     import mergekit_geo.commands.check
+    import mergekit_geo.commands.evidence
     import mergekit_geo.commands.push
     import mergekit_geo.commands.soup
     import mergekit_geo.outputs.upload  # noqa: F401
 
 
-def _begun(modules: Sequence[str], asked: Sequence[Any]) -> int:
-    for name in modules:
-        import_module(name)
+def _begun(*asked: Any) -> int:
     child = os.fork()
     if child == 0:
         _child(*asked)
