@@ -152,9 +152,9 @@ def serve() -> None:
 
 def _import() -> None:
 
-    import torch.distributed.fsdp
+    import torch.distributed.fsdp  # noqa: F401
     import transformers.models.llama.modeling_llama
-    import transformers.trainer
+    import transformers.trainer  # noqa: F401
 
     import mergekit_geo.checkpoints.architecture
     import mergekit_geo.cli.progress
