@@ -157,6 +157,8 @@ def _import() -> None:
     import transformers.trainer  # noqa: F401
 
     import mergekit_geo.checkpoints.architecture
+    import mergekit_geo.cli.app
+    import mergekit_geo.cli.commands
     import mergekit_geo.cli.progress
     import mergekit_geo.commands.check
     import mergekit_geo.commands.evidence
