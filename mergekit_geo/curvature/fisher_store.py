@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -20,37 +20,28 @@ from mergekit_geo.evaluation.cache_key import cache_key
 from mergekit_geo.evaluation.sample import Sample
 from mergekit_geo.evaluation.statistic_cache import StatisticCache
 from mergekit_geo.merging.weighed import FisherSettings
+from mergekit_geo.records.statistics import StatisticEntry
 
 if TYPE_CHECKING:
     from mergekit_geo.config.sets import DataSource
 
-Facts = Mapping[str, float | int | str]
+Facts = Mapping[str, Any]
 """What is noted of a Fisher: how many examples and documents, and what it took."""
 
 
 @dataclass(frozen=True)
 class ModelFisher:
-    """The diagonal Fisher of a model, and what it is an estimate from.
+    """The diagonal Fisher of a model.
 
     Attributes:
         tensors: float32, under the model's tensor names.
         key: Changes when the tensors do.
-        digest: SHA-256 of the documents of its data; empty for a function of the caller's.
-        documents: How many the examples are from.
-        examples: How many squared gradients it is the mean of.
-        available: How many examples there were.
-        reused: Whether an earlier run computed it.
-        seconds: What it took; None where one run was stopped and another went on.
+        entry: What it is an estimate from, for the report.
     """
 
     tensors: Checkpoint
     key: str
-    digest: str
-    documents: int
-    examples: int
-    available: int
-    reused: bool
-    seconds: float | None
+    entry: StatisticEntry
 
 
 @dataclass(frozen=True)
@@ -59,12 +50,14 @@ class FisherStore:
 
     Attributes:
         model: Whose Fisher it is.
-        sample: Its data; None for a function of the caller's.
+        source: Its data.
+        sample: Its examples; None for a function of the caller's.
         settings: What it is an estimate from.
         cache: The folder; None where changes of model or data cannot be detected.
     """
 
     model: Checkpoint
+    source: DataSource
     sample: Sample | None
     settings: FisherSettings
     cache: StatisticCache | None
@@ -79,7 +72,7 @@ class FisherStore:
         compute: Compute,
         warn: Callable[[str], None],
     ) -> FisherStore:
-        """That of a model on its data; neither batch size nor what the data is called matter.
+        """The one of a model on its data, whatever the batch size and the name of the data.
 
         Args:
             model: Whose Fisher it is.
@@ -90,13 +83,13 @@ class FisherStore:
             warn: Told what the user should know.
         """
         if sample is None or model.folder is None:
-            return cls(model, sample, settings, None)
+            return cls(model, source, sample, settings, None)
         single = replace(sample, objective=replace(sample.objective, batch_size=1))
         data = source.replaced(batch_size=None, source="")
         names = hashlib.sha256("\n".join(model.tensors).encode()).hexdigest()
         numbers = [settings.examples, settings.labels, names]
         key = cache_key([model], single, data, compute, "fisher", *numbers)
-        return cls(model, sample, settings, StatisticCache(key, warn))
+        return cls(model, source, sample, settings, StatisticCache(key, warn))
 
     def kept(self) -> ModelFisher | None:
         """What an earlier run has computed; None where there is nothing.
@@ -146,9 +139,11 @@ class FisherStore:
     def _fisher(
         self, tensors: Checkpoint, key: str, facts: Facts, *, reused: bool = False
     ) -> ModelFisher:
-        seconds = facts.get("seconds")
-        return ModelFisher(
-            tensors, key, "" if self.sample is None else self.sample.digest,
-            int(facts["documents"]), int(facts["examples"]), int(facts["available"]), reused,
-            None if seconds is None else float(seconds),
+        data = self.source.as_settings
+        entry = StatisticEntry(
+            model=self.model.name, kind="Fisher", shared=False, reused=reused,
+            source="a function" if data is None else data.origin,
+            digest="" if self.sample is None else self.sample.digest, labels=self.settings.labels,
+            settings={"examples": self.settings.examples, "seed": self.source.seed}, **facts,
         )  # fmt: skip
+        return ModelFisher(tensors, key, entry)

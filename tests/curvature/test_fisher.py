@@ -215,15 +215,15 @@ def test_a_killed_fisher_goes_on_to_the_same_bytes(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = of_small(small)
-    assert (whole.examples, whole.reused) == (12, False)
-    assert of_small(small).reused
+    assert (whole.entry.examples, whole.entry.reused) == (12, False)
+    assert of_small(small).entry.reused
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     with pytest.raises(KeyboardInterrupt):
         of_small(small, progress=_Killed(7))
     (partial,) = (tmp_path / "other" / "mergekit_geo").glob("*/partial.safetensors")
     resumed = of_small(small)
     assert resumed.key == whole.key
-    assert (resumed.examples, resumed.seconds) == (12, None)
+    assert (resumed.entry.examples, resumed.entry.seconds) == (12, None)
     assert not partial.exists()
 
 
