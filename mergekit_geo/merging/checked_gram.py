@@ -17,7 +17,7 @@ Checked = tuple[Gram | None, tuple[int, ...]]
 """A Gram matrix; none where an anchor is not finite, with how many elements of each are not."""
 
 IN_WRITING = 0
-"""In place of a number of elements: a Gram matrix that was made with the output, in one pass."""
+"""Step of a Gram matrix that was made with the output, in one pass."""
 
 
 class CheckedGrams:
@@ -46,7 +46,7 @@ class CheckedGrams:
         self.allow_nonfinite, self._read = allow_nonfinite, reader.read
 
     def of(self, name: str, step: int) -> Checked:
-        """Those of a tensor, in a pass of their own if they are not known.
+        """Inner products of a tensor's anchors, in a pass of their own if they are not known.
 
         Args:
             name: Of the tensor.
