@@ -147,7 +147,7 @@ class EvalSets:
     @property
     def spoken(self) -> EvalSets | None:
         """These sets, where a command line can say them."""
-        return self if self.said is not None else None
+        return self if self.said is not None and self.said.source else None
 
     @property
     def is_default(self) -> bool:
