@@ -260,11 +260,20 @@ def _pieces(data: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
 
 
 def _says_all(found: TokenizerFile) -> bool:
-    """Whether the files beside it add no token: transformers adds those that it lacks."""
-    return all(
-        token in found.tokens and index in (None, found.tokens[token])
-        for token, index in _declared(found.folder)
-    )
+    """Whether the files beside it add no token: transformers adds those that it lacks.
+
+    Raises:
+        FormatError: They are damaged.
+    """
+    try:
+        return all(
+            token in found.tokens and index in (None, found.tokens[token])
+            for token, index in _declared(found.folder)
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FormatError(
+            f"the files beside {FILE} do not name tokens soundly: {error}", where=str(found.folder)
+        ) from error
 
 
 def _declared(folder: Path) -> Iterator[tuple[str, int | None]]:

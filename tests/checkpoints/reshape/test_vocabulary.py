@@ -279,6 +279,16 @@ def test_a_tokenizer_that_cannot_be_read_is_taken_as_the_base_s(
         soup([tmp_path / "odd", models / "base"], tmp_path / "out", tokenizer_source="union")
 
 
+def test_tokens_that_are_not_named_soundly_beside_a_tokenizer(tmp_path: Path) -> None:
+    tokenizer().save_pretrained(tmp_path)
+    for decoder in ([1], {"x": {"content": "a"}}, {"3": {}}):
+        (tmp_path / "tokenizer_config.json").write_text(
+            json.dumps({"added_tokens_decoder": decoder})
+        )
+        with pytest.raises(FormatError, match=r"beside tokenizer\.json do not name tokens soundly"):
+            read_tokenizer(tmp_path)
+
+
 def test_settings_that_differ_are_told(models: Path, tmp_path: Path) -> None:
     """Of the same token, and of what is done to text before it is cut."""
     spaced = tokenizer([AddedToken("<|im_end|>", special=False, lstrip=True)])
