@@ -12,6 +12,7 @@ from mergekit_geo.checkpoints.naming import may_be_buffer, schema_of
 from mergekit_geo.checkpoints.parts import (
     AUDIO,
     EMBEDDINGS,
+    EXPERTS_NAME,
     HEAD,
     MTP,
     TEXT,
@@ -290,6 +291,12 @@ class _Whole:
         ]
         alone = [n for key, n in mine.items() if key not in theirs and self.parts[n] not in lacking]
         further = [name for key, name in theirs.items() if key not in mine]
+        if all(any(EXPERTS_NAME.search(name) for name in names) for names in (alone, further)):
+            lines.append(
+                f"experts are stored otherwise in {other.name} than in {self.model.name}: load "
+                f"both with transformers, give the weights of {other.name} to that part, and save "
+                "it as a whole model"
+            )
         both = (self.model, other)
         for names, (holder, another) in ((alone, both), (further, both[::-1])):
             if names:

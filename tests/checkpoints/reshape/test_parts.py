@@ -227,6 +227,17 @@ def test_grafts_that_do_not_fit(
     assert not (tmp_path / "o").exists()
 
 
+def test_experts_that_are_stored_otherwise(save: Save) -> None:
+    together = {"visual.w": torch.ones(2), "model.layers.0.norm.weight": torch.ones(2),
+                "model.layers.0.mlp.experts.gate_up_proj": torch.ones(2, 4, 2)}  # fmt: skip
+    apart = {f"model.layers.0.mlp.experts.{i}.gate_proj.weight": torch.ones(2, 2) for i in (0, 1)}
+    bare = {"architectures": None}
+    a = save("a", together, bare)
+    b = save("b", {**apart, "model.layers.0.norm.weight": torch.ones(2)}, bare)
+    with pytest.raises(IncompatibleError, match=r"experts are stored otherwise in .*b than in .*a"):
+        geo.soup([a, b], reshape=LANGUAGE, data=None)
+
+
 def test_parts_that_are_not_there(tmp_path: Path) -> None:
     a = saved(tmp_path / "a", "Llava", seed=1)
     b = saved(tmp_path / "b", "Llama", "ForCausalLM", seed=2)
