@@ -108,7 +108,7 @@ def _traits(config: Config, stack: str) -> list[Traits]:
 
 def _plain(layer: Any) -> Iterator[tuple[str, object]]:
     for name, part in layer.named_modules():
-        if FIRST in name:
+        if FIRST in name or "drop" in name:
             continue
         yield name, type(part).__name__
         for key, value in vars(part).items():

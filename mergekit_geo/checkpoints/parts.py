@@ -189,6 +189,17 @@ def _is_encoder_decoder(names: Iterable[str], config: Config) -> bool:
     return {found[1] for n in names if (found := ENCODER_DECODER.match(n))} == {ENCODER, DECODER}
 
 
+def predictors(tensors: Iterable[str]) -> frozenset[str]:
+    """Tensors of multi-token prediction: they are numbered as layers are, and are none.
+
+    Example:
+        >>> names = ["layers.0.w", "layers.1.w", "layers.1.eh_proj.weight", "mtp.layers.0.w"]
+        >>> sorted(predictors(names))
+        ['layers.1.eh_proj.weight', 'layers.1.w', 'mtp.layers.0.w']
+    """
+    return frozenset(name for name, part in parts_of(tensors, {}).items() if part.kind == MTP)
+
+
 def part_named(name: str) -> str:
     """The part that a name stands for, in mergekit's words or ours.
 

@@ -10,6 +10,7 @@ from itertools import accumulate, islice
 from mergekit_geo.checkpoints.checkpoint import Checkpoint
 from mergekit_geo.checkpoints.layers import depths, layer_number, renumbered
 from mergekit_geo.checkpoints.module_names import modules_of
+from mergekit_geo.checkpoints.parts import predictors
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.geometry.rule import Rule
@@ -142,7 +143,8 @@ def spots_of(inputs: Inputs, names: Sequence[str], checkpoint: Checkpoint) -> di
     """Where every tensor of an output stands; an only layer of a slice is at 1.
 
     Layers are numbered by their own stack, so that an encoder and a decoder both run from 0 to 1.
-    As in mergekit, all that is outside the layers is at 0, the final norm and the head too.
+    As in mergekit, all that is outside the layers is at 0, the final norm and the head too, and so
+    are the layers of multi-token prediction, which follow the last slice.
 
     Args:
         inputs: Who takes part, with the ranges of every slice.
@@ -162,10 +164,11 @@ def spots_of(inputs: Inputs, names: Sequence[str], checkpoint: Checkpoint) -> di
 def _spots_of_module(
     inputs: Inputs, numbers: Sequence[int], names: Sequence[str], checkpoint: Checkpoint
 ) -> dict[str, Spot]:
-    parts, stacks = [inputs.parts[i] for i in numbers], depths(names)
+    outside = predictors(names)
+    parts, stacks = [inputs.parts[i] for i in numbers], depths(set(names) - outside)
     if len(parts) == 1:
         lengths = stacks
-        layers = {name: layer_number(name) for name in names}
+        layers = {name: None if name in outside else layer_number(name) for name in names}
         return {
             name: _in_slice(numbers[0], layer[1], lengths[layer[0]]) if layer else Spot(numbers[0])
             for name, layer in layers.items()
@@ -175,7 +178,11 @@ def _spots_of_module(
     spans = [(span or (0, 0)) for part in parts for span in part.ranges[:1]]
     bounds = [0, *accumulate(stop - start for start, stop in spans)]
     ends = _Ends(parts, values, next(iter(stacks), ""), checkpoint)
-    return {name: _spot(name, numbers, bounds, ends.is_last) for name in names}
+    last = Spot(numbers[-1])
+    return {
+        name: last if name in outside else _spot(name, numbers, bounds, ends.is_last)
+        for name in names
+    }
 
 
 def _spot(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mergekit_geo.checkpoints.layers import depths, layer_number
 from mergekit_geo.checkpoints.module_names import DEFAULT, modules_of, nearest_module
 from mergekit_geo.checkpoints.naming import schema_of
+from mergekit_geo.checkpoints.parts import predictors
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.recipes.schema import ModelKeys, ModuleKeys, Recipe, Slice
 from mergekit_geo.recipes.values import layered
@@ -169,7 +170,8 @@ def _check_module(module: str, checkpoint: Checkpoint) -> None:
 def _depth(tensors: Mapping[str, object], named: Collection[str], module: str) -> int:
     """Layers of the longest stack of a module; 0 where it has none."""
     taken = modules_of(tensors, named) if named else dict.fromkeys(tensors, "")
-    return max(depths(name for name in tensors if taken[name] == module).values(), default=0)
+    own = {name for name in tensors if taken[name] == module}
+    return max(depths(own - predictors(own)).values(), default=0)
 
 
 def _with_ranges(part: Inputs, depth: Mapping[tuple[str, str], int]) -> Inputs:

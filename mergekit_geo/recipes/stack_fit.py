@@ -6,17 +6,16 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mergekit_geo.checkpoints.checkpoint import Checkpoint, Config
-from mergekit_geo.checkpoints.layers import depths, layer_number
+from mergekit_geo.checkpoints.layers import layer_number
 from mergekit_geo.checkpoints.naming import Schema, schema_of
+from mergekit_geo.checkpoints.parts import predictors
 from mergekit_geo.checkpoints.reshape.each_layer import Unlike
 from mergekit_geo.errors import RecipeError
 from mergekit_geo.merging.stack import StackedLayer
+from mergekit_geo.recipes.stack_names import Sources
 
 if TYPE_CHECKING:
     from mergekit_geo.checkpoints.layer_traits import Mismatch
-
-Sources = list[tuple[int, str]]
-"""Tensors that one is made of, each with the position of its model."""
 
 
 def check_kinds(unlike: Sequence[Unlike], anchors: Sequence[Checkpoint]) -> None:
@@ -36,7 +35,7 @@ def check_kinds(unlike: Sequence[Unlike], anchors: Sequence[Checkpoint]) -> None
 
 
 def check_parted(
-    parted: Collection[str], layers: Sequence[StackedLayer], checkpoint: Checkpoint
+    parted: Collection[str], layers: Sequence[StackedLayer], checkpoint: Checkpoint, depth: int
 ) -> None:
     """Refuse layers in another order where tensors outside them have a part for each.
 
@@ -44,12 +43,13 @@ def check_parted(
         parted: Names of these, as they are loaded.
         layers: Of one stack of the output.
         checkpoint: The first model.
+        depth: Its layers.
 
     Raises:
         RecipeError: With one of them.
     """
     in_place = all(number == layer.number for layer in layers for _, number in layer.sources)
-    if parted and not (in_place and len(layers) == depths(checkpoint.tensors)[layers[0].stack]):
+    if parted and not (in_place and len(layers) == depth):
         raise RecipeError(
             f"{min(parted)} of {checkpoint.name} has a part for each layer, and such tensors are "
             "not cut and joined",
@@ -78,7 +78,10 @@ def fit(
     if not schema.expected:
         return ()
     own = {schema.canonical(name): name for name in made_of}
-    idle_names = [name for loaded, name in own.items() if _is_idle(loaded, schema)]
+    apart = predictors(made_of)
+    idle_names = [
+        name for loaded, name in own.items() if name not in apart and _is_idle(loaded, schema)
+    ]
     for name in idle_names:
         del made_of[name]
     stacks = {layer.stack for layer in layers}

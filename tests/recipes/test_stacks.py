@@ -352,6 +352,29 @@ def test_pieces_of_models_of_unlike_depth_without_a_configuration() -> None:
     }  # fmt: skip
 
 
+def test_layers_of_multi_token_prediction_come_behind_those_of_the_stack() -> None:
+    """They are no layers of it: those of the last slice's model, in whole models as well."""
+
+    def state(layers: int, start: float) -> dict[str, torch.Tensor]:
+        named = [f"layers.{i}.w" for i in range(layers + 1)] + [f"layers.{layers}.eh_proj.weight"]
+        return {name: torch.full((2,), start + int(name.split(".")[1])) for name in named}
+
+    recipe = {"merge_method": "passthrough", "slices": [span("a", 0, 2), span("b", 1, 3)]}
+    found = in_memory(recipe, a=state(2, 0.0), b=state(3, 10.0)).state
+    assert {name: tensor[0].item() for name, tensor in found.items()} == {
+        "layers.0.w": 0, "layers.1.w": 1, "layers.2.w": 11, "layers.3.w": 12, "layers.4.w": 13,
+        "layers.4.eh_proj.weight": 13,
+    }  # fmt: skip
+    both = [{"model": m, "layer_range": [0, 2], "parameters": {"weight": [0, 1]}} for m in "ab"]
+    whole = in_memory({"merge_method": "linear", "slices": [{"sources": both}],
+                       "parameters": {"normalize": False}},
+                      a=state(2, 0.0), b=state(2, 10.0))  # fmt: skip
+    assert whole.measurements.geometry is not None, "slices of whole models are no stack"
+    assert [whole.state[f"layers.{i}.w"][0].item() for i in range(3)] == [0, 12, 0]
+    with pytest.raises(RecipeError, match=r"\[1, 4\] goes beyond b, which has 3 layers"):
+        in_memory({**recipe, "slices": [span("b", 1, 4)]}, b=state(3, 0.0))
+
+
 def test_a_base_that_is_in_no_slice_is_told() -> None:
     slices = [span("a", 0, 2), span("a", 1, 4)]
     recipe = {"merge_method": "passthrough", "base_model": "base", "slices": slices}

@@ -15,7 +15,8 @@ from mergekit_geo.errors import IncompatibleError
 
 COUNTS = (
     "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_encoder_layers",
-    "num_decoder_layers", "encoder_layers", "decoder_layers", "depth", "num_blocks",
+    "num_decoder_layers", "encoder_layers", "decoder_layers", "encoder_num_hidden_layers",
+    "decoder_num_hidden_layers", "speech_encoder_layers", "depth", "num_blocks",
     "max_window_layers",
 )  # fmt: skip
 """Keys that say how many layers there are; which of them do is found by trying."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_geo.checkpoints.checkpoint import Config
+from mergekit_geo.errors import IncompatibleError
 
 EACH = (
     "layer", "block", "num_key_value_heads", "num_attention_heads", "num_query_heads",
@@ -35,6 +36,9 @@ LAST = ("moe_layer_end_index",)
 IN_TURN = ("block_types",)
 """Keys of kinds that layers have in turn."""
 
+READ_OFF = ("deepstack_visual_indexes", "intermediate_layers_indices")
+"""Keys with numbers of layers whose outputs other modules take, one each."""
+
 OVERRIDES = "per_layer_config"
 """Settings that single layers have instead of the model's, by their number."""
 
@@ -57,6 +61,18 @@ class Form:
     write: Callable[[Entries], Any] = list
 
 
+def _last_places(entries: Entries) -> list[int]:
+    """Where each output is taken from now: the last layer that was the one."""
+    found = {turn: i for i, (turn, _) in enumerate(entries) if turn is not None}
+    if len(found) < (wanted := entries[0][1]):
+        raise IncompatibleError(
+            [f"other modules take the outputs of {wanted} layers, and of these {len(found)} are "
+             "left"],
+            remedy="keep the layers that config.json numbers under " + " or ".join(READ_OFF),
+        )  # fmt: skip
+    return [found[turn] for turn in range(wanted)]
+
+
 FORMS = {
     **dict.fromkeys(NUMBERS, Form(
         lambda said, count: [i in said for i in range(count)],
@@ -71,6 +87,11 @@ FORMS = {
     )),
     **dict.fromkeys(IN_TURN, Form(
         lambda said, count: [said[i % len(said)] for i in range(count)]
+    )),
+    **dict.fromkeys(READ_OFF, Form(
+        lambda said, count: [(said.index(i) if i in said else None, len(said))
+                             for i in range(count)],
+        _last_places,
     )),
     OVERRIDES: Form(
         lambda said, count: [_by_number(said).get(i) for i in range(count)],
@@ -171,7 +192,7 @@ def is_of_each(key: str, said: object, count: int) -> bool:
         >>> is_of_each("layer_types", ["full"], 2), is_of_each("moe_layers", [1], 2)
         (False, True)
     """
-    if key in NUMBERS:
+    if key in (*NUMBERS, *READ_OFF):
         return isinstance(said, list)
     if key in (*LEADING, *TRAILING, *LAST):
         return isinstance(said, int)

@@ -21,6 +21,7 @@ TAKEN = [(0, 0), (1, 3), (0, 2), (0, 3)]
         ("activation_sparsity_pattern", [0.95, 0.95, 0.0, 0.0], [0.0] * 4, [0.95, 0.0, 0.0, 0.0]),
         ("fullatt_block_indexes", [0, 2], [1, 3], [0, 1, 2]),
         ("mlp_only_layers", [], [3], [1]),
+        ("deepstack_visual_indexes", [0, 2], [1, 3], [0, 2]),
         ("first_k_dense_replace", 1, 0, 1),
         ("num_kv_shared_layers", 2, 1, 3),
         ("moe_layer_end_index", 3, 3, 3),
@@ -38,6 +39,15 @@ def test_what_is_said_of_each_layer(key: str, mine: Any, theirs: Any, joined: An
 def test_what_is_not_said_of_each_layer_stays() -> None:
     config = {"layer_types": ["a"], "mlp_only_layers": None, "eos_token_id": [1, 2], "hidden": 4}
     assert EachLayer([config], [2]).joined([(0, 1)]) == {}
+
+
+def test_layers_whose_outputs_are_taken_apart_stay() -> None:
+    """Of several copies the last is read off; none is refused."""
+    said = EachLayer([{"deepstack_visual_indexes": [2, 0]}], [3])
+    found = said.joined([(0, 0), (0, 2), (0, 0)])
+    assert found == {"deepstack_visual_indexes": [1, 2]}
+    with pytest.raises(IncompatibleError, match="outputs of 2 layers, and of these 1 are left"):
+        said.joined([(0, 0), (0, 1)])
 
 
 def test_an_architecture_that_transformers_does_not_know_says_its_layers_by_a_usual_key() -> None:
