@@ -165,7 +165,7 @@ def _spots_of_module(
     inputs: Inputs, numbers: Sequence[int], names: Sequence[str], checkpoint: Checkpoint
 ) -> dict[str, Spot]:
     outside = predictors(names)
-    parts, stacks = [inputs.parts[i] for i in numbers], depths(set(names) - outside)
+    parts, stacks = [inputs.parts[i] for i in numbers], depths(n for n in names if n not in outside)
     if len(parts) == 1:
         lengths = stacks
         layers = {name: None if name in outside else layer_number(name) for name in names}

@@ -78,8 +78,11 @@ class SourceKeys(ModelKeys):
     @classmethod
     def _has_layers(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
         start, stop = value or (0, 1)
-        if start < 0:
-            raise ArgumentError(f"[{start}, {stop}] begins below layer 0", remedy="count from 0")
+        if min(start, stop) < 0:
+            raise ArgumentError(
+                f"[{start}, {stop}] goes below layer 0",
+                remedy="count from 0; without layer_range all layers are taken",
+            )
         if start == stop:
             raise ArgumentError(
                 f"[{start}, {stop}] is empty: the upper bound is exclusive",

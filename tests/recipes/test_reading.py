@@ -72,7 +72,7 @@ def read(text: str) -> Inputs:
         ),
         (
             "merge_method: linear\nslices:\n- sources:\n  - {model: a, layer_range: [-1, 2]}\n",
-            r"line 4: .*layer_range: \[-1, 2\] begins below layer 0",
+            r"line 4: .*layer_range: \[-1, 2\] goes below layer 0",
         ),
         (
             f"merge_method: linear\n{AB}modules: {{default: {{}}}}\n",

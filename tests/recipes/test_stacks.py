@@ -445,6 +445,7 @@ def test_models_in_two_dtypes_make_a_stack_of_the_firsts(saved: Path, tmp_path: 
         ([span("a", 0, 5)], r"layer_range \[0, 5\] goes beyond a, which has 4 layers .*\[0, 4\]"),
         ([span("a", 2, 2)], r"\[2, 2\] is empty: the upper bound is exclusive .*\[2, 3\] takes"),
         ([span("a", 3, 1)], r"\[3, 1\] is reversed .*write \[1, 3\]"),
+        ([span("a", 0, -1)], r"\[0, -1\] goes below layer 0 .*count from 0"),
         ([{"sources": []}], r"sources: list should have at least 1 item"),
         ([{}], "sources is missing"),
         (
