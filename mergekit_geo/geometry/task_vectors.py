@@ -10,6 +10,7 @@ import numpy as np
 
 from mergekit_geo.geometry.gram import Gram, Matrix
 from mergekit_geo.geometry.linear import Linear, normalized
+from mergekit_geo.geometry.masked import SMALLEST_WEIGHT
 from mergekit_geo.geometry.rule import Coefficients, ModelWeights, RowRule, Rule
 
 
@@ -64,16 +65,13 @@ def task_arithmetic(weights: Sequence[float], scale: float = 1.0, normalize: boo
     Args:
         weights: One per model, the base left out.
         scale: `lambda` in a recipe.
-        normalize: Divide the weights by their sum.
-
-    Raises:
-        ArgumentError: Weights to be normalised sum to zero.
+        normalize: Divide the weights by their sum; those that sum to zero stay as they are.
 
     Example:
         >>> task_arithmetic([1.0, 1.0], scale=0.5).weights
         (0.0, 0.5, 0.5)
     """
-    used = normalized(weights) if normalize else weights
+    used = normalized(weights) if normalize and abs(sum(weights)) >= SMALLEST_WEIGHT else weights
     scaled = tuple(scale * weight for weight in used)
     return FromBase(Linear(scaled, branch="task_arithmetic", name="task_arithmetic"))
 

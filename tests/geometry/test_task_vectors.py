@@ -53,6 +53,12 @@ def naive_multislerp(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return weights @ norms * moved
 
 
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (1.0, -1.0)])
+def test_weights_that_sum_to_zero_are_not_normalized(weights: tuple[float, float]) -> None:
+    """As in TIES and mergekit: all zero, as a gradient's end may be, is the base."""
+    assert task_arithmetic(weights, normalize=True) == task_arithmetic(weights)
+
+
 @given(SEEDS, st.integers(1, 4), st.floats(-2, 2), st.booleans())
 def test_task_arithmetic_is_the_formula(seed: int, k: int, scale: float, normalize: bool) -> None:
     rows = models(seed, k)
