@@ -1,6 +1,6 @@
 """Merges of every kind of model that transformers has, against float64.
 
-    python benchmarks/architectures.py                  # all of them: an hour
+    python benchmarks/architectures.py                  # all of them: half an hour or more
     python benchmarks/architectures.py llama bert       # these
 
 Of each `model_type` the class for its usual task is made small, by rules on the names of its
