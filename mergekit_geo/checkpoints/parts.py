@@ -222,6 +222,11 @@ def tensors_in(name: str, checkpoint: Checkpoint) -> list[str]:
     return [tensor for tensor, part in found.items() if own in {*part, str(part)}]
 
 
+def modules_in(checkpoint: Checkpoint) -> set[str]:
+    """The modules that have tensors of a checkpoint."""
+    return {part.module for part in parts_of(checkpoint.tensors, checkpoint.config).values()}
+
+
 def names_of_parts(parts: Iterable[Part]) -> list[str]:
     """All names by which parts can be chosen: modules first."""
     found = list(parts)
