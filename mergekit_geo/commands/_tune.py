@@ -15,8 +15,8 @@ from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.checkpoints.left_out import left_out, left_out_warning, link_warnings
 from mergekit_geo.checkpoints.origin import count_parameters, model_entry, versions
 from mergekit_geo.checkpoints.unchanged import require_unchanged
-from mergekit_geo.commands._merge import write_side_files
 from mergekit_geo.commands._run import Findings
+from mergekit_geo.commands._write import write_side_files
 from mergekit_geo.commands.evidence import sharpness_evidence
 from mergekit_geo.commands.merged import MergedModel, MergedState
 from mergekit_geo.commands.not_measured import missing_on_sets, unmeasured

@@ -17,7 +17,7 @@ import mergekit_geo as geo
 from mergekit_geo.checkpoints.derived import overlay
 from mergekit_geo.checkpoints.folder import open_folder
 from mergekit_geo.cli.app import app
-from mergekit_geo.commands._merge import write_side_files
+from mergekit_geo.commands._write import write_side_files
 from mergekit_geo.errors import GeoError, IncompatibleError, PushError
 from mergekit_geo.geometry.linear import Linear
 from mergekit_geo.merging.blend import Blend
