@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,6 @@ import torch
 
 from tests.commands import two_trainings
 from tests.commands.trainings import mean, weights
-from tests.forks import FORKS
 
 pytestmark = pytest.mark.slow
 
@@ -20,9 +22,14 @@ Found = tuple[dict[str, Any], dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What both processes wrote, in one launch for all tests."""
+    """What both processes wrote, in one launch by torchrun itself for all tests."""
     found = tmp_path_factory.mktemp("ranks")
-    done = FORKS.together([str(two_trainings.__file__), str(found)], found)
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launch, str(two_trainings.__file__), str(found)],
+        capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return found
 

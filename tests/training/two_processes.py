@@ -1,4 +1,4 @@
-"""What two gloo processes train, for test_replicas.py: torchrun ... two_processes.py DIR.
+"""What two gloo processes train, for test_replicas.py: each runs two_processes.py DIR.
 
 Each process writes rank-R.pt, a dictionary of what it found.
 """
