@@ -77,26 +77,38 @@ def fit(
     schema = schema_of(config)
     if not schema.expected:
         return ()
-    own = {schema.canonical(name): name for name in made_of}
-    apart = predictors(made_of)
-    idle_names = [
-        name for loaded, name in own.items() if name not in apart and _is_idle(loaded, schema)
-    ]
-    for name in idle_names:
-        del made_of[name]
-    stacks = {layer.stack for layer in layers}
-    leads = {(layer.stack, layer.number): layer.sources for layer in layers}
-    for loaded in [name for name in schema.expected if name not in own]:
-        place = layer_number(loaded)
-        if place is None or place[0] not in stacks:
-            continue
-        sources = [(model, loaded) for model, _ in leads[place]]
-        if all(loaded in anchors[model].tensors for model, _ in sources):
-            made_of[loaded] = sources
-    if not idle_names:
+    left_out = _leave_out_idle(made_of, schema)
+    _take_from_first_layers(made_of, layers, anchors, schema)
+    if not left_out:
         return ()
-    return (f"{len(idle_names)} tensors that no layer of the output has are left out "
-            f"({idle_names[0]})",)  # fmt: skip
+    return (
+        f"{len(left_out)} tensors that no layer of the output has are left out ({left_out[0]})",
+    )
+
+
+def _leave_out_idle(made_of: dict[str, Sources], schema: Schema) -> list[str]:
+    apart = predictors(made_of)
+    found = [
+        name for name in made_of if name not in apart and _is_idle(schema.canonical(name), schema)
+    ]
+    for name in found:
+        del made_of[name]
+    return found
+
+
+def _take_from_first_layers(
+    made_of: dict[str, Sources],
+    layers: Sequence[StackedLayer],
+    anchors: Sequence[Checkpoint],
+    schema: Schema,
+) -> None:
+    own = {schema.canonical(name) for name in made_of}
+    taken = {(layer.stack, layer.number): layer.sources for layer in layers}
+    for loaded in (name for name in schema.expected if name not in own):
+        place = layer_number(loaded)
+        sources = [(model, loaded) for model, _ in taken.get(place, ())] if place else []
+        if sources and all(loaded in anchors[model].tensors for model, _ in sources):
+            made_of[loaded] = sources
 
 
 def _is_idle(loaded: str, schema: Schema) -> bool:
