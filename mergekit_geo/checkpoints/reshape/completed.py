@@ -70,13 +70,11 @@ def _config_of_all(
     first = checkpoints[0].config
     full = next((i for i, own in enumerate(found) if all(part in own for part in holders)), None)
     if full is None:
+        held = [checkpoints[i] for i in holders.values()]
+        source = " and ".join(one.name for one in held)
         config = {
-            key: value for i in holders.values() for key, value in checkpoints[i].config.items()
+            key: value for one in (*held, checkpoints[0]) for key, value in one.config.items()
         }
-        source, config = (
-            " and ".join(checkpoints[i].name for i in holders.values()),
-            {**config, **first},
-        )
     else:
         source, config = checkpoints[full].name, checkpoints[full].config
     unlike = [key for key in config if key not in SILENT and config[key] != first.get(key, ...)]

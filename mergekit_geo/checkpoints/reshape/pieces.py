@@ -30,6 +30,11 @@ class Piece:
     rest: Checkpoint | None = None
     written: str = ""
 
+    @property
+    def sources(self) -> list[Checkpoint]:
+        """All that it is read from."""
+        return [self.source, *([self.rest] if self.rest else [])]
+
 
 def pieced(
     checkpoint: Checkpoint, pieces: Mapping[str, Piece], frame: Frame, copied: Collection[str]
@@ -43,8 +48,8 @@ def pieced(
         copied: Names of tensors that a merge copies.
     """
     own = {name: one.stored for name, one in pieces.items() if one.source is checkpoint}
-    others = [one for piece in pieces.values() for one in (piece.source, piece.rest) if one]
-    sources = tuple(one for one in dict.fromkeys(others) if one is not checkpoint)
+    every = dict.fromkeys(one for piece in pieces.values() for one in piece.sources)
+    sources = tuple(one for one in every if one is not checkpoint)
     said = ["parts", sorted(own.items()), [one.fingerprint() for one in sources]]
     found = view(
         checkpoint,
@@ -67,7 +72,7 @@ def _fetched(
     checkpoint: Checkpoint, pieces: Mapping[str, Piece], frame: Frame, copied: Collection[str]
 ) -> Checkpoint:
     """The view over what has been downloaded."""
-    every = {one for piece in pieces.values() for one in (piece.source, piece.rest) if one}
+    every = {one for piece in pieces.values() for one in piece.sources}
     there = {one: one.fetch() for one in {checkpoint, *every}}
     found = {
         name: replace(piece, source=there[piece.source], rest=piece.rest and there[piece.rest])
@@ -81,13 +86,8 @@ def _info(name: str, piece: Piece) -> TensorInfo:
     if piece.rest is None:
         return replace(info, written=piece.written or info.written)
     rest = piece.rest.tensors[name]
-    dtype = (
-        info.dtype
-        if info.dtype == rest.dtype
-        else "F64"
-        if "F64" in (info.dtype, rest.dtype)
-        else "F32"
-    )
+    wider = "F64" if "F64" in (info.dtype, rest.dtype) else "F32"
+    dtype = info.dtype if info.dtype == rest.dtype else wider
     return TensorInfo(dtype, rest.shape, piece.written or info.written or info.dtype)
 
 
